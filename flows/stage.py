@@ -187,12 +187,8 @@ def _new_cluster(runner: str, workers: int, address: str | None) -> DaskTaskRunn
             remedy="pip install 'splatyard[scale]', here and on the workers",
         ) from error
     if runner == "ray":
-        local = {
-            "num_cpus": workers,
-            "include_dashboard": False,
-            "log_to_driver": False,
-            "_node_ip_address": "127.0.0.1",
-        }
+        quiet = {"include_dashboard": False, "log_to_driver": False}
+        local = {"num_cpus": workers, **quiet, "_node_ip_address": "127.0.0.1"}
         return module.RayTaskRunner(address=address, init_kwargs={} if address else local)
     if address:
         return module.DaskTaskRunner(address=address)

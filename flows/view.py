@@ -33,9 +33,9 @@ FRUSTUM_DEPTH = 0.08
 
 def serve(bundle: Bundle, *, host: str, port: int) -> None:
     """Serve the page until interrupted; takes the next free port when this one is taken."""
-    server = viser_server(host, port, f"splatyard {_title(bundle)}")
+    server = viser_server(host, port, f"splatyard {bundle.manifest.reference}")
     show(server, bundle)
-    logger.info("http://%s:%d shows %s; Ctrl-C ends it", host, server.get_port(), _title(bundle))
+    logger.info("http://%s:%d shows %s; Ctrl-C ends it", host, server.get_port(), bundle.manifest.reference)
     try:
         while True:
             time.sleep(1)
@@ -67,7 +67,7 @@ def viser_server(host: str, port: int, label: str) -> viser.ViserServer:
 def show(server: viser.ViserServer, bundle: Bundle) -> None:
     """Fill the page; returns at once."""
     server.scene.set_up_direction("+z")
-    server.gui.add_markdown(f"### {_title(bundle)}\n{bundle.manifest.provenance.description}")
+    server.gui.add_markdown(f"### {bundle.manifest.reference}\n{bundle.manifest.provenance.description}")
     with server.gui.add_folder("Show"):
         show_splat(server, bundle.classic_splat(), f"{_add_switch(server, 'splat', visible=True)}/gaussians")
         root = _add_switch(server, "mesh", visible=False)
@@ -146,7 +146,3 @@ def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str
     names = [column.removeprefix(">") for column in columns]
     rules = ["---:" if column.startswith(">") else "---" for column in columns]
     return "\n".join(f"| {' | '.join(row)} |" for row in (names, rules, *rows))
-
-
-def _title(bundle: Bundle) -> str:
-    return f"{bundle.manifest.name}@{bundle.manifest.version}"

@@ -109,10 +109,6 @@ def _verdict(kind: str) -> ScanState:
     return "failed" if kind in BAD_INPUT else "trouble"
 
 
-def _now() -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S")
-
-
 class Seen(BaseModel):
     """What became of a scan: `failed` by its own fault, `trouble` by the machine's, after attempts at this content."""
 
@@ -120,7 +116,7 @@ class Seen(BaseModel):
     state: ScanState
     tries: int
     why: str = ""
-    when: str = Field(default_factory=_now)
+    when: str = Field(default_factory=lambda: time.strftime("%Y-%m-%d %H:%M:%S"))  # local time of the last change
 
 
 class Record(BaseModel):

@@ -124,20 +124,17 @@ def remove(chosen: Iterable[Piece]) -> list[Piece]:
     for work, group in groupby(sorted(chosen, key=lambda piece: piece.work), key=lambda piece: piece.work):
         with contextlib.suppress(BusyError), locked(build_lock(work), f"the bundle {work.name!r}"):
             for piece in group:
-                with contextlib.suppress(BusyError, FileNotFoundError):  # in use, or gone already
-                    _remove(piece)
+                folder, half = piece.folder, partial_folder(piece.result)
+                lock = locked(lock_file(piece.result), f"stage {piece.stage} ({piece.result.name})")
+                # in use, or gone already
+                with contextlib.suppress(BusyError, FileNotFoundError), lock, machine_errors(folder):
+                    if piece.kind == "result":
+                        if half.exists():
+                            shutil.rmtree(half)
+                        folder = folder.rename(half)
+                    shutil.rmtree(folder)
                     gone.append(piece)
     return gone
-
-
-def _remove(piece: Piece) -> None:
-    folder, half = piece.folder, partial_folder(piece.result)
-    with locked(lock_file(piece.result), f"stage {piece.stage} ({piece.result.name})"), machine_errors(folder):
-        if piece.kind == "result":
-            if half.exists():
-                shutil.rmtree(half)
-            folder = folder.rename(half)
-        shutil.rmtree(folder)
 
 
 def _of_results(work: Path, stage: str, folder: Path, named: re.Pattern[str]) -> Iterator[Piece]:

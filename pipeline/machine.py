@@ -173,15 +173,9 @@ def _installed(python: str) -> list[str]:
     """Keys of `PACKAGES` that an interpreter has."""
     if not python:
         return [name for name in PACKAGES if sys.modules.get(name) or importlib.util.find_spec(name)]
-    done = subprocess.run(
-        [python, "-c", FIND, *PACKAGES],
-        capture_output=True,
-        text=True,
-        timeout=ANSWER_SECONDS,
-        check=True,
-        env=foreign_environment(),
-    )
-    return json.loads(done.stdout)
+    command, environment = [python, "-c", FIND, *PACKAGES], foreign_environment()
+    found = subprocess.check_output(command, stderr=subprocess.PIPE, text=True, timeout=ANSWER_SECONDS, env=environment)
+    return json.loads(found)
 
 
 def _broken(python: str, names: Sequence[str]) -> dict[str, str]:

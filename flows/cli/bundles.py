@@ -79,7 +79,7 @@ def to_json(bundle: Bundle) -> dict[str, object]:
 
 def _show(bundle: Bundle) -> None:
     manifest = bundle.manifest
-    tables.table(f"{manifest.name}@{manifest.version}", ["what", "is"], facts(bundle))
+    tables.table(manifest.reference, ["what", "is"], facts(bundle))
     tables.show_gates(bundle.quality.gates)
     tables.table("further metrics", ["metric", "value"], flat(bundle.quality.metrics))
     stages = ((stage.name, stage.backend, stage.reason, stage.key) for stage in manifest.provenance.stages)
@@ -212,7 +212,7 @@ def diff(
     from pipeline.publish.diff import difference
 
     bundles = pipeline.Bundle.open(before), pipeline.Bundle.open(after)
-    names = [f"{bundle.manifest.name}@{bundle.manifest.version}" for bundle in bundles]
+    names = [bundle.manifest.reference for bundle in bundles]
     found = difference(*bundles)
     if not found.files:
         tables.say(f"{names[0]} and {names[1]} have the same files")

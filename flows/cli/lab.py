@@ -104,11 +104,8 @@ class Batch:
         from pipeline.batch import counts
         from pipeline.files import folder_bytes, free_bytes
 
-        rows = [
-            (scene.name, "cached" if scene.state == "cached" else ("runs", "bold"), tables.quoted(scene.card))
-            for scene in scenes
-            if scene.state != "failed"
-        ]
+        states = {"cached": "cached", "waiting": ("runs", "bold")}
+        rows = [(one.name, states[one.state], tables.quoted(one.card)) for one in scenes if one.state in states]
         if rows:
             tables.table("plan", ["scene", "state", "card"], rows)
         if bad := [scene for scene in scenes if scene.state == "failed"]:
@@ -180,20 +177,18 @@ def _show_stages(scene: Scene) -> None:
 
 def _show_outcomes(title: str, scenes: Iterable[Scene]) -> None:
     """State, stage, time, failed gates, and why or where."""
-    columns = ["scene", "state", "stage", ">time", "gates", "why, or its report"]
-    tables.table(title, columns, map(_outcome, scenes))
-
-
-def _outcome(scene: Scene) -> tuple[tables.Part, ...]:
-    failed = ", ".join(scene.failed_gates)
-    gates = (failed, "red") if failed else ("passed" if scene.gates else "", "green")
-    link = ""
-    if scene.reason:
-        link = textwrap.shorten(str(scene.reason), WHY_LENGTH, placeholder=" ...")
-    elif scene.bundle and scene.state in ("built", "cached"):
-        link = tables.quoted(tables.shown(scene.bundle / "quality.html"))
-    spent = f"{datetime.timedelta(seconds=round(scene.seconds))}" if scene.seconds else ""
-    return scene.name, (scene.state, STYLES.get(scene.state, "")), scene.stage, spent, gates, link
+    rows: list[tuple[tables.Part, ...]] = []
+    for scene in scenes:
+        failed = ", ".join(scene.failed_gates)
+        gates = (failed, "red") if failed else ("passed" if scene.gates else "", "green")
+        link = ""
+        if scene.reason:
+            link = textwrap.shorten(str(scene.reason), WHY_LENGTH, placeholder=" ...")
+        elif scene.bundle and scene.state in ("built", "cached"):
+            link = tables.quoted(tables.shown(scene.bundle / "quality.html"))
+        spent = f"{datetime.timedelta(seconds=round(scene.seconds))}" if scene.seconds else ""
+        rows.append((scene.name, (scene.state, STYLES.get(scene.state, "")), scene.stage, spent, gates, link))
+    tables.table(title, ["scene", "state", "stage", ">time", "gates", "why, or its report"], rows)
 
 
 def _days(text: str) -> float:

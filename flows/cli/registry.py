@@ -55,7 +55,7 @@ def publish(
     opened = pipeline.Bundle.open(bundle)
     registry = open_registry(to, create=True)
     done = publish(opened, registry, allow_failed=allow_failed, public=public)
-    name = f"{opened.manifest.name}@{opened.manifest.version}"
+    name = opened.manifest.reference
     what = f", a {done.change} version" if done.change else ", the first of its scene"
     tables.say(f"published  {name}{what}" if done.new else f"published  {name} was there already, with the same bytes")
     tables.say_failed(opened.manifest.failed_gates)

@@ -109,6 +109,7 @@ def write_manifest(
     `splats` are the levels of detail by name, of those in `LEVEL_FILES`.
     """
     quality = Quality.load(folder)
+    machine = {"system": platform.system(), "machine": platform.machine(), "python": platform.python_version()}
     manifest = Manifest(
         name=params.name,
         version=params.version,
@@ -131,11 +132,7 @@ def write_manifest(
             location=location,
             stages=params.stages,
             packages=package_versions(PACKAGES),
-            machine={
-                "system": platform.system(),
-                "machine": platform.machine(),
-                "python": platform.python_version(),
-            },
+            machine=machine,
         ),
         report=dict(report),
     )

@@ -104,7 +104,7 @@ def origin(bundle: Bundle) -> Origin:
     """The origin of a bundle."""
     manifest = bundle.manifest
     return {
-        "bundle": f"{manifest.name}@{manifest.version}",
+        "bundle": manifest.reference,
         "manifest_sha256": file_sha256(bundle.root / MANIFEST_FILE),
         "source": manifest.provenance.source,
         "origin": manifest.provenance.origin,

@@ -39,24 +39,16 @@ def write_glb(mesh: Mesh, path: Path, about: Origin) -> None:
         views.append({"buffer": 0, "byteOffset": offset, "byteLength": array.nbytes, "target": target})
         offset += array.nbytes
     low, high = (np.asarray(bound, np.float64).tolist() for bound in (mesh.vertices.min(0), mesh.vertices.max(0)))
+    primitive = {"attributes": {"POSITION": 0, "COLOR_0": 1}, "indices": 2, "material": 0}
+    matt = {"metallicFactor": 0, "roughnessFactor": 1}
     content = {
         "asset": {"version": "2.0", "generator": "splatyard", "copyright": about["licence"], "extras": about},
         "extensionsUsed": ["KHR_materials_unlit"],
         "scene": 0,
         "scenes": [{"nodes": [0]}],
         "nodes": [{"mesh": 0, "name": about["bundle"]}],
-        "meshes": [
-            {
-                "name": about["bundle"],
-                "primitives": [{"attributes": {"POSITION": 0, "COLOR_0": 1}, "indices": 2, "material": 0}],
-            }
-        ],
-        "materials": [
-            {
-                "pbrMetallicRoughness": {"metallicFactor": 0, "roughnessFactor": 1},
-                "extensions": {"KHR_materials_unlit": {}},
-            }
-        ],
+        "meshes": [{"name": about["bundle"], "primitives": [primitive]}],
+        "materials": [{"pbrMetallicRoughness": matt, "extensions": {"KHR_materials_unlit": {}}}],
         "accessors": [
             {"bufferView": 0, "componentType": FLOAT, "type": "VEC3", "count": len(colors), "min": low, "max": high},
             {"bufferView": 1, "componentType": UINT16, "type": "VEC4", "count": len(colors), "normalized": True},

@@ -138,11 +138,11 @@ def _write_content(bundle: Bundle, folder: Path) -> Shown:
             shown[name] = (found.shape[1], found.shape[0])
     light = LIGHT if LIGHT in bundle.manifest.splats else "full"
     (folder / RECORDING).write_bytes(layers.record(bundle, light, viewpoint.position))
-    levels = {light: _size(folder, RECORDING)}
+    levels = {light: (folder / RECORDING).stat().st_size}
     if light != "full" and "full" in bundle.manifest.splats:
         (folder / FULL_SPLAT).write_bytes(layers.full_splat(bundle))
         (folder / FULL_MESH).write_bytes(layers.full_mesh(bundle))
-        levels["full"] = _size(folder, FULL_SPLAT, FULL_MESH)
+        levels["full"] = sum((folder / name).stat().st_size for name in (FULL_SPLAT, FULL_MESH))
     return Shown(
         viewpoint=viewpoint,
         pairs=[(photo.shape[1], photo.shape[0]) for _, photo, _ in pairs],
@@ -150,7 +150,3 @@ def _write_content(bundle: Bundle, folder: Path) -> Shown:
         images=shown,
         levels=levels,
     )
-
-
-def _size(folder: Path, *names: str) -> int:
-    return sum((folder / name).stat().st_size for name in names)

@@ -119,11 +119,8 @@ def card_of(bundle: Bundle, summary: SceneSummary) -> Card:
     """
     gates, regions = bundle.quality.gates, bundle.regions
     area, drivable = regions.walkable_area, float(regions.drivable.sum() * regions.cell**2)
-    floor = {
-        "wheels": drivable >= DRIVABLE,
-        "steps": area - drivable >= DRIVABLE,
-        "no floor": not regions.walkable.any(),
-    }
+    wheels, steps = drivable >= DRIVABLE, area - drivable >= DRIVABLE
+    floor = {"wheels": wheels, "steps": steps, "no floor": not regions.walkable.any()}
     areas = (one_line(area.name) for area in regions.areas[:MAX_AREAS])
     return Card(
         tags=tuple(dict.fromkeys((*summary.tags, *(tag for tag, holds in floor.items() if holds), *areas))),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import yaml
@@ -55,14 +56,8 @@ def push(site: Path, address: str, *, public: bool = False) -> str:
     operations.append(hub.CommitOperationAdd(CARD, f"---\n{front}---\n\nA gallery made by splatyard.\n".encode()))
     operations += [hub.CommitOperationDelete(path) for path in sorted(there - OWN - files.keys())]
     with hub_errors(address):
-        retried(
-            api.create_commit,
-            name,
-            operations,
-            commit_message="Update the gallery",
-            repo_type=KIND,
-            parent_commit=info.sha,
-        )
+        commit = partial(api.create_commit, name, operations, commit_message="Update the gallery")
+        retried(commit, repo_type=KIND, parent_commit=info.sha)
     return f"{hub.constants.ENDPOINT}/spaces/{name}"
 
 

@@ -49,7 +49,7 @@ def check_gates(bundle: Bundle, *, allow_failed: bool) -> None:
     if failed and not allow_failed:
         raise BundleError(
             "a published bundle passes its gates",
-            found=f"{bundle.manifest.name}@{bundle.manifest.version} fails {', '.join(failed)}",
+            found=f"{bundle.manifest.reference} fails {', '.join(failed)}",
             remedy="`splatyard check` says why; to publish it all the same, shown red everywhere: --allow-failed",
             file=bundle.root,
         )

@@ -12,6 +12,7 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pipeline.errors import BundleError, MachineError, SplatyardError
@@ -62,7 +63,7 @@ def put(
     require_arrow()
     require_token(registry.address)
     manifest, hub = bundle.manifest, client()
-    name, reference = registry.repository.name, f"{manifest.name}@{manifest.version}"
+    name, reference = registry.repository.name, manifest.reference
     if not registry.repository.commit:
         with hub_errors(registry.address):
             retried(hub.HfApi().create_repo, name, repo_type=KIND, private=not public, exist_ok=True)
@@ -107,7 +108,6 @@ def yank(registry: HubRegistry, reference: Reference, why: str) -> None:
     """Hide a version; see `pipeline.publish.publishing.yank`."""
     require_arrow()
     require_token(registry.address)
-
     reason, first = " ".join(why.split()), registry.repository.commit
 
     def step(now: HubRegistry) -> Change | None:
@@ -141,14 +141,8 @@ def _commit(registry: HubRegistry, step: Callable[[HubRegistry], Change | None])
         operations = change.operations + _index_files(registry, change)
         with hub_errors(registry.address):
             try:
-                retried(
-                    hub.HfApi().create_commit,
-                    name,
-                    operations,
-                    commit_message=change.message,
-                    repo_type=KIND,
-                    parent_commit=registry.repository.commit,
-                )
+                commit = partial(hub.HfApi().create_commit, name, operations, commit_message=change.message)
+                retried(commit, repo_type=KIND, parent_commit=registry.repository.commit)
                 return open_hub(registry.address)
             except hub.errors.HfHubHTTPError as error:
                 if error.response.status_code not in MOVED:

@@ -192,7 +192,7 @@ def _exists(registry: Registry, manifest: Manifest) -> BundleError:
     newest = max(registry.versions(manifest.name))
     return BundleError(
         "a published version never changes",
-        found=f"{manifest.name}@{manifest.version} is there with other bytes",
+        found=f"{manifest.reference} is there with other bytes",
         remedy=f"build it as --version {newest.next('patch')} or later; what must not be used any more is yanked",
         file=registry.address,
     )

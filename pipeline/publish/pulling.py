@@ -112,7 +112,7 @@ def _same(bundle: Bundle, folder: Path) -> Path:
     if not there.is_file() or file_sha256(there) != bundle.files.sha256:
         raise BundleError(
             "a version never changes",
-            found=f"another {bundle.manifest.name}@{bundle.manifest.version}",
+            found=f"another {bundle.manifest.reference}",
             remedy="name another folder for bundles, or move that one away",
             file=folder,
         )

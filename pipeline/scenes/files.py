@@ -37,11 +37,6 @@ class BundleFiles:
         """
         return BundleFiles(folder, read_manifest(folder / MANIFEST_FILE))
 
-    @property
-    def reference(self) -> str:
-        """name@version."""
-        return f"{self.manifest.name}@{self.manifest.version}"
-
     @cached_property
     def sha256(self) -> str:
         """Hash of bundle.json, which holds the hash of every other file."""

@@ -132,6 +132,11 @@ class Manifest(Strict):
     _written_in: FormatVersion = PrivateAttr(FormatVersion())
 
     @property
+    def reference(self) -> str:
+        """name@version."""
+        return f"{self.name}@{self.version}"
+
+    @property
     def written_in(self) -> FormatVersion:
         """The version of the format that the bundle's files have."""
         return self._written_in

@@ -240,7 +240,7 @@ class StoreRegistry:
                 continue
             well.add((manifest.name, manifest.version))
             for entry in manifest.files.values():
-                users[entry.sha256].append(f"{manifest.name}@{manifest.version}")
+                users[entry.sha256].append(manifest.reference)
                 if sizes.setdefault(entry.sha256, entry.bytes) != entry.bytes:
                     problems.append(f"{SCENES}/{path}: another size of {entry.sha256} than others say")
         for digest, problem in self.blob_problems(sizes).items():
@@ -377,7 +377,7 @@ def parse_published(content: bytes, name: str, version: Version, file: str) -> M
     if (manifest.name, manifest.version) != (name, str(version)):
         rule = "a published version lies under its name and version"
         remedy = "the registry is damaged or hostile: `splatyard verify` says more"
-        raise damaged(rule, f"{manifest.name}@{manifest.version} in {name}/{version}", file, remedy)
+        raise damaged(rule, f"{manifest.reference} in {name}/{version}", file, remedy)
     return manifest
 
 
