@@ -36,7 +36,6 @@ class HasPath(Protocol):
 
     def path_length(self, xy: Floats, envs: I64) -> F32:
         """Path length [m] from positions (M, 2) in environments (M,); inf off the floor."""
-        ...
 
 
 def follow_path(env: SceneEnv, drive: DifferentialDrive, scenario: HasPath) -> F32:
@@ -91,11 +90,9 @@ class Viewer(Protocol):
 
     def update(self, seen: Observations, ended: Mapping[int, EpisodeResult]) -> None:
         """Show the start, or a step: observations, and the episodes that ended in it by environment."""
-        ...
 
     def close(self) -> None:
         """Finish."""
-        ...
 
 
 def run_episodes(

@@ -1,4 +1,4 @@
-"""The simulators' libraries, loaded when they are needed, with a helpful error where one is missing."""
+"""Optional libraries, loaded when they are needed, with a helpful error where one is missing."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import importlib
 import warnings
 from types import ModuleType
 
-from pipeline.errors import MachineError, SimError
+from pipeline.errors import MachineError, SimError, SplatyardError
 
 
 def mujoco() -> ModuleType:
     """MuJoCo; raises MachineError when it is not installed."""
-    return _load("mujoco")
+    return load("mujoco", "this simulation needs mujoco", "pip install 'splatyard[sim]'")
 
 
 def sapien() -> ModuleType:
     """SAPIEN; raises MachineError when it is not installed."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it misses a graphics driver, which physics doesn't need
-        return _load("sapien")
+        return load("sapien", "this simulation needs sapien", "pip install 'splatyard[sim]'")
 
 
 def torch() -> ModuleType:
@@ -32,20 +32,13 @@ def gsplat() -> ModuleType:
 
 
 def _load_for_gpu(name: str) -> ModuleType:
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise SimError(
-            f"simulating on a GPU needs {name}",
-            found=str(error),
-            remedy="pip install 'splatyard[gpu]'; or run on the CPU: device='cpu' (--device cpu)",
-        ) from error
+    remedy = "pip install 'splatyard[gpu]'; or run on the CPU: device='cpu' (--device cpu)"
+    return load(name, f"simulating on a GPU needs {name}", remedy, SimError)
 
 
-def _load(name: str) -> ModuleType:
+def load(name: str, rule: str, remedy: str, error: type[SplatyardError] = MachineError) -> ModuleType:
+    """A library; raises this error when it is not installed."""
     try:
         return importlib.import_module(name)
-    except ImportError as error:
-        raise MachineError(
-            f"this simulation needs {name}", found=str(error), remedy="pip install 'splatyard[sim]'"
-        ) from error
+    except ImportError as missing:
+        raise error(rule, found=str(missing), remedy=remedy) from missing

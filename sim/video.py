@@ -47,14 +47,14 @@ WHITE, GREEN, RED = (235, 235, 235), (90, 210, 110), (240, 90, 70)
 class VideoWriter:
     """Writes an MP4 (H.264) image by image; it is complete once closed.
 
-    Its folder is made; the rate is in Hz.
+    Its folder is made; the rate is in Hz. Options are those of libx264.
 
     Raises:
         SimError: When its name doesn't end in .mp4.
         MachineError: When it can't be written.
     """
 
-    def __init__(self, path: Path, rate: float) -> None:
+    def __init__(self, path: Path, rate: float, options: dict[str, str] | None = None) -> None:
         import av
 
         if path.suffix.lower() != ".mp4":
@@ -64,26 +64,31 @@ class VideoWriter:
             self._container = av.open(str(path), "w")
         except OSError as error:
             raise MachineError("a video's folder must be writable", found=str(error), remedy="name another") from error
-        self._stream = self._container.add_stream("libx264", rate=Fraction(rate).limit_denominator(1000))
-        self._stream.pix_fmt = "yuv420p"
+        rate = Fraction(rate).limit_denominator(1000)
+        self._stream = self._container.add_stream("libx264", rate=rate, options=options)
         self._started = False
 
     def add(self, image: U8) -> None:
-        """Add an image (H, W, 3); all have one size, with even sides."""
+        """Add an image (H, W, 3); all have one size."""
         from av import VideoFrame
 
         if not self._started:
             self._stream.height, self._stream.width = image.shape[:2]
+            self._stream.pix_fmt = pixel_format(*image.shape[:2])
             self._started = True
-        for packet in self._stream.encode(VideoFrame.from_ndarray(image, "rgb24")):
-            self._container.mux(packet)
+        self._container.mux(self._stream.encode(VideoFrame.from_ndarray(np.ascontiguousarray(image), "rgb24")))
 
     def close(self) -> None:
-        """Finish the file."""
+        """Finish the file; again does nothing."""
         if self._started:
-            for packet in self._stream.encode():
-                self._container.mux(packet)
+            self._container.mux(self._stream.encode())
+        self._started = False
         self._container.close()
+
+
+def pixel_format(height: int, width: int) -> str:
+    """Pixel format: colours at half the resolution, as players expect, if the size is even."""
+    return "yuv420p" if height % 2 == width % 2 == 0 else "yuv444p"
 
 
 class CameraVideo(VideoWriter):

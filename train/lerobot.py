@@ -11,24 +11,23 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
-from types import ModuleType
 from typing import TypedDict, Unpack
 
 import numpy as np
 
-from pipeline.errors import MachineError, TrainError
+from pipeline.errors import TrainError
 from pipeline.types import F32, F64, I64, U8
+from sim.libraries import load
+from sim.video import VideoWriter, pixel_format
 
 STATE, ACTION = "observation.state", "action"
 CHUNK = "chunk-000/file-000"
 """There is one file of each kind; LeRobot allows more, so that none gets too large for its hub."""
 QUANTILES = (0.01, 0.1, 0.5, 0.9, 0.99)
-KEYFRAME_INTERVAL = 2
-"""Every second image is a keyframe, as in LeRobot's own datasets: training reads single images."""
-CRF = 17
-"""Constant rate factor of H.264; 17 looks like the original."""
+ENCODING = {"g": "2", "crf": "17"}
+"""Every second image is a keyframe, as in LeRobot's own datasets: training reads single images; rate 17 looks like the
+original."""
 NUMBERS = {
     "next.reward": "float32",
     "next.done": "bool",
@@ -84,13 +83,14 @@ class DatasetWriter:
     """Writes demonstrations into an empty folder one by one; the dataset is complete once closed."""
 
     def __init__(self, folder: Path, **about: Unpack[About]) -> None:
-        self._arrow, self._parquet = _pyarrow()
+        rule, remedy = "a LeRobot dataset needs pyarrow", "pip install 'splatyard[imitation]'"
+        self._arrow, self._parquet = (load(name, rule, remedy) for name in ("pyarrow", "pyarrow.parquet"))
         self._folder, self._rate, self._robot, self._task = folder, about["rate"], about["robot"], about["task"]
         self._names = {STATE: list(about["state"]), ACTION: list(about["action"])}
         cameras = self._sizes = dict(about["cameras"])
         self._videos = {
-            camera: _Video(_made(folder / "videos" / feature(camera) / f"{CHUNK}.mp4"), self._rate, size)
-            for camera, size in cameras.items()
+            camera: VideoWriter(folder / "videos" / feature(camera) / f"{CHUNK}.mp4", self._rate, ENCODING)
+            for camera in cameras
         }
         vectors = [(name, self._arrow.list_(self._arrow.float32(), len(of))) for name, of in self._names.items()]
         numbers = [(name, self._arrow.type_for_alias(kind)) for name, kind in NUMBERS.items()]
@@ -138,7 +138,8 @@ class DatasetWriter:
             "meta/episodes/file_index": 0,
         }
         for camera, images in episode.images.items():
-            self._videos[camera].add(images)
+            for image in images:
+                self._videos[camera].add(image)
             histogram = _histogram(images)
             self._histogram[camera] += histogram
             statistics[feature(camera)] = _image_statistics(histogram, steps)
@@ -191,7 +192,7 @@ class DatasetWriter:
                     "video.height": height,
                     "video.width": width,
                     "video.codec": "h264",
-                    "video.pix_fmt": _pixels((height, width)),
+                    "video.pix_fmt": pixel_format(height, width),
                     "video.is_depth_map": False,
                     "video.fps": self._rate,
                     "video.channels": 3,
@@ -260,40 +261,6 @@ def feature(camera: str) -> str:
     return f"observation.images.{camera}"
 
 
-class _Video:
-    """An MP4 (H.264) of images (H, W, 3) at a constant rate."""
-
-    def __init__(self, path: Path, rate: int, size: tuple[int, int]) -> None:
-        import av
-
-        self._container = av.open(str(path), "w")
-        self._stream = self._container.add_stream("libx264", rate=rate, options={"crf": str(CRF)})
-        self._stream.height, self._stream.width = size
-        self._stream.pix_fmt = _pixels(size)
-        self._stream.gop_size = KEYFRAME_INTERVAL
-        self._period, self._count = Fraction(1, rate), 0
-
-    def add(self, images: U8) -> None:
-        from av import VideoFrame
-
-        for image in images:
-            frame = VideoFrame.from_ndarray(np.ascontiguousarray(image), "rgb24")
-            frame.pts, frame.time_base = self._count, self._period
-            self._container.mux(self._stream.encode(frame))
-            self._count += 1
-
-    def close(self) -> None:
-        if self._count:
-            self._container.mux(self._stream.encode())
-        self._count = 0
-        self._container.close()
-
-
-def _pixels(size: tuple[int, int]) -> str:
-    """Pixel format: colours at half the resolution, as players expect, if the size is even."""
-    return "yuv420p" if size[0] % 2 == size[1] % 2 == 0 else "yuv444p"
-
-
 def _statistics(values: np.ndarray) -> Statistics:
     """Statistics of each column of values (T, K) or (T,)."""
     columns = values.reshape(len(values), -1).astype(np.float64)
@@ -332,14 +299,3 @@ def _made(path: Path) -> Path:
     """The path, with its folder made."""
     path.parent.mkdir(parents=True, exist_ok=True)
     return path
-
-
-def _pyarrow() -> tuple[ModuleType, ModuleType]:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError as error:
-        raise MachineError(
-            "a LeRobot dataset needs pyarrow", found=str(error), remedy="pip install 'splatyard[imitation]'"
-        ) from error
-    return pyarrow, pyarrow.parquet

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from types import ModuleType
 
 from pipeline.errors import TrainError
+from sim.libraries import load
 from train.preset import flat_values
 from train.run import Run, write_atomically
 
@@ -24,7 +23,7 @@ Log = Callable[[dict[str, float], int], None]
 @contextmanager
 def _tensorboard(run: Run, steps: int) -> Iterator[Log]:
     """Event files in the run's folder; what earlier files have of later steps is hidden."""
-    _load("tensorboard", "pip install 'splatyard[train]'")
+    load("tensorboard", "this log needs tensorboard", "pip install 'splatyard[train]'", TrainError)
     from torch.utils.tensorboard import SummaryWriter
 
     def log(metrics: dict[str, float], step: int) -> None:
@@ -38,7 +37,8 @@ def _tensorboard(run: Run, steps: int) -> Iterator[Log]:
 @contextmanager
 def _wandb(run: Run, steps: int) -> Iterator[Log]:
     """A run of Weights & Biases; a resumed one continues the same run, and leaves out steps that it has."""
-    wandb, path = _load("wandb", "pip install wandb"), run.folder / "wandb.id"
+    wandb = load("wandb", "this log needs wandb", "pip install wandb", TrainError)
+    path = run.folder / "wandb.id"
     if not path.exists():
         write_atomically(path, uuid.uuid4().hex.encode())
     begun = wandb.init(
@@ -58,7 +58,8 @@ def _wandb(run: Run, steps: int) -> Iterator[Log]:
 @contextmanager
 def _mlflow(run: Run, steps: int) -> Iterator[Log]:
     """A run of MLflow at MLFLOW_TRACKING_URI; a resumed one continues the same run."""
-    mlflow, path = _load("mlflow", "pip install mlflow"), run.folder / "mlflow.id"
+    mlflow = load("mlflow", "this log needs mlflow", "pip install mlflow", TrainError)
+    path = run.folder / "mlflow.id"
     mlflow.set_experiment(PROJECT)
     if path.exists():
         mlflow.start_run(run_id=path.read_text(encoding="utf-8"))
@@ -99,10 +100,3 @@ def _settings(run: Run) -> dict[str, object]:
     """Settings shown next to the curves: preset, seed and scenes."""
     scenes = " ".join(lock.reference for lock in run.locks)[:500]
     return {**flat_values(run.preset), "seed": run.record.seed, "scenes": scenes, "commit": run.record.commit}
-
-
-def _load(name: str, remedy: str) -> ModuleType:
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise TrainError(f"this log needs {name}", found=str(error), remedy=remedy) from error

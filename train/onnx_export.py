@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +18,7 @@ from torch import nn
 
 from pipeline.errors import TrainError
 from sim.env import SceneEnv
+from sim.libraries import load
 from sim.robots.drive import Drive
 from train.environment import TrainEnv
 from train.models.encoders import find_encoder
@@ -171,7 +171,9 @@ def export_policy(
     Raises:
         TrainError: When ONNX isn't installed, or the file would act differently: then none is written.
     """
-    onnx, runtime = _libraries()
+    rule, remedy = "an export needs onnx, onnxscript and onnxruntime", "pip install 'splatyard[train]'"
+    libraries = ("onnx", "onnxruntime", "onnxscript")  # the last one for torch's exporter
+    onnx, runtime, _ = (load(name, rule, remedy, TrainError) for name in libraries)
     encoder, simulation = find_encoder(preset.policy.encoder, preset.policy.modality), env.env
     group = next(iter(encoder.groups(simulation)), None)
     image = encoder.outputs[0] if encoder.outputs else group.name if group else None
@@ -199,7 +201,11 @@ def export_policy(
             found=f"a difference of {difference:.2g} within {steps} steps",
             remedy="nothing was written; this is a bug of splatyard or of its exporter: please report it",
         )
-    median, slow = _latency(session, dict(zip(names, (tensor.numpy() for tensor in inputs), strict=True)))
+    given, times = dict(zip(names, (tensor.numpy() for tensor in inputs), strict=True)), np.empty(RUNS)
+    for number in range(-WARM_UP, RUNS):
+        start = time.perf_counter()
+        session.run(None, given)
+        times[number] = time.perf_counter() - start
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, content)
     return Exported(
@@ -208,23 +214,9 @@ def export_policy(
         steps,
         episodes,
         difference,
-        median,
-        slow,
+        float(np.median(times)),
+        float(np.quantile(times, 0.95)),
     )
-
-
-def _libraries() -> tuple[ModuleType, ModuleType]:
-    try:
-        import onnx
-        import onnxruntime
-        import onnxscript  # noqa: F401 - torch's exporter needs it
-    except ImportError as error:
-        raise TrainError(
-            "an export needs onnx, onnxscript and onnxruntime",
-            found=str(error),
-            remedy="pip install 'splatyard[train]'",
-        ) from error
-    return onnx, onnxruntime
 
 
 def _measured(env: TrainEnv, image: str | None) -> Arrays:
@@ -259,16 +251,6 @@ def _compare(
             if dones[0]:
                 episodes, memory = episodes + 1, [tensor.numpy() for tensor in controller.blank()]
     return steps, episodes, difference
-
-
-def _latency(session: InferenceSession, given: Arrays) -> tuple[float, float]:
-    """Median and 95th percentile of the time of a step [s]."""
-    times = np.empty(RUNS)
-    for run in range(-WARM_UP, RUNS):
-        start = time.perf_counter()
-        session.run(None, given)
-        times[run] = time.perf_counter() - start
-    return float(np.median(times)), float(np.quantile(times, 0.95))
 
 
 def _about(env: SceneEnv, image: str | None, measured: Arrays) -> dict[str, str]:

@@ -9,6 +9,7 @@ from torch import nn
 
 from pipeline.errors import TrainError
 from sim.env import Observations, SceneEnv
+from sim.libraries import load
 
 MODEL = "vit_small_patch14_dinov2.lvd142m"
 REPOSITORY, FILE = f"timm/{MODEL}", "model.safetensors"
@@ -95,13 +96,9 @@ class FeatureNetwork(nn.Module):
 
 
 def _network(size: tuple[int, int], pretrained: bool) -> Any:
-    try:
-        import timm
-        from safetensors import SafetensorError
-    except ImportError as error:
-        raise TrainError(
-            "the encoder dinov2 needs timm", found=str(error), remedy="pip install 'splatyard[vision]'"
-        ) from error
+    timm = load("timm", "the encoder dinov2 needs timm", "pip install 'splatyard[vision]'", TrainError)
+    from safetensors import SafetensorError  # of timm
+
     weights = _cached() if pretrained else None
     overlay = {"file": weights} if weights else None
     try:

@@ -27,11 +27,9 @@ class ObservationGroup(Protocol):
     @property
     def name(self) -> str:
         """Name of the group."""
-        ...
 
     def read(self, env: SceneEnv, seen: Observations) -> torch.Tensor:
         """Read the current observations of all N robots (N, ...)."""
-        ...
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ def test_command_offers_what_there_is():
     words = re.findall(r"\w+", export_command.description)
     assert set(FORMS) <= set(words)
     with pytest.raises(BundleError, match="did you mean 'gaussgym'"):
-        export_command.made_of("nowhere", to="gausgym")
+        export_command.function("nowhere", to="gausgym")
 
 
 @pytest.mark.parametrize(
