@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import SimError
-from pipeline.geometry import masks
+from pipeline.geometry import Mesh, masks
 from pipeline.geometry.rays import RayCaster
+from pipeline.regions.regions import Regions
 from pipeline.types import F32, F64, I64, Floats, Mask
 from sim.robots.model import Robot
 from sim.scene import SimScene
@@ -160,10 +161,7 @@ def _fitting(scene: SimScene, robot: Robot) -> tuple[Mask, Mask]:
     radius, height = scene.measured_for
     walkable, drivable = regions.walkable, regions.drivable
     if robot.height > height:
-        floor = np.isfinite(regions.height)
-        origins = np.column_stack([regions.centres()[floor], regions.height[floor] + height])
-        above, low = RayCaster(scene.collision).cast(origins, np.array([0, 0, 1.0])), np.zeros(floor.shape, bool)
-        low[floor] = above.distance < robot.height - height
+        low = headroom(regions, scene.collision, height) < robot.height - height
         clear = masks.distance_from(low) * regions.cell > robot.radius
         walkable, drivable = walkable & clear, drivable & clear
     if robot.radius > radius:
@@ -177,6 +175,15 @@ def _fitting(scene: SimScene, robot: Robot) -> tuple[Mask, Mask]:
             remedy="use a smaller robot or a larger scene",
         )
     return walkable, drivable
+
+
+def headroom(regions: Regions, collision: Mesh, height: float) -> F32:
+    """Free height (X, Y) [m] above points at a height [m] over the floor; inf where nothing is above or no floor."""
+    floor = np.isfinite(regions.height)
+    starts = np.column_stack([regions.centres()[floor], regions.height[floor] + height])
+    free = np.full(floor.shape, np.inf, np.float32)
+    free[floor] = RayCaster(collision).cast(starts, np.array([0, 0, 1.0])).distance
+    return free
 
 
 def _shrunk(grid: Mask, cells: float) -> Mask:

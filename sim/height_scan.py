@@ -52,6 +52,12 @@ class ScanGrid:
         return len(self.points)
 
 
+def headings(quaternion: Floats) -> F64:
+    """Horizontal unit vectors (N, 2) ahead of bases (N, 4) wxyz, world from base."""
+    ahead = matrix_from_quaternion(np.asarray(quaternion, np.float64))[:, :2, 0]
+    return ahead / np.maximum(np.linalg.norm(ahead, axis=1, keepdims=True), 1e-9)
+
+
 class HeightScanner:
     """Measures the ground's height in the collision meshes of several scenes."""
 
@@ -71,8 +77,7 @@ class HeightScanner:
         below does. Bases are at positions (N, 3) [m], world frame, with quaternions (N, 4) wxyz, world from base, in
         scenes (N,).
         """
-        forward = matrix_from_quaternion(np.asarray(quaternion, np.float64))[:, :2, 0]
-        forward /= np.maximum(np.linalg.norm(forward, axis=1, keepdims=True), 1e-9)
+        forward = headings(quaternion)
         left = forward[:, ::-1] * [-1, 1]
         starts = np.empty((len(position), len(self._points), 3))
         starts[..., :2] = position[:, None, :2] + self._points @ np.stack([forward, left], 1)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, cast
 
@@ -45,16 +44,6 @@ class DrivenActor:
 
     def reset(self, dones: torch.Tensor | None = None, /) -> None:
         """Do nothing: it has no state."""
-
-
-@dataclass(frozen=True)
-class _Step:
-    """A step of all N robots: images by camera (N, H, W, 3) uint8, state (N, S), action (N, A) and reward (N,)."""
-
-    images: dict[str, U8]
-    state: F32
-    action: F32
-    reward: F32
 
 
 def record(
@@ -110,25 +99,20 @@ def _rollout(
     actor.reset()
     missing = episodes // env.num_envs + (np.arange(env.num_envs) < episodes % env.num_envs)
     start, dropped = np.zeros(env.num_envs, np.int64), 0
-    past: list[_Step] = []
+    past: list[tuple[dict[str, U8], F32, F32, F32]] = []  # images by camera, states, actions and rewards of all robots
     written = successful = 0
     while written < episodes:
         action = actor(seen).clamp(-1, 1)
         images, state = _images(seen), seen[VECTOR].cpu().numpy().copy()
         seen, reward, dones, _ = env.step(action)
         actor.reset(dones)
-        past.append(_Step(images, state, action.cpu().numpy().copy(), reward.cpu().numpy()))
+        past.append((images, state, action.cpu().numpy().copy(), reward.cpu().numpy()))
         for row, success in zip(env.done_info.env, env.done_info.success, strict=True):
             if missing[row]:
-                steps = past[start[row] - dropped :]
-                demonstration = Demonstration(
-                    {name: np.stack([step.images[name][row] for step in steps]) for name in steps[0].images},
-                    np.stack([step.state[row] for step in steps]),
-                    np.stack([step.action[row] for step in steps]),
-                    np.array([step.reward[row] for step in steps]),
-                    bool(success),
-                )
-                writer.add(demonstration)
+                frames, *numbers = zip(*past[start[row] - dropped :], strict=True)
+                films = {name: np.stack([frame[name][row] for frame in frames]) for name in frames[0]}
+                state_of, action_of, reward_of = (np.array([step[row] for step in steps]) for steps in numbers)
+                writer.add(Demonstration(films, state_of, action_of, reward_of, bool(success)))
                 missing[row] -= 1
                 written, successful = written + 1, successful + int(success)
                 if watch:

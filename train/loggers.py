@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 
 from pipeline.errors import TrainError
+from pipeline.parameters import require_known
 from sim.libraries import load
 from train.preset import flat_values
 from train.run import Run, write_atomically
@@ -82,9 +83,8 @@ def open_loggers(run: Run, names: Sequence[str], steps: int) -> Iterator[Callabl
     Raises:
         TrainError: When a logger is unknown, or its package isn't installed.
     """
-    unknown = [name for name in names if name not in LOGGERS]
-    if unknown:
-        raise TrainError("a logger has a name", found=repr(unknown[0]), remedy=f"one of {', '.join(LOGGERS)}")
+    for name in names:
+        require_known(name, LOGGERS, "logger", TrainError, rule="a logger has a known name")
     with ExitStack() as stack:
         kinds = (_tensorboard, *(LOGGERS[name] for name in dict.fromkeys(names)))
         logs = [stack.enter_context(kind(run, steps)) for kind in kinds]

@@ -40,28 +40,22 @@ def line_chart(
     x_ticks = ticks(min(xs), max(xs))
     y_ticks = ticks(*(bounds or (min(ys), max(ys))))
 
-    x_step, y_step = x_ticks[1] - x_ticks[0], y_ticks[1] - y_ticks[0]
-
     def pixel(x: float, y: float) -> tuple[float, float]:
         right = (x - x_ticks[0]) / (x_ticks[-1] - x_ticks[0])
         up = (y - y_ticks[0]) / (y_ticks[-1] - y_ticks[0])
-        return (
-            round(LEFT + right * (WIDTH - LEFT - RIGHT), 1),
-            round(HEIGHT - BOTTOM - up * (HEIGHT - TOP - BOTTOM), 1),
-        )
+        x, y = LEFT + right * (WIDTH - LEFT - RIGHT), HEIGHT - BOTTOM - up * (HEIGHT - TOP - BOTTOM)
+        return round(x, 1), round(y, 1)
 
     parts = [f'<text class="title" x="{LEFT}" y="14">{escape(title)}</text>']
     for y in y_ticks:
         left, down = pixel(x_ticks[0], y)
         parts.append(f'<path class="grid" d="M{left} {down}H{WIDTH - RIGHT}"/>')
-        parts.append(
-            f'<text class="tick" x="{left - 6}" y="{down + 4}" text-anchor="end">{number_text(y, y_step)}</text>'
-        )
+        text = number_text(y, y_ticks[1] - y_ticks[0])
+        parts.append(f'<text class="tick" x="{left - 6}" y="{down + 4}" text-anchor="end">{text}</text>')
     for x in x_ticks:
         right, down = pixel(x, y_ticks[0])
-        parts.append(
-            f'<text class="tick" x="{right}" y="{down + 14}" text-anchor="middle">{number_text(x, x_step)}</text>'
-        )
+        text = number_text(x, x_ticks[1] - x_ticks[0])
+        parts.append(f'<text class="tick" x="{right}" y="{down + 14}" text-anchor="middle">{text}</text>')
     parts.append(f'<text class="tick" x="{WIDTH - RIGHT}" y="{HEIGHT - 4}" text-anchor="end">{escape(across)}</text>')
     line = "L".join(f"{x} {y}" for x, y in (pixel(x, y) for x, y in points))
     parts.append(f'<path class="line" d="M{line}"/>')
@@ -73,21 +67,19 @@ def line_chart(
             f'<g class="mark"><title>{about}</title><path d="M{x} {low}V{high}m-4 0h8M{x - 4} {low}h8"/>'
             f'<circle cx="{x}" cy="{middle}" r="3.5"/></g>'
         )
-    return (
-        f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">'
-        + "".join(parts)
-        + "</svg>"
-    )
+    return _svg("chart", f"0 0 {WIDTH} {HEIGHT}", title, "".join(parts))
+
+
+def _svg(kind: str, box: str, label: str, content: str) -> str:
+    return f'<svg class="{kind}" viewBox="{box}" role="img" aria-label="{escape(label)}">{content}</svg>'
 
 
 def share_bar(share: Interval) -> str:
     """Draw a rate as a bar with its interval (SVG)."""
     low, middle, high = (round(BAR * value, 1) for value in (share.low, share.value, share.high))
-    return (
-        f'<svg class="bar" viewBox="-2 0 {BAR + 4} 14" role="img" aria-label="{escape(str(share))}">'
-        f'<path class="grid" d="M0 7H{BAR}M0 2v10M{BAR} 2v10"/><rect x="0" y="4" width="{middle}" height="6"/>'
-        f'<path class="interval" d="M{low} 7H{high}M{low} 3v8M{high} 3v8"/></svg>'
-    )
+    axis = f'<path class="grid" d="M0 7H{BAR}M0 2v10M{BAR} 2v10"/><rect x="0" y="4" width="{middle}" height="6"/>'
+    interval = f'<path class="interval" d="M{low} 7H{high}M{low} 3v8M{high} 3v8"/>'
+    return _svg("bar", f"-2 0 {BAR + 4} 14", str(share), axis + interval)
 
 
 def ticks(low: float, high: float, count: int = 4) -> list[float]:
@@ -142,12 +134,7 @@ def episode_map(
         *(sheet.goal(goal) for goal in goals),
         sheet.scale(),
     ]
-    width, height = sheet.size
-    return (
-        f'<svg class="map" viewBox="0 0 {width} {height}" role="img" aria-label="{escape(label)}">'
-        + "\n".join(parts)
-        + "</svg>"
-    )
+    return _svg("map", f"0 0 {sheet.size[0]} {sheet.size[1]}", label, "\n".join(parts))
 
 
 class _Sheet:

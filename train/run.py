@@ -149,10 +149,18 @@ class Ending(_Strict):
 
 
 class Run:
-    """The folder of a training, with the record in its run.json and its learning curve."""
+    """The folder of a training, with the record in its run.json and its learning curve.
+
+    Attributes:
+        locks: Identities of its scenes.
+        sources: How its scenes are opened.
+    """
 
     def __init__(self, folder: Path, record: Record) -> None:
-        self.folder, self.record = folder, record
+        self.folder, self.record, self.preset = folder, record, record.preset
+        self.name, self.checkpoints = folder.resolve().name, folder / CHECKPOINTS
+        self.locks = tuple(scene.lock for scene in record.scenes)
+        self.sources = tuple(scene.source for scene in record.scenes)
         self.curve = Curve(folder / CURVE_FILE)
 
     @staticmethod
@@ -216,26 +224,6 @@ class Run:
         return Run(folder, _read_record(folder / RUN_FILE))
 
     @property
-    def name(self) -> str:
-        """Name of its folder."""
-        return self.folder.resolve().name
-
-    @property
-    def preset(self) -> Preset:
-        """Preset of the training."""
-        return self.record.preset
-
-    @property
-    def locks(self) -> tuple[SceneLock, ...]:
-        """Identities of its scenes."""
-        return tuple(scene.lock for scene in self.record.scenes)
-
-    @property
-    def sources(self) -> tuple[str, ...]:
-        """How its scenes are opened."""
-        return tuple(scene.source for scene in self.record.scenes)
-
-    @property
     def ending(self) -> Ending | None:
         """How its training ended; None in training and after a kill.
 
@@ -258,11 +246,6 @@ class Run:
             return
         with writing(path):
             path.unlink(missing_ok=True)
-
-    @property
-    def checkpoints(self) -> Path:
-        """Folder of the checkpoints."""
-        return self.folder / CHECKPOINTS
 
     def check_scenes(self, scenes: Sequence[SceneLock]) -> None:
         """Check that these are the scenes in which it began: the same content in the same order.

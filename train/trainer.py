@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -27,8 +27,8 @@ EpisodeRow = tuple[bool, str, float, int, dict[str, bool]]
 class EpisodeStats:
     """Statistics of the last episodes."""
 
-    def __init__(self) -> None:
-        self._episodes: deque[EpisodeRow] = deque(maxlen=WINDOW)
+    def __init__(self, episodes: Iterable[EpisodeRow] = ()) -> None:
+        self.episodes = deque(episodes, maxlen=WINDOW)
 
     def add(self, done: DoneInfo) -> None:
         """Add episodes that ended."""
@@ -36,25 +36,17 @@ class EpisodeStats:
             {name: bool(values[row]) for name, values in done.outcomes.items()} for row in range(len(done.ended_by))
         ]
         columns = done.success.tolist(), done.ended_by, done.reward.tolist(), done.steps.tolist(), others
-        self._episodes.extend(zip(*columns, strict=True))
+        self.episodes.extend(zip(*columns, strict=True))
 
     def metrics(self) -> dict[str, float]:
         """Means by name, and the number of episodes; empty before the first episode ended."""
-        if not self._episodes:
+        if not self.episodes:
             return {}
-        success, ended_by, reward, steps, outcomes = zip(*self._episodes, strict=True)
+        success, ended_by, reward, steps, outcomes = zip(*self.episodes, strict=True)
         means = {"success": np.mean(success), "reward": np.mean(reward), "length": np.mean(steps)}
         means |= {f"ended/{name}": count / len(ended_by) for name, count in sorted(Counter(ended_by).items())}
         means |= {f"outcome/{name}": np.mean([row[name] for row in outcomes]) for name in outcomes[0]}
         return {"episodes": len(ended_by)} | {name: float(value) for name, value in means.items()}
-
-    def state(self) -> list[EpisodeRow]:
-        """State for a checkpoint."""
-        return list(self._episodes)
-
-    def restore(self, state: list[EpisodeRow]) -> None:
-        """Continue from a checkpoint."""
-        self._episodes = deque(state, maxlen=WINDOW)
 
 
 FAST, SLOW = 0.1, 0.02
@@ -179,7 +171,7 @@ class Trainer:
             ],
             "environment": self.env.state(),
             "curriculum": self._curriculum.state(),
-            "episode_stats": self._stats.state(),
+            "episode_stats": list(self._stats.episodes),
         }
 
     def restore(self, state: Checkpoint) -> None:
@@ -195,7 +187,7 @@ class Trainer:
         self.iteration = state["iteration"]
         self.env.restore(state["environment"])
         self._curriculum.restore(state["curriculum"])
-        self._stats.restore(state["episode_stats"])
+        self._stats = EpisodeStats(state["episode_stats"])
         torch.set_rng_state(state["random"][0])
         if self.agent.device.startswith("cuda"):
             torch.cuda.set_rng_state(state["random"][1], self.agent.device)

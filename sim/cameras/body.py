@@ -7,7 +7,7 @@ depth at each pixel.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit, prange
@@ -30,8 +30,7 @@ TINY = np.float32(1e-5)
 """Tolerance that closes gaps between neighbouring triangles [px]."""
 
 
-@dataclass(frozen=True, eq=False)
-class Body:
+class Body(NamedTuple):
     """All shapes of a robot.
 
     Attributes:
@@ -68,12 +67,7 @@ def body_of(robot: Robot) -> Body:
 
 
 def draw_body(
-    rgb: F32,
-    depth: F32,
-    body: Body,
-    camera_from_links: Floats,
-    world_from_cameras: Floats,
-    lens: Camera,
+    rgb: F32, depth: F32, body: Body, camera_from_links: Floats, world_from_cameras: Floats, lens: Camera
 ) -> None:
     """Draw the robot into each image where it is nearer than its depth; changes both in place.
 
@@ -86,11 +80,7 @@ def draw_body(
     _draw(
         rgb,
         depth,
-        body.link,
-        body.spheres,
-        body.corners,
-        body.planes,
-        body.first,
+        body,
         np.ascontiguousarray(camera_from_links[:, :, :3], np.float32),
         np.ascontiguousarray(world_from_cameras[:, 2, :3], np.float32),
         np.array([lens.fx, lens.fy, lens.cx, lens.cy], np.float32),
@@ -144,19 +134,8 @@ def _hull(points: F64) -> F64:
 
 
 @njit(parallel=True, cache=True, nogil=True, error_model="numpy")
-def _draw(
-    rgb: F32,
-    depth: F32,
-    links: I64,
-    spheres: F32,
-    corners: F32,
-    planes: F32,
-    first: I64,
-    camera_from_links: F32,
-    vertical: F32,
-    intrinsics: F32,
-    color: F32,
-) -> None:
+def _draw(rgb: F32, depth: F32, body: Body, camera_from_links: F32, vertical: F32, intrinsics: F32, color: F32) -> None:
+    links, spheres, corners, planes, first = body
     count, height, width = depth.shape
     fx, fy, cx, cy = intrinsics
     sides = (cx / fx, (width - cx) / fx, cy / fy, (height - cy) / fy)

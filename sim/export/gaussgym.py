@@ -11,11 +11,11 @@ from scipy.ndimage import uniform_filter1d
 from pipeline.errors import SimError
 from pipeline.export.form import short_origin
 from pipeline.geometry import Mesh, masks
-from pipeline.geometry.rays import RayCaster
 from pipeline.importing.gaussgym import write_gaussgym
 from pipeline.regions.regions import Regions
 from pipeline.scenes.bundle import Bundle
-from pipeline.types import F32, F64, Mask
+from pipeline.types import F32, F64
+from sim.floors import headroom
 from sim.navigation import distances
 
 LENGTH, MIN_LENGTH = 5.5, 1.0
@@ -43,7 +43,9 @@ def camera_paths(regions: Regions, collision: Mesh) -> list[F64]:
         regions.cells_of(np.array([pose.position for pose in poses]).reshape(-1, 3))[0]
         for poses in (regions.spawn_poses, regions.goals)
     )
-    price = np.where(regions.drivable & ~_near_low_ceiling(regions, collision), np.float32(1), np.float32(np.inf))
+    low = headroom(regions, collision, CAMERA_HEIGHT) <= HEADROOM
+    free = regions.drivable & (masks.distance_from(low) * regions.cell >= CLEARANCE)
+    price = np.where(free, np.float32(1), np.float32(np.inf))
     sources = np.zeros((len(goals), *regions.drivable.shape), bool)
     sources[np.arange(len(goals)), goals[:, 0], goals[:, 1]] = True
     prices = np.ascontiguousarray(np.broadcast_to(price, sources.shape))
@@ -56,15 +58,6 @@ def camera_paths(regions: Regions, collision: Mesh) -> list[F64]:
             goal = reachable[np.abs(left[reachable] - LENGTH).argmin()]
             paths.append(_cameras(_smooth(_descend(fields[goal], spawn, regions), regions.cell)))
     return paths
-
-
-def _near_low_ceiling(regions: Regions, collision: Mesh) -> Mask:
-    """Cells (X, Y) within `CLEARANCE` of a floor without headroom."""
-    floor = np.isfinite(regions.height)
-    start = np.column_stack([regions.centres()[floor], regions.height[floor] + CAMERA_HEIGHT])
-    low = np.zeros(floor.shape, bool)
-    low[floor] = RayCaster(collision).cast(start, np.array([0, 0, 1.0])).distance <= HEADROOM
-    return masks.distance_from(low) * regions.cell < CLEARANCE
 
 
 def _descend(field: F32, start: NDArray[np.integer], regions: Regions) -> F64:

@@ -7,8 +7,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from pipeline.export.form import FRICTION, short_origin
-from pipeline.geometry import Mesh, quaternion_from_matrix
-from pipeline.regions.regions import RobotPose
+from pipeline.geometry import quaternion_from_matrix
 from pipeline.scenes.bundle import Bundle
 from sim.physics.mujoco_engine import SKIN, STIFF
 
@@ -54,7 +53,9 @@ def export_mjcf(bundle: Bundle, folder: Path) -> None:
     ElementTree.SubElement(flex, "contact", selfcollide="none", friction=friction, solref=_text(*STIFF))
     for kind, poses in (("spawn", bundle.regions.spawn_poses), ("goal", bundle.regions.goals)):
         for number, pose in enumerate(poses):
-            ElementTree.SubElement(world, "site", {"name": f"{kind}_{number}", "size": "0.02", **_site(pose)})
+            position = _text(*pose.position)
+            quaternion = _text(*quaternion_from_matrix(pose.world_from_base.rotation))
+            ElementTree.SubElement(world, "site", name=f"{kind}_{number}", size="0.02", pos=position, quat=quaternion)
     _write_xml(model, folder / "scene.xml")
 
 
@@ -79,15 +80,12 @@ def export_urdf(bundle: Bundle, folder: Path) -> None:
 
 
 def _write_meshes(bundle: Bundle, folder: Path) -> None:
-    _write_obj(bundle.mesh("collision"), folder / COLLISION_FILE)
-    _write_obj(bundle.mesh("full"), folder / VISUAL_FILE, colored=True)
-
-
-def _write_obj(mesh: Mesh, path: Path, *, colored: bool = False) -> None:
     import trimesh
 
-    colors = mesh.colors if colored else None
-    trimesh.Trimesh(mesh.vertices, mesh.triangles, vertex_colors=colors, process=False).export(path)
+    for name, file in (("collision", COLLISION_FILE), ("full", VISUAL_FILE)):
+        mesh = bundle.mesh(name)
+        colors = mesh.colors if name == "full" else None
+        trimesh.Trimesh(mesh.vertices, mesh.triangles, vertex_colors=colors, process=False).export(folder / file)
 
 
 def _write_xml(root: ElementTree.Element, path: Path) -> None:
@@ -97,10 +95,6 @@ def _write_xml(root: ElementTree.Element, path: Path) -> None:
 
 def _name(bundle: Bundle) -> str:
     return f"{bundle.manifest.name}-{bundle.manifest.version}"
-
-
-def _site(pose: RobotPose) -> dict[str, str]:
-    return {"pos": _text(*pose.position), "quat": _text(*quaternion_from_matrix(pose.world_from_base.rotation))}
 
 
 def _text(*numbers: float) -> str:

@@ -13,6 +13,7 @@ from functools import partial
 from pipeline.doctor import Finding
 from pipeline.errors import SimError
 from pipeline.machine import this_machine
+from pipeline.parameters import require_known
 from sim.physics.isaacgym.engine import IsaacGymEngine
 from sim.physics.isaacgym.process import PYTHON
 from sim.physics.mujoco_engine import MujocoEngine
@@ -44,8 +45,7 @@ def find_engine(name: str, device: str = "cpu") -> Callable[..., PhysicsEngine]:
     Raises:
         SimError: When there is no such engine, or it needs another device.
     """
-    if name not in ENGINES:
-        raise SimError("a physics engine has a known name", found=repr(name), remedy=f"one of {', '.join(ENGINES)}")
+    require_known(name, ENGINES, "engine", SimError, rule="a physics engine has a known name")
     engine = ENGINES[name]
     if not engine.on_gpu:
         return engine.make

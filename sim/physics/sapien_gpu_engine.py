@@ -77,18 +77,15 @@ class SapienGpuEngine(SapienBase):
 
     def _build(self) -> None:
         """Make a world without a past, with the robots' current dynamics."""
-        self._system = gpu_system(self._device)
-        self._make_world(self._system)
+        system = self._system = gpu_system(self._device)
+        self._make_world(system)
         for body, position, dynamics in zip(self._bodies, self._parking, self._dynamics.T.tolist(), strict=True):
             body.articulation.set_root_pose(self._sapien.Pose(position.tolist()))
             body.change(*dynamics)
         self._read_shares(np.arange(self.num_robots))
-        self._system.gpu_init()  # simulates a step: robots must be apart, with their dynamics, before it
-        self._find_buffers()
-
-    def _find_buffers(self) -> None:
-        """Views of PhysX's memory, made once: each conversion leaks some."""
-        system, bodies = self._system, self._bodies
+        system.gpu_init()  # simulates a step: robots must be apart, with their dynamics, before it
+        # views of PhysX's memory, made once: each conversion leaks some
+        bodies = self._bodies
         self._body_data = system.cuda_rigid_body_data.torch()
         self._joint_position = system.cuda_articulation_qpos.torch()
         self._joint_velocity = system.cuda_articulation_qvel.torch()

@@ -32,8 +32,6 @@ class Shape:
     Attributes:
         kind: Kind of the shape; a mesh stands for its convex hull.
         size: Box: half edges (3,); sphere: radius; capsule and cylinder: radius and half length along its z [m].
-        link_from_shape: Pose on the link.
-        friction: Friction coefficient.
         vertices: (V, 3) of a mesh [m], else (0, 3).
     """
 
@@ -55,7 +53,6 @@ class Joint:
         anchor: (3,) point on the axis, link axes [m].
         limits: Smallest and largest position, or None.
         armature: Inertia of the rotor.
-        damping: Damping of the joint itself.
     """
 
     name: str
@@ -79,7 +76,6 @@ class Link:
         link_from_inertia: Centre of mass and principal axes.
         inertia: (3,) moments about the principal axes [kg m^2].
         joint: Joint to its parent; None for the base and fixed links.
-        shapes: Its collision shapes.
     """
 
     name: str
@@ -97,7 +93,6 @@ class Actuator:
     """An actuator of a joint: force = stiffness * (target - position) - damping * velocity, or for a target velocity.
 
     Attributes:
-        joint: Name of its joint.
         mode: Meaning of its target; position [rad, m] or velocity [rad/s, m/s].
         stiffness: [N m/rad] or [N/m]; 0 for velocity.
         damping: [N m s/rad] or [N s/m].

@@ -9,6 +9,7 @@ import numpy as np
 
 from pipeline.errors import SimError
 from pipeline.geometry import Camera
+from pipeline.parameters import require_known
 from sim.cameras.settings import CameraSettings
 from sim.floors import NEARBY, NEXT_POSITIONS
 from sim.height_scan import ScanGrid
@@ -81,11 +82,11 @@ AVOID = replace(
         **{name: NAVIGATE.rewards[name] for name in ("progress", "time", "action_rate")},
         "contact": Reward(terms.collided, -0.1),
         "goal": Reward(terms.reached(AVOID_RADIUS), 5.0),
-        "entering": Reward(terms.entering_patch, -4.0),
-        "inside": Reward(terms.inside_patch, -0.25),
+        "entering": Reward(lambda step: step.scenario.entering, -4.0),
+        "inside": Reward(lambda step: step.scenario.inside, -0.25),
     },
     terminations={"goal": terms.reached(AVOID_RADIUS), "tipped": terms.tipped},
-    outcomes={"entered": terms.entered_patch},
+    outcomes={"entered": lambda step: step.scenario.entered},
 )
 
 
@@ -101,7 +102,7 @@ WEAVE = replace(
     rewards={
         **NAVIGATE.rewards,
         "crash": Reward(CRASH, -5.0),
-        "floor": Reward(terms.floor_cost, -1.0),
+        "floor": Reward(lambda step: step.scenario.cost, -1.0),
     },
     terminations={"goal": terms.reached(GOAL_RADIUS), "crash": CRASH, "tipped": terms.tipped},
 )
@@ -122,7 +123,7 @@ EXPLORE = replace(
         **CRITIC,
     },
     rewards={
-        "new": Reward(terms.new_area, 1.0),
+        "new": Reward(lambda step: step.scenario.new, 1.0),
         "time": Reward(terms.per_step, -0.02),
         "action_rate": Reward(terms.action_rate, -0.01),
         "explored": Reward(terms.explored(EXPLORED), 5.0),
@@ -177,6 +178,5 @@ def find_task(name: str) -> Task:
     Raises:
         SimError: When there is none.
     """
-    if name not in TASKS:
-        raise SimError("a task has a known name", found=repr(name), remedy=f"one of {', '.join(TASKS)}")
+    require_known(name, TASKS, "task", SimError, rule="a task has a known name")
     return TASKS[name]

@@ -83,8 +83,8 @@ class PathTracker:
 class GoalScenario:
     """Goals marked by a ball, each with starts from which a path leads there.
 
-    Paths from start to goal have at least `min_length` [m]; of each scene the first `goals` goals are used, all by
-    default.
+    Goals are the nearest cells to a scene's own that the robot can drive to. Paths from start to goal have at least
+    `min_length` [m]; of each scene the first `goals` goals are used, all by default.
 
     Raises:
         SimError: When a scene has no such path, or no start that may be used.
@@ -100,16 +100,41 @@ class GoalScenario:
         ball_color: tuple[float, float, float],
         goals: int | None = None,
     ) -> None:
-        self.floors = floors
-        self._goals = _Goals(floors, min_length, goals)
-        self._paths = PathTracker(floors, num_envs, self._goals.fields)
-        self._color = np.array(ball_color, np.float32)
+        self.floors, self._color = floors, np.array(ball_color, np.float32)
+        cells = list[I64]()
+        for number, scene in enumerate(floors.scenes):
+            poses = (scene.regions.goals or scene.regions.spawn_poses)[:goals]
+            xy = np.array([pose.position[:2] for pose in poses])
+            cells.append(np.unique(floors.nearest(number, floors.drivable[number], xy), axis=0))
+        scene_of = np.repeat(np.arange(len(cells)), [len(in_scene) for in_scene in cells])
+        self._cells = np.concatenate(cells)  # of all goals
+        sources = np.zeros((len(self._cells), *floors.height.shape[1:]), bool)
+        sources[(np.arange(len(self._cells)), *self._cells.T)] = True
+        cell, price = floors.cell[scene_of], floors.price[scene_of]
+        fields = DistanceFields(floors.origin[scene_of], cell, distances(price, sources, cell))
+        self._paths = PathTracker(floors, num_envs, fields)
+        length = distances(np.where(np.isfinite(price), np.float32(1), price), sources, cell)
+        far = np.isfinite(length) & (length >= min_length)
+        self._starts = Cells(far & floors.eligible[scene_of])  # for each goal
+        self._reachable = [
+            np.flatnonzero((scene_of == scene) & (self._starts.count > 0)) for scene in range(len(cells))
+        ]
+        for scene, usable in zip(floors.scenes, self._reachable, strict=True):
+            if not len(usable):
+                raise SimError(
+                    "a scene needs starts from which a goal can be driven to",
+                    found=f"no usable start {min_length} m from any goal of {scene.lock.reference}",
+                    remedy="use a larger scene, or a task with shorter paths",
+                )
 
     def reset(self, envs: I64, scenes: I64, levels: I64, rng: np.random.Generator) -> ResetPoses:
         """Draw new starts and goals for environments (M,)."""
-        goals, starts = self._goals.draw(scenes, rng)
+        options = [self._reachable[scene] for scene in scenes]
+        share = rng.random(len(scenes))
+        goals = np.array([row[int(u * len(row))] for row, u in zip(options, share, strict=True)], np.int64)
+        starts = self._starts.draw(goals, 1, rng)[:, 0]
         start = self.floors.positions(scenes, starts)
-        goal = self.floors.positions(scenes, self._goals.cells[goals])
+        goal = self.floors.positions(scenes, self._cells[goals])
         fields, yaw = self._arrange(envs, scenes, goals, starts, rng), rng.uniform(-np.pi, np.pi, len(envs))
         self._paths.reset(envs, scenes, goal, fields, np.column_stack([start[:, :2], yaw]))
         return ResetPoses(start + np.array([0, 0, self.floors.robot.base_height]), yaw)
@@ -136,44 +161,3 @@ class GoalScenario:
     def path_length(self, xy: Floats, envs: I64) -> F32:
         """Path length to the goals of environments (M,) from positions (M, 2) [m]; inf off the floor."""
         return self._paths.length(xy, envs)
-
-
-class _Goals:
-    """All goals of all scenes, or the nearest cells to them that the robot can drive to, and usable starts for each.
-
-    Attributes:
-        cells: (G, 2).
-        fields: Distance to each goal.
-    """
-
-    def __init__(self, floors: Floors, min_length: float, limit: int | None) -> None:
-        cells = list[I64]()
-        for number, scene in enumerate(floors.scenes):
-            poses = (scene.regions.goals or scene.regions.spawn_poses)[:limit]
-            xy = np.array([pose.position[:2] for pose in poses])
-            cells.append(np.unique(floors.nearest(number, floors.drivable[number], xy), axis=0))
-        self._scene = np.repeat(np.arange(len(cells)), [len(in_scene) for in_scene in cells])
-        self.cells = np.concatenate(cells)
-        sources = np.zeros((len(self.cells), *floors.height.shape[1:]), bool)
-        sources[(np.arange(len(self.cells)), *self.cells.T)] = True
-        cell, price = floors.cell[self._scene], floors.price[self._scene]
-        self.fields = DistanceFields(floors.origin[self._scene], cell, distances(price, sources, cell))
-        length = distances(np.where(np.isfinite(price), np.float32(1), price), sources, cell)
-        far = np.isfinite(length) & (length >= min_length)
-        self._starts = Cells(far & floors.eligible[self._scene])
-        used = self._starts.count > 0
-        self._reachable = [np.flatnonzero((self._scene == scene) & used) for scene in range(len(cells))]
-        for scene, goals in zip(floors.scenes, self._reachable, strict=True):
-            if not len(goals):
-                raise SimError(
-                    "a scene needs starts from which a goal can be driven to",
-                    found=f"no usable start {min_length} m from any goal of {scene.lock.reference}",
-                    remedy="use a larger scene, or a task with shorter paths",
-                )
-
-    def draw(self, scenes: I64, rng: np.random.Generator) -> tuple[I64, I64]:
-        """Draw goals (M,) in scenes (M,), and cells (M, 2) to start from."""
-        options = [self._reachable[scene] for scene in scenes]
-        share = rng.random(len(scenes))
-        goals = np.array([row[int(u * len(row))] for row, u in zip(options, share, strict=True)], np.int64)
-        return goals, self._starts.draw(goals, 1, rng)[:, 0]

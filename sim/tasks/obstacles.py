@@ -76,7 +76,7 @@ class ObstacleScenario(GoalScenario):
         """Draw posts and patches, and compute the paths around them."""
         floors, count = self.floors, len(envs)
         posts, patches = self._post.shape[1], self._patch.shape[1]
-        cell, ends = floors.cell[scenes], np.stack([starts, self._goals.cells[goals]], 1)
+        cell, ends = floors.cell[scenes], np.stack([starts, self._cells[goals]], 1)
         patch, patch_radius = floors.draw(scenes, patches, rng), rng.uniform(*PATCH_RADIUS, (count, patches))
         post = floors.draw(scenes, TRIES * posts, rng).reshape(count, TRIES, posts, 2)
         post_radius = rng.uniform(*POST_RADIUS, (count, TRIES, posts))

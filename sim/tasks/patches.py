@@ -71,14 +71,7 @@ class PatchScenario:
     """
 
     def __init__(
-        self,
-        floors: Floors,
-        num_envs: int,
-        period: float,
-        *,
-        min_length: float,
-        max_length: float,
-        crossing: float,
+        self, floors: Floors, num_envs: int, period: float, *, min_length: float, max_length: float, crossing: float
     ) -> None:
         self.floors, self._free = floors, floors.robot.radius + FREE
         self._limits = min_length, max_length

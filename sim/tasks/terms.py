@@ -143,11 +143,6 @@ def clearance(step: StepState[ObstacleState]) -> F32:
     return np.minimum(step.scenario.clearance, FAR)[:, None]
 
 
-def floor_cost(step: StepState[ObstacleState]) -> F32:
-    """Cost of the floor under the robot in this step."""
-    return step.scenario.cost
-
-
 def either(*terms: Term[Mask]) -> Term[Mask]:
     """A term: whether any of the terms holds."""
     return lambda step: np.any([term(step) for term in terms], axis=0)
@@ -163,26 +158,6 @@ def nearest_patch(step: StepState[PatchState]) -> F32:
     offset = np.zeros((len(step.state), 3))
     offset[:, :2] = step.scenario.to_patch
     return np.clip(in_base(step, offset)[:, :2], -FAR, FAR)
-
-
-def inside_patch(step: StepState[PatchState]) -> Mask:
-    """Whether the robot's centre is over a patch."""
-    return step.scenario.inside
-
-
-def entering_patch(step: StepState[PatchState]) -> Mask:
-    """Whether the robot's centre is over a patch for the first time in the episode."""
-    return step.scenario.entering
-
-
-def entered_patch(step: StepState[PatchState]) -> Mask:
-    """Whether the robot's centre is or was over a patch in the episode."""
-    return step.scenario.entered
-
-
-def new_area(step: StepState[ExplorationState]) -> F32:
-    """Area of floor seen for the first time in this step [m^2]."""
-    return step.scenario.new
 
 
 def explored_share(step: StepState[ExplorationState]) -> F32:

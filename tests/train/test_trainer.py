@@ -44,9 +44,9 @@ def test_means_over_episodes():
 
 def test_goes_on_where_it_was_and_forgets_the_oldest():
     """A restored window has the same metrics; old episodes fall out of it."""
-    recent, other = EpisodeStats(), EpisodeStats()
+    recent = EpisodeStats()
     recent.add(endings([False] * 5, ["time"] * 5, [0.0] * 5, [80] * 5, [True] * 5))
-    other.restore(recent.state())
+    other = EpisodeStats(list(recent.episodes))
     assert other.metrics() == recent.metrics()
     other.add(endings([True] * WINDOW, ["goal"] * WINDOW, [1.0] * WINDOW, [9] * WINDOW, [False] * WINDOW))
     assert other.metrics()["success"] == 1.0 and other.metrics()["outcome/entered"] == 0.0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -13,6 +12,7 @@ from rsl_rl.modules import CNN
 from torch import nn
 
 from pipeline.errors import TrainError
+from pipeline.parameters import require_known
 from sim.cameras.settings import Output
 from sim.env import Observations, SceneEnv
 from train.models.dinov2 import DinoFeatures, FeatureNetwork
@@ -156,18 +156,13 @@ class Encoder:
         return [self.group(env, device)] if self.group else []
 
 
-def encoder_names() -> list[str]:
-    """Names of all encoders."""
-    return list(NETWORKS)
-
-
 def find_encoder(name: str, modality: Modality = "rgb") -> Encoder:
     """Find an encoder by its name.
 
     Raises:
         TrainError: When there is no such encoder, or it doesn't support the modality.
     """
-    _check(name)
+    require_known(name, NETWORKS, "encoder", TrainError, rule="an encoder has a known name")
     if name == "none":
         return Encoder((), None)
     if name == "gaussians":
@@ -194,14 +189,8 @@ def make_encoder(name: str, shape: tuple[int, ...]) -> nn.Module:
         TrainError: When there is no such encoder.
         ValueError: For the blind one.
     """
-    _check(name)
+    require_known(name, NETWORKS, "encoder", TrainError, rule="an encoder has a known name")
     network = NETWORKS[name]
     if network is None:
         raise ValueError(f"the encoder {name!r} has nothing to read, got observations of shape {shape}")
     return network(shape)
-
-
-def _check(name: str) -> None:
-    if name not in NETWORKS:
-        near = difflib.get_close_matches(name, NETWORKS, 3, 0.4) or encoder_names()
-        raise TrainError("an encoder has a known name", found=repr(name), remedy=f"did you mean {', '.join(near)}?")

@@ -108,7 +108,11 @@ class GaussianTokens:
                 (own[rows], (own.opacity[rows] > 0) & self._framed(own.position[rows], eye[rows], view[rows]), 0),
                 (chosen, framed, first),
             ):
-                visible = inside & ~self._occluded(self._casters[scene], tokens.position, eye[rows])
+                rays = tokens.position - eye[rows][:, None]
+                starts = np.broadcast_to(eye[rows][:, None], rays.shape)
+                free = self._casters[scene].cast(starts.reshape(-1, 3), rays.reshape(-1, 3)).distance
+                behind = (1 - free.reshape(rays.shape[:2])) * np.linalg.norm(rays, axis=2)  # the mesh [m]
+                visible = inside & ~np.asarray(behind > CELL)
                 numbers[rows, columns : columns + visible.shape[1]] = tokens.seen_from(
                     position[rows], rotation[rows], visible
                 )
@@ -131,13 +135,6 @@ class GaussianTokens:
         lens = self._camera
         u, v = lens.fx * x + lens.cx * z, lens.fy * y + lens.cy * z  # times z: behind a camera nothing fits between
         return (u >= 0) & (u <= lens.width * z) & (v >= 0) & (v <= lens.height * z)
-
-    def _occluded(self, caster: RayCaster, positions: Floats, eye: Floats) -> Mask:
-        """Which positions (N, T, 3) the mesh occludes from (N, 3)."""
-        rays = positions - eye[:, None]
-        starts = np.broadcast_to(eye[:, None], rays.shape)
-        free = caster.cast(starts.reshape(-1, 3), rays.reshape(-1, 3)).distance.reshape(rays.shape[:2])
-        return np.asarray((1 - free) * np.linalg.norm(rays, axis=2) > CELL)
 
 
 def smoothed(gaussians: Gaussians, cell: float = CELL) -> Tokens:

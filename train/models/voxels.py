@@ -7,7 +7,7 @@ around a robot are looked up.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,11 +16,11 @@ from torch import nn
 from torch.nn import functional
 
 from pipeline.errors import TrainError
-from pipeline.geometry import Mesh, matrix_from_quaternion
+from pipeline.geometry import Mesh
 from pipeline.geometry.rays import RayCaster
 from pipeline.types import F32, F64, I64, U8, Floats
 from sim.env import Observations, SceneEnv
-from sim.height_scan import HEADROOM
+from sim.height_scan import HEADROOM, headings
 
 VOXELS = "voxels"
 """Observation group that is no network's input, but the target of an auxiliary loss."""
@@ -39,23 +39,24 @@ MAX_RAYS = 50_000_000
 _VERTICAL, _UPWARD, _GUESSED = 1, 2, 4
 
 
-@dataclass(frozen=True, eq=False)
-class _Hits:
-    """Hits of rays in one scene, in order of the horizontal squares, then of z.
+class _Table(NamedTuple):
+    """Hits of rays in S scenes, scene by scene in order of the horizontal squares (along x, then y), then of z.
 
     Attributes:
-        corner: (2,) low corner of the squares [m].
-        shape: (2,) number of squares.
+        corner: (S, 2) low corner of the squares [m].
+        shape: (S, 2) number of squares.
+        first: (S + 1,) first square of each scene.
+        start: (Q + 1,) first hit of each square.
         points: (M, 3) float32 positions [m].
         kind: (M,) uint8 flags: _VERTICAL for rays along z, _UPWARD and _GUESSED for what they hit.
-        square: (M,) square of each, counted along x, then y.
     """
 
     corner: F64
     shape: I64
+    first: I64
+    start: I64
     points: F32
     kind: U8
-    square: I64
 
 
 class VoxelMap:
@@ -66,15 +67,15 @@ class VoxelMap:
     """
 
     def __init__(self, scenes: Sequence[Mesh]) -> None:
-        found = [_cast(mesh) for mesh in scenes]
-        self._corner = np.array([hits.corner for hits in found])
-        self._shape = np.array([hits.shape for hits in found])
-        squares = self._shape.prod(1)
-        self._first = np.concatenate([[0], np.cumsum(squares)])
-        counts = [np.bincount(hits.square, minlength=size) for hits, size in zip(found, squares, strict=True)]
-        self._start = np.concatenate([[0], np.cumsum(np.concatenate(counts))])
-        self._points = np.concatenate([hits.points for hits in found])
-        self._kind = np.concatenate([hits.kind for hits in found])
+        corners, shapes, counts, points, kinds = zip(*map(_cast, scenes), strict=True)
+        self._table = _Table(
+            np.array(corners),
+            np.array(shapes),
+            np.concatenate([[0], np.cumsum(np.prod(shapes, 1))]),
+            np.concatenate([[0], np.cumsum(np.concatenate(counts))]),
+            np.concatenate(points),
+            np.concatenate(kinds),
+        )
 
     def occupied(self, position: Floats, quaternion: Floats, scene_of: I64) -> U8:
         """Occupied voxels (N, *SHAPE) uint8.
@@ -82,8 +83,7 @@ class VoxelMap:
         Bases are at positions (N, 3) [m], world frame, with quaternions (N, 4) wxyz, world from base, in scenes (N,).
         """
         voxels = np.zeros((len(position), *SHAPE), np.uint8)
-        table = (self._corner, self._shape, self._first, self._start, self._points)
-        _mark(voxels, np.asarray(position, np.float64), _forward(quaternion), np.asarray(scene_of), *table)
+        _mark(voxels, np.asarray(position, np.float64), headings(quaternion), np.asarray(scene_of), self._table)
         return voxels
 
     def heights(self, position: Floats, quaternion: Floats, scene_of: I64) -> F32:
@@ -92,8 +92,7 @@ class VoxelMap:
         The ground is defined as in `sim.height_scan.HeightScanner`; arguments as for `occupied`.
         """
         ground = np.empty((len(position), *SHAPE[:2]), np.float32)
-        table = (self._corner, self._shape, self._first, self._start, self._points, self._kind)
-        _measure(ground, np.asarray(position, np.float64), _forward(quaternion), np.asarray(scene_of), *table)
+        _measure(ground, np.asarray(position, np.float64), headings(quaternion), np.asarray(scene_of), self._table)
         return ground
 
 
@@ -113,17 +112,11 @@ class Voxels:
         return torch.from_numpy(np.concatenate([occupied.astype(np.float16), heights[..., None].astype(np.float16)], 3))
 
 
-def _forward(quaternion: Floats) -> F64:
-    """Headings (N, 2), unit vectors."""
-    ahead = matrix_from_quaternion(np.asarray(quaternion, np.float64))[:, :2, 0]
-    return ahead / np.maximum(np.linalg.norm(ahead, axis=1, keepdims=True), 1e-9)
-
-
-def _cast(mesh: Mesh) -> _Hits:
-    """Cast rays along all axes at a mesh."""
+def _cast(mesh: Mesh) -> tuple[F64, I64, I64, F32, U8]:
+    """Corner and shape of a scene's squares, hits in each, and their points and kinds in the order of `_Table`."""
     if not len(mesh.triangles):
-        nothing = np.zeros(0, np.int64)
-        return _Hits(np.zeros(2), np.ones(2, np.int64), np.zeros((0, 3), np.float32), np.zeros(0, np.uint8), nothing)
+        nothing = np.zeros((0, 3), np.float32), np.zeros(0, np.uint8)
+        return np.zeros(2), np.ones(2, np.int64), np.zeros(1, np.int64), *nothing
     low = mesh.vertices.min(0) - PITCH / np.pi  # so that no ray runs along edges that lie on a round number
     shape = np.ceil((mesh.vertices.max(0) - low) / PITCH).astype(np.int64) + 1
     if (rays := sum(np.delete(shape, axis).prod() for axis in range(3))) > MAX_RAYS:
@@ -147,22 +140,14 @@ def _cast(mesh: Mesh) -> _Hits:
     points, kind = np.concatenate(parts), np.concatenate(kinds).astype(np.uint8)
     square = ((points[:, :2] - low[:2]) / PITCH).astype(np.int64) @ [shape[1], 1]
     order = np.lexsort((points[:, 2], square))
-    return _Hits(low[:2].astype(np.float64), shape[:2], points[order], kind[order], square[order])
+    counts = np.bincount(square, minlength=shape[:2].prod())
+    return low[:2].astype(np.float64), shape[:2], counts, points[order], kind[order]
 
 
 @njit(cache=True, nogil=True)
-def _mark(
-    voxels: U8,
-    position: F64,
-    forward: F64,
-    scene_of: I64,
-    corner: F64,
-    shape: I64,
-    first: I64,
-    start: I64,
-    points: F32,
-) -> None:
-    """Set voxels (N, X, Y, Z) in which a hit lies; the table as `VoxelMap` has it."""
+def _mark(voxels: U8, position: F64, forward: F64, scene_of: I64, table: _Table) -> None:
+    """Set voxels (N, X, Y, Z) in which a hit lies."""
+    corner, shape, first, start, points, _ = table
     ahead_low, left_low, up_low = LOW
     columns, rows, layers = SHAPE
     for robot in range(len(voxels)):
@@ -189,19 +174,9 @@ def _mark(
 
 
 @njit(cache=True, nogil=True)
-def _measure(
-    ground: F32,
-    position: F64,
-    forward: F64,
-    scene_of: I64,
-    corner: F64,
-    shape: I64,
-    first: I64,
-    start: I64,
-    points: F32,
-    kind: U8,
-) -> None:
-    """Fill in heights (N, X, Y) over the base [m]; the table as `VoxelMap` has it."""
+def _measure(ground: F32, position: F64, forward: F64, scene_of: I64, table: _Table) -> None:
+    """Fill in heights (N, X, Y) over the base [m]."""
+    corner, shape, first, start, points, kind = table
     columns, rows, _ = SHAPE
     for robot in range(len(ground)):
         scene = scene_of[robot]

@@ -20,7 +20,8 @@ from sim.tasks.catalog import NAVIGATE
 from train.environment import VECTOR, TrainEnv
 from train.models import dinov2
 from train.models.dinov2 import Dinov2
-from train.models.encoders import FAR, ImageCNN, ImageResNet, encoder_names, find_encoder, make_encoder
+from train.models.encoders import FAR, ImageCNN, ImageResNet, find_encoder, make_encoder
+from train.models.encoders import NETWORKS as ENCODERS
 from train.models.policy import VisionPolicy
 
 SIGHTS = {
@@ -67,13 +68,13 @@ def policy_for(name: str, memory: str, seen: TensorDict) -> VisionPolicy:
 
 def test_the_catalog_knows_them_all():
     """Those of the issue, in order."""
-    assert encoder_names() == sorted(SIGHTS)
+    assert list(ENCODERS) == sorted(SIGHTS)
 
 
 def test_an_unknown_name_gets_the_nearest():
     """From both doors."""
     for ask in (find_encoder, lambda name: make_encoder(name, (3, 40, 44))):
-        with pytest.raises(TrainError, match="did you mean resnet") as error:
+        with pytest.raises(TrainError, match="did you mean 'resnet'") as error:
             ask("resnet18")
         assert "resnet18" in error.value.found
         with pytest.raises(TrainError, match="cnn, dinov2, gaussians, none, resnet"):
@@ -82,7 +83,7 @@ def test_an_unknown_name_gets_the_nearest():
 
 def test_cameras_give_what_encoders_take():
     """And are left out where none is needed."""
-    assert {name: find_encoder(name).outputs for name in encoder_names()} == {
+    assert {name: find_encoder(name).outputs for name in ENCODERS} == {
         "cnn": ("rgb",),
         "dinov2": ("rgb",),
         "gaussians": (),
