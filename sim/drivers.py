@@ -36,6 +36,7 @@ class HasPath(Protocol):
 
     def path_length(self, xy: Floats, envs: I64) -> F32:
         """Path length [m] from positions (M, 2) in environments (M,); inf off the floor."""
+        ...
 
 
 def follow_path(env: SceneEnv, drive: DifferentialDrive, scenario: HasPath) -> F32:
@@ -90,9 +91,11 @@ class Viewer(Protocol):
 
     def update(self, seen: Observations, ended: Mapping[int, EpisodeResult]) -> None:
         """Show the start, or a step: observations, and the episodes that ended in it by environment."""
+        ...
 
     def close(self) -> None:
         """Finish."""
+        ...
 
 
 def run_episodes(

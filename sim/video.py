@@ -64,8 +64,8 @@ class VideoWriter:
             self._container = av.open(str(path), "w")
         except OSError as error:
             raise MachineError("a video's folder must be writable", found=str(error), remedy="name another") from error
-        rate = Fraction(rate).limit_denominator(1000)
-        self._stream = self._container.add_stream("libx264", rate=rate, options=options)
+        exact = Fraction(rate).limit_denominator(1000)
+        self._stream = self._container.add_stream("libx264", rate=exact, options=options)
         self._started = False
 
     def add(self, image: U8) -> None:
@@ -79,10 +79,9 @@ class VideoWriter:
         self._container.mux(self._stream.encode(VideoFrame.from_ndarray(np.ascontiguousarray(image), "rgb24")))
 
     def close(self) -> None:
-        """Finish the file; again does nothing."""
+        """Finish the file."""
         if self._started:
             self._container.mux(self._stream.encode())
-        self._started = False
         self._container.close()
 
 

@@ -27,9 +27,11 @@ class Actor(Protocol):
 
     def __call__(self, seen: TensorDict, /) -> torch.Tensor:
         """Actions (N, A) for observations."""
+        ...
 
     def reset(self, dones: torch.Tensor | None = None, /) -> None:
         """Reset the hidden state where episodes ended (N,); everywhere by default."""
+        ...
 
 
 class DrivenActor:

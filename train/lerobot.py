@@ -80,7 +80,7 @@ class About(TypedDict):
 
 
 class DatasetWriter:
-    """Writes demonstrations into an empty folder one by one; the dataset is complete once closed."""
+    """Writes demonstrations into an empty folder one by one."""
 
     def __init__(self, folder: Path, **about: Unpack[About]) -> None:
         rule, remedy = "a LeRobot dataset needs pyarrow", "pip install 'splatyard[imitation]'"
@@ -153,9 +153,8 @@ class DatasetWriter:
         self._episodes.append(row)
         self._frames += steps
 
-    def close(self) -> None:
-        """Write the dataset's metadata."""
-        self.release()
+    def write_metadata(self) -> None:
+        """Write what makes the dataset complete, once its files are closed."""
         meta = self._folder / "meta"
         table = self._arrow.Table.from_pylist(self._episodes)
         self._parquet.write_table(table, _made(meta / "episodes" / f"{CHUNK}.parquet"))
@@ -166,7 +165,7 @@ class DatasetWriter:
         (meta / "stats.json").write_text(json.dumps(statistics, indent=1), encoding="utf-8")
         (meta / "info.json").write_text(json.dumps(self._info(), indent=1), encoding="utf-8")
 
-    def release(self) -> None:
+    def close(self) -> None:
         """Close all files."""
         self._data.close()
         for video in self._videos.values():
@@ -241,9 +240,9 @@ def new_dataset(folder: Path, **about: Unpack[About]) -> Iterator[DatasetWriter]
         writer = DatasetWriter(partial, **about)
         try:
             yield writer
-            writer.close()
         finally:
-            writer.release()
+            writer.close()
+        writer.write_metadata()
         partial.rename(folder)
     except OSError as error:
         raise TrainError(

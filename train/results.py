@@ -159,8 +159,6 @@ class Results(_Record):
 
     Attributes:
         checkpoint: File in the run's folder.
-        checkpoint_sha256: Hash of that file.
-        iteration: Training iteration of the checkpoint.
         stopped_early: How much less the run was trained than planned, and why; empty if it was not.
         seed: Seed of the first round's episodes and of the ablations.
         blind: Results of a policy trained without vision, in the same episodes.

@@ -205,14 +205,7 @@ def _draw_balls(rgb: F32, depth: F32, poses: F32, intrinsics: F32, centers: F32,
 
 @njit(parallel=True, cache=True, nogil=True, error_model="numpy")
 def _draw_posts(
-    rgb: F32,
-    depth: F32,
-    poses: F32,
-    intrinsics: F32,
-    feet: F32,
-    radii: F32,
-    heights: F32,
-    colors: F32,
+    rgb: F32, depth: F32, poses: F32, intrinsics: F32, feet: F32, radii: F32, heights: F32, colors: F32
 ) -> None:
     count, height, width = depth.shape
     fx, fy, cx, cy = intrinsics

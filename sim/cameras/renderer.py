@@ -32,6 +32,7 @@ class SceneRenderer(Protocol):
             Colours (B, H, W, 3), 0 where nothing is, possibly above 1; and depths (B, H, W) along the cameras' z where
             more than half is opaque [m], 0 = unknown. The caller may change both.
         """
+        ...
 
 
 class CpuRenderer:

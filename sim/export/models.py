@@ -82,9 +82,8 @@ def export_urdf(bundle: Bundle, folder: Path) -> None:
 def _write_meshes(bundle: Bundle, folder: Path) -> None:
     import trimesh
 
-    for name, file in (("collision", COLLISION_FILE), ("full", VISUAL_FILE)):
-        mesh = bundle.mesh(name)
-        colors = mesh.colors if name == "full" else None
+    collision, full = bundle.mesh("collision"), bundle.mesh("full")
+    for mesh, colors, file in ((collision, None, COLLISION_FILE), (full, full.colors, VISUAL_FILE)):
         trimesh.Trimesh(mesh.vertices, mesh.triangles, vertex_colors=colors, process=False).export(folder / file)
 
 

@@ -87,11 +87,6 @@ class Dynamics:
     mass: F32
     strength: F32
 
-    @staticmethod
-    def nominal(count: int) -> Dynamics:
-        """The dynamics of the robot's file."""
-        return Dynamics(*(np.ones(count, np.float32) for _ in range(3)))
-
 
 class PhysicsEngine:
     """N robots of one kind, each alone in one of several scenes of one world; robots never touch each other.
@@ -180,11 +175,7 @@ def scene_offsets(meshes: Sequence[Mesh]) -> F64:
     They form a square grid, the first at the origin, since float32 loses precision far from it.
     """
     lows, highs = (np.array([extreme(mesh.vertices, axis=0) for mesh in meshes]) for extreme in (np.min, np.max))
-    spacing = float((highs - lows)[:, :2].max()) + GAP
-    across = int(np.ceil(np.sqrt(len(meshes))))
-    number = np.arange(len(meshes))
-    offsets = [number % across * spacing, number // across * spacing, np.zeros(len(meshes))]
-    return np.column_stack(offsets).astype(np.float64)
+    return _square_grid(len(meshes), float((highs - lows)[:, :2].max()) + GAP)
 
 
 def parking_positions(robot: Robot, scenes: Sequence[Mesh], num_robots: int) -> F64:
@@ -193,11 +184,16 @@ def parking_positions(robot: Robot, scenes: Sequence[Mesh], num_robots: int) -> 
     An engine on a GPU must not start with all of them at one position: every pair of overlapping shapes counts against
     its buffers, even of robots that never touch each other.
     """
-    spacing = 2 * float(np.hypot(robot.radius, robot.height)) + APART
-    across = int(np.ceil(np.sqrt(num_robots)))
-    number = np.arange(num_robots)
     height = max(float(mesh.vertices[:, 2].max()) for mesh in scenes) + ABOVE
-    return np.column_stack([number % across * spacing, number // across * spacing, np.full(num_robots, height)])
+    spacing = 2 * float(np.hypot(robot.radius, robot.height)) + APART
+    return _square_grid(num_robots, spacing) + np.array([0, 0, height])
+
+
+def _square_grid(count: int, spacing: float) -> F64:
+    """Positions (count, 3) in the plane z = 0, row by row from the origin."""
+    across = int(np.ceil(np.sqrt(count)))
+    number = np.arange(count)
+    return np.column_stack([number % across * spacing, number // across * spacing, np.zeros(count)])
 
 
 GAP = 4.0

@@ -17,9 +17,11 @@ class Drive(Protocol):
     @property
     def size(self) -> int:
         """Number of elements of an action, each in [-1, 1]."""
+        ...
 
     def targets(self, actions: F32) -> F32:
         """Targets (N, A) of the robot's actuators for actions (N, size)."""
+        ...
 
 
 @dataclass(frozen=True)

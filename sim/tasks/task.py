@@ -71,15 +71,19 @@ class Scenario(Protocol[ScenarioState]):
 
     def reset(self, envs: I64, scenes: I64, levels: I64, rng: np.random.Generator) -> ResetPoses:
         """Begin new episodes in environments (M,), in scenes (M,), of difficulty levels (M,)."""
+        ...
 
     def update(self, state: RobotState, rng: np.random.Generator) -> None:
         """Take over the state of all N robots after a step."""
+        ...
 
     def state(self) -> ScenarioState:
         """State that terms read; its arrays of N rows are never changed later."""
+        ...
 
     def props(self) -> Props:
         """Objects that cameras see in addition to the scene."""
+        ...
 
 
 @dataclass(frozen=True)

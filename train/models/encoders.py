@@ -27,9 +27,11 @@ class ObservationGroup(Protocol):
     @property
     def name(self) -> str:
         """Name of the group."""
+        ...
 
     def read(self, env: SceneEnv, seen: Observations) -> torch.Tensor:
         """Read the current observations of all N robots (N, ...)."""
+        ...
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ class IsaacGymEngine(PhysicsEngine):
         self._device = _device()
         self.mass_requires_rebuild = self._device.startswith("cuda")
         self._parking = parking_positions(robot, scenes, num_robots)
-        self._start(Dynamics.nominal(num_robots))
+        self._start(Dynamics(*self._dynamics))
         self._dof_of = self._rows(self.joint_names, self._worker.dofs)
         self._body_of = self._rows(self.link_names, self._worker.bodies)
         self._of_mass_centre = False
