@@ -101,9 +101,9 @@ class Evaluation(_Record):
         """Success rate."""
         return _rate(episode.success for episode in self.of(scene))
 
-    def outcomes(self, scene: str | None = None) -> dict[str, Interval]:
-        """Rates of the task's further outcomes, and of success without each."""
-        episodes, shares = self.of(scene), dict[str, Interval]()
+    def shares(self, scene: str | None = None) -> dict[str, Interval]:
+        """Success rate, then rates of the task's further outcomes, and of success without each."""
+        episodes, shares = self.of(scene), {"success": self.success(scene)}
         for name in episodes[0].outcomes:
             shares[name] = _rate(episode.outcomes[name] for episode in episodes)
             successes = (episode.success and not episode.outcomes[name] for episode in episodes)
@@ -130,10 +130,6 @@ class Evaluation(_Record):
             }
             for scene in self.rows()
         }
-
-    def shares(self, scene: str | None = None) -> dict[str, Interval]:
-        """Success rate, then the outcomes."""
-        return {"success": self.success(scene), **self.outcomes(scene)}
 
 
 class TestScene(_Record):
@@ -179,11 +175,13 @@ class Results(_Record):
 
     def lines(self) -> list[Line]:
         """Lines of a table, evaluation by evaluation."""
-        return [
-            Line(label, scene or "all", evaluation.shares(scene), evaluation.endings(scene))
-            for label, evaluation in self.labelled()
-            for scene in evaluation.rows()
-        ]
+        lines = []
+        for label, evaluation in self.labelled():
+            for scene in evaluation.rows():
+                endings = evaluation.endings(scene)
+                ended = ", ".join(f"{name} {count}" for name, count in endings.items())
+                lines.append(Line(label, scene or "all", evaluation.shares(scene), sum(endings.values()), ended))
+        return lines
 
     def labelled(self) -> list[tuple[str, Evaluation]]:
         """Evaluations with a label: the ablation, or "blind" for the policy trained without vision."""
@@ -197,23 +195,15 @@ class Line:
 
     Attributes:
         shares: Rates by name, success first; the same names in every line.
-        endings: Number of episodes by what ended them, the most frequent first.
+        episodes: Number of episodes.
+        ended: What ended them, the most frequent first, with its number.
     """
 
     ablation: str
     scene: str
     shares: dict[str, Interval]
-    endings: dict[str, int]
-
-    @property
-    def ended(self) -> str:
-        """The endings in words."""
-        return ", ".join(f"{name} {count}" for name, count in self.endings.items())
-
-    @property
-    def episodes(self) -> int:
-        """Number of episodes."""
-        return sum(self.endings.values())
+    episodes: int
+    ended: str
 
 
 def write_results(results: Results, folder: Path) -> Path:

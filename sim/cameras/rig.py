@@ -42,7 +42,14 @@ class CameraRig:
         self.camera = camera
         self.images_taken = 0
         self._robot, self._renderer, self._settings = robot, renderer, settings
-        self._link = _link_index(camera, robot)
+        links = [link.name for link in robot.links]
+        if camera.link not in (None, *links):
+            raise SimError(
+                "a camera sits on a link of its robot",
+                found=f"no link {camera.link!r} in {robot.name}",
+                remedy=f"one of {', '.join(links)}",
+            )
+        self._link = 0 if camera.link is None else links.index(camera.link)
         self._nominal = (camera.link_from_camera or robot.base_from_camera).matrix
         self._link_from_camera = np.tile(self._nominal, (num_robots, 1, 1))
         self._body = body_of(robot)
@@ -148,19 +155,6 @@ class CameraRig:
         draw_props(rgb, depth, props, poses, lens)
         draw_body(rgb, depth, self._body, camera_from_links, poses, lens)
         return rgb, depth
-
-
-def _link_index(camera: RobotCamera, robot: Robot) -> int:
-    names = [link.name for link in robot.links]
-    if camera.link is None:
-        return 0
-    if camera.link not in names:
-        raise SimError(
-            "a camera sits on a link of its robot",
-            found=f"no link {camera.link!r} in {robot.name}",
-            remedy=f"one of {', '.join(names)}",
-        )
-    return names.index(camera.link)
 
 
 REACH = 2

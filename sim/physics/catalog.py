@@ -6,7 +6,7 @@ import importlib.metadata
 import importlib.util
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -58,10 +58,9 @@ def find_engine(name: str, device: str = "cpu") -> Callable[..., PhysicsEngine]:
     return partial(engine.make, device=device)
 
 
-def engine_findings() -> Iterator[Finding]:
+def engine_findings() -> list[Finding]:
     """What `splatyard doctor` says of each engine."""
-    for name, engine in ENGINES.items():
-        yield engine.check(name)
+    return [engine.check(name) for name, engine in ENGINES.items()]
 
 
 def _check_package(name: str, *, needed: bool, remedy: str) -> Finding:

@@ -26,8 +26,12 @@ def test_shares_by_scene_and_in_all(found):
     assert evaluation.rows() == [None, "hall@1.0.0", "attic@2.1.0"]
     assert evaluation.success() == wilson(4, 8)
     assert evaluation.success("hall@1.0.0") == wilson(3, 4)
-    assert evaluation.outcomes("attic@2.1.0") == {"entered": wilson(2, 4), "success, not entered": wilson(1, 4)}
-    assert evaluation.outcomes()["success, not entered"] == wilson(3, 8)
+    assert evaluation.shares("attic@2.1.0") == {
+        "success": wilson(1, 4),
+        "entered": wilson(2, 4),
+        "success, not entered": wilson(1, 4),
+    }
+    assert evaluation.shares()["success, not entered"] == wilson(3, 8)
     assert evaluation.endings() == {"goal": 4, "crash": 4}
     alone = Evaluation(ablation="none", episodes=tuple(evaluation.of("hall@1.0.0")))
     assert alone.rows() == ["hall@1.0.0"]
