@@ -192,8 +192,9 @@ def parking_positions(robot: Robot, scenes: Sequence[Mesh], num_robots: int) -> 
 def _square_grid(count: int, spacing: float) -> F64:
     """Positions (count, 3) in the plane z = 0, row by row from the origin."""
     across = int(np.ceil(np.sqrt(count)))
-    number = np.arange(count, dtype=np.float64)
-    return np.column_stack([number % across * spacing, number // across * spacing, np.zeros(count)])
+    number = np.arange(count)
+    columns = number % across * spacing, number // across * spacing, np.zeros(count)
+    return np.column_stack(columns).astype(np.float64)
 
 
 GAP = 4.0
