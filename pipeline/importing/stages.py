@@ -70,7 +70,7 @@ class ImportParams(Settings):
 
 @dataclass(frozen=True, eq=False)
 class Imported:
-    """Result of the first stage: the scene in the world frame [m].
+    """Result of the first stage, in the world frame [m], next to `mesh.ply` and `splat.ply`.
 
     Attributes:
         registration: Of the splat on the mesh, in units of the imported mesh.
@@ -83,8 +83,6 @@ class Imported:
     """
 
     alignment: Alignment
-    splat: Gaussians
-    mesh: Mesh
     registration: Registration
     track: F64
     eyes: F64
@@ -96,8 +94,6 @@ class Imported:
     def save(self, folder: Path) -> None:
         """Write all of it."""
         self.alignment.save(folder)
-        self.mesh.save(folder / "mesh.ply")
-        save_splat(self.splat, folder / "splat.ply")
         write_cameras(self.cameras, folder)
         pose = self.registration.mesh_from_splat
         content = {
@@ -123,8 +119,6 @@ class Imported:
         registration = Registration(mesh_from_splat=pose, **content.pop("registration"))
         return Imported(
             Alignment.load(folder),
-            load_splat(folder / "splat.ply"),
-            Mesh.load(folder / "mesh.ply"),
             registration,
             cameras=load_cameras(folder / "cameras.json"),
             **positions,
@@ -158,7 +152,9 @@ def read(inputs: Mapping[str, Path], params: ImportParams, out_dir: Path) -> Non
     splat = source.gaussians.transformed(world_from_mesh @ registration.mesh_from_splat)
     generated = params.generated or source.origin.get("origin") == "generated"
     parent = source.origin.get("bundle", "")
-    Imported(alignment, splat, mesh, registration, track, eyes, cameras, turned, generated, parent).save(out_dir)
+    mesh.save(out_dir / "mesh.ply")
+    save_splat(splat, out_dir / "splat.ply")
+    Imported(alignment, registration, track, eyes, cameras, turned, generated, parent).save(out_dir)
 
 
 def _up(params: ImportParams, source: ImportSource) -> UpEstimate:
@@ -186,7 +182,7 @@ def _scale(params: ImportParams, source: ImportSource, registration: Registratio
 
 def simplify(inputs: Mapping[str, Path], _params: Settings, out_dir: Path) -> None:
     """Make the collision mesh, and a cloud of points sampled from the mesh."""
-    mesh = Imported.load(inputs["capture"]).mesh
+    mesh = Mesh.load(inputs["capture"] / "mesh.ply")
     decimate(mesh, MeshParams().collision_triangles).save(out_dir / "collision.ply")
     points, faces = sample_surface(mesh, CLOUD_POINTS, np.random.default_rng(0))
     corners = mesh.triangles[faces]
@@ -232,8 +228,8 @@ def _strongest(splat: Gaussians) -> Gaussians:
 def write_bundle(inputs: Mapping[str, Path], params: BundleParams, out_dir: Path) -> None:
     """Measure the gates, draw the images and gather everything in a bundle."""
     imported, regions = Imported.load(inputs["capture"]), Regions.load(inputs["regions"])
-    splat, mesh, track = imported.splat, imported.mesh, imported.track
-    small = load_splat(inputs["splat"] / "sim.ply")
+    splat, small = load_splat(inputs["capture"] / "splat.ply"), load_splat(inputs["splat"] / "sim.ply")
+    mesh, track = Mesh.load(inputs["capture"] / "mesh.ply"), imported.track
     for stage, names in COPIED.items():
         for name in names:
             shutil.copyfile(inputs[stage] / name, out_dir / name)
