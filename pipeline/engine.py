@@ -18,9 +18,8 @@ from typing import TYPE_CHECKING
 from pipeline.errors import BusyError
 from pipeline.files import folder_bytes, machine_errors
 from pipeline.gpu_backends.catalog import BACKENDS
-from pipeline.machine import gpu_lock, package_versions
+from pipeline.machine import PeakMemory, gpu_lock, package_versions
 from pipeline.stage import Stage, resume_folder
-from pipeline.usage import PeakMemory
 
 if TYPE_CHECKING:
     from pipeline.parameters import Settings

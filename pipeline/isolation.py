@@ -32,7 +32,7 @@ import psutil
 from pipeline.engine import PlannedStage, execute, lock_file, locked, partial_folder
 from pipeline.errors import BusyError, MachineError
 from pipeline.files import readable
-from pipeline.usage import family, memory_of
+from pipeline.machine import family, memory_of
 
 LOOK_SECONDS = 0.2
 END_SECONDS = 20.0

@@ -1,4 +1,4 @@
-"""This machine: its GPU and the packages that need one, by which backends are chosen; its memory."""
+"""This machine: its GPU and the packages that need one, by which backends are chosen; its memory, and who uses it."""
 
 from __future__ import annotations
 
@@ -12,11 +12,14 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+
+import psutil
 
 from pipeline.gpu_backends.catalog import BACKENDS, GIBI
 
@@ -30,6 +33,8 @@ ANSWER_SECONDS = 60.0
 """Timeout of the driver and of an interpreter: a cold driver or a network folder is slow."""
 IMPORT_SECONDS = 180.0
 """Timeout of importing all packages: torch is slow when it is loaded for the first time."""
+LOOK_SECONDS = 0.5
+"""Between two looks at the memory; a peak that is shorter can be missed."""
 MEMORY_LIMIT = Path("/sys/fs/cgroup/memory.max")
 FIND = "import importlib.util as u, json, sys; print(json.dumps([n for n in sys.argv[1:] if u.find_spec(n)]))"
 IMPORT = """
@@ -211,3 +216,43 @@ def package_versions(names: tuple[str, ...]) -> dict[str, str]:
         with suppress(importlib.metadata.PackageNotFoundError):
             versions[name] = importlib.metadata.version(name)
     return versions
+
+
+class PeakMemory:
+    """Watches the memory of this process and its children in a `with` block; `bytes` is the most resident at once."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+        self._process = psutil.Process()
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="peak-memory", daemon=True)
+
+    def __enter__(self) -> PeakMemory:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end.set()
+        self._thread.join()
+        self.bytes = max(self.bytes, self._process.memory_info().rss)  # its children are gone by now
+
+    def _watch(self) -> None:
+        while not self._end.wait(LOOK_SECONDS):
+            self.bytes = max(self.bytes, memory_of(self._process))
+
+
+def memory_of(process: psutil.Process) -> int:
+    """Resident memory of a process and all its descendants [bytes]; 0 when it is gone."""
+    total = 0
+    for one in family(process):
+        with suppress(psutil.Error):  # it ended meanwhile
+            total += one.memory_info().rss
+    return total
+
+
+def family(process: psutil.Process) -> list[psutil.Process]:
+    """A process and all its descendants, as far as they live."""
+    try:
+        return [process, *process.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []

@@ -7,11 +7,14 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+import psutil
 import pytest
 
+from pipeline import machine as module
 from pipeline.gpu_backends.catalog import BACKENDS, GIBI
-from pipeline.machine import PACKAGES, Gpu, Machine, parse_gpu, this_machine
+from pipeline.machine import PACKAGES, Gpu, Machine, PeakMemory, memory_of, parse_gpu, this_machine
 
+EATER = "import sys; eaten = b'x' * 200 * 2**20; print(flush=True); sys.stdin.read()"
 GPU = Gpu("NVIDIA GeForce RTX 4090", 24 * GIBI, 23 * GIBI, (8, 9))
 DRIVER = """#!/bin/sh
 case "$*" in *--id=1*) echo 'NVIDIA L4, 23034, 22000, 8.9';; *) echo 'NVIDIA H200, comma, 143771, 143000, 9.0';; esac
@@ -149,3 +152,28 @@ def test_nonsense_is_no_gpu():
     """Of an answer that was cut off."""
     assert parse_gpu("NVIDIA H200, 143771, 14") is None
     assert parse_gpu("") is None
+
+
+def test_memory_of_a_family():
+    """A child's memory counts; a process that is gone has none."""
+    before = memory_of(psutil.Process())
+    with subprocess.Popen([sys.executable, "-c", EATER], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdout
+        child.stdout.readline()
+        eater = psutil.Process(child.pid)
+        assert memory_of(eater) > 200 * 2**20
+        assert memory_of(psutil.Process()) > before + 150 * 2**20
+        child.kill()
+    assert memory_of(eater) == 0
+
+
+def test_the_peak_is_kept(monkeypatch):
+    """What was resident for a while and is given back counts; what comes afterwards doesn't."""
+    monkeypatch.setattr(module, "LOOK_SECONDS", 0.01)
+    before = memory_of(psutil.Process())
+    with PeakMemory() as memory:
+        eaten = bytearray(b"x" * (200 * 2**20))
+        while memory.bytes < before + 150 * 2**20:  # until it was looked at
+            pass
+        del eaten
+    assert memory.bytes > before + 150 * 2**20

@@ -6,10 +6,9 @@ import itertools
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from html import escape
 
 from train.preset import flat_values
-from train.report import ticks
+from train.report import line_chart
 from train.results import FILE, WINDOW, Interval, Results, read_results
 from train.run import Run
 
@@ -17,9 +16,6 @@ METRICS, OUTCOME = ("success", "reward", "length"), "outcome/"
 """Final metrics of a curve to show; outcomes by their prefix."""
 REACHED = (0.5, 0.8, 0.9)
 """Success rates; the number of steps until they were reached is shown."""
-WIDTH, HEIGHT, LEFT, TOP, RIGHT, BOTTOM = 640, 360, 50, 20, 20, 60
-"""Size of the chart, and its margins."""
-COLORS = ("#1b6ca8", "#d1495b", "#3a7d44", "#7a5195", "#b5651d", "#444444")
 
 
 def settings(run: Run) -> dict[str, str]:
@@ -80,36 +76,11 @@ def evaluated(run: Run) -> dict[str, Interval]:
 
 def image(runs: Sequence[Run]) -> str:
     """Chart of success against steps of all runs (SVG)."""
-    curves = [[(row["steps"], row["success"]) for row in run.curve.read() if "success" in row] for run in runs]
-    across = ticks(0, max((x for curve in curves for x, _ in curve), default=1), 6)
-    up = ticks(0, 1, 5)
-
-    def pixel(x: float, y: float) -> tuple[float, float]:
-        width, height = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
-        return round(LEFT + x / across[-1] * width, 1), round(TOP + (1 - y) * height, 1)
-
-    parts = [f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>']
-    for y in up:
-        left, down = pixel(0, y)
-        parts.append(f'<path d="M{left} {down}H{WIDTH - RIGHT}" stroke="#dddddd"/>')
-        parts.append(f'<text x="{left - 8}" y="{down + 4}" text-anchor="end">{y:.0%}</text>')
-    for x in across:
-        right, down = pixel(x, 0)
-        parts.append(f'<text x="{right}" y="{down + 18}" text-anchor="middle">{x:,.0f}</text>')
-    parts.append(f'<text x="{LEFT}" y="{TOP - 6}">success of the last {WINDOW} episodes, against steps</text>')
-    width = (WIDTH - LEFT) / len(runs)
-    for number, (run, curve) in enumerate(zip(runs, curves, strict=True)):
-        color = COLORS[number % len(COLORS)]
-        if curve:
-            line = "L".join(f"{x} {y}" for x, y in itertools.starmap(pixel, curve))
-            parts.append(f'<path d="M{line}" fill="none" stroke="{color}" stroke-width="2"/>')
-        parts.append(
-            f'<text x="{LEFT + number * width:.0f}" y="{HEIGHT - 10}" fill="{color}">{escape(run.name)}</text>'
-        )
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" '
-        f'font-family="sans-serif" font-size="12">{"".join(parts)}</svg>\n'
-    )
+    curves = [
+        (run.name, [(row["steps"], row["success"]) for row in run.curve.read() if "success" in row]) for run in runs
+    ]
+    chart = line_chart(f"success of the last {WINDOW} episodes", curves, across="steps of training", bounds=(0, 1))
+    return chart.replace(">", ' style="background: white; color: black">', 1) + "\n"
 
 
 @dataclass(frozen=True)

@@ -2,40 +2,44 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
-from urllib.parse import quote
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 
-from pipeline.check.report import STYLE
+from pipeline.files import counted
+from pipeline.pages import render
 from pipeline.types import I32, Floats, Mask
 from train.preset import flat_values
-from train.results import WINDOW, Episode, FloorPlan, Interval, Results
+from train.results import WINDOW, Episode, Evaluation, FloorPlan, Interval, Results, TestScene
 from train.run import Run, write_atomically
 
 WIDTH, HEIGHT = 340, 200
 LEFT, RIGHT, TOP, BOTTOM = 46, 14, 26, 34
 """Margins for the axes' labels."""
 BAR = 160
+CURVE_COLORS = ("#2f7ed8", "#d1495b", "#3a7d44", "#7a5195", "#b5651d", "#444444")
 
 
 def line_chart(
     title: str,
-    points: Sequence[tuple[float, float]],
+    curves: Sequence[tuple[str, Sequence[tuple[float, float]]]],
     *,
     across: str,
     bounds: tuple[float, float] | None = None,
     mark: tuple[float, Interval] | None = None,
 ) -> str:
-    """Draw a curve (SVG).
+    """Draw curves, each with its name and its points (x, y) (SVG); several have a legend.
 
-    It has at least one point (x, y), a label `across` its x axis, and bounds of y, those of the points by default;
-    `mark` is x and a rate with its interval, shown next to the curve.
+    `across` is the label of the x axis, `bounds` are those of y, by default those of the points; `mark` is x and a rate
+    with its interval, shown next to the curves.
     """
+    points = [point for _, curve in curves for point in curve] or [(0.0, 0.0)]
     xs, ys = [x for x, _ in points] + ([mark[0]] if mark else []), [y for _, y in points]
     x_ticks = ticks(min(xs), max(xs))
     y_ticks = ticks(*(bounds or (min(ys), max(ys))))
@@ -46,19 +50,23 @@ def line_chart(
         x, y = LEFT + right * (WIDTH - LEFT - RIGHT), HEIGHT - BOTTOM - up * (HEIGHT - TOP - BOTTOM)
         return round(x, 1), round(y, 1)
 
-    parts = [f'<text class="title" x="{LEFT}" y="14">{escape(title)}</text>']
+    parts = [f'<text font-weight="600" x="{LEFT}" y="14">{escape(title)}</text>']
     for y in y_ticks:
         left, down = pixel(x_ticks[0], y)
-        parts.append(f'<path class="grid" d="M{left} {down}H{WIDTH - RIGHT}"/>')
+        parts.append(f'<path stroke="#888" stroke-opacity=".3" d="M{left} {down}H{WIDTH - RIGHT}"/>')
         text = number_text(y, y_ticks[1] - y_ticks[0])
-        parts.append(f'<text class="tick" x="{left - 6}" y="{down + 4}" text-anchor="end">{text}</text>')
+        parts.append(f'<text fill="#888" x="{left - 6}" y="{down + 4}" text-anchor="end">{text}</text>')
     for x in x_ticks:
         right, down = pixel(x, y_ticks[0])
         text = number_text(x, x_ticks[1] - x_ticks[0])
-        parts.append(f'<text class="tick" x="{right}" y="{down + 14}" text-anchor="middle">{text}</text>')
-    parts.append(f'<text class="tick" x="{WIDTH - RIGHT}" y="{HEIGHT - 4}" text-anchor="end">{escape(across)}</text>')
-    line = "L".join(f"{x} {y}" for x, y in (pixel(x, y) for x, y in points))
-    parts.append(f'<path class="line" d="M{line}"/>')
+        parts.append(f'<text fill="#888" x="{right}" y="{down + 14}" text-anchor="middle">{text}</text>')
+    parts.append(f'<text fill="#888" x="{WIDTH - RIGHT}" y="{HEIGHT - 4}" text-anchor="end">{escape(across)}</text>')
+    for number, (name, curve) in enumerate(curves):
+        color = CURVE_COLORS[number % len(CURVE_COLORS)]
+        line = "L".join(f"{x} {y}" for x, y in itertools.starmap(pixel, curve))
+        parts += [f'<path class="line" fill="none" stroke="{color}" stroke-width="1.6" d="M{line}"/>'] * bool(curve)
+        if len(curves) > 1:
+            parts.append(f'<text fill="{color}" x="{LEFT + 6}" y="{TOP + 12 * (number + 1)}">{escape(name)}</text>')
     if mark:
         x, middle = pixel(mark[0], mark[1].value)
         low, high = pixel(mark[0], mark[1].low)[1], pixel(mark[0], mark[1].high)[1]
@@ -71,7 +79,10 @@ def line_chart(
 
 
 def _svg(kind: str, box: str, label: str, content: str) -> str:
-    return f'<svg class="{kind}" viewBox="{box}" role="img" aria-label="{escape(label)}">{content}</svg>'
+    return (
+        f'<svg class="{kind}" xmlns="http://www.w3.org/2000/svg" viewBox="{box}" role="img" '
+        f'aria-label="{escape(label)}" font-family="sans-serif" font-size="11" fill="currentColor">{content}</svg>'
+    )
 
 
 def share_bar(share: Interval) -> str:
@@ -219,32 +230,6 @@ COLORS = ("#d55e00", "#56b4e9", "#cc79a7", "#e69f00", "#8a8a8a")
 DONE = "#009e73"
 """Okabe and Ito's, which colour-blind people tell apart."""
 
-OWN_STYLE = """
-.figures svg.bar { width: 10rem; display: block; margin-left: auto; }
-.bar rect { fill: #009e73; opacity: .75; } .interval { stroke: currentColor; stroke-width: 1.5; fill: none; }
-.grid { stroke: #8884; fill: none; }
-.charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(18rem, 1fr)); gap: 1rem; }
-.chart text { font: 11px system-ui, sans-serif; fill: currentColor; } .chart .tick { fill: #888; }
-.chart .title { font-size: 13px; font-weight: 600; }
-.line { fill: none; stroke: #2f7ed8; stroke-width: 1.6; }
-.mark { stroke: #d55e00; stroke-width: 1.6; fill: none; } .mark circle { fill: #d55e00; stroke: none; }
-.maps { display: grid; grid-template-columns: repeat(auto-fit, minmax(22rem, 1fr)); gap: 1.5rem; align-items: start; }
-.maps figure:first-child { grid-column: 1 / -1; }
-.map { width: 100%; max-height: 44rem; } .map .walkable { fill: #8882; } .map .drivable { fill: #8884; }
-.map .held-out { fill: #4f7fd655; } .map path, .map rect { shape-rendering: auto; }
-.map .walkable, .map .drivable, .map .held-out { shape-rendering: crispEdges; }
-.track { stroke: currentColor; fill: none; stroke-width: 1.6; opacity: .75; } .track .end { fill: currentColor; }
-.track:hover { opacity: 1; stroke-width: 4; }
-.goal { fill: #ffd21f; stroke: #0009; stroke-width: 1.5; }
-.scale { stroke: currentColor; stroke-width: 2; fill: none; }
-text.scale { font: 14px system-ui, sans-serif; fill: currentColor; stroke: none; }
-.legend { display: flex; flex-wrap: wrap; gap: .3rem 1.2rem; } .legend i { font-style: normal; }
-.swatch { display: inline-block; width: .9rem; height: .9rem; border-radius: 3px; vertical-align: -.1rem; }
-.stills { image-rendering: pixelated; width: 26rem; } video { max-width: 100%; border-radius: 6px; }
-dt { font-weight: 600; } dd { margin: 0 0 .5rem 1.5rem; }
-details td { padding: .15rem .6rem; font-size: .85rem; overflow-wrap: anywhere; }
-"""
-
 
 def write_report(run: Run, results: Results) -> Path:
     """Write `report.html` in the run's folder, atomically; it links the folder's videos.
@@ -263,147 +248,62 @@ def report_page(run: Run, results: Results, curve: Sequence[dict[str, float]], v
 
     The curve has a row for each iteration; videos are paths relative to the page.
     """
-    evaluations = results.labelled()
-    found = {one.ended_by: one.success for _, evaluation in evaluations for one in evaluation.episodes}
-    endings = dict(sorted(found.items(), key=lambda item: (not item[1], item[0])))  # success first
-    best = evaluations[0][1].success()
-    title = f"{results.run}: {results.task}"
-    return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{escape(title)}</title><style>{STYLE}{OWN_STYLE}{_ending_style(endings)}</style></head><body>
-<h1>{escape(title)}, success {escape(str(best))}</h1>
-<p>{escape(_summary(results))}</p>
-{_metrics_table(results)}
-<p class="how">Shares with 95 % intervals (Wilson). Each robot counts until its first episode ends.</p>
-<dl>{"".join(f"<dt>{LABELS[label]}</dt><dd>{ABOUT[label]}</dd>" for label, _ in evaluations)}</dl>
-<h2>How it learned</h2>
-{_curves(results, curve)}
-<h2>Where it went</h2>
-{_legend(endings)}
-{"".join(_scene_maps(results, number, list(endings)) for number in range(len(results.scenes)))}
-{_videos(videos)}
-<h2>The run</h2>
-{_record(run, results)}
-</body></html>
-"""
-
-
-def _summary(results: Results) -> str:
-    scenes = ", ".join(
-        f"{scene.reference} ({'starts held out from training' if scene.starts == 'held_out' else 'never trained in'})"
-        for scene in results.scenes
-    )
-    return (
-        f"Encoder {results.encoder}, checkpoint {results.checkpoint} after {results.iteration} iterations, "
-        f"evaluated in {scenes}; seed {results.seed}."
-        + (f" Its training stopped early, after {results.stopped_early}." if results.stopped_early else "")
-    )
-
-
-def _metrics_table(results: Results) -> str:
-    lines = results.lines()
-    rows = []
-    for line in lines:
-        shares = (f"<td class='figure'>{escape(str(rate))}{share_bar(rate)}</td>" for rate in line.shares.values())
-        rows.append(
-            f"<tr><td>{LABELS[line.ablation]}</td><td>{escape(line.scene)}</td>{''.join(shares)}"
-            f"<td class='figure'>{line.episodes}</td><td>{escape(line.ended)}</td></tr>"
-        )
-    head = "".join(f"<th class='figure'>{escape(name)}</th>" for name in (*lines[0].shares, "episodes"))
-    return (
-        f"<table class='figures'><thead><tr><th>Ablation</th><th>Scene</th>{head}<th>Ended by</th></tr></thead>"
-        f"<tbody>{''.join(rows)}</tbody></table>"
-    )
-
-
-def _curves(results: Results, curve: Sequence[dict[str, float]]) -> str:
-    if not curve:
-        return "<p>It has not been trained yet: this is the initial checkpoint.</p>"
-    losses = sorted({name for row in curve for name in row if name.startswith("loss/")})
-    at = next((row["steps"] for row in curve if row["iteration"] == results.iteration), 0.0)
-    charts = []
-    for name, title in (*CURVES, *((name, name.replace("/", ": ")) for name in losses)):
-        points = [(row["steps"], row[name]) for row in curve if name in row]
-        if points:
-            share = name == "success"
-            mark = (at, results.evaluations[0].success()) if share else None
-            thin = points[:: -(-len(points) // POINTS)]
-            charts.append(
-                line_chart(title, thin, across="steps of training", bounds=(0, 1) if share else None, mark=mark)
-            )
-    note = "<p class='how'>In red next to the success in training: the result of the evaluation.</p>"
-    return f"{note}<div class='charts'>{''.join(charts)}</div>"
-
-
-def _ending_style(endings: dict[str, bool]) -> str:
-    """CSS of colours, and of paths hidden by their unchecked boxes."""
-    others = (COLORS[number % len(COLORS)] for number in range(len(endings)))
-    return "".join(
-        f".ended-{number} {{ color: {DONE if success else next(others)}; }}"
-        f"body:has(#box-{number}:not(:checked)) .map .ended-{number} {{ display: none; }}\n"
-        for number, success in enumerate(endings.values())
-    )
-
-
-def _legend(endings: dict[str, bool]) -> str:
-    boxes = "".join(
-        f'<label class="ended-{number}"><input type="checkbox" id="box-{number}" checked> {escape(name)}'
-        f"{' (success)' if success else ''}</label>"
-        for number, (name, success) in enumerate(endings.items())
-    )
-    floor = "".join(
-        f'<span><i class="swatch" style="background: {color}"></i> {text}</span>'
-        for color, text in (("#8888", "floor"), ("#4f7fd6aa", "held out from training"), ("#ffd21f", "goal"))
-    )
-    return (
-        f'<p class="legend">{boxes}{floor}</p><p class="how">A ring is a start; a disc the end of a success, a cross '
-        "that of any other episode, both where the last action was taken. Hover for details.</p>"
-    )
-
-
-def _scene_maps(results: Results, number: int, endings: Sequence[str]) -> str:
-    scene = results.scenes[number]
-    maps = []
-    for label, evaluation in results.labelled():
-        episodes = evaluation.of(scene.reference)
-        caption = f"{LABELS[label]}: {evaluation.success(scene.reference)}"
-        label_text = f"{caption}, in {scene.reference}"
-        drawn = episode_map(scene.plan, episodes, endings, label_text, held_out=scene.starts == "held_out")
-        maps.append(f"<figure>{drawn}<figcaption>{escape(caption)}</figcaption></figure>")
-    stills = ""
-    if scene.images:
-        stills = (
-            f'<figure><img class="stills" src="data:image/png;base64,{escape(scene.images)}" alt="camera images">'
-            "<figcaption>Camera images at the starts.</figcaption></figure>"
-        )
-    return f"<h3>{escape(scene.reference)}</h3><div class='maps'>{''.join(maps)}</div>{stills}"
-
-
-def _videos(videos: Sequence[str]) -> str:
-    shown = "".join(
-        f'<figure><video controls loop muted preload="metadata" src="{escape(quote(video))}"></video>'
-        f"<figcaption>{escape(video)}</figcaption></figure>"
-        for video in videos
-    )
-    return f"<h2>Videos</h2>{shown}" if videos else ""
-
-
-def _record(run: Run, results: Results) -> str:
-    record = run.record
-    values = {
+    record, endings = run.record, _endings(results)
+    about_run = {
         "started": record.started.isoformat(),
         "seed": record.seed,
-        "device": f"{record.device}, {record.processes} process" + ("es" if record.processes > 1 else ""),
+        "device": f"{record.device}, {counted(record.processes, 'process')}",
         "commit": record.commit or "outside of a checkout",
         "checkpoint": f"{results.checkpoint}, sha256 {results.checkpoint_sha256}",
         **{f"trained in {lock.reference}": f"sha256 {lock.sha256}, gates {lock.gates}" for lock in run.locks},
         **{f"evaluated in {scene.reference}": f"sha256 {scene.sha256}" for scene in results.scenes},
         **record.machine,
     }
-    tables = (("Record", values), ("Versions", record.packages), ("Preset", flat_values(record.preset)))
-    return "".join(
-        f"<details{' open' if title == 'Record' else ''}><summary>{title}</summary><table>"
-        + "".join(f"<tr><td>{escape(name)}</td><td>{escape(str(value))}</td></tr>" for name, value in rows.items())
-        + "</table></details>"
-        for title, rows in tables
+
+    def scene_map(scene: TestScene, evaluation: Evaluation, caption: str) -> str:
+        episodes, held_out = evaluation.of(scene.reference), scene.starts == "held_out"
+        return episode_map(scene.plan, episodes, [*endings], f"{caption}, in {scene.reference}", held_out=held_out)
+
+    return render(
+        "train",
+        "report.html",
+        title=f"{results.run}: {results.task}",
+        results=results,
+        lines=results.lines(),
+        labels=LABELS,
+        about=ABOUT,
+        charts=_curves(results, curve),
+        endings=endings,
+        share_bar=share_bar,
+        scene_map=scene_map,
+        videos=videos,
+        tables={"Record": about_run, "Versions": record.packages, "Preset": flat_values(record.preset)},
     )
+
+
+class Ending(NamedTuple):
+    """What ended episodes: whether that is a success, and the colour of their paths."""
+
+    success: bool
+    color: str
+
+
+def _endings(results: Results) -> dict[str, Ending]:
+    """What ended episodes, success first."""
+    found = {one.ended_by: one.success for _, evaluation in results.labelled() for one in evaluation.episodes}
+    others = itertools.cycle(COLORS)
+    names = sorted(found, key=lambda name: (not found[name], name))
+    return {name: Ending(found[name], DONE if found[name] else next(others)) for name in names}
+
+
+def _curves(results: Results, curve: Sequence[dict[str, float]]) -> list[str]:
+    losses = sorted({name for row in curve for name in row if name.startswith("loss/")})
+    at = next((row["steps"] for row in curve if row["iteration"] == results.iteration), 0.0)
+    charts = []
+    for name, title in (*CURVES, *((name, name.replace("/", ": ")) for name in losses)):
+        points = [(row["steps"], row[name]) for row in curve if name in row]
+        if points:
+            bounds, mark = ((0, 1), (at, results.evaluations[0].success())) if name == "success" else (None, None)
+            thin = points[:: -(-len(points) // POINTS)]
+            charts.append(line_chart(title, [(name, thin)], across="steps of training", bounds=bounds, mark=mark))
+    return charts

@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 QUALITY_FILE = "quality.json"
+UNITS = {"m2": "m²", "degrees": "°"}
 
 
 class Gate(BaseModel):
@@ -72,3 +73,12 @@ class Quality(BaseModel):
     def load(folder: Path) -> Quality:
         """Read what `save` wrote."""
         return Quality.model_validate_json((folder / QUALITY_FILE).read_text())
+
+
+def metric_text(value: float | None, unit: str) -> str:
+    """A metric with its unit and as many digits as matter."""
+    if value is None:
+        return "unknown"
+    digits = 4 if abs(value) < 0.01 else 3 if abs(value) < 0.1 else 2
+    number = f"{value:.{digits}f}".rstrip("0").rstrip(".")
+    return f"{number} {UNITS.get(unit, unit)}".strip().replace(" °", "°")

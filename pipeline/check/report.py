@@ -3,37 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from pipeline.check.quality import Gate, Quality
+from pipeline.check.quality import Quality, metric_text
 from pipeline.check.scene import ViewCheck
 from pipeline.geometry import Camera, Mesh, Pose
 from pipeline.geometry.rays import RayCaster
+from pipeline.pages import render
 from pipeline.types import F32, F64, U8, Floats
-
-STYLE = """
-:root { color-scheme: light dark; }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; }
-h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2rem; }
-table { border-collapse: collapse; width: 100%; }
-th, td { text-align: left; padding: .45rem .6rem; border-bottom: 1px solid #8884; vertical-align: top; }
-td.figure, th.figure { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
-.passed { color: #16803c; } .failed { color: #c62828; font-weight: 700; } .none { color: #888; }
-.how { color: #777; font-size: .85rem; }
-img { max-width: 100%; border-radius: 6px; display: block; }
-figure { margin: 1rem 0; } figcaption { color: #777; font-size: .9rem; }
-"""
-PHOTOS = """<h2>Views that training never saw</h2>
-<p class="how">Photo, image of the splat, depth of the splat, depth of the mesh.</p>"""
-LOOKOUTS = """<h2>Splat and mesh</h2>
-<p class="how">Views over the floor: image of the splat, its depth, depth of the mesh.</p>"""
-TRUSTED = """<h2>Where images can be trusted</h2>
-<p class="how">The floor from above. A sector of a disc is the view from there in that direction: green can be trusted,
-red can't. Blue arrows are spawn poses.</p>"""
 
 
 def quality_page(
@@ -48,56 +28,17 @@ def quality_page(
 
     Without photos there is no `coverage`. `left_out` says which images of the capture were not used, and why.
     """
-    failed = len(quality.failed)
-    passed = "all gates pass" if coverage else "no gate fails, but without the photos not all can be measured"
-    verdict = passed if not failed else "1 gate fails" if failed == 1 else f"{failed} gates fail"
-    rows = "\n".join(_row(gate) for gate in quality.gates)
-    unused = "\n".join(f'<p class="how">{escape(name)}: {escape(text)}</p>' for name, text in left_out)
-    images = "\n".join(_figure(path, caption) for path, caption in views)
-    mesh = "\n".join(_figure(path, "") for path in meshes)
-    seen = PHOTOS if coverage else LOOKOUTS
-    trusted = f"{TRUSTED}\n{_figure(coverage, '')}" if coverage else ""
-    return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{escape(title)}</title><style>{STYLE}</style></head><body>
-<h1>{escape(title)}: <span class="{"failed" if failed else "passed"}">{verdict}</span></h1>
-<table>
-<thead><tr><th>Gate</th><th class="figure">Figure</th><th class="figure">Threshold</th><th>Verdict</th></tr></thead>
-<tbody>
-{rows}
-</tbody></table>
-{unused}
-{seen}
-{images}
-{trusted}
-<h2>The mesh</h2>
-{mesh}
-</body></html>
-"""
-
-
-def metric_text(value: float | None, unit: str) -> str:
-    """A metric with its unit, as short as it is honest."""
-    if value is None:
-        return "unknown"
-    digits = 0 if value == int(value) and abs(value) < 1e6 and unit in ("", "px") else 3 if abs(value) < 0.1 else 2
-    return f"{value:.{digits}f} {unit}".strip()
-
-
-def _row(gate: Gate) -> str:
-    name, verdict = {True: ("passed", "pass"), False: ("failed", "FAIL"), None: ("none", "not measured")}[gate.passed]
-    sign = "≤" if gate.comparison == "<=" else "≥"
-    return (
-        f"<tr><td>{escape(gate.title)}<div class='how'>{escape(gate.how)}</div></td>"
-        f"<td class='figure'>{escape(metric_text(gate.value, gate.unit))}</td>"
-        f"<td class='figure'>{sign} {escape(metric_text(gate.threshold, gate.unit))}</td>"
-        f"<td class='{name}'>{verdict}</td></tr>"
+    return render(
+        "pipeline",
+        "quality.html",
+        metric_text=metric_text,
+        quality=quality,
+        title=title,
+        views=views,
+        meshes=meshes,
+        coverage=coverage,
+        left_out=left_out,
     )
-
-
-def _figure(path: str, caption: str) -> str:
-    text = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
-    return f'<figure><img src="{escape(path)}" alt="{escape(caption or path)}" loading="lazy">{text}</figure>'
 
 
 def write_view_images(checks: Sequence[ViewCheck], folder: Path, count: int) -> list[tuple[str, str]]:

@@ -15,15 +15,15 @@ from pathlib import Path
 from socket import socket
 from uuid import uuid4
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
-
 from pipeline.check.gates import GATES
+from pipeline.check.quality import metric_text
 from pipeline.errors import BundleError, MachineError
 from pipeline.files import counted, readable, write_whole
 from pipeline.gallery import layers
 from pipeline.gallery.drawing import SCENE_FILE, Drawn, clear, draw_all
 from pipeline.gallery.scenes import Entry, Listed
-from pipeline.gallery.versions import changes, metric, must_be
+from pipeline.gallery.versions import changes, must_be
+from pipeline.pages import render
 
 MARK = "gallery.json"
 VIEWER_POLICY = (
@@ -147,7 +147,8 @@ def _page(drawn: Sequence[Drawn], index: int) -> str:
         f"&initialCameraLookAt={','.join(map(str, viewpoint.look_at))}"
         f"&initialCameraUp=0,0,1&initialCameraFov={viewpoint.field_of_view:.4f}"
     )
-    return _template("scene.html").render(
+    return _render(
+        "scene.html",
         card=one.about.card,
         summary=one.summary,
         loaded_by=one.version.loaded_by,
@@ -166,7 +167,8 @@ def _page(drawn: Sequence[Drawn], index: int) -> str:
 
 def index_page(entries: Sequence[Entry]) -> str:
     """HTML of the first page."""
-    return _template("index.html").render(
+    return _render(
+        "index.html",
         cards=[entry.model_dump() for entry in sorted(entries, key=lambda entry: entry.name)],
         tags=sorted({tag for entry in entries for tag in entry.tags}),
         licences=sorted({entry.licence for entry in entries}),
@@ -177,17 +179,10 @@ def index_page(entries: Sequence[Entry]) -> str:
     )
 
 
-def _template(name: str) -> Template:
-    environment = Environment(
-        loader=PackageLoader("pipeline.gallery"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+def _render(name: str, **values: object) -> str:
     meaning = {name: kind.meaning for name, kind in GATES.items()}
-    environment.globals.update(counted=counted, meaning=meaning, metric=metric, must_be=must_be, readable=readable)
-    return environment.get_template(name)
+    functions = {"counted": counted, "metric_text": metric_text, "must_be": must_be, "readable": readable}
+    return render("pipeline.gallery", name, **functions, meaning=meaning, **values)
 
 
 class _Quiet(SimpleHTTPRequestHandler):

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pipeline.check.quality import Gate
+from pipeline.check.quality import Gate, metric_text
 from pipeline.files import readable
 from pipeline.publish.diff import difference, made_change
 from pipeline.scenes.bundle import Bundle
 from pipeline.scenes.references import Version
 
-UNITS = {"m2": "m²", "degrees": "°"}
 MESHES = {"mesh.ply": "Mesh", "collision.ply": "Collision mesh"}
 
 
@@ -60,18 +59,9 @@ def changes(before: Bundle, now: Bundle) -> Changes:
     return Changes(made, found.why, len(found.files), tuple(rows))
 
 
-def metric(value: float | None, unit: str) -> str:
-    """A metric with its unit and as many digits as matter."""
-    if value is None:
-        return "unknown"
-    digits = 4 if abs(value) < 0.01 else 3 if abs(value) < 0.1 else 2
-    number = f"{value:.{digits}f}".rstrip("0").rstrip(".")
-    return f"{number} {UNITS.get(unit, unit)}".strip().replace(" °", "°")
-
-
 def must_be(gate: Gate) -> str:
     """The threshold in words."""
-    return f"at {'most' if gate.comparison == '<=' else 'least'} {metric(gate.threshold, gate.unit)}"
+    return f"at {'most' if gate.comparison == '<=' else 'least'} {metric_text(gate.threshold, gate.unit)}"
 
 
 def _count(gaussians: int | None) -> str:
@@ -79,7 +69,7 @@ def _count(gaussians: int | None) -> str:
 
 
 def _gate(gate: Gate | None) -> str:
-    return "not measured" if gate is None else metric(gate.value, gate.unit)
+    return "not measured" if gate is None else metric_text(gate.value, gate.unit)
 
 
 def _meshes(before: tuple[int, int] | None, now: tuple[int, int] | None) -> tuple[str, str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from heapq import heappop, heappush
 
 import numpy as np
 from numba import njit
@@ -167,45 +168,6 @@ def _best_position(points: F64, quadrics: F64, u: int, v: int, q: F64, position:
 
 
 @njit(cache=True, nogil=True)
-def _push(costs: F64, entries: I64, count: int, cost: float, u: int, v: int, age_u: int, age_v: int) -> None:
-    """Sift a new entry up the heap."""
-    k = count
-    while k > 0:
-        parent = (k - 1) // 2
-        if costs[parent] <= cost:
-            break
-        costs[k] = costs[parent]
-        for c in range(4):
-            entries[k, c] = entries[parent, c]
-        k = parent
-    costs[k] = cost
-    entries[k, 0], entries[k, 1], entries[k, 2], entries[k, 3] = u, v, age_u, age_v
-
-
-@njit(cache=True, nogil=True)
-def _drop_first(costs: F64, entries: I64, count: int) -> None:
-    """Remove the heap's first of `count` entries."""
-    last = count - 1
-    cost = costs[last]
-    k = 0
-    while True:
-        child = 2 * k + 1
-        if child >= last:
-            break
-        if child + 1 < last and costs[child + 1] < costs[child]:
-            child += 1
-        if costs[child] >= cost:
-            break
-        costs[k] = costs[child]
-        for c in range(4):
-            entries[k, c] = entries[child, c]
-        k = child
-    costs[k] = cost
-    for c in range(4):
-        entries[k, c] = entries[last, c]
-
-
-@njit(cache=True, nogil=True)
 def _may_collapse(
     points: F64,
     faces: I64,
@@ -274,18 +236,15 @@ def _collapsed(points: F64, faces: I64, target: int) -> tuple[F64, I64]:
     quadrics = _quadrics(points, faces, head, following)
     age, seen = np.zeros(len(points), np.int64), np.zeros(len(points), np.int64)
     q, position, room = np.empty(11), np.empty(3), np.empty((3, 3))
-    costs, entries, count = np.empty(4 * len(faces)), np.empty((4 * len(faces), 4), np.int64), 0
+    queue = [(0.0, 0, 0, 0, 0) for _ in range(0)]  # cost, vertices and their ages of each edge
     for f in range(len(faces)):
         for k in range(3):
             u, v = int(faces[f, k]), int(faces[f, (k + 1) % 3])
             if u < v or _is_border(faces, head, following, u, v):
-                _push(costs, entries, count, _best_position(points, quadrics, u, v, q, position), u, v, 0, 0)
-                count += 1
+                heappush(queue, (_best_position(points, quadrics, u, v, q, position), u, v, 0, 0))
     left, mark = len(faces), 0
-    while count and left > target:
-        u, v, age_u, age_v = entries[0, 0], entries[0, 1], entries[0, 2], entries[0, 3]
-        _drop_first(costs, entries, count)
-        count -= 1
+    while queue and left > target:
+        _, u, v, age_u, age_v = heappop(queue)
         if age[u] != age_u or age[v] != age_v:
             continue
         mark += 1
@@ -325,12 +284,8 @@ def _collapsed(points: F64, faces: I64, target: int) -> tuple[F64, I64]:
                 w = int(faces[f, k])
                 if w != u and seen[w] != mark:
                     seen[w] = mark
-                    if count == len(costs):
-                        costs = np.concatenate((costs, np.empty(len(costs))))
-                        entries = np.concatenate((entries, np.empty((len(entries), 4), np.int64)))
                     cost = _best_position(points, quadrics, u, w, q, position)
-                    _push(costs, entries, count, cost, u, w, int(age[u]), int(age[w]))
-                    count += 1
+                    heappush(queue, (cost, u, w, int(age[u]), int(age[w])))
             previous, corner = corner, after
     return points, faces[alive]
 

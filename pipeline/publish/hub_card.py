@@ -7,6 +7,7 @@ import io
 import json
 import logging
 import re
+from functools import partial
 from types import ModuleType
 from typing import Annotated, get_args
 
@@ -15,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pipeline.errors import MachineError
 from pipeline.files import counted
+from pipeline.pages import render
 from pipeline.publish.checks import plain_licence
 from pipeline.scenes.bundle import Bundle
 from pipeline.scenes.references import HUB
@@ -188,52 +190,22 @@ def require_arrow() -> ModuleType:
 
 def card(repository: str, rows: list[Row], *, versions: int) -> str:
     """The dataset card of owner/repository: README.md with its YAML; `versions` counts yanked ones, too."""
-    shown = rows[:SHOWN_ROWS]
-    more = ["", f"... and {len(rows) - len(shown)} more: see the dataset viewer."] if len(shown) < len(rows) else []
-    example = f"{HUB}{repository}/{rows[0].reference}" if rows else f"{HUB}{repository}/name@1.0.0"
-    images = [
-        f'<a href="{_page(repository, row)}"><img src="/datasets/{repository}/resolve/main/{image.path}" '
-        f'alt="{row.reference}: photo, rendering and their depths" width="640"></a>'
-        for row, image in [(row, row.image) for row in rows if row.image][:MAX_IMAGES]
-    ]
-    head = ["scene", "quality", *(f"{title} [{unit}]" if unit else title for _, title, unit in METRICS.values())]
-    head += ["Gaussians", "MB", "source", "licence", "what it is"]
-    lines = [
-        "---",
-        yaml.safe_dump(_front_matter(repository, rows), sort_keys=False, allow_unicode=True).rstrip(),
-        "---",
-        "",
-        f"# {repository.partition('/')[2]}",
-        "",
-        f"{counted(len(rows), 'scene')} for simulation, {counted(versions, 'version')}: one metric, "
-        "gravity-aligned frame with mesh, collision mesh, 3-D Gaussian splat, walkable floor and measured quality.",
-        "",
-        "| " + " | ".join(head) + " |",
-        "| " + " | ".join("---" for _ in head) + " |",
-        *("| " + " | ".join(_cells(repository, row)) + " |" for row in shown),
-        *more,
-        "",
-        *images,
-        "",
-        "## Load",
-        "",
-        "```python",
-        "from pipeline import Bundle",
-        "",
-        f'bundle = Bundle.open("{example}")  # each file comes over when it is asked for, checked by its hash',
-        'bundle.mesh("collision"), bundle.splat("sim"), bundle.spawn_poses',
-        "```",
-        "",
-        "```sh",
-        f"splatyard pull {example}             # all of it; --only sim for what training needs",
-        f"splatyard train navigate --scene {example}",
-        "```",
-        "",
-        "Folders are `name/version`; a version never changes, and each has a tag `name-version`. `index.json` lists",
-        "all, with those that were yanked and why. Written by splatyard: what is changed here by hand is lost.",
-        "",
-    ]
-    return "\n".join(lines)
+    titles = [f"{title} [{unit}]" if unit else title for _, title, unit in METRICS.values()]
+    return render(
+        "pipeline.publish",
+        "dataset_card.md",
+        front_matter=yaml.safe_dump(_front_matter(repository, rows), sort_keys=False, allow_unicode=True),
+        repository=repository,
+        scenes=counted(len(rows), "scene"),
+        versions=counted(versions, "version"),
+        titles=["scene", "quality", *titles, "Gaussians", "MB", "source", "licence", "what it is"],
+        rows=rows[:SHOWN_ROWS],
+        left_out=len(rows[SHOWN_ROWS:]),
+        images=[(row, row.image) for row in rows if row.image][:MAX_IMAGES],
+        cells=partial(_cells, repository),
+        page=partial(_page, repository),
+        example=f"{HUB}{repository}/{rows[0].reference if rows else 'name@1.0.0'}",
+    )
 
 
 def _front_matter(repository: str, rows: list[Row]) -> dict[str, object]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from pipeline.check.quality import Gate, Quality
-from pipeline.check.report import metric_text, quality_page
+from pipeline.check.quality import Gate, Quality, metric_text
+from pipeline.check.report import quality_page
 
 
 def gate(**changes) -> Gate:
@@ -79,8 +79,21 @@ def test_page_says_what_was_left_out():
     assert "images left out: 1 of 24: image file is truncated (&lt;b&gt;.jpg)" in page
 
 
-def test_unknown_metrics_say_so():
-    """No number is made up."""
-    assert metric_text(None, "cm") == "unknown"
-    assert metric_text(0.0123, "m") == "0.012 m"
-    assert metric_text(50, "") == "50"
+@pytest.mark.parametrize(
+    ("value", "unit", "text"),
+    [
+        (34.98, "dB", "34.98 dB"),
+        (24.0, "dB", "24 dB"),
+        (0.0, "m2", "0 m²"),
+        (0.00853, "m", "0.0085 m"),
+        (0.0301, "m", "0.03 m"),
+        (1.0, "degrees", "1°"),
+        (1200.0, "", "1200"),
+        (50, "", "50"),
+        (0.0123, "m", "0.012 m"),
+        (None, "m", "unknown"),
+    ],
+)
+def test_metrics_are_short_and_honest(value, unit, text):
+    """As many digits as matter, none that say nothing."""
+    assert metric_text(value, unit) == text

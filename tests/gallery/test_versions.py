@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import pytest
-
 from pipeline import Bundle
 from pipeline.check.quality import Gate
-from pipeline.gallery.versions import changes, metric, must_be
+from pipeline.gallery.versions import changes, must_be
 from tests.bundles import make_bundle
 from tests.publish.variants import variant
 
@@ -37,24 +35,6 @@ def test_the_frame_is_told_in_words(room, tmp_path):
     sized = variant(first, tmp_path, "1.0.1", frame={**frame, "scale_from": {"source": "tags", "sigma": None}})
     row = next(row for row in changes(Bundle.open(first), Bundle.open(sized)).rows if row.title == "Frame: scale from")
     assert (row.before, row.now) == ("sensor, sigma 0.01", "tags, a guess")
-
-
-@pytest.mark.parametrize(
-    ("value", "unit", "text"),
-    [
-        (34.98, "dB", "34.98 dB"),
-        (24.0, "dB", "24 dB"),
-        (0.0, "m2", "0 m²"),
-        (0.00853, "m", "0.0085 m"),
-        (0.0301, "m", "0.03 m"),
-        (1.0, "degrees", "1°"),
-        (1200.0, "", "1200"),
-        (None, "m", "unknown"),
-    ],
-)
-def test_metrics_are_short_and_honest(value, unit, text):
-    """As many digits as matter, none that say nothing."""
-    assert metric(value, unit) == text
 
 
 def test_threshold_says_its_direction():

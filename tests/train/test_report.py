@@ -161,7 +161,9 @@ def test_line_chart_points_lie_on_the_scale():
     """With bounds of 0 and 1, and x from 0 to 100, places follow from the margins; y points up."""
     share = wilson(30, 40)
     drawing = ET.fromstring(
-        line_chart("a < b", [(0, 0.25), (40, 1.0), (100, 0.5)], across="steps", bounds=(0, 1), mark=(40, share))
+        line_chart(
+            "a < b", [("b", [(0, 0.25), (40, 1.0), (100, 0.5)])], across="steps", bounds=(0, 1), mark=(40, share)
+        )
     )
     line = next(element for element in drawing if element.get("class") == "line").get("d")
     points = [tuple(map(float, pair.split())) for pair in line[1:].split("L")]
@@ -222,8 +224,7 @@ def episode(track, *, ended_by="goal", goal=None, number=0) -> Episode:
 
 
 def drawn(plan, episodes, *, held_out=True) -> ET.Element:
-    text = episode_map(plan, episodes, ["goal", "crash"], "a map", held_out=held_out)
-    return ET.fromstring(text.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1))
+    return ET.fromstring(episode_map(plan, episodes, ["goal", "crash"], "a map", held_out=held_out))
 
 
 def path_of(drawing, name) -> str:
