@@ -304,8 +304,8 @@ def _form(traits: Traits, _params: Settings, _machine: Machine) -> Choice:
 
 IMPORT_STAGES = (
     Stage("capture", 1, ("source", "mesh_file"), ImportParams, _form, function=f"{__name__}:read"),
-    Stage("mesh", 1, ("capture",), Settings, function=f"{__name__}:simplify"),
+    Stage("mesh", 2, ("capture",), Settings, function=f"{__name__}:simplify"),
     Stage("regions", 1, ("capture", "mesh"), RegionsParams, function=f"{__name__}:find_floor"),
     Stage("splat", 1, ("capture", "regions"), Settings, function=f"{__name__}:make_levels"),
-    Stage("bundle", 1, ("capture", "mesh", "regions", "splat"), BundleParams, function=f"{__name__}:write_bundle"),
+    Stage("bundle", 2, ("capture", "mesh", "regions", "splat"), BundleParams, function=f"{__name__}:write_bundle"),
 )

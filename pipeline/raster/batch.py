@@ -17,6 +17,7 @@ import numpy as np
 from numba import njit, prange
 
 from pipeline.geometry import Camera, Gaussians, Pose, matrix_from_quaternion, morton_order
+from pipeline.raster import layout
 from pipeline.raster.blocks import BLOCK, draw, list_tiles, order_by_depth
 from pipeline.raster.harmonics import C0, seen_color
 from pipeline.raster.lanes import (
@@ -34,14 +35,8 @@ from pipeline.raster.lanes import (
     store_rows,
 )
 from pipeline.raster.layout import (
-    BLUE,
-    DEFAULT_CUTOFFS,
-    GREEN,
     HALF,
     ONE,
-    RECORD_COLUMNS,
-    RED,
-    SLOPE_MARGIN,
     TILE,
     TWO,
     ZERO,
@@ -138,7 +133,7 @@ def render_batch(
     background: tuple[float, float, float] = (0.0, 0.0, 0.0),
     *,
     sh_count: int | None = None,
-    cutoffs: Cutoffs = DEFAULT_CUTOFFS,
+    cutoffs: Cutoffs = layout.DEFAULT_CUTOFFS,
 ) -> Rendering:
     """The images that B cameras take of the same Gaussians, the median depth included.
 
@@ -229,7 +224,7 @@ def _in_sight(bounds: F32, view: ViewConstants, limit: np.float32, groups: I32) 
                 focal, middle, extent = view.fx, view.cx, view.width
             else:
                 focal, middle, extent = view.fy, view.cy, view.height
-            slope = max(middle, extent - middle) / focal + SLOPE_MARGIN * extent / focal
+            slope = max(middle, extent - middle) / focal + layout.SLOPE_MARGIN * extent / focal
             reach = spread_out * (share * focal * np.sqrt(ONE + slope * slope))
             low, high = middle + border, extent - middle + border
             left &= bits(ZERO - along * focal - z * low <= reach + radius * np.sqrt(focal * focal + low * low))
@@ -334,7 +329,7 @@ def _color(table: F32, sh: F32, sh_count: int, center: F32, visible: I32, basis:
         n = visible[rank]
         x, y, z = flat[n] - center[0], flat[n + size] - center[1], flat[n + 2 * size] - center[2]
         record = records[rank]
-        record[RED], record[GREEN], record[BLUE] = seen_color(sh_count, x, y, z, sh, n, basis)
+        record[layout.RED], record[layout.GREEN], record[layout.BLUE] = seen_color(sh_count, x, y, z, sh, n, basis)
 
 
 @njit(parallel=True, nogil=True, cache=True, error_model="numpy")
@@ -361,7 +356,7 @@ def _draw_images(
     shares = min(count, SHARES)
     for share in prange(shares):
         basis = np.empty(16, np.float32)
-        records = line_aligned_buffer((table.shape[1] + 1) * RECORD_COLUMNS).reshape(-1, RECORD_COLUMNS)
+        records = line_aligned_buffer((table.shape[1] + 1) * layout.RECORD_COLUMNS).reshape(-1, layout.RECORD_COLUMNS)
         visible, groups = np.empty(table.shape[1] + 1, np.int32), np.empty(bounds.shape[1], np.int32)
         for image in range(share * count // shares, (share + 1) * count // shares):
             view = ViewConstants(

@@ -15,29 +15,9 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, prange
 
+from pipeline.raster import layout
 from pipeline.raster.lanes import Lanes, largest, line_aligned_buffer, load, prefetch, select, spread, store, sum_each
-from pipeline.raster.layout import (
-    ALPHA_MAX,
-    BLUE,
-    CONIC_XX,
-    CONIC_XY,
-    CONIC_YY,
-    DEPTH,
-    FAINT,
-    GREEN,
-    HALF,
-    MEAN_X,
-    MEAN_Y,
-    ONE,
-    REACH,
-    RECORD_COLUMNS,
-    RED,
-    SLOT_COLUMNS,
-    TILE,
-    TILE_PIXELS,
-    TWO,
-    ZERO,
-)
+from pipeline.raster.layout import ALPHA_MAX, HALF, ONE, TILE, TWO, ZERO
 from pipeline.raster.tiles import Tiles
 from pipeline.types import F32, I64
 
@@ -84,8 +64,8 @@ def row_columns() -> F32:
 @njit(fastmath=STRICT_MATH, error_model="numpy")
 def _first_power(dx: Lanes, dy: np.float32, record: F32) -> tuple[Lanes, Lanes]:
     """The exponent, opacity included, in a row of pixels, and what the next row adds: more by the conic's yy each."""
-    xy, half_yy = record[CONIC_XY], HALF * record[CONIC_YY]
-    power = dx * (dx * (HALF * record[CONIC_XX]) + dy * xy) + (dy * dy * half_yy + record[FAINT])
+    xy, half_yy = record[layout.CONIC_XY], HALF * record[layout.CONIC_YY]
+    power = dx * (dx * (HALF * record[layout.CONIC_XX]) + dy * xy) + (dy * dy * half_yy + record[layout.FAINT])
     return power, dx * xy + half_yy * (TWO * dy + ONE)
 
 
@@ -100,7 +80,7 @@ def _alpha(power: Lanes, limit: np.float32) -> tuple[Lanes, Lanes]:
 @njit
 def _values(record: F32) -> tuple[np.float32, np.float32, np.float32, np.float32]:
     """The values that a Gaussian adds to the four planes."""
-    return record[RED], record[GREEN], record[BLUE], record[DEPTH]
+    return record[layout.RED], record[layout.GREEN], record[layout.BLUE], record[layout.DEPTH]
 
 
 @njit(fastmath=STRICT_MATH, error_model="numpy")
@@ -110,10 +90,10 @@ def _blend(buffer: F32, columns: F32, rows: int | np.int64, left: np.float32, to
     `rows` are those that its ellipse touches, see `Tiles`; (`left`, `top`) is the centre of the tile's first pixel.
     """
     first, last = rows >> 4, rows & 15
-    dx = load(columns, 0) + (left - record[MEAN_X])
-    power, step = _first_power(dx, top - record[MEAN_Y] + np.float32(first), record)
+    dx = load(columns, 0) + (left - record[layout.MEAN_X])
+    power, step = _first_power(dx, top - record[layout.MEAN_Y] + np.float32(first), record)
     # read before the loop: its stores might change the record, for all that the compiler knows
-    limit, yy, values = record[REACH] + record[FAINT], record[CONIC_YY], _values(record)
+    limit, yy, values = record[layout.REACH] + record[layout.FAINT], record[layout.CONIC_YY], _values(record)
     for i in range(first * BUFFER_ROW, (last + 1) * BUFFER_ROW, BUFFER_ROW):
         alpha, _ = _alpha(power, limit)
         transmittance = load(buffer, i)
@@ -139,9 +119,10 @@ def _unblend(
 ) -> None:
     """Write the gradient of one Gaussian in a tile to its slot; arguments as for `_blend`."""
     first, last = rows >> 4, rows & 15
-    dx, first_dy = load(columns, 0) + (left - record[MEAN_X]), top - record[MEAN_Y] + np.float32(first)
+    dx, first_dy = load(columns, 0) + (left - record[layout.MEAN_X]), top - record[layout.MEAN_Y] + np.float32(first)
     power, step = _first_power(dx, first_dy, record)
-    limit, yy, (red, green, blue, depth) = record[REACH] + record[FAINT], record[CONIC_YY], _values(record)
+    limit, yy = record[layout.REACH] + record[layout.FAINT], record[layout.CONIC_YY]
+    red, green, blue, depth = _values(record)
     dy = spread(first_dy)
     zero = spread(ZERO)
     s = sy = syy = s_red = s_green = s_blue = s_depth = zero
@@ -206,7 +187,7 @@ def draw_tile(
         store(buffer, i, spread(ONE))
     gaussians, rows = tiles.gaussians, tiles.rows
     for pair in range(start, end):
-        prefetch(records, np.int64(gaussians[min(pair + AHEAD, end - 1)]) * RECORD_COLUMNS)
+        prefetch(records, np.int64(gaussians[min(pair + AHEAD, end - 1)]) * layout.RECORD_COLUMNS)
         _blend(buffer, columns, np.int64(rows[pair]), left, top, records[gaussians[pair]])
         if (pair - start) % CHECK_EVERY == CHECK_EVERY - 1 and _is_finished(buffer, threshold):
             return pair + 1
@@ -240,7 +221,7 @@ def blend_tiles(
             store(transmittance, to, load(buffer, at))
             for plane in range(PLANES):
                 value = load(buffer, at + FIRST_PLANE + plane * TILE)
-                store(planes, to + plane * across * down * TILE_PIXELS, value)
+                store(planes, to + plane * across * down * layout.TILE_PIXELS, value)
 
 
 @njit(parallel=True, fastmath=STRICT_MATH, nogil=True, cache=True, error_model="numpy")
@@ -267,17 +248,17 @@ def blend_tiles_backward(
             pixel, at = (y + row) * across * TILE + x, row * BUFFER_ROW
             whole = load(by_transmittance, pixel) * load(transmittance, pixel)
             for plane in range(PLANES):
-                gradient = load(by_planes, pixel + plane * across * down * TILE_PIXELS)
-                whole = whole + gradient * load(planes, pixel + plane * across * down * TILE_PIXELS)
+                gradient = load(by_planes, pixel + plane * across * down * layout.TILE_PIXELS)
+                whole = whole + gradient * load(planes, pixel + plane * across * down * layout.TILE_PIXELS)
                 store(buffer, at + FIRST_PLANE + plane * TILE, gradient)
             store(buffer, at, spread(ONE))
             store(buffer, at + SECOND, whole)
         left, top = np.float32(x) + HALF, np.float32(y) + HALF
         start, end = tiles.starts[tile], ends[tile]
         for pair in range(start, end):
-            prefetch(records, np.int64(tiles.gaussians[min(pair + AHEAD, end - 1)]) * RECORD_COLUMNS)
-            slot = np.int64(tiles.slots[pair]) * SLOT_COLUMNS
+            prefetch(records, np.int64(tiles.gaussians[min(pair + AHEAD, end - 1)]) * layout.RECORD_COLUMNS)
+            slot = np.int64(tiles.slots[pair]) * layout.SLOT_COLUMNS
             record = records[tiles.gaussians[pair]]
             _unblend(buffer, columns, np.int64(tiles.rows[pair]), left, top, record, gradients, slot)
         for pair in range(end, tiles.starts[tile + 1]):
-            store(gradients, np.int64(tiles.slots[pair]) * SLOT_COLUMNS, spread(ZERO))
+            store(gradients, np.int64(tiles.slots[pair]) * layout.SLOT_COLUMNS, spread(ZERO))

@@ -12,27 +12,10 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from pipeline.raster import layout
 from pipeline.raster.blending import STRICT_MATH
 from pipeline.raster.lanes import MARKS, WIDTH, Lanes, largest, load, lowest, marked, select, spread, store
-from pipeline.raster.layout import (
-    ALPHA_MAX,
-    BLUE,
-    CONIC_XX,
-    CONIC_XY,
-    CONIC_YY,
-    DEPTH,
-    FAINT,
-    GREEN,
-    HALF,
-    MEAN_X,
-    MEAN_Y,
-    ONE,
-    OPAQUE_ENOUGH,
-    RECORD_COLUMNS,
-    RED,
-    TILE,
-    ZERO,
-)
+from pipeline.raster.layout import ALPHA_MAX, HALF, ONE, OPAQUE_ENOUGH, TILE, ZERO
 from pipeline.types import F32, U16, U32
 
 BLOCK = 4
@@ -66,7 +49,7 @@ def order_by_depth(records: F32, count: int) -> U32:
     depths = records.reshape(-1).view(np.uint32)
     least, most = np.uint32(0xFFFFFFFF), np.uint32(0)
     for rank in range(np.uint32(count)):
-        key = depths[np.uint32(rank * RECORD_COLUMNS + DEPTH)]
+        key = depths[np.uint32(rank * layout.RECORD_COLUMNS + layout.DEPTH)]
         keys[rank], least, most = key, min(least, key), max(most, key)
     shift = np.uint32(0)
     while count > 0 and (most - least) >> shift > LAST_KEY:
@@ -203,16 +186,18 @@ def _blend(
         while touching != 0:
             record = records[gaussians[np.uint32(group + lowest(touching))]]
             touching &= touching - 1
-            dx, dy = xs - record[MEAN_X], ys - record[MEAN_Y]
-            power = dx * (dx * record[CONIC_XX] + dy * record[CONIC_XY]) + (dy * dy * record[CONIC_YY] + record[FAINT])
+            dx, dy = xs - record[layout.MEAN_X], ys - record[layout.MEAN_Y]
+            power = dx * (dx * record[layout.CONIC_XX] + dy * record[layout.CONIC_XY]) + (
+                dy * dy * record[layout.CONIC_YY] + record[layout.FAINT]
+            )
             alpha = select(power <= limit, min(_exp_negative(power), spread(ALPHA_MAX)), spread(ZERO))
             weight = alpha * light
             light = light - weight
-            red = red + weight * record[RED]
-            green = green + weight * record[GREEN]
-            blue = blue + weight * record[BLUE]
-            whole = whole + weight * record[DEPTH]
-            median = select(light <= HALF, min(median, spread(record[DEPTH])), median)
+            red = red + weight * record[layout.RED]
+            green = green + weight * record[layout.GREEN]
+            blue = blue + weight * record[layout.BLUE]
+            whole = whole + weight * record[layout.DEPTH]
+            median = select(light <= HALF, min(median, spread(record[layout.DEPTH])), median)
         if largest(light) < threshold:
             break
     return light, red, green, blue, whole, median

@@ -14,31 +14,9 @@ import math
 import numpy as np
 from numba import njit, prange
 
+from pipeline.raster import layout
 from pipeline.raster.harmonics import seen_color
-from pipeline.raster.layout import (
-    BLUE,
-    CONIC_XX,
-    CONIC_XY,
-    CONIC_YY,
-    DEPTH,
-    EXTENT_X,
-    EXTENT_Y,
-    FAINT,
-    GREEN,
-    HALF,
-    MEAN_X,
-    MEAN_Y,
-    ONE,
-    OPACITY,
-    REACH,
-    RED,
-    SLOPE_MARGIN,
-    TWO,
-    ZERO,
-    GaussianArrays,
-    Scalar,
-    ViewConstants,
-)
+from pipeline.raster.layout import HALF, ONE, TWO, ZERO, GaussianArrays, Scalar, ViewConstants
 from pipeline.types import F32
 
 Vector = tuple[Scalar, Scalar, Scalar]
@@ -53,7 +31,7 @@ BLOCKS = 64
 @njit(fastmath=True, error_model="numpy")
 def slope_limits(view: ViewConstants) -> tuple[Scalar, Scalar, Scalar, Scalar]:
     """Lowest and highest x/z, lowest and highest y/z that the affine approximation uses."""
-    margin_x, margin_y = SLOPE_MARGIN * view.width, SLOPE_MARGIN * view.height
+    margin_x, margin_y = layout.SLOPE_MARGIN * view.width, layout.SLOPE_MARGIN * view.height
     return (
         (-margin_x - view.cx) / view.fx,
         (view.width + margin_x - view.cx) / view.fx,
@@ -121,7 +99,7 @@ def _project_range(
     world = rows_of(view.rotation)
     for n in range(first, last):
         record = records[n]
-        record[DEPTH] = ZERO
+        record[layout.DEPTH] = ZERO
         mean = (means[n, 0], means[n, 1], means[n, 2])
         z = dot(world[2], mean) + view.translation[2]
         if z < view.near:
@@ -165,15 +143,15 @@ def _project_range(
 
         dx, dy, dz = mean[0] - view.center[0], mean[1] - view.center[1], mean[2] - view.center[2]
         red, green, blue = seen_color(sh_count, dx, dy, dz, gaussians.sh, n, basis)
-        record[MEAN_X], record[MEAN_Y] = mean_x, mean_y
-        record[CONIC_XX] = yy * inverse_determinant
-        record[CONIC_XY] = -xy * inverse_determinant
-        record[CONIC_YY] = xx * inverse_determinant
-        record[OPACITY] = ONE / (ONE + odds)
-        record[RED], record[GREEN], record[BLUE] = red, green, blue
-        record[EXTENT_X], record[EXTENT_Y], record[REACH] = extent_x, extent_y, reach
-        record[FAINT] = faint
-        record[DEPTH] = z
+        record[layout.MEAN_X], record[layout.MEAN_Y] = mean_x, mean_y
+        record[layout.CONIC_XX] = yy * inverse_determinant
+        record[layout.CONIC_XY] = -xy * inverse_determinant
+        record[layout.CONIC_YY] = xx * inverse_determinant
+        record[layout.OPACITY] = ONE / (ONE + odds)
+        record[layout.RED], record[layout.GREEN], record[layout.BLUE] = red, green, blue
+        record[layout.EXTENT_X], record[layout.EXTENT_Y], record[layout.REACH] = extent_x, extent_y, reach
+        record[layout.FAINT] = faint
+        record[layout.DEPTH] = z
 
 
 @njit(parallel=True, fastmath=True, nogil=True, cache=True, error_model="numpy")

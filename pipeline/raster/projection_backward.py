@@ -10,22 +10,10 @@ import math
 import numpy as np
 from numba import njit, prange
 
+from pipeline.raster import layout
 from pipeline.raster.harmonics import C0, direction_gradient, evaluate_basis
 from pipeline.raster.lanes import WIDTH, exponential, line_aligned_buffer, load, root, select, spread, store
-from pipeline.raster.layout import (
-    CONIC_XX,
-    DEPTH,
-    HALF,
-    ONE,
-    OPACITY,
-    RED,
-    SLOT_COLUMNS,
-    TWO,
-    ZERO,
-    GaussianArrays,
-    Scalar,
-    ViewConstants,
-)
+from pipeline.raster.layout import HALF, ONE, TWO, ZERO, GaussianArrays, Scalar, ViewConstants
 from pipeline.raster.projection import BLOCKS, Matrix, Vector, dot, own_axes, rows_of, slope_limits
 from pipeline.types import F32, F64, I32, I64
 
@@ -118,7 +106,7 @@ def _project_backward_range(
             for k in range(3):
                 gradients.means[n, k] = scratch[(BY_MEAN + k) * WIDTH + lane]
                 gradients.log_scales[n, k] = scratch[(BY_LOG_SCALE + k) * WIDTH + lane]
-                color[k] = scratch[(SUMS + 6 + k) * WIDTH + lane] if records[n, RED + k] > ZERO else ZERO
+                color[k] = scratch[(SUMS + 6 + k) * WIDTH + lane] if records[n, layout.RED + k] > ZERO else ZERO
             for k in range(4):
                 gradients.quaternions[n, k] = scratch[(BY_QUATERNION + k) * WIDTH + lane]
             gradients.opacity_logits[n] = scratch[BY_LOGIT * WIDTH + lane]
@@ -152,18 +140,18 @@ def _gather_backward(
     """Bring what `_geometry_backward` needs of a Gaussian into its lane of the scratch rows."""
     total = spread(ZERO)
     for slot in range(first_slot, last_slot):
-        total = total + load(slots, slot * SLOT_COLUMNS)
+        total = total + load(slots, slot * layout.SLOT_COLUMNS)
     store(scratch, BACKWARD_SUM * WIDTH, total)
     for k in range(10):
         scratch[(SUMS + k) * WIDTH + lane] = scratch[BACKWARD_SUM * WIDTH + k]
     for k in range(3):
         scratch[(MEAN + k) * WIDTH + lane] = gaussians.means[n, k]
         scratch[(LOG_SCALE + k) * WIDTH + lane] = gaussians.log_scales[n, k]
-        scratch[(CONIC + k) * WIDTH + lane] = records[n, CONIC_XX + k]
+        scratch[(CONIC + k) * WIDTH + lane] = records[n, layout.CONIC_XX + k]
     for k in range(4):
         scratch[(QUATERNION + k) * WIDTH + lane] = gaussians.quaternions[n, k]
-    scratch[OPAQUE * WIDTH + lane] = records[n, OPACITY]
-    scratch[DISTANCE * WIDTH + lane] = records[n, DEPTH]
+    scratch[OPAQUE * WIDTH + lane] = records[n, layout.OPACITY]
+    scratch[DISTANCE * WIDTH + lane] = records[n, layout.DEPTH]
 
 
 @njit(fastmath=True, error_model="numpy")

@@ -7,12 +7,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from pipeline.geometry import SH_C0, Camera, Gaussians, Pose
+from pipeline.raster import layout
 from pipeline.raster.blending import PLANES, blend_tiles, blend_tiles_backward
 from pipeline.raster.layout import (
-    DEFAULT_CUTOFFS,
     OPAQUE_ENOUGH,
-    RECORD_COLUMNS,
-    SLOT_COLUMNS,
     TILE,
     Cutoffs,
     GaussianArrays,
@@ -60,7 +58,7 @@ def rasterize(
     world_from_camera: Pose,
     *,
     sh_count: int | None = None,
-    cutoffs: Cutoffs = DEFAULT_CUTOFFS,
+    cutoffs: Cutoffs = layout.DEFAULT_CUTOFFS,
 ) -> Raster:
     """Draw Gaussians [world frame; C-contiguous float32] by a pinhole camera into planes.
 
@@ -70,7 +68,7 @@ def rasterize(
     keep_freed_memory()
     view = view_constants(camera, world_from_camera, cutoffs, gaussians.antialiased)
     count = gaussians.sh.shape[1] if sh_count is None else sh_count
-    records = line_aligned(len(gaussians), RECORD_COLUMNS)
+    records = line_aligned(len(gaussians), layout.RECORD_COLUMNS)
     project(GaussianArrays.of(gaussians), count, view, records)
     across, down = view.tiles
     tiles = bin_gaussians(records, across, down)
@@ -88,7 +86,7 @@ def rasterize_backward(raster: Raster, gaussians: Gaussians, by_planes: F32, by_
     """
     across, down = raster.view.tiles
     tiles = raster.tiles
-    slots = line_aligned(len(tiles.slots), SLOT_COLUMNS)
+    slots = line_aligned(len(tiles.slots), layout.SLOT_COLUMNS)
     blend_tiles_backward(
         across,
         down,
@@ -153,7 +151,7 @@ def render(
     world_from_camera: Pose,
     background: tuple[float, float, float] = (0.0, 0.0, 0.0),
     *,
-    cutoffs: Cutoffs = DEFAULT_CUTOFFS,
+    cutoffs: Cutoffs = layout.DEFAULT_CUTOFFS,
 ) -> Rendering:
     """The image that a pinhole camera takes of Gaussians [world frame] in front of a background, 0..1.
 

@@ -8,22 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from pipeline.raster.layout import (
-    CONIC_XX,
-    CONIC_XY,
-    CONIC_YY,
-    DEPTH,
-    EXTENT_X,
-    EXTENT_Y,
-    HALF,
-    MEAN_X,
-    MEAN_Y,
-    ONE,
-    REACH,
-    TILE,
-    TWO,
-    ZERO,
-)
+from pipeline.raster import layout
+from pipeline.raster.layout import HALF, ONE, TILE, TWO, ZERO
 from pipeline.types import F32, I32, I64, U8
 
 PER_TILE = np.float32(2 / TILE)
@@ -47,7 +33,7 @@ class Tiles(NamedTuple):
 
 def bin_gaussians(records: F32, across: int, down: int) -> Tiles:
     """Sort what `records` (N, 16) of `project` show by depth and distribute it over the tiles that ellipses touch."""
-    visible = np.flatnonzero(records[:, DEPTH] > 0).astype(np.int32)
+    visible = np.flatnonzero(records[:, layout.DEPTH] > 0).astype(np.int32)
     return Tiles(visible, *distribute(visible, order_by_depth(visible, records), records, across, down))
 
 
@@ -57,7 +43,7 @@ def order_by_depth(visible: I32, records: F32) -> I32:
     count = visible.shape[0]
     depths = np.empty(count, np.float32)
     for rank in range(count):
-        depths[rank] = records[visible[rank], DEPTH]
+        depths[rank] = records[visible[rank], layout.DEPTH]
     keys, order = depths.view(np.uint32), np.arange(count).astype(np.int32)
     starts = np.zeros((DIGITS, RADIX + 1), np.int32)
     for key in keys:
@@ -100,11 +86,11 @@ def _strip(record: F32, left: np.float32, right: np.float32) -> tuple[np.float32
     The lower border y(x) of the ellipse is concave with its maximum at the x of the lowest point; clamping that x into
     the strip gives the strip's maximum. The upper border mirrors it.
     """
-    xx, xy, yy = record[CONIC_XX], record[CONIC_XY], record[CONIC_YY]
-    left, right = max(left, -record[EXTENT_X]), min(right, record[EXTENT_X])
+    xx, xy, yy = record[layout.CONIC_XX], record[layout.CONIC_XY], record[layout.CONIC_YY]
+    left, right = max(left, -record[layout.EXTENT_X]), min(right, record[layout.EXTENT_X])
     # solved for y: (-xy x +- sqrt(whole - determinant x^2)) / yy
-    determinant, whole, inverse = xx * yy - xy * xy, TWO * record[REACH] * yy, ONE / yy
-    x_lowest = -xy / xx * record[EXTENT_Y]
+    determinant, whole, inverse = xx * yy - xy * xy, TWO * record[layout.REACH] * yy, ONE / yy
+    x_lowest = -xy / xx * record[layout.EXTENT_Y]
     x = min(max(x_lowest, left), right)
     largest = (math.sqrt(max(ZERO, whole - determinant * x * x)) - xy * x) * inverse
     x = min(max(-x_lowest, left), right)
@@ -121,7 +107,7 @@ def distribute(visible: I32, by_depth: I32, records: F32, across: int, down: int
     bound = 0
     for n in visible:
         record = records[n]
-        spans_x, spans_y = int(record[EXTENT_X] * PER_TILE) + 2, int(record[EXTENT_Y] * PER_TILE) + 2
+        spans_x, spans_y = int(record[layout.EXTENT_X] * PER_TILE) + 2, int(record[layout.EXTENT_Y] * PER_TILE) + 2
         bound += max(0, min(spans_x, across)) * max(0, min(spans_y, down))
 
     position_of_slot = np.empty(bound, np.int32)
@@ -132,12 +118,12 @@ def distribute(visible: I32, by_depth: I32, records: F32, across: int, down: int
         record = records[visible[rank]]
         offsets[rank] = pairs
         # in units of pixels, 0 is the centre of the first
-        x, y = record[MEAN_X] - HALF, record[MEAN_Y] - HALF
-        first_column = max(0, _ceil(x - record[EXTENT_X])) >> TILE_BITS
-        last_column = min(across * TILE - 1, _floor(x + record[EXTENT_X])) >> TILE_BITS
+        x, y = record[layout.MEAN_X] - HALF, record[layout.MEAN_Y] - HALF
+        first_column = max(0, _ceil(x - record[layout.EXTENT_X])) >> TILE_BITS
+        last_column = min(across * TILE - 1, _floor(x + record[layout.EXTENT_X])) >> TILE_BITS
         for column in range(first_column, last_column + 1):
             left = np.float32(column * TILE) - x
-            smallest, largest = -record[EXTENT_Y], record[EXTENT_Y]
+            smallest, largest = -record[layout.EXTENT_Y], record[layout.EXTENT_Y]
             if first_column < last_column:
                 smallest, largest = _strip(record, left, left + LAST)
             first, last = max(0, _ceil(y + smallest)), min(down * TILE - 1, _floor(y + largest))
