@@ -248,8 +248,15 @@ def test_slider_shows_more_or_less_of_the_photo(address, visit):
     assert page.locator(".pair").evaluate("e => e.style.getPropertyValue('--at')") == "0%"
 
 
-@pytest.mark.parametrize("options", [{}, PHONE], ids=["desktop", "phone"])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(
+    ("scheme", "options"),
+    [
+        pytest.param("light", {}, id="light-desktop"),
+        pytest.param("dark", PHONE, id="dark-phone"),
+        pytest.param("light", PHONE, id="light-phone", marks=pytest.mark.slow),
+        pytest.param("dark", {}, id="dark-desktop", marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.parametrize("path", ["index.html", "scenes/dream/1.0.0/index.html", "scenes/room/1.1.0/index.html"])
 def test_axe_finds_nothing_serious(address, visit, path, scheme, options):
     """Contrast, names and roles, on desktop and phone in both schemes."""

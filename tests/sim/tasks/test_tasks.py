@@ -47,7 +47,9 @@ def rollout(env: SceneEnv, steps: int, seed: int) -> list[tuple]:
     return [env.step(rng.uniform(-1, 1, (env.num_envs, env.drive.size)).astype(np.float32)) for _ in range(steps)]
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize(
+    "task", [pytest.param(task, marks=() if task == "navigate" else pytest.mark.slow) for task in TASKS]
+)
 def test_gymnasiums_own_checks(make: Make, task: str):
     """Those of its checker that make sense for many environments, all of them for one; without a warning."""
     env = make(task, 1)
