@@ -98,8 +98,11 @@ def last_line(output: bytes) -> str:
 
 
 def command(port: int) -> list[str]:
-    """The command that serves Prefect's API on a port of this machine until the calling process ends."""
-    return [sys.executable, "-m", "flows.server", str(port), str(os.getpid())]
+    """The command that serves Prefect's API on a port of this machine until the calling process ends.
+
+    As all that we start it imports nothing from the working folder (-P): that may be a capture of others.
+    """
+    return [sys.executable, "-Pm", "flows.server", str(port), str(os.getpid())]
 
 
 def require_api() -> None:

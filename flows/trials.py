@@ -96,7 +96,7 @@ def run_trial(name: str, folder: Path, python: str = "", limit: float = SECONDS)
     started, log = time.monotonic(), folder / "trial.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "flows.trials", name, str(folder), python],
+            [sys.executable, "-Pm", "flows.trials", name, str(folder), python],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,

@@ -88,14 +88,14 @@ def _run(home: Path, port: int, on_ready: Callable[[str], None]) -> None:
 
     try:
         server = start("server", command(port), SERVER_PASSWORD)
-        deployments = start("deployments", [sys.executable, "-m", "flows.yard"])
+        deployments = start("deployments", [sys.executable, "-Pm", "flows.yard"])
         while deployments.running():
             server.keep()
             time.sleep(LOOK_SECONDS)
         if deployments.process.returncode:
             raise deployments.error()
         options = ("--pool", POOL, "--name", WORKER, "--type", "process")
-        worker = start("worker", [sys.executable, "-m", "prefect", "worker", "start", *options])
+        worker = start("worker", [sys.executable, "-Pm", "prefect", "worker", "start", *options])
         on_ready(url)
         while True:
             keep_both(server, worker, url)

@@ -77,7 +77,17 @@ def prepare() -> None:
                 client.create_automation(automation)
         _crash_left_runs(client)
     # the folder in which this was called is the one that the flows run in; see `pull` in prefect.yaml
-    command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(deployments())]
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "prefect",
+        "--no-prompt",
+        "deploy",
+        "--all",
+        "--prefect-file",
+        str(deployments()),
+    ]
     subprocess.run(command, check=True, env={**os.environ, "PWD": str(Path.cwd())})
 
 

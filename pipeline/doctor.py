@@ -22,7 +22,15 @@ from pydantic import BaseModel
 
 from pipeline.gpu_backends.catalog import BACKENDS, GIBI, Backend
 from pipeline.gpu_backends.device import runs_on, wheel_for
-from pipeline.machine import IMPORT_SECONDS, Gpu, Machine, available_memory, foreign_environment, this_machine
+from pipeline.machine import (
+    IMPORT_SECONDS,
+    NOT_FROM_HERE,
+    Gpu,
+    Machine,
+    available_memory,
+    foreign_environment,
+    this_machine,
+)
 from pipeline.parallel import core_count
 from pipeline.stages import STAGES
 
@@ -214,7 +222,7 @@ def _package(need: Requirement) -> Finding:
 
 def import_problem(module: str) -> str | None:
     """Why a module can't be imported in a separate process, or None when it can."""
-    command = [sys.executable, "-c", f"import {module}"]
+    command = [sys.executable, "-c", f"{NOT_FROM_HERE}import {module}"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=IMPORT_SECONDS)
     except subprocess.TimeoutExpired:
@@ -323,7 +331,7 @@ def _installed(python: str, machine: Machine) -> Installed:
         queried.pop("torch", None)  # its import takes seconds, for nothing
     if not queried:
         return Installed()
-    command = [python, "-c", GPU_QUERY, json.dumps(queried)]
+    command = [python, "-c", NOT_FROM_HERE + GPU_QUERY, json.dumps(queried)]
     environment = None if python == sys.executable else foreign_environment()
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=IMPORT_SECONDS, env=environment)

@@ -36,7 +36,12 @@ IMPORT_SECONDS = 180.0
 LOOK_SECONDS = 0.5
 """Between two looks at the memory; a peak that is shorter can be missed."""
 MEMORY_LIMIT = Path("/sys/fs/cgroup/memory.max")
-FIND = "import importlib.util as u, json, sys; print(json.dumps([n for n in sys.argv[1:] if u.find_spec(n)]))"
+NOT_FROM_HERE = "import sys; sys.path[:] = [folder for folder in sys.path if folder]\n"
+"""Begins what `python -c` runs: it would import from the working folder, which may be a capture of others."""
+FIND = f"""{NOT_FROM_HERE}
+import importlib.util as u, json
+print(json.dumps([n for n in sys.argv[1:] if u.find_spec(n)]))
+"""
 IMPORT = """
 import importlib, json, os, sys
 answers = os.fdopen(os.dup(1), "w", buffering=1)
@@ -188,7 +193,7 @@ def _broken(python: str, names: Sequence[str]) -> dict[str, str]:
     broken, left = dict[str, str](), {PACKAGES[name]: name for name in names}
     environment = None if python == sys.executable else foreign_environment()
     while left:
-        command = [python, "-c", IMPORT, *left]
+        command = [python, "-c", NOT_FROM_HERE + IMPORT, *left]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=IMPORT_SECONDS, env=environment)
             output, end = done.stdout, f"its import ended the process with code {done.returncode}"

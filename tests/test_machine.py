@@ -10,7 +10,9 @@ from types import ModuleType
 import psutil
 import pytest
 
+from flows.server import command
 from pipeline import machine as module
+from pipeline.doctor import import_problem
 from pipeline.gpu_backends.catalog import BACKENDS, GIBI
 from pipeline.machine import PACKAGES, Gpu, Machine, PeakMemory, memory_of, parse_gpu, this_machine
 
@@ -177,3 +179,14 @@ def test_the_peak_is_kept(monkeypatch):
             pass
         del eaten
     assert memory.bytes > before + 150 * 2**20
+
+
+@pytest.mark.parametrize("module", ["json", "cv2", "importlib"])
+def test_nothing_is_imported_from_the_working_folder(tmp_path, monkeypatch, module):
+    """It may be a capture of others, and what lies there has the name of a module that our processes import."""
+    (tmp_path / f"{module}.py").write_text("open('ran', 'w').close()")
+    monkeypatch.chdir(tmp_path)
+    assert this_machine(str(Path(sys.executable))).problem == ""
+    assert import_problem(module) is None
+    subprocess.run([*command(0)[:2], "flows.trials", "--help"], check=True, capture_output=True)
+    assert not (tmp_path / "ran").exists()

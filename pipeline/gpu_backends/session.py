@@ -17,10 +17,10 @@ import pipeline
 from pipeline.errors import MachineError
 from pipeline.gpu_backends.errors import KINDS, GpuBackendError
 from pipeline.gpu_backends.worker_main import pack, plain, unpack
-from pipeline.machine import foreign_environment
+from pipeline.machine import NOT_FROM_HERE, foreign_environment
 
-START = """
-import importlib.util as u, sys
+START = f"""{NOT_FROM_HERE}
+import importlib.util as u
 spec = u.spec_from_file_location("pipeline", sys.argv[1] + "/__init__.py", submodule_search_locations=[sys.argv[1]])
 sys.modules["pipeline"] = module = u.module_from_spec(spec)
 spec.loader.exec_module(module)
