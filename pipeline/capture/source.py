@@ -196,7 +196,7 @@ def open_source(path: Path) -> Iterator[CaptureSource]:
                 _is_plain(path)
                 with path.open("rb") as file:
                     is_zip = file.read(4) == b"PK\x03\x04"
-                single = CaptureSource(path.parent, "", (path.name,), lambda name: (path.parent / name).open("rb"))
+                single = CaptureSource(path.parent, "", (path.name,), lambda name: _open_plain(path.parent / name))
                 source = _open_zip(path, stack) if is_zip else single
             else:
                 raise CaptureError("a capture must exist", found="nothing there", remedy="check the path", file=path)
@@ -220,7 +220,13 @@ def _open_folder(path: Path) -> CaptureSource:
             raise CaptureError(
                 f"a capture has at most {MAX_FILES} files", found="more", remedy="name the capture's folder", file=path
             )
-    return CaptureSource(path, "", tuple(sorted(names)), lambda name: (path / name).open("rb"))
+    return CaptureSource(path, "", tuple(sorted(names)), lambda name: _open_plain(path / name))
+
+
+def _open_plain(path: Path) -> IO[bytes]:
+    """Open a file that may not have been listed, such as a hidden one."""
+    _is_plain(path)
+    return path.open("rb")
 
 
 def _is_plain(path: Path) -> bool:

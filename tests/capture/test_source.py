@@ -182,6 +182,14 @@ def test_pipes_and_devices_are_refused(tmp_path: Path) -> None:
             pass
 
 
+def test_pipes_that_are_not_listed(tmp_path: Path):
+    """Hidden files are read by their names only, as those of zarr arrays."""
+    (tmp_path / "image.jpg").write_bytes(b"x")
+    os.mkfifo(tmp_path / ".zattrs")
+    with open_source(tmp_path) as source, pytest.raises(CaptureError, match="a pipe"):
+        source.read(".zattrs")
+
+
 def test_links_to_nowhere_are_no_files(tmp_path: Path) -> None:
     """Nor is one to itself: what they stood for is missing."""
     (tmp_path / "0.bin").symlink_to("nowhere")
