@@ -41,7 +41,7 @@ STAGES: tuple[Stage, ...] = (
     Stage("capture", 6, ("source",), CaptureParams, _reader, depends_on=_blur_models),
     Stage("select", 1, ("capture",), SelectParams, function="pipeline.capture.select:run"),
     Stage("poses", 4, ("capture", "select"), poses.PosesParams, poses.choose, poses.LIBRARIES),
-    Stage("depth", 4, ("capture", "poses"), depth.DepthParams, depth.choose, _libraries(depth.BACKENDS)),
+    Stage("depth", 5, ("capture", "poses"), depth.DepthParams, depth.choose, _libraries(depth.BACKENDS)),
     Stage("align", 3, ("capture", "poses", "depth"), AlignParams),
     Stage("points", 2, ("poses", "depth", "align"), PointsParams),
     Stage("mesh", 4, ("poses", "depth", "align", "points"), mesh.MeshParams, mesh.choose, _libraries(mesh.BACKENDS)),

@@ -17,6 +17,7 @@ from typing import TypedDict, Unpack
 import numpy as np
 
 from pipeline.errors import TrainError
+from pipeline.files import machine_errors
 from pipeline.types import F32, F64, I64, U8
 from sim.libraries import load
 from sim.video import VideoWriter, pixel_format
@@ -227,8 +228,8 @@ def new_dataset(folder: Path, **about: Unpack[About]) -> Iterator[DatasetWriter]
     """A writer of a dataset whose folder appears only when it is complete.
 
     Raises:
-        TrainError: When the folder exists or can't be written, or the disk is full.
-        MachineError: When pyarrow is not installed.
+        TrainError: When the folder exists.
+        MachineError: When pyarrow is not installed, the folder can't be written, or the disk is full.
     """
     if folder.exists():
         raise TrainError(
@@ -236,21 +237,15 @@ def new_dataset(folder: Path, **about: Unpack[About]) -> Iterator[DatasetWriter]
         )
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
     try:
-        partial.mkdir(parents=True)
-        writer = DatasetWriter(partial, **about)
-        try:
-            yield writer
-        finally:
-            writer.close()
-        writer.write_metadata()
-        partial.rename(folder)
-    except OSError as error:
-        raise TrainError(
-            "a dataset's folder has room and may be written",
-            found=str(error),
-            remedy="free some space, or change the permissions",
-            file=folder,
-        ) from error
+        with machine_errors(folder):
+            partial.mkdir(parents=True)
+            writer = DatasetWriter(partial, **about)
+            try:
+                yield writer
+            finally:
+                writer.close()
+            writer.write_metadata()
+            partial.rename(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 

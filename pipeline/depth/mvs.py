@@ -38,7 +38,7 @@ from pipeline.parallel import core_count, map_in_order
 from pipeline.poses.scene import PosedScene, View, read_image
 from pipeline.progress import bar
 from pipeline.stage import resume_folder
-from pipeline.types import F32, F64, I64, U8
+from pipeline.types import F32, F64, I64, U8, U32
 
 logger = logging.getLogger(__name__)
 
@@ -59,8 +59,8 @@ class Pass:
 
 PASSES = (
     Pass(level=2, sweeps=2, amplitude=0.2, propagated=8, perturbed=4, kept_sources=64, window=WIDE_WINDOW),
-    Pass(level=2, sweeps=2, amplitude=0.05, propagated=8, perturbed=4, kept_sources=5, window=WIDE_WINDOW),
-    Pass(level=1, sweeps=2, amplitude=0.04, propagated=5, perturbed=3, kept_sources=4, window=WIDE_WINDOW),
+    Pass(level=2, sweeps=2, amplitude=0.05, propagated=8, perturbed=4, kept_sources=7, window=WIDE_WINDOW),
+    Pass(level=1, sweeps=2, amplitude=0.04, propagated=5, perturbed=3, kept_sources=5, window=WIDE_WINDOW),
     Pass(level=0, sweeps=1, amplitude=0.01, propagated=3, perturbed=1, kept_sources=4, window=NARROW_WINDOW),
 )
 GEOMETRIC_PASS = Pass(
@@ -82,8 +82,8 @@ LITTLE_MEASURED = 0.2
 
 BYTES_PER_PIXEL, BYTES_PER_SOURCE_PIXEL, BYTES_PER_NATIVE_PIXEL = 230, 10, 8
 """Memory of a thread: for its own view, for each view it is compared with, for the image as it is read."""
-SCRATCH_BYTES_PER_PIXEL = 21
-_MATCHED, _SLOPES, _REFINED, _IMAGE = "matched", "slopes", "refined", "image"
+SCRATCH_BYTES_PER_PIXEL = 25
+_MATCHED, _SLOPES, _CHOSEN, _REFINED, _IMAGE = "matched", "slopes", "chosen", "refined", "image"
 
 
 def write_maps(
@@ -115,7 +115,7 @@ def estimate_depth(
 ) -> Iterator[StereoDepth]:
     """Depth maps of the training views, in order.
 
-    Temporary files in `scratch`, about 21 bytes per pixel and view, are removed after the last map; after a kill the
+    Temporary files in `scratch`, about 25 bytes per pixel and view, are removed after the last map; after a kill the
     next run with the same arguments continues with them. By default all cores are used; the result does not depend on
     the number of threads. Only views with these names, if given, get maps; they are matched with all views, and must
     agree with each other.
@@ -222,11 +222,14 @@ class _Stereo:
         camera = _at_level(self.cameras[index], PASSES[0].level)
         depth_range = self.around[index].inverse_depth
         planes = random_planes(camera.height, camera.width, intrinsics(camera), depth_range, index)
+        chosen = _all_of(sources, camera)
         for number, stage in enumerate(PASSES):
-            camera = _at_level(self.cameras[index], stage.level)
             if number:
-                planes = upsample_planes(planes, camera.height, camera.width)
-            self._sweep(index, sources, stage, planes, pyramid[stage.level], stream=16 * (number + 1))
+                factor = 1 << (PASSES[number - 1].level - stage.level)
+                planes = upsample_planes(planes, factor)
+                chosen = chosen.repeat(factor, 0).repeat(factor, 1)
+            self._sweep(index, sources, stage, planes, chosen, pyramid[stage.level], stream=16 * (number + 1))
+        self.store.keep(_CHOSEN, index, chosen)
         self.store.keep(_SLOPES, index, planes[1:3])
         self.store.keep(_MATCHED, index, planes[0])
 
@@ -257,7 +260,10 @@ class _Stereo:
         if len(sources):
             images = [self.store.load(_IMAGE, i) for i in (index, *sources)]
             inverse_depth = np.concatenate([self.store.load(_MATCHED, i).ravel() for i in sources])
-            self._sweep(index, sources, GEOMETRIC_PASS, planes, images, 16 * (len(PASSES) + 1), inverse_depth)
+            same = np.array_equal(sources, self.sources(index))
+            chosen = self.store.load(_CHOSEN, index) if same else _all_of(sources, self.cameras[index])
+            stream = 16 * (len(PASSES) + 1)
+            self._sweep(index, sources, GEOMETRIC_PASS, planes, chosen, images, stream, inverse_depth)
         self.store.keep(_REFINED, index, planes[[0, 3]])
 
     def finish(self, index: int) -> StereoDepth:
@@ -294,6 +300,7 @@ class _Stereo:
         sources: I64,
         stage: Pass,
         planes: F32,
+        chosen: U32,
         images: list[U8],
         stream: int,
         inverse_depth: F32 | None = None,
@@ -302,6 +309,7 @@ class _Stereo:
         layout, warps, back_warps = self._pairs(index, sources, stage.level)
         sweep_planes(
             planes,
+            chosen,
             images[0],
             np.concatenate([pack_texels(image) for image in images[1:]]),
             layout,
@@ -358,6 +366,11 @@ def _select_views(
         found=f"{len(requested) - len(alone)} of {len(requested)} training views share enough of them with another one",
         remedy="take more images with more overlap, or use a capture with depth",
     )
+
+
+def _all_of(sources: I64, camera: Camera) -> U32:
+    """Every source, for each pixel (H, W); see `sweep_planes`."""
+    return np.full((camera.height, camera.width), (1 << len(sources)) - 1, np.uint32)
 
 
 def _at_level(camera: Camera, level: int) -> Camera:

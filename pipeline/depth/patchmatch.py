@@ -18,6 +18,7 @@ import math
 import numpy as np
 from numba import njit
 
+from pipeline.raster.lanes import WIDTH, bilinear, load, spread, total
 from pipeline.types import F32, I64, U8, U32
 
 PLANE_CHANNELS = 4
@@ -44,9 +45,10 @@ NARROW_WINDOW = _window(
 )
 """(2, 32) offsets: the 32 pixels nearest to the centre. Preserves edges, once the depth is nearly right."""
 
-# Upwards; rotated by 90 degrees for the other three directions.
-_NEAR = np.array([(0, -1), (-1, -2), (1, -2), (-2, -3), (2, -3), (-3, -4), (3, -4)], np.int64)
-_FAR = np.array([(0, -3 - 2 * k) for k in range(6)], np.int64)
+_NEAR = np.array([(0, -1), (-1, -2), (1, -2), (-2, -3), (2, -3), (-3, -4), (3, -4)])
+_FAR = np.array([(0, -3 - 2 * min(k, 5)) for k in range(7)])
+_REGIONS = np.array([turned for x, y in (_NEAR.T, _FAR.T) for turned in ((x, y), (x, -y), (y, x), (-y, x))])
+"""(8, 2, 7) offsets x and y of neighbours whose hypotheses are tried: near and far, in all four directions."""
 _CANDIDATES = 8
 
 _MIN_VARIANCE = np.float32(0.2)
@@ -56,28 +58,13 @@ _NO_LIMIT = np.float32(1e9)
 
 _f4, _i4, _i8, _u4, _u8 = np.float32, np.int32, np.int64, np.uint32, np.uint64
 _ZERO, _HALF, _ONE = np.float32(0), np.float32(0.5), np.float32(1)
-_SHIFT_8, _SHIFT_16, _SHIFT_24, _BYTE = np.uint32(8), np.uint32(16), np.uint32(24), np.uint32(255)
 
 
-@_compile
 def pack_texels(gray: U8) -> U32:
-    """Each pixel (H, W) with its right, lower and diagonal neighbours in one word (H*W,).
-
-    A bilinear sample is then a single load, which dominates the time of the matching cost.
-    """
-    height, width = gray.shape
-    packed = np.zeros(height * width, np.uint32)
-    for y in range(height):
-        below = min(y + 1, height - 1)
-        for x in range(width):
-            right = min(x + 1, width - 1)
-            packed[y * width + x] = (
-                _u4(gray[y, x])
-                | (_u4(gray[y, right]) << _SHIFT_8)
-                | (_u4(gray[below, x]) << _SHIFT_16)
-                | (_u4(gray[below, right]) << _SHIFT_24)
-            )
-    return packed
+    """Each pixel (H, W) with its right, lower and diagonal neighbours in one word (H*W,), as `bilinear` reads them."""
+    edged = np.pad(gray, ((0, 1), (0, 1)), mode="edge").astype(np.uint32)
+    packed = edged[:-1, :-1] | edged[:-1, 1:] << 8 | edged[1:, :-1] << 16 | edged[1:, 1:] << 24
+    return np.asarray(packed.ravel(), np.uint32)
 
 
 @_inline
@@ -125,21 +112,13 @@ def random_planes(height: int, width: int, camera: F32, nearest: F32, seed: int)
     return planes
 
 
-@_compile
-def upsample_planes(coarse: F32, height: int, width: int) -> F32:
-    """Hypotheses (4, h, w) extrapolated to a finer grid (4, H, W); costs are left at 0."""
-    planes = np.zeros((PLANE_CHANNELS, height, width), np.float32)
-    coarse_height, coarse_width = coarse.shape[1:]
-    scale_x, scale_y = _f4(coarse_width) / _f4(width), _f4(coarse_height) / _f4(height)
-    for y in range(height):
-        row = min(_i8((_f4(y) + _HALF) * scale_y), coarse_height - 1)
-        dy = (_f4(y) + _HALF) * scale_y - (_f4(row) + _HALF)
-        for x in range(width):
-            column = min(_i8((_f4(x) + _HALF) * scale_x), coarse_width - 1)
-            dx = (_f4(x) + _HALF) * scale_x - (_f4(column) + _HALF)
-            planes[0, y, x] = coarse[0, row, column] + coarse[1, row, column] * dx + coarse[2, row, column] * dy
-            planes[1, y, x] = coarse[1, row, column] * scale_x
-            planes[2, y, x] = coarse[2, row, column] * scale_y
+def upsample_planes(coarse: F32, factor: int) -> F32:
+    """Hypotheses (4, h, w) extrapolated to a grid so many times finer; their costs are not those of the finer image."""
+    planes = coarse.repeat(factor, 1).repeat(factor, 2)
+    planes[1:3] /= factor
+    shift = np.arange(factor, dtype=np.float32) + _HALF - _f4(factor / 2)  # from the middle of a coarse pixel
+    dx, dy = np.tile(shift, coarse.shape[2]), np.tile(shift, coarse.shape[1])[:, None]
+    planes[0] += planes[1] * dx + planes[2] * dy
     return planes
 
 
@@ -166,37 +145,20 @@ def _reference_patch(gray, x, y, window, patch):
 def _correlate(texels, start, width, height, window, patch, u0, v0, u_x, u_y, v_x, v_y):
     """Variance of the warped window in the source, and its covariance with `patch`.
 
-    The warp is affine inside the window, so that a sample needs no division; stores would keep the loop from being
-    vectorised.
+    The warp is affine inside the window, so that a sample needs no division.
     """
     u_max, v_max = _f4(width - 1) - _f4(0.01), _f4(height - 1) - _f4(0.01)
-    stride = _i4(width)
-    origin = _i4(start)
-    total, squares, product = _ZERO, _ZERO, _ZERO
-    for k in range(_SAMPLES):
-        i = _u8(k)
-        dx, dy = window[0, i], window[1, i]
-        u = u0 + dx * u_x + dy * u_y
-        v = v0 + dx * v_x + dy * v_y
-        u = u if u > _ZERO else _ZERO
-        u = u if u < u_max else u_max
-        v = v if v > _ZERO else _ZERO
-        v = v if v < v_max else v_max
-        column, row = _i4(u), _i4(v)
-        right, below = u - _f4(column), v - _f4(row)
-        texel = texels[_u8(origin + row * stride + column)]
-        a = _f4(_i4(texel & _BYTE))
-        b = _f4(_i4((texel >> _SHIFT_8) & _BYTE))
-        c = _f4(_i4((texel >> _SHIFT_16) & _BYTE))
-        d = _f4(_i4(texel >> _SHIFT_24))
-        a = a + right * (b - a)
-        c = c + right * (d - c)
-        a = a + below * (c - a)
-        total += a
-        squares += a * a
-        product += patch[i] * a
-    mean = total / _f4(_SAMPLES)
-    return squares / _f4(_SAMPLES) - mean * mean, product / _f4(_SAMPLES)
+    total_value, squares, product = spread(_ZERO), spread(_ZERO), spread(_ZERO)
+    for k in range(0, _SAMPLES, WIDTH):
+        dx, dy = load(window, k), load(window, _SAMPLES + k)
+        u = min(max(u0 + dx * u_x + dy * u_y, spread(_ZERO)), spread(u_max))
+        v = min(max(v0 + dx * v_x + dy * v_y, spread(_ZERO)), spread(v_max))
+        value = bilinear(texels, start, _i4(width), u, v)
+        total_value = total_value + value
+        squares = squares + value * value
+        product = product + load(patch, k) * value
+    mean = total(total_value) / _f4(_SAMPLES)
+    return total(squares) / _f4(_SAMPLES) - mean * mean, total(product) / _f4(_SAMPLES)
 
 
 @_inline
@@ -275,20 +237,13 @@ def _plane_cost(
 
 
 @_inline
-def _cheapest(planes, offsets, turn, x, y):
-    """The cheapest pixel of `offsets`, rotated by `turn` * 90 degrees about (x, y); column -1 when all are outside."""
+def _cheapest(planes, offsets, x, y):
+    """The cheapest pixel at `offsets` (2, 7) from (x, y); column -1 when all are outside."""
     height, width = planes.shape[1:]
     best = _f4(1e9)
     best_x, best_y = -1, -1
-    for k in range(len(offsets)):
-        dx, dy = offsets[k, 0], offsets[k, 1]
-        if turn == 1:
-            dx, dy = dx, -dy
-        elif turn == 2:
-            dx, dy = dy, dx
-        elif turn == 3:
-            dx, dy = -dy, dx
-        column, row = x + dx, y + dy
+    for k in range(offsets.shape[1]):
+        column, row = x + offsets[0, k], y + offsets[1, k]
         if column < 0 or row < 0 or column >= width or row >= height:
             continue
         if planes[3, row, column] < best:
@@ -301,19 +256,18 @@ def _cheapest(planes, offsets, turn, x, y):
 def _gather(planes, x, y, nearest, limit, candidates):
     """Extrapolate the neighbours' hypotheses to (x, y); the `limit` cheapest come first in `candidates` (8, 4)."""
     count = 0
-    for turn in range(4):
-        for reach in range(2):
-            column, row = _cheapest(planes, _NEAR if reach == 0 else _FAR, turn, x, y)
-            if column < 0:
-                continue
-            w = planes[0, row, column]
-            w += planes[1, row, column] * _f4(x - column) + planes[2, row, column] * _f4(y - row)
-            if w > nearest[0] and w < nearest[1]:
-                candidates[count, 0] = w
-                candidates[count, 1] = planes[1, row, column]
-                candidates[count, 2] = planes[2, row, column]
-                candidates[count, 3] = planes[3, row, column]
-                count += 1
+    for region in _REGIONS:
+        column, row = _cheapest(planes, region, x, y)
+        if column < 0:
+            continue
+        w = planes[0, row, column]
+        w += planes[1, row, column] * _f4(x - column) + planes[2, row, column] * _f4(y - row)
+        if w > nearest[0] and w < nearest[1]:
+            candidates[count, 0] = w
+            candidates[count, 1] = planes[1, row, column]
+            candidates[count, 2] = planes[2, row, column]
+            candidates[count, 3] = planes[3, row, column]
+            count += 1
     limit = min(limit, count)
     for k in range(limit):
         cheapest = k
@@ -328,21 +282,23 @@ def _gather(planes, x, y, nearest, limit, candidates):
 
 
 @_inline
-def _best_of(costs, count):
-    """Bit set of the `count` cheapest sources."""
-    chosen = 0
+def _best_of(costs, chosen, count):
+    """The cheapest `count` of the chosen sources, as bits."""
+    kept = 0
     for _ in range(count):
         best = -1
         for s in range(len(costs)):
-            if (chosen >> s) & 1 == 0 and (best < 0 or costs[s] < costs[best]):
+            if ((chosen & ~kept) >> s) & 1 == 1 and (best < 0 or costs[s] < costs[best]):
                 best = s
-        chosen |= 1 << best
-    return chosen
+        if best >= 0:
+            kept |= 1 << best
+    return kept
 
 
 @_compile
 def sweep_planes(
     planes: F32,
+    chosen: U32,
     gray: U8,
     texels: U32,
     sources: I64,
@@ -365,6 +321,7 @@ def sweep_planes(
 
     Args:
         planes: (4, H, W), see the module; the costs are computed again first.
+        chosen: (H, W) the sources that a pixel is compared with, as bits; the best of them replace them.
         gray: (H, W) the view's image.
         texels: Packed images of the source views, one after the other.
         sources: (S, 3) first texel, width and height of each source view; at most 32.
@@ -379,14 +336,12 @@ def sweep_planes(
         sweeps: Number of sweeps.
         propagated: Neighbours' hypotheses tried per pixel and sweep, at most 8.
         perturbed: Random hypotheses tried per pixel and sweep.
-        kept_sources: Number of sources used, chosen per pixel by the first cost.
+        kept_sources: Number of the chosen sources that are kept, by the first cost.
         best_views: The cost is the mean of this many best sources (the others may be occluded).
         stream: Number of the random stream.
     """
     height, width = gray.shape
     count = len(sources)
-    all_sources = (1 << count) - 1
-    chosen = np.full((height, width), all_sources, np.uint32)
     patch = np.zeros(_SAMPLES, np.float32)
     costs = np.zeros(count, np.float32)
     ranked = np.zeros(count, np.float32)
@@ -399,11 +354,10 @@ def sweep_planes(
                 continue
             planes[3, y, x] = _plane_cost(
                 x, y, planes[0, y, x], planes[1, y, x], planes[2, y, x], texels, sources, warps, back_warps,
-                source_inverse_depth, geometric_weight, all_sources, best_views, window, patch, variance, costs, ranked,
-                _NO_LIMIT,
+                source_inverse_depth, geometric_weight, chosen[y, x], best_views, window, patch, variance, costs,
+                ranked, _NO_LIMIT,
             )  # fmt: skip
-            if kept_sources < count:
-                chosen[y, x] = _best_of(costs, kept_sources)
+            chosen[y, x] = _best_of(costs, chosen[y, x], kept_sources)
     for sweep in range(sweeps):
         for colour in range(2):
             for y in range(height):

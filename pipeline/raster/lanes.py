@@ -204,6 +204,49 @@ def store(context: BaseContext, builder: Builder, sig: Signature, args: Values) 
     return context.get_dummy_value()
 
 
+@_intrinsic(lambda texels, start, width, u, v: signature(LANES, texels, types.intp, types.int32, LANES, LANES))
+def bilinear(context: BaseContext, builder: Builder, sig: Signature, args: Values) -> ir.Value:
+    """Grey values of an image at places between its pixels, column u and row v; both at least 0.
+
+    `texels` (contiguous uint32) has from `start` on the image's rows of `width` words, each of a pixel with its right,
+    lower and diagonal neighbours as bytes: a value is one load. LLVM's own vectoriser leaves the whole loop scalar
+    where it takes gathers to be slow.
+    """
+    texels, start, width, u, v = args
+    if sig.args[0].layout != "C" or sig.args[0].dtype != types.uint32:
+        raise TypingError(f"texels are contiguous uint32 arrays, not {sig.args[0]}")
+    column, row = (builder.fptosi(place, _INTEGERS) for place in (u, v))
+    stride = builder.insert_element(ir.Constant(_INTEGERS, ir.Undefined), width, ir.Constant(ir.IntType(32), 0))
+    stride = builder.shuffle_vector(stride, ir.Constant(_INTEGERS, ir.Undefined), _integer(0))
+    first = builder.gep(context.make_array(sig.args[0])(context, builder, texels).data, [start])
+    first = builder.bitcast(first, ir.PointerType())
+    places = builder.gep(first, [builder.add(builder.mul(row, stride), column)], source_etype=ir.IntType(32))
+    places.type = ir.VectorType(ir.PointerType(), WIDTH)  # llvmlite doesn't know that an index may be a vector
+    everywhere = ir.VectorType(ir.IntType(1), WIDTH)
+    kind = ir.FunctionType(_INTEGERS, [places.type, ir.IntType(32), everywhere, _INTEGERS])
+    gather = cgutils.get_or_insert_function(builder.module, kind, f"llvm.masked.gather.v{WIDTH}i32.v{WIDTH}p0")
+    mask, nothing = ir.Constant(everywhere, [1] * WIDTH), ir.Constant(_INTEGERS, ir.Undefined)
+    words = builder.call(gather, [places, ir.IntType(32)(4), mask, nothing])
+    a, b, c, d = (
+        builder.sitofp(builder.and_(builder.lshr(words, _integer(8 * byte)), _integer(255)), _VECTOR)
+        for byte in range(4)
+    )
+
+    def between(one: ir.Value, other: ir.Value, share: ir.Value) -> ir.Value:
+        return _plus(builder, one, _times(builder, share, builder.fsub(other, one, flags=FLAGS)))
+
+    right, below = (builder.fsub(place, builder.sitofp(whole, _VECTOR)) for place, whole in ((u, column), (v, row)))
+    return between(between(a, b, right), between(c, d, right), below)
+
+
+@_intrinsic(lambda value: signature(types.float32, LANES))
+def total(context: BaseContext, builder: Builder, sig: Signature, args: Values) -> ir.Value:
+    """The sum of the lanes."""
+    name, scalar = f"llvm.vector.reduce.fadd.v{WIDTH}f32", ir.FloatType()
+    function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(scalar, [scalar, _VECTOR]), name)
+    return builder.call(function, [scalar(-0.0), args[0]], fastmath=("reassoc", "nsz"))
+
+
 @_intrinsic(lambda value: signature(types.float32, LANES))
 def largest(context: BaseContext, builder: Builder, sig: Signature, args: Values) -> ir.Value:
     """The largest of the lanes."""

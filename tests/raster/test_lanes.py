@@ -7,7 +7,9 @@ import pytest
 from numba import njit
 from numba.core.errors import TypingError
 
+from pipeline.depth.patchmatch import pack_texels
 from pipeline.raster.lanes import (
+    bilinear,
     bits,
     exponential,
     floor,
@@ -22,6 +24,7 @@ from pipeline.raster.lanes import (
     store,
     store_rows,
     sum_each,
+    total,
 )
 
 
@@ -49,6 +52,12 @@ def _functions(values, out):
     store(out, 0, exponential(a))
     store(out, 16, max(a, b))
     store(out, 32, min(a, np.float32(0.5)))
+
+
+@njit
+def _sampled(texels, start, width, u, v, out):
+    store(out, 0, bilinear(texels, start, np.int32(width), load(u, 0), load(v, 0)))
+    return total(load(u, 0))
 
 
 @njit
@@ -147,3 +156,25 @@ def test_marks_and_rounding(rng):
         assert [k for k in range(64) if found >> k & 1] == expected
         assert first == expected[0]
     np.testing.assert_array_equal(out, np.floor(values))
+
+
+def test_bilinear_samples_of_the_second_of_two_images():
+    """Between pixels, on pixels and in the last row and column, against NumPy."""
+    rng = np.random.default_rng(3)
+    first, image = (rng.integers(0, 256, shape).astype(np.uint8) for shape in ((4, 9), (7, 11)))
+    u, v = rng.uniform(0, 10, 16).astype("f4"), rng.uniform(0, 6, 16).astype("f4")
+    u[:3], v[:3] = (0, 10, 4), (6, 0, 2)
+    out = np.zeros(16, np.float32)
+    texels = np.concatenate([pack_texels(first), pack_texels(image)])
+    assert _sampled(texels, first.size, 11, u, v, out) == pytest.approx(u.sum(), rel=1e-6)
+    edged = np.pad(image, ((0, 1), (0, 1)), mode="edge").astype(float)
+    column, row = u.astype(int), v.astype(int)
+    across, down = u - column, v - row
+    upper, lower = (edged[y, column] * (1 - across) + edged[y, column + 1] * across for y in (row, row + 1))
+    np.testing.assert_allclose(out, upper * (1 - down) + lower * down, atol=2e-4)
+
+
+def test_texels_are_words():
+    """Bytes would be read as if each were four."""
+    with pytest.raises(TypingError, match="uint32"):
+        _sampled(np.zeros(64, np.uint8), 0, 8, np.zeros(16, "f4"), np.zeros(16, "f4"), np.zeros(16, "f4"))

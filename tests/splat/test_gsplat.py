@@ -154,7 +154,7 @@ def test_another_interpreter_gives_the_same(scene, tmp_path):
     """One that has numpy, torch and gsplat, and none of our other packages."""
     python = tmp_path / "python"
     fakes = ROOT / "tests" / "fakes" / "gsplat_on_cpu"
-    python.write_text(f'#!/bin/sh\nOMP_NUM_THREADS=1 PYTHONPATH={fakes} exec {sys.executable} "$@"\n')
+    python.write_text(f'#!/bin/sh\nOMP_NUM_THREADS=1 PYTHONPATH={fakes}:{ROOT} exec {sys.executable} "$@"\n')
     python.chmod(0o755)
     params = SHORT.changed(iterations=12)
     here = trained_by_gsplat(scene, params, tmp_path / "here")

@@ -195,7 +195,7 @@ def test_a_full_disk_is_an_error_with_its_remedy(tmp_path: Path, monkeypatch: py
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(lerobot, "_image_statistics", full)
-    with pytest.raises(TrainError, match="No space left"), new_dataset(tmp_path / "hall", **ABOUT) as writer:
+    with pytest.raises(MachineError, match="no space left"), new_dataset(tmp_path / "hall", **ABOUT) as writer:
         writer.add(demonstrations()[0])
     assert list(tmp_path.iterdir()) == []
 
