@@ -12,32 +12,41 @@ BENCH_STAMP := $(VENV)/.installed-bench
 TRAIN_STAMP := $(VENV)/.installed-train
 NETWORKS := .venv-networks
 NETWORKS_STAMP := $(NETWORKS)/.installed
-INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock
+# Python compiles what it imports; pip would compile all that is never imported, too.
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --constraint requirements.lock
+# The newest that package indexes, not only PyTorch's own, offer as a build for CPUs as well, which pip prefers. With
+# === the lock is made for the one with CUDA: it has more dependencies.
+TORCH := 2.13.0
 WORKERS ?= 2
 OUT ?= bundles
+BUILD_HALL = $(BIN)/splatyard build scene_cards/samples/hall --card scene_cards/hall.yaml --out $(OUT)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow lint types test-soak docs bench bench-batch bench-coverage bench-splat bench-geometry bench-formats bench-publish bench-train wheel-test format lock apt-packages clean
+.PHONY: help setup demo demo-train test test-slow lint types test-soak docs bench bench-batch bench-coverage bench-splat bench-geometry bench-formats bench-publish bench-kernels bench-train wheel-test format lock apt-packages clean
 
 help: ## show this help
 	@echo "apt-get install -y $(APT_PACKAGES)"
 	@echo "is all that a bare Debian or Ubuntu needs; then:"
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: $(STAMP) ## make .venv and install splatyard with its pinned dependencies
+setup: $(STAMP) ## make .venv and install splatyard with the simulator, dependencies pinned; no PyTorch
 
 # A venv without pip is incomplete (Debian without python3-venv) and is recreated.
 $(STAMP): pyproject.toml requirements.lock
 	@$(BIN)/python -m pip --version > /dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV) \
 		|| { echo "on Debian or Ubuntu: apt-get install -y $(APT_PACKAGES)"; exit 1; }
-	$(INSTALL) --editable .
+	$(INSTALL) --editable '.[sim]'
 	@touch $@
 
+# torchvision is built for CPUs only on PyTorch's own index, and fits only a PyTorch with CUDA elsewhere.
 $(DEV_STAMP): $(STAMP)
-	$(INSTALL) --editable '.[dev]'
+	$(INSTALL) --editable '.[dev]' 'torch===$(TORCH)'
 	@touch $@
 
 $(TRAIN_STAMP): $(STAMP)
+	@echo "installing PyTorch, rsl-rl, TensorBoard and ONNX into $(VENV): 0.9 GB and half a minute where the package index has"
+	@echo "a build of PyTorch for CPUs, else 6 GB and some minutes, most of it CUDA's libraries. Without a GPU, take the"
+	@echo "address of the CPU index from pytorch.org's install page: make demo-train PIP_EXTRA_INDEX_URL=ADDRESS"
 	$(INSTALL) --editable '.[train]'
 	@touch $@
 
@@ -49,15 +58,20 @@ $(NETWORKS_STAMP): $(DEV_STAMP) tests/networks.txt
 		> $$($(NETWORKS)/bin/python -c 'import site; print(site.getsitepackages()[0])')/ours.pth
 	@touch $@
 
-demo: $(TRAIN_STAMP) ## build the sample capture into a bundle, show its quality, and train a policy in it
-	$(BIN)/splatyard build scene_cards/samples/hall --card scene_cards/hall.yaml --out $(OUT)
+demo: $(STAMP) ## build the sample capture into a bundle, show its quality, and film robots that are driven in it
+	$(BUILD_HALL)
+	SPLATYARD_BUNDLES=$(OUT) $(BIN)/splatyard sim hall --envs 4 --seconds 30 --follow --video $(OUT)/hall.mp4
+	@echo "in the browser: $(BIN)/splatyard sim $(OUT)/hall/1.0.0 --view; to train a policy there: make demo-train"
+
+demo-train: $(TRAIN_STAMP) ## install PyTorch, and train a policy that sees in the bundle of `make demo`
+	$(BUILD_HALL)
 	SPLATYARD_BUNDLES=$(OUT) $(BIN)/splatyard train navigate --scene hall --evaluate 100
 
 test: $(DEV_STAMP) ## run the test suite without slow and soak tests: ten minutes on two cores
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m 'not slow and not soak'
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --durations 20 -m 'not slow and not soak'
 
 test-slow: $(NETWORKS_STAMP) ## test every format from files to bundle, clusters, servers, long trainings: a quarter of an hour
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m 'slow and not soak'
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --durations 20 -m 'slow and not soak'
 
 test-soak: $(DEV_STAMP) ## fuzz each format with 500 captures; kill servers and processes, fill disks, shift clocks: an hour or two
 	$(BIN)/python -m pytest -m soak
@@ -74,7 +88,8 @@ docs: $(DEV_STAMP) ## check that every command, snippet and link in README and d
 	$(BIN)/python -m pytest tests/test_docs.py
 
 bench: $(DEV_STAMP) ## measure the figures of docs/benchmarks.md
-	$(BIN)/python benchmarks/run.py
+	$(BIN)/python benchmarks/run.py --write
+	$(BIN)/python benchmarks/run.py --cpu avx2 --write
 
 $(BENCH_STAMP): $(DEV_STAMP)
 	$(INSTALL) --editable '.[bench]'
@@ -97,6 +112,12 @@ bench-publish: $(DEV_STAMP) ## measure registries and the gallery, with the bund
 	$(BIN)/python benchmarks/registry.py $(OUT)/hall/1.0.0 --write
 	$(BIN)/python benchmarks/gallery.py $(OUT)/hall/1.0.0 --write
 
+bench-kernels: $(BENCH_STAMP) ## measure the hot kernels and simulators, with AVX-512 and without, in the demo bundle
+	$(BIN)/python benchmarks/kernels.py $(OUT)/hall/1.0.0 --write
+	$(BIN)/python benchmarks/kernels.py $(OUT)/hall/1.0.0 --cpu avx2 --write
+	$(BIN)/python benchmarks/simulation.py $(OUT)/hall/1.0.0 --write
+	$(BIN)/python benchmarks/simulation.py $(OUT)/hall/1.0.0 --cpu avx2 --write
+
 bench-batch: $(DEV_STAMP) ## measure batches: planning, Prefect's overhead, throughput
 	$(BIN)/python benchmarks/batch.py --write
 
@@ -111,7 +132,7 @@ format: $(DEV_STAMP) ## format and fix the code with ruff
 	$(BIN)/ruff check --fix .
 
 lock: $(DEV_STAMP) ## update the pinned dependencies
-	CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --upgrade --all-extras --strip-extras --allow-unsafe \
+	CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --upgrade --upgrade-package 'torch===$(TORCH)' --all-extras --strip-extras --allow-unsafe \
 		--no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-emit-options \
 		--output-file requirements.lock pyproject.toml
 

@@ -1,6 +1,6 @@
 """Poses of a long walk from photos only: 500 photos of two rooms, in recorded and in shuffled order.
 
-    python benchmarks/long_capture.py [--count N] [--keep DIR] [--write]
+    python benchmarks/long_capture.py [--count N] [--keep DIR] [--cpu avx2] [--write]
 
 The scene is rendered here, so its truth is exact: two furnished rooms of 6 x 5 and 5 x 5.5 m with a door between them.
 The walk goes round the first room looking outwards, through the door, twice round the second, back, and round the first
@@ -27,6 +27,7 @@ from pipeline.types import F64, U8
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.cpu import add_cpu_option, use_cpu  # noqa: E402
 from benchmarks.page import Row, section, update_page  # noqa: E402
 from pipeline.geometry import Camera, Pose, angle_deg, fit_similarity  # noqa: E402
 from pipeline.poses.report import PosesReport  # noqa: E402
@@ -269,7 +270,9 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=COUNT, help="photos (default: %(default)s)")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="work in DIR and keep it")
     parser.add_argument("--write", action="store_true", help="write the section of docs/benchmarks.md")
+    add_cpu_option(parser)
     options = parser.parse_args()
+    name = "Long captures" + use_cpu(options.cpu)
     folder = options.keep or Path(tempfile.mkdtemp(prefix="splatyard-long-"))
     truth = render(folder / "walk", options.count)
     names = {"walk": truth, "shuffled": shuffled(folder / "walk", folder / "shuffled", truth)}
@@ -280,10 +283,11 @@ def main() -> None:
     text += "and with shuffled names. The limit is 15 minutes on two cores."
     after = "; ".join(f"{name}: {metrics.wall:.0f} s wall" for name, metrics in measured.items())
     table = [row for name, metrics in measured.items() for row in rows(name, metrics)]
-    page = section("Long captures", "python benchmarks/long_capture.py --write", text, table, after + ".")
+    command = f"python benchmarks/long_capture.py --cpu {options.cpu} --write"
+    page = section(name, command, text, table, after + ".")
     print(page)
     if options.write:
-        update_page({"Long captures": page})
+        update_page({name: page})
     if not options.keep:
         shutil.rmtree(folder)
 

@@ -6,10 +6,10 @@ import math
 
 import cv2
 import numpy as np
-from numba import njit, prange
 
 from benchmarks.rooms import Face, Lamp, Paint, Room
 from pipeline.geometry import Camera, Mesh, Pose
+from pipeline.geometry.jit import njit, prange
 from pipeline.geometry.rays import RayCaster
 from pipeline.types import F32, F64, I64
 

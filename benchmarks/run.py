@@ -3,6 +3,7 @@
     python benchmarks/run.py                    all cases whose capture is there
     python benchmarks/run.py hall fox           some of them
     python benchmarks/run.py --keep DIR         build into DIR and keep it (default: a fresh temporary folder)
+    python benchmarks/run.py --cpu avx2         as on a machine without AVX-512
 
 Real captures are looked for in the folder that SPLATYARD_CAPTURES names, or in ../shared/captures.
 """
@@ -27,6 +28,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.cpu import add_cpu_option, use_cpu  # noqa: E402
 from benchmarks.off_track import off_track_images, off_track_metrics  # noqa: E402
 from benchmarks.page import Row, section, update_page  # noqa: E402
 from benchmarks.room_capture import write_room  # noqa: E402
@@ -130,6 +132,7 @@ def hall_photos(out: Path) -> tuple[Run, list[Row]]:
     return run, [
         Row("whole build", run.wall, "s", "<=", 360),
         Row("registered photos", truth.registered, "", ">=", len(truth_poses())),
+        Row("stereo, a view", run.stages["depth"]["cpu_seconds"] / truth.registered, "CPU-s", "<=", 2.4),
         Row("ATE after Sim(3)", 100 * truth.ate, "cm", "<=", 2),
         Row("gravity error", truth.gravity_error_deg, "degrees", "<=", 1),
         Row("scale error", 100 * truth.scale_error, "%", "<=", 2),
@@ -209,11 +212,12 @@ def metric(quality: object, gate: str) -> float:
     return float("inf") if value is None else value
 
 
-def report(name: str, title: str, run: Run, rows: list[Row]) -> str:
+def report(name: str, command: str, title: str, run: Run, rows: list[Row]) -> str:
     """One case as Markdown."""
-    times = ", ".join(f"{stage} {cost['seconds']:.0f}" for stage, cost in run.stages.items())
-    cost = f"{run.wall:.0f} s wall, {run.cpu:.0f} CPU-s, {run.peak_mib:.0f} MiB peak. Seconds by stage: {times}."
-    return section(name, f"python benchmarks/run.py {name}", title, rows, cost)
+    by_cost = sorted(run.stages.items(), key=lambda stage: -stage[1]["cpu_seconds"])
+    times = ", ".join(f"{stage} {cost['seconds']:.0f} / {cost['cpu_seconds']:.0f}" for stage, cost in by_cost)
+    cost = f"{run.wall:.0f} s wall, {run.cpu:.0f} CPU-s, {run.peak_mib:.0f} MiB peak. By stage, s / CPU-s: {times}."
+    return section(name, command, title, rows, cost)
 
 
 def main() -> None:
@@ -222,7 +226,9 @@ def main() -> None:
     parser.add_argument("cases", nargs="*", choices=[[], *CASES], help="default: all")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="build into DIR and keep it")
     parser.add_argument("--write", action="store_true", help="write the cases' sections of docs/benchmarks.md")
+    add_cpu_option(parser)
     options = parser.parse_args()
+    suffix = use_cpu(options.cpu)
     out = options.keep or Path(tempfile.mkdtemp(prefix="splatyard-bench-"))
     sections: dict[str, str] = {}
     for name in options.cases or CASES:
@@ -230,8 +236,10 @@ def main() -> None:
             print(f"{name}: left out, no capture at {CAPTURES / name}")
             continue
         run, rows = CASES[name](out)
-        sections[name] = report(name, (CASES[name].__doc__ or "").strip(), run, rows)
-        print(sections[name], flush=True)
+        command = f"python benchmarks/run.py {name}" + (" --cpu avx2" if suffix else "")
+        title = (CASES[name].__doc__ or "").strip()
+        sections[name + suffix] = report(name + suffix, command, title, run, rows)
+        print(sections[name + suffix], flush=True)
     if options.write:
         update_page(sections)
     if not options.keep:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,8 +23,10 @@ from pipeline.types import F64
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.cpu import add_cpu_option, use_cpu  # noqa: E402
 from benchmarks.newton_sensor import newton_images  # noqa: E402
 from benchmarks.page import Row, section, update_page  # noqa: E402
+from benchmarks.peaks import least  # noqa: E402
 from benchmarks.sim_photos import photo_rows  # noqa: E402
 from benchmarks.sim_start import start_rows  # noqa: E402
 from pipeline import Bundle  # noqa: E402
@@ -41,7 +42,7 @@ from sim.robots.catalog import find_robot  # noqa: E402
 from sim.scene import SimScene, open_scene  # noqa: E402
 from sim.tasks.catalog import NAVIGATE  # noqa: E402
 
-SIZES = ((64, 64), (84, 48), (128, 96))
+SIZES = ((64, 48), (64, 64), (84, 48), (128, 96))
 CAMERA_HEIGHT = 0.3  # [m]
 ENVS, SUBSTEPS, REPEATS = 64, 250, 5
 FINE_TRIANGLES = 80_000
@@ -73,17 +74,6 @@ def robot_views(scene: SimScene, count: int) -> F64:
     return poses
 
 
-def least(function: Callable[[], object], clock: Callable[[], float]) -> float:
-    """Minimum seconds of several calls after a warm-up."""
-    function()
-    seconds = []
-    for _ in range(REPEATS):
-        begun = clock()
-        function()
-        seconds.append(clock() - begun)
-    return min(seconds)
-
-
 def image_rows(scene: SimScene) -> list[Row]:
     """Images per CPU-second by size, scaling over threads, and Newton for comparison."""
     packed, poses, rows = pack(scene.gaussians), robot_views(scene, 64), []
@@ -92,13 +82,13 @@ def image_rows(scene: SimScene) -> list[Row]:
         camera = wide(width, height)
         for count in (1, 16, 64):
             numba.set_num_threads(1)
-            seconds = least(lambda p=poses[:count], c=camera: render_batch(packed, c, p), time.process_time)
+            seconds = least(lambda p=poses[:count], c=camera: render_batch(packed, c, p))
             bar = (">=", 1000.0) if (width, count) == (64, 64) else (None, None)
             name = f"images {width}x{height}, {count} cameras per call, one thread"
             rows.append(Row(name, count / seconds, "per CPU-second", *bar))
-        one = least(lambda c=camera: render_batch(packed, c, poses), time.perf_counter)
+        one = least(lambda c=camera: render_batch(packed, c, poses), clock=time.perf_counter)
         numba.set_num_threads(threads)
-        all_threads = least(lambda c=camera: render_batch(packed, c, poses), time.perf_counter)
+        all_threads = least(lambda c=camera: render_batch(packed, c, poses), clock=time.perf_counter)
         scaling = one / all_threads
         rows.append(Row(f"scaling {width}x{height} over {threads} threads (wall)", scaling, "", ">=", 1.8))
     try:
@@ -107,7 +97,7 @@ def image_rows(scene: SimScene) -> list[Row]:
     except ImportError:
         return rows
     numba.set_num_threads(1)
-    ours = least(lambda: render_batch(packed, wide(64, 64), poses[:16]), time.process_time)
+    ours = least(lambda: render_batch(packed, wide(64, 64), poses[:16]))
     numba.set_num_threads(threads)
     rows.append(Row("Newton's camera sensor, 64x64, 16 cameras", 16 / seconds, "per CPU-second"))
     rows.append(Row("speed-up over Newton, same cameras", seconds / ours, "", ">=", 3.0))
@@ -186,15 +176,17 @@ def main() -> None:
     parser.add_argument("bundle", metavar="BUNDLE")
     parser.add_argument("--pairs", type=Path, metavar="PNG", help="write robot's images under photos")
     parser.add_argument("--write", action="store_true", help="write the section of docs/benchmarks.md")
+    add_cpu_option(parser)
     options = parser.parse_args()
+    name = "simulation" + use_cpu(options.cpu)
     scene = open_scene(options.bundle, allow_failed=True)
     rows = [*image_rows(scene), *physics_rows(scene), *step_rows(scene)]
     rows += [*photo_rows(Bundle.open(options.bundle), options.pairs), *start_rows(options.bundle)]
     text = f"{scene.lock.reference}, {len(scene.gaussians)} Gaussians, {len(scene.collision.triangles)} triangles."
-    page = section("simulation", "python benchmarks/simulation.py BUNDLE --write", text, rows)
+    page = section(name, f"python benchmarks/simulation.py BUNDLE --cpu {options.cpu} --write", text, rows)
     print(page)
     if options.write:
-        update_page({"simulation": page})
+        update_page({name: page})
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -30,8 +29,10 @@ from numpy.typing import NDArray
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.cpu import environment  # noqa: E402
 from benchmarks.newton_sensor import newton_images  # noqa: E402
 from benchmarks.page import Row, section, update_page  # noqa: E402
+from benchmarks.peaks import least  # noqa: E402
 from benchmarks.torch_rasterizer import FIELDS, draw, parameters  # noqa: E402
 from pipeline import Bundle  # noqa: E402
 from pipeline.geometry import Camera, Gaussians, Pose  # noqa: E402
@@ -95,18 +96,7 @@ class Iteration:
         photometric_loss(raster.planes, photo, 0.2, by_planes)
         depth_loss(raster.planes, raster.transmittance, depth, tolerance, 0.5, by_planes, by_transmittance)
         gradients = rasterize_backward(raster, self.optimizer.gaussians, by_planes, by_transmittance)
-        self.optimizer.step(gradients, self.rates)
-
-
-def least(work: Callable[[], object], repeats: int = REPEATS) -> float:
-    """CPU-seconds of the fastest run after a warm-up."""
-    work()
-    seconds = []
-    for _ in range(repeats):
-        begun = time.process_time()
-        work()
-        seconds.append(time.process_time() - begun)
-    return min(seconds)
+        self.optimizer.step(gradients, self.rates, {})
 
 
 def measure_here(bundle: Bundle) -> dict[str, float]:
@@ -125,15 +115,9 @@ def measure_here(bundle: Bundle) -> dict[str, float]:
 
 def measure_in_child(bundle: Path, threads: int, avx2: bool) -> dict[str, float]:
     """`measure_here` in a process with a given number of threads, with this CPU's vectors or at most AVX2."""
-    environment = os.environ | {"NUMBA_NUM_THREADS": str(threads)}
-    if avx2:
-        from llvmlite import binding
-
-        features = binding.get_host_cpu_features()
-        names = [name for name, there in features.items() if there and not name.startswith("avx512")]
-        environment |= {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ",".join(f"+{name}" for name in names)}
+    variables = environment("avx2" if avx2 else "native") | {"NUMBA_NUM_THREADS": str(threads)}
     command = [sys.executable, __file__, "--bundle", str(bundle), "--child"]
-    done = subprocess.run(command, env=environment, text=True, capture_output=True, check=True)
+    done = subprocess.run(command, env=variables, text=True, capture_output=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
 
 
@@ -183,7 +167,7 @@ def against_torch() -> list[Row]:
     gradients = ours(SMOOTH)
     shown = rasterize(gaussians, camera, pose).planes[:3, : camera.height, : camera.width]
     torch.set_num_threads(1)
-    own, peer = least(lambda: ours(Cutoffs())), least(lambda: theirs(torch.float32), 3)
+    own, peer = least(lambda: ours(Cutoffs())), least(lambda: theirs(torch.float32), few=3)
     return [
         *(
             Row(

@@ -9,23 +9,30 @@ os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
 
 from prefect import flow
 
+from flows.build_view import Began, BuildView
 from flows.server import require_api
 from flows.stage import result_of, run_stage
 from pipeline.batch import attempt
 from pipeline.building import BuildRequest, BuildResult, check_machine, run_plan
 from pipeline.building import plan as make_plan
 from pipeline.engine import PlannedStage
+from pipeline.preview.time_left import TimeLeft
 
 run_one = run_stage.with_options(retries=1, retry_delay_seconds=2)  # the user waits for it
 
 
-def run(request: BuildRequest) -> BuildResult:
+def run(request: BuildRequest, page: BuildView | None = None) -> BuildResult:
     """Build through Prefect; when nothing is left to do, no flow is started.
+
+    Each stage's time is told as it begins, in the log and to the page, if there is one.
 
     Raises:
         SplatyardError: What to do is in its text.
     """
     planned = make_plan(request)
+    left = TimeLeft.of(planned)
+    if page is not None:
+        page.start(planned, left)
     if not planned.pending:
         return run_plan(planned)
     check_machine(planned)  # before a server is started for it
@@ -33,6 +40,9 @@ def run(request: BuildRequest) -> BuildResult:
     card = request.card.absolute() if request.card else planned.stages[0].inputs["source"]
 
     def run_task(stage: PlannedStage) -> bool:
+        left.announce(stage)
+        if page is not None:
+            page.tell(Began(stage=stage.name))
         return result_of(run_one(stage.name, stage))
 
     # without parameters: Prefect would send them to its server as JSON, and a plan is made once and handed on

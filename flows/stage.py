@@ -279,6 +279,7 @@ def run_stage_job(
     folder: Path,
     inputs: dict[str, Path],
     log: Path | None = None,
+    images: int = 0,
     stage_seconds: Seconds | None = None,
     stage_memory: Bytes | None = None,
     store: Address | None = None,
@@ -294,12 +295,13 @@ def run_stage_job(
         folder: Folder of the result.
         inputs: Folders of the stages that it needs, by name.
         log: The build's log file.
+        images: How many images it works on, 0 if unknown; its time grows with them.
         stage_seconds: Most wall time in seconds.
         stage_memory: Most memory in bytes.
         store: Folder or bucket (s3://bucket/path) that machines share results through; without any password.
     """
     found = next(one for one in STAGES if one.name == stage)
-    planned = PlannedStage(found, _own_params(found, params), backend, reason, key, folder, inputs, log)
+    planned = PlannedStage(found, _own_params(found, params), backend, reason, key, folder, inputs, log, images)
     try:
         ran = Job(Limits(stage_seconds, stage_memory), store=store).run(planned)
     except Exception as error:
@@ -319,6 +321,7 @@ def _to_json(planned: PlannedStage) -> dict[str, object]:
         "folder": str(planned.folder),
         "inputs": {name: str(folder) for name, folder in planned.inputs.items()},
         "log": None if planned.log is None else str(planned.log),
+        "images": planned.images,
     }
 
 

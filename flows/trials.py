@@ -23,6 +23,7 @@ import numpy as np
 
 from flows.server import last_line
 from pipeline.building import BuildRequest, build
+from pipeline.engine import missing_library
 from pipeline.errors import SplatyardError
 from pipeline.gpu_backends.catalog import BACKENDS
 from pipeline.gpu_backends.errors import BadOutputError, GpuBackendError
@@ -80,7 +81,8 @@ def trials(python: str = "") -> dict[str, str]:
     for stage in STAGES:
         for backend in get_args(get_type_hints(stage.params).get("backend")):
             if backend not in ("auto", *NETWORKS):
-                found[f"{stage.name} {backend}"] = (machine.lacks(backend) or "") if backend in BACKENDS else ""
+                lacks = machine.lacks(backend) if backend in BACKENDS else missing_library(stage, backend)
+                found[f"{stage.name} {backend}"] = lacks or ""
     found |= {"whole build": "", "flow prefect": ""}
     found |= {f"network {name}": machine.lacks(name) or "" for name in NETWORKS}
     for finding in engine_findings():
@@ -207,16 +209,18 @@ def _try_engine(name: str) -> None:
     from pipeline.geometry import Mesh
     from sim.physics.catalog import ENGINES, find_engine
     from sim.physics.state import RobotState
-    from sim.robots.catalog import ROVER
-    from sim.robots.model import load_robot
+    from sim.robots.catalog import find_robot
+    from sim.terrain import make_terrain
 
-    robot = load_robot(ROVER)
+    robot, _ = find_robot("rover")
     corners = np.array([[-4.0, -3, 0], [4, -3, 0], [4, 3, 0], [-4, 3, 0]])
     floor = Mesh.from_arrays(corners, np.array([[0, 1, 2], [0, 2, 3]]))
+    if name == "mujoco-worlds":
+        robot, floor = find_robot("go2")[0], make_terrain(kinds=("flat",)).mesh()
     engine = find_engine(name, "cuda" if ENGINES[name].on_gpu else "cpu")(robot, [floor], 2, 0.004)
     try:
         positions = np.array([[1.0, 0.5, robot.base_height], [-1.0, 0.2, robot.base_height]])
-        joints = np.zeros((2, len(robot.joint_names)), np.float32)
+        joints = np.tile(robot.default_position, (2, 1)).astype(np.float32)
         state = RobotState.at_rest(positions, np.tile([1.0, 0, 0, 0], (2, 1)), joints)
         engine.reset(np.arange(2), state, np.zeros(2, int))
         engine.step(100)
@@ -224,7 +228,7 @@ def _try_engine(name: str) -> None:
     finally:
         engine.close()
     if not moved < 0.05:
-        raise RuntimeError(f"a rover at rest on a floor moved by {moved:.3f} m in 0.4 s")
+        raise RuntimeError(f"a robot at rest on a floor moved by {moved:.3f} m in 0.4 s")
 
 
 def _try_cameras() -> None:

@@ -69,18 +69,18 @@ def show(server: viser.ViserServer, bundle: Bundle) -> None:
     server.scene.set_up_direction("+z")
     server.gui.add_markdown(f"### {bundle.manifest.reference}\n{bundle.manifest.provenance.description}")
     with server.gui.add_folder("Show"):
-        show_splat(server, bundle.classic_splat(), f"{_add_switch(server, 'splat', visible=True)}/gaussians")
-        root = _add_switch(server, "mesh", visible=False)
+        show_splat(server, bundle.classic_splat(), f"{add_switch(server, 'splat', visible=True)}/gaussians")
+        root = add_switch(server, "mesh", visible=False)
         server.scene.add_mesh_trimesh(f"{root}/surface", colored(bundle.mesh()))
-        root, mesh = _add_switch(server, "collision mesh", visible=False), bundle.mesh("collision")
+        root, mesh = add_switch(server, "collision mesh", visible=False), bundle.mesh("collision")
         server.scene.add_mesh_simple(
             f"{root}/wires", mesh.vertices, mesh.triangles, color=WIRE_COLOR, wireframe=True, side="double"
         )
-        show_floor(server, bundle.regions, _add_switch(server, "walkable floor", visible=False))
-        root = _add_switch(server, "spawn points", visible=True)
+        show_floor(server, bundle.regions, add_switch(server, "walkable floor", visible=False))
+        root = add_switch(server, "spawn points", visible=True)
         if bundle.spawn_poses:
             server.scene.add_arrows(f"{root}/arrows", spawn_arrows(bundle.spawn_poses), SPAWN_COLOR)
-        _add_cameras(server, bundle, _add_switch(server, "cameras", visible=True))
+        _add_cameras(server, bundle, add_switch(server, "cameras", visible=True))
     with server.gui.add_folder("Quality"):
         server.gui.add_markdown(quality_markdown(bundle.quality.gates))
     # behind and above the first photo's camera, with its heading
@@ -91,7 +91,7 @@ def show(server: viser.ViserServer, bundle: Bundle) -> None:
     server.initial_camera.up = (0.0, 0.0, 1.0)
 
 
-def _add_switch(server: viser.ViserServer, label: str, *, visible: bool) -> str:
+def add_switch(server: viser.ViserServer, label: str, *, visible: bool) -> str:
     """A checkbox; returns the scene node whose children it shows and hides."""
     root = f"/{label.replace(' ', '_')}"
     parent = server.scene.add_frame(root, show_axes=False, visible=visible)

@@ -14,11 +14,11 @@ from pydantic import BaseModel, ConfigDict, NonNegativeFloat, NonNegativeInt
 
 from pipeline.align.params import ScaleSources
 from pipeline.bundle.params import BundleParams, version_for
-from pipeline.capture.params import CaptureParams
+from pipeline.capture.params import CaptureParams, SelectParams
 from pipeline.card import Card, load_card, name_from
 from pipeline.check.gates import THRESHOLDS
 from pipeline.check.params import CheckParams
-from pipeline.engine import PlannedStage, execute, locked, logged, run_record, stage_key
+from pipeline.engine import PlannedStage, execute, locked, logged, missing_library, run_record, stage_key
 from pipeline.errors import CaptureError, CardError, MachineError, ReconstructionError
 from pipeline.files import machine_errors
 from pipeline.gpu_backends.catalog import BACKENDS
@@ -207,7 +207,11 @@ def plan_stages(
         key = stage_key(stage, chosen, choice.backend, {**needed, **stage.depends_on(chosen)})
         folder = bundle_folder if stage.params is BundleParams else work / stage.name / key
         inputs = {need: results[need][1] for need in stage.needs}
-        planned.append(PlannedStage(stage, chosen, choice.backend, choice.reason, key, folder, inputs, log_file(work)))
+        log, images = log_file(work), traits.frames
+        select = params.get("select")
+        if isinstance(select, SelectParams) and "select" in results:
+            images = min(images, select.max_keyframes)
+        planned.append(PlannedStage(stage, chosen, choice.backend, choice.reason, key, folder, inputs, log, images))
         results[stage.name] = key, folder
     return Plan(about["name"], traits, tuple(planned), work, bundle_folder)
 
@@ -289,14 +293,17 @@ def _errors_reported(planned: Plan) -> Iterator[None]:
 def check_machine(planned: Plan) -> None:
     """A MachineError for a backend that can't run here, before hours are spent on the stages before it."""
     for stage in planned.pending:
-        if stage.backend not in BACKENDS:
-            continue
-        lacks = this_machine(getattr(stage.params, "python", "")).lacks(stage.backend)
+        if stage.backend in BACKENDS:
+            lacks = this_machine(getattr(stage.params, "python", "")).lacks(stage.backend)
+            remedy = "`splatyard doctor` has the commands that bring it"
+        else:
+            lacks = missing_library(stage.stage, stage.backend)
+            remedy = f"pip install 'splatyard[{stage.backend}]'"
         if lacks is not None:
             raise MachineError(
                 f"{stage.name}.backend={stage.backend} must be able to run on this machine",
                 found=lacks,
-                remedy=f"`splatyard doctor` has the commands that bring it; or --set {stage.name}.backend=auto",
+                remedy=f"{remedy}; or --set {stage.name}.backend=auto",
             )
 
 
@@ -372,11 +379,16 @@ def _bundle_params(
 
 
 class RunRecord(BaseModel):
-    """What a stage's run took: wall and CPU time [s], and bytes of memory (children included), inputs and result."""
+    """What a stage's run took: wall and CPU time [s], and bytes of memory (children included), inputs and result.
+
+    `images` is that of `PlannedStage`, 0 in records of earlier versions.
+    """
 
     model_config = ConfigDict(extra="allow", allow_inf_nan=False)
 
     stage: str
+    backend: str = ""
+    images: NonNegativeInt = 0
     seconds: NonNegativeFloat
     cpu_seconds: NonNegativeFloat
     peak_memory: NonNegativeInt
@@ -386,13 +398,16 @@ class RunRecord(BaseModel):
 
 def run_records(work: Path, bundle: Path) -> dict[str, RunRecord]:
     """What each stage of a scene took when it ran last, by name, from its folder of results and next to its bundle."""
-    found: dict[str, RunRecord] = {}
     paths = [*work.glob("*/.*.run.json"), *bundle.parent.glob(f".{bundle.name}.run.json")]
+    return {record.stage: record for record in read_records(paths)}
+
+
+def read_records(paths: Iterable[Path]) -> list[RunRecord]:
+    """The records of these files, the oldest first; what can't be read is left out."""
+    found: list[RunRecord] = []
     for path in sorted(paths, key=lambda path: path.stat().st_mtime):
         try:
-            record = RunRecord.model_validate_json(path.read_bytes())
+            found.append(RunRecord.model_validate_json(path.read_bytes()))
         except (OSError, ValueError):  # half written at a kill
             logger.warning("%s can't be read", path)
-        else:
-            found[record.stage] = record
     return found

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Literal, get_args, get_type_hints
 
 from pydantic import BaseModel
 
+from pipeline.engine import missing_library
 from pipeline.gpu_backends.catalog import BACKENDS, GIBI, Backend
 from pipeline.gpu_backends.device import runs_on, wheel_for
 from pipeline.machine import (
@@ -53,12 +54,11 @@ APT_PACKAGES = {
     "libusb-1.0.so.0": "libusb-1.0-0",
     "libxcb.so.1": "libxcb1",
 }
-"""Shared libraries that the wheels of Open3D, OpenCV and SAPIEN need from the system, and their Debian packages."""
+"""Shared libraries that the wheels of OpenCV and SAPIEN need from the system, and their Debian packages."""
 
 MODULES = {
     "backports-zstd": "backports.zstd",
     "opencv-python": "cv2",
-    "open3d-cpu": "open3d",
     "openexr": "OpenEXR",
     "pillow": "PIL",
     "pyyaml": "yaml",
@@ -247,31 +247,32 @@ def _system_libraries() -> Iterator[Finding]:
 
 
 BACKEND_PACKAGES = {
-    "poses sensor": ("numpy",),
-    "poses refined": ("pycolmap",),
-    "poses colmap": ("pycolmap",),
-    "depth sensor": ("opencv-python",),
-    "depth mvs": ("numba",),
-    "depth combined": ("numba",),
-    "mesh tsdf": ("open3d-cpu", "open3d"),
-    "mesh poisson": ("open3d-cpu", "open3d"),
-    "splat cpu": ("numba",),
-    "check drop test": ("sapien",),
-    "flow prefect": ("prefect",),
-    "viewer viser": ("viser",),
+    "poses sensor": "numpy",
+    "poses refined": "pycolmap",
+    "poses colmap": "pycolmap",
+    "depth sensor": "opencv-python",
+    "depth mvs": "numba",
+    "depth combined": "numba",
+    "mesh tsdf": "numba",
+    "splat cpu": "numba",
+    "check drop test": "sapien",
+    "flow prefect": "prefect",
+    "viewer viser": "viser",
 }
-"""Packages that each backend needs; one of the tuple is enough."""
+"""The package that each backend needs."""
 
 
 def _backends(findings: list[Finding]) -> Iterator[Finding]:
     packages = {finding.name: finding for finding in findings if finding.group == "packages"}
-    for name, needs in BACKEND_PACKAGES.items():
-        known = [packages[need] for need in needs if need in packages]
-        bad = next((finding for finding in known if finding.state == "missing"), None)
-        if known and bad is None:
-            yield _needed("backends", name, f"{known[0].name} {known[0].detail}")
+    for name, need in BACKEND_PACKAGES.items():
+        package = packages.get(need)
+        if package is not None and package.state != "missing":
+            yield _needed("backends", name, f"{need} {package.detail}")
         else:
-            yield _needed("backends", name, f"needs {needs[0]}", bad.remedy if bad else f"pip install {needs[0]}")
+            yield _needed("backends", name, f"needs {need}", package.remedy if package else f"pip install {need}")
+    lacks = missing_library(next(stage for stage in STAGES if stage.name == "mesh"), "poisson")
+    remedy = "pip install 'splatyard[poisson]'" if lacks else ""
+    yield Finding("backends", "mesh poisson", "missing" if lacks else "ok", False, lacks or "Open3D is there", remedy)
 
 
 class Torch(BaseModel):

@@ -34,7 +34,8 @@ class PlannedStage:
     """One stage of one build, before it runs.
 
     Its `params` have the backend resolved; `key` is the hash of all that the result depends on, which will lie in
-    `folder`; `inputs` are the folders of the stages that it needs, by name.
+    `folder`; `inputs` are the folders of the stages that it needs, by name; `images` is how many it works on as far as
+    the plan knows, or 0: its time grows with them.
     """
 
     stage: Stage
@@ -45,6 +46,7 @@ class PlannedStage:
     folder: Path
     inputs: Mapping[str, Path]
     log: Path | None = None
+    images: int = 0
 
     @property
     def name(self) -> str:
@@ -79,6 +81,12 @@ def library_version(stage: Stage, backend: str) -> str:
     """Version of the library that a backend's result depends on; "" for our own code, whose version is the stage's."""
     names = (BACKENDS[backend].distribution,) if backend in BACKENDS else stage.libraries.get(backend, ())
     return next(iter(package_versions(names).values()), "")
+
+
+def missing_library(stage: Stage, backend: str) -> str | None:
+    """Why a backend that needs no GPU can't run here, in one clause; None when its library is installed."""
+    names = stage.libraries.get(backend, ())
+    return f"{names[0]} is not installed" if names and not package_versions(names) else None
 
 
 def execute(planned: PlannedStage) -> bool:
@@ -116,6 +124,7 @@ def execute(planned: PlannedStage) -> bool:
                 "reason": planned.reason,
                 "params": planned.params.model_dump(),
                 "inputs": {name: path.name for name, path in planned.inputs.items()},
+                "images": planned.images,
                 "seconds": round(seconds, 2),
                 "cpu_seconds": round(used, 2),
                 "peak_memory": memory.bytes,

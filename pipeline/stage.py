@@ -115,3 +115,8 @@ def resume_folder(out_dir: Path) -> Path:
     there comes from the same inputs, parameters and code. The stage makes it when it has something to keep.
     """
     return out_dir.parent / f".{out_dir.name.lstrip('.').removesuffix('.partial')}.resume"
+
+
+def preview_folder(out_dir: Path) -> Path:
+    """Where a stage that runs in `out_dir` publishes previews; who looks on makes it, else nothing is published."""
+    return resume_folder(out_dir) / "preview"

@@ -40,12 +40,12 @@ def _libraries(backends: Mapping[str, Backend]) -> dict[str, tuple[str, ...]]:
 STAGES: tuple[Stage, ...] = (
     Stage("capture", 6, ("source",), CaptureParams, _reader, depends_on=_blur_models),
     Stage("select", 1, ("capture",), SelectParams, function="pipeline.capture.select:run"),
-    Stage("poses", 4, ("capture", "select"), poses.PosesParams, poses.choose, poses.LIBRARIES),
-    Stage("depth", 5, ("capture", "poses"), depth.DepthParams, depth.choose, _libraries(depth.BACKENDS)),
+    Stage("poses", 5, ("capture", "select"), poses.PosesParams, poses.choose, poses.LIBRARIES),
+    Stage("depth", 6, ("capture", "poses"), depth.DepthParams, depth.choose, _libraries(depth.BACKENDS)),
     Stage("align", 3, ("capture", "poses", "depth"), AlignParams),
     Stage("points", 2, ("poses", "depth", "align"), PointsParams),
-    Stage("mesh", 4, ("poses", "depth", "align", "points"), mesh.MeshParams, mesh.choose, _libraries(mesh.BACKENDS)),
-    Stage("splat", 4, ("poses", "depth", "align", "points"), splat.SplatParams, splat.choose, splat.LIBRARIES),
+    Stage("mesh", 5, ("poses", "depth", "align", "points"), mesh.MeshParams, mesh.choose, _libraries(mesh.BACKENDS)),
+    Stage("splat", 7, ("poses", "depth", "align", "points"), splat.SplatParams, splat.choose, splat.LIBRARIES),
     Stage("coverage", 2, ("poses", "align", "mesh", "splat"), CoverageParams),
     Stage("regions", 2, ("poses", "align", "mesh", "coverage"), RegionsParams),
     Stage(

@@ -11,7 +11,7 @@ cd "$root"
 "$python" -m build --wheel --outdir "$work/dist" . > "$work/build.log" 2>&1 || { cat "$work/build.log"; exit 1; }
 "$python" -m scripts.tiny_capture "$work/tiny scän"
 "$python" -m venv "$work/venv"
-"$work/venv/bin/python" -m pip install --quiet --disable-pip-version-check \
+"$work/venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-compile \
     --constraint requirements.lock "$work"/dist/splatyard-*.whl
 
 cd "$work"

@@ -13,7 +13,7 @@ from pathlib import Path
 from flows.cli import build, bundles, doctor, lab, policies, registry, simulate, tables, train
 from flows.cli.command import Command, Parser, plain
 from flows.cli.signals import Ending
-from pipeline.errors import SplatyardError
+from pipeline.errors import MachineError, SplatyardError
 
 GROUPS: dict[str, tuple[Command, ...]] = {
     "scenes": (build.build, build.card, build.formats, build.params, lab.Batch, lab.status, lab.gc),
@@ -27,7 +27,15 @@ GROUPS: dict[str, tuple[Command, ...]] = {
         registry.gallery,
     ),
     "simulation": (simulate.sim, simulate.bench),
-    "policies": (train.Train, policies.Evaluate, policies.play, policies.list_runs, policies.compare, policies.Record),
+    "policies": (
+        train.Train,
+        policies.Evaluate,
+        policies.play,
+        policies.list_runs,
+        policies.compare,
+        policies.compare_terrains,
+        policies.Record,
+    ),
     "machine": (doctor.doctor, lab.up),
 }
 """All commands, in the order of the help."""
@@ -76,7 +84,7 @@ def main(arguments: Sequence[str] | None, ending: Ending) -> int:
     options = parser().parse(arguments)
     _configure_logging(detailed=options.debug)
     try:
-        return options.run(vars(options))
+        return _run(options)
     except SplatyardError as error:
         if ending.number:
             raise
@@ -91,6 +99,21 @@ def main(arguments: Sequence[str] | None, ending: Ending) -> int:
         if ending.number:
             raise
         return _crash(options.command, error, show=options.debug)
+
+
+def _run(options: argparse.Namespace) -> int:
+    """Run the command; one that trains or drives a policy says how PyTorch is installed, which nothing else needs."""
+    try:
+        return options.run(vars(options))
+    except ModuleNotFoundError as error:
+        if error.name not in ("torch", "rsl_rl"):
+            raise
+        raise MachineError(
+            "policies need PyTorch and rsl-rl",
+            found=str(error),
+            remedy="pip install 'splatyard[train]'; that is 6 GB, most of it CUDA's libraries, or 0.9 GB for the CPU "
+            "only: add --extra-index-url and the address of the CPU index on pytorch.org's install page",
+        ) from error
 
 
 class _ShowVersion(argparse.Action):

@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import pipeline
 from flows.cli import tables
 from flows.cli.command import Arg, AsJson, Bundles, Version, command, with_sigma
 from pipeline.errors import CardError
+
+if TYPE_CHECKING:
+    from pipeline.building import BuildResult
 
 SCALE = "scale: what gives the size; several are compared, and the one with the smallest sigma is taken"
 Capture = Annotated[Path, Arg("the capture: a folder or a zip of it", "PATH")]
@@ -55,15 +59,18 @@ def build(
         ),
     ] = None,
     version: Version = None,
+    view: Annotated[bool, Arg("look on in the browser while it gets finer, until Ctrl-C")] = False,
 ) -> int:
     """Turn a capture into a scene bundle.
 
     Turns a capture - a folder of photos, an RGB-D recording or a phone scan - into a scene bundle: mesh and splat
     in one gravity-aligned metric frame, with measured quality. What an earlier or a killed run finished is not done
-    again.
+    again. With --view a page shows cameras, points, mesh and splat from the first seconds on. How long each stage takes
+    is told by earlier builds in the same folder of bundles.
 
     Examples:
         splatyard build scene_cards/samples/hall --name hall
+        splatyard build scan/ --view                      look on in the browser while it is built
         splatyard build photos/ --known-length 0.30@0001.jpg:412,900:655,910
         splatyard build photos/ --known-length 'A4 sheet'   sheets of paper in the images give the scale
         splatyard build photos/ --camera-height 1.5+-0.1
@@ -84,7 +91,7 @@ def build(
     )
     request = pipeline.BuildRequest(path, name, out, card=card, settings=chosen, until=until, version=version)
     if not dry_run:
-        return _build(request)
+        return _build(request, view=view)
     planned = pipeline.plan(request)
     tables.say(planned.summary)
     rows = [
@@ -96,10 +103,26 @@ def build(
     return 0
 
 
-def _build(request: pipeline.BuildRequest) -> int:
-    from flows.build import run
+def _build(request: pipeline.BuildRequest, *, view: bool) -> int:
+    if not view:
+        from flows.build import run
 
-    result = run(request)
+        _show_result(request, run(request))
+        return 0
+    from flows.build_view import BuildView, Done
+
+    with closing(BuildView()) as page:  # it gets ready while the next line imports Prefect
+        from flows.build import run
+
+        result = run(request, page)
+        page.tell(Done(bundle=result.bundle))
+        _show_result(request, result)
+        tables.say("the page stays until Ctrl-C")
+        page.wait()
+    return 0
+
+
+def _show_result(request: pipeline.BuildRequest, result: BuildResult) -> None:
     if result.executed:
         seconds = {name: result.seconds[name] for name in result.executed}
         rows: list[Sequence[tables.Part]] = [(name, f"{spent:.1f}") for name, spent in seconds.items()]
@@ -110,14 +133,13 @@ def _build(request: pipeline.BuildRequest) -> int:
     log = tables.quoted(tables.shown(result.log))
     if result.bundle is None:
         tables.say(f"stopped after {request.until}; log: {log}")
-        return 0
+        return
     bundle = pipeline.Bundle.open(result.bundle)
     tables.show_quality(bundle)
     root = tables.shown(bundle.root)
     tables.say(f"images     {tables.quoted(root / 'images')}")
     tables.say(f"log        {log}")
     tables.say(f"metrics    splatyard inspect {tables.quoted(root)}")
-    return 0
 
 
 @command()

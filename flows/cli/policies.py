@@ -275,6 +275,36 @@ def compare(
     return 0
 
 
+@command("compare-terrains")
+def compare_terrains(
+    gaits: Annotated[tuple[str, ...], Arg("a run of `walk`, by name or folder; or a gait's name or file", "GAIT")],
+    *,
+    runs: Runs = Path("runs"),
+    robot: Annotated[str | None, Arg("a name, or a URDF or MJCF file; default: the gait's")] = None,
+    engine: Annotated[str, Arg("the physics: mujoco-worlds, or sapien with all the robot's shapes")] = "mujoco-worlds",
+    envs: Annotated[int, Arg("robots on each kind of ground", "N", count)] = 64,
+    seed: EpisodeSeed = 0,
+) -> int:
+    """How well gaits walk on flat ground, and over stairs, ramps, rubble and gaps.
+
+    On flat ground robots follow commands for 20 s: errors are those of the mean velocity over 4 s. Everywhere else they
+    walk to the top: shown is how many get there, and how many fall.
+
+    Examples:
+        splatyard compare-terrains walk-go2-1
+        splatyard compare-terrains go2 walk-go2-1 --envs 200
+        splatyard compare-terrains go2 --engine sapien
+    """
+    from sim.gaits import Gait, gait_file
+    from train.terrains import rows
+
+    found = [gait_file(str(runs / name) if (runs / name).is_dir() else name) for name in gaits]
+    columns = [rows(gait, robot or gait.card.robot, engine, envs, seed) for gait in map(Gait, found)]
+    lines = [(name, *(column[name] for column in columns)) for name in columns[0]]
+    tables.table(f"{envs} robots, {engine}", ["", *gaits], lines)
+    return 0
+
+
 @command("record")
 @dataclass(frozen=True)
 class Record:

@@ -69,6 +69,8 @@ def sim(
             viewer.close()
         env.close()
     tables.show_endings(task, ended)
+    if video:
+        tables.say(f"video {tables.quoted(tables.shown(video))}")
     return 0
 
 

@@ -37,7 +37,8 @@ class Train:
         splatyard train navigate --scene hall@1.0.0 --robot rover
         splatyard train navigate --scene hall --seed 1 --iterations 150
         splatyard train navigate --scene hall --set ppo.learning_rate=5e-4 --set policy.encoder=none --name blind
-        splatyard train climb --scene 'stairs-*@latest' --robot go2 --device cuda --num-gpus 4
+        splatyard train climb --scene hall --robot go2 --set policy.modality=rgb
+        splatyard train climb-joints --scene 'stairs-*@latest' --robot go2 --device cuda --num-gpus 4
         splatyard train my_preset.yaml --scene hall --log wandb
         splatyard train --resume navigate-hall-1 --iterations 200
     """
@@ -47,6 +48,7 @@ class Train:
     scenes: Scenes = ()
     preset: Annotated[str | None, Arg("its name or file, where it isn't that of the task")] = None
     robot: Annotated[str | None, Arg("a name, or a URDF or MJCF file; default: the preset's")] = None
+    gait: Annotated[str | None, Arg("that carries it: a name, or a file; default: the robot's own")] = None
     settings: Annotated[
         tuple[str, ...],
         Arg("one value of the preset, such as ppo.learning_rate=5e-4; may be repeated", "KEY=VALUE", flag="--set"),
@@ -79,18 +81,20 @@ class Train:
     def _new_run(self) -> tuple[Run, list[SimScene]]:
         """A new run."""
         from pipeline.errors import TrainError
-        from pipeline.scenes.resolver import find_scenes
+        from sim.scene import find_sources
+        from sim.tasks.catalog import find_task
         from train.preset import load_preset
         from train.run import Run
 
-        if self.what is None or not self.scenes:
+        preset = load_preset(self.preset or self.what, self._changes()) if self.what else None
+        patterns = self.scenes or ((scene,) if preset and (scene := find_task(preset.task).scene) else ())
+        if preset is None or not patterns:
             raise TrainError(
                 "a training has a task and a scene",
                 found=f"{'no task' if self.what is None else self.what!r}, {len(self.scenes)} scenes",
                 remedy="such as splatyard train navigate --scene hall; or --resume RUN",
             )
-        preset = load_preset(self.preset or self.what, self._changes())
-        sources = find_scenes(self.scenes)
+        sources = find_sources(patterns)
         scenes = _opened(sources, allow_failed=self.allow_failed)
         run = Run.create(
             self.runs,
@@ -107,7 +111,7 @@ class Train:
     def _resume(self, name: str) -> tuple[Run, list[SimScene]]:
         """An existing run; what the command line says of it must be true."""
         from pipeline.errors import TrainError
-        from pipeline.scenes.resolver import find_scenes
+        from sim.scene import find_sources
         from train.preset import change_preset, load_preset
         from train.run import Run
 
@@ -130,7 +134,7 @@ class Train:
                     file=run.folder,
                 )
         allowed = self.allow_failed or any(lock.failed_gates for lock in run.locks)
-        sources = find_scenes(self.scenes) if self.scenes else run.sources
+        sources = find_sources(self.scenes) if self.scenes else run.sources
         return run, _opened(sources, allow_failed=allowed)
 
     def _changes(self) -> dict[str, object]:
@@ -143,6 +147,9 @@ class Train:
         if self.robot:
             file = Path(self.robot)
             changes["robot"] = str(file.resolve()) if file.is_file() else self.robot
+        if self.gait:
+            run = next((folder for folder in (Path(self.gait), self.runs / self.gait) if folder.is_dir()), None)
+            changes["gait"] = str(run.resolve()) if run else self.gait
         if self.iterations and not self.resume:
             changes["iterations"] = self.iterations
         return changes | parse_changes(self.settings)

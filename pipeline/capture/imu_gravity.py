@@ -8,12 +8,15 @@ trajectory, if it is known, by the same average of its own acceleration.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.spatial.transform import Rotation, Slerp
 
 from pipeline.geometry import Pose
 from pipeline.types import F64
+
+if TYPE_CHECKING:
+    from scipy.spatial.transform import Rotation
 
 GRAVITY = 9.80665
 BIAS_SIGMA = 0.1
@@ -111,6 +114,8 @@ def up_while_moving(
     Times (M,) of the poses are increasing, by the IMU's clock [s]; positions (M, 3) are in [m], one sigma of the
     accelerometer's bias on each axis in [m/s^2].
     """
+    from scipy.spatial.transform import Rotation, Slerp
+
     if not readings.usable:
         return readings.note or "IMU not used"
     if len(times) < MIN_READINGS:
@@ -144,6 +149,8 @@ def _compare_rotations(readings: ImuReadings, times: F64, rotations: Rotation) -
     The poses' rotations are fitted as a linear map of the gyroscope's, which should be the identity: noise of the poses
     and a constant bias don't count, other axes, units or clocks do.
     """
+    from scipy.spatial.transform import Slerp
+
     step = max(0.1, float(np.median(np.diff(times))))
     grid = np.arange(times[0], times[-1], step)
     gaps = np.diff(times)[np.clip(np.searchsorted(times, (grid[1:] + grid[:-1]) / 2) - 1, 0, len(times) - 2)]
@@ -264,6 +271,8 @@ class FrameGravity:
     """
 
     def __init__(self, readings: ImuReadings, up: Up | str | None) -> None:
+        from scipy.spatial.transform import Rotation
+
         self._up = up if isinstance(up, Up) else None
         self.usable = readings.usable and len(readings.times) >= MIN_READINGS and not isinstance(up, str)
         self._readings = readings
@@ -299,6 +308,8 @@ class FrameGravity:
 
 def _products(steps: Rotation) -> Rotation:
     """Running products (N + 1) of rotations, the first the identity; in log(N) rounds of all at once."""
+    from scipy.spatial.transform import Rotation
+
     total = np.concatenate([np.array([[0, 0, 0, 1.0]]), steps.as_quat()])
     shift = 1
     while shift < len(total):

@@ -15,8 +15,6 @@ from itertools import pairwise
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import uniform_filter1d
-from scipy.spatial.transform import Rotation, Slerp
 
 from pipeline.capture.frames import ListedFrame
 from pipeline.capture.images import fitting, image_mask
@@ -90,6 +88,8 @@ def find_time_offset(frames: Sequence[ListedFrame], poses_at: PosesAt) -> TimeOf
 
 def lively_stretch(start: float, end: float, poses_at: PosesAt) -> tuple[float, float] | None:
     """The 16 seconds between two times in which the camera's rotation changes most; None where there are no poses."""
+    from scipy.spatial.transform import Rotation
+
     if not 0 < end - start < np.inf:  # times that no later check lets through
         return None
     step = max(0.1, (end - start) / _PROBES)
@@ -111,6 +111,9 @@ def measure_time_offset(frames: Iterable[ListedFrame], poses_at: PosesAt) -> Tim
 
     The frames are some seconds of one camera's, in the order of time; taken one by one.
     """
+    from scipy.ndimage import uniform_filter1d
+    from scipy.spatial.transform import Rotation, Slerp
+
     tracks = list(_followed(frames))
     if len(tracks) < MIN_PAIRS:
         return None

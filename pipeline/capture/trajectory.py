@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial.transform import Rotation, Slerp
 
 from pipeline.capture.checks import MAX_DISTANCE
 from pipeline.capture.source import parse_table
 from pipeline.errors import CaptureError
 from pipeline.geometry import Pose
 from pipeline.types import F64
+
+if TYPE_CHECKING:
+    from scipy.spatial.transform import Rotation
 
 QUATERNION_TOLERANCE = 1e-2
 """How far a quaternion's length may be from 1 before it counts as wrong; it is normalised."""
@@ -30,6 +33,8 @@ class Trajectory:
 
     def samples(self) -> tuple[F64, Rotation, F64]:
         """Times (N,) [s], rotations, and positions (N, 3) [m]."""
+        from scipy.spatial.transform import Rotation
+
         rotations = Rotation.from_matrix(np.stack([pose.rotation for pose in self.poses]))
         return self.times, rotations, np.stack([pose.translation for pose in self.poses])
 
@@ -38,6 +43,8 @@ class Trajectory:
 
         Gaps are longer than `max_gap`; a pose nearer than `snap` is taken as it is, since exports round times [s].
         """
+        from scipy.spatial.transform import Slerp
+
         at = np.asarray(times, np.float64)
         if snap:
             own = self.times[nearest(self.times, at)]
@@ -96,6 +103,8 @@ def pose_of(position: F64, quaternion_xyzw: F64, file: str) -> Pose:
     Raises:
         CaptureError: When a number is not finite or the quaternion's length is not 1.
     """
+    from scipy.spatial.transform import Rotation
+
     length = float(np.linalg.norm(quaternion_xyzw)) if (np.abs(quaternion_xyzw) < 2).all() else np.inf
     if not ((np.abs(position) < MAX_DISTANCE).all() and abs(length - 1) < QUATERNION_TOLERANCE):
         raise CaptureError(

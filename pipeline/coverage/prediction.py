@@ -9,11 +9,11 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from numba import njit, prange
 from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import distance_transform_edt
 
 from pipeline.geometry import Camera, Gaussians, Mesh, Pose
+from pipeline.geometry.jit import njit, prange
 from pipeline.geometry.rays import RayCaster
 from pipeline.poses.scene import View, read_image, read_mask
 from pipeline.progress import track

@@ -6,10 +6,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 
 from pipeline.depth.maps import DepthMap
 from pipeline.geometry import Camera
+from pipeline.geometry.jit import njit
 from pipeline.geometry.overlap import MAX_RELATIVE, overlaps
 from pipeline.types import F32, F64, I64, U8
 

@@ -14,11 +14,11 @@ from typing import Literal, TypedDict
 
 import cv2
 import numpy as np
-from numba import njit
 
 from pipeline.depth.consistency import DepthMapSet, sees_through
 from pipeline.depth.maps import DepthMap, subsampled
 from pipeline.geometry import Similarity
+from pipeline.geometry.jit import njit
 from pipeline.types import Mask
 
 Kind = Literal["looked through", "behind a surface"]

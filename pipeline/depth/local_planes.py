@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from pipeline.depth.maps import DepthMap
 from pipeline.geometry import Camera
+from pipeline.geometry.jit import njit
 from pipeline.poses.scene import View
 from pipeline.types import F32, Floats, Mask
 
@@ -60,7 +60,7 @@ def fit_local_planes(depth: F32, sigma: F32, focal: float, step: int) -> tuple[F
 
     The fit is of inverse depth, which is linear in the pixel on a plane. Weights fall off with the residual (Cauchy,
     as in a bilateral filter), which preserves edges and creases. Pixels that the fit does not support are dropped.
-    Depth and its one sigma are (H, W) [m], 0 = unknown.
+    Depth and its one sigma are (H, W) [m], 0 = unknown; a pixel without sigma only serves its neighbours' fits.
 
     Returns:
         Inverse depth (H, W), 0 = unknown; its slopes along x and along y (H, W) per pixel.
@@ -76,7 +76,7 @@ def fit_local_planes(depth: F32, sigma: F32, focal: float, step: int) -> tuple[F
     for y in range(height):
         for x in range(width):
             z = depth[y, x]
-            if not z > 0:
+            if not (z > 0 and sigma[y, x] > 0):
                 continue
             centre = _f4(1) / z
             noise = sigma[y, x] * centre * centre

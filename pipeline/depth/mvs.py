@@ -11,7 +11,7 @@ import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -36,8 +36,9 @@ from pipeline.geometry import Camera, Pose
 from pipeline.machine import available_memory
 from pipeline.parallel import core_count, map_in_order
 from pipeline.poses.scene import PosedScene, View, read_image
+from pipeline.preview.files import Arrays, Cameras, Publisher
 from pipeline.progress import bar
-from pipeline.stage import resume_folder
+from pipeline.stage import preview_folder, resume_folder
 from pipeline.types import F32, F64, I64, U8, U32
 
 logger = logging.getLogger(__name__)
@@ -63,9 +64,16 @@ PASSES = (
     Pass(level=1, sweeps=2, amplitude=0.04, propagated=5, perturbed=3, kept_sources=5, window=WIDE_WINDOW),
     Pass(level=0, sweeps=1, amplitude=0.01, propagated=3, perturbed=1, kept_sources=4, window=NARROW_WINDOW),
 )
+PASSES_FROM_START = (
+    Pass(level=1, sweeps=1, amplitude=0.02, propagated=5, perturbed=3, kept_sources=5, window=WIDE_WINDOW),
+    PASSES[-1],
+)
+"""Passes where the sensor's depth is nearly right already: on the sample hall as good, for two thirds of the time."""
 GEOMETRIC_PASS = Pass(
     0, 1, 0.002, propagated=3, perturbed=1, kept_sources=4, window=NARROW_WINDOW, geometric_weight=0.1
 )
+SAME_PIXEL = 0.03
+"""Hypotheses that differ by less in every source image [px] are one: on a wall, neighbours have the same plane."""
 BEST_VIEWS = 3
 POSE_ERROR = 0.0003
 """One sigma of the error that poses and scale add to a stereo depth, as a share of it (with refined poses of the sample
@@ -83,6 +91,8 @@ LITTLE_MEASURED = 0.2
 BYTES_PER_PIXEL, BYTES_PER_SOURCE_PIXEL, BYTES_PER_NATIVE_PIXEL = 230, 10, 8
 """Memory of a thread: for its own view, for each view it is compared with, for the image as it is read."""
 SCRATCH_BYTES_PER_PIXEL = 25
+PREVIEW_STEP = 4
+"""Step between the pixels of a preview; the sides of all images are multiples of it."""
 _MATCHED, _SLOPES, _CHOSEN, _REFINED, _IMAGE = "matched", "slopes", "chosen", "refined", "image"
 
 
@@ -90,7 +100,8 @@ def write_maps(
     scene: PosedScene, inputs: Mapping[str, Path], params: DepthParams, out_dir: Path
 ) -> tuple[list[str], dict[str, object]]:
     """Write the stereo map of every training view; returns names and report. For errors see `estimate_depth`."""
-    maps = estimate_depth(scene, inputs["poses"], params, resume_folder(out_dir))
+    previews = Publisher(preview_folder(out_dir))
+    maps = estimate_depth(scene, inputs["poses"], params, resume_folder(out_dir), previews=previews)
     return stereo_report(saved_maps(maps, scene, inputs["poses"], out_dir))
 
 
@@ -112,13 +123,16 @@ def estimate_depth(
     scratch: Path,
     threads: int | None = None,
     names: Collection[str] | None = None,
+    start: Callable[[View, Camera], F32] | None = None,
+    previews: Publisher | None = None,
 ) -> Iterator[StereoDepth]:
     """Depth maps of the training views, in order.
 
     Temporary files in `scratch`, about 25 bytes per pixel and view, are removed after the last map; after a kill the
     next run with the same arguments continues with them. By default all cores are used; the result does not depend on
     the number of threads. Only views with these names, if given, get maps; they are matched with all views, and must
-    agree with each other.
+    agree with each other. `start` gives a view's inverse depth and its slopes (3, H, W) by a camera at the view's pose,
+    0 where unknown, for captures whose depth is known nearly everywhere.
 
     Raises:
         MachineError: When there is not enough memory for one view.
@@ -140,7 +154,7 @@ def estimate_depth(
     text = json.dumps([identity, params.model_dump(), sorted(names) if names is not None else None])
     digest = hashlib.sha256(text.encode() + scene.points.xyz.tobytes()).hexdigest()[:16]
     store = StereoStore(scratch / f"stereo-{digest}")
-    stereo = _Stereo(views, cameras, around, poses_folder, params, store)
+    stereo = _Stereo(views, cameras, around, poses_folder, params, store, start, previews)
     matched = [i for i in requested if i in around]
     read = sorted({int(j) for i in matched for j in [i, *stereo.sources(i)]})
     with bar(2 * len(matched), "stereo") as shown:
@@ -197,6 +211,8 @@ class _Stereo:
     poses_folder: Path
     params: DepthParams
     store: StereoStore
+    start: Callable[[View, Camera], F32] | None
+    previews: Publisher | None = None
     partners: list[int] = field(default_factory=list)
     consistency: dict[int, float] = field(default_factory=dict)
     suspicious: set[int] = field(default_factory=set)
@@ -216,22 +232,35 @@ class _Stereo:
         sources = self.sources(index)
         images = [self.store.load(_IMAGE, i) for i in (index, *sources)]
         pyramid = [images]  # by level
-        for _ in range(max(stage.level for stage in PASSES)):
+        passes = PASSES_FROM_START if self.start else PASSES
+        for _ in range(passes[0].level):
             images = [cv2.resize(i, (i.shape[1] // 2, i.shape[0] // 2), interpolation=cv2.INTER_AREA) for i in images]
             pyramid.append(images)
-        camera = _at_level(self.cameras[index], PASSES[0].level)
+        camera = _at_level(self.cameras[index], passes[0].level)
         depth_range = self.around[index].inverse_depth
         planes = random_planes(camera.height, camera.width, intrinsics(camera), depth_range, index)
+        if self.start:
+            known = self.start(self.views[index], camera)
+            planes[:3] = np.where(known[0] > 0, known, planes[:3])
         chosen = _all_of(sources, camera)
-        for number, stage in enumerate(PASSES):
+        for number, stage in enumerate(passes):
             if number:
-                factor = 1 << (PASSES[number - 1].level - stage.level)
+                factor = 1 << (passes[number - 1].level - stage.level)
                 planes = upsample_planes(planes, factor)
                 chosen = chosen.repeat(factor, 0).repeat(factor, 1)
             self._sweep(index, sources, stage, planes, chosen, pyramid[stage.level], stream=16 * (number + 1))
         self.store.keep(_CHOSEN, index, chosen)
         self.store.keep(_SLOPES, index, planes[1:3])
         self.store.keep(_MATCHED, index, planes[0])
+        if self.previews is not None:
+            self.previews.publish(f"depth-{index:05d}", self._preview(index, planes[0]))
+
+    def _preview(self, index: int, inverse_depth: F32) -> Arrays:
+        """Some pixels of a view's depth, before other views have confirmed it."""
+        some = inverse_depth[PREVIEW_STEP // 2 :: PREVIEW_STEP, PREVIEW_STEP // 2 :: PREVIEW_STEP]
+        depth = np.where(some > 0, 1 / np.maximum(some, np.float32(1e-9)), 0)
+        camera = self.cameras[index].resized(*depth.shape[::-1])
+        return {"depth": depth, **Cameras((index,), (camera,), (self.views[index].world_from_camera,)).to_arrays()}
 
     def measure_consistency(self, matched: list[int], threads: int) -> None:
         """Compare all matched views with their neighbours and find those whose pose must be wrong."""
@@ -307,6 +336,7 @@ class _Stereo:
     ) -> None:
         """Improve `planes` in place by the view's image and the sources', all at the pass's level."""
         layout, warps, back_warps = self._pairs(index, sources, stage.level)
+        camera = _at_level(self.cameras[index], stage.level)
         sweep_planes(
             planes,
             chosen,
@@ -317,8 +347,9 @@ class _Stereo:
             back_warps,
             np.zeros(1, np.float32) if inverse_depth is None else inverse_depth,
             np.float32(stage.geometric_weight),
-            intrinsics(_at_level(self.cameras[index], stage.level)),
+            intrinsics(camera),
             self.around[index].inverse_depth,
+            _smallest_step(warps, intrinsics(camera), self.around[index].inverse_depth),
             stage.window,
             np.float32(stage.amplitude),
             stage.sweeps,
@@ -371,6 +402,16 @@ def _select_views(
 def _all_of(sources: I64, camera: Camera) -> U32:
     """Every source, for each pixel (H, W); see `sweep_planes`."""
     return np.full((camera.height, camera.width), (1 << len(sources)) - 1, np.uint32)
+
+
+def _smallest_step(warps: F32, camera: F32, nearest: F32) -> np.float32:
+    """The change of inverse depth that moves the middle of the image by `SAME_PIXEL` in the source of most motion."""
+    middle = np.array([*camera[2:], 1], np.float32)
+    at_infinity, along = warps[:, :9].reshape(-1, 3, 3) @ middle, warps[:, 9:]
+    projected = at_infinity + along * nearest.mean()
+    pixels = projected[:, :2] / projected[:, 2:]
+    moved = np.linalg.norm((along[:, :2] - pixels * along[:, 2:]) / projected[:, 2:], axis=1)
+    return np.float32(SAME_PIXEL / moved.max())
 
 
 def _at_level(camera: Camera, level: int) -> Camera:

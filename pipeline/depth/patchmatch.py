@@ -16,8 +16,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
+from pipeline.geometry.jit import njit
 from pipeline.raster.lanes import WIDTH, bilinear, load, spread, total
 from pipeline.types import F32, I64, U8, U32
 
@@ -51,6 +51,8 @@ _REGIONS = np.array([turned for x, y in (_NEAR.T, _FAR.T) for turned in ((x, y),
 """(8, 2, 7) offsets x and y of neighbours whose hypotheses are tried: near and far, in all four directions."""
 _CANDIDATES = 8
 
+_REACH = np.float32(4)
+"""Distance of a window's outer samples [px]."""
 _MIN_VARIANCE = np.float32(0.2)
 _MAX_SLANT_START, _MAX_SLANT = np.float32(3.0), np.float32(6.0)
 _MAX_REPROJECTION = np.float32(3.0)
@@ -308,6 +310,7 @@ def sweep_planes(
     geometric_weight: np.float32,
     camera: F32,
     nearest: F32,
+    same: np.float32,
     window: F32,
     amplitude: np.float32,
     sweeps: int,
@@ -331,6 +334,7 @@ def sweep_planes(
         geometric_weight: Cost per pixel of forward-backward error; 0 switches the geometric term off.
         camera: fx, fy, cx, cy [px].
         nearest: Lowest and highest inverse depth allowed.
+        same: Hypotheses that differ by less inverse depth all over the window are one.
         window: (2, 32) offsets x and y of the samples that are compared [px].
         amplitude: Relative size of the first sweep's random changes; halves with every sweep.
         sweeps: Number of sweeps.
@@ -370,8 +374,6 @@ def sweep_planes(
                     for k in range(taken + perturbed):
                         if k < taken:
                             new_w, new_gx, new_gy = candidates[k, 0], candidates[k, 1], candidates[k, 2]
-                            if abs(new_w - w) < _f4(1e-5) * w and new_gx == gx and new_gy == gy:
-                                continue
                         else:
                             # In turn: depth alone, slope alone (a wide range), both, and depth anywhere.
                             kind = k - taken
@@ -390,6 +392,9 @@ def sweep_planes(
                                 continue
                             if not _faces_camera(x, y, new_w, new_gx, new_gy, camera, _MAX_SLANT):
                                 continue
+                        slant = max(abs(new_gx - gx), abs(new_gy - gy)) * _REACH
+                        if abs(new_w - w) < same and slant < same:
+                            continue
                         new_cost = _plane_cost(
                             x, y, new_w, new_gx, new_gy, texels, sources, warps, back_warps, source_inverse_depth,
                             geometric_weight, chosen[y, x], best_views, window, patch, variance, costs, ranked, cost,

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from numba import njit
 
 from pipeline.depth import sensor as sensor_backend
 from pipeline.depth.consistency import MAX_RELATIVE, DepthMapSet, intrinsics
@@ -20,10 +19,12 @@ from pipeline.depth.mvs import estimate_depth, saved_maps, stereo_report
 from pipeline.depth.params import DepthParams
 from pipeline.depth.sensor import measured_share
 from pipeline.errors import ReconstructionError
-from pipeline.poses.scene import PosedScene
+from pipeline.geometry import Camera
+from pipeline.geometry.jit import njit
+from pipeline.poses.scene import PosedScene, View
 from pipeline.progress import track
 from pipeline.stage import resume_folder
-from pipeline.types import I32, I64, Mask
+from pipeline.types import F32, I32, I64, Mask
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +32,8 @@ _f4 = np.float32
 
 STEREO_EVERY = 2
 """Every so many training views are matched; the others' sensor depth is fused with stereo in the points stage."""
+SOURCES_FROM_SENSOR = 8
+"""Most images that an image is matched with when the sensor says where to look: more of them change nothing."""
 WHOLE_IMAGE = 0.95
 """Least mean share of pixels with depth for that; a scanner of few lines leaves large parts of the images without, so
 that all views are matched, and fused at the finer resolution."""
@@ -85,9 +88,26 @@ def _add_stereo(
     """Match some views and fuse their sensor maps in `out_dir` with the stereo maps; returns the report."""
     every, count = (1, NEIGHBOURS_WITH_GAPS) if with_gaps else (STEREO_EVERY, NEIGHBOURS)
     training = [view.name for view in scene.training if view.sensor_depth]
+    if not with_gaps:
+        fewer = max(SOURCES_FROM_SENSOR, params.min_agreeing)
+        params = params.changed(source_views=min(params.source_views, fewer))
     with tempfile.TemporaryDirectory(dir=out_dir) as scratch:
         folder = Path(scratch)
-        maps = estimate_depth(scene, poses_folder, params, resume_folder(out_dir), names=training[::every])
+
+        def start(view: View, camera: Camera) -> F32:
+            unseen = np.zeros((camera.height, camera.width), np.float32)
+            own = load_depth_map(out_dir, view.name)
+            pose = view.world_from_camera
+            return hypotheses(seen_from(own, replace(own, camera=camera, world_from_camera=pose, depth=unseen)))
+
+        maps = estimate_depth(
+            scene,
+            poses_folder,
+            params,
+            resume_folder(out_dir),
+            names=training[::every],
+            start=None if with_gaps else start,
+        )
         try:
             matched, report = stereo_report(saved_maps(maps, scene, poses_folder, folder))
         except ReconstructionError as error:
@@ -147,6 +167,16 @@ def fuse(pair: Candidates, views: DepthMapSet, neighbours: I64) -> tuple[DepthMa
     depth_map = _merged(pair, pair.agree, (sensor.depth > 0) & ~stereo_wins, alone | stereo_wins)
     shares = {"both": pair.agree, "conflict": pair.conflict, "stereo_won": stereo_wins, "stereo_only": alone}
     return depth_map, {name: float(pixels.mean()) for name, pixels in shares.items()}
+
+
+def hypotheses(depth_map: DepthMap) -> F32:
+    """Inverse depth and its slopes per pixel (3, H, W) of a map's local planes, 0 where unknown; see `patchmatch`."""
+    facing = (depth_map.normals * depth_map.camera.rays()).sum(-1)
+    known = (depth_map.depth > 0) & (facing < _MIN_ALONG)
+    w = np.divide(1, depth_map.depth, out=np.zeros_like(depth_map.depth), where=known)
+    per_ray = np.divide(w, facing, out=np.zeros_like(w), where=known)
+    slopes = (per_ray * depth_map.normals[..., k] / focal for k, focal in enumerate(intrinsics(depth_map.camera)[:2]))
+    return np.stack([w, *slopes]).astype(np.float32)
 
 
 def seen_from(depth_map: DepthMap, target: DepthMap) -> DepthMap:

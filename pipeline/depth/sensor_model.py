@@ -19,7 +19,6 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 from scipy.optimize import nnls
 
@@ -27,6 +26,7 @@ from pipeline.depth.consistency import intrinsics
 from pipeline.depth.maps import DepthMap
 from pipeline.depth.params import DepthParams
 from pipeline.geometry import Pose
+from pipeline.geometry.jit import njit
 from pipeline.poses.depth_calibration import bilinear, off_edges
 from pipeline.poses.scene import PosedScene, read_sensor_depth
 from pipeline.progress import track

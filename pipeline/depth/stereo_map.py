@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from numba import njit
 
 from pipeline.depth.local_planes import depth_of, fit_local_planes, map_from_planes, window_step
 from pipeline.depth.maps import DepthMap
 from pipeline.depth.params import DepthParams
 from pipeline.depth.patchmatch import COST_CAP
 from pipeline.geometry import Camera
+from pipeline.geometry.jit import njit
 from pipeline.poses.scene import View
 from pipeline.types import F32, I64, U8, Mask
 
@@ -97,11 +97,11 @@ def empty_map(view: View, camera: Camera) -> StereoDepth:
 def _smooth(depth: F32, relative_sigma: F32, focal: float) -> tuple[F32, F32, F32, F32]:
     """Inverse depth, its slopes and its relative sigma by a strict plane fit, or a loose one where that fails."""
     tolerance = np.maximum(relative_sigma, TOLERANCE) * depth
-    loose_tolerance = np.maximum(relative_sigma, LOOSE_TOLERANCE) * depth
     step = window_step(focal)
     strict = fit_local_planes(depth, tolerance, focal, step)
-    loose = fit_local_planes(depth, loose_tolerance, focal, max(1, step // 2))
     use = strict[0] > 0
+    loose_tolerance = np.where(use, 0, np.maximum(relative_sigma, LOOSE_TOLERANCE) * depth).astype(np.float32)
+    loose = fit_local_planes(depth, loose_tolerance, focal, max(1, step // 2))
     w, slope_x, slope_y = (np.where(use, s, o) for s, o in zip(strict, loose, strict=True))
     return w, slope_x, slope_y, np.where(use, relative_sigma, LOOSE_SIGMA * relative_sigma)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipeline.geometry import Gaussians, Mesh, Pose, sigmoid
+from pipeline.geometry import Camera, Gaussians, Mesh, Pose, sigmoid
 from pipeline.geometry.rotation import matrix_from_quaternion
 from pipeline.geometry.spherical_harmonics import SH_C0
 from pipeline.regions.regions import Regions
@@ -107,10 +107,10 @@ def _server() -> Iterator[viser.ViserServer]:
             server.stop()
 
 
-def show_splat(server: viser.ViserServer, splat: Gaussians, name: str) -> None:
+def show_splat(server: viser.ViserServer, splat: Gaussians, name: str) -> viser.GaussianSplatHandle:
     """Classic Gaussians in their mean colours: viser knows neither others nor view-dependent colours."""
     colors, opacities = _look(splat)
-    server.scene.add_gaussian_splats(
+    return server.scene.add_gaussian_splats(
         name, centers=splat.means, covariances=covariances(splat), rgbs=colors, opacities=opacities
     )
 
@@ -168,16 +168,15 @@ def _add_cameras(server: viser.ViserServer, cameras: Sequence[BundleCamera]) -> 
     """All frustums as lines of one node: hundreds of nodes would make a page slow."""
     if not cameras:
         return
-    lines = np.concatenate([_frustum(shot) for shot in cameras])
+    lines = np.concatenate([frustum(shot.camera, shot.world_from_camera) for shot in cameras])
     colors = np.array([HELD_OUT_COLOR if shot.held_out else CAMERA_COLOR for shot in cameras], np.uint8)
     each = len(lines) // len(cameras)
     both_ends = np.repeat(np.repeat(colors, each, 0)[:, None], 2, 1)
     server.scene.add_line_segments("/cameras/frustums", lines, both_ends, thickness=0.004)
 
 
-def _frustum(shot: BundleCamera) -> F32:
-    """Edges (8, 2, 3) [m] of a small pyramid from the camera's centre to its image."""
-    camera, pose = shot.camera, shot.world_from_camera
+def frustum(camera: Camera, pose: Pose) -> F32:
+    """Edges (8, 2, 3) [m] of a small pyramid from a camera's centre to its image."""
     pixels = np.array([(0, 0), (camera.width, 0), (camera.width, camera.height), (0, camera.height)])
     rays = np.column_stack([(pixels - [camera.cx, camera.cy]) / [camera.fx, camera.fy], np.ones(4)])
     corners = pose.apply(FRUSTUM_DEPTH * rays)

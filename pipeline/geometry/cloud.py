@@ -78,6 +78,8 @@ def farthest_points(points: Floats, count: int, first: int = 0) -> I64:
 
 def morton_order(points: Floats) -> I64:
     """Order (N,) in which points (N, 3) follow a Z-curve of 21 bits an axis."""
+    if not len(points):
+        return np.zeros(0, np.int64)
     low = points.min(0).astype(np.float64)
     extent = np.maximum(points.max(0) - low, 1e-12)
     cells = ((points - low) / extent * (2**21 - 1)).astype(np.uint64)

@@ -77,13 +77,16 @@ class Mesh:
         """Write a binary PLY with the vertex attributes red, green, blue and guessed."""
         columns = [*zip("xyz", self.vertices.T, strict=True), *zip(COLORS, self.colors.T, strict=True)]
         columns.append(("guessed", self.guessed))
-        kinds = [(name, "f4" if name in "xyz" else "u1") for name, _ in columns]
+        kinds = [(name, "<f4" if name in "xyz" else "u1") for name, _ in columns]
         vertex = np.empty(len(self.vertices), kinds)
         for name, values in columns:
             vertex[name] = values
-        face = np.empty(len(self.triangles), [("vertex_indices", "i4", (3,))])
-        face["vertex_indices"] = self.triangles
-        PlyData([PlyElement.describe(vertex, "vertex"), PlyElement.describe(face, "face")]).write(str(path))
+        indices = ("vertex_indices", "<i4", (3,))
+        described = PlyElement.describe(np.empty(len(self.triangles), [indices]), "face")
+        header = PlyData([PlyElement.describe(vertex, "vertex"), described], byte_order="<").header
+        face = np.empty(len(self.triangles), [("count", "u1"), indices])  # plyfile would write one after the other
+        face["count"], face["vertex_indices"] = 3, self.triangles
+        path.write_bytes(b"".join([header.encode(), b"\n", vertex.tobytes(), face.tobytes()]))
 
     @staticmethod
     def load(path: Path) -> Mesh:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from pipeline.geometry.jit import njit
 from pipeline.types import F32, F64, I64
 
 MAX_RELATIVE = np.float32(0.1)

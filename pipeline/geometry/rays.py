@@ -1,15 +1,19 @@
-"""Rays against a mesh (Embree through Open3D): first hits, stacks of hits, distances to the surface."""
+"""Rays against a mesh: first hits, stacks of hits, distances to the surface."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.geometry import Camera, Mesh, Pose
+from pipeline.geometry import Camera, Mesh, Pose, bvh
+from pipeline.parallel import map_in_order
 from pipeline.types import F32, I64, Floats, Mask
 
 NO_TRIANGLE = -1
+SHARE = 8192
+"""Rays or points that a thread takes at a time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,26 +33,21 @@ class RayCaster:
     """A mesh prepared for ray casting and distance queries."""
 
     def __init__(self, mesh: Mesh) -> None:
-        import open3d as o3d
-
-        self._tensor = o3d.core.Tensor.from_numpy
-        self._scene = o3d.t.geometry.RaycastingScene()
-        self._empty = not len(mesh.triangles)
-        if not self._empty:
-            self._scene.add_triangles(
-                self._tensor(np.ascontiguousarray(mesh.vertices, np.float32)),
-                self._tensor(np.ascontiguousarray(mesh.triangles, np.uint32)),
-            )
+        self._tree = bvh.build(mesh.corners()) if len(mesh.triangles) else None
 
     def cast(self, origins: Floats, directions: Floats) -> Hits:
         """First hits of rays from (N, 3) [m] along (N, 3) or one (3,) direction."""
-        rays = _rays(origins, directions)
-        if self._empty or not len(rays):
-            return Hits(np.full(len(rays), np.inf, np.float32), np.full(len(rays), NO_TRIANGLE))
-        answer = self._scene.cast_rays(self._tensor(rays))
-        distance, triangle = answer["t_hit"].numpy(), answer["primitive_ids"].numpy().astype(np.int64)
-        triangle[~np.isfinite(distance)] = NO_TRIANGLE
-        return Hits(distance, triangle)
+        origins, directions = _rays(origins, directions)
+        hits = Hits(np.full(len(origins), np.inf, np.float32), np.full(len(origins), NO_TRIANGLE))
+        tree = self._tree
+        if tree is not None:
+            _share_out(
+                lambda part: bvh.first_hits(
+                    tree, origins[part], directions[part], hits.distance[part], hits.triangle[part]
+                ),
+                len(origins),
+            )
+        return hits
 
     def depth(self, camera: Camera, world_from_camera: Pose) -> F32:
         """The mesh's depth (H, W) along the camera's optical axis [m]; 0 where it sees no mesh."""
@@ -58,27 +57,35 @@ class RayCaster:
 
     def all_hits(self, origins: Floats, directions: Floats) -> tuple[I64, F32, I64]:
         """Every crossing of every ray: (ray index, distance, triangle), each (M,), sorted by ray, then distance."""
-        rays = _rays(origins, directions)
-        if self._empty or not len(rays):
-            return np.zeros(0, np.int64), np.zeros(0, np.float32), np.zeros(0, np.int64)
-        answer = self._scene.list_intersections(self._tensor(rays))
-        ray, distance = answer["ray_ids"].numpy().astype(np.int64), answer["t_hit"].numpy()
-        triangle = answer["primitive_ids"].numpy().astype(np.int64)
+        origins, directions = _rays(origins, directions)
+        ends, distance, triangle = np.zeros(len(origins), np.int64), np.zeros(0, np.float32), np.zeros(0, np.int64)
+        if self._tree is not None and len(origins):
+            bvh.crossings(self._tree, origins, directions, ends, distance, triangle)
+            distance, triangle = np.zeros(ends[-1], np.float32), np.zeros(ends[-1], np.int64)
+            bvh.crossings(self._tree, origins, directions, ends, distance, triangle)
+        ray = np.repeat(np.arange(len(origins)), np.diff(ends, prepend=0))
         order = np.lexsort((triangle, distance, ray))
         return ray[order], distance[order], triangle[order]
 
     def distances(self, points: Floats) -> F32:
         """Unsigned distance (N,) [m] of points (N, 3) to the surface; inf from an empty mesh."""
-        if self._empty or not len(points):
-            return np.full(len(points), np.inf, np.float32)
-        # one thread: Open3D's parallel distance queries were seen to crash next to other OpenMP users
-        answer = self._scene.compute_distance(self._tensor(np.ascontiguousarray(points, np.float32)), nthreads=1)
-        return answer.numpy()
+        distance, tree = np.full(len(points), np.inf, np.float32), self._tree
+        if tree is not None:
+            points = np.ascontiguousarray(points, np.float64)
+            _share_out(lambda part: bvh.distances(tree, points[part], distance[part]), len(points))
+        return distance
 
 
-def _rays(origins: Floats, directions: Floats) -> F32:
-    start = np.asarray(origins, np.float32)
-    return np.concatenate([start, np.broadcast_to(np.asarray(directions, np.float32), start.shape)], -1)
+def _rays(origins: Floats, directions: Floats) -> tuple[F32, F32]:
+    start = np.ascontiguousarray(origins, np.float32)
+    return start, np.ascontiguousarray(np.broadcast_to(np.asarray(directions, np.float32), start.shape))
+
+
+def _share_out(work: Callable[[slice], None], count: int) -> None:
+    """Do the work on `count` rows, on all cores if they are many."""
+    parts = [slice(start, start + SHARE) for start in range(0, count, SHARE)]
+    for _ in map(work, parts) if len(parts) < 2 else map_in_order(work, parts):
+        pass
 
 
 def sample_surface(mesh: Mesh, count: int, rng: np.random.Generator) -> tuple[F32, I64]:

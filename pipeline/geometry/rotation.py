@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.spatial.transform import Rotation
 
 from pipeline.types import F64
 
 
 def quaternion_from_matrix(rotation: ArrayLike) -> F64:
     """Quaternions wxyz (..., 4), unit, w >= 0, of rotation matrices (..., 3, 3)."""
+    from scipy.spatial.transform import Rotation
+
     matrix = np.asarray(rotation, np.float64)
     flat = Rotation.from_matrix(matrix.reshape(-1, 3, 3)).as_quat(canonical=True, scalar_first=True)
     return flat.reshape(*matrix.shape[:-2], 4)
@@ -18,6 +19,8 @@ def quaternion_from_matrix(rotation: ArrayLike) -> F64:
 
 def matrix_from_quaternion(wxyz: ArrayLike) -> F64:
     """Rotation matrices (..., 3, 3) of quaternions wxyz (..., 4); they need not be unit."""
+    from scipy.spatial.transform import Rotation
+
     quaternion = np.asarray(wxyz, np.float64)
     flat = Rotation.from_quat(quaternion.reshape(-1, 4), scalar_first=True).as_matrix()
     return flat.reshape(*quaternion.shape[:-1], 3, 3)
@@ -36,12 +39,16 @@ def xyzw_from_wxyz(wxyz: ArrayLike) -> F64:
 
 def matrix_from_rotvec(rotvec: ArrayLike) -> F64:
     """Rotation matrices (..., 3, 3) of axis-angle vectors (..., 3) [rad] (the exponential map)."""
+    from scipy.spatial.transform import Rotation
+
     vector = np.asarray(rotvec, np.float64)
     return Rotation.from_rotvec(vector.reshape(-1, 3)).as_matrix().reshape(*vector.shape[:-1], 3, 3)
 
 
 def rotvec_from_matrix(rotation: ArrayLike) -> F64:
     """Axis-angle vectors (..., 3) [rad] of rotation matrices (..., 3, 3) (the logarithm)."""
+    from scipy.spatial.transform import Rotation
+
     matrix = np.asarray(rotation, np.float64)
     return Rotation.from_matrix(matrix.reshape(-1, 3, 3)).as_rotvec().reshape(*matrix.shape[:-2], 3)
 

@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
-from numba import njit
 from scipy.spatial import KDTree
 
 from pipeline.depth.maps import DepthMap
 from pipeline.geometry import Mesh
+from pipeline.geometry.jit import njit
 from pipeline.mesh.topology import canonical, triangle_components
 from pipeline.progress import track
 from pipeline.types import F32, F64, I32, Floats, Mask

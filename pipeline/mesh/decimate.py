@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from heapq import heappop, heappush
 
 import numpy as np
-from numba import njit
 from scipy.spatial import KDTree
 
 from pipeline.geometry import Mesh
+from pipeline.geometry.jit import njit
 from pipeline.geometry.rays import RayCaster, sample_surface
 from pipeline.mesh.topology import canonical
 from pipeline.types import F64, I64, Mask

@@ -11,9 +11,9 @@ import logging
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numba import njit
 
 from pipeline.geometry import Mesh
+from pipeline.geometry.jit import njit
 from pipeline.mesh.planes import Planes, find_planes
 from pipeline.mesh.topology import neighbours_of_vertices
 from pipeline.types import F64, I32, I64, Mask

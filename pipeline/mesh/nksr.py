@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial import KDTree
 
 from pipeline.depth.maps import DepthMap
 from pipeline.errors import ReconstructionError
@@ -154,6 +155,8 @@ def _distinct(cells: I64) -> tuple[I64, I64, I64]:
 
 
 NEIGHBOURS = 24
+CHUNK = 100_000
+"""Points whose normals are computed at a time."""
 MIN_COSINE = 0.087
 """Where plane and depth maps say normals of over 85 degrees between them, one of them is wrong (NKSR's own limit)."""
 
@@ -164,11 +167,13 @@ def oriented_points(cloud: PointCloud) -> tuple[F32, F32]:
     The cloud's own normals come from single depth maps and are noisier; they say the side. Points whose plane does not
     agree with them, on thin edges and in clutter, are left out.
     """
-    import open3d as o3d
-
-    points = o3d.geometry.PointCloud(o3d.utility.Vector3dVector(cloud.points.astype(np.float64)))
-    points.estimate_normals(o3d.geometry.KDTreeSearchParamKNN(NEIGHBOURS))
-    planes = np.asarray(points.normals).astype(np.float32)
+    points = cloud.points.astype(np.float64)
+    near = KDTree(points).query(points, min(NEIGHBOURS, len(points)), workers=-1)[1].reshape(len(points), -1)
+    planes = np.empty((len(points), 3), np.float32)
+    for part in range(0, len(points), CHUNK):
+        offsets = points[near[part : part + CHUNK]]
+        offsets -= offsets.mean(1, keepdims=True)
+        planes[part : part + CHUNK] = np.linalg.eigh(offsets.swapaxes(1, 2) @ offsets)[1][:, :, 0]  # least spread first
     cosine = np.einsum("nc,nc->n", planes, cloud.normals)
     sure = np.abs(cosine) > MIN_COSINE
     return cloud.points[sure], (planes * np.sign(cosine)[:, None])[sure]

@@ -40,7 +40,7 @@ class MeshParams(Settings):
 
     backend: Literal["auto", "tsdf", "poisson", "nksr"] = "auto"
     """tsdf fuses the depth maps; poisson and nksr (a network on a GPU) use the point cloud; auto is nksr where it can
-    run, else tsdf (poisson webs thin parts)."""
+    run, else tsdf (poisson webs thin parts, and needs `pip install 'splatyard[poisson]'`)."""
     voxel_size: Annotated[float, Field(ge=0)] = 0.0
     """Edge of a voxel [m]; 0 follows the scene's size and the depth's noise (2 cm in a room), and is larger where it
     would need more than 0.8 GB."""
@@ -74,7 +74,7 @@ class MeshParams(Settings):
 
 
 BACKENDS = {
-    "tsdf": Backend("pipeline.mesh.tsdf:reconstruct", ("open3d-cpu", "open3d")),
+    "tsdf": Backend("pipeline.mesh.tsdf:reconstruct", ("numba",)),
     "poisson": Backend("pipeline.mesh.poisson:reconstruct", ("open3d-cpu", "open3d")),
     "nksr": Backend("pipeline.mesh.nksr:reconstruct"),
 }

@@ -10,9 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 
 from pipeline.geometry import Mesh
+from pipeline.geometry.jit import njit
 from pipeline.mesh.topology import neighbours_of_triangles
 from pipeline.types import F64, I64, Mask
 

@@ -2,8 +2,7 @@
 
 Source: B. Curless, M. Levoy, A volumetric method for building complex models from range images, SIGGRAPH 1996,
 sections 3 and 4; sparse blocks after M. Niessner et al., Real-time 3D reconstruction at scale using voxel hashing,
-SIGGRAPH Asia 2013. Open3D's VoxelBlockGrid draws the surface; the integration is our own, since Open3D's knows
-neither a depth's sigma nor its normal.
+SIGGRAPH Asia 2013.
 """
 
 from __future__ import annotations
@@ -13,11 +12,12 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
-from numba import njit
 
 from pipeline.depth.maps import DepthMap
 from pipeline.errors import ReconstructionError
 from pipeline.geometry import Mesh, PointCloud
+from pipeline.geometry.jit import njit
+from pipeline.mesh.marching_cubes import zero_crossing
 from pipeline.mesh.params import MeshParams
 from pipeline.mesh.topology import canonical
 from pipeline.progress import track
@@ -101,25 +101,10 @@ class BlockGrid:
 
     def surface(self, min_count: int) -> Mesh:
         """The zero crossing between voxels that at least `min_count` maps observed, as a canonical grey mesh."""
-        import open3d as o3d
-
-        core = o3d.core
         blocks = len(self.keys)
-        if not blocks:
-            return Mesh.from_arrays(np.zeros((0, 3)), np.zeros((0, 3), np.int32))
-        one = (core.SizeVector([1]), core.SizeVector([1]))
-        grid = o3d.t.geometry.VoxelBlockGrid(
-            ("tsdf", "weight"), (core.float32, core.float32), one, self.voxel_size, RESOLUTION, blocks
-        )
-        slots, _ = grid.hashmap().activate(core.Tensor.from_numpy(_unpacked(self.keys)))
-        rows = slots.numpy().astype(np.int64)
-        grid.attribute("tsdf").numpy()[rows, ..., 0] = self.tsdf[:blocks]
-        grid.attribute("weight").numpy()[rows, ..., 0] = self.count[:blocks] >= min_count
-        try:
-            drawn = grid.extract_triangle_mesh(weight_threshold=0.5)
-        except RuntimeError:  # Open3D can't hand out a mesh without triangles
-            return Mesh.from_arrays(np.zeros((0, 3)), np.zeros((0, 3), np.int32))
-        return canonical(Mesh.from_arrays(drawn.vertex.positions.numpy(), drawn.triangle.indices.numpy()))
+        known = self.count[:blocks] >= min_count
+        vertices, triangles = zero_crossing(_unpacked(self.keys), self.tsdf[:blocks], known)
+        return canonical(Mesh.from_arrays(vertices * self.voxel_size, triangles))
 
 
 def reconstruct(maps: Sequence[DepthMap], _cloud: PointCloud | None, params: MeshParams) -> tuple[Mesh, float]:

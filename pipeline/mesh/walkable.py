@@ -11,10 +11,10 @@ import logging
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 
 from pipeline.errors import ReconstructionError
 from pipeline.geometry import Mesh, masks
+from pipeline.geometry.jit import njit
 from pipeline.geometry.rays import RayCaster, sample_surface
 from pipeline.mesh.params import WalkableParams
 from pipeline.types import F32, F64, I64, Floats, Mask

@@ -6,11 +6,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from numba import njit
 
 from pipeline.depth.consistency import Comparison, DepthMapSet
 from pipeline.depth.maps import DepthMap
 from pipeline.geometry import Camera, PointCloud, Pose
+from pipeline.geometry.jit import njit
 from pipeline.parallel import map_in_order
 from pipeline.points.params import PointsParams
 from pipeline.progress import track

@@ -29,6 +29,8 @@ from pipeline.poses.report import BackendReport
 from pipeline.poses.sensor_path import CheckedPath, SensorPath, check_path, keep_sensor_poses
 from pipeline.poses.sparse_map import SparseMap
 from pipeline.poses.stitching import Stitched, stitch
+from pipeline.preview.files import Publisher
+from pipeline.stage import preview_folder
 from pipeline.types import F64
 
 logger = logging.getLogger(__name__)
@@ -395,7 +397,10 @@ def _loops(sparse_map: SparseMap, sensor: Mapping[int, Pose], checked: CheckedPa
 
 
 def _mapped(inputs: Inputs) -> ImageMap:
-    return map_images(inputs.images, mapper=inputs.params.mapper, seed=inputs.params.seed, root=inputs.capture.root)
+    params, previews = inputs.params, Publisher(preview_folder(inputs.out_dir))
+    return map_images(
+        inputs.images, mapper=params.mapper, seed=params.seed, root=inputs.capture.root, previews=previews
+    )
 
 
 def _submodel_report(images: MatchedImages, mapped: ImageMap) -> BackendReport:

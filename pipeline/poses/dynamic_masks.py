@@ -167,11 +167,13 @@ def _still(folder: Path, view: View, depth_folder: Path | None) -> Still:
 def _inverse_depth(view: View, capture_folder: Path, camera: Camera) -> tuple[F32, F32]:
     """Lowest and highest inverse depth (H, W) that the sensor's depth allows around every pixel; any without depth."""
     depth, _, lens = read_sensor_depth(capture_folder, view)
-    points = lens.rays()[depth > 0] * depth[depth > 0][:, None]
+    step = max(1, round(depth.shape[1] / camera.width))  # no more points than pixels of the comparison
+    thinned = depth[::step, ::step]
+    points = lens.rays()[::step, ::step][thinned > 0] * thinned[thinned > 0][:, None]
     if view.camera_from_depth is not None:
         points = view.camera_from_depth.apply(points)
     points = points[points[:, 2] > 0]
-    coarse = max(1, round(np.sqrt(camera.width * camera.height / max(depth.size, 1)))) + 1
+    coarse = max(1, round(np.sqrt(camera.width * camera.height / max(thinned.size, 1)))) + 1
     small = camera.resized(-(-camera.width // coarse), -(-camera.height // coarse))
     column, row = np.floor(small.project(points)).astype(int).T
     inside = (column >= 0) & (row >= 0) & (column < small.width) & (row < small.height)
@@ -227,11 +229,11 @@ class Still:
 
 @dataclass(frozen=True, eq=False)
 class _Flow:
-    """Parallax of an image's pixels towards one neighbour: its flow (H, W, 2) [px] where known (H, W).
+    """Parallax of an image's pixels towards one neighbour: its flow (2, H, W) [px] where known (H, W).
 
-    Static points of inverse depth w move by `line * s`, s = w / (1 - w * depth), `depth` being that of the neighbour's
-    centre in this camera's axes; `noise` is one sigma of the flow across the line [px]. `other` (H, W) is the
-    neighbour's image, rotated, and valid where `shown`.
+    Static points of inverse depth w move by `line` (2, H, W) times w / (1 - w * depth), `depth` being that of the
+    neighbour's centre in this camera's axes; `noise` is one sigma of the flow across the line [px]. `other` (H, W) is
+    the neighbour's image, rotated, and valid where `shown`.
     """
 
     flow: F32
@@ -243,9 +245,9 @@ class _Flow:
     noise: float
 
     def predicted(self, inverse: F32) -> F32:
-        """Flow (H, W, 2) of static points at inverse depths (H, W)."""
+        """Flow (2, H, W) of static points at inverse depths (H, W)."""
         step = inverse / np.maximum(1 - inverse * np.float32(self.depth), np.float32(0.1))
-        return np.asarray(self.line * step[..., None], np.float32)
+        return np.asarray(self.line * step, np.float32)
 
     def inverse_depth(self) -> F32:
         """Inverse depth (H, W) that explains the flow best; negative where the flow has the wrong direction."""
@@ -297,16 +299,16 @@ def _measure(still: Still, other: Still, limits: tuple[float, float]) -> _Flow |
     if inside.mean() < MIN_OVERLAP:
         return None
     forth, back = _optical_flow(still.grey, rotated), _optical_flow(rotated, still.grey)
-    grid = pixel_grid(still.grey.shape)
-    returned = _sampled(back, grid + forth)
+    grid = _pixel_grid(still.grey.shape)
+    returned = np.array([_sampled(plane, grid + forth) for plane in back])
     known = inside & (_sampled(inside.astype(np.uint8), grid + forth, cv2.BORDER_CONSTANT) > 0)
     known &= _length(forth + returned) < ROUND_TRIP + ROUND_TRIP_SHARE * _length(forth)
     if still.mask is not None:
         known &= still.mask
     centre = own_from_other.translation
     rays = camera.rays()
-    line = (rays[..., :2] * centre[2] - centre[:2]) * (camera.fx, camera.fy)
-    flow = _Flow(forth, known, line.astype(np.float32), float(centre[2]), rotated, inside, noise=0.0)
+    line = [(rays[..., k] * centre[2] - centre[k]) * focal for k, focal in enumerate((camera.fx, camera.fy))]
+    flow = _Flow(forth, known, np.array(line, np.float32), float(centre[2]), rotated, inside, noise=0.0)
     if not known.any():
         return None
     alone = np.clip(flow.inverse_depth(), *limits)
@@ -332,7 +334,7 @@ def _fitted(flows: Sequence[_Flow], still: Still, limits: tuple[float, float]) -
 
 def _contradicted(grey: U8, flow: _Flow, inverse: F32) -> Mask:
     """Where (H, W) the neighbour differs from this image at the predicted position, but not at that by the flow."""
-    grid = pixel_grid(grey.shape)
+    grid = _pixel_grid(grey.shape)
     at_rest, moved = (
         cv2.blur(cv2.absdiff(grey, _sampled(flow.other, grid + shift)).astype(np.float32), (PATCH, PATCH))
         for shift in (flow.predicted(inverse), flow.flow)
@@ -343,27 +345,29 @@ def _contradicted(grey: U8, flow: _Flow, inverse: F32) -> Mask:
 
 
 def _optical_flow(first: U8, second: U8) -> F32:
+    """Flow (2, H, W) [px] from the first image to the second."""
     dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    return np.asarray(dis.calc(first, second, None), np.float32)  # pyright: ignore[reportArgumentType, reportCallIssue]
+    flow = dis.calc(first, second, None)  # pyright: ignore[reportArgumentType, reportCallIssue]
+    return np.ascontiguousarray(np.moveaxis(flow, -1, 0), np.float32)
 
 
-def pixel_grid(shape: tuple[int, ...]) -> F32:
-    """Every pixel's position (H, W, 2) in OpenCV's convention."""
-    return np.stack(np.meshgrid(np.arange(shape[1]), np.arange(shape[0])), -1).astype(np.float32)
+def _pixel_grid(shape: tuple[int, ...]) -> F32:
+    """Every pixel's position (2, H, W) in OpenCV's convention."""
+    return np.array(np.meshgrid(np.arange(shape[1]), np.arange(shape[0])), np.float32)
 
 
 def _sampled(image: np.ndarray, position: F32, border: int = cv2.BORDER_REPLICATE) -> np.ndarray:
-    """The image at positions (H, W, 2)."""
-    return np.asarray(cv2.remap(image, position[..., 0], position[..., 1], cv2.INTER_LINEAR, borderMode=border))
+    """The image at positions (2, H, W)."""
+    return np.asarray(cv2.remap(image, position[0], position[1], cv2.INTER_LINEAR, borderMode=border))
 
 
 def _dot(one: F32, two: F32) -> F32:
-    """Dot product (H, W) of vectors (H, W, 2)."""
-    return np.asarray(one[..., 0] * two[..., 0] + one[..., 1] * two[..., 1], np.float32)
+    """Dot product (H, W) of vectors (2, H, W)."""
+    return np.asarray(one[0] * two[0] + one[1] * two[1], np.float32)
 
 
 def _length(vectors: F32) -> F32:
-    """Length (H, W) of vectors (H, W, 2)."""
+    """Length (H, W) of vectors (2, H, W)."""
     return np.sqrt(_dot(vectors, vectors)).astype(np.float32)
 
 
@@ -378,20 +382,24 @@ def static_edges(stills: Sequence[Still]) -> Mask:
         gradients.append(np.asarray(np.stack(slopes, -1) * valid, np.float32))
     votes, stays = np.zeros(shape, np.int32), np.zeros(shape, np.int32)
     for i, still in enumerate(stills):
-        own = gradients[i]
-        steep = np.linalg.norm(own, axis=-1)
+        steep = np.linalg.norm(gradients[i], axis=-1)
+        row, column = edges = np.nonzero(steep > MIN_SLOPE)
+        own, steep = gradients[i][edges], steep[edges]
+        position = np.stack([column, row], -1).astype(np.float32)
         for j in sorted({(i + k * count // (PARTNERS + 1)) % count for k in range(1, PARTNERS + 1)} - {i}):
-            across = np.abs((_rotation_shift(still, stills[j]) * own).sum(-1))
-            counts = (steep > MIN_SLOPE) & (across > MIN_SHIFT * steep)
-            votes += counts
-            stays += counts & (np.linalg.norm(own - gradients[j], axis=-1) < MAX_CHANGE * steep)
+            across = np.abs((_rotation_shift(still, stills[j], position) * own).sum(-1))
+            counts = across > MIN_SHIFT * steep
+            votes[edges] += counts
+            stays[edges] += counts & (np.linalg.norm(own - gradients[j][edges], axis=-1) < MAX_CHANGE * steep)
     return (votes >= MIN_VOTES) & (stays >= MIN_STAY_SHARE * votes)
 
 
-def _rotation_shift(still: Still, other: Still) -> F32:
-    """Shift (H, W, 2) [px] of distant points by the rotation between two images; very large outside the view."""
+def _rotation_shift(still: Still, other: Still, position: F32) -> F32:
+    """Shift (N, 2) [px] of distant points at pixels (N, 2) by the rotation between two images.
+
+    It is very large outside the view. Pixels are in OpenCV's convention.
+    """
     rotation = other.camera.matrix @ other.world_from_camera.rotation.T @ still.world_from_camera.rotation
-    position = pixel_grid(still.grey.shape)
     rays = (still.camera.rays(position + np.float32(0.5)) @ rotation.T).astype(np.float32)
     ahead = rays[..., 2:] > 0.1
     shift = rays[..., :2] / np.where(ahead, rays[..., 2:], 1) - position - np.float32(0.5)

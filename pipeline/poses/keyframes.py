@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 import cv2
@@ -22,6 +23,8 @@ it a stabiliser moved the lens, and every image keeps its own intrinsics."""
 
 NEGLIGIBLE = 0.1
 """Largest distortion that is ignored [px]: resampling would blur more than it corrects."""
+LENSES = 4
+"""Lenses whose undistortion is kept: most captures have one for all images."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,6 +146,7 @@ def _median(cameras: list[Camera]) -> Camera:
     return Camera(cameras[0].width, cameras[0].height, fx, fy, cx, cy, (k1, k2, p1, p2))
 
 
+@lru_cache(maxsize=LENSES)
 def pinhole_for(camera: Camera) -> Camera:
     """The pinhole camera of the same size with the widest view in which every pixel has a source."""
     if _is_nearly_pinhole(camera):
@@ -163,8 +167,7 @@ def undistort(image: U8, camera: Camera, pinhole: Camera) -> U8:
     """The image (H, W, 3) of the pinhole camera."""
     if _is_nearly_pinhole(camera):
         return image
-    source = _source(camera, pinhole)
-    result = cv2.remap(image, source[..., 0], source[..., 1], cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    result = cv2.remap(image, *_source(camera, pinhole), cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
     return np.asarray(result, np.uint8)
 
 
@@ -172,9 +175,8 @@ def undistort_mask(mask: Mask, camera: Camera, pinhole: Camera) -> Mask:
     """Pixels (H, W) of the pinhole camera's image that show only valid pixels of the image."""
     if _is_nearly_pinhole(camera):
         return mask
-    source = _source(camera, pinhole)
     near = cv2.erode(mask.astype(np.float32), np.ones((3, 3), np.uint8))  # the cubic kernel spans two pixels each way
-    result = cv2.remap(near, source[..., 0], source[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    result = cv2.remap(near, *_source(camera, pinhole), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     return np.asarray(result, np.float32) > 1 - 1e-3
 
 
@@ -193,9 +195,11 @@ def bearing_rays(camera: Camera, pixels: F32) -> F64:
     return np.c_[flat.reshape(-1, 2), np.ones(len(pixels))]
 
 
-def _source(camera: Camera, pinhole: Camera) -> F32:
-    """Positions (H, W, 2) of the pinhole camera's pixels in the image, in OpenCV's convention."""
-    return camera.project(pinhole.rays()).astype(np.float32) - np.float32(0.5)
+@lru_cache(maxsize=LENSES)
+def _source(camera: Camera, pinhole: Camera) -> tuple[F32, F32]:
+    """Columns and rows (H, W) of the pinhole camera's pixels in the image, in OpenCV's convention."""
+    columns, rows = np.moveaxis(camera.project(pinhole.rays()).astype(np.float32) - np.float32(0.5), -1, 0)
+    return np.ascontiguousarray(columns), np.ascontiguousarray(rows)
 
 
 def _zoomed(camera: Camera, zoom: float) -> Camera:

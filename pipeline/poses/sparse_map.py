@@ -14,7 +14,7 @@ from pipeline.poses import colmap_io
 from pipeline.poses.keyframes import Keyframe
 from pipeline.poses.matching import Features, MatchedImages
 from pipeline.progress import track
-from pipeline.types import F64, Floats
+from pipeline.types import F64, U8, Floats
 
 if TYPE_CHECKING:
     import pycolmap
@@ -172,6 +172,15 @@ class SparseMap:
         rotations, row = np.array([self.poses[i].rotation for i in ids]), np.searchsorted(ids, self.image)
         centres = np.array([self.poses[i].translation for i in ids])
         return np.einsum("mji,mj->mi", rotations[row], self.xyz[self.point] - centres[row])
+
+    def colors(self, images: MatchedImages) -> U8:
+        """The points' mean colours (N, 3) in the images that observe them."""
+        views = np.maximum(np.bincount(self.point, minlength=len(self.xyz)), 1)
+        colors = np.zeros((len(self.xyz), 3))
+        for image_id in np.unique(self.image):
+            rows = self.image == image_id
+            np.add.at(colors, self.point[rows], images.features[image_id - 1].colors[self.feature[rows]])
+        return np.round(colors / views[:, None]).astype(np.uint8)
 
     def reprojection(self, images: MatchedImages) -> F64:
         """Every observation's reprojection error [px], (M,)."""

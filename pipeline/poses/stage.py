@@ -14,6 +14,7 @@ from pipeline.capture.images import save_mask
 from pipeline.capture.model import Capture, Selection
 from pipeline.errors import ReconstructionError
 from pipeline.geometry import Camera, Pose, Similarity
+from pipeline.parallel import map_in_order
 from pipeline.poses import matching
 from pipeline.poses.backends import Inputs, Result, given_poses, reconstruct
 from pipeline.poses.depth_calibration import Calibration, calibrate, depth_ratio
@@ -62,12 +63,12 @@ def run(inputs: Mapping[str, Path], params: PosesParams, out_dir: Path) -> None:
             remedy="use the images alone: --set poses.backend=colmap",
             file=capture.root,
         )
-    features = matching.extract(capture.root, keyframes, params.features)
+    features = matching.extract(capture.root, keyframes, params.features, params.threads)
     with tempfile.TemporaryDirectory() as scratch:
         database = Path(scratch) / "features.db"
         matching.write_database(database, keyframes, features)
         pairs = _pairs(keyframes, features, params, posed=posed)
-        matching.match(database, keyframes, pairs, seed=params.seed, threads=params.threads)
+        matching.match(database, keyframes, features, pairs, seed=params.seed, threads=params.threads)
         require_motion(database, capture.root)
         data = Inputs(
             capture, MatchedImages(database, keyframes, features, matching.read_matches(database)), params, out_dir
@@ -84,10 +85,11 @@ def run(inputs: Mapping[str, Path], params: PosesParams, out_dir: Path) -> None:
     poses = _register(data, result, sparse_map, drifting)
     registered = [k for k in keyframes if k.image_id in poses.poses]
     (out_dir / "images").mkdir(parents=True, exist_ok=True)
-    views = [
-        _write_view(k, data, poses, sparse_map.cameras[k.camera_id], calibration)
-        for k in track(registered, "undistorted images")
-    ]
+
+    def write(keyframe: Keyframe) -> View:
+        return _write_view(keyframe, data, poses, sparse_map.cameras[keyframe.camera_id], calibration)
+
+    views = list(track(map_in_order(write, registered, params.threads), "undistorted images", len(registered)))
     masked = None
     if params.mask_dynamic:
         camera_ids, depth_folder = [k.camera_id for k in registered], None if scale_sigma is None else capture.root
@@ -209,13 +211,9 @@ def _points(images: MatchedImages, sparse_map: SparseMap, ids: Sequence[int]) ->
     error = sparse_map.reprojection(images)
     views = np.maximum(np.bincount(sparse_map.point, minlength=len(sparse_map.xyz)), 1)
     mean_error = np.bincount(sparse_map.point, error, minlength=len(sparse_map.xyz)) / views
-    colors = np.zeros((len(sparse_map.xyz), 3))
-    for image_id in np.unique(sparse_map.image):
-        rows = sparse_map.image == image_id
-        np.add.at(colors, sparse_map.point[rows], images.features[image_id - 1].colors[sparse_map.feature[rows]])
     return SparsePoints(
         xyz=sparse_map.xyz,
-        rgb=np.round(colors / views[:, None]).astype(np.uint8),
+        rgb=sparse_map.colors(images),
         error=mean_error,
         view_index=np.searchsorted(ids, sparse_map.image).astype(np.int32),
         point_index=sparse_map.point.astype(np.int32),

@@ -2,7 +2,7 @@
 
 One task draws a whole image. What no camera changes - covariances in the world, logarithms of opacities, bounds of
 neighbours - is worked out once per set of Gaussians, and 16 Gaussians are projected at a time. Images are those of the
-single one but for rounding; how they are blended is made for small ones, see `blocks`.
+single one but for rounding; how they are blended is made for small ones, see `frame`.
 
 Source of the projection as in `projection`: M. Zwicker et al., EWA Splatting, TVCG 2002, section 6.
 """
@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit, prange
 
 from pipeline.geometry import Camera, Gaussians, Pose, matrix_from_quaternion, morton_order
+from pipeline.geometry.jit import njit, prange
 from pipeline.raster import layout
-from pipeline.raster.blocks import BLOCK, draw, list_tiles, order_by_depth
+from pipeline.raster.frame import blend, develop, new_frame, order_by_depth
 from pipeline.raster.harmonics import C0, seen_color
 from pipeline.raster.lanes import (
     WIDTH,
@@ -58,7 +58,6 @@ BOUNDS, RADIUS, SPREAD = 5, 3, 4
 """Rows of a table of bounds, see `PackedGaussians`."""
 NOTHING = -1e18
 """Radius of the sphere around no Gaussians."""
-PER_BLOCK, LAST = np.float32(1 / BLOCK), np.float32(BLOCK - 1)
 SHARES = 64
 """Parts of a batch; each has its own memory for records, whatever the number of images."""
 
@@ -96,8 +95,7 @@ def pack(gaussians: Gaussians) -> PackedGaussians:
     )
     gaussians = gaussians[np.flatnonzero(np.isfinite(numbers).all(1))]
     count = len(gaussians)
-    if count:
-        gaussians = gaussians[morton_order(gaussians.means)]
+    gaussians = gaussians[morton_order(gaussians.means)]
     axes = matrix_from_quaternion(gaussians.quaternions) * np.exp(gaussians.log_scales.astype(np.float64))[:, None, :]
     covariances = axes @ axes.swapaxes(1, 2)
     table = line_aligned(FIELDS, max(1, -(-count // WIDTH**2)) * WIDTH**2)
@@ -238,7 +236,7 @@ def _in_sight(bounds: F32, view: ViewConstants, limit: np.float32, groups: I32) 
 
 @njit(fastmath=True, error_model="numpy")
 def _project(table: F32, groups: I32, view: ViewConstants, limit: np.float32, records: F32, visible: I32) -> int:
-    """Write the records (M + 1, 16), see `blocks`, of what the camera sees of some groups; gives their number.
+    """Write the records (M + 1, 16), see `frame`, of what the camera sees of some groups; gives their number.
 
     Colours are those of degree 0. `limit` is -log of the least alpha that counts; `visible` (M + 1,) is written: the
     Gaussian of each record.
@@ -246,7 +244,6 @@ def _project(table: F32, groups: I32, view: ViewConstants, limit: np.float32, re
     rotation, translation, near = view.rotation, view.translation, view.near
     fx, fy, cx, cy, width, height = view.fx, view.fy, view.cx, view.cy, view.width, view.height
     low_x, high_x, low_y, high_y = slope_limits(view)
-    end_x, end_y = np.float32((int(width) - 1) // BLOCK), np.float32((int(height) - 1) // BLOCK)
     zero = spread(ZERO)
     size = table.shape[1]
     seen = 0
@@ -287,13 +284,12 @@ def _project(table: F32, groups: I32, view: ViewConstants, limit: np.float32, re
         left &= bits(outside_x * outside_x <= squared_x) & bits(outside_y * outside_y <= squared_y)
         if left == 0:
             continue
-        # a block is touched if its last centre is not before the bounding box and its first one not behind it
+        # the pixels whose centres are in the bounding box
         x, y = mean_x - HALF, mean_y - HALF
         extent_x, extent_y = root(squared_x), root(squared_y)
-        first_x = max(ZERO - floor((LAST - x + extent_x) * PER_BLOCK), zero)
-        first_y = max(ZERO - floor((LAST - y + extent_y) * PER_BLOCK), zero)
-        last_x = min(floor((x + extent_x) * PER_BLOCK), spread(end_x))
-        last_y = min(floor((y + extent_y) * PER_BLOCK), spread(end_y))
+        first_x, first_y = max(ZERO - floor(extent_x - x), zero), max(ZERO - floor(extent_y - y), zero)
+        last_x = min(floor(x + extent_x), spread(width - ONE))
+        last_y = min(floor(y + extent_y), spread(height - ONE))
         left &= bits(first_x <= last_x) & bits(first_y <= last_y)
         values = (  # in the order of the records' columns
             mean_x,
@@ -352,12 +348,13 @@ def _draw_images(
     """Draw B images by what `ViewConstants` say of the views; `limit` is -log of the least alpha that counts."""
     count, height, width = images.depth.shape
     alpha, threshold, near = cutoffs
-    across, down = -(-width // TILE), -(-height // TILE)
     shares = min(count, SHARES)
     for share in prange(shares):
         basis = np.empty(16, np.float32)
         records = line_aligned_buffer((table.shape[1] + 1) * layout.RECORD_COLUMNS).reshape(-1, layout.RECORD_COLUMNS)
         visible, groups = np.empty(table.shape[1] + 1, np.int32), np.empty(bounds.shape[1], np.int32)
+        frame = new_frame(height, width)
+        finished = np.empty((-(-height // TILE), -(-width // TILE)), np.uint8)
         for image in range(share * count // shares, (share + 1) * count // shares):
             view = ViewConstants(
                 rotations[image],
@@ -380,15 +377,9 @@ def _draw_images(
             if sh_count > 1:
                 _color(table, sh, sh_count, view.center, visible[:seen], basis, records)
             order = order_by_depth(records, seen)
-            starts, ends, gaussians, touched = list_tiles(records, order, across, down)
-            draw(
-                starts,
-                ends,
-                gaussians,
-                touched,
-                records,
-                limit,
-                threshold,
+            blend(records, order, limit, threshold, frame, finished)
+            develop(
+                frame,
                 background,
                 images.rgb[image],
                 images.depth[image],

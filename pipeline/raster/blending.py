@@ -7,14 +7,17 @@ the exponent: alpha = exp(-(power + faint)) with faint = -log(opacity), so the c
 The backward pass also runs front to back. With q = dL/dC · c of a Gaussian, the light that everything behind it adds,
 R = sum of w q behind (plus the share of the transmittance), gives dL/dalpha = T q - R / (1 - alpha); R starts as the
 whole sum, known from the forward pass, and loses w q with each Gaussian. No atomics: every (Gaussian, tile) pair
-writes a slot of its own. Along a column dx is constant, so only three of the six moments are summed in the loop.
+writes a slot of its own. Along a column dx is constant, so only three of the six moments are summed in the loop. A
+Gaussian goes through its rows twice, for the derivatives and for their sums: together they need more registers than
+AVX2 has. Records and slots lie all over memory; asking for both ahead of time
+takes a third off the pass.
 """
 
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, prange
 
+from pipeline.geometry.jit import njit, prange
 from pipeline.raster import layout
 from pipeline.raster.lanes import Lanes, largest, line_aligned_buffer, load, prefetch, select, spread, store, sum_each
 from pipeline.raster.layout import ALPHA_MAX, HALF, ONE, TILE, TWO, ZERO
@@ -26,15 +29,15 @@ PLANES = 4
 CHECK_EVERY = 8
 """Gaussians between two looks whether a tile is finished."""
 AHEAD = 6
-"""Gaussians between asking for a record and using it: records lie all over memory."""
+"""Gaussians between asking for a record, or a slot, and using it."""
 STRICT_MATH = {"reassoc", "contract", "arcp", "nsz"}
 """Reductions may be reordered, but infinities keep their meaning: far outside an ellipse the exponential overflows
 before the cutoff discards it."""
 
-BUFFER_ROW = (2 + PLANES) * TILE
-"""Floats of a row of the buffer: transmittance; R, of the backward pass alone; four planes."""
-SECOND, FIRST_PLANE = TILE, 2 * TILE
-"""Offsets in a row of the second of these, and of the first plane."""
+BUFFER_ROW = (4 + PLANES) * TILE
+"""Floats of a row of the buffer: transmittance; R; four planes; weight and dL/dlog(alpha) of the latest Gaussian."""
+SECOND, FIRST_PLANE, WEIGHT, BY_LOG = (k * TILE for k in (1, 2, 2 + PLANES, 3 + PLANES))
+"""Offsets of these in a row; the forward pass needs only the transmittance and the planes."""
 
 # exp(-p) as a polynomial of degree 4 in p/16, to the 16th power: relative error 6e-5 for p in [0, 12]. The coefficients
 # are a weighted minimax fit of exp(-u) on [0, 0.75] with the division by 16 folded in.
@@ -123,34 +126,35 @@ def _unblend(
     power, step = _first_power(dx, first_dy, record)
     limit, yy = record[layout.REACH] + record[layout.FAINT], record[layout.CONIC_YY]
     red, green, blue, depth = _values(record)
-    dy = spread(first_dy)
     zero = spread(ZERO)
-    s = sy = syy = s_red = s_green = s_blue = s_depth = zero
     for i in range(first * BUFFER_ROW, (last + 1) * BUFFER_ROW, BUFFER_ROW):
         alpha, falloff = _alpha(power, limit)
         transmittance = load(buffer, i)
         weight = alpha * transmittance
         store(buffer, i, transmittance - weight)
-        by_red = load(buffer, i + FIRST_PLANE)
-        by_green = load(buffer, i + FIRST_PLANE + TILE)
-        by_blue = load(buffer, i + FIRST_PLANE + 2 * TILE)
-        by_depth = load(buffer, i + FIRST_PLANE + 3 * TILE)
-        pull = by_red * red + by_green * green + by_blue * blue + by_depth * depth
+        by_color = load(buffer, i + FIRST_PLANE) * red + load(buffer, i + FIRST_PLANE + TILE) * green
+        by_color = by_color + load(buffer, i + FIRST_PLANE + 2 * TILE) * blue
+        pull = by_color + load(buffer, i + FIRST_PLANE + 3 * TILE) * depth
         behind = load(buffer, i + SECOND) - weight * pull
         store(buffer, i + SECOND, behind)
         by_alpha = transmittance * pull - behind / (ONE - alpha)
-        by_log = select(falloff <= ALPHA_MAX, alpha * by_alpha, zero)
+        store(buffer, i + WEIGHT, weight)
+        store(buffer, i + BY_LOG, select(falloff <= ALPHA_MAX, alpha * by_alpha, zero))
+        power = power + step
+        step = step + yy
+    dy = spread(first_dy)
+    s = sy = syy = s_red = s_green = s_blue = s_depth = zero
+    for i in range(first * BUFFER_ROW, (last + 1) * BUFFER_ROW, BUFFER_ROW):
+        weight, by_log = load(buffer, i + WEIGHT), load(buffer, i + BY_LOG)
         by_log_y = by_log * dy
         s = s + by_log
         sy = sy + by_log_y
         syy = syy + by_log_y * dy
-        s_red = s_red + weight * by_red
-        s_green = s_green + weight * by_green
-        s_blue = s_blue + weight * by_blue
-        s_depth = s_depth + weight * by_depth
+        s_red = s_red + weight * load(buffer, i + FIRST_PLANE)
+        s_green = s_green + weight * load(buffer, i + FIRST_PLANE + TILE)
+        s_blue = s_blue + weight * load(buffer, i + FIRST_PLANE + 2 * TILE)
+        s_depth = s_depth + weight * load(buffer, i + FIRST_PLANE + 3 * TILE)
         dy = dy + ONE
-        power = power + step
-        step = step + yy
     sx = s * dx
     store(slots, slot, sum_each((s, sx, sx * dx, sy, sy * dx, syy, s_red, s_green, s_blue, s_depth)))
 
@@ -256,7 +260,9 @@ def blend_tiles_backward(
         left, top = np.float32(x) + HALF, np.float32(y) + HALF
         start, end = tiles.starts[tile], ends[tile]
         for pair in range(start, end):
-            prefetch(records, np.int64(tiles.gaussians[min(pair + AHEAD, end - 1)]) * layout.RECORD_COLUMNS)
+            ahead = min(pair + AHEAD, end - 1)
+            prefetch(records, np.int64(tiles.gaussians[ahead]) * layout.RECORD_COLUMNS)
+            prefetch(gradients, np.int64(tiles.slots[ahead]) * layout.SLOT_COLUMNS)
             slot = np.int64(tiles.slots[pair]) * layout.SLOT_COLUMNS
             record = records[tiles.gaussians[pair]]
             _unblend(buffer, columns, np.int64(tiles.rows[pair]), left, top, record, gradients, slot)

@@ -8,8 +8,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
+from pipeline.geometry.jit import njit
 from pipeline.raster.layout import HALF, ONE, TWO, ZERO, Scalar
 from pipeline.types import F32
 

@@ -18,7 +18,7 @@ from typing import Any, cast
 
 import numpy as np
 from llvmlite import ir
-from numba import extending, njit
+from numba import extending
 from numba.core import cgutils, imputils, types
 from numba.core.base import BaseContext
 from numba.core.datamodel.manager import DataModelManager
@@ -29,11 +29,10 @@ from numba.core.typing.context import BaseContext as TypingContext
 from numba.core.typing.templates import AbstractTemplate, Signature, signature
 from numba.extending import lower_builtin, models, register_model
 
+from pipeline.geometry.jit import njit
 from pipeline.types import F32
 
 WIDTH = 16
-MARKS = 64
-"""Masks that are looked at at once."""
 FLAGS = ("reassoc", "contract", "arcp", "nsz")
 """Reductions may be reordered, but infinities keep their meaning (as in `blending.STRICT_MATH`)."""
 
@@ -309,22 +308,6 @@ def store_rows(context: BaseContext, builder: Builder, sig: Signature, args: Val
         builder.store(value, _pointer(context, builder, sig.args[0], array, at), align=4)
         row = builder.add(row, builder.and_(builder.lshr(chosen, whole(lane)), whole(1)))
     return row
-
-
-@_intrinsic(lambda masks, index, bit: signature(types.int64, masks, types.intp, types.uint16))
-def marked(context: BaseContext, builder: Builder, sig: Signature, args: Values) -> ir.Value:
-    """Which of 64 uint16 from an index on have a bit in common with `bit`; the truth values as bits, see `bits`."""
-    array, index, bit = args
-    if sig.args[0].layout != "C" or sig.args[0].dtype != types.uint16:
-        raise TypingError(f"masks are contiguous uint16 arrays, not {sig.args[0]}")
-    data = context.make_array(sig.args[0])(context, builder, array).data
-    kind = ir.VectorType(ir.IntType(16), MARKS)
-    values = builder.load(builder.bitcast(builder.gep(data, [index]), kind.as_pointer()), align=2)
-    one = builder.insert_element(ir.Constant(kind, ir.Undefined), bit, ir.Constant(ir.IntType(32), 0))
-    zeros = ir.Constant(ir.VectorType(ir.IntType(32), MARKS), [0] * MARKS)
-    common = builder.and_(values, builder.shuffle_vector(one, ir.Constant(kind, ir.Undefined), zeros))
-    found = builder.icmp_unsigned("!=", common, ir.Constant(kind, [0] * MARKS))
-    return builder.bitcast(found, ir.IntType(64))
 
 
 @_intrinsic(lambda number: signature(types.int64, types.int64))

@@ -12,8 +12,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit, prange
 
+from pipeline.geometry.jit import njit, prange
 from pipeline.raster import layout
 from pipeline.raster.harmonics import seen_color
 from pipeline.raster.layout import HALF, ONE, TWO, ZERO, GaussianArrays, Scalar, ViewConstants
@@ -81,6 +81,15 @@ def _project_axis(
 
 
 @njit(fastmath=True, error_model="numpy")
+def _bound(limit: Scalar, blur: Scalar, axis: Scalar, slope: Scalar) -> Scalar:
+    """Upper bound of the extent [px] of a Gaussian whose longest axis facing the camera has the length `axis` [px].
+
+    `_project_axis` scales with |(1, -slope)| at most; rounding is covered by a thousandth.
+    """
+    return np.float32(1.001) * math.sqrt(TWO * limit * (blur + axis * axis * (ONE + slope * slope)))
+
+
+@njit(fastmath=True, error_model="numpy")
 def squared_area(u0: Scalar, v0: Scalar, u1: Scalar, v1: Scalar, u2: Scalar, v2: Scalar) -> Scalar:
     """The determinant of sum (u, v)(u, v)^T, by Cauchy and Binet: without cancellation where the ellipse is thin."""
     a, b, c = u0 * v1 - u1 * v0, u0 * v2 - u2 * v0, u1 * v2 - u2 * v1
@@ -104,17 +113,26 @@ def _project_range(
         z = dot(world[2], mean) + view.translation[2]
         if z < view.near:
             continue
+        inverse_z = ONE / z
+        raw_x = (dot(world[0], mean) + view.translation[0]) * inverse_z
+        raw_y = (dot(world[1], mean) + view.translation[1]) * inverse_z
+        mean_x, mean_y = view.fx * raw_x + view.cx, view.fy * raw_y + view.cy
+        slope_x, slope_y = _clamp(raw_x, low_x, high_x), _clamp(raw_y, low_y, high_y)
+        jx, jy = view.fx * inverse_z, view.fy * inverse_z
+        outside_x = max(-mean_x, mean_x - view.width)
+        outside_y = max(-mean_y, mean_y - view.height)
+        if max(outside_x, outside_y) > ZERO:  # most of a room: what the longest axis cannot reach needs no covariance
+            longest = math.exp(max(log_scales[n, 0], log_scales[n, 1], log_scales[n, 2]))
+            if outside_x > _bound(limit, view.blur, longest * jx, slope_x):
+                continue
+            if outside_y > _bound(limit, view.blur, longest * jy, slope_y):
+                continue
         odds = math.exp(-gaussians.opacity_logits[n])
         faint = math.log(ONE + odds)
         if not limit - faint > ZERO:
             continue
-        inverse_z = ONE / z
-        raw_x = (dot(world[0], mean) + view.translation[0]) * inverse_z
-        raw_y = (dot(world[1], mean) + view.translation[1]) * inverse_z
 
         # Covariance on the screen: sum over the own axes of the outer products of their projections.
-        slope_x, slope_y = _clamp(raw_x, low_x, high_x), _clamp(raw_y, low_y, high_y)
-        jx, jy = view.fx * inverse_z, view.fy * inverse_z
         w, x, y, z_ = quaternions[n, 0], quaternions[n, 1], quaternions[n, 2], quaternions[n, 3]
         unit = ONE / math.sqrt(w * w + x * x + y * y + z_ * z_)
         own = own_axes(w * unit, x * unit, y * unit, z_ * unit)
@@ -135,10 +153,7 @@ def _project_range(
             continue
 
         extent_x, extent_y = math.sqrt(TWO * reach * xx), math.sqrt(TWO * reach * yy)
-        mean_x, mean_y = view.fx * raw_x + view.cx, view.fy * raw_y + view.cy
-        if mean_x + extent_x < ZERO or mean_x - extent_x > view.width:
-            continue
-        if mean_y + extent_y < ZERO or mean_y - extent_y > view.height:
+        if outside_x > extent_x or outside_y > extent_y:
             continue
 
         dx, dy, dz = mean[0] - view.center[0], mean[1] - view.center[1], mean[2] - view.center[2]

@@ -8,8 +8,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit, prange
 
+from pipeline.geometry.jit import njit, prange
 from pipeline.raster import layout
 from pipeline.raster.harmonics import C0, direction_gradient, evaluate_basis
 from pipeline.raster.lanes import WIDTH, exponential, line_aligned_buffer, load, root, select, spread, store
@@ -120,9 +120,6 @@ def _project_backward_range(
             for k in range(sh_count):
                 for channel in range(3):
                     gradients.sh[n, k, channel] = basis[k] * color[channel]
-            for k in range(sh_count, sh.shape[1]):
-                for channel in range(3):
-                    gradients.sh[n, k, channel] = ZERO
             direction_gradient(sh_count, dx, dy, dz, inverse_distance, by_xyz, sh[n], color, gradients.means[n])
 
 

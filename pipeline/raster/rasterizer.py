@@ -48,7 +48,7 @@ class Gradients:
     log_scales: F32  # (N, 3) float32
     quaternions: F32  # (N, 4) float32
     opacity_logits: F32  # (N,) float32
-    sh: F32  # (N, K, 3) float32
+    sh: F32  # (N, K, 3) float32, of the K coefficients that were drawn
     screen: F32  # (N,) float32, length of the derivative by the centre's pixel [loss / px]
 
 
@@ -100,7 +100,8 @@ def rasterize_backward(raster: Raster, gaussians: Gaussians, by_planes: F32, by_
         slots,
     )
     arrays = GaussianArrays.of(gaussians)
-    gradients = GaussianArrays(*(np.empty_like(array) for array in arrays))
+    by_sh = np.empty((len(gaussians), raster.sh_count, 3), np.float32)
+    gradients = GaussianArrays(*(np.empty_like(array) for array in arrays))._replace(sh=by_sh)
     screen = np.empty(len(gaussians), np.float32)
     project_backward(
         tiles.visible, tiles.offsets, slots, raster.records, arrays, raster.sh_count, raster.view, gradients, screen

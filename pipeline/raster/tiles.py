@@ -6,8 +6,8 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
+from pipeline.geometry.jit import njit
 from pipeline.raster import layout
 from pipeline.raster.layout import HALF, ONE, TILE, TWO, ZERO
 from pipeline.types import F32, I32, I64, U8

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-from numba import njit, prange
 
 from pipeline.geometry import Camera, Gaussians, Pose, logit
+from pipeline.geometry.jit import njit, prange
 from pipeline.raster.layout import SCREEN_BLUR, SLOPE_MARGIN, Cutoffs
 from pipeline.splat.views import TrainingView, training_camera
 from pipeline.types import F32

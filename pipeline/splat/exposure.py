@@ -22,7 +22,7 @@ TRUST = 0.01
 """Weight of a gain of 1 in the estimate, relative to the image's mean square."""
 SATURATED = 250
 """Photo values from here on are left out: they say nothing about exposure."""
-STRIDE = 2
+STRIDE = 4
 """Stride of rows and columns: three numbers don't need every pixel."""
 MAX_LOG_GAIN = 0.7
 """Largest logarithm of a gain: about a factor of two."""

@@ -12,11 +12,11 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit, prange
 
+from pipeline.geometry.jit import njit, prange
 from pipeline.raster.lanes import WIDTH, Lanes, line_aligned_buffer, load, spread, store
 from pipeline.raster.layout import line_aligned
-from pipeline.types import F32, F64, I32, U8, Floats, Mask
+from pipeline.types import F32, F64, U8, Floats, Mask
 
 BAND = 64
 """Rows a task works on."""
@@ -34,11 +34,10 @@ MIN_ALPHA = np.float32(0.05)
 """Pixels more transparent than this have no meaningful depth."""
 PLAIN_COLOR_PIXELS = 50.0
 """Number of pixels whose pull on a coefficient of view-dependent colour the cost of a coefficient of 1 has."""
-COLOR_BLOCKS = 32
-"""Fixed shares of the work on colours, so that nothing depends on the number of threads."""
 HUBER = np.float32(1 / 0.05)
 """One over the difference of colour up to which the photometric loss is quadratic. Absolute differences throughout give
 the median of what the views show of a point; squares of the small ones give their mean, which PSNR asks for."""
+NO_GAIN = np.ones(3, np.float32)
 HALF_TOLERANCE = np.float32(0.5 / HUBER)
 
 
@@ -55,19 +54,36 @@ def ssim(a: Floats, b: Floats) -> float:
     return float(ssim_maps(first, second, width, empty_frame(3 * channels, height, width)).sum() / a.size)
 
 
-def photometric_loss(planes: F32, target: U8, ssim_weight: float, by_planes: F32) -> float:
+def photometric_loss(
+    planes: F32,
+    target: U8,
+    ssim_weight: float,
+    by_planes: F32,
+    gain: F32 = NO_GAIN,
+    mask: Mask | None = None,
+) -> tuple[float, F32]:
     """(1 - w) Huber + w (1 - SSIM) of a rendered image, and its derivative.
 
     Huber's loss of a difference d is |d| - k / 2 beyond k = 1 / `HUBER`, d^2 / (2 k) within. The image is in `planes`
-    (>= 3, h, w), which may be larger than the photo `target` (3, H, W); the derivative is written to `by_planes`, zero.
+    (>= 3, h, w), which may be larger than the photo `target` (3, H, W), and becomes as bright as that by its `gain` of
+    each channel (3,). The derivative is written to `by_planes`, zero. The mask (H, W) is False where the photo is to be
+    ignored: the image gets its colours there, so that windows of the similarity that reach in compare equal with equal.
+
+    Returns:
+        The loss, and the image (3, H, W) that was compared.
     """
     channels, height, width = target.shape
-    rendered, photo = framed(planes[:channels, :height, :width]), framed(target, FROM_BYTE)
+    rendered, photo = framed(planes[:channels, :height, :width], gain[:, None, None]), framed(target, FROM_BYTE)
+    inside = (slice(None), slice(RADIUS, RADIUS + height), slice(width))
+    if mask is not None:
+        np.copyto(rendered[inside], photo[inside], where=~mask)
     derivatives = empty_frame(3 * channels, height, width)
     similarity = ssim_maps(rendered, photo, width, derivatives).sum() / target.size
     weight = np.float32(ssim_weight)
-    huber = photometric_gradient(rendered, photo, width, derivatives, weight, by_planes).sum() / target.size
-    return float((1 - ssim_weight) * huber + ssim_weight * (1 - similarity))
+    huber = photometric_gradient(rendered, photo, width, derivatives, weight, gain, by_planes).sum() / target.size
+    if mask is not None:
+        by_planes[:channels, :height, :width] *= mask
+    return float((1 - ssim_weight) * huber + ssim_weight * (1 - similarity)), rendered[inside]
 
 
 def depth_loss(
@@ -85,43 +101,22 @@ def depth_loss(
     )
 
 
-def hide_masked(planes: F32, photo: U8, mask: Mask | None) -> None:
-    """Give a rendered image the photo's colours where the mask ignores it.
-
-    There is no difference there then, and windows of the structural similarity that reach in compare equal with equal.
-    The planes (>= 3, h, w) are changed; the photo (3, H, W) and the mask (H, W), False = ignore, may be smaller.
-    """
-    if mask is not None:
-        height, width = mask.shape
-        inner = planes[:3, :height, :width]
-        np.copyto(inner, photo * np.float32(1 / 255), where=~mask)
-
-
-def cut_masked(by_planes: F32, mask: Mask | None) -> None:
-    """Set a loss's derivative (>= 3, h, w) by the rendered colours to 0 where the mask (H, W) ignores them."""
-    if mask is not None:
-        height, width = mask.shape
-        by_planes[:3, :height, :width] *= mask
-
-
-def pull_to_plain_color(visible: I32, sh: F32, by_sh: F32, pixels_in_view: int) -> None:
-    """Add the derivative of the cost of view-dependent colour to a loss's.
+def plain_color_pull(sh_count: int, pixels_in_view: int) -> F32:
+    """Weights (3 K,) of half the squares of a visible Gaussian's K SH coefficients in the loss of a view.
 
     Seen from a narrow range of directions, the spherical harmonics of a Gaussian can fit any noise, and become any
-    colour elsewhere: a robot under the table sees rainbows. The squares of the coefficients `sh` (N, K, 3) above degree
-    0, of the Gaussians that the view shows, therefore cost as much as a fixed number of pixels would. `by_sh`
-    (N, K, 3), the derivative of a loss that is a mean over the view's pixels, is changed.
+    colour elsewhere: a robot under the table sees rainbows. The squares of the coefficients above degree 0 therefore
+    cost as much as a fixed number of pixels would. The loss is a mean over the view's pixels.
     """
-    if sh.shape[1] > 1:
-        _add_plain_color(visible, sh, by_sh, np.float32(PLAIN_COLOR_PIXELS / pixels_in_view))
+    return np.repeat(np.array([0, PLAIN_COLOR_PIXELS / pixels_in_view], np.float32), [3, 3 * sh_count - 3])
 
 
-def framed(planes: np.ndarray, factor: float = 1.0) -> F32:
-    """Planes (C, H, W) times a factor, with zeros around: (C, H + 10, W rounded up to 16) float32."""
+def framed(planes: np.ndarray, factor: float | F32 = 1.0) -> F32:
+    """Planes (C, H, W) times a factor, or one of each (C, 1, 1), in zeros: (C, H + 10, W rounded up to 16) float32."""
     channels, height, width = planes.shape
     result = empty_frame(channels, height, width)
     result[:, RADIUS : RADIUS + height, width:] = 0
-    np.multiply(planes, np.float32(factor), out=result[:, RADIUS : RADIUS + height, :width])
+    np.multiply(planes, np.asarray(factor, np.float32), out=result[:, RADIUS : RADIUS + height, :width])
     return result
 
 
@@ -224,10 +219,13 @@ def ssim_maps(a: F32, b: F32, width: int, derivatives: F32) -> F64:
 
 
 @njit(parallel=True, fastmath=True, nogil=True, error_model="numpy", cache=True)
-def photometric_gradient(a: F32, b: F32, width: int, derivatives: F32, ssim_weight: np.float32, by_planes: F32) -> F64:
+def photometric_gradient(
+    a: F32, b: F32, width: int, derivatives: F32, ssim_weight: np.float32, gain: F32, by_planes: F32
+) -> F64:
     """Sums of Huber's losses of a - b by channel and band; writes the derivative of the whole loss to [:C, :H, :W].
 
-    Arguments are those of `ssim_maps`, which wrote `derivatives`; `ssim_weight` is that of `photometric_loss`.
+    It is by a over its channel's gain. Arguments are those of `ssim_maps`, which wrote `derivatives`, and of
+    `photometric_loss`.
     """
     channels, height, padded = a.shape[0], a.shape[1] - 2 * RADIUS, a.shape[2]
     bands = (height + BAND - 1) // BAND
@@ -238,6 +236,7 @@ def photometric_gradient(a: F32, b: F32, width: int, derivatives: F32, ssim_weig
     huber_factor = (ONE - ssim_weight) / np.float32(channels * height * width)
     for task in prange(channels * bands):
         channel, band = task // bands, task % bands
+        huber, similarity = huber_factor * gain[channel], ssim_factor * gain[channel]
         rows, out, total = line_aligned_buffer(3 * length), line_aligned_buffer(padded), line_aligned_buffer(WIDTH)
         rows[:] = ZERO
         for y in range(band * BAND, min((band + 1) * BAND, height)):
@@ -255,7 +254,7 @@ def photometric_gradient(a: F32, b: F32, width: int, derivatives: F32, ssim_weig
                 difference = va - vb  # 0 in the padding
                 slope = min(max(difference * HUBER, -ONE), ONE)
                 row_sum = row_sum + slope * (difference - slope * HALF_TOLERANCE)
-                store(out, x, slope * huber_factor - by_similarity * ssim_factor)
+                store(out, x, slope * huber - by_similarity * similarity)
             store(total, 0, row_sum)
             for lane in range(WIDTH):
                 sums[task] += total[lane]
@@ -293,14 +292,3 @@ def _depth_gradient(
                     by_transmittance[y, x] += by_expected * expected / alpha
             sums[band] += total
     return sums
-
-
-@njit(parallel=True, nogil=True, error_model="numpy", cache=True)
-def _add_plain_color(visible: I32, sh: F32, by_sh: F32, weight: np.float32) -> None:
-    count = len(visible)
-    for block in prange(COLOR_BLOCKS):
-        for v in range(block * count // COLOR_BLOCKS, (block + 1) * count // COLOR_BLOCKS):
-            n = visible[v]
-            for k in range(1, sh.shape[1]):
-                for channel in range(3):
-                    by_sh[n, k, channel] += weight * sh[n, k, channel]

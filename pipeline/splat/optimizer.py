@@ -10,9 +10,9 @@ import math
 from dataclasses import replace
 
 import numpy as np
-from numba import njit, prange
 
-from pipeline.geometry import Gaussians, logit, matrix_from_quaternion, sigmoid
+from pipeline.geometry import Gaussians, logit, matrix_from_quaternion, morton_order, sigmoid
+from pipeline.geometry.jit import njit, prange
 from pipeline.raster import Gradients
 from pipeline.types import F32, I32, I64
 
@@ -45,8 +45,12 @@ class SparseAdam:
         self._first = {name: np.zeros_like(getattr(gaussians, name)) for name in Gaussians.ARRAYS}
         self._second = {name: np.zeros_like(getattr(gaussians, name)) for name in Gaussians.ARRAYS}
 
-    def step(self, gradients: Gradients, rates: dict[str, F32]) -> None:
-        """One step of the visible Gaussians; `rates` are those of each of a Gaussian's numbers, by field."""
+    def step(self, gradients: Gradients, rates: dict[str, F32], pulls: dict[str, F32]) -> None:
+        """One step of the visible Gaussians.
+
+        The `rates` are those of each of a Gaussian's numbers that have a gradient, by field; others stay as they are.
+        The `pulls`, for the same numbers, are the weights of half their squares in the loss.
+        """
         self.steps += 1
         correction_1 = np.float32(1 / (1 - float(BETA_1) ** self.steps))
         correction_2 = np.float32(1 / (1 - float(BETA_2) ** self.steps))
@@ -58,6 +62,7 @@ class SparseAdam:
                 _table(self._first[name]),
                 _table(self._second[name]),
                 rates[name],
+                pulls[name] if name in pulls else np.zeros_like(rates[name]),
                 correction_1,
                 correction_2,
             )
@@ -72,6 +77,14 @@ class SparseAdam:
                 moments[name][restarted] = 0
                 moments[name] = np.concatenate([moments[name][kept], np.zeros_like(getattr(new, name))])
         self.gaussians = Gaussians.concatenate([gaussians[kept], new])
+
+    def sort(self, fixed: int) -> None:
+        """Sort all but the first `fixed` along a Z-order curve: what a view shows then lies together in memory."""
+        order = np.concatenate([np.arange(fixed), fixed + morton_order(self.gaussians.means[fixed:])])
+        self.gaussians = self.gaussians[order]
+        for moments in (self._first, self._second):
+            for name in Gaussians.ARRAYS:
+                moments[name] = moments[name][order]
 
 
 class Densification:
@@ -91,9 +104,7 @@ class Densification:
 
     def observe(self, gradients: Gradients, size: int) -> None:
         """Add one view's gradients; `size` is the long side of its image [px]."""
-        visible = gradients.visible
-        self._pull[visible] += gradients.screen[visible] * np.float32(size)
-        self._seen[visible] += 1
+        _add_pull(gradients.visible, gradients.screen, np.float32(size), self._pull, self._seen)
 
     def densify(self, optimizer: SparseAdam, target: int, max_scale: float, fixed: int = 0) -> None:
         """Prune transparent and huge Gaussians, then split those with the largest mean pull; restart the collection.
@@ -112,6 +123,7 @@ class Densification:
         chosen = chosen[score[chosen] > 0]
         halves, new = split(gaussians, chosen)
         optimizer.replace(halves, kept, chosen, new)
+        optimizer.sort(fixed)
         self._restart(len(optimizer.gaussians))
 
 
@@ -130,6 +142,13 @@ def split(gaussians: Gaussians, chosen: I64) -> tuple[Gaussians, Gaussians]:
     return halves, replace(halves[chosen], means=gaussians.means[chosen] + offset)
 
 
+@njit(nogil=True, cache=True)
+def _add_pull(visible: I32, screen: F32, factor: np.float32, pull: F32, seen: F32) -> None:
+    for n in visible:
+        pull[n] += screen[n] * factor
+        seen[n] += ONE
+
+
 def _table(array: F32) -> F32:
     """The same memory as (Gaussians, numbers of each)."""
     return array.reshape(len(array), int(np.prod(array.shape[1:])))
@@ -143,6 +162,7 @@ def _adam(
     first: F32,
     second: F32,
     rates: F32,
+    pulls: F32,
     correction_1: np.float32,
     correction_2: np.float32,
 ) -> None:
@@ -150,8 +170,8 @@ def _adam(
     for block in prange(BLOCKS):
         for v in range(block * count // BLOCKS, (block + 1) * count // BLOCKS):
             n = visible[v]
-            for j in range(values.shape[1]):
-                gradient = gradients[n, j]
+            for j in range(rates.shape[0]):
+                gradient = gradients[n, j] + pulls[j] * values[n, j]
                 m = BETA_1 * first[n, j] + (ONE - BETA_1) * gradient
                 s = BETA_2 * second[n, j] + (ONE - BETA_2) * gradient * gradient
                 first[n, j] = m

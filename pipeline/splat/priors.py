@@ -17,7 +17,6 @@ from dataclasses import replace
 
 import cv2
 import numpy as np
-from numba import njit, prange
 from scipy.spatial import KDTree
 
 from pipeline.geometry import (
@@ -29,6 +28,7 @@ from pipeline.geometry import (
     quaternions_between,
     sigmoid,
 )
+from pipeline.geometry.jit import njit, prange
 from pipeline.splat.views import TrainingView
 from pipeline.types import F32, F64, I32, Floats, Mask
 

@@ -6,6 +6,7 @@ import json
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 
@@ -18,8 +19,10 @@ from pipeline.errors import ReconstructionError
 from pipeline.files import write_whole
 from pipeline.geometry import Gaussians, PointCloud
 from pipeline.poses.scene import PosedScene, read_image, read_mask
+from pipeline.preview.files import MAX_ROWS, Arrays, Publisher
 from pipeline.progress import track
 from pipeline.raster import render
+from pipeline.splat.antialiasing import for_classic_viewers
 from pipeline.splat.exposure import gains_of_all, save_gains
 from pipeline.splat.gsplat import Scene, image_size, train_by_gsplat
 from pipeline.splat.lod import make_sim_lod
@@ -30,7 +33,7 @@ from pipeline.splat.sog import save_sog
 from pipeline.splat.state import Checkpoint
 from pipeline.splat.train import Trained, train
 from pipeline.splat.views import TrainingView, depth_in_view, training_camera, training_view
-from pipeline.stage import resume_folder
+from pipeline.stage import preview_folder, resume_folder
 from pipeline.types import U8
 
 logger = logging.getLogger(__name__)
@@ -57,7 +60,7 @@ def run(inputs: Mapping[str, Path], params: SplatParams, out_dir: Path) -> None:
     """
     rng, start = np.random.default_rng(params.seed), time.process_time()
     scene = load_world_scene(inputs["poses"], inputs["align"])
-    trained = _train(scene, inputs, params, rng, resume_folder(out_dir))
+    trained = _train(scene, inputs, params, rng, out_dir)
     logger.info("training took %.1f CPU-s", time.process_time() - start)
     gaussians, views = trained.gaussians, trained.views
     sim = make_sim_lod(gaussians, views, params, rng, trained.fixed)
@@ -76,9 +79,10 @@ def run(inputs: Mapping[str, Path], params: SplatParams, out_dir: Path) -> None:
 
 
 def _train(
-    scene: PosedScene, inputs: Mapping[str, Path], params: SplatParams, rng: np.random.Generator, kept: Path
+    scene: PosedScene, inputs: Mapping[str, Path], params: SplatParams, rng: np.random.Generator, out_dir: Path
 ) -> Trained:
     """Train by the requested backend; gsplat trains at a larger image size than the views'."""
+    kept, previews = resume_folder(out_dir), Publisher(preview_folder(out_dir))
     by_gsplat = params.backend == "gsplat"
     views = load_training_views(scene, inputs, params.changed(image_size=0) if by_gsplat else params)
     cloud = PointCloud.load(inputs["points"] / CLOUD_FILE)
@@ -89,12 +93,17 @@ def _train(
             remedy="look at the reports of the poses and points stages; more overlapping images help",
             file=inputs["points"] / CLOUD_FILE,
         )
-    preview = LivePreview(kept / PREVIEW_FILE, views)
+    sheet = LivePreview(kept / PREVIEW_FILE, views)
+
+    def observe(iteration: int, gaussians: Gaussians) -> None:
+        sheet.observe(iteration, gaussians)
+        previews.offer("splat", lambda: published(gaussians, views))
+
     if not by_gsplat:
-        return train(views, cloud, params, rng, preview.observe, Checkpoint(kept, repr(params)))
+        return train(views, cloud, params, rng, observe, Checkpoint(kept, repr(params)))
     size = params.image_size or image_size([view.camera for view in scene.training])
     images = load_training_views(scene, inputs, params.changed(image_size=size))
-    return train_by_gsplat(Scene(views, images, cloud), params, rng, kept, preview.observe)
+    return train_by_gsplat(Scene(views, images, cloud), params, rng, kept, observe)
 
 
 def load_training_views(scene: PosedScene, inputs: Mapping[str, Path], params: SplatParams) -> list[TrainingView]:
@@ -161,6 +170,15 @@ def measure_fit(gaussians: Gaussians, views: Sequence[TrainingView]) -> dict[str
     depth = np.concatenate(differences) if differences else np.zeros(0)
     median, mean = (round(float(f(depth)), 4) if len(depth) else None for f in (np.median, np.mean))
     return {"psnr": round(float(np.mean(psnrs)), 2), "depth_difference_median": median, "depth_difference_mean": mean}
+
+
+def published(gaussians: Gaussians, views: Sequence[TrainingView]) -> Arrays:
+    """The largest Gaussians in their mean colours, as classic viewers draw them."""
+    size = gaussians.opacities * np.exp(gaussians.log_scales.sum(1) - gaussians.log_scales.min(1))
+    chosen = gaussians[np.argsort(-size, kind="stable")[:MAX_ROWS]]
+    cameras, poses = [view.levels[0].camera for view in views], [view.world_from_camera for view in views]
+    shown = for_classic_viewers(replace(chosen, sh=chosen.sh[:, :1]), cameras, poses)
+    return {name: getattr(shown, name) for name in Gaussians.ARRAYS}
 
 
 def preview_sheet(gaussians: Gaussians, views: Sequence[TrainingView], level: int = 0) -> U8:

@@ -18,7 +18,7 @@ from pipeline.raster import pose_gradient, rasterize, rasterize_backward
 from pipeline.splat.antialiasing import bound_extent
 from pipeline.splat.exposure import Exposures
 from pipeline.splat.initialization import Initialization, initialize, on_cloud, scene_size
-from pipeline.splat.loss import cut_masked, depth_loss, hide_masked, photometric_loss, psnr, pull_to_plain_color
+from pipeline.splat.loss import depth_loss, photometric_loss, plain_color_pull, psnr
 from pipeline.splat.params import SplatParams
 from pipeline.splat.pose_tuning import PoseTuning
 from pipeline.splat.priors import Priors
@@ -86,16 +86,13 @@ class Trainer:
         index = state.next_view()
         level = self.views[index].levels[schedule.level_of(state.iteration)]
         pose = state.poses.world_from_camera(index)
-        sh_size = state.gaussians.sh.shape[1]
-        sh_count = min((schedule.sh_degree(share) + 1) ** 2, sh_size)
+        sh_count = min((schedule.sh_degree(share) + 1) ** 2, state.gaussians.sh.shape[1])
         raster = rasterize(state.gaussians, level.camera, pose, sh_count=sh_count)
         by_planes, by_transmittance = np.zeros_like(raster.planes), np.zeros_like(raster.transmittance)
-        exposed = raster.planes.copy()
-        exposed[:3] *= state.exposures.gains[index, :, None, None]
-        hide_masked(exposed, level.photo, level.mask)
-        loss = photometric_loss(exposed, level.photo, self.params.ssim_weight, by_planes)
-        cut_masked(by_planes, level.mask)
-        by_planes[:3] *= state.exposures.gains[index, :, None, None]
+        gain = state.exposures.gains[index]
+        loss, exposed = photometric_loss(
+            raster.planes, level.photo, self.params.ssim_weight, by_planes, gain, level.mask
+        )
         if level.depth is not None and self.params.depth_weight > 0:
             loss += depth_loss(
                 raster.planes,
@@ -120,11 +117,11 @@ class Trainer:
             state.poses.step(index, pose_gradient(raster, state.gaussians, gradients), rate)
             if round_ends:
                 state.poses.remove_common_motion()
-        if state.exposures.variation < MAX_CALM_EXPOSURE:
-            pull_to_plain_color(gradients.visible, state.gaussians.sh, gradients.sh, level.photo[0].size)
         if state.fixed:
             gradients = replace(gradients, visible=gradients.visible[gradients.visible >= state.fixed])
-        state.optimizer.step(gradients, schedule.rates(share, state.extent, sh_size))
+        calm = state.exposures.variation < MAX_CALM_EXPOSURE
+        pulls = {"sh": plain_color_pull(sh_count, level.photo[0].size)} if calm else {}
+        state.optimizer.step(gradients, schedule.rates(share, state.extent, sh_count), pulls)
         if state.iteration in self._densify_rounds:
             done = self._densify_rounds[state.iteration] / len(self._densify_rounds)
             target = round(state.start_count + done * (schedule.gaussians - state.start_count))
@@ -137,8 +134,7 @@ class Trainer:
         state.iteration += 1
         if state.iteration % PSNR_EVERY:
             return loss, None
-        height, width = level.photo.shape[1:]
-        return loss, psnr(exposed[:3, :height, :width], level.photo / np.float32(255))
+        return loss, psnr(exposed, level.photo / np.float32(255))
 
 
 def train(

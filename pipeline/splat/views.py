@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
-from numba import njit
 
 from pipeline.depth.maps import DepthMap
 from pipeline.geometry import Camera, Pose
+from pipeline.geometry.jit import njit
 from pipeline.types import F32, I64, U8, Mask
 
 LEVELS = 3

@@ -153,6 +153,20 @@ def test_bug_ends_with_70_and_names_the_log(built, capsys):
     log.unlink()
 
 
+def test_a_policy_without_pytorch_is_told_how_to_install_it(tmp_path):
+    """And what that takes: PyTorch is not among the packages that come with splatyard."""
+    code = (
+        "import sys\nsys.modules['torch'] = None\nfrom flows.cli import main\n"
+        "sys.exit(main(['train', 'navigate', '--scene', 'hall']))"
+    )
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, env=environment)
+    assert done.returncode == 2, done.stderr
+    shown = " ".join(done.stderr.split())
+    assert "pip install 'splatyard[train]'" in shown and "GB" in shown and "CPU index" in shown
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_interrupt_ends_with_130_and_tells_how_to_resume(built, capsys):
     """Ctrl-C is no error; the same command goes on."""
     built["result"] = KeyboardInterrupt()

@@ -47,6 +47,7 @@ def test_it_says_how_episodes_ended_and_films_them(bundle: Path, tmp_path: Path,
     assert main(command) == 0
     table = capsys.readouterr().out
     assert "navigate: how episodes ended" in " ".join(table.split())
+    assert str(film) in "".join(table.split())
     rows = [line.split() for line in table.splitlines()]
     counts = {row[1]: row[3] for row in rows if len(row) == 5 and row[3].isdigit()}
     assert counts == {"crash": "0", "goal": "0", "time": "3", "tipped": "0"}
@@ -57,7 +58,9 @@ def test_it_says_how_episodes_ended_and_films_them(bundle: Path, tmp_path: Path,
 def test_an_unknown_task_is_an_error_with_its_remedy(bundle: Path, capsys: pytest.CaptureFixture[str]):
     """All tasks are named."""
     assert main(["sim", str(bundle), "--task", "fly"]) == 2
-    assert "navigate, search, avoid, climb, explore, weave" in " ".join(capsys.readouterr().err.split())
+    assert "navigate, search, stairs, avoid, climb, climb-joints, explore, weave" in " ".join(
+        capsys.readouterr().err.split()
+    )
 
 
 def test_the_page_shows_robots_where_they_are(page: tuple[SceneEnv, SimPage]):

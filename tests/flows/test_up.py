@@ -25,7 +25,7 @@ import pytest
 from flows import up as module
 from flows import yard
 from pipeline.errors import BusyError, MachineError
-from tests.running_yard import PASSWORD, Yard, free_port, wait_for
+from tests.running_yard import PASSWORD, Yard, free_port, lives, wait_for
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
@@ -166,7 +166,7 @@ def test_a_lab_from_nothing_to_a_run_and_back(lab: Yard, hearer: Hearer):
     wait_for(lambda: (lab.folder / "child").exists() and (lab.folder / "child").read_text())
     child = int((lab.folder / "child").read_text())
     assert lab.stop(signal.SIGINT) == []
-    assert not psutil.pid_exists(child)
+    assert not lives(child)
 
     lab.start()
     assert lab.state(quick) == "Completed"

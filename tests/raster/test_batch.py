@@ -16,7 +16,7 @@ from tests.raster.reference import render_reference
 METRICS = ("rgb", "depth", "alpha", "median_depth")
 BACKGROUND = (0.2, 0.4, 0.9)
 TO_THE_END = Cutoffs(transmittance=0.0)
-"""Tiles and blocks are not finished at the same Gaussian."""
+"""Tiles are not finished at the same Gaussian."""
 
 
 def _poses(count: int, rng: np.random.Generator) -> list[Pose]:
@@ -63,10 +63,10 @@ def test_nothing_in_sight_is_left_out(rng, antialiased):
             assert difference.max() < 0.02, name
 
 
-def test_finished_blocks_hide_what_is_behind(rng):
+def test_finished_tiles_hide_what_is_behind(rng):
     """Whatever is left out beyond a transmittance could not have added more than that."""
-    scene = scatter(400, rng, 1, 0.5)
-    scene.opacity_logits[:] = 3.0
+    scene = scatter(4000, rng, 1, 0.5)
+    scene.opacity_logits[:] = -4.0
     whole = render_batch(scene, SMALL_CAMERA, [SMALL_POSE], cutoffs=TO_THE_END)
     least = 0.05
     some = render_batch(scene, SMALL_CAMERA, [SMALL_POSE], cutoffs=Cutoffs(transmittance=least))

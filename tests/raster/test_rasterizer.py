@@ -159,7 +159,10 @@ def test_gradients_match_finite_differences(seed, sh_count, what, scale, antiali
 
     step = 1e-6
     for name in FIELDS:
-        values, analytic = getattr(exact, name).reshape(-1), getattr(gradients, name).reshape(-1)
+        values, analytic = getattr(exact, name), getattr(gradients, name)
+        if name == "sh":
+            analytic = np.pad(analytic, ((0, 0), (0, 16 - sh_count), (0, 0)))
+        values, analytic = values.reshape(-1), analytic.reshape(-1)
         if name == "sh" and what in ("depth", "alpha"):
             assert not gradients.sh[gradients.visible].any()
             continue
@@ -195,8 +198,8 @@ def test_unused_coefficients_get_no_gradient(gaussians):
     """Coefficients above the degree in use stay where they are."""
     raster = rasterize(gaussians, SMALL_CAMERA, SMALL_POSE, sh_count=4)
     gradients = rasterize_backward(raster, gaussians, np.ones_like(raster.planes), np.zeros_like(raster.transmittance))
-    assert (gradients.sh[gradients.visible, 4:] == 0).all()
-    assert (gradients.sh[gradients.visible, :4] != 0).any()
+    assert gradients.sh.shape == (len(gaussians), 4, 3)
+    assert (gradients.sh[gradients.visible] != 0).any()
 
 
 def test_any_number_of_threads_gives_the_same_bits(rng):

@@ -15,7 +15,6 @@ from typing import Annotated
 
 import numpy as np
 from pydantic import BaseModel, Field
-from scipy.spatial.transform import Rotation
 
 from pipeline.capture.bags.depth import seen_by
 from pipeline.capture.bags.files import bag_names
@@ -203,6 +202,8 @@ def open_mission(source: CaptureSource, requested: str) -> Mission:
 
 
 def _add_transform(entry: object, frame: str, tree: TransformTree, file: str) -> None:
+    from scipy.spatial.transform import Rotation
+
     transform = checked(_Transform, entry, "transform", CaptureError, file)
     at, rotation = transform.translation, transform.rotation
     quaternion = np.array([rotation.x, rotation.y, rotation.z, rotation.w])

@@ -8,14 +8,17 @@ from __future__ import annotations
 from array import array
 from collections import deque
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.spatial.transform import Rotation, Slerp
 
 from pipeline.capture.trajectory import QUATERNION_TOLERANCE, Trajectory
 from pipeline.errors import CaptureError
 from pipeline.geometry import Pose
 from pipeline.types import F64
+
+if TYPE_CHECKING:
+    from scipy.spatial.transform import Rotation
 
 MIN_APART = 0.004
 """Poses nearer in time than this are dropped [s]: joints at 1 kHz would fill the memory for nothing."""
@@ -85,6 +88,8 @@ class PoseSamples:
 
 
 def _pose(row: F64) -> Pose:
+    from scipy.spatial.transform import Rotation
+
     return Pose(Rotation.from_quat(row[4:]).as_matrix(), row[1:4])
 
 
@@ -108,6 +113,8 @@ class Chain:
 
         Unlike `at` it doesn't look at gaps.
         """
+        from scipy.spatial.transform import Rotation, Slerp
+
         moving = [samples.table()[:, 0] for samples, _ in self.steps if not samples.static]
         times = max(moving, key=len, default=np.zeros(0))
         for other in moving:

@@ -15,7 +15,6 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 
 import numpy as np
-from scipy.spatial.transform import Rotation
 
 from pipeline.capture.checks import checked_camera
 from pipeline.capture.frames import FrameFiles, declared_camera, scaled_camera, sensor_capture, thinned
@@ -116,6 +115,8 @@ def _of_times(files: Mapping[float, str], times: F64) -> list[str | None]:
 
 def read_trajectory(source: CaptureSource) -> Trajectory:
     """World from camera of the wide camera; the file has camera from world as time, angle-axis [rad], metres."""
+    from scipy.spatial.transform import Rotation
+
     if TRAJECTORY not in source.names:
         remedy = "download that asset; some videos have none: copy the images alone into a folder and name that"
         raise source.broken(TRAJECTORY, f"an ARKitScenes video must have {TRAJECTORY}", "no such file", remedy)

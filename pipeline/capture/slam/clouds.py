@@ -12,14 +12,13 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 from plyfile import PlyData
 
 from pipeline.capture.source import CaptureSource
 from pipeline.errors import CaptureError
 from pipeline.geometry.ply import MAX_HEADER_BYTES
-from pipeline.types import F64, U8
+from pipeline.types import F64
 
 CLOUD_SUFFIXES = (".ply", ".pcd", ".las", ".laz")
 MAX_POINTS = 4_000_000
@@ -139,6 +138,8 @@ def _pcd_layout(head: bytes, where: str) -> _Layout:
 
 def _compressed(path: Path, layout: _Layout, where: str) -> dict[str, NDArray[np.generic]]:
     """Columns of PCL's compressed form: LZF over all x, then all y, ...; two sizes before it."""
+    from pipeline.capture.slam.kernels import unpack_lzf
+
     sizes = np.fromfile(path, "<u4", 2, offset=layout.offset).tolist()
     packed_size, size = sizes if len(sizes) == 2 else (0, 0)
     expected = layout.count * layout.dtype.itemsize
@@ -146,7 +147,7 @@ def _compressed(path: Path, layout: _Layout, where: str) -> dict[str, NDArray[np
         raise _broken(where, f"{layout.count} points declared, {size} bytes instead of {min(expected, MAX_UNPACKED)}")
     packed = np.fromfile(path, np.uint8, packed_size, offset=layout.offset + 8)
     unpacked = np.empty(size, np.uint8)
-    if len(packed) != packed_size or _unpack_lzf(packed, unpacked) != size:
+    if len(packed) != packed_size or unpack_lzf(packed, unpacked) != size:
         raise _broken(where, "compressed points that end too early")
     columns, at = {}, 0
     for field in layout.dtype.names or ():
@@ -154,38 +155,6 @@ def _compressed(path: Path, layout: _Layout, where: str) -> dict[str, NDArray[np
         columns[field] = unpacked[at : at + layout.count * kind.itemsize].view(kind)
         at += layout.count * kind.itemsize
     return columns
-
-
-@njit(cache=True, nogil=True)
-def _unpack_lzf(packed: U8, unpacked: U8) -> int:
-    """Bytes unpacked, or -1 where they don't fit (M. Lehmann, LibLZF)."""
-    i = o = 0
-    while i < len(packed):
-        control = int(packed[i])
-        i += 1
-        if control < 32:
-            length = control + 1
-            if i + length > len(packed) or o + length > len(unpacked):
-                return -1
-            unpacked[o : o + length] = packed[i : i + length]
-            i += length
-            o += length
-            continue
-        length = control >> 5
-        if i + 1 + (length == 7) > len(packed):
-            return -1
-        if length == 7:
-            length += int(packed[i])
-            i += 1
-        start = o - ((control & 31) << 8) - int(packed[i]) - 1
-        i += 1
-        length += 2
-        if start < 0 or o + length > len(unpacked):
-            return -1
-        for k in range(length):  # the two ranges may overlap
-            unpacked[o + k] = unpacked[start + k]
-        o += length
-    return o
 
 
 def _las_points(path: Path, where: str) -> F64:

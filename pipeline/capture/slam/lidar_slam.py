@@ -15,7 +15,6 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 from pydantic import BaseModel, PositiveInt
-from scipy.spatial.transform import Rotation
 
 from pipeline.capture.checks import checked_matrix, checked_pose
 from pipeline.capture.frames import FrameFiles, ListedFrame, sensor_capture, thinned, through_lens, with_poses
@@ -200,6 +199,8 @@ def _poses(
     source: CaptureSource, listing: Export, frames: Sequence[ListedFrame], mounts: Sequence[Pose], notes: list[str]
 ) -> list[Pose | None]:
     """World from camera of each image. The clocks are compared where the trajectory has times of its own."""
+    from scipy.spatial.transform import Rotation
+
     file = source.where(listing.trajectory)
     if listing.trajectory == KEYFRAMES:
         rows = read_fields(source, listing.trajectory, ("x", "y", "z", "roll", "pitch", "yaw", "time"))
