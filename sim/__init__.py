@@ -19,6 +19,7 @@ def make(
     num_envs: int,
     *,
     robot: str = "rover",
+    gait: str = "",
     allow_failed: bool = False,
     **config: Any,
 ) -> SceneEnv:
@@ -29,6 +30,7 @@ def make(
         scenes: Bundles (folders, name@version, or name for the newest version), or scenes that are open already.
         num_envs: N; the robots are spread over the scenes.
         robot: Name of a robot, or a URDF or MJCF file.
+        gait: Name or file of the gait that carries it; by default the one that comes with splatyard for this robot.
         allow_failed: Accept scenes that failed gates.
         config: Fields of `sim.env.EnvConfig`, such as engine, device, seed and cameras.
 
@@ -37,7 +39,7 @@ def make(
         BundleError: When a bundle doesn't exist or is damaged.
     """
     from sim.env import EnvConfig, SceneEnv
-    from sim.robots.catalog import find_robot
+    from sim.robots.catalog import robot_for
     from sim.scene import SimScene, open_scene
     from sim.tasks.catalog import find_task
 
@@ -45,4 +47,4 @@ def make(
     opened = [
         scene if isinstance(scene, SimScene) else open_scene(scene, allow_failed=allow_failed) for scene in scenes
     ]
-    return SceneEnv(task_to_do, opened, *find_robot(robot), num_envs, EnvConfig(**config))
+    return SceneEnv(task_to_do, opened, *robot_for(task_to_do, robot, gait), num_envs, EnvConfig(**config))

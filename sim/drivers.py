@@ -5,20 +5,22 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
 from pipeline.types import F32, I64, Floats
-from sim.env import Observations, SceneEnv
-from sim.robots.drive import DifferentialDrive
+from sim.env import TIME, Observations, SceneEnv
+from sim.gaits import Gait, observed, own_gait
+from sim.robots.drive import GroundDrive, VelocityDrive
+from sim.robots.trot import TrotDrive
 from sim.tasks.commands import CommandScenario
+from sim.tasks.walking import ground
 
 logger = logging.getLogger(__name__)
 
 DriverName = Literal["auto", "random", "still"]
-TIME = "time"
-"""What ended an episode that no termination ended."""
 LOOK_AHEAD = np.array([0.0, 0.1, 0.2])  # [m]: here, close to the goal, and farther away
 HEADINGS = np.linspace(-np.pi, np.pi, 24, endpoint=False)
 TURN_FIRST = 0.5  # [rad]; with more to turn, it turns on the spot
@@ -39,7 +41,7 @@ class HasPath(Protocol):
         ...
 
 
-def follow_path(env: SceneEnv, drive: DifferentialDrive, scenario: HasPath) -> F32:
+def follow_path(env: SceneEnv, drive: VelocityDrive, scenario: HasPath) -> F32:
     """Actions (N, 2) that turn to where the path gets shortest, then drive."""
     state = env.engine.read()
     pose = state.planar
@@ -54,12 +56,18 @@ def follow_path(env: SceneEnv, drive: DifferentialDrive, scenario: HasPath) -> F
     return drive.actions(forward, 3 * turn)
 
 
+def _walk(env: SceneEnv, gait: Gait) -> F32:
+    """Actions (N, A) of a gait by what it sees now."""
+    assert env.last_step, "it was reset"
+    return gait.act(observed(env.last_step))
+
+
 def find_driver(name: DriverName, env: SceneEnv, seed: int) -> Driver:
     """Make a driver.
 
     Args:
-        name: "random"; "still", in which legs keep their pose at rest; or "auto", which follows the path or the command
-            on wheels, and keeps legs still.
+        name: "random"; "still", in which legs keep their pose at rest; or "auto", which follows the path or the
+            command, on legs by a gait.
         env: Environment of the robots.
         seed: Seed of random actions.
     """
@@ -67,15 +75,19 @@ def find_driver(name: DriverName, env: SceneEnv, seed: int) -> Driver:
     if name == "random":
         rng = np.random.default_rng(seed)
         return lambda: rng.uniform(-1, 1, (env.num_envs, drive.size)).astype(np.float32)
-    if name == "auto" and isinstance(drive, DifferentialDrive):
+    if name == "auto" and isinstance(drive, VelocityDrive):
         if isinstance(scenario, CommandScenario):
-            return lambda: drive.actions(*scenario.state().command.T)
+            return lambda: drive.actions(*scenario.state().command[:, [0, 2]].T)
         if isinstance(scenario, HasPath):
             return lambda: follow_path(env, drive, scenario)
+    if name == "auto" and isinstance(drive, GroundDrive):
+        return lambda: ground(env.last_step) if env.last_step else np.zeros((env.num_envs, drive.size), np.float32)
+    if name == "auto" and isinstance(drive, TrotDrive) and (gait := own_gait(env.robot.name)):
+        return partial(_walk, env, gait)
     if name == "auto":
         logger.info("no driver knows how to drive %r in %r: it stands still", env.robot.name, env.task.name)
     zeros = np.zeros((env.num_envs, drive.size))
-    still = drive.actions(*zeros.T) if isinstance(drive, DifferentialDrive) else zeros.astype(np.float32)
+    still = drive.actions(*zeros.T) if isinstance(drive, VelocityDrive) else zeros.astype(np.float32)
     return lambda: still
 
 

@@ -20,17 +20,20 @@ from sim.cameras.renderer import CPU, check_device, make_renderer
 from sim.cameras.rig import CameraRig
 from sim.cameras.settings import CameraSettings, RobotCamera
 from sim.floors import Floors, Split
-from sim.height_scan import HeightScanner
+from sim.height_scan import make_scanner
 from sim.physics.catalog import find_engine
 from sim.physics.state import RobotState, packed
 from sim.randomisation import Randomisation, Randomiser
-from sim.robots.drive import Drive
+from sim.robots.drive import Drive, Walker
+from sim.robots.legs import reduced
 from sim.robots.model import Robot
 from sim.scene import GRAVITY, SimScene
-from sim.tasks.task import StepState, Task
+from sim.tasks.task import Curriculum, StepState, Task
 
 DROP = 0.01
 """Height of robots above the floor at reset [m]: the mesh is uneven by millimetres."""
+TIME = "time"
+"""What ended an episode that no termination ended."""
 STATE_FORMAT = "splatyard.sim_state"
 ENGINE, ABOUT = "engine", "about"
 """Names in a saved state, in addition to those of the arrays, which contain a dot."""
@@ -52,6 +55,9 @@ class EnvConfig:
         randomisation: Ranges of friction, mass, motors, latency and pushes; none by default.
         starts: Where episodes begin: anywhere ("all"), on the training floor, or on the held-out floor.
         level: Initial level of the task's curriculum.
+        observation_noise: Whether observations are as noisy as the task says.
+        reduced_collision: Whether legs touch the scene with few simple shapes: several times as fast.
+        stagger: Whether the first episodes after `reset` end at different times, so that not all end at once.
     """
 
     engine: str = "sapien"
@@ -62,6 +68,9 @@ class EnvConfig:
     randomisation: Randomisation | None = None
     starts: Split = "all"
     level: int = 0
+    observation_noise: bool = False
+    reduced_collision: bool = False
+    stagger: bool = False
 
 
 class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
@@ -70,7 +79,8 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
     An episode that ended is reset in the same step: its last observation is in `info["final_obs"]`, whether it solved
     the task in `info["final_success"]` (N,), and further outcomes in `info["final_outcomes"]`, (N,) by name; false
     where no episode ended. `info["scene"]` (N,) is the scene of this step's episodes. An action with NaN ends the
-    episode of its environment; `info["invalid_action"]` says where.
+    episode of its environment; `info["invalid_action"]` says where. `last_step` is the state after the last step,
+    before episodes that ended were reset.
 
     Raises:
         SimError: When there is no such device or engine here, or a scene doesn't suit the task.
@@ -92,10 +102,16 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
         self.drive, self.config = drive, config
         self.scenario = task.scenario(Floors(scenes, robot, config.starts), num_envs, task.control_period)
         meshes = [scene.collision for scene in scenes]
-        self.engine = find_engine(config.engine, config.device)(robot, meshes, num_envs, task.time_step)
+        self._walker = drive if isinstance(drive, Walker) else None
+        period, time_step = task.control_period, task.time_step
+        if self._walker:
+            period, time_step = self._walker.period, self._walker.time_step
+        self._loops = round(task.control_period / period)
+        body = reduced(robot) if self._walker and config.reduced_collision else robot
+        self.engine = find_engine(config.engine, config.device)(body, meshes, num_envs, time_step)
         regions = [scene.regions for scene in scenes]
         randomisation = config.randomisation or Randomisation()
-        self._randomiser = Randomiser(randomisation, self.engine, robot, regions, task.substeps)
+        self._randomiser = Randomiser(randomisation, self.engine, robot, regions, round(period / time_step))
         renderer = make_renderer([scene.gaussians for scene in scenes], config.device)
         settings = config.camera_settings or task.camera_settings
         self.cameras = tuple(
@@ -107,21 +123,29 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
             if spaces.keys() & rig.spaces():
                 raise ValueError("a robot's cameras need different names")
             spaces |= rig.spaces()
-        sizes = {"action": drive.size, "joints": len(robot.joint_names)}
+        feet = len(drive.legs.feet) if isinstance(drive, Walker) else 0
+        sizes = {"action": drive.size, "joints": len(robot.joint_names), "feet": feet}
         for name, term in task.observations.items():
             size = sizes[term.size] if isinstance(term.size, str) else term.size
             spaces[name] = gymnasium.spaces.Box(-np.inf, np.inf, (size,), np.float32)
-        self._scanner = HeightScanner(meshes, task.height_scan) if task.height_scan else None
+        self._scanner = make_scanner(scenes, task.height_scan) if task.height_scan else None
+        self._feeler = self._scanner
+        if self._walker and task.height_scan != self._walker.height_scan:
+            self._feeler = make_scanner(scenes, self._walker.height_scan)
         self._no_heights = np.zeros((num_envs, 0), np.float32)
+        self._ground = self._no_heights
         self.single_observation_space = gymnasium.spaces.Dict(spaces)
         self.single_action_space = gymnasium.spaces.Box(-1, 1, (drive.size,), np.float32)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._weight = robot.mass * -GRAVITY[2]
+        if self._walker:
+            self._walker.start(num_envs)
         super().reset(seed=config.seed)
         self.scene_of = np.arange(num_envs) % len(scenes)
         self.level = np.full(num_envs, config.level)
         self._scene_weights = np.ones((num_envs, len(scenes)))  # a row per environment, so that `save` keeps them
+        self.last_step: StepState[Any] | None = None
         self._action, self._seconds = np.zeros((num_envs, drive.size), np.float32), np.zeros(num_envs, np.float32)
 
     def reset(
@@ -133,20 +157,23 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
             self.scene_of[:] = np.arange(self.num_envs) % len(self.scenes)
             self.level[:] = self.config.level
         self._reset_envs(np.arange(self.num_envs))
-        return self._observe(self._step_state(self.engine.read(), self._action, self._contact_force())), {}
+        if self.config.stagger:
+            self._seconds = (self.np_random.random(self.num_envs) * self.task.seconds).astype(np.float32)
+        self.last_step = self._step_state(self.engine.read(), self._action, self._contact_force())
+        return self._observe(self.last_step), {}
 
     def step(self, actions: F32) -> tuple[Observations, F32, Mask, Mask, dict[str, Any]]:
         """Act for one control period."""
         raw = np.asarray(actions, np.float32).reshape(self.num_envs, self.drive.size)
         invalid = np.asarray(~np.isfinite(raw).all(1))
         action = np.clip(np.where(invalid[:, None], 0, raw), -1, 1)
-        self._randomiser.step(self.drive.targets(action), self.np_random)
+        self._act(action)
         self._seconds += np.float32(self.task.control_period)
         contact_force = self._contact_force()
         state = self.engine.read()
         self._randomiser.moved(self.scene_of, state.position)
         self.scenario.update(state, self.np_random)
-        step = self._step_state(state, action, contact_force)
+        step = self.last_step = self._step_state(state, action, contact_force)
         reward = np.zeros(self.num_envs, np.float32)
         for term in self.task.rewards.values():
             reward += np.float32(term.weight) * term.function(step)
@@ -164,11 +191,36 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
         if len(done):
             info.update(self._final(done, step))
             if self.task.curriculum:
-                change = self.task.curriculum.function(step, terminated)[done]
-                self.level[done] = np.clip(self.level[done] + change, 0, self.task.curriculum.levels - 1)
+                self._change_levels(self.task.curriculum, step, terminated, done)
             self._reset_envs(done)
             step = self._step_state(self.engine.read(), self._action, contact_force)
         return self._observe(step), reward, terminated, truncated, info
+
+    def _change_levels(self, curriculum: Curriculum, step: StepState[Any], failed: Mask, done: I64) -> None:
+        """Change the levels of environments (M,) whose episodes ended."""
+        level = self.level[done] + curriculum.function(step, failed)[done]
+        if curriculum.again:
+            level = np.where(level < curriculum.levels, level, self.np_random.integers(0, curriculum.levels, len(done)))
+        self.level[done] = np.clip(level, 0, curriculum.levels - 1)
+
+    def _act(self, action: F32) -> None:
+        """Drive for one control period."""
+        if not isinstance(self.drive, Walker):
+            self._randomiser.step(self.drive.targets(action), self.np_random)
+            return
+        command = getattr(self.scenario.state(), "command", None)
+        for loop in range(self._loops):
+            state = self.engine.read() if loop or self.drive.needs_state else None
+            if loop and state:
+                self._ground = self._feel(state)
+            if not loop:
+                self.drive.begin(action, state)
+            self._randomiser.step(self.drive.walk(action, state, self._ground, command), self.np_random)
+
+    def _feel(self, state: RobotState) -> F32:
+        """Ground that a walker sees (N, K)."""
+        assert self._feeler
+        return self._feeler.read(state.position, state.quaternion, self.scene_of)
 
     @property
     def scene_weights(self) -> F64:
@@ -238,7 +290,7 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
 
     def _rows(self) -> Iterator[tuple[str, dict[str, Any], str]]:
         """Path, holder and name of every array with N rows, the same order for the same kind of environment."""
-        known, waiting = {id(self.engine)}, [("env", vars(self))]
+        known, waiting = {id(self.engine), id(self.last_step)}, [("env", vars(self))]
         while waiting:
             path, parts = waiting.pop()
             for name, value in parts.items():
@@ -273,6 +325,8 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
         state = RobotState.at_rest(poses.position + np.array([0, 0, DROP]), quaternion, rest)
         self.engine.reset(envs, state, scenes)
         self._randomiser.reset(envs, scenes, state.position, rng)
+        if self._walker:
+            self._walker.reset(envs, rng)
         self._action = self._action.copy()  # callers may hold the old one as an observation
         self._action[envs], self._seconds[envs] = 0, 0
         for rig in self.cameras:
@@ -285,18 +339,24 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
 
     def _step_state(self, state: RobotState, action: F32, contact_force: F32) -> StepState[object]:
         upright = state.world_from_base[:, 2, 2]
+        heights = self._no_heights
+        if self._scanner:
+            heights = self._scanner.read(state.position, state.quaternion, self.scene_of)
+        legs = None
+        if self._walker:
+            self._ground = heights if self._feeler is self._scanner else self._feel(state)
+            legs = self._walker.measure(self.engine, state, self._ground)
         return StepState(
             robot=self.robot,
             state=state,
             action=action,
             last_action=self._action,
             contact_force=contact_force,
-            heights=self._scanner.read(state.position, state.quaternion, self.scene_of)
-            if self._scanner
-            else self._no_heights,
+            heights=heights,
             tilt=np.arccos(np.clip(upright, -1, 1)).astype(np.float32),
             seconds=self._seconds.copy(),
             elapsed=self._seconds / np.float32(self.task.seconds),
+            legs=legs,
             scenario=self.scenario.state(),
         )
 
@@ -304,7 +364,12 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
         props, observations = self.scenario.props(), Observations()
         for rig in self.cameras:
             observations |= rig.observe(step.state, self.scene_of, props, self._seconds, self.np_random)
-        return observations | {name: term.function(step) for name, term in self.task.observations.items()}
+        for name, term in self.task.observations.items():
+            value = term.function(step)
+            if term.noise and self.config.observation_noise:
+                value = value + np.float32(term.noise) * self.np_random.standard_normal(value.shape, np.float32)
+            observations[name] = value
+        return observations
 
     def _final(self, done: I64, step: StepState[object]) -> dict[str, object]:
         """Last observations of episodes that ended, in gymnasium's form, and their outcomes."""

@@ -61,12 +61,16 @@ class Floors:
         self.drivable: Mask = _stacked([drivable for _, drivable in fitting], np.False_)
         edges = [_edge_distance(grid) * cell for grid, cell in zip(self.drivable, self.cell, strict=True)]
         self.edge: F32 = np.stack(edges).astype(np.float32)
-        price = 1 + (EDGE_PRICE - 1) * np.clip(1 - self.edge / EDGE_MARGIN, 0, 1)
-        self.price: F32 = np.where(self.drivable, price, np.inf).astype(np.float32)
+        self.price = _price(self.drivable, self.edge)
         self.held_out = held_out(self._centres())
         self.eligible = self._eligible()
         self.starts = Cells(self.drivable & self.eligible)
         self._floor = Cells(self.drivable)
+
+    def walking_price(self) -> F32:
+        """As `price`, for robots that climb steps: inf off the walkable floor (S, X, Y)."""
+        edges = [_edge_distance(grid) * cell for grid, cell in zip(self.walkable, self.cell, strict=True)]
+        return _price(self.walkable, np.stack(edges).astype(np.float32))
 
     def cells(self, scenes: I64, xy: Floats) -> tuple[I64, I64]:
         """Rows and columns (...) of positions (..., 2) [m] in scenes (...).
@@ -153,6 +157,11 @@ def _edge_distance(grid: Mask) -> F64:
     """Distance of cells' centres from unmarked cells' nearest edges (X, Y) [cells]; outside the grid is unmarked."""
     distance = masks.distance_from(np.pad(~grid, 1, constant_values=True))[1:-1, 1:-1]
     return np.maximum(distance - 0.5, 0)
+
+
+def _price(grid: Mask, edge: F32) -> F32:
+    """Price of paths per metre (S, X, Y), by the distance from the floor's edge [m]; inf off the floor."""
+    return np.where(grid, 1 + (EDGE_PRICE - 1) * np.clip(1 - edge / EDGE_MARGIN, 0, 1), np.inf).astype(np.float32)
 
 
 def _fitting(scene: SimScene, robot: Robot) -> tuple[Mask, Mask]:

@@ -12,6 +12,8 @@ from pydantic.dataclasses import dataclass
 from pipeline.geometry import Mesh, matrix_from_quaternion
 from pipeline.geometry.rays import RayCaster
 from pipeline.types import F32, F64, I64, Floats
+from sim.scene import SimScene, TerrainScene
+from sim.terrain import Terrain
 
 HEADROOM = 0.3
 """Height of the rays' start above the base [m]: table tops and ceilings above it are not ground."""
@@ -47,9 +49,37 @@ class ScanGrid:
         return np.stack(np.meshgrid(*sides, indexing="ij"), -1).reshape(-1, 2)
 
     @property
+    def shape(self) -> tuple[int, int]:
+        """Number of points ahead and aside."""
+        ahead, aside = (round((high - low) / self.spacing) + 1 for low, high in (self.ahead, self.aside))
+        return ahead, aside
+
+    @property
     def size(self) -> int:
         """Number of points, K."""
         return len(self.points)
+
+    def moved(self, heights: F32, motion: Floats) -> F32:
+        """Heights (N, K) of the ground at the points of robots that moved, between those of the points before.
+
+        Motions (N, 3): ahead and to the left [m], turn to the left [rad]; beyond the grid the ground goes on level.
+        """
+        cos, sin = np.cos(motion[:, 2]), np.sin(motion[:, 2])
+        turn = np.stack([np.stack([cos, sin], -1), np.stack([-sin, cos], -1)], 1)
+        place = (self.points @ turn + motion[:, None, :2] - [self.ahead[0], self.aside[0]]) / self.spacing
+        last = np.array(self.shape) - 1
+        place = np.clip(place, 0, last)
+        low = np.minimum(place.astype(np.int64), last - 1)
+        row, column = np.moveaxis(low, -1, 0)
+        ahead, aside = np.moveaxis((place - low).astype(np.float32), -1, 0)
+        first = row * self.shape[1] + column
+
+        def of(offset: int) -> F32:
+            return np.take_along_axis(heights, first + offset, 1)
+
+        near = of(0) * (1 - aside) + of(1) * aside
+        far = of(self.shape[1]) * (1 - aside) + of(self.shape[1] + 1) * aside
+        return near * (1 - ahead) + far * ahead
 
 
 def headings(quaternion: Floats) -> F64:
@@ -99,3 +129,24 @@ class HeightScanner:
         top = np.asarray(above.hit & upward[above.triangle])
         height[unsure[top]] = above.distance[top]
         return height
+
+
+class RasterScanner:
+    """Looks the ground's height up in a terrain."""
+
+    def __init__(self, terrain: Terrain, grid: ScanGrid) -> None:
+        self._terrain, self._points, self._clip = terrain, grid.points, grid.clip
+
+    def read(self, position: Floats, quaternion: Floats, scene_of: I64) -> F32:
+        """As `HeightScanner.read`."""
+        forward = headings(quaternion)
+        left = forward[:, ::-1] * [-1, 1]
+        xy = position[:, None, :2] + self._points @ np.stack([forward, left], 1)
+        return np.clip(self._terrain.heights(xy) - position[:, None, 2], -self._clip, self._clip).astype(np.float32)
+
+
+def make_scanner(scenes: Sequence[SimScene], grid: ScanGrid) -> HeightScanner | RasterScanner:
+    """Make the fastest scanner for these scenes."""
+    if len(scenes) == 1 and isinstance(scenes[0], TerrainScene):
+        return RasterScanner(scenes[0].terrain, grid)
+    return HeightScanner([scene.collision for scene in scenes], grid)

@@ -82,7 +82,7 @@ class Randomiser:
         self._factors = np.ones((count, 3), np.float32)
         self._ground = np.ones(count, np.float32)
         self._in_engine = np.ones((count, 3), np.float32)
-        columns = [robot.joint_names.index(actuator.joint) for actuator in robot.actuators]
+        columns = robot.driven
         held = np.array([actuator.mode == "position" for actuator in robot.actuators], np.float32)
         self._at_rest = robot.default_position[columns].astype(np.float32) * held
         self._delay = np.zeros(count, np.int64)

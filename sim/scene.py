@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -12,13 +14,18 @@ import numpy as np
 from pipeline.errors import BundleError, ReconstructionError, SimError
 from pipeline.geometry import Gaussians, Mesh
 from pipeline.regions.params import RegionsParams
-from pipeline.regions.regions import Regions
+from pipeline.regions.regions import Regions, RobotPose
 from pipeline.scenes.bundle import Bundle
 from pipeline.scenes.manifest import HOSTILE, Manifest
-from pipeline.scenes.resolver import find_locked
+from pipeline.scenes.resolver import find_locked, find_scenes
+from sim.terrain import KINDS, TILE, Terrain, make_terrain
 
 logger = logging.getLogger(__name__)
 
+TERRAIN = "terrain:"
+"""What references to procedural ground begin with; a seed follows."""
+INVISIBLE = (((3,), 0.0), ((3,), -9.0), ((4,), 0.5), ((), -99.0), ((1, 3), 0.0))
+"""Sizes and values of the arrays of one Gaussian that nobody sees: an empty splat can't be drawn."""
 LEVEL = "sim"
 """Level of detail of the robots' cameras."""
 GRAVITY = (0.0, 0.0, -9.81)
@@ -63,11 +70,29 @@ class SimScene:
     measured_for: tuple[float, float] = (RegionsParams().radius, RegionsParams().height)
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
+class TerrainScene(SimScene):
+    """Procedural ground; nothing in it can be seen by a camera."""
+
+    terrain: Terrain
+
+
+def find_sources(patterns: Sequence[str]) -> list[str]:
+    """Scenes as `open_scene` takes them: procedural ground as it is, others by `pipeline.scenes.resolver.find_scenes`.
+
+    Raises:
+        BundleError: When a pattern matches none, or all match too many.
+    """
+    procedural = [pattern for pattern in patterns if pattern.startswith(TERRAIN)]
+    return procedural + find_scenes([pattern for pattern in patterns if pattern not in procedural])
+
+
 def open_scene(reference: Path | str, *, allow_failed: bool = False) -> SimScene:
     """Load what a simulation needs of a bundle or a scene of GaussGym.
 
     Args:
         reference: A folder, a name, or a reference to a registry or the hub, as for `Bundle.open`; scenes.lock pins it.
+            Or terrain:SEED, for procedural ground, or terrain:SEED:KIND for one kind of it.
         allow_failed: Accept a scene that failed gates. Scenes of GaussGym have none: they are accepted with a warning.
 
     Raises:
@@ -76,6 +101,8 @@ def open_scene(reference: Path | str, *, allow_failed: bool = False) -> SimScene
     """
     from pipeline.importing.gaussgym import is_gaussgym
 
+    if str(reference).startswith(TERRAIN):
+        return _terrain_scene(str(reference))
     folder = Path(reference).expanduser()
     if is_gaussgym(folder):
         return _from_gaussgym(folder)
@@ -162,3 +189,24 @@ def _check_floor(regions: Regions, file: Path) -> None:
             remedy="capture the floor too",
             file=file,
         )
+
+
+def _terrain_scene(reference: str) -> TerrainScene:
+    seed, _, kind = reference.removeprefix(TERRAIN).partition(":")
+    if not seed.isdecimal() or len(seed) > 9 or (kind and kind not in KINDS):
+        remedy = f"such as terrain:0, or terrain:0:{KINDS[1]}; there are {', '.join(KINDS)}"
+        raise SimError("procedural ground has a seed, and maybe one kind", found=repr(reference), remedy=remedy)
+    terrain = make_terrain(int(seed), (kind,) if kind else KINDS)
+    content = [terrain.height, *(boxes for levels in terrain.boxes for boxes in levels)]
+    digest = hashlib.sha256(b"".join(array.tobytes() for array in content)).hexdigest()
+    cell = 0.1
+    shape = (round(terrain.levels * TILE / cell), round(len(terrain.kinds) * TILE / cell))
+    centres = np.stack(np.meshgrid(*((np.arange(n) + 0.5) * cell for n in shape), indexing="ij"), -1)
+    inside = np.zeros(shape, bool)
+    inside[1:-1, 1:-1] = True
+    start = RobotPose((TILE / 2, TILE / 2, 0.0), 0.0, 1.0)
+    regions = Regions((0.0, 0.0), cell, terrain.heights(centres), inside, inside, ~inside, 0.0, (start,), ())
+    means, scales, quaternions, opacities, sh = (np.full((1, *size), fill, np.float32) for size, fill in INVISIBLE)
+    nothing = Gaussians(means, scales, quaternions, opacities, sh)
+    size = (MAX_ROBOT_SIZE, MAX_ROBOT_SIZE)
+    return TerrainScene(SceneLock(reference, digest, ()), terrain.mesh(), nothing, regions, size, terrain=terrain)

@@ -6,15 +6,14 @@ import os
 import sys
 from pathlib import Path
 
+import pipeline  # before numpy, whose threads it sets # noqa: F401 # isort: skip
 import numpy as np
 import pytest
 from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # so that `tests.synthetic` imports in importlib mode
-if worker := os.environ.get("PYTEST_XDIST_WORKER"):
-    # Set before numba is imported: workers that compile for one cache at once can mix up its files.
-    os.environ.setdefault("NUMBA_CACHE_DIR", str(ROOT / ".cache" / "numba" / worker))
+os.environ.setdefault("NUMBA_CACHE_DIR", str(ROOT / ".cache" / "numba"))  # before numba is imported
 
 # No clock decides over a test, and a run that passed passes again.
 settings.register_profile("splatyard", deadline=None, derandomize=True)

@@ -73,7 +73,7 @@ class Yard:
         started = psutil.Process(self.process.pid).children(recursive=True)
         self.process.send_signal(number)
         assert self.process.wait(120) == 0
-        return [process for process in started if process.is_running() and process.status() != "zombie"]
+        return [process for process in started if lives(process.pid)]
 
     def end(self) -> None:
         """Stop it if it runs."""
@@ -124,8 +124,16 @@ class Yard:
     def programs(self, *words: str) -> list[psutil.Process]:
         """Its children whose command holds the words."""
         assert self.process is not None
-        children = [one for one in psutil.Process(self.process.pid).children() if one.status() != "zombie"]
+        children = [one for one in psutil.Process(self.process.pid).children() if lives(one.pid)]
         return [child for child in children if set(words) <= set(child.cmdline())]
+
+
+def lives(pid: int) -> bool:
+    """Whether it runs: one that has ended stays known until its parent, or the machine's first process, looks at it."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def free_port() -> int:

@@ -13,7 +13,7 @@ from pipeline.align.params import AlignParams, scale_settings
 from pipeline.building import run_plan, summary
 from pipeline.engine import locked
 from pipeline.errors import BusyError, CaptureError, CardError, MachineError, ReconstructionError
-from pipeline.machine import Gpu, Machine
+from pipeline.machine import Gpu, Machine, package_versions
 from pipeline.stage import Traits
 from pipeline.stages import STAGES
 from tests.synthetic import Room, walk, write_photos, write_polycam
@@ -283,6 +283,17 @@ def test_a_backend_that_cannot_run_stops_the_build_before_it_begins(request_, mo
     assert "mesh.backend=nksr" in caught.value.rule
     assert "doctor" in caught.value.remedy
     assert "/opt/learned/bin/python" in asked
+    assert not planned.work.exists()
+
+
+def test_a_backend_of_an_optional_package_names_the_command_that_brings_it(request_, monkeypatch):
+    """Open3D is not among the packages that come with splatyard."""
+    installed = package_versions
+    monkeypatch.setattr("pipeline.engine.package_versions", lambda names: {} if "open3d" in names else installed(names))
+    planned = plan(replace(request_, settings=("mesh.backend=poisson",)))
+    with pytest.raises(MachineError, match="open3d-cpu is not installed") as caught:
+        run_plan(planned, lambda stage: pytest.fail(f"ran {stage.name}"))
+    assert "pip install 'splatyard[poisson]'" in caught.value.remedy
     assert not planned.work.exists()
 
 

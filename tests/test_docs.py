@@ -88,8 +88,8 @@ def test_make_targets_exist(page):
 
 
 def test_the_demo_is_no_matter_of_the_machines_speed():
-    """What `make demo`, README and docs train ends by iterations; the preset's, where none are named."""
-    demo = (ROOT / "Makefile").read_text().partition("\ndemo:")[2].partition("\n\n")[0]
+    """What `make demo-train`, README and docs train ends by iterations; the preset's, where none are named."""
+    demo = (ROOT / "Makefile").read_text().partition("\ndemo-train:")[2].partition("\n\n")[0]
     calls = [line.split() for line in demo.splitlines() if "splatyard train" in line]
     calls += [
         words for page in PAGES for words in program_lines(page.read_text(), "splatyard") if words[:1] == ["train"]

@@ -136,6 +136,15 @@ def test_backends_for_gpus_don_t_spoil_the_verdict(quick, monkeypatch, tmp_path)
     assert report.ready
 
 
+def test_an_optional_package_doesn_t_spoil_the_verdict(quick, monkeypatch, tmp_path):
+    """Poisson's meshes need Open3D, which no build needs."""
+    monkeypatch.setattr(doctor, "missing_library", lambda stage, backend: "open3d-cpu is not installed")
+    report = examine(tmp_path)
+    poisson = by_name(report)["mesh poisson"]
+    assert poisson.state == "missing" and not poisson.needed and "splatyard[poisson]" in poisson.remedy
+    assert report.ready
+
+
 def test_every_backend_of_the_stages_is_listed(quick, tmp_path):
     """A backend that a stage offers is one the doctor knows."""
     from pipeline.stages import STAGES

@@ -89,3 +89,8 @@ def test_no_flow_hides_a_package():
     packages = {path.parent.name for path in ROOT.glob("*/__init__.py")}
     assert {"pipeline", "sim", "train"} <= packages
     assert not packages & {path.stem for path in (ROOT / "flows").glob("*.py")}
+
+
+def test_readers_are_quick_to_load():
+    """What a capture is, and the plan of its build, take neither compiled kernels nor SciPy."""
+    assert not loaded_after("import pipeline.building, pipeline.capture.detect") & {"numba", "scipy"}

@@ -24,6 +24,7 @@ from pipeline.errors import BusyError, CaptureError, MachineError
 from pipeline.isolation import Limits, LostError, execute_isolated
 from tests.fake_stages import FakeParams, plan_chain
 from tests.paths import ROOT
+from tests.running_yard import lives
 from tests.test_imports import HEAVY, loaded_after
 
 RUN = (
@@ -182,7 +183,7 @@ def test_its_children_go_with_it(tmp_path):
         execute_isolated(stage, Limits(memory=200 * 2**20))
     child = int((stage.folder.parent / "child.txt").read_text())
     try:
-        wait_until(lambda: not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE)
+        wait_until(lambda: not lives(child))
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.kill(child, signal.SIGKILL)

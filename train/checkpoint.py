@@ -41,7 +41,7 @@ class ProcessState(TypedDict):
 
     memories: tuple[HiddenState, HiddenState]
     random: list[torch.Tensor]
-    environment: EnvironmentState
+    environment: list[EnvironmentState]
     curriculum: list[list[float]]
     episode_stats: list[tuple[bool, str, float, int, dict[str, bool]]]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
@@ -12,11 +12,11 @@ from rsl_rl.env import VecEnv
 from tensordict import TensorDict
 
 import sim
-from pipeline.types import F32, I64, Mask
+from pipeline.types import F32, F64, I64, Mask
 from sim.cameras.settings import RobotCamera
-from sim.drivers import TIME
-from sim.env import Observations, SceneEnv
+from sim.env import TIME, Observations, SceneEnv
 from sim.floors import Split
+from sim.randomisation import Randomisation
 from sim.scene import SimScene
 from sim.tasks.catalog import find_task
 from train.models.encoders import ObservationGroup, find_encoder
@@ -47,6 +47,24 @@ class DoneInfo:
     reward: F32
     steps: I64
     outcomes: dict[str, Mask]
+
+    @staticmethod
+    def joined(parts: Sequence[DoneInfo], sizes: Sequence[int]) -> DoneInfo:
+        """Those of simulations of that many environments each, numbered one after the other."""
+        first = np.cumsum([0, *sizes])
+        return DoneInfo(
+            np.concatenate([part.env + start for part, start in zip(parts, first[:-1], strict=True)]),
+            np.concatenate([part.scene for part in parts]),
+            np.concatenate([part.success for part in parts]),
+            [reason for part in parts for reason in part.ended_by],
+            np.concatenate([part.reward for part in parts]),
+            np.concatenate([part.steps for part in parts]),
+            # a part without rows has no names
+            {
+                name: np.concatenate([part.outcomes[name] for part in parts if name in part.outcomes])
+                for name in {name: None for part in parts for name in part.outcomes}
+            },
+        )
 
 
 class EnvironmentState(TypedDict):
@@ -116,21 +134,34 @@ class TrainEnv(VecEnv):
         dones = torch.from_numpy(done.astype(np.int64)).to(self.device)
         return self._observations, torch.from_numpy(reward).to(self.device), dones, extras
 
-    def state(self) -> EnvironmentState:
-        """State for a checkpoint."""
-        return {
-            "simulation": torch.frombuffer(bytearray(self.env.save()), dtype=torch.uint8),
-            "observations": {str(name): torch.as_tensor(group).clone() for name, group in self._observations.items()},
-            "reward": torch.from_numpy(self._reward.copy()),
-            "steps": self.episode_length_buf.clone(),
-        }
+    @property
+    def scene_weights(self) -> F64:
+        """Relative frequency of the scenes in new episodes (S,)."""
+        return self.env.scene_weights
 
-    def restore(self, state: EnvironmentState) -> None:
+    @scene_weights.setter
+    def scene_weights(self, weights: F64) -> None:
+        self.env.scene_weights = weights
+
+    def close(self) -> None:
+        """Free the simulation."""
+        self.env.close()
+
+    def state(self) -> list[EnvironmentState]:
+        """State for a checkpoint, in a list: `Halves` have several."""
+        simulation = torch.frombuffer(bytearray(self.env.save()), dtype=torch.uint8)
+        observations = {str(name): torch.as_tensor(group).clone() for name, group in self._observations.items()}
+        reward = torch.from_numpy(self._reward.copy())
+        steps = self.episode_length_buf.clone()
+        return [{"simulation": simulation, "observations": observations, "reward": reward, "steps": steps}]
+
+    def restore(self, states: Sequence[EnvironmentState]) -> None:
         """Continue from a checkpoint.
 
         Raises:
             SimError: When it is the state of another simulation.
         """
+        (state,) = states
         self.env.restore(state["simulation"].cpu().numpy().tobytes())
         self._observations = TensorDict(state["observations"], batch_size=[self.num_envs]).clone().to(self.device)
         self._reward = state["reward"].cpu().numpy().copy()
@@ -165,22 +196,40 @@ def make_env(
         SimError: When there is no such task or robot, or the scenes have no room for them.
         TrainError: When there is no such encoder.
     """
-    task, encoder = find_task(preset.task), find_encoder(preset.policy.encoder, preset.policy.modality)
-    training = starts == "train"
-    env = sim.make(
-        preset.task,
-        scenes,
-        num_envs or preset.num_envs,
-        robot=preset.robot,
-        engine=preset.engine,
-        device=device,
-        seed=seed,
-        cameras=[RobotCamera(task.camera, outputs=encoder.outputs)] if encoder.outputs else (),
-        camera_settings=replace(task.camera_settings, **preset.camera.model_dump()) if training else None,
-        starts=starts,
-        level=0 if training or not task.curriculum else task.curriculum.levels - 1,
-    )
-    groups = encoder.groups(env, device)
+    settings = simulation_settings(preset, scenes, num_envs or preset.num_envs, seed, starts, device)
+    env, training = sim.make(**settings), starts == "train"
+    groups = find_encoder(preset.policy.encoder, preset.policy.modality).groups(env, device)
     if training and preset.policy.voxels:
         groups.append(Voxels(env))
     return TrainEnv(env, groups, device, seed)
+
+
+def simulation_settings(
+    preset: Preset, scenes: Sequence[SimScene], num_envs: int, seed: int, starts: Split = "train", device: str = "cpu"
+) -> dict[str, Any]:
+    """Arguments of `sim.make` for a preset's simulation, see `make_env`.
+
+    Raises:
+        SimError: When there is no such task.
+        TrainError: When there is no such encoder.
+    """
+    task, encoder = find_task(preset.task), find_encoder(preset.policy.encoder, preset.policy.modality)
+    training = starts == "train"
+    return {
+        "task": preset.task,
+        "scenes": list(scenes),
+        "num_envs": num_envs,
+        "robot": preset.robot,
+        "gait": preset.gait,
+        "engine": preset.engine,
+        "device": device,
+        "seed": seed,
+        "cameras": [RobotCamera(task.camera, outputs=encoder.outputs)] if encoder.outputs else (),
+        "camera_settings": replace(task.camera_settings, **preset.camera.model_dump()) if training else None,
+        "starts": starts,
+        "randomisation": Randomisation(**preset.dynamics.model_dump()) if training else None,
+        "reduced_collision": training,
+        "observation_noise": training,
+        "stagger": training and task.curriculum is not None,
+        "level": 0 if training or not task.curriculum else task.curriculum.levels - 1,
+    }

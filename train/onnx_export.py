@@ -18,8 +18,11 @@ from torch import nn
 
 from pipeline.errors import TrainError
 from sim.env import SceneEnv
+from sim.gaits import GaitDrive
 from sim.libraries import load
-from sim.robots.drive import Drive
+from sim.robots.catalog import sdk_joints
+from sim.robots.drive import Drive, GroundDrive
+from sim.robots.trot import TrotDrive
 from train.environment import TrainEnv
 from train.models.encoders import find_encoder
 from train.models.policy import VisionPolicy
@@ -253,13 +256,26 @@ def _compare(
     return steps, episodes, difference
 
 
+def targets_of(env: SceneEnv) -> list[dict[str, object]]:
+    """What each element of the file's targets is."""
+    robot, drive = env.robot, env.drive
+    if isinstance(drive, GaitDrive):
+        return [{"command": "forward speed", "unit": "m/s"}, {"command": "yaw rate", "unit": "rad/s"}]
+    if isinstance(drive, GroundDrive):
+        points = drive.height_scan.points.round(3).tolist()  # ahead and to the left of the base [m]
+        return [{"ground_above_base_at": point, "unit": "m"} for point in points]
+    if isinstance(drive, TrotDrive):
+        names = [robot.joint_names[column] for column in drive.legs.joints]
+        return [{"joint": name, "mode": "offset from the clock's position", "unit": "rad"} for name in names]
+    kinds = {link.joint.name: link.joint.kind for link in robot.links if link.joint}
+    return [
+        {"joint": one.joint, "mode": one.mode, "unit": UNITS.get((one.mode, kinds[one.joint]), "m")}
+        for one in robot.actuators
+    ]
+
+
 def _about(env: SceneEnv, image: str | None, measured: Arrays) -> dict[str, str]:
     """Metadata for users of the file: texts, or JSON."""
-    kinds = {link.joint.name: link.joint.kind for link in env.robot.links if link.joint}
-    targets = [
-        {"joint": one.joint, "mode": one.mode, "unit": UNITS.get((one.mode, kinds[one.joint]), "m")}
-        for one in env.robot.actuators
-    ]
     observations = {
         name: (inspect.getdoc(term.function) or "").partition("\n")[0]  # with its units
         for name, term in env.task.observations.items()
@@ -272,9 +288,11 @@ def _about(env: SceneEnv, image: str | None, measured: Arrays) -> dict[str, str]
         "robot": env.robot.name,
         "control_period": repr(env.task.control_period),  # [s]
         "observations": json.dumps(observations),
-        "targets": json.dumps(targets),
+        "targets": json.dumps(targets_of(env)),
         "memory": "zeros at the beginning of an episode, then the outputs *_out as the next inputs *_in",
     }
+    if order := sdk_joints(env.robot):
+        found["sdk_joints"] = json.dumps(order)
     if image in ("rgb", "depth"):
         mount = {"base_from_camera": env.robot.base_from_camera.matrix.tolist()}  # [m]
         found["camera"] = json.dumps({**env.task.camera.to_json(), **mount})

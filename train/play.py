@@ -13,7 +13,8 @@ from rsl_rl.models import MLPModel
 from pipeline import Bundle
 from pipeline.importing.gaussgym import is_gaussgym
 from pipeline.scenes.resolver import find_scenes
-from sim.drivers import TIME, EpisodeResult, Viewer
+from sim.drivers import EpisodeResult, Viewer
+from sim.env import TIME
 from sim.floors import Split
 from sim.scene import open_scene
 from sim.video import ChaseVideo

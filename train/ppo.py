@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
+from gymnasium.spaces import Dict
 from numpy.typing import NDArray
 from rsl_rl.algorithms import PPO
 from rsl_rl.modules import HiddenState
@@ -25,7 +27,7 @@ from pipeline.geometry import Camera
 from pipeline.types import F32, I64
 from sim.cameras.settings import RobotCamera
 from sim.env import SceneEnv
-from sim.robots.drive import DifferentialDrive
+from sim.robots.drive import VelocityDrive, Walker
 from sim.robots.model import Robot
 from sim.tasks.exploration import MAP_SIDE
 from train.distributed import Processes
@@ -33,6 +35,9 @@ from train.environment import STATE, VECTOR, TrainEnv
 from train.models.policy import VisionPolicy
 from train.models.voxels import VOXELS, voxel_loss
 from train.preset import Preset, VoxelSettings
+
+if TYPE_CHECKING:
+    from train.halves import Halves
 
 IMAGES = ("rgb", "depth")
 SIGNS = {
@@ -45,6 +50,15 @@ SIGNS = {
 """Sign of each element of the tasks' observations in the mirror image."""
 ACTION_SIGNS = (1, -1)
 """Signs of a differential drive's actions: forward speed, yaw rate."""
+WALK_SIGNS = {
+    "command": (1, -1, -1),  # ahead, to the left, turning to the left
+    "clock": (-1, -1, 1),  # the other feet step half a beat later
+    "knocks": (1,),
+    "vertical_velocity": (1,),
+}
+"""Signs of a walking robot's observations, in addition to `SIGNS`."""
+EXACT = 0.02
+"""Largest difference between a foot's place at rest and the mirror image of its partner's [m]."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,54 +68,61 @@ class Mirror:
     Attributes:
         columns: (K,) index of each mirrored element in the vector.
         signs: (K,) sign of each element.
+        action_columns: (A,) index of each mirrored element in an action.
         action_signs: (A,) sign of each element of an action.
         images: Names of the groups (..., H, W) that are flipped.
+        state_columns: (S,) as `columns`, for the critic's observations; None if those have no known mirror image.
+        state_signs: (S,) as `signs`.
     """
 
     columns: torch.Tensor
     signs: torch.Tensor
+    action_columns: torch.Tensor
     action_signs: torch.Tensor
     images: tuple[str, ...]
+    state_columns: torch.Tensor | None = None
+    state_signs: torch.Tensor | None = None
 
     def observations(self, seen: TensorDict) -> TensorDict:
-        """Mirrored observations of a policy, of any batch shape."""
+        """Mirrored observations of a policy, of any batch shape; and of its critic, if those have a mirror image."""
         groups = {VECTOR: seen[VECTOR][..., self.columns] * self.signs}
         groups |= {name: seen[name].flip(-1) for name in self.images}
+        if self.state_columns is not None:
+            groups[STATE] = seen[STATE][..., self.state_columns] * self.state_signs
         return TensorDict(groups, batch_size=seen.batch_size, device=seen.device)
 
     def actions(self, actions: torch.Tensor) -> torch.Tensor:
         """Mirrored actions (..., A)."""
-        return actions * self.action_signs
+        return actions[..., self.action_columns] * self.action_signs
 
 
-def make_mirror(env: SceneEnv, groups: Sequence[str], device: str = "cpu") -> Mirror:
-    """Make the mirror of an environment's task and robot.
+def make_mirror(env: SceneEnv, groups: Sequence[str], device: str = "cpu", *, critic: bool = False) -> Mirror:
+    """Make the mirror of an environment's task and robot, for the policy's observations or the critic's as well.
 
     The policy has observation groups in addition to the vector.
 
     Raises:
         TrainError: When the robot, one of its cameras or an observation has no known mirror image.
     """
-    if not isinstance(env.drive, DifferentialDrive):
-        raise _no_mirror(f"{env.robot.name}, whose joints have no known mirror image")
     for name in groups:
         if name not in IMAGES:
             raise _no_mirror(f"the observation {name!r}")
     for rig in env.cameras:
         if not _centred(rig.camera, env.robot):
             raise _no_mirror(f"the camera {rig.camera.name!r}, which doesn't look along the robot's centre plane")
-    columns, signs = list[I64](), list[F32]()
-    for name, term in env.task.observations.items():
-        if not term.privileged:
-            order, sign = _of_observation(name, env)
-            columns.append(sum(map(len, columns)) + order)
-            signs.append(sign)
-    return Mirror(
-        torch.from_numpy(np.concatenate(columns)).to(device),
-        torch.from_numpy(np.concatenate(signs)).to(device),
-        torch.tensor(ACTION_SIGNS, dtype=torch.float32, device=device),
-        tuple(groups),
-    )
+    terms = env.task.observations
+    actions = _of_observation("action", env)
+    vector = _joined([_of_observation(name, env) for name, term in terms.items() if not term.privileged])
+    state = _joined([_of_observation(name, env) for name in terms]) if critic else (None, None)
+    tensors = [None if one is None else torch.from_numpy(one).to(device) for one in (*vector, *actions, *state)]
+    return Mirror(*tensors[:4], tuple(groups), *tensors[4:])  # type: ignore[arg-type]
+
+
+def _joined(parts: Sequence[tuple[I64, F32]]) -> tuple[I64, F32]:
+    """Order and signs of observations one after the other."""
+    first = np.cumsum([0, *(len(order) for order, _ in parts)])
+    orders = [order + start for (order, _), start in zip(parts, first[:-1], strict=True)]
+    return np.concatenate(orders), np.concatenate([signs for _, signs in parts])
 
 
 def _of_observation(name: str, env: SceneEnv) -> tuple[I64, F32]:
@@ -111,16 +132,30 @@ def _of_observation(name: str, env: SceneEnv) -> tuple[I64, F32]:
     if name == "map":
         side = np.arange(MAP_SIDE) - MAP_SIDE // 2
         return _exchanged(np.stack(np.meshgrid(side, side, indexing="ij"), -1).reshape(-1, 2))
-    signs = SIGNS | {"action": ACTION_SIGNS}
+    drive, signs = env.drive, SIGNS
+    if isinstance(drive, VelocityDrive):
+        signs = signs | {"action": ACTION_SIGNS}
+    elif isinstance(drive, Walker):
+        partner, sign = drive.legs.mirror
+        joints = drive.legs.joints
+        if name in ("joint_positions", "joint_velocities"):
+            return partner, sign
+        if name == "action":
+            return np.array([joints.tolist().index(column) for column in partner[joints]]), sign[joints]
+        if name in ("feet_down", "feet_heights"):
+            return _exchanged(np.array([foot.at_rest[:2] for foot in drive.legs.feet]), EXACT)
+        signs = signs | WALK_SIGNS
+    elif name == "action":
+        raise _no_mirror(f"{env.robot.name}, whose joints have no known mirror image")
     if name not in signs:
         raise _no_mirror(f"the observation {name!r}")
     return np.arange(len(signs[name])), np.array(signs[name], np.float32)
 
 
-def _exchanged(points: NDArray[np.floating | np.integer]) -> tuple[I64, F32]:
+def _exchanged(points: NDArray[np.floating | np.integer], tolerance: float = 1e-6) -> tuple[I64, F32]:
     """Order of mirrored points (K, 2), ahead and to the left."""
     apart = np.abs(points[:, None] * [1, -1] - points).max(2)
-    if apart.min(1).max() > 1e-6:
+    if apart.min(1).max() > tolerance:
         raise _no_mirror("a height scan that is not symmetric")
     return apart.argmin(1), np.ones(len(points), np.float32)
 
@@ -142,8 +177,43 @@ def _no_mirror(found: str) -> TrainError:
     )
 
 
+KL_SAMPLES = 1024
+"""Steps of a rollout by which the KL divergence of an update is measured."""
+LAST_RATE = 0.03
+"""Learning rate at the end of learning from a teacher, as a fraction of the first one."""
 MIRROR_WEIGHT = 1.0
 """Weight of the mirror loss."""
+
+
+class MirroredHalf:
+    """What rsl-rl calls a symmetry: half of each mini-batch is replaced by its mirror image.
+
+    PPO's ratio takes the likelihood of an action for that of the mirrored one, which is exact for a symmetric policy;
+    learning by such batches keeps it nearly so (Abdolhosseini et al., On learning symmetric locomotion, 2019).
+    """
+
+    use_mirror_loss = False
+
+    def __init__(self, mirror: Mirror) -> None:
+        self._mirror = mirror
+
+    def augment_batch(self, batch: RolloutStorage.Batch, size: int) -> None:
+        """Mirror the first half of a batch."""
+        half, seen = size // 2, batch.observations
+        assert seen is not None
+        assert batch.actions is not None
+        assert batch.old_distribution_params is not None
+        mirrored = self._mirror.observations(seen[:half])
+        batch.observations = torch.cat([mirrored, seen[half:].select(*mirrored.keys())])  # type: ignore[arg-type]
+        batch.actions = torch.cat([self._mirror.actions(batch.actions[:half]), batch.actions[half:]])
+        mean, *others = batch.old_distribution_params
+        mean = torch.cat([self._mirror.actions(mean[:half]), mean[half:]])
+        batch.old_distribution_params = (mean, *others)
+
+    def compute_loss(self, actor: VisionPolicy, batch: RolloutStorage.Batch, size: int) -> torch.Tensor:
+        """None."""
+        return torch.zeros(())
+
 
 Memories = tuple[HiddenState, HiddenState]
 """Hidden states of the policy, for the observations and for mirrored ones."""
@@ -160,17 +230,30 @@ class VisionPPO(PPO):
     A recurrent policy needs a hidden state of the mirrored past for that: its RNN runs a second time during the
     rollout, on mirrored observations, and that state is stored where rsl-rl would store a critic's. `voxels` and
     `mirror` are None for no such loss.
+
+    With a `teacher`, the elements of the critic's observations that are the right action, there is no PPO at all: the
+    policy learns to output them, where its own actions lead it (Ross et al., A reduction of imitation learning to
+    no-regret online learning, 2011); after each update the learning rate is multiplied by `rate_decay`.
     """
 
     actor: VisionPolicy  # type: ignore[assignment]
 
     def __init__(
-        self, *settings: Any, voxels: VoxelSettings | None = None, mirror: Mirror | None = None, **named: Any
+        self,
+        *settings: Any,
+        voxels: VoxelSettings | None = None,
+        mirror: Mirror | None = None,
+        mirrored_half: Mirror | None = None,
+        teacher: slice | None = None,
+        rate_decay: float = 1.0,
+        **named: Any,
     ) -> None:
         self._highest_rate = float("inf")
         super().__init__(*settings, **named)
+        if mirrored_half:
+            self.symmetry = MirroredHalf(mirrored_half)  # type: ignore[assignment]
         self._highest_rate = self.learning_rate
-        self._voxels, self._mirror = voxels, mirror
+        self._voxels, self._mirror, self._teacher, self._rate_decay = voxels, mirror, teacher, rate_decay
         self._mirrored: HiddenState = None
 
     @property
@@ -229,12 +312,42 @@ class VisionPPO(PPO):
 
     def update(self) -> dict[str, float]:
         """Learn from the rollout; returns mean losses by name, and "voxel_iou" of predicted and occupied voxels."""
+        if self._teacher:
+            losses = self._auxiliary_update()
+            self.storage.clear()
+            self._set_rate(self.learning_rate * self._rate_decay)
+            return losses
         losses = super().update()
+        if losses.pop("symmetry", None) is not None:
+            losses["kl"] = self._adapt_rate()
         return losses | self._auxiliary_update() if self._voxels or self._mirror else losses
+
+    def _adapt_rate(self) -> float:
+        """Adapt the learning rate to the KL divergence of the whole update, which is returned.
+
+        rsl-rl adapts it after each mini-batch, and would count the policy's asymmetry as divergence.
+        """
+        storage = self.storage
+        rows = torch.randperm(storage.num_envs * storage.num_transitions_per_env)[:KL_SAMPLES]
+        with torch.no_grad():
+            self.actor(storage.observations.flatten(0, 1)[rows], stochastic_output=True)
+            assert storage.distribution_params
+            before = tuple(part.flatten(0, 1)[rows] for part in storage.distribution_params)
+            kl = self.actor.get_kl_divergence(before, self.actor.output_distribution_params).mean().item()
+        if kl > 2 * self.desired_kl:
+            self._set_rate(max(1e-5, self.learning_rate / 1.3))
+        elif kl < self.desired_kl / 2:
+            self._set_rate(self.learning_rate * 1.1)
+        return kl
+
+    def _set_rate(self, rate: float) -> None:
+        self.learning_rate = rate
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate
 
     def _auxiliary_update(self) -> dict[str, float]:
         """Minimise the auxiliary losses over the rollout, which `PPO.update` rewinds but does not clear."""
-        passes = self._voxels.epochs if self._voxels else 1
+        passes = self.num_learning_epochs if self._teacher else self._voxels.epochs if self._voxels else 1
         storage = self.storage
         batches = storage.recurrent_mini_batch_generator if self.actor.is_recurrent else storage.mini_batch_generator
         sums, count = defaultdict[str, float](float), self.num_mini_batches * passes
@@ -261,6 +374,10 @@ class VisionPPO(PPO):
             occupied, heights = actor.voxel_head(latent.flatten(0, -2))
             metrics["voxels"], metrics["voxel_iou"] = voxel_loss(occupied, heights, truth)
             loss = loss + self._voxels.weight * metrics["voxels"]
+        if self._teacher:
+            truth = seen[STATE] if masks is None else unpad_trajectories(seen[STATE], masks)
+            metrics["teacher"] = nn.functional.mse_loss(actor.means(latent), truth[..., self._teacher])
+            loss = loss + metrics["teacher"]
         if self._mirror:
             target = self._mirror.actions(actor.means(latent)).detach()
             mirrored = actor(self._mirror.observations(seen), masks=masks, hidden_state=batch.hidden_states[1])
@@ -269,19 +386,42 @@ class VisionPPO(PPO):
         return loss, metrics
 
 
-def make_agent(preset: Preset, env: TrainEnv, device: str = "cpu", processes: Processes | None = None) -> VisionPPO:
+def make_agent(
+    preset: Preset, env: TrainEnv | Halves, device: str = "cpu", processes: Processes | None = None
+) -> VisionPPO:
     """Make networks, optimiser and storage.
 
     Raises:
-        TrainError: When the preset asks for mirror images of something that has none.
+        TrainError: When the preset asks for mirror images of something that has none, or for a teacher that is none.
     """
     configuration = rsl_rl_configuration(preset, list(map(str, env.get_observations().keys())))
     configuration["multi_gpu"] = processes
     if preset.ppo.use_mirror_loss:
         _, *images = configuration["obs_groups"]["actor"]
         configuration["algorithm"]["mirror"] = make_mirror(env.env, images, device)
+    if preset.ppo.use_mirror_batches:
+        _, *images = configuration["obs_groups"]["actor"]
+        configuration["algorithm"]["mirrored_half"] = make_mirror(env.env, images, device, critic=True)
+    if preset.teacher:
+        configuration["algorithm"]["teacher"] = _teacher(preset.teacher, env.env)
+        configuration["algorithm"]["rate_decay"] = LAST_RATE ** (1 / preset.iterations)
     with contextlib.redirect_stdout(io.StringIO()):  # it prints its networks
         return VisionPPO.construct_algorithm(env.get_observations(), env, configuration, device)  # type: ignore[return-value]
+
+
+def _teacher(name: str, env: SceneEnv) -> slice:
+    """Elements of the critic's observations that are the right action."""
+    spaces, first = cast(Dict, env.single_observation_space), 0
+    for other in env.task.observations:
+        size = math.prod(spaces[other].shape or ())
+        if other == name and size == env.drive.size:
+            return slice(first, first + size)
+        first += size
+    raise TrainError(
+        "a teacher is an observation that says the right action",
+        found=f"{name!r} in {env.task.name!r}, whose actions have {env.drive.size} elements",
+        remedy="train another task, or without --set teacher",
+    )
 
 
 def rsl_rl_configuration(preset: Preset, groups: list[str]) -> dict[str, Any]:
@@ -299,11 +439,13 @@ def rsl_rl_configuration(preset: Preset, groups: list[str]) -> dict[str, Any]:
             "voxels": policy.voxels is not None,
             "hidden_dims": list(policy.actor_hidden_dims),
             "activation": "elu",
+            "output_scale": policy.output_scale,
+            "obs_normalization": policy.obs_normalization,
             "distribution_cfg": {
                 "class_name": "GaussianDistribution",
                 "init_std": policy.init_std,
                 "std_type": "log",
-                "std_range": (0.1, 1.5),
+                "std_range": policy.std_range,
             },
         },
         "critic": {
@@ -315,10 +457,10 @@ def rsl_rl_configuration(preset: Preset, groups: list[str]) -> dict[str, Any]:
         "algorithm": {
             "class_name": "train.ppo:VisionPPO",
             "voxels": policy.voxels,
-            **ppo.model_dump(exclude={"gae_lambda", "use_mirror_loss"}),
+            **ppo.model_dump(exclude={"gae_lambda", "use_mirror_loss", "use_mirror_batches"}),
             "lam": ppo.gae_lambda,
             "value_loss_coef": 1.0,
             "use_clipped_value_loss": True,
-            "schedule": "adaptive",
+            "schedule": "fixed" if ppo.use_mirror_batches else "adaptive",
         },
     }

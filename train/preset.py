@@ -46,6 +46,12 @@ class PolicySettings(Settings):
     """Units of each layer of the critic."""
     init_std: Positive = 1.0
     """Initial standard deviation of the actions."""
+    std_range: tuple[Positive, Positive] = (0.1, 1.5)
+    """Smallest and largest standard deviation of the actions."""
+    output_scale: Positive = 1.0
+    """Factor of the last layer's initial weights: small for policies that only add to what works already."""
+    obs_normalization: bool = False
+    """Whether the actor's vectors are normalised by their running mean and deviation; the critic's always are."""
     voxels: VoxelSettings | None = None
     """Auxiliary loss on voxels; null for none."""
 
@@ -73,6 +79,8 @@ class PPOSettings(Settings):
     """Largest norm of the gradient; above it the gradient is scaled down."""
     use_mirror_loss: bool = False
     """Add the auxiliary loss on mirrored images and actions."""
+    use_mirror_batches: bool = False
+    """Learn from half of each mini-batch in the mirror, left and right exchanged; for policies without memory."""
 
 
 class CameraRandomisation(Settings):
@@ -90,6 +98,23 @@ class CameraRandomisation(Settings):
     """Standard deviation of the noise of a pixel [share of white]."""
 
 
+class DynamicsRandomisation(Settings):
+    """Ranges drawn for each training episode, see `sim.randomisation.Randomisation`; unused in evaluation."""
+
+    friction: Range = (1.0, 1.0)
+    """Smallest and largest factor of the robot's friction."""
+    mass: Range = (1.0, 1.0)
+    """Smallest and largest factor of the base's mass."""
+    strength: Range = (1.0, 1.0)
+    """Smallest and largest factor of the motors' stiffness, damping and largest force."""
+    latency: Range = (0.0, 0.0)
+    """Shortest and longest delay of an action [s]."""
+    push_interval: Range = (0.0, 0.0)
+    """Shortest and longest time between two pushes [s]."""
+    push_speed: Annotated[float, Field(ge=0)] = 0.0
+    """Largest change of the velocity by a push [m/s]."""
+
+
 class Preset(Settings):
     """All that a run depends on, except its scenes and its seed."""
 
@@ -97,8 +122,12 @@ class Preset(Settings):
     """Name of the task."""
     robot: str = "rover"
     """Name of the robot, or a URDF or MJCF file."""
+    gait: str = ""
+    """Name or file of the gait that carries the robot; empty takes the one that comes with splatyard for it."""
     engine: str = "sapien"
     """Physics engine."""
+    dynamics: DynamicsRandomisation = DynamicsRandomisation()
+    """Randomisation of the physics."""
     num_envs: Count = 128
     """Environments that are simulated at the same time."""
     num_steps_per_env: Count = 16
@@ -109,6 +138,8 @@ class Preset(Settings):
     """Iterations between two checkpoints."""
     scene_sampling: Literal["uniform", "learning_progress"] = "uniform"
     """How scenes are drawn: uniformly, or by learning progress."""
+    teacher: str = ""
+    """Privileged observation that is the right action, and that the policy learns to output; empty for PPO."""
     camera: CameraRandomisation = CameraRandomisation()
     """Randomisation of the camera."""
     policy: PolicySettings = PolicySettings()
@@ -119,6 +150,8 @@ class Preset(Settings):
     @model_validator(mode="after")
     def _fills_batches(self) -> Self:
         """Check that no mini-batch is empty: its loss would be NaN."""
+        if self.ppo.use_mirror_batches and self.policy.rnn_type != "none":
+            raise ValueError("ppo.use_mirror_batches is for policies without memory: policy.rnn_type=none")
         limit = self.num_envs * (1 if self.policy.rnn_type != "none" else self.num_steps_per_env)
         if limit < self.ppo.num_mini_batches:
             raise ValueError(

@@ -26,7 +26,7 @@ from pipeline.engine import locked
 from pipeline.errors import BusyError, TrainError
 from pipeline.files import write_whole
 from pipeline.machine import package_versions
-from sim.scene import SceneLock
+from sim.scene import TERRAIN, SceneLock
 from train.preset import Preset, flat_values
 
 
@@ -199,7 +199,7 @@ class Run:
         )
         with writing(root):
             root.mkdir(parents=True, exist_ok=True)
-            folder = _new_folder(root, preset.task, scenes, name)
+            folder = _new_folder(root, preset, scenes, name)
             (folder / CHECKPOINTS).mkdir()
         write_atomically(folder / RUN_FILE, (record.model_dump_json(indent=1) + "\n").encode())
         return Run(folder, record)
@@ -385,12 +385,14 @@ def _read_record(path: Path) -> Record:
     return read_model(Record, path, rule, "use the version of splatyard that wrote it, or train again")
 
 
-def _new_folder(root: Path, task: str, scenes: Sequence[SceneLock], name: str | None) -> Path:
-    """Make a folder of that name; by default <task>-<scene>-<number>."""
+def _new_folder(root: Path, preset: Preset, scenes: Sequence[SceneLock], name: str | None) -> Path:
+    """Make a folder of that name; by default <task>-<scene>-<number>, or with the robot for procedural ground."""
     if name is None:
         references = {scene.reference.partition("@")[0] for scene in scenes}
         where = min(references) if len(references) == 1 else f"{len(references)}-scenes"
-        prefix = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{task}-{where}")
+        if where.startswith(TERRAIN):
+            where = Path(preset.robot).stem
+        prefix = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{preset.task}-{where}")
         names = (f"{prefix}-{number}" for number in itertools.count(1))
     elif NAME.fullmatch(name):
         names = [name]

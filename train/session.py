@@ -13,6 +13,7 @@ from pipeline.errors import TrainError
 from sim.scene import SimScene
 from train import checkpoint
 from train.distributed import Processes, agreed, first, processes_of_this_run, together, use_one_thread
+from train.gait import learns_gait, save_gait
 from train.loggers import open_loggers
 from train.run import EndedBy, Ending, Run
 from train.trainer import Trainer
@@ -61,14 +62,14 @@ def train_run(
         if writes:
             stack.enter_context(run.busy())
         trainer = Trainer(run.preset, scenes, seed=run.record.seed, device=device, processes=processes)
-        stack.callback(trainer.env.env.close)
+        stack.callback(trainer.env.close)
         seconds = _resume(run, trainer, processes)
         by: EndedBy = "iterations"
         log: Callable[[dict[str, float]], None] | None = None
         if writes:
             run.end(None)
             log = stack.enter_context(open_loggers(run, loggers, trainer.steps))
-        start = time.monotonic()
+        start, row = time.monotonic(), dict[str, float]()
         while trainer.iteration < iterations:
             before, steps = time.monotonic(), trainer.steps
             row = _iterate(run, trainer)
@@ -91,6 +92,8 @@ def train_run(
                 break
         if writes:
             run.end(Ending(reached=trainer.iteration, planned=iterations, by=by, minutes=minutes))
+            if row and learns_gait(run.preset):
+                save_gait(run, trainer.env.env, trainer.agent.actor, row)
         return trainer.iteration
 
 

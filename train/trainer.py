@@ -11,11 +11,13 @@ import numpy as np
 import torch
 from rsl_rl.modules import HiddenState
 
+from pipeline.errors import TrainError
 from pipeline.types import F64
 from sim.scene import SimScene
 from train.checkpoint import Checkpoint, check_finite, fit
 from train.distributed import Processes, own_seed
-from train.environment import DoneInfo, make_env
+from train.environment import DoneInfo
+from train.halves import make_training_env
 from train.ppo import make_agent
 from train.preset import Preset
 from train.results import WINDOW
@@ -113,7 +115,7 @@ class Trainer:
     ) -> None:
         torch.manual_seed(seed)
         self.preset, self.iteration, self._processes = preset, 0, processes
-        self.env = make_env(preset, scenes, seed=own_seed(seed, processes), device=device)
+        self.env = make_training_env(preset, scenes, seed, device, processes)
         self.agent = make_agent(preset, self.env, device, processes)
         self.agent.train_mode()
         self._curriculum = SceneCurriculum(len(scenes), by_progress=preset.scene_sampling == "learning_progress")
@@ -135,7 +137,7 @@ class Trainer:
             TrainError: When something isn't finite any more; the networks are unusable then.
         """
         env, agent, clock = self.env, self.agent, _Clock()
-        self.env.env.scene_weights = self._curriculum.weights
+        env.scene_weights = self._curriculum.weights
         with torch.inference_mode():
             seen = env.get_observations()
             for _ in range(self.preset.num_steps_per_env):
@@ -156,6 +158,8 @@ class Trainer:
         metrics |= self._stats.metrics()
         metrics |= {f"loss/{name}": float(value) for name, value in losses.items()}
         metrics |= {"learning_rate": agent.learning_rate, "std": float(agent.get_policy().output_std.detach().mean())}
+        if env.env.task.curriculum:
+            metrics["level"] = float(env.env.level.mean())
         check_finite(metrics, agent)
         return metrics | clock.seconds
 
@@ -178,9 +182,15 @@ class Trainer:
         """Continue from a checkpoint as if there had been no break.
 
         Raises:
-            TrainError: When it is of another network.
+            TrainError: When it is of another network, or of an earlier version.
             SimError: When it was made with other scenes or another robot.
         """
+        if not isinstance(state["environment"], list):
+            raise TrainError(
+                "a run is resumed by a version that simulates in halves, as the one that began it",
+                found="a checkpoint of an earlier version",
+                remedy="evaluate it, or train again under another --name",
+            )
         fit(state, self.agent)
         own, mirrored = (_moved(memory, self.agent.device) for memory in state["memories"])
         self.agent.memories = own, mirrored

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit, prange
 
 from pipeline.geometry import Camera
+from pipeline.geometry.jit import njit, prange
 from pipeline.types import F32, F64, I64, Floats
 from sim.cameras.props import light
 from sim.robots.model import Robot, Shape

@@ -6,9 +6,9 @@ from dataclasses import dataclass, fields
 from typing import Self
 
 import numpy as np
-from numba import njit, prange
 
 from pipeline.geometry import Camera
+from pipeline.geometry.jit import njit, prange
 from pipeline.types import F32, I64, Floats, Mask
 
 

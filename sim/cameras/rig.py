@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import gymnasium
 import numpy as np
-from numba import njit, prange
 
 from pipeline.capture.lens import Lens
 from pipeline.errors import SimError
 from pipeline.geometry import Camera, matrix_from_rotvec
+from pipeline.geometry.jit import njit, prange
 from pipeline.types import F32, F64, I64, U8, Floats
 from sim.cameras.body import body_of, draw_body
 from sim.cameras.lens import Bend, lens_of

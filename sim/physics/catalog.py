@@ -17,6 +17,7 @@ from pipeline.parameters import require_known
 from sim.physics.isaacgym.engine import IsaacGymEngine
 from sim.physics.isaacgym.process import PYTHON
 from sim.physics.mujoco_engine import MujocoEngine
+from sim.physics.mujoco_worlds import MujocoWorldsEngine
 from sim.physics.sapien_engine import SapienEngine
 from sim.physics.sapien_gpu_engine import SapienGpuEngine
 from sim.physics.state import PhysicsEngine
@@ -63,9 +64,17 @@ def engine_findings() -> list[Finding]:
     return [engine.check(name) for name, engine in ENGINES.items()]
 
 
-def _check_package(name: str, *, needed: bool, remedy: str) -> Finding:
+def _check_sapien(name: str) -> Finding:
+    return _check_package(name, "sapien", needed=True, remedy="pip install sapien")
+
+
+def _check_mujoco(name: str) -> Finding:
+    return _check_package(name, "mujoco", needed=False, remedy="pip install 'splatyard[sim]'")
+
+
+def _check_package(name: str, package: str, *, needed: bool, remedy: str) -> Finding:
     try:
-        return Finding(GROUP, name, "ok", needed, importlib.metadata.version(name))
+        return Finding(GROUP, name, "ok", needed, importlib.metadata.version(package))
     except importlib.metadata.PackageNotFoundError:
         return Finding(GROUP, name, "missing", needed, "not installed", remedy)
 
@@ -91,8 +100,9 @@ def _check_sapien_gpu(name: str) -> Finding:
 
 ENGINES = {
     # the builds' drop test needs sapien
-    "sapien": EngineEntry(SapienEngine, partial(_check_package, needed=True, remedy="pip install sapien")),
-    "mujoco": EngineEntry(MujocoEngine, partial(_check_package, needed=False, remedy="pip install 'splatyard[sim]'")),
+    "sapien": EngineEntry(SapienEngine, _check_sapien),
+    "mujoco": EngineEntry(MujocoEngine, _check_mujoco),
+    "mujoco-worlds": EngineEntry(MujocoWorldsEngine, _check_mujoco),
     "isaacgym": EngineEntry(IsaacGymEngine, _check_isaacgym),
     "sapien-gpu": EngineEntry(SapienGpuEngine, _check_sapien_gpu, on_gpu=True),
 }

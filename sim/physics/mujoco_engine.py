@@ -12,7 +12,7 @@ from pipeline.geometry import Mesh, matrix_from_quaternion
 from pipeline.types import F32, I64
 from sim import libraries
 from sim.physics.state import Dynamics, PhysicsEngine, RobotState
-from sim.robots.model import Robot, read_spec
+from sim.robots.model import Robot, add_servos, read_spec, replace_shapes
 
 if TYPE_CHECKING:
     from mujoco._structs import MjModel
@@ -55,16 +55,13 @@ class MujocoEngine(PhysicsEngine):
             ground.solref = STIFF
         for number in range(self.num_robots):
             spec = read_spec(robot.file)
+            if robot.reduced:
+                replace_shapes(spec, robot)
             for geom in spec.geoms:
                 solid = bool(geom.contype or geom.conaffinity)
                 geom.contype, geom.conaffinity = 0, int(solid)
                 geom.priority, geom.solref = 1, [*STIFF]
-            for actuator in robot.actuators if not len(spec.actuators) else ():
-                servo = spec.add_actuator()
-                servo.name = servo.target = actuator.joint
-                servo.trntype = mujoco.mjtTrn.mjTRN_JOINT
-                servo.set_to_position(kp=actuator.stiffness, kv=actuator.damping)
-                servo.forcelimited, servo.forcerange = True, [-actuator.max_force, actuator.max_force]
+            add_servos(spec, robot)
             frame = world.worldbody.add_frame()
             world.attach(spec, prefix=f"{number}/", frame=frame)
         return world.compile()

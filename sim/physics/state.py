@@ -110,7 +110,7 @@ class PhysicsEngine:
         self._scene_of = np.zeros(num_robots, np.int64)
         self._targets = np.zeros((num_robots, len(robot.actuators)), np.float32)
         self._dynamics = np.ones((3, num_robots), np.float32)
-        self._driven = np.array([robot.joint_names.index(actuator.joint) for actuator in robot.actuators], np.int64)
+        self._driven = robot.driven
         self._is_position = np.array([actuator.mode == "position" for actuator in robot.actuators], bool)
         self._mass_centre = robot.links[0].link_from_inertia.translation
 
@@ -133,6 +133,13 @@ class PhysicsEngine:
     def contact_forces(self) -> F32:
         """Mean force of the scene on each link in the last substep (N, L, 3), world axes [N]."""
         raise NotImplementedError
+
+    def foot_forces(self, links: Sequence[int]) -> F32:
+        """Mean force of the scene on the feet at the ends of links in the last substep (N, F, 3), world axes [N].
+
+        That on the whole links, unless an engine knows better.
+        """
+        return self.contact_forces()[:, links]
 
     def push(self, robots: I64, velocity: F32) -> None:
         """Change the base's linear velocity of robots (M,) by (M, 3) [m/s]."""

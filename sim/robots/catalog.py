@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import sysconfig
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from pipeline.errors import SimError
+from pipeline.geometry import Pose, matrix_from_rotvec
+from sim.gaits import Gait, GaitDrive, gait_file, own_gait
 from sim.robots.drive import DifferentialDrive, Drive, JointOffsets
 from sim.robots.model import Robot, Servos, load_robot
+from sim.tasks.task import Task
 
 ROVER = Path(__file__).parent / "rover.xml"
 ROVER_DRIVE = DifferentialDrive(wheel_radius=0.08, track_width=0.32, speed=(-0.24, 0.8), yaw_rate=1.5)
@@ -23,11 +28,15 @@ class RobotEntry:
 
     Attributes:
         servos: Actuators of its joints, if the file has none.
+        sdk_joints: Its joints in the order of its maker's SDK, if that is another one.
+        camera_pitch: How far its camera is turned down from where the file has it, or from straight ahead [rad].
     """
 
     file: Path
     drive: Callable[[Robot], Drive] = JointOffsets
     servos: Servos | None = None
+    sdk_joints: tuple[str, ...] = ()
+    camera_pitch: float = 0.0
 
 
 ROBOTS = {
@@ -35,6 +44,10 @@ ROBOTS = {
     "go2": RobotEntry(
         PACKAGE / "go2_description/urdf/go2.urdf",
         servos=Servos(40.0, 1.0, 40.0, {"thigh": 0.8, "calf": -1.5}),
+        sdk_joints=tuple(
+            f"{leg}_{part}_joint" for leg in ("FR", "FL", "RR", "RL") for part in ("hip", "thigh", "calf")
+        ),
+        camera_pitch=float(np.deg2rad(30)),  # level, it sees no ground nearer than half a metre before its head
     ),
     "bolt": RobotEntry(
         PACKAGE / "bolt_description/robots/bolt.urdf", servos=Servos(5.0, 0.1, 2.7, {"HFE": 0.4, "KFE": -0.8})
@@ -42,12 +55,33 @@ ROBOTS = {
 }
 
 
-def find_robot(name: str) -> tuple[Robot, Drive]:
+def sdk_joints(robot: Robot) -> tuple[str, ...]:
+    """Joints of a robot of the catalog in the order of its maker's SDK; () if that is the file's, or unknown."""
+    return ROBOTS[robot.name].sdk_joints if robot.name in ROBOTS else ()
+
+
+def find_robot(name: str, gait: str = "") -> tuple[Robot, Drive]:
     """Load a robot by its name or by the path of a URDF or MJCF file, with its drive.
 
+    A gait, by its name or its file, is the drive of legs; those that come with splatyard are for the robots of their
+    names.
+
     Raises:
-        SimError: When there is no such name or file, or the file doesn't contain exactly one robot.
+        SimError: When there is no such name or file, the file doesn't contain exactly one robot, or the gait is of
+            another one.
     """
+    robot, drive = _find_robot(name)
+    found = Gait(gait_file(gait)) if gait else own_gait(name)
+    return robot, GaitDrive(robot, found) if found else drive
+
+
+def robot_for(task: Task, name: str, gait: str = "") -> tuple[Robot, Drive]:
+    """Load a robot with the drive that a task asks for, or else with its own (`find_robot`)."""
+    robot, drive = find_robot(name, gait)
+    return robot, task.drive(robot, drive) if task.drive else drive
+
+
+def _find_robot(name: str) -> tuple[Robot, Drive]:
     if name in ROBOTS:
         entry = ROBOTS[name]
         if not entry.file.is_file():
@@ -57,6 +91,8 @@ def find_robot(name: str) -> tuple[Robot, Drive]:
                 remedy="pip install 'splatyard[robots]'",
             )
         robot = load_robot(entry.file, name, entry.servos)
+        turn = Pose(matrix_from_rotvec(np.array([-entry.camera_pitch, 0, 0])), np.zeros(3))  # y is down
+        robot = replace(robot, base_from_camera=robot.base_from_camera @ turn)
         return robot, entry.drive(robot)
     path = Path(name)
     if not path.is_file():

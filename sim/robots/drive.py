@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from pipeline.types import F32, Floats
+from pipeline.types import F32, I64, Floats, Mask
+from sim.height_scan import ScanGrid
+from sim.physics.state import PhysicsEngine, RobotState
 from sim.robots.model import Robot
+
+if TYPE_CHECKING:
+    from sim.robots.legs import Legs
 
 
 class Drive(Protocol):
@@ -24,14 +29,185 @@ class Drive(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class DifferentialDrive:
-    """Two wheels, with their radius and distance [m]; an action is (forward speed, yaw rate).
+@dataclass(frozen=True, eq=False)
+class Stepping:
+    """The clock of N robots.
+
+    Attributes:
+        phase: (N,) fraction of the beat, 0..1.
+        moving: (N,) 1 where the robot is to move, 0 where it is to stand.
+        swing: (N, F) how far each foot is lifted, 0 on the ground.
+        lift: (N, J) offsets of the joints from rest that lift them [rad].
+        target: (N, J) positions that the joints were sent to [rad].
+    """
+
+    phase: F32
+    moving: F32
+    swing: F32
+    lift: F32
+    target: F32
+
+
+@dataclass(frozen=True, eq=False)
+class LegsState:
+    """The legs of N robots after a step.
+
+    Attributes:
+        due: (N, F) 1 for feet that belong on the ground, by the clock.
+        down: (N, F) whether a foot touches the ground.
+        velocity: (N, F, 3) of the feet, world axes [m/s].
+        clearance: (N, F) height of the feet over the ground [m], at most 0.3.
+        knocks: (N,) whether something else than feet touches the ground.
+        height: (N,) height of the base over the mean ground below it [m].
+    """
+
+    stepping: Stepping
+    due: F32
+    down: Mask
+    velocity: F32
+    clearance: F32
+    knocks: Mask
+    height: F32
+
+
+class Walker:
+    """A `Drive` of legs: its own control loop is at least as fast as the task's, and sees the ground.
+
+    Attributes:
+        size: Number of elements of an action, each in [-1, 1].
+        period: Time between two steps of its loop [s]; divides the task's control period.
+        time_step: Time step of the physics [s]; divides the period.
+        height_scan: Where it sees the ground.
+        needs_state: Whether `walk` needs the robots' state.
+        legs: The robot's.
+    """
+
+    size: int
+    period: float
+    time_step: float
+    height_scan: ScanGrid
+    needs_state: bool
+    legs: Legs
+
+    def start(self, num_envs: int) -> None:
+        """Make room for N robots."""
+        raise NotImplementedError
+
+    def reset(self, envs: I64, rng: np.random.Generator) -> None:
+        """Begin episodes in environments (M,)."""
+        raise NotImplementedError
+
+    def begin(self, actions: F32, state: RobotState | None) -> None:
+        """Take over new actions (N, size) of robots in this state; `walk` gets the same ones until the next."""
+
+    def walk(self, actions: F32, state: RobotState | None, heights: F32, command: F32 | None) -> F32:
+        """Targets (N, A) of the actuators for one period.
+
+        Actions (N, size), heights (N, K) of the scan relative to the base [m], and the command (N, 3) of a task that
+        gives one: speed ahead and to the left [m/s], yaw rate [rad/s].
+        """
+        raise NotImplementedError
+
+    def targets(self, actions: F32) -> F32:
+        """What an exported policy commands by actions (N, size), before the walker's own loop; an affine function."""
+        raise NotImplementedError
+
+    def measure(self, engine: PhysicsEngine, state: RobotState, heights: F32) -> LegsState:
+        """What the legs of an engine's robots do now; heights (N, K) are those of the scan."""
+        raise NotImplementedError
+
+
+class Follower(Walker):
+    """A walker that follows velocity commands."""
+
+    def follow(self, velocity: F32, state: RobotState, heights: F32) -> F32:
+        """Targets (N, A) of the actuators for one period.
+
+        Velocities (N, 3) are the speed ahead and to the left [m/s] and the yaw rate [rad/s]; heights (N, K) of the
+        scan are relative to the base [m].
+        """
+        raise NotImplementedError
+
+
+GROUND_REACH = 0.5
+"""How far the ground may be above or below where the robot stands, for actions that say where it is [m]."""
+
+
+class GroundDrive(Walker):
+    """An action is the ground as the agent believes it to be, at the points of the scan; a gait steps on it.
+
+    The ground below the feet of the robot at rest is 0, an action of 1 is `GROUND_REACH` above it. Until the next
+    action, the robot moves over the same ground, by its odometry. Velocity commands are the task's.
+    """
+
+    needs_state = True
+
+    def __init__(self, gait: Follower, base_height: float) -> None:
+        self._gait, self._base_height = gait, np.float32(base_height)
+        self.period, self.time_step, self.height_scan = gait.period, gait.time_step, gait.height_scan
+        self.size, self.legs = gait.height_scan.size, gait.legs
+        self.start(0)
+
+    def start(self, num_envs: int) -> None:
+        """Make room for N robots."""
+        self._gait.start(num_envs)
+        self._from = np.zeros((num_envs, 4))
+
+    def reset(self, envs: I64, rng: np.random.Generator) -> None:
+        """Begin episodes in environments (M,)."""
+        self._gait.reset(envs, rng)
+
+    def begin(self, actions: F32, state: RobotState | None) -> None:
+        """Remember from where the ground is seen."""
+        assert state is not None
+        self._from = np.column_stack([state.planar, state.position[:, 2]])
+
+    def walk(self, actions: F32, state: RobotState | None, heights: F32, command: F32 | None) -> F32:
+        """Targets (N, A) of the actuators for one period; the true heights are not used."""
+        assert state is not None
+        assert command is not None, "a task for this drive gives commands"
+        x, y, yaw = (state.planar - self._from[:, :3]).T
+        cos, sin = np.cos(self._from[:, 2]), np.sin(self._from[:, 2])
+        moved = np.column_stack([cos * x + sin * y, cos * y - sin * x, yaw])
+        rise = np.asarray(state.position[:, 2:] - self._from[:, 3:], np.float32)
+        return self._gait.follow(command, state, self.height_scan.moved(self.targets(actions), moved) - rise)
+
+    def targets(self, actions: F32) -> F32:
+        """Heights (N, K) of the ground relative to the base [m]."""
+        return np.float32(GROUND_REACH) * actions - self._base_height
+
+    def measure(self, engine: PhysicsEngine, state: RobotState, heights: F32) -> LegsState:
+        """What the legs do now."""
+        return self._gait.measure(engine, state, heights)
+
+
+class VelocityDrive:
+    """An action is (forward speed, yaw rate).
 
     Attributes:
         speed: Forward speed [m/s] for -1 and for 1.
         yaw_rate: Yaw rate [rad/s] for 1, to the left.
     """
+
+    speed: tuple[float, float]
+    yaw_rate: float
+    size: int = 2
+
+    def velocities(self, actions: F32) -> tuple[Floats, Floats]:
+        """Forward speeds (N,) [m/s] and yaw rates (N,) [rad/s] of actions (N, 2)."""
+        slow, fast = self.speed
+        return slow + (actions[:, 0] + 1) / 2 * (fast - slow), actions[:, 1] * self.yaw_rate
+
+    def actions(self, forward: Floats, yaw_rate: Floats) -> F32:
+        """Actions (N, 2) for forward speeds (N,) [m/s] and yaw rates (N,) [rad/s], clipped."""
+        slow, fast = self.speed
+        action = np.stack([(forward - slow) / (fast - slow) * 2 - 1, yaw_rate / self.yaw_rate], 1)
+        return np.clip(action, -1, 1).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class DifferentialDrive(VelocityDrive):
+    """Two wheels, with their radius and distance [m]."""
 
     wheel_radius: float
     track_width: float
@@ -41,16 +217,9 @@ class DifferentialDrive:
 
     def targets(self, actions: F32) -> F32:
         """Speeds (N, 2) of the left and the right wheel [rad/s]."""
-        slow, fast = self.speed
-        forward = slow + (actions[:, 0] + 1) / 2 * (fast - slow)
-        half = actions[:, 1] * self.yaw_rate * self.track_width / 2
+        forward, turn = self.velocities(actions)
+        half = turn * self.track_width / 2
         return (np.stack([forward - half, forward + half], 1) / self.wheel_radius).astype(np.float32)
-
-    def actions(self, forward: Floats, yaw_rate: Floats) -> F32:
-        """Actions (N, 2) for forward speeds (N,) [m/s] and yaw rates (N,) [rad/s], clipped."""
-        slow, fast = self.speed
-        action = np.stack([(forward - slow) / (fast - slow) * 2 - 1, yaw_rate / self.yaw_rate], 1)
-        return np.clip(action, -1, 1).astype(np.float32)
 
 
 class JointOffsets:
@@ -60,9 +229,8 @@ class JointOffsets:
     """
 
     def __init__(self, robot: Robot, scale: float = 0.25) -> None:
-        columns = [robot.joint_names.index(actuator.joint) for actuator in robot.actuators]
-        self._rest, self._scale = robot.default_position[columns].astype(np.float32), np.float32(scale)
-        self.size = len(columns)
+        self._rest, self._scale = robot.default_position[robot.driven].astype(np.float32), np.float32(scale)
+        self.size = len(robot.actuators)
 
     def targets(self, actions: F32) -> F32:
         """Joint positions (N, A) [rad]."""

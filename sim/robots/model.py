@@ -11,7 +11,7 @@ import numpy as np
 
 from pipeline.errors import SimError
 from pipeline.geometry import Pose
-from pipeline.types import F64, Mask
+from pipeline.types import F64, I64, Mask
 from sim import libraries
 
 if TYPE_CHECKING:
@@ -135,6 +135,7 @@ class Robot:
         radius: Radius of the circle around the base's vertical axis that contains it at rest [m].
         height: Height of its highest point above the ground at rest [m].
         base_from_camera: Default mount of a camera.
+        reduced: Whether its shapes are those of `sim.robots.legs.reduced` instead of its file's.
     """
 
     name: str
@@ -146,11 +147,18 @@ class Robot:
     radius: float
     height: float
     base_from_camera: Pose
+    reduced: bool = False
 
     @property
     def joint_names(self) -> tuple[str, ...]:
         """Names of the moving joints, in the order of every (N, J) array."""
         return tuple(link.joint.name for link in self.links if link.joint)
+
+    @property
+    def driven(self) -> I64:
+        """Columns (A,) of the actuators' joints in joint arrays."""
+        names = self.joint_names
+        return np.array([names.index(actuator.joint) for actuator in self.actuators], np.int64)
 
     @property
     def mass(self) -> float:
@@ -178,6 +186,37 @@ def read_spec(path: Path) -> MjSpec:
     if len(roots) == 1 and not any(joint.type == mujoco.mjtJoint.mjJNT_FREE for joint in spec.joints):
         roots[0].add_freejoint()  # a URDF has none
     return spec
+
+
+def replace_shapes(spec: MjSpec, robot: Robot) -> None:
+    """Replace the shapes of a robot's file, in its editable model, by those of the robot; masses stay as they are."""
+    mujoco = libraries.mujoco()
+    for geom in list(spec.geoms):
+        spec.delete(geom)
+    for mesh in list(spec.meshes):
+        spec.delete(mesh)
+    for link in robot.links:
+        body = spec.body(link.name)
+        for number, shape in enumerate(link.shapes):
+            body.add_geom(
+                name=f"{link.name}/{number}",
+                type=getattr(mujoco.mjtGeom, f"mjGEOM_{shape.kind.upper()}"),
+                size=shape.size,
+                pos=shape.link_from_shape.translation,
+                quat=shape.link_from_shape.quaternion,
+                friction=[shape.friction, 0.005, 0.0001],
+                mass=0,
+            )
+
+
+def add_servos(spec: MjSpec, robot: Robot) -> None:
+    """Add a robot's actuators to its file's editable model, if that has none, as a URDF."""
+    for actuator in robot.actuators if not len(spec.actuators) else ():
+        servo = spec.add_actuator()
+        servo.name = servo.target = actuator.joint
+        servo.trntype = libraries.mujoco().mjtTrn.mjTRN_JOINT
+        servo.set_to_position(kp=actuator.stiffness, kv=actuator.damping)
+        servo.forcelimited, servo.forcerange = True, [-actuator.max_force, actuator.max_force]
 
 
 def load_robot(path: Path, name: str | None = None, servos: Servos | None = None) -> Robot:

@@ -10,18 +10,25 @@ import numpy as np
 from pipeline.errors import SimError
 from pipeline.geometry import Camera
 from pipeline.parameters import require_known
+from pipeline.types import F32, Mask
 from sim.cameras.settings import CameraSettings
 from sim.floors import NEARBY, NEXT_POSITIONS
-from sim.height_scan import ScanGrid
-from sim.tasks import terms
+from sim.robots import trot
+from sim.robots.drive import Drive, Follower, GroundDrive
+from sim.robots.model import Robot
+from sim.robots.trot import TrotDrive
+from sim.tasks import terms, walking
 from sim.tasks.commands import RISES, CommandScenario
 from sim.tasks.exploration import MAP_SIDE, ExplorationScenario
 from sim.tasks.goals import GoalScenario
 from sim.tasks.obstacles import ObstacleScenario
 from sim.tasks.patches import PatchScenario
-from sim.tasks.task import Curriculum, Observation, Reward, Task
+from sim.tasks.task import Curriculum, Observation, Reward, Task, Term
+from sim.tasks.walking import WalkScenario
+from sim.terrain import LEVELS
 
 GOAL_RADIUS, AVOID_RADIUS, MIN_PATH = 0.4, 0.3, 0.8  # [m]
+LANDING = 0.25  # [m], above the floor that robots start on
 EXPLORED = 0.9
 YELLOW = (0.95, 0.8, 0.1)
 
@@ -65,6 +72,14 @@ NAVIGATE = Task(
 
 # as `navigate`, but the ball lies at another of the scene's goals in each episode
 SEARCH = replace(NAVIGATE, name="search", scenario=partial(GoalScenario, min_length=MIN_PATH, ball_color=YELLOW))
+
+
+# as `navigate`, with the ball on the landing above the scene's stairs; for legs
+STAIRS = replace(
+    NAVIGATE,
+    name="stairs",
+    scenario=partial(GoalScenario, min_length=MIN_PATH, ball_color=YELLOW, upstairs=LANDING),
+)
 
 
 # to a goal that only odometry knows, around the yellow patch on the straight path
@@ -133,43 +148,108 @@ EXPLORE = replace(
 )
 
 
-SCAN = ScanGrid()
+def _per_second(function: Term[F32 | Mask], weight: float) -> Reward:
+    """A reward of the gait, with its weight per second."""
+    return Reward(function, weight * trot.PERIOD)
 
-# follow a velocity command over the floor and, level by level, up its steps
-CLIMB = Task(
-    name="climb",
+
+# follow velocity commands over stairs, ramps, rubble and gaps: a gait
+WALK = Task(
+    name="walk",
     camera=Camera(64, 48, 32.0, 32.0, 32.0, 24.0),  # 90 degrees across
-    control_period=0.02,
-    time_step=0.004,
+    control_period=trot.PERIOD,
+    time_step=trot.TIME_STEP,
     seconds=10.0,
-    scenario=partial(CommandScenario, ahead=1.5, steps=True),
-    success=terms.arrived,
-    height_scan=SCAN,
-    camera_settings=CameraSettings(period=(0.1, 0.1)),
+    scenario=WalkScenario,
+    success=walking.walked,
+    scene="terrain:0",
+    drive=lambda robot, _: TrotDrive(robot),
+    height_scan=trot.SCAN,
     observations={
-        "velocity": Observation(terms.planar_velocity, 3),
-        "angular_velocity": Observation(terms.angular_velocity, 3),
-        "projected_gravity": Observation(terms.projected_gravity, 3),
-        "joint_positions": Observation(terms.joint_offsets, "joints"),
-        "joint_velocities": Observation(terms.joint_velocities, "joints"),
-        "command": Observation(terms.command, 2),
+        "velocity": Observation(terms.planar_velocity, 3, noise=0.05),
+        "angular_velocity": Observation(terms.angular_velocity, 3, noise=0.1),
+        "projected_gravity": Observation(terms.projected_gravity, 3, noise=0.03),
+        "joint_positions": Observation(terms.joint_offsets, "joints", noise=0.01),
+        "joint_velocities": Observation(terms.joint_velocities, "joints", noise=0.6),
         "action": Observation(terms.last_action, "action"),
-        "height_scan": Observation(terms.heights, SCAN.size, privileged=True),
+        "command": Observation(walking.command, 3),
+        "clock": Observation(walking.clock, 3),
+        "height_scan": Observation(terms.heights, trot.SCAN.size, noise=0.015),
+        "feet_down": Observation(walking.feet_down, "feet", privileged=True),
+        "feet_heights": Observation(walking.feet_heights, "feet", privileged=True),
+        "knocks": Observation(walking.knocks, 1, privileged=True),
+        "vertical_velocity": Observation(walking.vertical_velocity, 1, privileged=True),
     },
     rewards={
-        "forward": Reward(terms.track_speed, 0.02),
-        "turn": Reward(terms.track_yaw_rate, 0.01),
-        "upright": Reward(terms.flat_orientation, -0.02),
-        "height": Reward(terms.base_height_error, -0.2),
-        "action_rate": Reward(terms.action_rate, -0.0005),
-        "fall": Reward(terms.fallen, -2.0),
+        "tracking_lin_vel": _per_second(walking.tracking_lin_vel(0.12), 1.5),
+        "tracking_ang_vel": _per_second(walking.tracking_ang_vel(0.2), 0.7),
+        "feet_in_beat": _per_second(walking.feet_in_beat, 0.4),
+        "lin_vel_z": _per_second(walking.lin_vel_z, -0.7),
+        "ang_vel_xy": _per_second(walking.ang_vel_xy, -0.04),
+        "orientation": _per_second(walking.orientation, -1.0),
+        "torques": _per_second(walking.torques, -2e-4),
+        "action_rate": _per_second(walking.action_rate, -0.05),
+        "dof_pos": _per_second(walking.dof_pos, -0.15),
+        "feet_slip": _per_second(walking.feet_slip, -0.15),
+        "collision": _per_second(walking.knocked, -0.6),
+        "base_height": _per_second(walking.base_height, -15.0),
+        "termination": Reward(walking.fallen, -1.5),
     },
-    terminations={"fall": terms.fallen},
-    curriculum=Curriculum(terms.tracking_curriculum(0.6, 0.3), len(RISES)),
+    terminations={"fall": walking.fallen},
+    curriculum=Curriculum(walking.terrain_curriculum, LEVELS),
 )
 
 
-TASKS = {task.name: task for task in (NAVIGATE, SEARCH, AVOID, CLIMB, EXPLORE, WEAVE)}
+# follow velocity commands over a bundle's floor and, level by level, up its steps: what is seen becomes joint positions
+CLIMB_JOINTS = replace(
+    WALK,
+    name="climb-joints",
+    scene="",
+    scenario=partial(CommandScenario, ahead=1.5, steps=True),
+    success=walking.arrived,
+    camera_settings=CameraSettings(period=(0.1, 0.1)),
+    observations={
+        name: replace(term, privileged=name == "height_scan" or term.privileged)
+        for name, term in WALK.observations.items()
+    },
+    rewards={**WALK.rewards, "arrived": Reward(walking.arrived, 5.0)},
+    terminations={**WALK.terminations, "arrived": walking.arrived},
+    curriculum=Curriculum(walking.arriving_curriculum, len(RISES), again=True),
+)
+
+
+def _on_believed_ground(robot: Robot, drive: Drive) -> Drive:
+    """The drive of a robot's gait, on ground as the agent believes it to be."""
+    if not isinstance(drive, Follower):
+        raise SimError(
+            "climbing by sight needs a gait",
+            found=f"none for {robot.name}",
+            remedy=f"train one, splatyard train walk --robot {robot.name}, and give it with --gait",
+        )
+    return GroundDrive(drive, robot.base_height)
+
+
+FELT = ("velocity", "angular_velocity", "projected_gravity", "joint_positions", "command")
+"""Observations of the gait that help to remember what was seen."""
+
+# the same by a gait: what is seen becomes the ground that it steps on
+CLIMB = replace(
+    CLIMB_JOINTS,
+    name="climb",
+    control_period=0.1,
+    drive=_on_believed_ground,
+    camera_settings=CameraSettings(),
+    observations={name: CLIMB_JOINTS.observations[name] for name in FELT}
+    | {"ground": Observation(walking.ground, trot.SCAN.size, privileged=True)},
+    rewards={
+        "tracking": Reward(walking.tracking_lin_vel(0.12), 0.1),
+        "ground": Reward(walking.wrong_ground, -1.0),
+        "termination": Reward(walking.fallen, -1.5),
+    },
+)
+
+
+TASKS = {task.name: task for task in (NAVIGATE, SEARCH, STAIRS, AVOID, CLIMB, CLIMB_JOINTS, EXPLORE, WEAVE, WALK)}
 
 
 def find_task(name: str) -> Task:

@@ -7,9 +7,9 @@ import logging
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit, prange
 
 from pipeline.errors import SimError
+from pipeline.geometry.jit import njit, prange
 from pipeline.types import F32, F64, I64, Floats, Mask
 from sim.cameras.props import Props
 from sim.floors import Floors
@@ -22,9 +22,13 @@ RISES = (0.0, 0.05, 0.2, 0.4)
 """Smallest rise of the path ahead, by level [m]."""
 MAX_RISES = (*RISES[1:], np.inf)
 HEADINGS = 16
+TURNED = 0.05
+"""Largest angle between the heading of a start and one of those [rad]."""
 MAX_UNEVENNESS = 0.04
 """Largest height difference of the floor under a start [m]."""
 SPEED, YAW_RATE = (0.3, 0.6), (-0.6, 0.6)  # [m/s], [rad/s]
+KEEP, MAX_TURN = 1.5, 1.0
+"""Yaw rate per error of the heading [1/s], and the largest commanded one [rad/s]."""
 HOLD = 3.0
 """Duration of a command [s]; the first one lasts for the path ahead."""
 OPTIONS = 8
@@ -40,11 +44,12 @@ class CommandState:
     """Commands of N robots, and how well they follow them.
 
     Attributes:
-        command: (N, 2) commanded forward speed [m/s] and yaw rate [rad/s].
+        command: (N, 3) commanded speed ahead and to the left, which is 0 [m/s], and yaw rate [rad/s].
         velocity: (N, 2) actual forward speed and yaw rate.
         tracked: (N,) mean over the episode of the product of both tracking scores, 0..1.
         height: (N,) height of the base over the floor [m].
         arrived: (N,) whether the robot has been within its radius of the end of the path ahead of its start.
+        hill: (N,) whether the path ahead of its start leads up steps.
     """
 
     command: F32
@@ -52,10 +57,13 @@ class CommandState:
     tracked: F32
     height: F32
     arrived: Mask
+    hill: Mask
 
 
 class CommandScenario:
     """Starts in front of rises, the higher the level the higher; commands that stay on the walkable floor.
+
+    Yaw rates are corrected by the error of the heading, so that paths are straight even if robots turn a little.
 
     The first command leads straight up; later ones lead along arcs. If no tried command stays on the floor, the robot
     turns on the spot. Levels that a scene lacks are replaced by the next easier one; with `steps`, some scene must have
@@ -82,6 +90,7 @@ class CommandScenario:
         ]
         self._scene_of = np.zeros(num_envs, np.int64)
         self._command, self._velocity = np.zeros((num_envs, 2), np.float32), np.zeros((num_envs, 2), np.float32)
+        self._heading, self._yaw, self._hill = np.zeros(num_envs), np.zeros(num_envs), np.zeros(num_envs, bool)
         self._hold, self._sum, self._steps = np.zeros(num_envs), np.zeros(num_envs), np.zeros(num_envs)
         self._height = np.zeros(num_envs, np.float32)
         self._end, self._arrived = np.zeros((num_envs, 2)), np.zeros(num_envs, bool)
@@ -98,7 +107,10 @@ class CommandScenario:
         self._velocity[envs], self._sum[envs], self._steps[envs] = 0, 0, 0
         self._hold[envs] = self._ahead / self._command[envs, 0]
         self._height[envs] = base_height
-        yaw = chosen[:, 2] * (2 * np.pi / HEADINGS)
+        position[:, :2] += rng.uniform(-0.5, 0.5, (len(envs), 2)) * self.floors.cell[scenes][:, None]
+        yaw = chosen[:, 2] * (2 * np.pi / HEADINGS) + rng.uniform(-TURNED, TURNED, len(envs))
+        self._heading[envs], self._yaw[envs] = yaw, yaw
+        self._hill[envs] = np.asarray(levels) > 0
         self._end[envs] = position[:, :2] + self._ahead * np.column_stack([np.cos(yaw), np.sin(yaw)])
         self._arrived[envs] = False
         return ResetPoses(position, yaw)
@@ -108,6 +120,8 @@ class CommandScenario:
         yaw = state.planar[:, 2]
         forward = np.cos(yaw) * state.linear_velocity[:, 0] + np.sin(yaw) * state.linear_velocity[:, 1]
         self._velocity = np.column_stack([forward, state.angular_velocity[:, 2]]).astype(np.float32)
+        self._yaw = yaw
+        self._heading = self._heading + self._command[:, 1] * self._period
         self._sum += tracking(self._command, self._velocity).prod(1)
         self._steps += 1
         ground = self.floors.height[(self._scene_of, *self.floors.cells(self._scene_of, state.position[:, :2]))]
@@ -117,13 +131,15 @@ class CommandScenario:
         due = np.flatnonzero(self._hold <= 0)
         if len(due):
             self._command[due] = self._next_commands(due, state.position[due, :2], yaw[due], rng)
-            self._hold[due] = HOLD
+            self._hold[due], self._heading[due] = HOLD, yaw[due]
 
     def state(self) -> CommandState:
         """State that terms read."""
         tracked = (self._sum / np.maximum(self._steps, 1)).astype(np.float32)
+        turn = kept_heading(self._command[:, 1], self._heading, self._yaw)
+        command = np.column_stack([self._command[:, 0], np.zeros_like(turn), turn]).astype(np.float32)
         return CommandState(
-            self._command.copy(), self._velocity.copy(), tracked, self._height.copy(), self._arrived.copy()
+            command, self._velocity.copy(), tracked, self._height.copy(), self._arrived.copy(), self._hill.copy()
         )
 
     def props(self) -> Props:
@@ -145,6 +161,12 @@ class CommandScenario:
                 np.where(valid, yaw_rate[row, first], np.copysign(YAW_RATE[1], yaw_rate[:, 0])),
             ]
         )
+
+
+def kept_heading(turn: Floats | float, heading: Floats, yaw: Floats) -> Floats:
+    """Yaw rates (N,) [rad/s] corrected by the error between the headings (N,) that robots should have and their yaw."""
+    wrong = (heading - yaw + np.pi) % (2 * np.pi) - np.pi
+    return np.clip(turn + KEEP * wrong, -MAX_TURN, MAX_TURN)
 
 
 def tracking(command: F32, velocity: F32) -> F32:

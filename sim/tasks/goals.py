@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.errors import SimError
+from pipeline.geometry import masks
 from pipeline.types import F32, I64, Floats
 from sim.cameras.props import Balls, Patches, Posts, Props
 from sim.floors import NEARBY, NEXT_POSITIONS, Cells, Floors, positions_around
@@ -15,6 +16,8 @@ from sim.physics.state import RobotState
 from sim.tasks.task import ResetPoses
 
 BALL_RADIUS = 0.15  # [m]
+LEVEL = 0.05
+"""Largest difference of heights on a landing [m]."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,10 +87,11 @@ class GoalScenario:
     """Goals marked by a ball, each with starts from which a path leads there.
 
     Goals are the nearest cells to a scene's own that the robot can drive to. Paths from start to goal have at least
-    `min_length` [m]; of each scene the first `goals` goals are used, all by default.
+    `min_length` [m]; of each scene the first `goals` goals are used, all by default. With `upstairs`, the only goal is
+    in the middle of the highest floor, so much above the starts [m], and paths lead over steps.
 
     Raises:
-        SimError: When a scene has no such path, or no start that may be used.
+        SimError: When a scene has no such path, no such floor, or no start that may be used.
     """
 
     def __init__(
@@ -99,10 +103,14 @@ class GoalScenario:
         min_length: float,
         ball_color: tuple[float, float, float],
         goals: int | None = None,
+        upstairs: float | None = None,
     ) -> None:
         self.floors, self._color = floors, np.array(ball_color, np.float32)
         cells = list[I64]()
         for number, scene in enumerate(floors.scenes):
+            if upstairs:
+                cells.append(_landing(floors, number, upstairs))
+                continue
             poses = (scene.regions.goals or scene.regions.spawn_poses)[:goals]
             xy = np.array([pose.position[:2] for pose in poses])
             cells.append(np.unique(floors.nearest(number, floors.drivable[number], xy), axis=0))
@@ -110,11 +118,14 @@ class GoalScenario:
         self._cells = np.concatenate(cells)  # of all goals
         sources = np.zeros((len(self._cells), *floors.height.shape[1:]), bool)
         sources[(np.arange(len(self._cells)), *self._cells.T)] = True
-        cell, price = floors.cell[scene_of], floors.price[scene_of]
+        cell, price = floors.cell[scene_of], (floors.walking_price() if upstairs else floors.price)[scene_of]
         fields = DistanceFields(floors.origin[scene_of], cell, distances(price, sources, cell))
         self._paths = PathTracker(floors, num_envs, fields)
         length = distances(np.where(np.isfinite(price), np.float32(1), price), sources, cell)
         far = np.isfinite(length) & (length >= min_length)
+        if upstairs:
+            goal_height = floors.height[(scene_of, *self._cells.T)]
+            far &= floors.drivable[scene_of] & (floors.height[scene_of] < goal_height[:, None, None] - upstairs)
         self._starts = Cells(far & floors.eligible[scene_of])  # for each goal
         self._reachable = [
             np.flatnonzero((scene_of == scene) & (self._starts.count > 0)) for scene in range(len(cells))
@@ -161,3 +172,20 @@ class GoalScenario:
     def path_length(self, xy: Floats, envs: I64) -> F32:
         """Path length to the goals of environments (M,) from positions (M, 2) [m]; inf off the floor."""
         return self._paths.length(xy, envs)
+
+
+def _landing(floors: Floors, scene: int, upstairs: float) -> I64:
+    """The cell (1, 2) in the middle of a scene's highest floor, if that is so much above most of it [m]."""
+    height, walkable = floors.height[scene], floors.walkable[scene]
+    top = np.max(height[walkable], initial=-np.inf)
+    high = walkable & (height > top - LEVEL)
+    lacks = top < np.median(height[floors.drivable[scene]]) + upstairs
+    if lacks:
+        raise SimError(
+            "stairs lead to floor that is higher up",
+            found=f"none {upstairs} m above most of the floor of {floors.scenes[scene].lock.reference}",
+            remedy="use a scene with stairs, captured with their landing",
+        )
+    labels, _ = masks.parts(high)
+    largest = labels == np.bincount(labels[high]).argmax()
+    return np.array([np.unravel_index(masks.distance_from(~largest).argmax(), high.shape)], np.int64)

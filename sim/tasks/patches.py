@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit, prange
 
 from pipeline.errors import SimError
 from pipeline.geometry import masks
+from pipeline.geometry.jit import njit, prange
 from pipeline.types import F32, F64, I64, Floats, Mask
 from sim.cameras.props import Balls, Patches, Posts, Props
 from sim.floors import Cells, Floors

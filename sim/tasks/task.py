@@ -15,6 +15,7 @@ from sim.cameras.settings import CameraSettings
 from sim.floors import Floors
 from sim.height_scan import ScanGrid
 from sim.physics.state import RobotState
+from sim.robots.drive import Drive, LegsState
 from sim.robots.model import Robot
 
 ScenarioState = TypeVar("ScenarioState", covariant=True)
@@ -33,6 +34,7 @@ class StepState(Generic[ScenarioState]):
         tilt: (N,) angle between the base's z axis and the vertical [rad].
         seconds: (N,) time since the episode began [s].
         elapsed: (N,) the same as a fraction of the episode's time limit, 0..1.
+        legs: What the legs do; None for a robot on wheels.
         scenario: What the task's own scenario adds, for example the path to a goal.
     """
 
@@ -45,6 +47,7 @@ class StepState(Generic[ScenarioState]):
     tilt: F32
     seconds: F32
     elapsed: F32
+    legs: LegsState | None
     scenario: ScenarioState
 
 
@@ -92,13 +95,15 @@ class Observation:
 
     Attributes:
         function: Returns (N, size).
-        size: Number of its elements, or "action" or "joints" for as many as an action or the robot has.
+        size: Number of its elements, or "action", "joints" or "feet" for as many as an action or the robot has.
         privileged: Whether only a critic may observe it, since a real robot couldn't.
+        noise: Standard deviation of the noise in training, in its own units.
     """
 
     function: Term[F32]
-    size: int | Literal["action", "joints"]
+    size: int | Literal["action", "joints", "feet"]
     privileged: bool = False
+    noise: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -115,10 +120,13 @@ class Curriculum:
 
     Attributes:
         function: Maps the last state and a mask of failures (N,) to level changes (N,): 1, -1 or 0.
+        again: Whether those who do the hardest level are sent to a random one, so that none is forgotten (Rudin et
+            al., Learning to walk in minutes, 2021, section 3.1).
     """
 
     function: Callable[[StepState[Any], Mask], I64]
     levels: int
+    again: bool = False
 
 
 @dataclass(frozen=True)
@@ -136,6 +144,8 @@ class Task:
         curriculum: How the difficulty changes; None for a fixed one.
         height_scan: Where the ground's height is measured; None for nowhere.
         camera_settings: Camera behaviour unless other settings are given; ideal by default.
+        scene: Reference of the scene that it is for; empty if it is for any that is given.
+        drive: Makes the drive of a robot from that and its usual drive, if the task has its own action space.
     """
 
     name: str
@@ -152,6 +162,8 @@ class Task:
     curriculum: Curriculum | None = None
     height_scan: ScanGrid | None = None
     camera_settings: CameraSettings = field(default_factory=CameraSettings)
+    scene: str = ""
+    drive: Callable[[Robot, Drive], Drive] | None = None
 
     @property
     def substeps(self) -> int:

@@ -6,9 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from pipeline.types import F32, I64, Floats, Mask
+from pipeline.types import F32, Floats, Mask
 from sim.floors import EDGE_PRICE
-from sim.tasks.commands import CommandState, tracking
 from sim.tasks.exploration import ExplorationState
 from sim.tasks.goals import PathState
 from sim.tasks.obstacles import ObstacleState
@@ -16,8 +15,6 @@ from sim.tasks.patches import PatchState
 from sim.tasks.task import StepState, Term
 
 TIPPED = np.deg2rad(60)
-FALLEN_MARGIN = 0.05
-"""A base has fallen if it is lower than half its height at rest minus this [m]; that of wheels rests on the floor."""
 FAR = np.float32(2)
 """Largest distance that is distinguished [m]."""
 COLLISION_FORCE = 0.15
@@ -113,11 +110,6 @@ def collided(step: StepState[object]) -> Mask:
     return step.contact_force > COLLISION_FORCE
 
 
-def flat_orientation(step: StepState[object]) -> F32:
-    """Squared sine of the tilt."""
-    return np.sin(step.tilt) ** 2
-
-
 def tipped(step: StepState[object]) -> Mask:
     """Whether the robot lies on its side."""
     return step.tilt > TIPPED
@@ -173,43 +165,3 @@ def map_around(step: StepState[ExplorationState]) -> F32:
 def explored(share: float) -> Callable[[StepState[ExplorationState]], Mask]:
     """A term: whether that fraction of the floor was seen."""
     return lambda step: step.scenario.share >= share
-
-
-def command(step: StepState[CommandState]) -> F32:
-    """Commanded forward speed [m/s] and yaw rate [rad/s] (N, 2)."""
-    return step.scenario.command
-
-
-def track_speed(step: StepState[CommandState]) -> F32:
-    """Tracking score of the forward speed, 0..1."""
-    return tracking(step.scenario.command, step.scenario.velocity)[:, 0]
-
-
-def track_yaw_rate(step: StepState[CommandState]) -> F32:
-    """Tracking score of the yaw rate, 0..1."""
-    return tracking(step.scenario.command, step.scenario.velocity)[:, 1]
-
-
-def base_height_error(step: StepState[CommandState]) -> F32:
-    """Difference between the base's height over the floor and that at rest [m]."""
-    return np.abs(step.scenario.height - np.float32(step.robot.base_height))
-
-
-def fallen(step: StepState[CommandState]) -> Mask:
-    """Whether the robot lies on its side, or its base is hardly above the floor."""
-    return tipped(step) | (step.scenario.height < np.float32(step.robot.base_height / 2 - FALLEN_MARGIN))
-
-
-def arrived(step: StepState[CommandState]) -> Mask:
-    """Whether the robot was at the end of the path ahead of its start, and hasn't fallen."""
-    return step.scenario.arrived & ~fallen(step)
-
-
-def tracking_curriculum(up: float, down: float) -> Callable[[StepState[CommandState], Mask], I64]:
-    """A curriculum: up for a mean tracking score of at least `up`, down for less than `down` and for failures."""
-
-    def change(step: StepState[CommandState], failed: Mask) -> I64:
-        tracked = step.scenario.tracked
-        return np.where(failed | (tracked < down), -1, np.where(tracked >= up, 1, 0))
-
-    return change

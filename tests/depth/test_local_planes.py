@@ -64,3 +64,17 @@ def test_lonely_pixels_are_dropped():
     depth = np.zeros((40, 40), np.float32)
     depth[20, 20:22] = 1.5
     assert not fit_local_planes(depth, sigma_of(depth), FOCAL, 1)[0].any()
+
+
+def test_pixels_without_sigma_only_serve_their_neighbours(rng):
+    """They are not fitted; those around them are, as if nothing was missing."""
+    y, x = np.mgrid[:40, :60]
+    depth = (1 / (0.5 + 0.002 * x + 0.001 * y) + rng.normal(0, 0.002, x.shape)).astype(np.float32)
+    sigma = sigma_of(depth)
+    whole = fit_local_planes(depth, sigma, FOCAL, 1)
+    sigma[10:20, 12:30] = 0
+    partly = fit_local_planes(depth, sigma, FOCAL, 1)
+    for all_of_it, some in zip(whole, partly, strict=True):
+        assert not some[10:20, 12:30].any()
+        all_of_it[10:20, 12:30] = 0
+        np.testing.assert_array_equal(some, all_of_it)

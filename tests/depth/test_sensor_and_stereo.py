@@ -12,7 +12,7 @@ from pipeline.depth.consistency import DepthMapSet
 from pipeline.depth.maps import FROM_SENSOR, FROM_STEREO, DepthMap
 from pipeline.depth.params import DepthParams
 from pipeline.depth.sensor import clean_sensor_depth
-from pipeline.depth.sensor_and_stereo import candidates, fuse, seen_from, uncontested
+from pipeline.depth.sensor_and_stereo import candidates, fuse, hypotheses, seen_from, uncontested
 from pipeline.depth.sensor_model import NoiseModel
 from pipeline.geometry import Camera, Pose, matrix_from_rotvec
 from tests.capture.writers.slam import CAMERA_FROM_SCAN, scan
@@ -75,6 +75,21 @@ def test_a_map_is_seen_from_beside(views):
     assert np.percentile(error, 95) < 0.01
     assert seen.camera == SENSOR_CAMERA
     np.testing.assert_allclose(np.linalg.norm(seen.normals[known], axis=1), 1, atol=1e-3)
+
+
+def test_hypotheses_are_planes_in_inverse_depth(views):
+    """Over a plane inverse depth is linear in the pixel: its slopes are the differences between neighbours."""
+    depth_map = views.truth["0003"]
+    depth_map = depth_map.without(np.indices(depth_map.depth.shape)[1] < 40)
+    w, by_column, by_row = hypotheses(depth_map)
+    np.testing.assert_array_equal(w[:, :40], 0)
+    assert (w[:, 40:] > 0).mean() > 0.95
+    np.testing.assert_allclose(w[:, 41:] * depth_map.depth[:, 41:], w[:, 41:] > 0, rtol=1e-5)
+    for slope, axis in ((by_column, 1), (by_row, 0)):
+        difference = np.diff(w[:, 40:], axis=axis)
+        near = slope[:, 40:][tuple(slice(size) for size in difference.shape)]
+        known = (difference != 0) & (near != 0)
+        assert np.median(np.abs(difference - near)[known]) < 0.01 * np.median(np.abs(near)[known])
 
 
 def test_agreeing_depth_is_weighted_by_its_precision(pairs):

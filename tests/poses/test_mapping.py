@@ -13,13 +13,14 @@ import pytest
 
 from pipeline.capture.model import Capture, Selection
 from pipeline.geometry import Similarity, angle_deg, matrix_from_rotvec
-from pipeline.poses.keyframes import load_keyframes
+from pipeline.poses.keyframes import Keyframe, load_keyframes
 from pipeline.poses.mapping import join, map_images
-from pipeline.poses.matching import MatchedImages, Matches, extract, match, read_matches, write_database
+from pipeline.poses.matching import Features, MatchedImages, Matches, extract, match, read_matches, write_database
 from pipeline.poses.params import PosesParams
 from pipeline.poses.scene import PosedScene
 from pipeline.poses.sparse_map import SparseMap
 from pipeline.poses.stage import run
+from pipeline.preview.files import Cameras, Publisher, read_preview
 from tests.poses.conftest import ExactMap, Rendered, write_capture
 from tests.poses.test_sensor_path import errors
 from tests.synthetic import Room
@@ -90,16 +91,32 @@ def test_sub_models_that_only_look_alike_stay_apart(exact_map: ExactMap):
     assert [(sorted(found.poses), made_of) for found, made_of in apart] == [(second, 1), (first, 1)]
 
 
+def test_who_looks_on_sees_the_map_grow_and_changes_nothing(rendered: Rendered, tmp_path: Path):
+    """What is published last is a part of the map, in colour; without a folder for it nothing is."""
+    database, keyframes, features = matched(rendered, 6, tmp_path)
+    images = MatchedImages(database, keyframes, features, read_matches(database))
+    folder, shown = tmp_path / "preview", []
+    for seen in (False, True):
+        if seen:
+            folder.mkdir()
+        shown.append(map_images(images, mapper="incremental", seed=0, root=tmp_path, previews=Publisher(folder)))
+        assert folder.exists() == seen
+    alone, watched = (one.sparse_map for one in shown)
+    np.testing.assert_array_equal(alone.xyz, watched.xyz)
+    for image_id, pose in alone.poses.items():
+        np.testing.assert_array_equal(pose.matrix, watched.poses[image_id].matrix)
+    arrays = read_preview(folder / "map.npz", ("points", "colors", "ids", "poses", "intrinsics"))
+    cameras = None if arrays is None else Cameras.from_arrays(arrays)
+    assert arrays is not None and cameras is not None
+    assert len(cameras.ids) >= 2 and set(cameras.ids) <= set(alone.poses)
+    assert len(arrays["points"]) == len(arrays["colors"]) > 50
+    assert arrays["colors"].std() > 10
+
+
 def test_a_thin_thread_of_matches_joins_what_the_mapper_could_not(rendered: Rendered, tmp_path: Path):
-    """Two pairs of 25 matches lead from one half of the walk to the other: too few for the mapper."""
-    inputs = write_capture(tmp_path, rendered.images, rendered.camera)
-    capture = Capture.load(inputs["capture"])
-    keyframes = load_keyframes(capture, Selection.load(inputs["select"]), 960)
-    database = tmp_path / "features.db"
-    features = extract(capture.root, keyframes, 2048)
-    write_database(database, keyframes, features)
-    match(database, keyframes, list(combinations(range(18), 2)), seed=0, threads=1)
-    cut_all_but(database, range(1, 10), range(10, 19), keep=2, matches=25)
+    """Two pairs of 30 matches lead from one half of the walk to the other: too few for the mapper."""
+    database, keyframes, features = matched(rendered, 18, tmp_path)
+    cut_all_but(database, range(1, 10), range(10, 19), keep=2, matches=30)
     images = MatchedImages(database, keyframes, features, read_matches(database))
     result = map_images(images, mapper="incremental", seed=0, root=tmp_path)
     assert result.joined == 2
@@ -108,6 +125,18 @@ def test_a_thin_thread_of_matches_joins_what_the_mapper_could_not(rendered: Rend
     scale = errors(poses, rendered.poses)[2]
     scaled = [Similarity(scale, np.eye(3), np.zeros(3)).apply_pose(pose) for pose in poses]
     assert errors(scaled, rendered.poses)[0] < 0.1
+
+
+def matched(rendered: Rendered, count: int, folder: Path) -> tuple[Path, list[Keyframe], list[Features]]:
+    """The database of the first images, each matched with each, their keyframes and their features."""
+    inputs = write_capture(folder, rendered.images[:count], rendered.camera)
+    capture = Capture.load(inputs["capture"])
+    keyframes = load_keyframes(capture, Selection.load(inputs["select"]), 960)
+    database = folder / "features.db"
+    features = extract(capture.root, keyframes, 2048)
+    write_database(database, keyframes, features)
+    match(database, keyframes, features, list(combinations(range(count), 2)), seed=0, threads=1)
+    return database, keyframes, features
 
 
 def cut_all_but(database: Path, first: Sequence[int], second: Sequence[int], keep: int, matches: int) -> None:

@@ -9,6 +9,6 @@ from sim.physics.isaacgym.process import PYTHON
 
 
 def engines_here() -> list[str]:
-    """Names of the CPU engines; Isaac Gym only where its interpreter is named."""
-    names = [name for name, engine in ENGINES.items() if not engine.on_gpu]
+    """Names of the CPU engines that take meshes; Isaac Gym only where its interpreter is named."""
+    names = [name for name, engine in ENGINES.items() if not engine.on_gpu and name != "mujoco-worlds"]
     return [name for name in names if name != "isaacgym" or os.environ.get(PYTHON)]

@@ -66,7 +66,7 @@ def test_near_the_end_it_only_turns():
 
 def test_commands_are_followed_as_far_as_wheels_can():
     """Speed and turn, clipped to what the drive has."""
-    command = np.array([[0.4, -0.5], [2.0, 3.0]], np.float32)
+    command = np.array([[0.4, 0, -0.5], [2.0, 0, 3.0]], np.float32)
     scenario = CommandScenario.__new__(CommandScenario)
     scenario.state = lambda: SimpleNamespace(command=command)  # type: ignore[method-assign]
     found = speeds(find_driver("auto", world(np.zeros((2, 2)), np.zeros(2), scenario=scenario), 0)())

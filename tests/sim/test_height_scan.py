@@ -137,3 +137,28 @@ def test_default_grid():
     assert points.shape == (17 * 11, 2)
     assert points.min(0) == pytest.approx([-0.8, -0.5]) and points.max(0) == pytest.approx([0.8, 0.5])
     assert points[len(points) // 2] == pytest.approx([0, 0], abs=1e-9)
+
+
+def test_the_scan_of_one_who_moved():
+    """On a slanted plane, exactly that of the new place, as far as the old one reaches; beyond, the edge goes on."""
+    motion = np.array([[0.13, -0.07, 0.3], [-0.02, 0.05, -0.2]])
+    points = GRID.points
+
+    def plane(ahead: F64, left: F64) -> F64:
+        return 0.2 * ahead - 0.35 * left - 0.3
+
+    before = np.tile(plane(*points.T), (2, 1)).astype(np.float32)
+    found = GRID.moved(before, motion)
+    for row, (ahead, left, yaw) in enumerate(motion):
+        place = points @ turn(yaw)[:2, :2].T + [ahead, left]
+        inside = (place > [GRID.ahead[0], GRID.aside[0]]).all(1) & (place < [GRID.ahead[1], GRID.aside[1]]).all(1)
+        assert 0.6 < inside.mean() < 1
+        np.testing.assert_allclose(found[row, inside], plane(*place[inside].T), atol=1e-6)
+        edge = np.clip(place, [GRID.ahead[0], GRID.aside[0]], [GRID.ahead[1], GRID.aside[1]])
+        np.testing.assert_allclose(found[row], plane(*edge.T), atol=1e-6)
+
+
+def test_the_scan_of_one_who_stayed():
+    """Is the same."""
+    heights = np.random.default_rng(3).normal(size=(4, GRID.size)).astype(np.float32)
+    np.testing.assert_allclose(GRID.moved(heights, np.zeros((4, 3))), heights, atol=1e-6)

@@ -49,13 +49,15 @@ def test_ssim_matches_float64_filters(rng):
 
 
 def test_photometric_loss_and_derivative(rng):
-    """Value within 1e-4, derivative within 1 % of central differences of a float64 version."""
+    """Value within 1e-4, derivative within 1 % of central differences of a float64 version; the image has a gain."""
     rendered, noisy = (np.ascontiguousarray(np.moveaxis(v, -1, 0)) for v in _images(rng))
     photo = (noisy * 255).astype(np.uint8)
     padded = np.zeros((4, 48, 64), np.float32)
-    padded[:3, :HEIGHT, :WIDTH] = rendered
+    gain = np.array([0.8, 1.25, 1.1], np.float32)
+    padded[:3, :HEIGHT, :WIDTH] = rendered / gain[:, None, None]
     by_planes = np.zeros_like(padded)
-    value = photometric_loss(padded, photo, 0.2, by_planes)
+    value, compared = photometric_loss(padded, photo, 0.2, by_planes, gain)
+    np.testing.assert_allclose(compared, rendered, rtol=1e-6)
     assert abs(value - _photometric_float64(rendered, photo, 0.2)) < 1e-4
 
     numeric, analytic = [], []
@@ -67,7 +69,7 @@ def test_photometric_loss_and_derivative(rng):
         rendered[index] = kept - 1e-5
         numeric.append((above - _photometric_float64(rendered, photo, 0.2)) / 2e-5)
         rendered[index] = kept
-        analytic.append(by_planes[index])
+        analytic.append(by_planes[index] / gain[index[0]])
     error = np.linalg.norm(np.subtract(numeric, analytic)) / np.linalg.norm(numeric)
     assert error < 1e-2
     assert not by_planes[3].any()

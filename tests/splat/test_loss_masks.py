@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pipeline.raster import render
-from pipeline.splat.loss import cut_masked, hide_masked, photometric_loss, psnr
+from pipeline.splat.loss import NO_GAIN, photometric_loss, psnr
 from pipeline.splat.params import SplatParams
 from pipeline.splat.train import train
 from pipeline.splat.views import TrainingView, ViewDepth, training_view
@@ -27,10 +27,8 @@ def hidden() -> np.ndarray:
 
 def gradient(planes: np.ndarray, photo: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
     """Derivative of the photometric loss as training takes it."""
-    shown, by_planes = planes.copy(), np.zeros_like(planes)
-    hide_masked(shown, photo, mask)
-    photometric_loss(shown, photo, 0.2, by_planes)
-    cut_masked(by_planes, mask)
+    by_planes = np.zeros_like(planes)
+    photometric_loss(planes, photo, 0.2, by_planes, NO_GAIN, mask)
     return by_planes
 
 

@@ -45,8 +45,8 @@ def test_most_pulled_are_split_up_to_the_target(rng):
     before = scene.means.copy()
     _observed(scene, pull).densify(optimizer, target=45, max_scale=100)
     assert len(optimizer.gaussians) == 45
-    moved = np.flatnonzero((optimizer.gaussians.means[:40] != before).any(1))
-    assert set(moved) == set(np.argsort(-pull)[:5])
+    gone = ~(before[:, None] == optimizer.gaussians.means).all(-1).any(1)
+    assert set(np.flatnonzero(gone)) == set(np.argsort(-pull)[:5])
 
 
 def test_transparent_and_huge_ones_are_pruned(rng):
@@ -58,4 +58,4 @@ def test_transparent_and_huge_ones_are_pruned(rng):
     optimizer = SparseAdam(scene)
     kept = np.delete(scene.means.copy(), [3, 5], axis=0)
     _observed(scene, np.zeros(20)).densify(optimizer, target=40, max_scale=2)
-    np.testing.assert_array_equal(optimizer.gaussians.means, kept)
+    np.testing.assert_array_equal(np.unique(optimizer.gaussians.means, axis=0), np.unique(kept, axis=0))

@@ -18,7 +18,8 @@ from tests.raster.conftest import SMALL_CAMERA, SMALL_POSE
 def test_plain_colors_are_asked_for_under_a_fixed_exposure_only(gaussians, rng, monkeypatch, gain, asked):
     """View-dependent colour must be free to follow a camera that adapts."""
     calls = []
-    monkeypatch.setattr(train, "pull_to_plain_color", lambda *arguments: calls.append(arguments))
+    pull = train.plain_color_pull
+    monkeypatch.setattr(train, "plain_color_pull", lambda *arguments: calls.append(arguments) or pull(*arguments))
     photo = rng.integers(0, 255, (SMALL_CAMERA.height, SMALL_CAMERA.width, 3)).astype(np.uint8)
     views = [training_view("a", photo, SMALL_CAMERA, SMALL_POSE, None)]
     schedule = Schedule(10, densify=None)

@@ -43,7 +43,7 @@ def train_two_iterations(arguments: Sequence[str]) -> int:
         rank = processes["global_rank"]
         wishes = [agreed(rank == 1, processes), agreed(False, processes)]
         np.savez(Path(folder) / f"{rank}.npz", before=before, after=weights(trainer), seen=seen, wishes=wishes)
-        trainer.env.env.close()
+        trainer.env.close()
     return 0
 
 

@@ -72,7 +72,7 @@ def test_a_curriculum_is_for_training(room_scene: SimScene):
     """It begins at the bottom there; a policy is evaluated on the hardest."""
     levels = {}
     for starts in ("train", "held_out"):
-        preset = load_preset("navigate", {"task": "climb", "num_envs": 4, "policy.encoder": "none"})
+        preset = load_preset("navigate", {"task": "climb", "robot": "go2", "num_envs": 4, "policy.encoder": "none"})
         made = make_env(preset, [room_scene], starts=starts)
         made.reset(1)
         levels[starts] = made.env.level.tolist()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,9 +16,10 @@ import torch
 
 from flows.cli import main
 from pipeline.errors import TrainError
-from sim.robots.catalog import find_robot
+from sim.robots.catalog import find_robot, robot_for, sdk_joints
 from sim.robots.drive import DifferentialDrive
 from sim.scene import SimScene, open_scene
+from sim.tasks.catalog import find_task
 from tests.bundles import make_bundle
 from tests.synthetic import Room
 from train import checkpoint, onnx_export
@@ -25,7 +27,7 @@ from train.environment import TrainEnv, make_env
 from train.models import encoders
 from train.models.dinov2 import DinoFeatures
 from train.models.policy import VisionPolicy
-from train.onnx_export import TOLERANCE, Controller, export_policy, linear
+from train.onnx_export import TOLERANCE, Controller, export_policy, linear, targets_of
 from train.ppo import make_agent
 from train.preset import Preset, load_preset
 from train.run import Run
@@ -209,6 +211,30 @@ def test_a_bundle_takes_a_form_and_a_run_a_file(words: list[str], told: str, cap
         code = ended.code
     assert code == 2
     assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("task", "first", "count"),
+    [
+        ("navigate", {"command": "forward speed", "unit": "m/s"}, 2),
+        ("climb", {"ground_above_base_at": [-0.4, -0.3], "unit": "m"}, 91),
+        ("walk", {"joint": "FL_hip_joint", "mode": "offset from the clock's position", "unit": "rad"}, 12),
+    ],
+)
+def test_the_targets_of_legs_are_told(task: str, first: dict[str, object], count: int):
+    """As many as the drive has: a gait's commands, ground, or offsets of joints."""
+    robot, drive = robot_for(find_task(task), "go2")
+    told = targets_of(SimpleNamespace(robot=robot, drive=drive))  # type: ignore[arg-type]
+    assert told[0] == first
+    assert len(told) == count == drive.targets(np.zeros((1, drive.size), np.float32)).shape[1]
+
+
+def test_joints_in_the_order_of_the_sdk():
+    """The right front leg first; the same joints as in the file."""
+    robot, _ = find_robot("go2")
+    assert sdk_joints(robot)[:4] == ("FR_hip_joint", "FR_thigh_joint", "FR_calf_joint", "FL_hip_joint")
+    assert sorted(sdk_joints(robot)) == sorted(robot.joint_names)
+    assert sdk_joints(find_robot("rover")[0]) == ()
 
 
 def test_a_drive_is_a_gain_and_a_rest():

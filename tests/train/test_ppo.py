@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from gymnasium.spaces import Box, Dict
 from rsl_rl.algorithms import PPO
 from tensordict import TensorDict
 from torch import multiprocessing, nn
 
+from pipeline.errors import TrainError
 from sim.cameras.settings import RobotCamera
 from sim.robots.catalog import find_robot
 from sim.tasks.catalog import NAVIGATE
+from sim.tasks.task import Observation
 from train.distributed import Processes
 from train.models.voxels import SHAPE
-from train.ppo import Mirror, VisionPPO, make_agent, make_mirror
+from train.ppo import LAST_RATE, Mirror, VisionPPO, make_agent, make_mirror
 from train.preset import Preset
 
 STEPS, ROBOTS = 7, 6
@@ -78,7 +83,7 @@ def agent_for(env: Any, *, memory: str = "gru", processes: Processes | None = No
     }
     for name, value in changes.items():
         section, _, key = name.partition("_")
-        values[section][key] = value
+        values[section] = values[section] | {key: value} if key else value
     torch.manual_seed(3)
     agent = make_agent(Preset.model_validate(values), env, processes=processes)
     agent.train_mode()
@@ -159,6 +164,45 @@ def test_without_a_lesson_it_is_rsl_rls_own():
         learned.append([value.clone() for value in agent.actor.parameters()])
     for one, other in zip(*learned, strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("memory", ["gru", "none"])
+def test_a_teacher_is_learned_by_sight(memory: str):
+    """The right action is the brighter side, which only images show; no value is learned."""
+    env = Dice()
+    spaces = {name: Box(-1, 1, (size,)) for name, size in (("velocity", 3), ("side", 2))}
+    observations = {name: Observation(lambda _: np.zeros(0), space.shape[0]) for name, space in spaces.items()}
+    env.env.task, env.env.single_observation_space = replace(NAVIGATE, observations=observations), Dict(spaces)
+
+    def drawn() -> TensorDict:
+        seen = Dice._draw(env)
+        bright = seen["rgb"].float().mean((1, 2)).unflatten(1, (2, 32)).mean(2)
+        seen["state"] = torch.cat([seen["vector"][:, :3], bright.diff(dim=1).sign() * torch.tensor([0.6, -0.3])], 1)
+        return seen
+
+    env._draw = drawn  # type: ignore[method-assign]
+    env.step()
+    agent = agent_for(env, memory=memory, teacher="side", ppo_learning_rate=1e-2)
+    before = [value.clone() for value in agent.critic.parameters()]
+    losses = []
+    for _ in range(25):
+        roll_out(agent, env)
+        losses.append(agent.update())
+    assert set(losses[0]) == {"teacher"}
+    assert agent.optimizer.param_groups[0]["lr"] == pytest.approx(
+        1e-2 * LAST_RATE ** (25 / Preset(task="navigate").iterations)
+    )
+    assert losses[0]["teacher"] > 0.1
+    assert losses[-1]["teacher"] < 0.02
+    assert all(torch.equal(one, other) for one, other in zip(before, agent.critic.parameters(), strict=True))
+
+
+def test_a_teacher_has_the_size_of_an_action():
+    """Another observation is none."""
+    env = Dice()
+    env.env.single_observation_space = Dict({name: Box(-1, 1, (3,)) for name in NAVIGATE.observations})
+    with pytest.raises(TrainError, match=r"'velocity' in 'navigate', whose actions have 2 elements"):
+        agent_for(env, teacher="velocity")
 
 
 @pytest.mark.parametrize("memory", ["gru", "lstm", "none"])

@@ -37,7 +37,7 @@ class FakeTrainer:
     def __init__(self, preset: Any, scenes: Sequence[Any], *, seed: int, device: str, processes: Any) -> None:
         self.iteration = 0
         self._random, self._sum = torch.Generator().manual_seed(seed), 0.0
-        self.env = SimpleNamespace(env=self)
+        self.env = self
 
     @property
     def steps(self) -> int:

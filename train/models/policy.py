@@ -8,9 +8,11 @@ import torch
 from rsl_rl.models import MLPModel
 from rsl_rl.modules import RNN, HiddenState
 from tensordict import TensorDict
+from torch import nn
 from torch.nn import LSTM
 
 from train.models.encoders import make_encoder
+from train.models.parallel import in_halves
 from train.models.voxels import SHAPE, VoxelHead
 
 
@@ -32,6 +34,7 @@ class VisionPolicy(MLPModel):
         rnn_type: str,
         rnn_hidden_dim: int,
         voxels: bool = False,
+        output_scale: float = 1.0,
         **settings: Any,
     ) -> None:
         groups = obs_groups[obs_set]
@@ -43,6 +46,11 @@ class VisionPolicy(MLPModel):
         self._latent = rnn_hidden_dim if self.is_recurrent else seen
         super().__init__(obs, {**obs_groups, obs_set: vectors}, obs_set, output_dim, **settings)
         self.encoder = network
+        if output_scale != 1:
+            with torch.no_grad():
+                last = [layer for layer in self.mlp if isinstance(layer, nn.Linear)][-1]
+                for parameter in last.parameters():
+                    parameter.mul_(output_scale)
         self.memory = RNN(seen, rnn_hidden_dim, 1, rnn_type) if self.is_recurrent else None
         self.voxel_head = VoxelHead(self._latent, SHAPE) if voxels else None
 
@@ -57,11 +65,11 @@ class VisionPolicy(MLPModel):
         if self.encoder is not None:
             images = obs[self._image]
             if masks is None:
-                code = self.encoder(images)
+                code = in_halves(self.encoder, images)
             else:  # padding isn't encoded
                 real = masks.flatten().nonzero().squeeze(1)  # rows as wholes: a mask would copy number by number
                 code = seen.new_zeros(masks.numel(), int(self.encoder.size))  # type: ignore[arg-type]
-                code = code.index_copy(0, real, self.encoder(images.flatten(0, 1).index_select(0, real)))
+                code = code.index_copy(0, real, in_halves(self.encoder, images.flatten(0, 1).index_select(0, real)))
                 code = code.view(*masks.shape, -1)
             seen = torch.cat([seen, code], -1)
         return self.memory(seen, masks, hidden_state).squeeze(0) if self.memory else seen

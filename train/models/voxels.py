@@ -11,12 +11,12 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from numba import njit
 from torch import nn
 from torch.nn import functional
 
 from pipeline.errors import TrainError
 from pipeline.geometry import Mesh
+from pipeline.geometry.jit import njit
 from pipeline.geometry.rays import RayCaster
 from pipeline.types import F32, F64, I64, U8, Floats
 from sim.env import Observations, SceneEnv

@@ -13,6 +13,7 @@ from pipeline.geometry import Mesh, matrix_from_quaternion, matrix_from_rotvec, 
 from sim.physics.catalog import ENGINES
 from sim.physics.state import Dynamics, PhysicsEngine, RobotState, scene_offsets
 from sim.robots.catalog import ROBOTS, ROVER, find_robot
+from sim.robots.drive import JointOffsets
 from sim.robots.model import Robot, load_robot
 from tests.sim.engines import engines_here
 from tests.sim.physics.fake_gpu_system import use_fake_gpu
@@ -189,7 +190,8 @@ def test_rover_drives_and_turns(make: Make, rover: Robot) -> None:
 @pytest.mark.parametrize("name", [name for name in ROBOTS if name != "rover"])
 def test_legged_robots_stand_or_fall(make: Make, name: str) -> None:
     """From a URDF with meshes and fixed feet: the quadruped stands on its feet, the biped falls, as it must."""
-    robot, drive = find_robot(name)
+    robot, _ = find_robot(name)
+    drive = JointOffsets(robot)
     engine = make(robot, [floor()], 2)
     start(engine, at_rest(robot, [[0, 0, robot.base_height + 0.01], [1, 1, robot.base_height + 0.01]]))
     engine.set_targets(drive.targets(np.zeros((2, drive.size), np.float32)))
@@ -346,8 +348,8 @@ def test_saved_state_has_one_future(make: Make, rover: Robot) -> None:
 
 def test_saved_state_has_one_future_whatever_came_between(make: Make) -> None:
     """Legs that step and slip on uneven ground, pushed: after other ways, and in an engine that was just made."""
-    robot, drive = find_robot("go2")
-    rng = np.random.default_rng(4)
+    robot, _ = find_robot("go2")
+    drive, rng = JointOffsets(robot), np.random.default_rng(4)
     bumpy = floor()
     bumpy = Mesh.from_arrays(bumpy.vertices + np.c_[np.zeros((1681, 2)), rng.normal(0, 0.02, 1681)], bumpy.triangles)
     engine, other = make(robot, [bumpy], 4), make(robot, [bumpy], 4)

@@ -82,3 +82,30 @@ def test_a_scene_without_long_ways_is_refused(rover: Robot):
     scene = floor_scene(np.ones((5, 5), bool), goals=(tuple(centre(2, 2)),))
     with pytest.raises(SimError, match=r"floor@1\.0\.0"):
         GoalScenario(Floors([scene], sized(rover, 0.2)), 3, 0.2, min_length=2.0, ball_color=GREEN)
+
+
+def test_a_goal_upstairs(rover: Robot):
+    """In the middle of the landing, not of the wider middle step; starts are on the floor below, paths up the steps."""
+    height = np.full((40, 24), 0.2)
+    height[20:28, 4:20], height[28:33, 6:16] = 0.45, 0.7
+    height[20:28, :4], height[20:28, 20:], height[28:, :6], height[28:, 16:], height[33:] = [np.nan] * 5
+    below = height < 0.3
+    scene = floor_scene(below, height=height, walkable=np.isfinite(height))
+    floors = Floors([scene], sized(rover, 0.2))
+    scenario = GoalScenario(floors, 50, 0.2, min_length=0.6, ball_color=GREEN, upstairs=0.3)
+    everyone, nothing = np.arange(50), np.zeros(50, int)
+    starts = scenario.reset(everyone, nothing, nothing, np.random.default_rng(1))
+    goal = scenario.state().goal
+    assert (floors.height[(nothing, *floors.cells(nothing, goal))] == np.float32(0.7)).all()
+    np.testing.assert_allclose(goal, np.tile(goal[:1], (50, 1)))
+    assert (np.abs(goal[0] - (centre(30, 10) + centre(30, 11)) / 2) < [0.1 * CELL, 3 * CELL]).all()
+    np.testing.assert_allclose(starts.position[:, 2], 0.2 + rover.base_height, atol=1e-6)
+    assert np.isfinite(scenario.state().length).all()
+    assert scenario.props().balls.center[0, 0, 2] == pytest.approx(0.7 + 0.15)
+
+
+def test_without_floor_upstairs(rover: Robot):
+    """The scene is named, and what it lacks."""
+    scene = floor_scene(np.ones((30, 20), bool))
+    with pytest.raises(SimError, match=r"none 0\.3 m above most of the floor of floor@1\.0\.0"):
+        GoalScenario(Floors([scene], rover), 1, 0.2, min_length=0.6, ball_color=GREEN, upstairs=0.3)

@@ -1,0 +1,151 @@
+"""Measure gaits, in the engine they were learned in and in another one; and what is learned on top of them.
+
+    python benchmarks/legs.py                          the gait that comes with splatyard for go2
+    python benchmarks/legs.py runs/walk-go2-1          another one
+    python benchmarks/legs.py --bundle BUNDLE          and policies that are carried by it: an hour on two cores
+    python benchmarks/legs.py --bundle BUNDLE --write  write the sections of docs/benchmarks.md
+
+Policies are trained and evaluated by the commands that users type, one after the other.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+import sim  # noqa: E402
+from benchmarks.page import Row, section, update_page  # noqa: E402
+from sim.gaits import Gait, gait_file  # noqa: E402
+from train.terrains import walk_flat, walk_over  # noqa: E402
+
+ROBOTS = {"mujoco-worlds": 200, "sapien": 100}
+STAIRS = {4: 0.98, 6: 0.90, 8: 0.70}
+"""Share of robots that get over risers of 2 cm more than twice the level; the bars are for 10, 14 and 17 cm."""
+ENVS, STEPS = 256, 100
+PROGRAM = [sys.executable, "-c", "import sys; from flows.cli import main; sys.exit(main())"]
+EPISODES = 200
+RGB, BLIND = ("--set", "policy.modality=rgb"), ("--set", "policy.encoder=none")
+POLICIES = {
+    "climb blind": ("climb", *BLIND),
+    "climb by colour": ("climb", *RGB),
+    "climb by depth": ("climb",),
+    "stairs": ("stairs",),
+    "navigate": ("navigate",),
+    "avoid": ("avoid",),
+}
+"""What `splatyard train` is given, by name."""
+BARS = {"navigate": 90, "avoid": 90, "climb by depth": 60, "climb by colour": 50}
+"""Least share of held-out episodes that succeed [%]."""
+ENTERS = 8
+"""Largest share of held-out episodes of `avoid` that enter the patch [%]."""
+
+
+def throughput(robot: str) -> float:
+    """Control steps (20 ms) per CPU-second of the whole task, without a policy."""
+    env = sim.make("walk", ["terrain:0"], ENVS, robot=robot, engine="mujoco-worlds", cameras=(), level=3)
+    env.reset(seed=0)
+    actions = np.random.default_rng(0).normal(0, 0.2, (STEPS, ENVS, env.drive.size)).astype(np.float32)
+    begun = time.process_time()
+    for action in actions:
+        env.step(action)
+    spent = time.process_time() - begun
+    env.close()
+    return STEPS * ENVS / spent
+
+
+def rows(gait: Gait) -> list[Row]:
+    """A gait's figures in both engines."""
+    robot = gait.card.robot
+    found = [
+        Row("steps of all robots in its training", gait.card.steps, ""),
+        Row("time of its training, two cores", gait.card.metrics["seconds"] / 60, "min"),
+        Row("simulation without a policy, mujoco-worlds", throughput(robot), "steps per CPU-s"),
+    ]
+    for engine, count in ROBOTS.items():
+        flat = walk_flat(gait, robot, engine, count)
+        mean, high = flat.error.mean(0), np.quantile(flat.error, 0.95, 0)
+        found += [
+            Row(f"{engine}, flat: mean error ahead", mean[0], "m/s", "<=", 0.08),
+            Row(f"{engine}, flat: mean error aside", mean[1], "m/s", "<=", 0.08),
+            Row(f"{engine}, flat: mean error turning", mean[2], "rad/s"),
+            Row(f"{engine}, flat: 95 % of errors ahead", high[0], "m/s", "<=", 0.18),
+            Row(f"{engine}, flat: 95 % of errors aside", high[1], "m/s", "<=", 0.18),
+            Row(f"{engine}, flat: positive work of the motors", flat.energy, "J/m"),
+            Row(f"{engine}, flat: 99 % of torques, of the largest", 100 * flat.torque, "%"),
+            Row(f"{engine}, flat: smallest distance of a joint from its limits", flat.margin, "rad"),
+            Row(f"{engine}, flat: falls of {count} robots in 20 s", flat.falls, "", "<=", 0),
+        ]
+        for level, bar in STAIRS.items():
+            hill = walk_over(gait, robot, engine, "stairs", level, count)
+            name = f"{engine}, stairs of {2 * (level + 1)} cm, treads of 31 cm"
+            found += [
+                Row(f"{name}: over, of {hill.robots}", 100 * hill.over, "%", ">=", 100 * bar),
+                Row(f"{name}: fell", 100 * hill.fell, "%"),
+            ]
+    return found
+
+
+def call(*arguments: str) -> float:
+    """Run a `splatyard` command; returns its CPU time [min]."""
+    begun = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([*PROGRAM, *arguments], check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return (ended.ru_utime - begun.ru_utime + ended.ru_stime - begun.ru_stime) / 60
+
+
+def policies(gait: str, robot: str, bundle: Path, folder: Path) -> list[Row]:
+    """Figures of policies that a gait carries, after training in a bundle."""
+    found = list[Row]()
+    for name, arguments in POLICIES.items():
+        run = folder / name.replace(" ", "-")
+        where = ["--scene", str(bundle), "--robot", robot, "--gait", gait, "--runs", str(folder), "--name", run.name]
+        spent = call("train", *arguments, *where, "--allow-failed")
+        call("eval", str(run), "--episodes", str(EPISODES), "--ablations", "none,shuffled,frozen", "--allow-failed")
+        found.append(Row(f"{name}: training, CPU time", spent, "min", "<=", 20))
+        for one in json.loads((run / "evaluation.json").read_text())["evaluations"]:
+            metrics = next(iter(one["metrics"].values()))
+            own = one["ablation"] == "none"
+            title = name if own else f"{name}, images {one['ablation']}"
+            for key, sign, bar in (("success", ">=", BARS.get(name)), ("entered", "<=", ENTERS)):
+                if key in metrics:
+                    low, high = (100 * metrics[key][end] for end in ("low", "high"))
+                    share = 100 * metrics[key]["successes"] / metrics[key]["count"]
+                    row = Row(f"{title}: {key} [{low:.0f}, {high:.0f}]", share, "%")
+                    found.append(replace(row, sign=sign, target=bar) if own and bar else row)
+    return found
+
+
+def main() -> None:
+    """Measure, and write with --write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("gait", nargs="?", default="go2")
+    parser.add_argument("--bundle", type=Path, help="a place with stairs, to train policies in")
+    parser.add_argument("--write", action="store_true", help="write the sections of docs/benchmarks.md")
+    options = parser.parse_args()
+    gait = Gait(gait_file(options.gait))
+    title = f"The gait of {gait.card.robot}, seed {gait.card.seed}; errors are those of mean velocities over 4 s."
+    sections = {"legs": section("legs", "python benchmarks/legs.py", title, rows(gait))}
+    if options.bundle:
+        with tempfile.TemporaryDirectory() as folder:
+            found = policies(options.gait, gait.card.robot, options.bundle.resolve(), Path(folder))
+        title = f"Policies that the gait of {gait.card.robot} carries, seed 0, {EPISODES} held-out episodes."
+        sections["legs-policies"] = section("legs-policies", "python benchmarks/legs.py --bundle BUNDLE", title, found)
+    print("\n".join(sections.values()))
+    if options.write:
+        update_page(sections)
+
+
+if __name__ == "__main__":
+    main()

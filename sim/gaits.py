@@ -1,0 +1,216 @@
+"""Gaits: small policies that make legs follow velocity commands; files of a few hundred kB that need no PyTorch.
+
+A gait is two files: NAME.npz with its weights, and NAME.json, the card, with the hash of the weights.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from pipeline.arrays import arrays_of_npz
+from pipeline.errors import SimError
+from pipeline.types import F32, I64
+from sim.physics.state import PhysicsEngine, RobotState
+from sim.robots.drive import Follower, LegsState, VelocityDrive
+from sim.robots.model import Robot
+from sim.robots.trot import Trot, TrotDrive
+from sim.tasks.catalog import WALK
+from sim.tasks.task import StepState
+from sim.tasks.walking import WalkState
+
+FOLDER = Path(__file__).parent / "robots" / "gaits"
+GAIT_FILE = "gait.npz"
+"""In the folder of a run that learned one."""
+MAX_BYTES, MAX_LAYERS = 2**22, 8
+"""Largest size of a gait's files, packed or not, and its largest number of layers."""
+SPEED, YAW_RATE = (-0.4, 0.9), 1.0
+"""Range of a gait's forward speeds [m/s], and its largest yaw rate [rad/s]."""
+SEEN = tuple(name for name, term in WALK.observations.items() if not term.privileged)
+"""Observations of a gait, in their order."""
+
+Count = Annotated[int, Field(ge=0)]
+
+
+class GaitCard(BaseModel):
+    """What is known of a gait.
+
+    Attributes:
+        joints: Names of the joints that it moves, in the order of its actions.
+        observations: Names and sizes of what it sees, in their order.
+        trot: How it steps.
+        sha256: Of the weights' file.
+        licence: Of the robot's model.
+        steps: Steps of all robots in its training.
+        scenes: Where it was trained.
+        metrics: Measured after training, by name.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: Literal["splatyard.gait.1"] = "splatyard.gait.1"
+    robot: Annotated[str, Field(pattern=r"^\w[\w.-]{0,99}$")]
+    joints: tuple[str, ...]
+    observations: dict[str, Count]
+    trot: Trot
+    sha256: str
+    licence: str = ""
+    seed: int
+    steps: Count
+    scenes: tuple[str, ...]
+    metrics: dict[str, float]
+
+
+class Gait:
+    """A gait's network: a perceptron with ELUs, after a normalisation of what it sees.
+
+    Raises:
+        SimError: When files are missing, damaged or don't belong together.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        try:
+            card = file.with_suffix(".json")
+            if large := [path.name for path in (file, card) if path.stat().st_size > MAX_BYTES]:
+                raise ValueError(f"{large[0]} has more than {MAX_BYTES} bytes")
+            self.card = GaitCard.model_validate_json(card.read_bytes())
+            if hashlib.sha256(file.read_bytes()).hexdigest() != self.card.sha256:
+                raise ValueError("its hash is not that of its card")
+            names = [f"{part}{layer}" for layer in range(MAX_LAYERS) for part in ("weight", "bias")]
+            arrays = arrays_of_npz(file, ("mean", "scale"), names, limit=MAX_BYTES)
+            if not all(np.isfinite(array).all() for array in arrays.values()):
+                raise ValueError("a weight is not finite")
+            self._mean, self._scale = arrays["mean"], arrays["scale"]
+            count = len([name for name in arrays if name.startswith("weight")])
+            self._layers = [(arrays[f"weight{i}"], arrays[f"bias{i}"]) for i in range(count)]
+            sizes = [len(self._mean), *(len(bias) for _, bias in self._layers)]
+            shapes = [weight.shape for weight, _ in self._layers]
+            if shapes != list(zip(sizes[1:], sizes[:-1], strict=True)) or sizes[-1] != len(self.card.joints):
+                raise ValueError(f"layers {shapes} for {sizes[0]} numbers and {len(self.card.joints)} joints")
+        except (OSError, ValueError, KeyError, ValidationError) as error:
+            raise SimError(
+                "a gait is NAME.npz with its card NAME.json, as splatyard writes them",
+                found=f"{type(error).__name__}: {error}".splitlines()[0][:300],
+                remedy="train one: splatyard train walk --robot ROBOT",
+                file=file,
+            ) from error
+
+    def act(self, seen: F32) -> F32:
+        """Actions (N, A) in -1..1 for observations (N, K)."""
+        x = (seen - self._mean) * self._scale
+        for weight, bias in self._layers[:-1]:
+            x = x @ weight.T + bias
+            x = np.where(x > 0, x, np.expm1(np.minimum(x, 0)))
+        weight, bias = self._layers[-1]
+        return np.clip(x @ weight.T + bias, -1, 1).astype(np.float32)
+
+
+def write_gait(file: Path, card: GaitCard, arrays: dict[str, F32]) -> None:
+    """Write weights and card; the card's hash is computed here."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, allow_pickle=False, **arrays)  # type: ignore[arg-type]
+    content = buffer.getvalue()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(content)
+    whole = card.model_copy(update={"sha256": hashlib.sha256(content).hexdigest()})
+    file.with_suffix(".json").write_text(whole.model_dump_json(indent=1) + "\n")
+
+
+def gait_file(name: str) -> Path:
+    """File of a gait by its path, by the folder of its run, or by the name of one that comes with splatyard."""
+    path = Path(name)
+    if path.suffix == ".npz":
+        return path
+    return path / GAIT_FILE if path.is_dir() else FOLDER / f"{name}.npz"
+
+
+def own_gait(robot: str) -> Gait | None:
+    """The gait that comes with splatyard for a robot of its catalog, if there is one."""
+    file = FOLDER / f"{robot}.npz"
+    return Gait(file) if Path(robot).name == robot and file.is_file() else None
+
+
+def observed(step: StepState[Any]) -> F32:
+    """What a gait sees (N, K)."""
+    return np.concatenate([WALK.observations[name].function(step) for name in SEEN], 1)
+
+
+class GaitDrive(VelocityDrive, Follower):
+    """Velocity commands to a gait, several of whose steps make one of the task's.
+
+    Raises:
+        SimError: When the gait is of another robot.
+    """
+
+    period, time_step, height_scan, needs_state = TrotDrive.period, TrotDrive.time_step, TrotDrive.height_scan, True
+    speed, yaw_rate, size = SPEED, YAW_RATE, 2
+
+    def __init__(self, robot: Robot, gait: Gait) -> None:
+        self._trot, self._gait, self._robot = TrotDrive(robot, gait.card.trot), gait, robot
+        self.legs = self._trot.legs
+        names = tuple(robot.joint_names[column] for column in self.legs.joints)
+        sizes = {"action": len(names), "joints": len(robot.joint_names), "feet": len(self.legs.feet)}
+        terms = {name: WALK.observations[name] for name in SEEN}
+        expected = {name: sizes[term.size] if isinstance(term.size, str) else term.size for name, term in terms.items()}
+        if gait.card.joints != names or list(gait.card.observations.items()) != list(expected.items()):
+            raise SimError(
+                "a gait goes with the robot and the observations that it was trained with",
+                found=f"{gait.card.robot}'s, of {len(gait.card.joints)} joints, on {robot.name} with {len(names)}",
+                remedy=f"train one: splatyard train walk --robot {robot.name}",
+                file=gait.file,
+            )
+        self.start(0)
+
+    def start(self, num_envs: int) -> None:
+        """Make room for N robots."""
+        self._trot.start(num_envs)
+        self._last = np.zeros((num_envs, self._trot.size), np.float32)
+
+    def reset(self, envs: I64, rng: np.random.Generator) -> None:
+        """Begin episodes in environments (M,)."""
+        self._trot.reset(envs, rng)
+        self._last = self._last.copy()
+        self._last[envs] = 0
+
+    def walk(self, actions: F32, state: RobotState | None, heights: F32, command: F32 | None) -> F32:
+        """Targets (N, A) of the actuators for one period of the gait; the command is the action (N, 2)."""
+        assert state is not None
+        forward, turn = self.velocities(actions)
+        return self.follow(np.stack([forward, np.zeros_like(forward), turn], 1).astype(np.float32), state, heights)
+
+    def follow(self, velocity: F32, state: RobotState, heights: F32) -> F32:
+        """Targets (N, A) of the actuators for one period of the gait; see `Follower`."""
+        self._last = self._gait.act(observed(self._step(state, heights, velocity)))
+        return self._trot.walk(self._last, None, heights, velocity)
+
+    def targets(self, actions: F32) -> F32:
+        """Forward speeds [m/s] and yaw rates [rad/s] (N, 2)."""
+        return np.stack(self.velocities(actions), 1).astype(np.float32)
+
+    def measure(self, engine: PhysicsEngine, state: RobotState, heights: F32) -> LegsState:
+        """What the legs do now."""
+        return self._trot.measure(engine, state, heights)
+
+    def _step(self, state: RobotState, heights: F32, velocity: F32) -> StepState[WalkState]:
+        """What the terms of the gait's observations read."""
+        nothing = np.zeros(len(state), np.float32)
+        scenario = WalkState(velocity, nothing, nothing > 0, nothing, nothing, nothing > 0, nothing)
+        return StepState(
+            robot=self._robot,
+            state=state,
+            action=self._last,
+            last_action=self._last,
+            contact_force=nothing,
+            heights=heights,
+            tilt=nothing,
+            seconds=nothing,
+            elapsed=nothing,
+            legs=self._trot.unmeasured(),
+            scenario=scenario,
+        )

@@ -1,0 +1,209 @@
+"""The task `walk`: commands, the clock, levels, and a gait's files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import sim
+from pipeline.errors import SimError
+from sim.env import EnvConfig, SceneEnv
+from sim.gaits import SEEN, Gait, GaitCard, GaitDrive, write_gait
+from sim.robots.catalog import find_robot
+from sim.robots.trot import TrotDrive
+from sim.tasks import walking
+from sim.terrain import KINDS
+
+pytest.importorskip("mujoco")
+
+
+def walkers(count: int = 6, **settings) -> SceneEnv:
+    """Robots on procedural ground."""
+    return sim.make("walk", ["terrain:0"], count, robot="go2", engine="mujoco-worlds", cameras=(), **settings)
+
+
+def test_the_clock_alone_trots_on_the_spot():
+    """With actions of zero nobody falls in three seconds, and feet leave the ground in diagonal pairs."""
+    env = walkers(8, seed=3)
+    env.reset(seed=3)
+    swings = []
+    for _ in range(150):
+        _, _, terminated, _, _ = env.step(np.zeros((8, 12), np.float32))
+        assert not terminated.any()
+        swings.append(env.drive.stepping().swing)
+    swings = np.array(swings)
+    moving = swings.max((0, 2)) > 0
+    assert moving.sum() >= 5
+    assert ((swings[:, moving][..., [0, 3]] > 0).any(-1) & (swings[:, moving][..., [1, 2]] > 0).any(-1)).mean() < 0.01
+
+
+def test_observations_have_the_sizes_of_the_task():
+    """Joints, feet and the scan."""
+    env = walkers(2)
+    seen, _ = env.reset(seed=0)
+    assert {name: seen[name].shape[1] for name in SEEN} == {
+        "velocity": 3,
+        "angular_velocity": 3,
+        "projected_gravity": 3,
+        "joint_positions": 12,
+        "joint_velocities": 12,
+        "action": 12,
+        "command": 3,
+        "clock": 3,
+        "height_scan": 91,
+    }
+    assert seen["feet_down"].shape == (2, 4)
+
+
+def test_noise_is_for_training():
+    """The same seed without noise sees the truth."""
+    (noisy, _), (clean, _) = (walkers(3, observation_noise=noise).reset(seed=5) for noise in (True, False))
+    assert (noisy["height_scan"] - clean["height_scan"]).std() == pytest.approx(0.015, rel=0.3)
+    np.testing.assert_array_equal(noisy["command"], clean["command"])
+
+
+def test_levels_follow_success():
+    """Up for a hill that was climbed, down for standing still, unchanged on flat ground."""
+    env = walkers(3)
+    env.reset(seed=0)
+    step = env._step_state(env.engine.read(), env._action, np.zeros(3, np.float32))
+    state = walking.WalkState(
+        step.scenario.command,
+        step.scenario.height,
+        climbed=np.array([True, False, True]),
+        told=np.array([4.0, 4.0, 4.0], np.float32),
+        gone=np.array([3.0, 0.2, 3.0], np.float32),
+        hill=np.array([True, True, False]),
+        fell_behind=np.zeros(3, np.float32),
+    )
+    from dataclasses import replace
+
+    change = walking.terrain_curriculum(replace(step, scenario=state), np.zeros(3, bool))
+    assert change.tolist() == [1, -1, 0]
+    change = walking.terrain_curriculum(replace(step, scenario=state), np.ones(3, bool))
+    assert change.tolist() == [-1 * 0, -1, 0]
+
+
+def test_hills_of_a_level_and_flat_ground_of_none():
+    """Robots begin on tiles of their level; the first episodes of a training end at different times."""
+    env = walkers(200, seed=1, level=6, stagger=True)
+    env.reset(seed=1)
+    kind, level = env.scenario._kind, env.scenario._level
+    assert set(level[kind != KINDS.index("flat")]) == {6}
+    assert set(level[kind == KINDS.index("flat")]) == {0}
+    assert env._seconds.std() > 2
+
+
+def test_the_past_can_be_repeated():
+    """Saved and restored, the same actions give the same future: clock, commands and physics."""
+    env, rng = walkers(4), np.random.default_rng(0)
+    env.reset(seed=2)
+    actions = rng.uniform(-0.3, 0.3, (30, 4, 12)).astype(np.float32)
+    for action in actions[:10]:
+        env.step(action)
+    saved = env.save()
+    first = [env.step(action)[0]["joint_positions"] for action in actions[10:]]
+    env.restore(saved)
+    again = [env.step(action)[0]["joint_positions"] for action in actions[10:]]
+    np.testing.assert_array_equal(first, again)
+
+
+def test_a_mesh_is_no_procedural_ground(room_scene):
+    """Gaits are learned on terrain."""
+    with pytest.raises(SimError, match="procedural ground"):
+        sim.make("walk", [room_scene], 1, robot="go2")
+
+
+def still_gait(folder: Path, robot_name: str = "go2") -> Path:
+    """A gait that adds nothing to the clock."""
+    robot, _ = find_robot(robot_name)
+    drive = TrotDrive(robot)
+    env = walkers(1)
+    sizes = {name: int(env.single_observation_space[name].shape[0]) for name in SEEN}
+    count = sum(sizes.values())
+    names = tuple(robot.joint_names[column] for column in drive.legs.joints)
+    card = GaitCard(
+        robot=robot_name,
+        joints=names,
+        observations=sizes,
+        trot=drive.trot,
+        sha256="",
+        seed=0,
+        steps=0,
+        scenes=(),
+        metrics={},
+    )
+    zeros = {"weight0": np.zeros((8, count)), "bias0": np.zeros(8), "weight1": np.zeros((len(names), 8))}
+    arrays = {**zeros, "bias1": np.zeros(len(names)), "mean": np.zeros(count), "scale": np.ones(count)}
+    write_gait(folder / "gait.npz", card, {name: array.astype(np.float32) for name, array in arrays.items()})
+    return folder / "gait.npz"
+
+
+def test_a_gait_is_driven_like_wheels(tmp_path: Path):
+    """Two numbers, five times a second: the robot stands when told to, and steps when told to go."""
+    file = still_gait(tmp_path)
+    robot, drive = find_robot("go2", str(file))
+    assert isinstance(drive, GaitDrive)
+    np.testing.assert_allclose(drive.velocities(drive.actions(np.array([0.5]), np.array([-0.3]))), [[0.5], [-0.3]])
+    drive.start(2)
+    state = _standing(robot)
+    heights = np.full((2, drive.height_scan.size), -robot.base_height, np.float32)
+    moved = [drive.walk(drive.actions(np.array([0.0, 0.6]), np.zeros(2)), state, heights, None) for _ in range(20)]
+    still, stepping = np.ptp(np.array(moved), 0)
+    assert still.max() == 0
+    assert stepping.max() > 0.2
+
+
+def _standing(robot):
+    from sim.physics.state import RobotState
+
+    rest = np.tile(robot.default_position, (2, 1)).astype(np.float32)
+    return RobotState.at_rest(np.array([[0, 0, robot.base_height]] * 2), np.array([[1.0, 0, 0, 0]] * 2), rest)
+
+
+def test_foreign_and_damaged_gaits_are_refused(tmp_path: Path):
+    """Another robot's, one whose weights were changed, and one without a card."""
+    file = still_gait(tmp_path)
+    with pytest.raises(SimError, match="goes with the robot"):
+        find_robot("bolt", str(file))
+    content = bytearray(file.read_bytes())
+    content[200] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(SimError, match="hash"):
+        Gait(file)
+    file.with_suffix(".json").unlink()
+    with pytest.raises(SimError, match="its card"):
+        Gait(file)
+
+
+def changed(file: Path, **values) -> None:
+    """Other values in a gait's card."""
+    card = json.loads(file.with_suffix(".json").read_text()) | values
+    file.with_suffix(".json").write_text(json.dumps(card))
+
+
+def test_a_hostile_gait_is_refused_before_it_is_unpacked(tmp_path: Path):
+    """Much in a small file, weights that are no numbers, and a card that names a file as its robot."""
+    file = still_gait(tmp_path)
+    for name, fill, shape in (("weight0", 0.0, (2**12, 2**12)), ("bias0", np.nan, (8,))):
+        with np.load(file) as arrays:
+            content = dict(arrays) | {name: np.full(shape, fill, np.float32)}
+        hostile = tmp_path / f"{name}.npz"
+        np.savez_compressed(hostile, **content)
+        hostile.with_suffix(".json").write_text(file.with_suffix(".json").read_text())
+        changed(hostile, sha256=hashlib.sha256(hostile.read_bytes()).hexdigest())
+        with pytest.raises(SimError, match=r"bytes of arrays|not finite"):
+            Gait(hostile)
+    changed(file, robot="../secret.urdf")
+    with pytest.raises(SimError, match="its card"):
+        Gait(file)
+
+
+def test_settings_reach_the_simulation():
+    """Noise and staggering are off unless asked for."""
+    assert not EnvConfig().observation_noise
+    assert not EnvConfig().stagger

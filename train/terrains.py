@@ -1,0 +1,157 @@
+"""How well a gait walks: errors and falls on flat ground, and how often it gets over what stands in its way."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+import sim
+from pipeline.types import F32, F64
+from sim.gaits import SEEN, Gait
+from sim.robots.model import Robot
+from sim.tasks.walking import body_velocity, motor_torques
+from sim.terrain import RISER, TREADS
+
+ENOUGH = 3.5
+"""Distance that leads from the start over the top [m]."""
+SETTLE, BLOCK = 1.0, 4.0
+"""A command is followed from this time after it was given, and errors are means over that long [s]."""
+
+
+@dataclass(frozen=True)
+class FlatResult:
+    """Walking on flat ground by commands.
+
+    Attributes:
+        error: (B, 3) absolute errors of mean velocities ahead and to the left [m/s] and yaw rates [rad/s], by block.
+        falls: Number of robots that fell.
+        robots: Number of robots.
+        energy: Positive mechanical work of the motors for a metre of way [J/m].
+        torque: Torque that 99 % are below, as a fraction of the motors' largest.
+        margin: Smallest distance of a joint from its limits [rad]; inf without limits.
+    """
+
+    error: F64
+    falls: int
+    robots: int
+    energy: float
+    torque: float
+    margin: float
+
+
+@dataclass(frozen=True)
+class HillResult:
+    """Walking over hills of a level.
+
+    Attributes:
+        over: Share of the robots that got to the top.
+        fell: Share that fell.
+        robots: Number of robots that were told to go far enough, or fell.
+    """
+
+    over: float
+    fell: float
+    robots: int
+
+
+def walk_flat(gait: Gait, robot: str, engine: str, robots: int, seconds: float = 20.0, seed: int = 0) -> FlatResult:
+    """Let robots walk on flat ground by changing commands, and measure how they follow them."""
+    env = sim.make("walk", ["terrain:0:flat"], robots, robot=robot, engine=engine, cameras=(), seed=seed)
+    seen, _ = env.reset(seed=seed)
+    period, fell = env.task.control_period, np.zeros(robots, bool)
+    since, total, last = np.zeros(robots), np.zeros((robots, 3)), np.full((robots, 3), np.nan)
+    errors, shares = list[F64](), list[F32]()
+    work, way, margin = 0.0, 0.0, np.inf
+    driven, limits = env.robot.driven, _limits(env.robot)
+    largest = np.array([motor.max_force for motor in env.robot.actuators], np.float32)
+    for _ in range(round(seconds / period)):
+        seen, _, terminated, _, _ = env.step(gait.act(joined(seen)))
+        fell |= terminated
+        step = env.last_step
+        assert step
+        velocity = np.column_stack([body_velocity(step)[:, :2], step.state.angular_velocity[:, 2]])
+        torque = motor_torques(step)
+        work += float(np.maximum(torque * step.state.joint_velocity[:, driven], 0).sum()) * period
+        way += float(np.linalg.norm(velocity[:, :2], axis=1).sum()) * period
+        shares.append(np.abs(torque / largest))
+        position = step.state.joint_position
+        margin = min(margin, float(np.minimum(position - limits[0], limits[1] - position).min()))
+        command = step.scenario.command
+        changed = (command != last).any(1) | terminated
+        last = command
+        since = np.where(changed, 0, since + period)
+        measured = since > SETTLE
+        total = np.where(measured[:, None], total + velocity, 0)
+        whole = since >= SETTLE + BLOCK - 1e-6
+        errors.append(np.abs(total[whole] / round(BLOCK / period) - command[whole]))
+        since[whole] = 0
+    env.close()
+    share = float(np.quantile(np.concatenate(shares), 0.99))
+    return FlatResult(np.concatenate(errors), int(fell.sum()), robots, work / way, share, margin)
+
+
+def _limits(robot: Robot) -> F64:
+    """Lower and upper limits of the joints (2, J) [rad]."""
+    unlimited = (-np.inf, np.inf)
+    return np.array([link.joint.limits or unlimited for link in robot.links if link.joint]).T
+
+
+def walk_over(
+    gait: Gait, robot: str, engine: str, kind: str, level: int, robots: int, seconds: float = 10.0, seed: int = 0
+) -> HillResult:
+    """Let robots walk over hills of a kind and level."""
+    env = sim.make(
+        "walk", [f"terrain:0:{kind}"], robots, robot=robot, engine=engine, cameras=(), seed=seed, level=level
+    )
+    seen, _ = env.reset(seed=seed)
+    first = np.ones(robots, bool)
+    over, fell, told = np.zeros(robots, bool), np.zeros(robots, bool), np.zeros(robots)
+    outside = ~env.scenario.on_top()  # type: ignore[attr-defined]
+    for _ in range(round(seconds / env.task.control_period) - 1):
+        seen, _, terminated, truncated, _ = env.step(gait.act(joined(seen)))
+        assert env.last_step
+        over |= env.last_step.scenario.climbed & first
+        fell |= terminated & first
+        told = np.where(first, env.last_step.scenario.told, told)
+        first &= ~(terminated | truncated)
+    env.close()
+    asked = outside & ((told > ENOUGH) | fell | over)  # others were told to stand for most of the time
+    return HillResult(float(over[asked].mean()), float(fell[asked].mean()), int(asked.sum()))
+
+
+def joined(seen: dict[str, np.ndarray]) -> F32:
+    """Observations of a gait (N, K)."""
+    return np.concatenate([seen[name] for name in SEEN], 1)
+
+
+HILLS = (
+    ("stairs", 2),
+    ("stairs", 4),
+    ("stairs", 6),
+    ("stairs", 8),
+    ("steep stairs", 4),
+    ("ramp", 5),
+    ("rubble", 6),
+    ("gaps", 6),
+)
+"""Kinds and levels that gaits are compared on."""
+
+
+def rows(gait: Gait, robot: str, engine: str, robots: int, seed: int = 0) -> dict[str, str]:
+    """A gait's results in words, by kind of ground."""
+    flat = walk_flat(gait, robot, engine, robots, seed=seed)
+    mean, high = flat.error.mean(0), np.quantile(flat.error, 0.95, 0)
+    found = {
+        "flat: mean error ahead, aside, turning": f"{mean[0]:.3f} m/s, {mean[1]:.3f} m/s, {mean[2]:.3f} rad/s",
+        "flat: 95 % of errors below": f"{high[0]:.3f} m/s, {high[1]:.3f} m/s, {high[2]:.3f} rad/s",
+        "flat: falls in 20 s": f"{flat.falls} of {flat.robots}",
+        "flat: work of the motors": f"{flat.energy:.0f} J/m",
+        "flat: 99 % of torques below": f"{flat.torque:.0%} of the largest",
+        "flat: joints from their limits": f"{flat.margin:.2f} rad at least",
+    }
+    for kind, level in HILLS:
+        hill = walk_over(gait, robot, engine, kind, level, robots, seed=seed)
+        risers = f", risers of {100 * RISER * (level + 1):.0f} cm" if kind in TREADS else f", level {level}"
+        found[kind + risers] = f"{hill.over:.0%} over, {hill.fell:.0%} fell"
+    return found
