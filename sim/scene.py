@@ -7,7 +7,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -18,7 +18,9 @@ from pipeline.regions.regions import Regions, RobotPose
 from pipeline.scenes.bundle import Bundle
 from pipeline.scenes.manifest import HOSTILE, Manifest
 from pipeline.scenes.resolver import find_locked, find_scenes
-from sim.terrain import KINDS, TILE, Terrain, make_terrain
+
+if TYPE_CHECKING:
+    from sim.terrain import Terrain
 
 logger = logging.getLogger(__name__)
 
@@ -192,6 +194,8 @@ def _check_floor(regions: Regions, file: Path) -> None:
 
 
 def _terrain_scene(reference: str) -> TerrainScene:
+    from sim.terrain import KINDS, TILE, make_terrain  # brings numba, of no use to other scenes
+
     seed, _, kind = reference.removeprefix(TERRAIN).partition(":")
     if not seed.isdecimal() or len(seed) > 9 or (kind and kind not in KINDS):
         remedy = f"such as terrain:0, or terrain:0:{KINDS[1]}; there are {', '.join(KINDS)}"

@@ -1,17 +1,20 @@
-"""The synthetic room as a scene to simulate in."""
+"""The synthetic room, and the exact hall, to simulate in."""
 
 from __future__ import annotations
+
+import json
 
 import numpy as np
 import pytest
 
 from pipeline.coverage.map import CoverageMap
-from pipeline.geometry import Gaussians
+from pipeline.geometry import Gaussians, Mesh
 from pipeline.regions.params import RegionsParams
 from pipeline.regions.stage import find_regions
 from sim.robots.catalog import find_robot
 from sim.robots.model import Robot
 from sim.scene import SceneLock, SimScene
+from tests.paths import HALL_TRUTH
 from tests.synthetic import Room, walk
 
 SH_0 = 0.28209479177387814
@@ -40,6 +43,18 @@ def room_scene(room: Room) -> SimScene:
     track = np.array([pose.translation for pose in walk(16)])
     regions = find_regions(room.mesh, track, trusted, RegionsParams())
     return SimScene(SceneLock("room@1.0.0", "0" * 64, ()), room.mesh, room_gaussians(room), regions)
+
+
+@pytest.fixture(scope="session")
+def hall_scene(room_scene: SimScene) -> SimScene:
+    """The exact sample hall, with stairs, table, pillar and boxes; what its cameras see is of no interest here."""
+    with np.load(HALL_TRUTH / "mesh.npz", allow_pickle=False) as data:
+        mesh = Mesh.from_arrays(data["vertices"], data["triangles"])
+    frames = json.loads((HALL_TRUTH / "poses.json").read_text())["frames"].values()
+    track = np.array([np.array(frame["world_from_camera"])[:3, 3] for frame in frames])
+    trusted = CoverageMap(np.zeros((1, 3), np.float32), np.full((1, 8), 1e-3, np.float32), 9.0, 9.0, np.pi)
+    regions = find_regions(mesh, track, trusted, RegionsParams())
+    return SimScene(SceneLock("hall@1.0.0", "0" * 64, ()), mesh, room_scene.gaussians, regions)
 
 
 @pytest.fixture(scope="session")

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 
 import numpy as np
 import pytest
 
-from pipeline.coverage.map import CoverageMap
 from pipeline.geometry import Mesh, matrix_from_quaternion
-from pipeline.regions.params import RegionsParams
-from pipeline.regions.stage import find_regions
 from pipeline.types import F64, Mask
 from sim.floors import Floors
 from sim.height_scan import HeightScanner, ScanGrid
@@ -19,9 +15,8 @@ from sim.physics.catalog import find_engine
 from sim.physics.state import RobotState
 from sim.robots.catalog import find_robot
 from sim.robots.model import Robot
-from sim.scene import SceneLock, SimScene
+from sim.scene import SimScene
 from sim.tasks.catalog import CLIMB, NAVIGATE
-from tests.paths import HALL_TRUTH
 from tests.sim.engines import engines_here
 from tests.sim.physics.test_conformance import floor
 
@@ -31,18 +26,6 @@ SECONDS, LOOK_EVERY = 1.5, 0.1
 TOLERANCE = 0.02
 """Of the resting place [m]."""
 ENGINES = engines_here()
-
-
-@pytest.fixture(scope="module")
-def hall(room_scene: SimScene) -> SimScene:
-    """The exact sample hall, with stairs, table, pillar and boxes; what its cameras see is of no interest here."""
-    with np.load(HALL_TRUTH / "mesh.npz", allow_pickle=False) as data:
-        mesh = Mesh.from_arrays(data["vertices"], data["triangles"])
-    frames = json.loads((HALL_TRUTH / "poses.json").read_text())["frames"].values()
-    track = np.array([np.array(frame["world_from_camera"])[:3, 3] for frame in frames])
-    trusted = CoverageMap(np.zeros((1, 3), np.float32), np.full((1, 8), 1e-3, np.float32), 9.0, 9.0, np.pi)
-    regions = find_regions(mesh, track, trusted, RegionsParams())
-    return SimScene(SceneLock("hall@1.0.0", "0" * 64, ()), mesh, room_scene.gaussians, regions)
 
 
 @dataclass(frozen=True)
@@ -107,19 +90,19 @@ def check(name: str, scene: SimScene, robot: Robot, time_step: float) -> None:
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_rovers_stand_all_over_the_hall(engine: str, hall: SimScene, rover: Robot) -> None:
+def test_rovers_stand_all_over_the_hall(engine: str, hall_scene: SimScene, rover: Robot) -> None:
     """200 places and all spawn poses."""
-    places, _ = starts(hall, rover)
+    places, _ = starts(hall_scene, rover)
     assert len(places) > 204
     assert (np.ptp(places[:, :2], axis=0) > 3).all()  # they are all over it
-    check(engine, hall, rover, NAVIGATE.time_step)
+    check(engine, hall_scene, rover, NAVIGATE.time_step)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ENGINES)
-def test_quadrupeds_stand_all_over_the_hall(engine: str, hall: SimScene) -> None:
+def test_quadrupeds_stand_all_over_the_hall(engine: str, hall_scene: SimScene) -> None:
     """Likewise, on four feet."""
-    check(engine, hall, find_robot("go2")[0], CLIMB.time_step)
+    check(engine, hall_scene, find_robot("go2")[0], CLIMB.time_step)
 
 
 @pytest.mark.parametrize("engine", ENGINES)

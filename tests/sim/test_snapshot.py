@@ -25,13 +25,13 @@ ANY_SCENE = [name for name, task in TASKS.items() if task.drive is None]
 
 
 @pytest.fixture
-def make(room_scene: SimScene) -> Iterator[Make]:
-    """Environments in two rooms, with all that is left to chance; closed at the end."""
+def make(room_scene: SimScene, hall_scene: SimScene) -> Iterator[Make]:
+    """Environments in two rooms, or halls for stairs, with all that is left to chance; closed at the end."""
     made: list[SceneEnv] = []
 
     def build(task: str = "navigate", engine: str = "sapien", count: int = 3) -> SceneEnv:
         robot, drive = find_robot("rover")
-        scenes = [room_scene, room_scene]
+        scenes = [hall_scene if task == "stairs" else room_scene] * 2
         settings = {"engine": engine, "camera_settings": FLAWED, "randomisation": VARIED}
         made.append(SceneEnv(TASKS[task], scenes, robot, drive, count, EnvConfig(**settings)))  # type: ignore[arg-type]
         return made[-1]

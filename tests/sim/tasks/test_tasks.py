@@ -27,17 +27,19 @@ ANY_SCENE = [name for name, task in TASKS.items() if task.drive is None]
 
 
 @pytest.fixture
-def make(room_scene: SimScene, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
-    """Through gymnasium's registry, in the room; closed at the end."""
+def make(room_scene: SimScene, hall_scene: SimScene, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
+    """Through gymnasium's registry, in the room, or in the hall where stairs are needed; closed at the end."""
     made: list[gymnasium.vector.VectorEnv] = []
-    monkeypatch.setattr("sim.scene.open_scene", lambda *_, **__: room_scene)
+    scenes = {"room": room_scene, "hall": hall_scene}
+    monkeypatch.setattr("sim.scene.open_scene", lambda reference, **_: scenes[reference])
     if "splatyard/Climb-v0" not in gymnasium.registry:  # where the package is installed, gymnasium has asked already
         with namespace("splatyard"):
             register()
 
     def build(task: str, count: int, **arguments: object) -> SceneEnv:
         name = f"splatyard/{task.capitalize()}-v0"
-        made.append(gymnasium.make_vec(name, num_envs=count, scenes=["room"], **arguments))
+        scene = "hall" if task == "stairs" else "room"
+        made.append(gymnasium.make_vec(name, num_envs=count, scenes=[scene], **arguments))
         return made[-1]  # type: ignore[return-value]
 
     yield build
