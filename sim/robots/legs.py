@@ -24,6 +24,8 @@ POINT = 0.07
 FRICTION = 1.0
 SHIN = 0.1
 """A shin is at least this long [m]; what is shorter is an ankle."""
+STEP = 0.75
+"""Highest step that legs are tried on, as a fraction of their length; go2 gets over 0.6 of it."""
 EXACT = 0.02
 """Largest distance between a joint and the mirror image of its partner [m]."""
 
@@ -68,6 +70,22 @@ class Legs:
         """Columns of all joints of legs, leg by leg."""
         return np.concatenate([foot.joints for foot in self.feet])
 
+    @property
+    def length(self) -> float:
+        """Mean height of the base over the feet at rest [m]."""
+        return -float(np.mean([foot.at_rest[2] for foot in self.feet]))
+
+    @cached_property
+    def overhang(self) -> float:
+        """How far the centre of mass at rest lies outside the feet, horizontally [m]; negative inside them."""
+        masses = np.array([link.mass for link in self.robot.links])
+        centres = np.array([[*link.link_from_inertia.translation, 1] for link in self.robot.links])
+        centre = masses @ np.einsum("lij,lj->li", self.at_rest, centres)[:, :2] / masses.sum()
+        angle = np.linspace(0, 2 * np.pi, 64, endpoint=False)
+        outward = np.stack([np.cos(angle), np.sin(angle)])
+        soles = np.concatenate([self._points(foot, self.robot.default_position).reshape(-1, 3) for foot in self.feet])
+        return float((centre @ outward - (soles[:, :2] @ outward).max(0)).max())
+
     @cached_property
     def diagonal(self) -> F64:
         """Phase (F,) of each foot in a trot, as a fraction of the beat: diagonal feet step together, others in turn."""
@@ -76,21 +94,21 @@ class Legs:
         return np.where(sides.prod(1) > 0, 0.0, 0.5)
 
     def offsets_to_lift(self, height: float) -> F64:
-        """Offsets (F, J) of the joints from rest that lift one foot straight up by a height [m].
+        """Offsets (F, J) of the joints from rest that lift one foot straight up by a height [m], a sole kept level.
 
         Gauss-Newton steps of least norm (Nakamura and Hanafusa, 1986: damped least squares).
         """
         result = np.zeros((len(self.feet), len(self.robot.default_position)))
         for row, foot in enumerate(self.feet):
-            goal = foot.at_rest + np.array([0, 0, height])
+            goal = self._points(foot, self.robot.default_position) + np.tile([0, 0, height], len(foot.points))
             for _ in range(50):
                 pose = self.robot.default_position + result[row]
-                error = goal - self._place(foot, pose)
+                error = goal - self._points(foot, pose)
                 jacobian = np.stack(
-                    [self._place(foot, pose + 1e-4 * unit) for unit in np.eye(len(pose))[foot.joints]], 1
+                    [self._points(foot, pose + 1e-4 * unit) for unit in np.eye(len(pose))[foot.joints]], 1
                 )
-                jacobian = (jacobian - self._place(foot, pose)[:, None]) / 1e-4
-                damped = jacobian @ jacobian.T + 1e-5 * np.eye(3)
+                jacobian = (jacobian - self._points(foot, pose)[:, None]) / 1e-4
+                damped = jacobian @ jacobian.T + 1e-5 * np.eye(len(goal))
                 result[row, foot.joints] += jacobian.T @ np.linalg.solve(damped, error)
         return result
 
@@ -141,9 +159,10 @@ class Legs:
         arms = self.positions(poses) - poses[:, links][..., :3, 3]
         return linear[:, links] + np.cross(angular[:, links], arms)
 
-    def _place(self, foot: Foot, position: F64) -> F64:
-        """Mean point (3,) of a foot, base axes [m], with joints at positions (J,)."""
-        return self.positions(_at(self.robot, position[None])[None])[0, self.feet.index(foot)]
+    def _points(self, foot: Foot, position: F64) -> F64:
+        """All points (3 P,) of a foot, base axes [m], with joints at positions (J,)."""
+        pose = _at(self.robot, position[None])[foot.link]
+        return (foot.points @ pose[:3, :3].T + pose[:3, 3]).ravel()
 
     def _find_feet(self) -> tuple[Foot, ...]:
         robot = self.robot
@@ -178,6 +197,14 @@ class Legs:
                 file=robot.file,
             )
         return tuple(sorted(feet, key=lambda foot: (-round(foot.at_rest[0], 2), -foot.at_rest[1])))
+
+
+def highest_step(robot: Robot) -> float:
+    """Height of the highest step that a robot's legs may get over [m]; inf for robots without legs."""
+    try:
+        return STEP * Legs(robot).length
+    except SimError:
+        return np.inf
 
 
 def _at(robot: Robot, joints: F64) -> F64:

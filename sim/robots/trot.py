@@ -28,6 +28,8 @@ AHEAD, ASIDE = (0.05, 0.35), 0.12
 """Where a rise before a foot is looked for: so far ahead of it and to its sides [m]."""
 TOUCH = 1.0
 """Least force of a contact that counts [N]."""
+OVERHANG = 0.03
+"""How far the centre of mass may lie outside the feet at rest, for point feet and inexact masses [m]."""
 BELOW = 0.25
 """The ground below the base is that within this distance of it along the axes [m]."""
 
@@ -51,6 +53,9 @@ class Trot:
     rise: tuple[float, float] = (0.03, 0.18)
 
 
+BIPED = Trot(beat=1.4, lift=0.12)
+
+
 class TrotDrive(Walker):
     """Joint positions of the legs, on top of a trot on the spot; other joints are held at rest.
 
@@ -61,17 +66,24 @@ class TrotDrive(Walker):
         trot: How they step.
 
     Raises:
-        SimError: When the robot has no feet, or feet beyond what it sees of the ground.
+        SimError: When the robot has no feet, feet beyond what it sees of the ground, or falls at rest.
     """
 
     period, time_step, height_scan, needs_state = PERIOD, TIME_STEP, SCAN, False
 
-    def __init__(self, robot: Robot, trot: Trot = Trot()) -> None:
-        self.legs, self.trot = Legs(robot), trot
+    def __init__(self, robot: Robot, trot: Trot | None = None) -> None:
+        self.legs = Legs(robot)
+        if self.legs.overhang > OVERHANG:
+            raise SimError(
+                "a robot stands in its pose at rest (keyframe home): its centre of mass is above its feet",
+                found=f"{robot.name} falls before its first step: it is {self.legs.overhang:.2f} m outside them",
+                remedy="correct the joint angles of the pose at rest, or the masses of the links",
+                file=robot.file,
+            )
+        self.trot = trot = trot or (Trot() if len(self.legs.feet) > 2 else BIPED)
         self.size = len(self.legs.joints)
         self._rest = robot.default_position.astype(np.float32)
-        length = -float(np.mean([foot.at_rest[2] for foot in self.legs.feet]))
-        self._lift = self.legs.offsets_to_lift(trot.lift * length).astype(np.float32)
+        self._lift = self.legs.offsets_to_lift(trot.lift * self.legs.length).astype(np.float32)
         self._first = self.legs.diagonal
         self._driven = robot.driven
         self._before, self._below = _scan_points(self.legs)

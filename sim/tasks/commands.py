@@ -14,6 +14,7 @@ from pipeline.types import F32, F64, I64, Floats, Mask
 from sim.cameras.props import Props
 from sim.floors import Floors
 from sim.physics.state import RobotState
+from sim.robots.legs import highest_step
 from sim.tasks.task import ResetPoses
 
 logger = logging.getLogger(__name__)
@@ -78,11 +79,13 @@ class CommandScenario:
         starts = [_starts_by_level(floors, scene, ahead) for scene in range(len(floors.scenes))]
         if steps and not any(len(cells) for levels in starts for cells in levels[1:]):
             names = ", ".join(scene.lock.reference for scene in floors.scenes)
+            highest = highest_step(floors.robot)
             raise SimError(
                 "climbing needs a scene with steps, and horizontal floor in front of them",
-                found=f"0 starts in front of a rise of {RISES[1]:g} m or more in {names}, "
-                f"{sum(len(levels[0]) for levels in starts)} on horizontal floor",
-                remedy="use a scene with stairs, captured with the floor at their foot",
+                found=f"0 starts in front of a rise of {RISES[1]:g} m or more in {names}"
+                f"{f' by steps of at most {highest:.2f} m' if np.isfinite(highest) else ''}, {sum(len(levels[0]) for levels in starts)} on horizontal floor",
+                remedy="use a scene with stairs that the robot's legs are long enough for, captured with the floor at "
+                "their foot",
             )
         self._starts = [
             list(itertools.accumulate(levels, lambda easier, level: level if len(level) else easier))
@@ -185,7 +188,8 @@ def arc(speed: Floats, yaw_rate: Floats, yaw: Floats, seconds: Floats) -> Floats
 def _starts_by_level(floors: Floors, scene: int, ahead: float) -> list[I64]:
     """For each level, cells and headings (T, 3) to start from."""
     cell = floors.cell[scene]
-    rise = _rises(floors.height[scene], floors.walkable[scene], floors.robot.radius / cell, ahead / cell)
+    highest = np.float32(highest_step(floors.robot))
+    rise = _rises(floors.height[scene], floors.walkable[scene], floors.robot.radius / cell, ahead / cell, highest)
     rise[~floors.eligible[scene]] = np.nan
     result = [np.argwhere((rise >= low) & (rise < high)) for low, high in zip(RISES, MAX_RISES, strict=True)]
     if not len(result[0]):
@@ -201,10 +205,11 @@ def _starts_by_level(floors: Floors, scene: int, ahead: float) -> list[I64]:
 
 
 @njit(parallel=True, cache=True, nogil=True)
-def _rises(height: F32, walkable: Mask, radius: float, ahead: float) -> F32:
-    """Rise of straight paths (X, Y, HEADINGS) [m]; NaN where one leaves the floor, leads down or starts uneven.
+def _rises(height: F32, walkable: Mask, radius: float, ahead: float, max_step: np.float32) -> F32:
+    """Rise of straight paths (X, Y, HEADINGS) [m].
 
-    The floor is horizontal within the radius [cells] before and behind a start; paths have the length `ahead` [cells].
+    NaN where one leaves the floor, leads down, starts uneven or leads up a step higher than `max_step` [m]. The floor
+    is horizontal within the radius [cells] before and behind a start; paths have the length `ahead` [cells].
     """
     rise = np.full((*height.shape, HEADINGS), np.float32(np.nan), np.float32)
     for i in prange(height.shape[0]):
@@ -213,7 +218,7 @@ def _rises(height: F32, walkable: Mask, radius: float, ahead: float) -> F32:
                 continue
             for heading in range(HEADINGS):
                 angle = heading * 2 * np.pi / HEADINGS
-                highest = np.float32(0)
+                highest = before = np.float32(0)
                 for half in range(-int(2 * radius), int(2 * ahead) + 1):
                     step = half / 2
                     a = int(np.floor(i + 0.5 + step * np.cos(angle)))
@@ -222,8 +227,9 @@ def _rises(height: F32, walkable: Mask, radius: float, ahead: float) -> F32:
                         break
                     up = height[a, b] - height[i, j]
                     uneven = abs(up) > MAX_UNEVENNESS if step <= radius else up < -MAX_UNEVENNESS
-                    if np.isnan(up) or uneven or (step >= 0 and not walkable[a, b]):
+                    if np.isnan(up) or uneven or up - before > max_step or (step >= 0 and not walkable[a, b]):
                         break
+                    before = up
                     highest = max(highest, up)
                 else:
                     rise[i, j, heading] = highest

@@ -13,6 +13,7 @@ from sim.robots.catalog import find_robot
 from sim.robots.kinematics import link_poses
 from sim.robots.legs import Legs, reduced
 from sim.robots.model import Robot
+from sim.robots.trot import TrotDrive
 
 pytest.importorskip("mujoco")
 
@@ -119,6 +120,15 @@ def test_a_reduced_robot_touches_the_ground_with_its_feet(go2: Robot):
     assert few.reduced
     for here, there in zip(Legs(few).feet, Legs(go2).feet, strict=True):
         np.testing.assert_allclose(here.at_rest, there.at_rest, atol=0.004)
+
+
+def test_a_pose_at_rest_that_falls_is_refused(go2: Robot):
+    """Before the first step: all feet are behind the centre of mass."""
+    assert Legs(go2).overhang < -0.05
+    bent = go2.default_position.copy()
+    bent[[name.endswith("thigh_joint") for name in go2.joint_names]] = 1.9
+    with pytest.raises(SimError, match=r"go2 falls before its first step: it is 0\.\d\d m outside"):
+        TrotDrive(replace(go2, default_position=bent))
 
 
 def test_wheels_are_no_feet():

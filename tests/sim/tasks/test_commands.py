@@ -8,6 +8,8 @@ import pytest
 from pipeline.errors import SimError
 from sim.floors import Floors
 from sim.physics.state import RobotState
+from sim.robots.catalog import find_robot
+from sim.robots.legs import highest_step
 from sim.robots.model import Robot
 from sim.tasks.catalog import find_task
 from sim.tasks.commands import HEADINGS, HOLD, RISES, SPEED, CommandScenario, arc, tracking
@@ -163,6 +165,20 @@ def test_who_needs_steps_refuses_scenes_that_have_none(rover: Robot):
         CommandScenario(Floors([flat, flat], robot), 1, 0.02, ahead=AHEAD, steps=True)
     CommandScenario(Floors([flat, stepped], robot), 1, 0.02, ahead=AHEAD, steps=True)
     assert find_task("climb").scenario.keywords["steps"]  # type: ignore[attr-defined]
+
+
+def test_steps_too_high_for_the_legs_are_no_steps():
+    """Told before training: those of a go2 are 0.3 m long."""
+    go2 = sized(find_robot("go2")[0], RADIUS)
+    assert 0.2 < highest_step(go2) < 0.25
+    for scale, fits in ((1.0, True), (1.6, False)):
+        height = scale * stairs()
+        floors = Floors([floor_scene(height < 0.4, height=height, walkable=np.isfinite(height))], go2)
+        if fits:
+            CommandScenario(floors, 1, 0.02, ahead=AHEAD, steps=True)
+            continue
+        with pytest.raises(SimError, match=r"by steps of at most 0\.2\d m"):
+            CommandScenario(floors, 1, 0.02, ahead=AHEAD, steps=True)
 
 
 def test_floor_without_a_straight_way_is_refused(rover: Robot):
