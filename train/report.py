@@ -75,10 +75,11 @@ def line_chart(
             f'<g class="mark"><title>{about}</title><path d="M{x} {low}V{high}m-4 0h8M{x - 4} {low}h8"/>'
             f'<circle cx="{x}" cy="{middle}" r="3.5"/></g>'
         )
-    return _svg("chart", f"0 0 {WIDTH} {HEIGHT}", title, "".join(parts))
+    return svg("chart", f"0 0 {WIDTH} {HEIGHT}", title, "".join(parts))
 
 
-def _svg(kind: str, box: str, label: str, content: str) -> str:
+def svg(kind: str, box: str, label: str, content: str) -> str:
+    """A drawing of a kind, with its box "x y width height"; the label says what it shows."""
     return (
         f'<svg class="{kind}" xmlns="http://www.w3.org/2000/svg" viewBox="{box}" role="img" '
         f'aria-label="{escape(label)}" font-family="sans-serif" font-size="11" fill="currentColor">{content}</svg>'
@@ -90,7 +91,7 @@ def share_bar(share: Interval) -> str:
     low, middle, high = (round(BAR * value, 1) for value in (share.low, share.value, share.high))
     axis = f'<path class="grid" d="M0 7H{BAR}M0 2v10M{BAR} 2v10"/><rect x="0" y="4" width="{middle}" height="6"/>'
     interval = f'<path class="interval" d="M{low} 7H{high}M{low} 3v8M{high} 3v8"/>'
-    return _svg("bar", f"-2 0 {BAR + 4} 14", str(share), axis + interval)
+    return svg("bar", f"-2 0 {BAR + 4} 14", str(share), axis + interval)
 
 
 def ticks(low: float, high: float, count: int = 4) -> list[float]:
@@ -145,7 +146,7 @@ def episode_map(
         *(sheet.goal(goal) for goal in goals),
         sheet.scale(),
     ]
-    return _svg("map", f"0 0 {sheet.size[0]} {sheet.size[1]}", label, "\n".join(parts))
+    return svg("map", f"0 0 {sheet.size[0]} {sheet.size[1]}", label, "\n".join(parts))
 
 
 class _Sheet:

@@ -284,6 +284,7 @@ def compare_terrains(
     engine: Annotated[str, Arg("the physics: mujoco-worlds, or sapien with all the robot's shapes")] = "mujoco-worlds",
     envs: Annotated[int, Arg("robots on each kind of ground", "N", count)] = 64,
     seed: EpisodeSeed = 0,
+    page: Annotated[Path | None, Arg("also draw how they step: when feet stand, speeds, torques", "FILE.html")] = None,
 ) -> int:
     """How well gaits walk on flat ground, and over stairs, ramps, rubble and gaps.
 
@@ -291,15 +292,24 @@ def compare_terrains(
     walk to the top: shown is how many get there, and how many fall.
 
     Examples:
-        splatyard compare-terrains walk-go2-1
+        splatyard compare-terrains walk-go2-1 --page walk-go2-1.html
         splatyard compare-terrains go2 walk-go2-1 --envs 200
         splatyard compare-terrains go2 --engine sapien
     """
     from sim.gaits import Gait, gait_file
+    from train.run import write_atomically
+    from train.stepping import GROUNDS, stepping_page, trace
     from train.terrains import rows
 
-    found = [gait_file(str(runs / name) if (runs / name).is_dir() else name) for name in gaits]
-    columns = [rows(gait, robot or gait.card.robot, engine, envs, seed) for gait in map(Gait, found)]
+    found = [Gait(gait_file(str(runs / name) if (runs / name).is_dir() else name)) for name in gaits]
+    if page:
+        traces = [
+            (f"{name}, {ground}", trace(gait, robot or gait.card.robot, engine, ground, level, seed))
+            for name, gait in zip(gaits, found, strict=True)
+            for ground, level in GROUNDS
+        ]
+        write_atomically(page, stepping_page(traces, f"Steps of {', '.join(gaits)}").encode())
+    columns = [rows(gait, robot or gait.card.robot, engine, envs, seed) for gait in found]
     lines = [(name, *(column[name] for column in columns)) for name in columns[0]]
     tables.table(f"{envs} robots, {engine}", ["", *gaits], lines)
     return 0

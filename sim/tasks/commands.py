@@ -80,10 +80,11 @@ class CommandScenario:
         if steps and not any(len(cells) for levels in starts for cells in levels[1:]):
             names = ", ".join(scene.lock.reference for scene in floors.scenes)
             highest = highest_step(floors.robot)
+            limit = f" by steps of at most {highest:.2f} m" if np.isfinite(highest) else ""
             raise SimError(
                 "climbing needs a scene with steps, and horizontal floor in front of them",
-                found=f"0 starts in front of a rise of {RISES[1]:g} m or more in {names}"
-                f"{f' by steps of at most {highest:.2f} m' if np.isfinite(highest) else ''}, {sum(len(levels[0]) for levels in starts)} on horizontal floor",
+                found=f"0 starts in front of a rise of {RISES[1]:g} m or more in {names}{limit}, "
+                f"{sum(len(levels[0]) for levels in starts)} on horizontal floor",
                 remedy="use a scene with stairs that the robot's legs are long enough for, captured with the floor at "
                 "their foot",
             )

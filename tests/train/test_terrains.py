@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from flows.cli import main
 from sim.gaits import SEEN, Gait, gait_file
 from train.preset import load_preset
+from train.stepping import stepping_page, trace
 from train.terrains import rows, walk_flat, walk_over
 
 pytest.importorskip("mujoco")
@@ -50,6 +52,20 @@ def test_it_walks_in_another_engine(gait: Gait):
     assert walk_over(gait, "go2", "sapien", "stairs", 2, 16).over > 0.4
 
 
+def test_steps_can_be_looked_at(gait: Gait):
+    """Feet stand when the clock says so, diagonal ones together; a page shows it, and where a robot fell."""
+    one = trace(gait, "go2", "mujoco-worlds", "stairs", 2, seed=1)
+    assert one.down.shape == (400, 4)
+    assert (one.down == one.due).mean() > 0.75
+    assert (one.down[:, 0] == one.down[:, 3]).mean() > 0.7 > (one.down[:, 0] == one.down[:, 1]).mean()
+    assert np.abs(one.velocity - one.command)[100:, 0].mean() < 0.2
+    fell = np.arange(400) == 200
+    page = stepping_page([("up <stairs>", replace(one, fell=fell))], "Steps")
+    assert page.count('class="fall"') == 1
+    assert page.count("<svg") == 6
+    assert "up &lt;stairs&gt;" in page
+
+
 def test_a_gait_that_stands_still_is_seen(gait: Gait, monkeypatch: pytest.MonkeyPatch):
     """Its errors are the commands, and it gets nowhere."""
     monkeypatch.setattr(gait, "act", lambda seen: np.zeros((len(seen), 12), np.float32))
@@ -83,7 +99,7 @@ def test_from_training_to_a_gait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert list(card["observations"]) == list(SEEN)
     _acts_as_its_policy(folder, Gait(folder / "gait.npz"))
     if robot == "go2":
-        assert main(["compare-terrains", "walk-go2-1", "--envs", "2"]) == 0
+        assert main(["compare-terrains", "walk-go2-1", "--envs", "2", "--page", "steps.html"]) == 0
         assert "risers of 10 cm" in capsys.readouterr().out
 
 
