@@ -14,6 +14,7 @@ from pipeline.geometry import Pose, matrix_from_rotvec
 from sim.gaits import Gait, GaitDrive, gait_file, own_gait
 from sim.robots.drive import DifferentialDrive, Drive, JointOffsets
 from sim.robots.model import Robot, Servos, load_robot
+from sim.robots.stance import own_servos
 from sim.tasks.task import Task
 
 ROVER = Path(__file__).parent / "rover.xml"
@@ -43,14 +44,14 @@ ROBOTS = {
     "rover": RobotEntry(ROVER, lambda _: ROVER_DRIVE),
     "go2": RobotEntry(
         PACKAGE / "go2_description/urdf/go2.urdf",
-        servos=Servos(40.0, 1.0, 40.0, {"thigh": 0.8, "calf": -1.5}),
+        servos=Servos({"": (40.0, 1.0, 40.0)}, {"thigh": 0.8, "calf": -1.5}),
         sdk_joints=tuple(
             f"{leg}_{part}_joint" for leg in ("FR", "FL", "RR", "RL") for part in ("hip", "thigh", "calf")
         ),
         camera_pitch=float(np.deg2rad(30)),  # level, it sees no ground nearer than half a metre before its head
     ),
     "bolt": RobotEntry(
-        PACKAGE / "bolt_description/robots/bolt.urdf", servos=Servos(5.0, 0.1, 2.7, {"HFE": 0.4, "KFE": -0.8})
+        PACKAGE / "bolt_description/robots/bolt.urdf", servos=Servos({"": (5.0, 0.1, 2.7)}, {"HFE": 0.4, "KFE": -0.8})
     ),
 }
 
@@ -102,11 +103,13 @@ def _find_robot(name: str) -> tuple[Robot, Drive]:
             remedy=f"use {', '.join(ROBOTS)}, or the path of a file",
         )
     robot = load_robot(path)
+    if not robot.actuators and path.suffix == ".urdf":
+        robot = load_robot(path, servos=own_servos(robot))
     if not robot.actuators or any(actuator.mode != "position" for actuator in robot.actuators):
         raise SimError(
             "a robot from a file is driven by position actuators",
             found=f"{len(robot.actuators)} actuators in {path.name}",
-            remedy="add <position joint= kp= kv= forcerange=> for each joint to the MJCF (a URDF can't have any)",
+            remedy="add <position joint= kp= kv= forcerange=> for each joint to the MJCF",
             file=path,
         )
     return robot, JointOffsets(robot)

@@ -62,7 +62,7 @@ class Legs:
 
     def __init__(self, robot: Robot) -> None:
         self.robot = robot
-        self.at_rest = _at(robot, robot.default_position[None])
+        self.at_rest = _at(robot, robot.default_position[None])[0]
         self.feet = self._find_feet()
 
     @property
@@ -83,7 +83,7 @@ class Legs:
         centre = masses @ np.einsum("lij,lj->li", self.at_rest, centres)[:, :2] / masses.sum()
         angle = np.linspace(0, 2 * np.pi, 64, endpoint=False)
         outward = np.stack([np.cos(angle), np.sin(angle)])
-        soles = np.concatenate([self._points(foot, self.robot.default_position).reshape(-1, 3) for foot in self.feet])
+        soles = np.concatenate([self.points(foot, self.robot.default_position[None])[0] for foot in self.feet])
         return float((centre @ outward - (soles[:, :2] @ outward).max(0)).max())
 
     @cached_property
@@ -100,16 +100,13 @@ class Legs:
         """
         result = np.zeros((len(self.feet), len(self.robot.default_position)))
         for row, foot in enumerate(self.feet):
-            goal = self._points(foot, self.robot.default_position) + np.tile([0, 0, height], len(foot.points))
+            goal = self.points(foot, self.robot.default_position[None])[0] + [0, 0, height]
+            tried = np.concatenate([np.zeros((1, result.shape[1])), 1e-4 * np.eye(result.shape[1])[foot.joints]])
             for _ in range(50):
-                pose = self.robot.default_position + result[row]
-                error = goal - self._points(foot, pose)
-                jacobian = np.stack(
-                    [self._points(foot, pose + 1e-4 * unit) for unit in np.eye(len(pose))[foot.joints]], 1
-                )
-                jacobian = (jacobian - self._points(foot, pose)[:, None]) / 1e-4
-                damped = jacobian @ jacobian.T + 1e-5 * np.eye(len(goal))
-                result[row, foot.joints] += jacobian.T @ np.linalg.solve(damped, error)
+                points = self.points(foot, self.robot.default_position + result[row] + tried).reshape(len(tried), -1)
+                jacobian = (points[1:] - points[0]).T / 1e-4
+                damped = jacobian @ jacobian.T + 1e-5 * np.eye(goal.size)
+                result[row, foot.joints] += jacobian.T @ np.linalg.solve(damped, goal.ravel() - points[0])
         return result
 
     @cached_property
@@ -146,6 +143,11 @@ class Legs:
         # sign: the partner's angle for which its rotation is the mirrored one
         return partner.astype(np.int64), np.sign(along[rows, partner]).astype(np.float32)
 
+    def points(self, foot: Foot, position: F64) -> F64:
+        """All points of a foot (N, P, 3), base axes [m], with joints at positions (N, J)."""
+        pose = _at(self.robot, position)[:, foot.link]
+        return foot.points @ pose[:, :3, :3].transpose(0, 2, 1) + pose[:, None, :3, 3]
+
     def positions(self, poses: F64) -> F64:
         """Mean points of the feet (N, F, 3), world axes [m], from `link_poses`."""
         chosen = poses[:, [foot.link for foot in self.feet], :3]
@@ -158,11 +160,6 @@ class Legs:
         links = [foot.link for foot in self.feet]
         arms = self.positions(poses) - poses[:, links][..., :3, 3]
         return linear[:, links] + np.cross(angular[:, links], arms)
-
-    def _points(self, foot: Foot, position: F64) -> F64:
-        """All points (3 P,) of a foot, base axes [m], with joints at positions (J,)."""
-        pose = _at(self.robot, position[None])[foot.link]
-        return (foot.points @ pose[:3, :3].T + pose[:3, 3]).ravel()
 
     def _find_feet(self) -> tuple[Foot, ...]:
         robot = self.robot
@@ -208,9 +205,9 @@ def highest_step(robot: Robot) -> float:
 
 
 def _at(robot: Robot, joints: F64) -> F64:
-    """Poses of the links (L, 4, 4) relative to the base, with joints (1, J)."""
-    identity = np.array([[1.0, 0, 0, 0]])
-    return link_poses(robot, RobotState.at_rest(np.zeros((1, 3)), identity, joints.astype(np.float32)))[0]
+    """Poses of the links (N, L, 4, 4) relative to the base, with joints (N, J)."""
+    origin, identity = np.zeros((len(joints), 3)), np.tile([1.0, 0, 0, 0], (len(joints), 1))
+    return link_poses(robot, RobotState.at_rest(origin, identity, joints.astype(np.float32)))
 
 
 def _vertices(shapes: Sequence[Shape], base_from_link: F64) -> F64:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,14 +15,18 @@ from pipeline.geometry import Pose
 from pipeline.types import F64, I64, Mask
 from sim import libraries
 
+logger = logging.getLogger(__name__)
+
 if TYPE_CHECKING:
-    from mujoco._specs import MjSpec
+    from mujoco._specs import MjsBody, MjSpec
     from mujoco._structs import MjData, MjModel
 
 ShapeKind = Literal["box", "sphere", "capsule", "cylinder", "mesh"]
 
 PACKAGE = "package:"
 CAMERA_SITE = "camera"
+LIGHT, TINY = 0.01, 1e-6
+"""Links lighter than this are frames, which get at least this mass [kg]."""
 """Site of an MJCF with the pose of the camera; its axes are OpenCV's."""
 
 
@@ -53,6 +58,7 @@ class Joint:
         anchor: (3,) point on the axis, link axes [m].
         limits: Smallest and largest position, or None.
         armature: Inertia of the rotor.
+        max_force: Largest force that the file states; inf without.
     """
 
     name: str
@@ -62,6 +68,7 @@ class Joint:
     limits: tuple[float, float] | None
     armature: float
     damping: float
+    max_force: float = np.inf
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,16 +118,21 @@ class Servos:
     """Position actuators at every joint of a robot whose file has none.
 
     Attributes:
-        stiffness: [N m/rad].
-        damping: [N m s/rad].
-        max_force: [N m].
-        rest: Joint angles at rest [rad] by part of the joint's name; the first match counts, 0 without any.
+        gains: Stiffness [N m/rad], damping [N m s/rad] and largest force [N m] by part of the joint's name; the first
+            match counts.
+        rest: Joint angles at rest [rad], likewise; 0 without any.
     """
 
-    stiffness: float
-    damping: float
-    max_force: float
+    gains: Mapping[str, tuple[float, float, float]]
     rest: Mapping[str, float]
+
+    def actuator(self, joint: str) -> Actuator:
+        """The actuator at a joint."""
+        return Actuator(joint, "position", *next(gain for part, gain in self.gains.items() if part in joint))
+
+    def angle(self, joint: str) -> float:
+        """Where a joint is at rest [rad]."""
+        return next((angle for part, angle in self.rest.items() if part in joint), 0.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,7 +197,22 @@ def read_spec(path: Path) -> MjSpec:
     roots = list(spec.worldbody.bodies)
     if len(roots) == 1 and not any(joint.type == mujoco.mjtJoint.mjJNT_FREE for joint in spec.joints):
         roots[0].add_freejoint()  # a URDF has none
+    spec.compiler.balanceinertia = True
+    for body in spec.bodies:
+        _correct_inertia(body)
     return spec
+
+
+def _correct_inertia(body: MjsBody) -> None:
+    """Make impossible inertia, such as that of a frame without mass, that of a ball; it is the same from all sides."""
+    xx, yy, zz, xy, xz, yz = body.fullinertia.tolist()
+    if body.explicitinertial and np.isfinite(xx):
+        smallest, _, largest = np.linalg.eigvalsh([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])
+        if smallest <= 0:
+            if body.mass > LIGHT:
+                logger.warning("link %s has impossible inertia, that of a ball is taken instead", body.name)
+            body.mass = max(body.mass, TINY)
+            body.fullinertia = [max(abs(largest), TINY**2)] * 3 + [0, 0, 0]
 
 
 def replace_shapes(spec: MjSpec, robot: Robot) -> None:
@@ -263,8 +290,7 @@ def _robot_of(model: MjModel, path: Path, name: str, servos: Servos | None) -> R
     if home is not None:
         mujoco.mj_resetDataKeyframe(model, data, home)
     for joint in range(1, model.njnt) if servos else ():
-        angles = [angle for part, angle in servos.rest.items() if part in model.joint(joint).name] if servos else []
-        data.qpos[model.jnt_qposadr[joint]] = angles[0] if angles else 0.0
+        data.qpos[model.jnt_qposadr[joint]] = servos.angle(model.joint(joint).name) if servos else 0.0
     links = [_link(model, body, path) for body in range(1, model.nbody)]
     rest = [data.qpos[model.jnt_qposadr[model.body_jntadr[body]]] for body, link in enumerate(links, 1) if link.joint]
     data.qpos[:7] = [0, 0, 0, 1, 0, 0, 0]
@@ -282,11 +308,7 @@ def _robot_of(model: MjModel, path: Path, name: str, servos: Servos | None) -> R
         name=name,
         file=path,
         links=tuple(links),
-        actuators=tuple(
-            Actuator(link.joint.name, "position", servos.stiffness, servos.damping, servos.max_force)
-            for link in links
-            if link.joint
-        )
+        actuators=tuple(servos.actuator(link.joint.name) for link in links if link.joint)
         if servos
         else _actuators(model, path),
         default_position=np.array(rest, np.float64),
@@ -312,6 +334,7 @@ def _link(model: MjModel, body: int, path: Path) -> Link:
             limits=(float(model.jnt_range[index, 0]), float(model.jnt_range[index, 1])) if limited else None,
             armature=float(model.dof_armature[dof]),
             damping=float(model.dof_damping.reshape(model.nv, -1)[dof, 0]),
+            max_force=float(model.jnt_actfrcrange[index, 1]) if model.jnt_actfrclimited[index] else np.inf,
         )
     geoms = range(int(model.body_geomadr[body]), int(model.body_geomadr[body] + model.body_geomnum[body]))
     solid = [g for g in geoms if model.geom_contype[g] or model.geom_conaffinity[g]]

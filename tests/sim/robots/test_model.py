@@ -111,7 +111,15 @@ def test_unknown_robot():
         find_robot("r2d2")
 
 
-def test_a_urdf_has_no_actuators(one_leg: Robot):
-    """And says how to get them."""
-    with pytest.raises(SimError, match="position"):
+def test_a_urdf_without_legs_gets_no_motors(one_leg: Robot):
+    """What it lacks is said."""
+    with pytest.raises(SimError, match="two feet at least"):
         find_robot(str(one_leg.file))
+
+
+def test_an_mjcf_has_its_own_actuators(tmp_path: Path):
+    """Or is told how to write them."""
+    path = tmp_path / "ball.xml"
+    path.write_text('<mujoco><worldbody><body><freejoint/><geom size=".1"/></body></worldbody></mujoco>')
+    with pytest.raises(SimError, match="add <position joint="):
+        find_robot(str(path))

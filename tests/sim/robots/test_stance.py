@@ -1,0 +1,72 @@
+"""Legs of URDFs get motors and a pose at rest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import sim
+from pipeline.errors import SimError
+from sim.robots.catalog import PACKAGE, find_robot
+from sim.robots.legs import Legs
+
+pytest.importorskip("mujoco")
+A1, SOLO = PACKAGE / "a1_description/urdf/a1.urdf", PACKAGE / "solo_description/robots/solo12.urdf"
+G1 = PACKAGE / "g1_description/urdf/g1_29dof_rev_1_0.urdf"
+
+
+@pytest.mark.parametrize(("file", "feet", "knee"), [(A1, 4, -1), (SOLO, 4, 1), (G1, 2, 1)])
+def test_legs_are_bent_over_their_feet(file: Path, feet: int, knee: int):
+    """Both sides alike, within the joints' limits, all feet at one height; knees bend as the file allows."""
+    robot, _ = find_robot(str(file))
+    legs = Legs(robot)
+    assert len(legs.feet) == feet
+    assert legs.overhang < -0.05
+    rest, (partner, sign) = robot.default_position, legs.mirror
+    np.testing.assert_allclose(rest[partner], sign * rest, atol=1e-6)
+    joints = [link.joint for link in robot.links if link.joint]
+    for joint, angle in zip(joints, rest, strict=True):
+        low, high = joint.limits or (-np.inf, np.inf)
+        assert low <= angle <= high, joint.name
+    lowest = np.array([foot.at_rest[2] for foot in legs.feet])
+    assert np.ptp(lowest) < 0.01
+    bent = rest[legs.feet[0].joints]
+    assert np.abs(bent).max() > 0.5
+    assert np.sign(bent[np.abs(bent).argmax()]) == knee
+
+
+def test_a_robot_of_a_file_trots_on_the_spot():
+    """Its motors hold it, before anything was learned."""
+    env = sim.make("walk", ["terrain:0:flat"], 16, robot=str(A1), engine="mujoco-worlds", cameras=())
+    env.reset(seed=0)
+    fell = [env.step(np.zeros((16, env.drive.size), np.float32))[2] for _ in range(100)]
+    env.close()
+    assert not np.any(fell)
+
+
+def test_motors_are_no_stronger_than_needed(tmp_path: Path):
+    """Solo's file says 1000 N m, for a robot of 2.5 kg; another says nothing."""
+    robot, _ = find_robot(str(SOLO))
+    weight = 9.81 * sum(link.mass for link in robot.links)
+    assert robot.actuators[0].max_force < 0.4 * weight
+    silent = tmp_path / "solo12.urdf"
+    silent.write_text(
+        SOLO.read_text().replace('effort="1000"', 'effort="0"').replace("package://", f"{PACKAGE}/../../")
+    )
+    other, _ = find_robot(str(silent))
+    assert [motor.max_force for motor in other.actuators] == [motor.max_force for motor in robot.actuators]
+
+
+def test_arms_do_not_walk():
+    """Nothing of an arm is a foot."""
+    with pytest.raises(SimError, match="walks on two feet at least"):
+        find_robot(str(PACKAGE / "ur_description/urdf/ur5_robot.urdf"))
+
+
+def test_impossible_inertia_becomes_that_of_a_ball():
+    """Go1's base is a frame of 1 mg; its trunk counts."""
+    robot, _ = find_robot(str(PACKAGE / "go1_description/urdf/go1.urdf"))
+    assert robot.links[0].mass > 4
+    assert (robot.links[0].inertia > 0.01).all()
