@@ -40,6 +40,16 @@ class RobotEntry:
     camera_pitch: float = 0.0
 
 
+G1_GAINS = {
+    "knee": (150.0, 4.0, 139.0),
+    "ankle": (40.0, 2.0, 50.0),
+    "hip": (100.0, 2.0, 88.0),
+    "waist": (200.0, 5.0, 50.0),
+    "wrist": (20.0, 1.0, 5.0),
+    "": (40.0, 2.0, 25.0),
+}
+"""Stiffness, damping and largest torque of G1's joints: legs as in Unitree's own examples (unitree_rl_gym)."""
+
 ROBOTS = {
     "rover": RobotEntry(ROVER, lambda _: ROVER_DRIVE),
     "go2": RobotEntry(
@@ -52,6 +62,20 @@ ROBOTS = {
     ),
     "bolt": RobotEntry(
         PACKAGE / "bolt_description/robots/bolt.urdf", servos=Servos({"": (5.0, 0.1, 2.7)}, {"HFE": 0.4, "KFE": -0.8})
+    ),
+    "g1": RobotEntry(
+        PACKAGE / "g1_description/urdf/g1_29dof_rev_1_0.urdf",
+        servos=Servos(
+            G1_GAINS,
+            {
+                "hip_pitch": -0.2,
+                "knee": 0.42,
+                "ankle_pitch": -0.23,
+                "elbow": 0.6,
+                "left_shoulder_roll": 0.2,
+                "right_shoulder_roll": -0.2,
+            },
+        ),
     ),
 }
 

@@ -53,7 +53,7 @@ class Trot:
     rise: tuple[float, float] = (0.03, 0.18)
 
 
-BIPED = Trot(beat=1.4, lift=0.12)
+BIPED = Trot(beat=2.0, lift=0.08)
 
 
 class TrotDrive(Walker):

@@ -187,7 +187,7 @@ WALK = Task(
         "lin_vel_z": _per_second(walking.lin_vel_z, -0.7),
         "ang_vel_xy": _per_second(walking.ang_vel_xy, -0.04),
         "orientation": _per_second(walking.orientation, -1.0),
-        "torques": _per_second(walking.torques, -2e-4),
+        "torques": _per_second(walking.torques, -0.49),
         "action_rate": _per_second(walking.action_rate, -0.05),
         "dof_pos": _per_second(walking.dof_pos, -0.15),
         "feet_slip": _per_second(walking.feet_slip, -0.15),

@@ -18,6 +18,7 @@ from sim.cameras.props import Props
 from sim.floors import Floors
 from sim.physics.state import RobotState
 from sim.robots.drive import GROUND_REACH, LegsState
+from sim.robots.legs import Legs
 from sim.robots.model import Robot
 from sim.scene import TerrainScene
 from sim.tasks.commands import CommandState, kept_heading
@@ -305,9 +306,15 @@ def motor_torques(step: StepState[Commanded]) -> F32:
     return np.asarray(torque, np.float32)
 
 
+@functools.lru_cache(16)
+def _weight_on_legs(robot: Robot) -> float:
+    """A robot's weight times the length of its legs [N m]."""
+    return 9.81 * sum(link.mass for link in robot.links) * Legs(robot).length
+
+
 def torques(step: StepState[Commanded]) -> F32:
-    """Sum of the squared torques [N^2 m^2] that the actuators have at the end of the step."""
-    return np.square(motor_torques(step)).sum(1)
+    """Sum of the squared torques that the actuators have at the end of the step, of the robot's weight on its legs."""
+    return np.square(motor_torques(step) / np.float32(_weight_on_legs(step.robot))).sum(1)
 
 
 def action_rate(step: StepState[Commanded]) -> F32:
