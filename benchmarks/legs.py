@@ -48,7 +48,7 @@ class Bars:
 
 
 BARS_OF = {
-    "go2": Bars(0.08, 0.18, {4: 0.98, 6: 0.90, 8: 0.70}),  # the bars are for 10, 14 and 17 cm
+    "go2": Bars(0.08, 0.18, {4: 0.98, 6: 0.90, 7: None, 8: 0.70}),  # the last bar is for 17 cm
     "g1": Bars(0.12, None, {0: None, 2: None, 4: None}),
 }
 ENVS, STEPS = 256, 100

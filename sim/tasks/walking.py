@@ -35,6 +35,8 @@ STANDING = 0.1
 """Share of commands to stand."""
 HOLD = (3.0, 6.0)
 """Duration of a command [s]."""
+RAMP = np.array([3.0, 3.0, 6.0], np.float32)
+"""Fastest change of the speeds that are commanded [m/s^2, m/s^2, rad/s^2]."""
 ON_TOP = 0.2
 """Share of the episodes that begin in the middle of a hill."""
 BEGIN = (2.5, 2.9)
@@ -110,6 +112,7 @@ class WalkScenario:
         self._kind, self._level = np.zeros(num_envs, np.int64), np.zeros(num_envs, np.int64)
         self._middle, self._start = np.zeros((num_envs, 2)), np.zeros((num_envs, 2))
         self._command, self._turn = np.zeros((num_envs, 3), np.float32), np.zeros(num_envs)
+        self._wanted = np.zeros((num_envs, 3), np.float32)
         self._heading, self._hold = np.zeros(num_envs), np.zeros(num_envs)
         self._outside, self._climbed = np.zeros(num_envs, bool), np.zeros(num_envs, bool)
         self._told, self._gone, self._error = np.zeros(num_envs), np.zeros(num_envs), np.zeros(num_envs)
@@ -132,6 +135,8 @@ class WalkScenario:
         self._middle[envs], self._start[envs] = middle, place
         self._outside[envs], self._climbed[envs] = ~on_top, False
         self._told[envs], self._gone[envs], self._error[envs], self._steps[envs] = 0, 0, 0, 0
+        self._command = self._command.copy()
+        self._command[envs] = 0
         ground = self.terrain.heights(place)
         self._height[envs] = self._robot.base_height
         self._draw(envs, rng)
@@ -139,7 +144,7 @@ class WalkScenario:
         return ResetPoses(position, self._heading[envs] + rng.normal(0, 0.15, count))
 
     def update(self, state: RobotState, rng: np.random.Generator) -> None:
-        """Measure how commands are followed, turn robots round that left their hill, and draw new commands."""
+        """Measure how commands are followed, turn robots round that left their hill, and go on to new commands."""
         place, yaw = state.planar[:, :2], state.planar[:, 2]
         velocity = np.einsum("nij,ni->nj", state.world_from_base, state.linear_velocity)[:, :2]
         self._error = self._error + np.linalg.norm(velocity - self._command[:, :2], axis=1)
@@ -159,9 +164,10 @@ class WalkScenario:
         due = np.flatnonzero(self._hold <= 0)
         if len(due):
             self._draw(due, rng)
-        command = self._command.copy()
+        command = self._wanted.copy()
         command[:, 2] = np.where(np.isnan(self._turn), kept_heading(0, self._heading, yaw), self._turn)
-        self._command = command
+        change = RAMP * np.float32(self._period)
+        self._command = self._command + np.clip(command - self._command, -change, change)
 
     def state(self) -> WalkState:
         """State that terms read."""
@@ -196,8 +202,8 @@ class WalkScenario:
         command[stand] = 0
         turn[stand] = 0
         command[:, 2] = np.nan_to_num(turn)
-        self._command, self._turn, self._hold = self._command.copy(), self._turn.copy(), self._hold.copy()
-        self._command[envs], self._turn[envs] = command, turn
+        self._wanted, self._turn, self._hold = self._wanted.copy(), self._turn.copy(), self._hold.copy()
+        self._wanted[envs], self._turn[envs] = command, turn
         self._hold[envs] = rng.uniform(*HOLD, count)
 
 

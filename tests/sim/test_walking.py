@@ -207,3 +207,18 @@ def test_settings_reach_the_simulation():
     """Noise and staggering are off unless asked for."""
     assert not EnvConfig().observation_noise
     assert not EnvConfig().stagger
+
+
+def test_commands_change_no_faster_than_a_robot_can():
+    """From standing to what is wanted, and on to the next."""
+    env = sim.make("walk", ["terrain:0:flat"], 20, robot="go2", engine="mujoco-worlds", cameras=())
+    env.reset(seed=0)
+    commands = [env.scenario.state().command]
+    for _ in range(200):
+        env.step(np.zeros((20, env.drive.size), np.float32))
+        commands.append(env.scenario.state().command)
+    env.close()
+    assert not commands[0].any()
+    change = np.abs(np.diff(commands, axis=0)).max((0, 1))
+    np.testing.assert_allclose(change, [0.06, 0.06, 0.12], atol=1e-5)
+    assert np.abs(commands[60]).mean(0).min() > 0.1
