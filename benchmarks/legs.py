@@ -30,7 +30,7 @@ sys.path.insert(0, str(ROOT))
 import sim  # noqa: E402
 from benchmarks.page import Row, section, update_page  # noqa: E402
 from sim.gaits import Gait, gait_file  # noqa: E402
-from train.terrains import walk_flat, walk_over  # noqa: E402
+from train.legs.terrains import walk_flat, walk_over  # noqa: E402
 
 ROBOTS = {"mujoco-worlds": 200, "sapien": 100}
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -134,6 +135,11 @@ def own_gait(robot: str) -> Gait | None:
     """The gait that comes with splatyard for a robot of its catalog, if there is one."""
     file = FOLDER / f"{robot}.npz"
     return Gait(file) if Path(robot).name == robot and file.is_file() else None
+
+
+def joined(seen: Mapping[str, F32]) -> F32:
+    """What a gait sees (N, K), of the observations of an environment of its task."""
+    return np.concatenate([seen[name] for name in SEEN], 1)
 
 
 def observed(step: StepState[Any]) -> F32:

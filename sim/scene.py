@@ -26,8 +26,6 @@ logger = logging.getLogger(__name__)
 
 TERRAIN = "terrain:"
 """What references to procedural ground begin with; a seed follows."""
-INVISIBLE = (((3,), 0.0), ((3,), -9.0), ((4,), 0.5), ((), -99.0), ((1, 3), 0.0))
-"""Sizes and values of the arrays of one Gaussian that nobody sees: an empty splat can't be drawn."""
 LEVEL = "sim"
 """Level of detail of the robots' cameras."""
 GRAVITY = (0.0, 0.0, -9.81)
@@ -74,7 +72,7 @@ class SimScene:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class TerrainScene(SimScene):
-    """Procedural ground; nothing in it can be seen by a camera."""
+    """Procedural ground."""
 
     terrain: Terrain
 
@@ -94,7 +92,8 @@ def open_scene(reference: Path | str, *, allow_failed: bool = False) -> SimScene
 
     Args:
         reference: A folder, a name, or a reference to a registry or the hub, as for `Bundle.open`; scenes.lock pins it.
-            Or terrain:SEED, for procedural ground, or terrain:SEED:KIND for one kind of it.
+            Or terrain:SEED, for procedural ground, terrain:SEED:KIND for one kind of it, terrain:SEED:KIND:LEVEL
+            for one tile.
         allow_failed: Accept a scene that failed gates. Scenes of GaussGym have none: they are accepted with a warning.
 
     Raises:
@@ -194,13 +193,19 @@ def _check_floor(regions: Regions, file: Path) -> None:
 
 
 def _terrain_scene(reference: str) -> TerrainScene:
-    from sim.terrain import KINDS, TILE, make_terrain  # brings numba, of no use to other scenes
+    from sim.terrain import KINDS, LEVELS, TILE, make_terrain  # brings numba, of no use to other scenes
+    from sim.terrain_splat import splat_of
 
-    seed, _, kind = reference.removeprefix(TERRAIN).partition(":")
-    if not seed.isdecimal() or len(seed) > 9 or (kind and kind not in KINDS):
-        remedy = f"such as terrain:0, or terrain:0:{KINDS[1]}; there are {', '.join(KINDS)}"
-        raise SimError("procedural ground has a seed, and maybe one kind", found=repr(reference), remedy=remedy)
-    terrain = make_terrain(int(seed), (kind,) if kind else KINDS)
+    seed, kind, level, *more = [*reference.removeprefix(TERRAIN).split(":"), "", ""]
+    numbers = seed.isdecimal() and len(seed) <= 9 and (not level or (level.isdecimal() and int(level) < LEVELS))
+    if not numbers or (kind and kind not in KINDS) or (level and not kind) or any(more):
+        raise SimError(
+            "procedural ground has a seed, maybe one kind, and maybe one level of it",
+            found=repr(reference),
+            remedy=f"such as terrain:0, terrain:0:{KINDS[1]} or terrain:0:{KINDS[1]}:7; there are {', '.join(KINDS)}, "
+            f"levels 0 to {LEVELS - 1}",
+        )
+    terrain = make_terrain(int(seed), (kind,) if kind else KINDS, int(level) if level else None)
     content = [terrain.height, *(boxes for levels in terrain.boxes for boxes in levels)]
     digest = hashlib.sha256(b"".join(array.tobytes() for array in content)).hexdigest()
     cell = 0.1
@@ -210,7 +215,7 @@ def _terrain_scene(reference: str) -> TerrainScene:
     inside[1:-1, 1:-1] = True
     start = RobotPose((TILE / 2, TILE / 2, 0.0), 0.0, 1.0)
     regions = Regions((0.0, 0.0), cell, terrain.heights(centres), inside, inside, ~inside, 0.0, (start,), ())
-    means, scales, quaternions, opacities, sh = (np.full((1, *size), fill, np.float32) for size, fill in INVISIBLE)
-    nothing = Gaussians(means, scales, quaternions, opacities, sh)
     size = (MAX_ROBOT_SIZE, MAX_ROBOT_SIZE)
-    return TerrainScene(SceneLock(reference, digest, ()), terrain.mesh(), nothing, regions, size, terrain=terrain)
+    return TerrainScene(
+        SceneLock(reference, digest, ()), terrain.mesh(), splat_of(terrain), regions, size, terrain=terrain
+    )

@@ -194,8 +194,8 @@ def _gaps(tile: _Tile, level: int, rng: np.random.Generator) -> None:
         half = inner - gap
 
 
-def make_terrain(seed: int = 0, kinds: tuple[str, ...] = KINDS) -> Terrain:
-    """Tiles of these kinds, in `LEVELS` levels each.
+def make_terrain(seed: int = 0, kinds: tuple[str, ...] = KINDS, level: int | None = None) -> Terrain:
+    """Tiles of these kinds, in `LEVELS` levels each or in a single one.
 
     Stairs are pyramids of five steps with risers of 2 to 20 cm, ramps are 3 to 27 degrees steep, rubble is up to 16 cm
     high and gaps are up to 22 cm wide.
@@ -203,14 +203,16 @@ def make_terrain(seed: int = 0, kinds: tuple[str, ...] = KINDS) -> Terrain:
     rng = np.random.default_rng(seed)
     tiles = [[_Tile() for _ in range(LEVELS)] for _ in kinds]
     for kind, levels in zip(kinds, tiles, strict=True):
-        for level, tile in enumerate(levels):
+        for height, tile in enumerate(levels):
             if kind in TREADS:
-                _stairs(tile, level, TREADS[kind], rng)
+                _stairs(tile, height, TREADS[kind], rng)
             elif kind == "ramp":
-                tile.ramps(0.6, 1.4, 1.5, np.deg2rad(3 + 2.7 * level))
+                tile.ramps(0.6, 1.4, 1.5, np.deg2rad(3 + 2.7 * height))
             elif kind == "rubble":
-                _rubble(tile, level, rng)
+                _rubble(tile, height, rng)
             elif kind == "gaps":
-                _gaps(tile, level, rng)
+                _gaps(tile, height, rng)
+    if level is not None:
+        tiles = [[levels[level]] for levels in tiles]
     boxes = tuple(tuple(np.array(tile.boxes, np.float64).reshape(-1, 10) for tile in levels) for levels in tiles)
     return Terrain(kinds, boxes, np.array([[tile.height for tile in levels] for levels in tiles]))

@@ -13,7 +13,7 @@ from pipeline.errors import TrainError
 from sim.scene import SimScene
 from train import checkpoint
 from train.distributed import Processes, agreed, first, processes_of_this_run, together, use_one_thread
-from train.gait import learns_gait, save_gait
+from train.legs.gait import learns_gait, save_gait
 from train.loggers import open_loggers
 from train.run import EndedBy, Ending, Run
 from train.trainer import Trainer

@@ -277,7 +277,9 @@ def compare(
 
 @command("compare-terrains")
 def compare_terrains(
-    gaits: Annotated[tuple[str, ...], Arg("a run of `walk`, by name or folder; or a gait's name or file", "GAIT")],
+    gaits: Annotated[
+        tuple[str, ...], Arg("a run of `walk` or `climb`, by name or folder; or a gait's name or file", "RUN")
+    ],
     *,
     runs: Runs = Path("runs"),
     robot: Annotated[str | None, Arg("a name, or a URDF or MJCF file; default: the gait's")] = None,
@@ -289,18 +291,28 @@ def compare_terrains(
     """How well gaits walk on flat ground, and over stairs, ramps, rubble and gaps.
 
     On flat ground robots follow commands for 20 s: errors are those of the mean velocity over 4 s. Everywhere else they
-    walk to the top: shown is how many get there, and how many fall.
+    walk to the top: shown is how many get there, and how many fall. A run of `climb` walks by what its camera sees, on
+    flat ground and over short, steep and tall stairs, with right images and with spoilt ones, in the engine of its run.
 
     Examples:
         splatyard compare-terrains walk-go2-1 --page walk-go2-1.html
         splatyard compare-terrains go2 walk-go2-1 --envs 200
         splatyard compare-terrains go2 --engine sapien
+        splatyard compare-terrains climb-hall-1 climb-hall-2           # the second one trained blind, say
     """
     from sim.gaits import Gait, gait_file
+    from train.legs.stepping import GROUNDS, stepping_page, trace
+    from train.legs.terrains import climbed, rows
     from train.run import write_atomically
-    from train.stepping import GROUNDS, stepping_page, trace
-    from train.terrains import rows
 
+    if seeing := [run for name in gaits if (run := _seeing(name, runs))]:
+        columns = {column: shares for run in seeing for column, shares in climbed(run, envs, seed).items()}
+        grounds = next(iter(columns.values()))
+        lines = [(name, *(str(column[name]) for column in columns.values())) for name in grounds]
+        tables.table(f"{envs} robots on each ground", ["", *columns], lines)
+        gaits = tuple(name for name in gaits if not _seeing(name, runs))
+    if not gaits:
+        return 0
     found = [Gait(gait_file(str(runs / name) if (runs / name).is_dir() else name)) for name in gaits]
     if page:
         traces = [
@@ -313,6 +325,15 @@ def compare_terrains(
     lines = [(name, *(column[name] for column in columns)) for name in columns[0]]
     tables.table(f"{envs} robots, {engine}", ["", *gaits], lines)
     return 0
+
+
+def _seeing(name: str, runs: Path) -> Run | None:
+    """A run by its name or folder if its policy is carried by a gait; None for gaits and runs that learned one."""
+    from train.run import RUN_FILE, Run
+
+    folder = next((folder for folder in (Path(name), runs / name) if (folder / RUN_FILE).is_file()), None)
+    run = Run.open(folder) if folder else None
+    return run if run and run.preset.task != "walk" else None
 
 
 @command("record")

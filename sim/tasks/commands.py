@@ -15,6 +15,7 @@ from sim.cameras.props import Props
 from sim.floors import Floors
 from sim.physics.state import RobotState
 from sim.robots.legs import highest_step
+from sim.scene import TerrainScene
 from sim.tasks.task import ResetPoses
 
 logger = logging.getLogger(__name__)
@@ -68,7 +69,7 @@ class CommandScenario:
 
     The first command leads straight up; later ones lead along arcs. If no tried command stays on the floor, the robot
     turns on the spot. Levels that a scene lacks are replaced by the next easier one; with `steps`, some scene must have
-    a start in front of a rise. `ahead` is the length of the free path ahead of a start [m].
+    a start in front of a rise, unless all are procedural. `ahead` is the length of the free path ahead of a start [m].
 
     Raises:
         SimError: When a scene has no start with a path ahead, or no scene has the steps that are needed.
@@ -77,7 +78,8 @@ class CommandScenario:
     def __init__(self, floors: Floors, num_envs: int, period: float, *, ahead: float, steps: bool = False) -> None:
         self.floors, self._period, self._ahead = floors, period, ahead
         starts = [_starts_by_level(floors, scene, ahead) for scene in range(len(floors.scenes))]
-        if steps and not any(len(cells) for levels in starts for cells in levels[1:]):
+        scanned = [scene for scene in floors.scenes if not isinstance(scene, TerrainScene)]
+        if steps and scanned and not any(len(cells) for levels in starts for cells in levels[1:]):
             names = ", ".join(scene.lock.reference for scene in floors.scenes)
             highest = highest_step(floors.robot)
             limit = f" by steps of at most {highest:.2f} m" if np.isfinite(highest) else ""

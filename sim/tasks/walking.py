@@ -122,7 +122,7 @@ class WalkScenario:
         """Put environments (M,) on tiles of their levels (M,)."""
         count = len(envs)
         self._kind[envs] = rng.choice(len(self._shares), count, p=self._shares)
-        self._level[envs] = np.where(self._kind[envs] == self._flat, 0, levels)
+        self._level[envs] = np.where(self._kind[envs] == self._flat, 0, np.minimum(levels, self.terrain.levels - 1))
         middle = self.terrain.centre(self._kind[envs], self._level[envs])[:, :2]
         ramp = self.terrain.kinds.index("ramp") if "ramp" in self.terrain.kinds else -1
         side = rng.integers(0, 4, count)
@@ -167,7 +167,7 @@ class WalkScenario:
         command = self._wanted.copy()
         command[:, 2] = np.where(np.isnan(self._turn), kept_heading(0, self._heading, yaw), self._turn)
         change = RAMP * np.float32(self._period)
-        self._command = self._command + np.clip(command - self._command, -change, change)
+        self._command = (self._command + np.clip(command - self._command, -change, change)).astype(np.float32)
 
     def state(self) -> WalkState:
         """State that terms read."""

@@ -73,5 +73,6 @@ def test_references():
     """The same seed is the same scene, and what is no seed is refused."""
     assert open_scene("terrain:2").lock == open_scene("terrain:2").lock
     assert open_scene("terrain:2").lock.sha256 != open_scene("terrain:3").lock.sha256
-    with pytest.raises(SimError, match="has a seed"):
-        open_scene("terrain:hills")
+    for wrong in ("hills", "0:hills", "0:stairs:10", "0:stairs:-1", "0::3", "0:stairs:1:2", "9999999999"):
+        with pytest.raises(SimError, match="has a seed"):
+            open_scene(f"terrain:{wrong}")

@@ -8,10 +8,13 @@ import numpy as np
 
 import sim
 from pipeline.types import F32, F64
-from sim.gaits import SEEN, Gait
+from sim.gaits import Gait, joined
 from sim.robots.model import Robot
 from sim.tasks.walking import body_velocity, motor_torques
 from sim.terrain import RISER, TREADS
+from train.evaluation import evaluate_run
+from train.results import Interval
+from train.run import Run
 
 ENOUGH = 3.5
 """Distance that leads from the start over the top [m]."""
@@ -120,9 +123,23 @@ def walk_over(
     return HillResult(float(over[asked].mean()), float(fell[asked].mean()), int(asked.sum()))
 
 
-def joined(seen: dict[str, np.ndarray]) -> F32:
-    """Observations of a gait (N, K)."""
-    return np.concatenate([seen[name] for name in SEEN], 1)
+CLIMBS = {
+    "flat": "terrain:0:flat:0",
+    "short stairs, 6 cm": "terrain:0:stairs:2",
+    "steep stairs, 10 cm": "terrain:0:steep stairs:4",
+    "tall stairs, 16 cm": "terrain:0:stairs:7",
+}
+"""Scenes that policies with a camera are compared in."""
+
+
+def climbed(run: Run, robots: int, seed: int) -> dict[str, dict[str, Interval]]:
+    """Share of robots that got up by what they saw, by the run with its images' ablation, then by ground."""
+    results = evaluate_run(run, [*CLIMBS.values()], episodes=robots, seed=seed)
+    found = dict[str, dict[str, Interval]]()
+    for label, evaluation in results.labelled():
+        column = run.name if label == "none" else f"{run.name}, images {label}"
+        found[column] = {name: evaluation.success(reference) for name, reference in CLIMBS.items()}
+    return found
 
 
 HILLS = (

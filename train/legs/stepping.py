@@ -11,10 +11,9 @@ import numpy as np
 import sim
 from pipeline.pages import render
 from pipeline.types import F32, F64, Mask
-from sim.gaits import Gait
+from sim.gaits import Gait, joined
 from sim.tasks.walking import body_velocity, motor_torques
 from train.report import line_chart, svg
-from train.terrains import joined
 
 GROUNDS = (("flat", 0), ("stairs", 6))
 """Kinds and levels that are shown."""

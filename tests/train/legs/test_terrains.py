@@ -11,9 +11,9 @@ import pytest
 
 from flows.cli import main
 from sim.gaits import SEEN, Gait, gait_file
+from train.legs.stepping import stepping_page, trace
+from train.legs.terrains import CLIMBS, rows, walk_flat, walk_over
 from train.preset import load_preset
-from train.stepping import stepping_page, trace
-from train.terrains import rows, walk_flat, walk_over
 
 pytest.importorskip("mujoco")
 
@@ -121,3 +121,15 @@ def _acts_as_its_policy(folder: Path, gait: Gait) -> None:
 def _small(run) -> dict[str, object]:
     names = ("num_envs", "num_steps_per_env", "save_interval", "iterations")
     return {name: getattr(run.preset, name) for name in names}
+
+
+def test_climbing_by_sight_is_compared_on_terrain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys):
+    """A run that learned on stairs, with right and with spoilt images, also where there are no steps."""
+    monkeypatch.chdir(tmp_path)
+    small = ["--set=num_envs=4", "--set=num_steps_per_env=4", "--iterations=1"]
+    assert main(["train", "climb", "--robot", "go2", "--scene", "terrain:0:stairs:7", "--name", "up", *small]) == 0
+    capsys.readouterr()
+    assert main(["compare-terrains", "up", "--envs", "2"]) == 0
+    out = capsys.readouterr().out
+    for text in (*CLIMBS, "up, images shuffled", "up, images frozen"):
+        assert text in " ".join(out.split()), text

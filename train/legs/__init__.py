@@ -1,0 +1,1 @@
+"""Gaits: from a run that learned to walk to its files, and how well they walk."""
