@@ -30,7 +30,8 @@ sys.path.insert(0, str(ROOT))
 import sim  # noqa: E402
 from benchmarks.page import Row, section, update_page  # noqa: E402
 from sim.gaits import Gait, gait_file  # noqa: E402
-from train.legs.terrains import walk_flat, walk_over  # noqa: E402
+from train.legs.terrains import climbed, walk_flat, walk_over  # noqa: E402
+from train.run import Run  # noqa: E402
 
 ROBOTS = {"mujoco-worlds": 200, "sapien": 100}
 
@@ -166,6 +167,11 @@ def policies(gait: str, robot: str, bundle: Path, folder: Path) -> list[Row]:
                     found.append(
                         bar(f"{title}: {key} [{low:.0f}, {high:.0f}]", share, "%", sign, target if own else None)
                     )
+        if arguments[0] == "climb":
+            for column, shares in climbed(Run.open(run), EPISODES, 0).items():
+                title = column.replace(run.name, name)
+                for ground, rate in shares.items():
+                    found.append(Row(f"{title}, where it never was, {ground}: success", 100 * rate.value, "%"))
     return found
 
 
