@@ -305,12 +305,12 @@ def compare_terrains(
     from train.legs.terrains import climbed, rows
     from train.run import write_atomically
 
-    if seeing := [run for name in gaits if (run := _seeing(name, runs))]:
-        columns = {column: shares for run in seeing for column, shares in climbed(run, envs, seed).items()}
+    if seeing := {name: run for name in gaits if (run := _seeing(name, runs))}:
+        columns = {column: shares for run in seeing.values() for column, shares in climbed(run, envs, seed).items()}
         grounds = next(iter(columns.values()))
         lines = [(name, *(str(column[name]) for column in columns.values())) for name in grounds]
         tables.table(f"{envs} robots on each ground", ["", *columns], lines)
-        gaits = tuple(name for name in gaits if not _seeing(name, runs))
+        gaits = tuple(name for name in gaits if name not in seeing)
     if not gaits:
         return 0
     found = [Gait(gait_file(str(runs / name) if (runs / name).is_dir() else name)) for name in gaits]

@@ -75,6 +75,11 @@ class Legs:
         """Mean height of the base over the feet at rest [m]."""
         return -float(np.mean([foot.at_rest[2] for foot in self.feet]))
 
+    @property
+    def weight_torque(self) -> float:
+        """The robot's weight times the length of its legs [N m]."""
+        return 9.81 * self.robot.mass * self.length
+
     @cached_property
     def overhang(self) -> float:
         """How far the centre of mass at rest lies outside the feet, horizontally [m]; negative inside them."""

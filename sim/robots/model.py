@@ -25,9 +25,9 @@ ShapeKind = Literal["box", "sphere", "capsule", "cylinder", "mesh"]
 
 PACKAGE = "package:"
 CAMERA_SITE = "camera"
+"""Site of an MJCF with the pose of the camera; its axes are OpenCV's."""
 LIGHT, TINY = 0.01, 1e-6
 """Links lighter than this are frames, which get at least this mass [kg]."""
-"""Site of an MJCF with the pose of the camera; its axes are OpenCV's."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,9 +162,14 @@ class Robot:
     reduced: bool = False
 
     @property
+    def joints(self) -> tuple[Joint, ...]:
+        """The moving joints, in the order of every (N, J) array."""
+        return tuple(link.joint for link in self.links if link.joint)
+
+    @property
     def joint_names(self) -> tuple[str, ...]:
-        """Names of the moving joints, in the order of every (N, J) array."""
-        return tuple(link.joint.name for link in self.links if link.joint)
+        """Their names."""
+        return tuple(joint.name for joint in self.joints)
 
     @property
     def driven(self) -> I64:

@@ -32,8 +32,7 @@ def own_servos(robot: Robot) -> Servos:
         SimError: When it has no legs, or no such pose was found.
     """
     legs = Legs(robot)
-    joints = [link.joint for link in robot.links if link.joint is not None]
-    enough = 9.81 * sum(link.mass for link in robot.links) * legs.length
+    joints, enough = robot.joints, legs.weight_torque
     forces = [min(joint.max_force, enough) if joint.max_force > 0 else enough for joint in joints]
     rest = _bent(legs)
     found = sorted(zip(joints, forces, rest.tolist(), strict=True), key=lambda one: -len(one[0].name))
@@ -66,9 +65,9 @@ def _bent_leg(legs: Legs, foot: Foot, like: F64, rng: np.random.Generator) -> F6
     """
     robot = legs.robot
     hip = legs.at_rest[_first_link(robot, foot)][2, 3]
-    goal = legs.points(foot, legs.robot.default_position[None])[0]
+    goal = legs.points(foot, robot.default_position[None])[0]
     goal[:, 2] += (1 - BENT) * (hip - goal[:, 2].mean())
-    joints = [link.joint for link in robot.links if link.joint is not None]
+    joints = robot.joints
     limits = np.array([joints[column].limits or (-np.inf, np.inf) for column in foot.joints])
     low, high = np.clip(limits, -TURN, TURN).T + np.array([[BEYOND], [-BEYOND]])
     nearest = like if len(like) == len(foot.joints) else np.clip(0.0, low, high)

@@ -217,6 +217,11 @@ def body_velocity(step: StepState[Commanded]) -> F64:
     return np.einsum("nij,ni->nj", step.state.world_from_base, step.state.linear_velocity)
 
 
+def followed(step: StepState[Commanded]) -> F64:
+    """Speed ahead and to the left [m/s] and yaw rate [rad/s] (N, 3), as commands have them."""
+    return np.column_stack([body_velocity(step)[:, :2], step.state.angular_velocity[:, 2]]).astype(np.float64)
+
+
 def command(step: StepState[Commanded]) -> F32:
     """Commanded speed ahead and to the left [m/s] and yaw rate [rad/s] (N, 3)."""
     return step.scenario.command
@@ -314,8 +319,12 @@ def motor_torques(step: StepState[Commanded]) -> F32:
 
 @functools.lru_cache(16)
 def _weight_on_legs(robot: Robot) -> float:
-    """A robot's weight times the length of its legs [N m]."""
-    return 9.81 * sum(link.mass for link in robot.links) * Legs(robot).length
+    return Legs(robot).weight_torque
+
+
+def torque_shares(step: StepState[Commanded]) -> F32:
+    """These torques (N, A) as fractions of the actuators' largest."""
+    return np.asarray(motor_torques(step) / _motors(step.robot)[3], np.float32)
 
 
 def torques(step: StepState[Commanded]) -> F32:

@@ -12,7 +12,7 @@ import sim
 from pipeline.pages import render
 from pipeline.types import F32, F64, Mask
 from sim.gaits import Gait, joined
-from sim.tasks.walking import body_velocity, motor_torques
+from sim.tasks.walking import followed, torque_shares
 from train.report import line_chart, svg
 
 GROUNDS = (("flat", 0), ("stairs", 6))
@@ -53,7 +53,6 @@ def trace(gait: Gait, robot: str, engine: str, kind: str, level: int, seed: int 
     """Let a robot walk on a kind of ground."""
     env = sim.make("walk", [f"terrain:0:{kind}"], 1, robot=robot, engine=engine, cameras=(), seed=seed, level=level)
     seen, _ = env.reset(seed=seed)
-    largest = np.array([motor.max_force for motor in env.robot.actuators], np.float32)
     rows = list[tuple[np.ndarray, ...]]()
     for _ in range(round(SECONDS / env.task.control_period)):
         seen, _, fell, _, _ = env.step(gait.act(joined(seen)))
@@ -61,9 +60,9 @@ def trace(gait: Gait, robot: str, engine: str, kind: str, level: int, seed: int 
         assert step
         assert step.legs
         legs = step.legs
-        velocity = np.append(body_velocity(step)[0, :2], step.state.angular_velocity[0, 2])
-        torque = np.abs(motor_torques(step)[0] / largest).max()
-        row = (legs.down[0], legs.due[0] > 0, step.scenario.command[0], velocity, torque, legs.clearance[0], fell[0])
+        torque = np.abs(torque_shares(step)[0]).max()
+        told, done = step.scenario.command[0], followed(step)[0]
+        row = (legs.down[0], legs.due[0] > 0, told, done, torque, legs.clearance[0], fell[0])
         rows.append(tuple(np.array(part) for part in row))
     names = tuple(env.robot.links[foot.link].name for foot in env.drive.legs.feet)  # type: ignore[attr-defined]
     env.close()

@@ -10,7 +10,7 @@ import sim
 from pipeline.types import F32, F64
 from sim.gaits import Gait, joined
 from sim.robots.model import Robot
-from sim.tasks.walking import body_velocity, motor_torques
+from sim.tasks.walking import followed, motor_torques, torque_shares
 from sim.terrain import RISER, TREADS
 from train.evaluation import evaluate_run
 from train.results import Interval
@@ -67,17 +67,15 @@ def walk_flat(gait: Gait, robot: str, engine: str, robots: int, seconds: float =
     errors, shares = list[F64](), list[F32]()
     work, way, margin = 0.0, 0.0, np.inf
     driven, limits = env.robot.driven, _limits(env.robot)
-    largest = np.array([motor.max_force for motor in env.robot.actuators], np.float32)
     for _ in range(round(seconds / period)):
         seen, _, terminated, _, _ = env.step(gait.act(joined(seen)))
         fell |= terminated
         step = env.last_step
         assert step
-        velocity = np.column_stack([body_velocity(step)[:, :2], step.state.angular_velocity[:, 2]])
-        torque = motor_torques(step)
-        work += float(np.maximum(torque * step.state.joint_velocity[:, driven], 0).sum()) * period
+        velocity = followed(step)
+        work += float(np.maximum(motor_torques(step) * step.state.joint_velocity[:, driven], 0).sum()) * period
         way += float(np.linalg.norm(velocity[:, :2], axis=1).sum()) * period
-        shares.append(np.abs(torque / largest))
+        shares.append(np.abs(torque_shares(step)))
         position = step.state.joint_position
         margin = min(margin, float(np.minimum(position - limits[0], limits[1] - position).min()))
         command = step.scenario.command
@@ -97,7 +95,7 @@ def walk_flat(gait: Gait, robot: str, engine: str, robots: int, seconds: float =
 def _limits(robot: Robot) -> F64:
     """Lower and upper limits of the joints (2, J) [rad]."""
     unlimited = (-np.inf, np.inf)
-    return np.array([link.joint.limits or unlimited for link in robot.links if link.joint]).T
+    return np.array([joint.limits or unlimited for joint in robot.joints]).T
 
 
 def walk_over(
