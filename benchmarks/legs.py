@@ -45,11 +45,11 @@ class Bars:
 
     error: float
     high: float | None
-    over: dict[int, float | None]
+    over: dict[float, float | None]
 
 
 BARS_OF = {
-    "go2": Bars(0.08, 0.18, {4: 0.98, 6: 0.90, 7: None, 8: 0.70}),  # the last bar is for 17 cm
+    "go2": Bars(0.08, 0.18, {4: 0.98, 6: 0.90, 7.5: 0.70, 8: None}),
     "g1": Bars(0.12, None, {0: None, 2: None, 4: None}),
 }
 ENVS, STEPS = 256, 100
@@ -125,7 +125,7 @@ def rows(gait: Gait) -> list[Row]:
         ]
         for level, share in bars.over.items():
             hill = walk_over(gait, robot, engine, "stairs", level, count)
-            name = f"{engine}, stairs of {2 * (level + 1)} cm, treads of 31 cm"
+            name = f"{engine}, stairs of {2 * (level + 1):g} cm, treads of 31 cm"
             found += [
                 bar(f"{name}: over, of {hill.robots}", 100 * hill.over, "%", ">=", share and 100 * share),
                 Row(f"{name}: fell", 100 * hill.fell, "%"),

@@ -23,7 +23,7 @@ from sim.robots.model import Robot
 from sim.robots.trot import Trot, TrotDrive
 from sim.tasks.catalog import WALK
 from sim.tasks.task import StepState
-from sim.tasks.walking import WalkState
+from sim.tasks.walking import WalkState, ramped
 
 FOLDER = Path(__file__).parent / "robots" / "gaits"
 GAIT_FILE = "gait.npz"
@@ -148,7 +148,7 @@ def observed(step: StepState[Any]) -> F32:
 
 
 class GaitDrive(VelocityDrive, Follower):
-    """Velocity commands to a gait, several of whose steps make one of the task's.
+    """Velocity commands to a gait, several of whose steps make one of the task's; they change as in its training.
 
     Raises:
         SimError: When the gait is of another robot.
@@ -177,12 +177,13 @@ class GaitDrive(VelocityDrive, Follower):
         """Make room for N robots."""
         self._trot.start(num_envs)
         self._last = np.zeros((num_envs, self._trot.size), np.float32)
+        self._command = np.zeros((num_envs, 3), np.float32)
 
     def reset(self, envs: I64, rng: np.random.Generator) -> None:
         """Begin episodes in environments (M,)."""
         self._trot.reset(envs, rng)
-        self._last = self._last.copy()
-        self._last[envs] = 0
+        self._last, self._command = self._last.copy(), self._command.copy()
+        self._last[envs], self._command[envs] = 0, 0
 
     def walk(self, actions: F32, state: RobotState | None, heights: F32, command: F32 | None) -> F32:
         """Targets (N, A) of the actuators for one period of the gait; the command is the action (N, 2)."""
@@ -192,8 +193,9 @@ class GaitDrive(VelocityDrive, Follower):
 
     def follow(self, velocity: F32, state: RobotState, heights: F32) -> F32:
         """Targets (N, A) of the actuators for one period of the gait; see `Follower`."""
-        self._last = self._gait.act(observed(self._step(state, heights, velocity)))
-        return self._trot.walk(self._last, None, heights, velocity)
+        self._command = ramped(self._command, velocity, self.period)
+        self._last = self._gait.act(observed(self._step(state, heights, self._command)))
+        return self._trot.walk(self._last, None, heights, self._command)
 
     def targets(self, actions: F32) -> F32:
         """Forward speeds [m/s] and yaw rates [rad/s] (N, 2)."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -60,14 +62,20 @@ class SimScene:
     """What a simulation needs of a scene; everything in its world frame [m], Z up.
 
     Attributes:
+        splat: Loads what cameras see; other simulations never call it.
         measured_for: Radius and height of the robot that the regions have room for [m].
     """
 
     lock: SceneLock
     collision: Mesh
-    gaussians: Gaussians
+    splat: Callable[[], Gaussians]
     regions: Regions
     measured_for: tuple[float, float] = (RegionsParams().radius, RegionsParams().height)
+
+    @cached_property
+    def gaussians(self) -> Gaussians:
+        """What cameras see."""
+        return self.splat()
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -126,13 +134,6 @@ def open_scene(reference: Path | str, *, allow_failed: bool = False) -> SimScene
         )
     regions = bundle.regions
     _check_floor(regions, bundle.root)
-    if LEVEL in manifest.splats:
-        gaussians = bundle.splat(LEVEL)
-    else:
-        from pipeline.importing.sim_lod import sim_lod_from_renders
-
-        logger.warning("%s has no level of detail %r: it is made in memory, which takes a while", name, LEVEL)
-        gaussians = sim_lod_from_renders(bundle.splat("full"), regions)
     lock = SceneLock(
         name,
         bundle.files.sha256,
@@ -140,7 +141,18 @@ def open_scene(reference: Path | str, *, allow_failed: bool = False) -> SimScene
         "failed" if manifest.failed_gates else "passed",
         bundle.commit,
     )
-    return SimScene(lock, bundle.mesh("collision"), gaussians, regions, _measured_for(manifest))
+    return SimScene(lock, bundle.mesh("collision"), partial(_splat, bundle), regions, _measured_for(manifest))
+
+
+def _splat(bundle: Bundle) -> Gaussians:
+    """A bundle's splat for small cameras."""
+    if LEVEL in bundle.manifest.splats:
+        return bundle.splat(LEVEL)
+    from pipeline.importing.sim_lod import sim_lod_from_renders
+
+    name = f"{bundle.manifest.name}@{bundle.manifest.version}"
+    logger.warning("%s has no level of detail %r: it is made in memory, which takes a while", name, LEVEL)
+    return sim_lod_from_renders(bundle.splat("full"), bundle.regions)
 
 
 def _measured_for(manifest: Manifest) -> tuple[float, float]:
@@ -177,9 +189,12 @@ def _from_gaussgym(folder: Path) -> SimScene:
     except ReconstructionError as error:
         regions = Regions.without_floor(params.cell, error.found)
     _check_floor(regions, folder)
-    logger.warning("%s: its level of detail for small cameras is made in memory, which takes a while", name)
-    gaussians = sim_lod_from_renders(read.gaussians, regions)
-    return SimScene(SceneLock(name, read.sha256, (), "unknown"), read.collision, gaussians, regions)
+
+    def splat() -> Gaussians:
+        logger.warning("%s: its level of detail for small cameras is made in memory, which takes a while", name)
+        return sim_lod_from_renders(read.gaussians, regions)
+
+    return SimScene(SceneLock(name, read.sha256, (), "unknown"), read.collision, splat, regions)
 
 
 def _check_floor(regions: Regions, file: Path) -> None:
@@ -197,15 +212,16 @@ def _terrain_scene(reference: str) -> TerrainScene:
     from sim.terrain_splat import splat_of
 
     seed, kind, level, *more = [*reference.removeprefix(TERRAIN).split(":"), "", ""]
-    numbers = seed.isdecimal() and len(seed) <= 9 and (not level or (level.isdecimal() and int(level) < LEVELS))
+    between = re.fullmatch(r"\d(\.\d{1,3})?", level) and float(level) <= LEVELS - 1
+    numbers = seed.isdecimal() and len(seed) <= 9 and (not level or between)
     if not numbers or (kind and kind not in KINDS) or (level and not kind) or any(more):
         raise SimError(
             "procedural ground has a seed, maybe one kind, and maybe one level of it",
             found=repr(reference),
-            remedy=f"such as terrain:0, terrain:0:{KINDS[1]} or terrain:0:{KINDS[1]}:7; there are {', '.join(KINDS)}, "
-            f"levels 0 to {LEVELS - 1}",
+            remedy=f"such as terrain:0, terrain:0:{KINDS[1]} or terrain:0:{KINDS[1]}:7.5; levels are 0 to "
+            f"{LEVELS - 1}, kinds {', '.join(KINDS)}",
         )
-    terrain = make_terrain(int(seed), (kind,) if kind else KINDS, int(level) if level else None)
+    terrain = make_terrain(int(seed), (kind,) if kind else KINDS, float(level) if level else None)
     content = [terrain.height, *(boxes for levels in terrain.boxes for boxes in levels)]
     digest = hashlib.sha256(b"".join(array.tobytes() for array in content)).hexdigest()
     cell = 0.1
@@ -217,5 +233,5 @@ def _terrain_scene(reference: str) -> TerrainScene:
     regions = Regions((0.0, 0.0), cell, terrain.heights(centres), inside, inside, ~inside, 0.0, (start,), ())
     size = (MAX_ROBOT_SIZE, MAX_ROBOT_SIZE)
     return TerrainScene(
-        SceneLock(reference, digest, ()), terrain.mesh(), splat_of(terrain), regions, size, terrain=terrain
+        SceneLock(reference, digest, ()), terrain.mesh(), partial(splat_of, terrain), regions, size, terrain=terrain
     )

@@ -165,20 +165,20 @@ class _Tile:
         self.height[:, inside] = np.maximum(self.height[:, inside], slope[:, None])
 
 
-def _stairs(tile: _Tile, level: int, tread: float, rng: np.random.Generator) -> None:
+def _stairs(tile: _Tile, level: float, tread: float) -> None:
     for step in range(RISERS):
         half = FOOT_OF_STAIRS - step * tread
         tile.put(0, 0, half, half, (step + 1) * RISER * (level + 1))
 
 
-def _rubble(tile: _Tile, level: int, rng: np.random.Generator) -> None:
+def _rubble(tile: _Tile, level: float, rng: np.random.Generator) -> None:
     for _ in range(40):
         x, y = rng.uniform(-FOOT_OF_STAIRS, FOOT_OF_STAIRS, 2)
         half_x, half_y = rng.uniform(0.1, 0.4, 2)
         tile.put(x, y, half_x, half_y, rng.uniform(0.2, 1) * 0.016 * (level + 1))
 
 
-def _gaps(tile: _Tile, level: int, rng: np.random.Generator) -> None:
+def _gaps(tile: _Tile, level: float) -> None:
     """A low platform, cut by gaps all around its middle that get wider; one in them stands on the ground."""
     gap, top, half = 0.02 + 0.022 * level, 0.12, FOOT_OF_STAIRS
     for ring in range(4):
@@ -194,25 +194,29 @@ def _gaps(tile: _Tile, level: int, rng: np.random.Generator) -> None:
         half = inner - gap
 
 
-def make_terrain(seed: int = 0, kinds: tuple[str, ...] = KINDS, level: int | None = None) -> Terrain:
-    """Tiles of these kinds, in `LEVELS` levels each or in a single one.
+def make_terrain(seed: int = 0, kinds: tuple[str, ...] = KINDS, level: float | None = None) -> Terrain:
+    """Tiles of these kinds, in `LEVELS` levels each or in a single one, which may lie between two of those.
 
     Stairs are pyramids of five steps with risers of 2 to 20 cm, ramps are 3 to 27 degrees steep, rubble is up to 16 cm
     high and gaps are up to 22 cm wide.
     """
-    rng = np.random.default_rng(seed)
-    tiles = [[_Tile() for _ in range(LEVELS)] for _ in kinds]
-    for kind, levels in zip(kinds, tiles, strict=True):
-        for height, tile in enumerate(levels):
-            if kind in TREADS:
-                _stairs(tile, height, TREADS[kind], rng)
-            elif kind == "ramp":
-                tile.ramps(0.6, 1.4, 1.5, np.deg2rad(3 + 2.7 * height))
-            elif kind == "rubble":
-                _rubble(tile, height, rng)
-            elif kind == "gaps":
-                _gaps(tile, height, rng)
-    if level is not None:
-        tiles = [[levels[level]] for levels in tiles]
-    boxes = tuple(tuple(np.array(tile.boxes, np.float64).reshape(-1, 10) for tile in levels) for levels in tiles)
-    return Terrain(kinds, boxes, np.array([[tile.height for tile in levels] for levels in tiles]))
+    levels = range(LEVELS) if level is None else [level]
+    tiles = [
+        [_made(kind, one, np.random.default_rng([seed, KINDS.index(kind), int(one)])) for one in levels]
+        for kind in kinds
+    ]
+    boxes = tuple(tuple(np.array(tile.boxes, np.float64).reshape(-1, 10) for tile in row) for row in tiles)
+    return Terrain(kinds, boxes, np.array([[tile.height for tile in row] for row in tiles]))
+
+
+def _made(kind: str, level: float, rng: np.random.Generator) -> _Tile:
+    tile = _Tile()
+    if kind in TREADS:
+        _stairs(tile, level, TREADS[kind])
+    elif kind == "ramp":
+        tile.ramps(0.6, 1.4, 1.5, np.deg2rad(3 + 2.7 * level))
+    elif kind == "rubble":
+        _rubble(tile, level, rng)
+    elif kind == "gaps":
+        _gaps(tile, level)
+    return tile

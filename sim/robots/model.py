@@ -202,7 +202,6 @@ def read_spec(path: Path) -> MjSpec:
     roots = list(spec.worldbody.bodies)
     if len(roots) == 1 and not any(joint.type == mujoco.mjtJoint.mjJNT_FREE for joint in spec.joints):
         roots[0].add_freejoint()  # a URDF has none
-    spec.compiler.balanceinertia = True
     for body in spec.bodies:
         _correct_inertia(body)
     return spec
@@ -212,8 +211,8 @@ def _correct_inertia(body: MjsBody) -> None:
     """Make impossible inertia, such as that of a frame without mass, that of a ball; it is the same from all sides."""
     xx, yy, zz, xy, xz, yz = body.fullinertia.tolist()
     if body.explicitinertial and np.isfinite(xx):
-        smallest, _, largest = np.linalg.eigvalsh([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])
-        if smallest <= 0:
+        smallest, middle, largest = np.linalg.eigvalsh([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])
+        if smallest <= 0 or smallest + middle < largest:
             if body.mass > LIGHT:
                 logger.warning("link %s has impossible inertia, that of a ball is taken instead", body.name)
             body.mass = max(body.mass, TINY)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -120,10 +121,12 @@ def _add_joint(root: ElementTree.Element, link: Link, parent: Link, efforts: dic
 
 
 def _add_origin(element: ElementTree.Element, pose: Pose) -> None:
-    """URDF's rpy are rotations about the fixed axes x, y, z in this order."""
+    """URDF's rpy are rotations about the fixed axes x, y, z in this order; any of those that give the same pose."""
     from scipy.spatial.transform import Rotation
 
-    rpy = Rotation.from_matrix(pose.rotation).as_euler("xyz")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Gimbal lock")
+        rpy = Rotation.from_matrix(pose.rotation).as_euler("xyz")
     ElementTree.SubElement(element, "origin", xyz=_numbers(pose.translation), rpy=_numbers(rpy))
 
 

@@ -166,8 +166,7 @@ class WalkScenario:
             self._draw(due, rng)
         command = self._wanted.copy()
         command[:, 2] = np.where(np.isnan(self._turn), kept_heading(0, self._heading, yaw), self._turn)
-        change = RAMP * np.float32(self._period)
-        self._command = (self._command + np.clip(command - self._command, -change, change)).astype(np.float32)
+        self._command = ramped(self._command, command, self._period)
 
     def state(self) -> WalkState:
         """State that terms read."""
@@ -205,6 +204,12 @@ class WalkScenario:
         self._wanted, self._turn, self._hold = self._wanted.copy(), self._turn.copy(), self._hold.copy()
         self._wanted[envs], self._turn[envs] = command, turn
         self._hold[envs] = rng.uniform(*HOLD, count)
+
+
+def ramped(command: F32, wanted: F32, period: float) -> F32:
+    """Commands (N, 3) a period [s] later, on their way to those that are wanted (N, 3), no faster than `RAMP`."""
+    change = RAMP * np.float32(period)
+    return np.asarray(command + np.clip(wanted - command, -change, change), np.float32)
 
 
 def _legs(step: StepState[Commanded]) -> LegsState:

@@ -48,7 +48,7 @@ def floor_scene(
     )
     empty = Gaussians(*(np.zeros((0, *size), np.float32) for size in ((3,), (3,), (4,), (), (1, 3))))
     ground = mesh or Mesh.from_arrays(np.zeros((0, 3)), np.zeros((0, 3), int))
-    return SimScene(SceneLock("floor@1.0.0", "0" * 64, ()), ground, empty, regions, measured_for)
+    return SimScene(SceneLock("floor@1.0.0", "0" * 64, ()), ground, lambda: empty, regions, measured_for)
 
 
 def centre(i: int, j: int, cell: float = CELL) -> np.ndarray:

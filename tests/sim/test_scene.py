@@ -65,9 +65,9 @@ def test_missing_level_is_made_and_said(tmp_path: Path, room: Room, caplog):
     bundle = make_bundle(tmp_path, room)
     rewrite(bundle, lambda content: content["splats"].pop("sim"))
     with caplog.at_level(logging.WARNING):
-        scene = open_scene(bundle)
+        gaussians = open_scene(bundle).gaussians
     assert "no level of detail 'sim': it is made in memory" in caplog.text
-    assert (len(scene.gaussians), scene.gaussians.sh.shape[1]) == (200, 1)
+    assert (len(gaussians), gaussians.sh.shape[1]) == (200, 1)
 
 
 @pytest.mark.parametrize("gravity", [(0.0, -9.81, 0.0), (0.0, 0.0, 9.81), (0.3, 0.0, -9.8), (0.0, 0.0, -1.62)])
@@ -91,3 +91,13 @@ def test_folder_that_is_neither_is_refused(tmp_path: Path):
     (tmp_path / "meshes").mkdir()
     with pytest.raises(BundleError, match=r"bundle\.json"):
         open_scene(tmp_path)
+
+
+def test_a_splat_is_made_when_first_seen(monkeypatch):
+    """A simulation without cameras doesn't wait for it."""
+    made = []
+    monkeypatch.setattr("sim.terrain_splat.splat_of", lambda terrain: made.append(terrain) or "splat")
+    scene = open_scene("terrain:0:flat:0")
+    assert not made
+    assert [scene.gaussians, scene.gaussians] == ["splat", "splat"]
+    assert len(made) == 1

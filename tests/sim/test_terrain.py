@@ -47,6 +47,8 @@ def test_stairs_have_the_risers_of_their_level():
         steps = np.unique(tile.round(4))
         np.testing.assert_allclose(np.diff(steps), 0.02 * (level + 1), atol=1e-4)
         assert len(steps) == 6
+    between = make_terrain(kinds=("stairs",), level=7.5).height
+    np.testing.assert_allclose(np.diff(np.unique(between.round(4))), 0.17, atol=1e-4)
 
 
 def test_outside_is_the_plane():
@@ -73,6 +75,7 @@ def test_references():
     """The same seed is the same scene, and what is no seed is refused."""
     assert open_scene("terrain:2").lock == open_scene("terrain:2").lock
     assert open_scene("terrain:2").lock.sha256 != open_scene("terrain:3").lock.sha256
-    for wrong in ("hills", "0:hills", "0:stairs:10", "0:stairs:-1", "0::3", "0:stairs:1:2", "9999999999"):
+    levels = [f"0:stairs:{level}" for level in ("10", "9.5", "nan", "7.", "-1", "1:2")]
+    for wrong in ("hills", "0:hills", "0::3", "9999999999", *levels):
         with pytest.raises(SimError, match="has a seed"):
             open_scene(f"terrain:{wrong}")

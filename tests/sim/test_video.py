@@ -186,7 +186,7 @@ def blobs(places: np.ndarray, size: float, harmonics: np.ndarray) -> Gaussians:
 def scene(mesh: Mesh | None = None) -> SimScene:
     """A floor; all that would be seen of it lies far behind the camera."""
     unseen = blobs(np.array([[0, 0, 0.2]]) + 30 * BACK, 0.1, np.zeros((1, 3)))
-    return replace(floor_scene(np.ones((30, 40), bool), mesh=mesh), gaussians=unseen)
+    return replace(floor_scene(np.ones((30, 40), bool), mesh=mesh), splat=lambda: unseen)
 
 
 def middle(robot: Robot) -> np.ndarray:

@@ -99,12 +99,10 @@ def _limits(robot: Robot) -> F64:
 
 
 def walk_over(
-    gait: Gait, robot: str, engine: str, kind: str, level: int, robots: int, seconds: float = 10.0, seed: int = 0
+    gait: Gait, robot: str, engine: str, kind: str, level: float, robots: int, seconds: float = 10.0, seed: int = 0
 ) -> HillResult:
     """Let robots walk over hills of a kind and level."""
-    env = sim.make(
-        "walk", [f"terrain:0:{kind}"], robots, robot=robot, engine=engine, cameras=(), seed=seed, level=level
-    )
+    env = sim.make("walk", [f"terrain:0:{kind}:{level:g}"], robots, robot=robot, engine=engine, cameras=(), seed=seed)
     seen, _ = env.reset(seed=seed)
     first = np.ones(robots, bool)
     over, fell, told = np.zeros(robots, bool), np.zeros(robots, bool), np.zeros(robots)

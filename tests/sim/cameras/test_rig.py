@@ -193,7 +193,7 @@ def test_depth_and_normals_are_of_the_floor(room_scene: SimScene, room: Room):
     """A camera that looks down, askew: the floor's plane in its axes."""
     down = Pose(matrix_from_rotvec([0.2, 0.1, 0.5]) @ np.diag([1.0, -1, -1]), np.array([0.1, 0.05, 1.4]))
     camera = RobotCamera(CAMERA, "below", "base", down, ("depth", "normals"))
-    rig = rig_of(replace(room_scene, gaussians=room_gaussians(room, 40_000)), CameraSettings(), camera)
+    rig = rig_of(replace(room_scene, splat=lambda: room_gaussians(room, 40_000)), CameraSettings(), camera)
     assert list(rig.spaces()) == ["below_depth", "below_normals"]
     state = state_of(BASES, [0, 0, 0], [0, 0, 0])
     seen = rig.observe(state, np.zeros(2, int), NOTHING, np.zeros(2), np.random.default_rng(0))

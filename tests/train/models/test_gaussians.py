@@ -62,7 +62,7 @@ def gaussians(rng: np.random.Generator, means: np.ndarray, logit: float = 6.0) -
 
 def scene_of(splat: Gaussians, mesh: Mesh | None = None) -> SimScene:
     """A scene that looks like that."""
-    return replace(floor_scene(np.ones((4, 4), bool), mesh=mesh), gaussians=splat)
+    return replace(floor_scene(np.ones((4, 4), bool), mesh=mesh), splat=lambda: splat)
 
 
 def robots(poses: list[Pose]) -> RobotState:

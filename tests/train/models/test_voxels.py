@@ -184,7 +184,7 @@ def test_robots_in_a_simulation_sense_it():
     drivable = np.ones((60, 50), bool)
     ground = boxes(((-9, -9, 0.0), (9, 9, 0.2)), ((0.0, 2.5, 0.2), (0.4, 2.9, 0.5)))
     cameras: tuple[RobotCamera, ...] = ()
-    scene = replace(floor_scene(drivable, mesh=ground), gaussians=a_gaussian())
+    scene = replace(floor_scene(drivable, mesh=ground), splat=a_gaussian)
     env = SceneEnv(EXPLORE, [scene], robot, drive, 3, EnvConfig(cameras=cameras))
     seen, _ = env.reset(seed=2)
     sense = Voxels(env)
