@@ -112,12 +112,14 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
         regions = [scene.regions for scene in scenes]
         randomisation = config.randomisation or Randomisation()
         self._randomiser = Randomiser(randomisation, self.engine, robot, regions, round(period / time_step))
-        renderer = make_renderer([scene.gaussians for scene in scenes], config.device)
+        cameras = (RobotCamera(task.camera),) if config.cameras is None else config.cameras
         settings = config.camera_settings or task.camera_settings
-        self.cameras = tuple(
-            CameraRig(camera, robot, renderer, num_envs, settings, task.control_period)
-            for camera in ((RobotCamera(task.camera),) if config.cameras is None else config.cameras)
-        )
+        self.cameras: tuple[CameraRig, ...] = ()
+        if cameras:
+            renderer = make_renderer([scene.gaussians for scene in scenes], config.device)
+            self.cameras = tuple(
+                CameraRig(camera, robot, renderer, num_envs, settings, task.control_period) for camera in cameras
+            )
         spaces: dict[str, gymnasium.Space] = {}
         for rig in self.cameras:
             if spaces.keys() & rig.spaces():

@@ -13,6 +13,7 @@ import sim
 from pipeline.errors import BundleError, SimError
 from pipeline.importing.gaussgym import read_gaussgym, write_gaussgym
 from sim.scene import SimScene, open_scene
+from sim.terrain_splat import splat_of
 from tests.bundles import make_bundle
 from tests.synthetic import Room, walk
 
@@ -96,8 +97,9 @@ def test_folder_that_is_neither_is_refused(tmp_path: Path):
 def test_a_splat_is_made_when_first_seen(monkeypatch):
     """A simulation without cameras doesn't wait for it."""
     made = []
-    monkeypatch.setattr("sim.terrain_splat.splat_of", lambda terrain: made.append(terrain) or "splat")
-    scene = open_scene("terrain:0:flat:0")
+    monkeypatch.setattr("sim.terrain_splat.splat_of", lambda terrain: made.append(terrain) or splat_of(terrain))
+    sim.make("walk", ["terrain:0:flat:0"], 1, robot="go2", cameras=()).close()
     assert not made
-    assert [scene.gaussians, scene.gaussians] == ["splat", "splat"]
+    scene = open_scene("terrain:0:flat:0")
+    assert scene.gaussians is scene.gaussians
     assert len(made) == 1
