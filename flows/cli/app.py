@@ -17,7 +17,15 @@ from pipeline.errors import MachineError, SplatyardError
 
 GROUPS: dict[str, tuple[Command, ...]] = {
     "scenes": (build.build, build.card, build.formats, build.params, lab.Batch, lab.status, lab.gc),
-    "bundles": (bundles.view, bundles.inspect, bundles.check, bundles.diff, bundles.export, bundles.import_),
+    "bundles": (
+        bundles.view,
+        bundles.inspect,
+        bundles.list_objects,
+        bundles.check,
+        bundles.diff,
+        bundles.export,
+        bundles.import_,
+    ),
     "registries": (
         registry.publish,
         registry.pull,

@@ -70,6 +70,37 @@ def inspect(bundle: BundleName, *, as_json: AsJson = False) -> int:
     return 0
 
 
+@command("objects")
+def list_objects(
+    bundle: BundleName,
+    *,
+    page: Annotated[Path | None, Arg("write a page that shows each of them", "FILE.html")] = None,
+) -> int:
+    """What stands in a bundle: every object with its size, and whether it could be moved.
+
+    Objects are what the scan hangs together by when floor, walls and ceiling are taken away. Each is closed to a
+    body: a box where one fits, else down to what it stands on wherever no view looked through.
+
+    Examples:
+        splatyard objects hall
+        splatyard objects bundles/hall/1.0.0 --page objects.html
+    """
+    from pipeline.objects.listing import objects_of, write_page
+
+    opened = pipeline.Bundle.open(bundle)
+    objects = objects_of(opened)
+    rows = (
+        (one.name, " x ".join(f"{edge:.2f}" for edge in one.body.size), one.on, f"{one.seen:.0%}", one.fixed or "yes")
+        for one in objects
+    )
+    columns = ["object", "size [m]", "stands on", ">seen", "movable"]
+    tables.table(f"{opened.manifest.reference}: {len(objects)} objects", columns, rows)
+    if page:
+        write_page(opened, objects, page)
+        tables.say(f"written    {tables.quoted(page)}")
+    return 0
+
+
 def to_json(bundle: Bundle) -> dict[str, object]:
     """The manifest and the quality with its verdicts, as plain JSON values."""
     gates = [{**gate.model_dump(mode="json"), "passed": gate.passed} for gate in bundle.quality.gates]

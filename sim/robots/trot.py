@@ -44,6 +44,7 @@ class Trot:
         scale: Offset of a joint for an action of 1 [rad].
         higher: How much higher a foot is lifted before the largest rise, as a fraction.
         rise: Rises of the ground before a foot between which it is lifted higher and higher [m].
+        stands: Whether a robot that is told to stand does, or else steps on the spot.
     """
 
     beat: float = 2.0
@@ -51,9 +52,11 @@ class Trot:
     scale: float = 0.5
     higher: float = 1.2
     rise: tuple[float, float] = (0.03, 0.18)
+    stands: bool = True
 
 
-BIPED = Trot(beat=2.0, lift=0.08)
+BIPED = Trot(beat=2.0, lift=0.08, stands=False)
+"""On two feet, standing is what robots fall at: they can't step where they would be caught."""
 
 
 class TrotDrive(Walker):
@@ -110,7 +113,8 @@ class TrotDrive(Walker):
         left [m/s], yaw rate [rad/s].
         """
         assert command is not None, "a task for this drive gives commands"
-        self._moving = np.asarray((np.abs(command) > STANDS).any(1), np.float32)
+        told = (np.abs(command) > STANDS).any(1)
+        self._moving = np.asarray(told | (not self.trot.stands), np.float32)
         rise = heights[:, self._before].max(-1) - heights[:, self._below].mean(-1)
         low, high = self.trot.rise
         higher = 1 + self.trot.higher * np.clip((rise - low) / (high - low), 0, 1)

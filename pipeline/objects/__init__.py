@@ -1,0 +1,1 @@
+"""Objects: what stands in a scene, apart from what it stands on."""

@@ -1,0 +1,250 @@
+"""Objects as closed bodies: boxes where they fit, else what their surface goes round and no view looked through.
+
+What the capture never saw is completed: a box by its own symmetry, everything down to what it stands on. The second is
+space carving (K. Kutulakos, S. Seitz, A theory of shape by space carving, IJCV 2000) of the inside of the surface.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from scipy.ndimage import binary_fill_holes, gaussian_filter, label
+
+from pipeline.geometry import Camera, Mesh, Pose
+from pipeline.geometry.jit import njit, prange
+from pipeline.geometry.rays import RayCaster
+from pipeline.mesh.marching_cubes import zero_crossing
+from pipeline.objects.find import Standing
+from pipeline.types import F32, F64, I64, Mask
+
+UPRIGHT = 0.35
+"""Largest z of the normal of a side."""
+FACING = 0.9
+"""Least cosine between a triangle's normal and that of the face of a box that it belongs to."""
+FACE_AREA = 0.02
+"""Least share of the surface that a face has been seen with."""
+ON_FACE = 0.012
+"""Surface this near to a box lies on it [m]."""
+EDGE = 0.1
+"""A side that nobody saw is where the surface ends that is no farther than this below the top [m]."""
+IS_BOX = 0.75
+"""Least share of the surface that lies on a box."""
+CELL, MAX_CELLS = 0.015, 60_000
+"""Edge of the cells that are carved [m], larger where they would be more than that."""
+SEEN_BEHIND = 0.03
+"""A view looks through a cell whose middle is this much nearer than what it sees there [m]."""
+LOOKS_THROUGH = 2
+"""Views that must look through a cell for it to be empty."""
+ROUND = 0.7
+"""Smoothing of the carved cells [cells]."""
+GRID = 0.05
+"""Longest edge of a box's triangles [m]."""
+MEASURED = 0.025
+"""Vertices farther than this from what was seen are guessed [m]."""
+MAX_VIEWS, WIDTH = 60, 160
+"""Views that are asked, and the width of their depth images [px]."""
+
+Kind = Literal["box", "carved"]
+
+
+@dataclass(frozen=True, eq=False)
+class Body:
+    """A closed body.
+
+    Attributes:
+        kind: How its surface was completed.
+        world_from_body: x and y along its sides, z up; the origin is the middle of its foot.
+        size: (3,) lengths along these axes [m].
+        mesh: Its watertight surface, in the world frame; `guessed` where nothing was seen.
+    """
+
+    kind: Kind
+    world_from_body: Pose
+    size: F64
+    mesh: Mesh
+
+    @property
+    def volume(self) -> float:
+        """[m^3]."""
+        a, b, c = np.moveaxis(self.mesh.corners().astype(np.float64), 1, 0)
+        return float(np.einsum("ij,ij->i", a, np.cross(b, c)).sum() / 6)
+
+
+class Views:
+    """What the capture's views saw of a mesh: its depth from up to 60 of them."""
+
+    def __init__(self, mesh: Mesh, cameras: Sequence[tuple[Camera, Pose]]) -> None:
+        step = -(-len(cameras) // MAX_VIEWS) or 1
+        caster = RayCaster(mesh)
+        self._views = []
+        for camera, pose in cameras[::step]:
+            small = camera.resized(WIDTH, round(WIDTH * camera.height / camera.width))
+            self._views.append((small, pose, caster.depth(small, pose)))
+
+    def look_through(self, points: F64) -> I64:
+        """How many views look through points (N, 3) [m] at what lies behind them."""
+        count = np.zeros(len(points), np.int64)
+        for camera, pose, depth in self._views:
+            local = pose.inverse().apply(points)
+            z = np.maximum(local[:, 2], 1e-6)
+            u = np.floor(camera.fx * local[:, 0] / z + camera.cx).astype(np.int64)
+            v = np.floor(camera.fy * local[:, 1] / z + camera.cy).astype(np.int64)
+            inside = (local[:, 2] > 0) & (u >= 0) & (v >= 0) & (u < camera.width) & (v < camera.height)
+            behind = depth[v[inside], u[inside]]
+            count[np.flatnonzero(inside)[behind > z[inside] + SEEN_BEHIND]] += 1
+        return count
+
+
+def close_body(mesh: Mesh, found: Standing, views: Views) -> Body | None:
+    """The closed body of an object of a mesh; None where less than a body was seen of it."""
+    seen = mesh.with_faces(found.triangles)
+    box = _box(seen, found.support)
+    if box is not None:
+        kind, (frame, size) = "box", box
+        surface = _box_mesh(frame, size)
+    else:
+        kind = "carved"
+        carved = _carved(seen, found.support, views)
+        if carved is None:
+            return None
+        surface = carved
+        low, high = surface.vertices.min(0).astype(np.float64), surface.vertices.max(0).astype(np.float64)
+        frame, size = Pose(np.eye(3), np.array([*(low + high)[:2] / 2, found.support])), high - low
+    known = RayCaster(seen.with_faces(~seen.guessed[seen.triangles].any(1))).distances(surface.vertices) < MEASURED
+    colors = _colors_of(seen, surface.vertices)
+    return Body(kind, frame, size, Mesh(surface.vertices, surface.triangles, colors, ~known))
+
+
+def _box(seen: Mesh, support: float) -> tuple[Pose, F64] | None:
+    """Pose and size of the upright box that most of a surface lies on; None where there is none."""
+    corners, normals, areas = seen.corners().astype(np.float64), seen.face_normals(), seen.face_areas()
+    side = np.abs(normals[:, 2]) < UPRIGHT
+    if not side.any():
+        return None
+    around = np.arctan2(normals[side, 1], normals[side, 0])
+    yaw = float(np.angle((areas[side] * np.exp(4j * around)).sum()) / 4)
+    rotation = np.array([[np.cos(yaw), -np.sin(yaw), 0], [np.sin(yaw), np.cos(yaw), 0], [0, 0, 1.0]])
+    middle, normals = corners.mean(1) @ rotation, normals @ rotation
+    points = corners.reshape(-1, 3) @ rotation
+    low, high = np.array([np.nan, np.nan, support]), np.full(3, np.nan)
+    top = normals[:, 2] > FACING
+    top &= middle[:, 2] > support + 0.5 * (middle[:, 2].max() - support)
+    high[2] = _median(middle[top, 2], areas[top]) if areas[top].sum() > FACE_AREA * areas.sum() else points[:, 2].max()
+    measured = ~np.repeat(seen.guessed[seen.triangles].any(1), 3)
+    rim = points[measured & (points[:, 2] > high[2] - EDGE)]
+    for axis in (0, 1):
+        for bounds, sign in ((low, -1), (high, 1)):
+            facing = sign * normals[:, axis] > FACING
+            if areas[facing].sum() > FACE_AREA * areas.sum():
+                bounds[axis] = _median(middle[facing, axis], areas[facing])
+            else:  # nobody saw this side: as far as the top goes
+                bounds[axis] = sign * (sign * (rim if len(rim) else points)[:, axis]).max()
+    size = high - low
+    if (size <= 0).any():
+        return None
+    outside = np.linalg.norm(np.maximum(np.maximum(low - middle, middle - high), 0), axis=1)
+    inside = np.maximum(np.minimum(middle - low, high - middle).min(1), 0)
+    on_it = np.maximum(outside, inside) < ON_FACE
+    if areas[on_it].sum() < IS_BOX * areas.sum():
+        return None
+    return Pose(rotation, rotation @ np.array([*(low + high)[:2] / 2, support])), size
+
+
+def _median(values: F64, weights: F64) -> float:
+    order = np.argsort(values)
+    return float(values[order][np.searchsorted(np.cumsum(weights[order]), weights.sum() / 2)])
+
+
+def _box_mesh(world_from_body: Pose, size: F64) -> Mesh:
+    """Surface of a box that stands on the origin of its frame."""
+    counts = np.maximum(np.ceil(size / GRID).astype(int), 1)
+    vertices, triangles, start = [], [], 0
+    for axis in range(3):
+        others = [(axis + 1) % 3, (axis + 2) % 3]
+        u, v = (np.linspace(-0.5, 0.5, counts[other] + 1) for other in others)
+        for sign in (-0.5, 0.5):
+            sheet = np.empty((len(u), len(v), 3))
+            sheet[..., axis] = sign
+            sheet[..., others[0]], sheet[..., others[1]] = np.meshgrid(u, v, indexing="ij")
+            number = start + np.arange(len(u) * len(v)).reshape(len(u), len(v))
+            a, b, c, d = number[:-1, :-1], number[1:, :-1], number[1:, 1:], number[:-1, 1:]
+            faces = np.stack([np.stack([a, b, c], -1), np.stack([a, c, d], -1)]).reshape(-1, 3)
+            vertices.append(sheet.reshape(-1, 3))
+            triangles.append(faces if sign > 0 else faces[:, ::-1])
+            start += len(vertices[-1])
+    places = (np.concatenate(vertices) + [0, 0, 0.5]) * size
+    unique, first = np.unique(np.round(places, 6), axis=0, return_inverse=True)
+    return Mesh.from_arrays(world_from_body.apply(unique), first.reshape(-1)[np.concatenate(triangles)])
+
+
+def _carved(seen: Mesh, support: float, views: Views) -> Mesh | None:
+    """Surface of what is inside of a surface that goes down to its foot, and no view looked through; None for nothing."""
+    low, high = seen.vertices.min(0).astype(np.float64), seen.vertices.max(0).astype(np.float64)
+    low[2] = support
+    cell = max(CELL, float((np.prod(high - low) / MAX_CELLS) ** (1 / 3)))
+    shape = np.ceil((high - low) / cell).astype(int) + 4
+    origin = low - 2 * cell
+    centres = (np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), -1).reshape(-1, 3) + 0.5) * cell + origin
+    within = np.flatnonzero(((centres > low) & (centres < high)).all(1))
+    below = [1, 1, -1], [0, 0, 2 * support]  # in the mirror: closes the foot
+    corners = seen.corners().astype(np.float64)
+    both = np.concatenate([corners, corners[:, ::-1] * below[0] + below[1]])
+    inside = within[_winding(both, centres[within]) > 0.5]
+    solid = np.zeros(len(centres), bool)
+    solid[inside[views.look_through(centres[inside]) < LOOKS_THROUGH]] = True
+    solid = _largest(binary_fill_holes(solid.reshape(shape)))
+    if solid is None:
+        return None
+    field = 0.5 - gaussian_filter(solid.astype(np.float32), ROUND)
+    vertices, triangles = _contour(field)
+    return Mesh.from_arrays((vertices + 0.5) * cell + origin, triangles)
+
+
+@njit(parallel=True, cache=True, nogil=True)
+def _winding(corners: F64, points: F64) -> F64:
+    """Generalised winding numbers (N,) of points about triangles (F, 3, 3): 1 inside of a closed surface, 0 outside.
+
+    A. Jacobson, L. Kavan, O. Sorkine-Hornung, Robust inside-outside segmentation, SIGGRAPH 2013, equation 6.
+    """
+    result = np.empty(len(points))
+    for n in prange(len(points)):
+        x, y, z = points[n]
+        total = 0.0
+        for f in range(len(corners)):
+            ax, ay, az = corners[f, 0, 0] - x, corners[f, 0, 1] - y, corners[f, 0, 2] - z
+            bx, by, bz = corners[f, 1, 0] - x, corners[f, 1, 1] - y, corners[f, 1, 2] - z
+            cx, cy, cz = corners[f, 2, 0] - x, corners[f, 2, 1] - y, corners[f, 2, 2] - z
+            a = np.sqrt(ax * ax + ay * ay + az * az)
+            b = np.sqrt(bx * bx + by * by + bz * bz)
+            c = np.sqrt(cx * cx + cy * cy + cz * cz)
+            volume = ax * (by * cz - bz * cy) + ay * (bz * cx - bx * cz) + az * (bx * cy - by * cx)
+            ab, bc, ca = ax * bx + ay * by + az * bz, bx * cx + by * cy + bz * cz, cx * ax + cy * ay + cz * az
+            total += np.arctan2(volume, a * b * c + ab * c + bc * a + ca * b)
+        result[n] = total / (2 * np.pi)
+    return result
+
+
+def _largest(solid: Mask) -> Mask | None:
+    parts, count = label(solid)
+    if not count:
+        return None
+    sizes = np.bincount(parts.ravel())[1:]
+    return np.isin(parts, 1 + np.flatnonzero(sizes > 0.02 * sizes.max()))
+
+
+def _contour(field: F32) -> tuple[F64, I64]:
+    """Where a field (X, Y, Z) is 0: vertices (V, 3) [cells] and triangles, facing positive values."""
+    edge = max(field.shape)
+    padded = np.ones((1, edge, edge, edge), np.float32)
+    padded[0, : field.shape[2], : field.shape[1], : field.shape[0]] = field.transpose(2, 1, 0)
+    return zero_crossing(np.zeros((1, 3), np.int32), padded, np.ones(padded.shape, bool))
+
+
+def _colors_of(seen: Mesh, vertices: F32) -> np.ndarray:
+    """Colours (V, 3) of the nearest vertices of a surface."""
+    from scipy.spatial import cKDTree
+
+    return seen.colors[cKDTree(seen.vertices).query(vertices)[1]]

@@ -1,0 +1,117 @@
+"""The objects of a bundle by name, and a page that shows them."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from pipeline.check.report import overview_pose, shaded_view
+from pipeline.files import machine_errors, write_whole
+from pipeline.geometry import Camera
+from pipeline.objects.close import Body, Views, close_body
+from pipeline.objects.find import Standing, find_objects
+from pipeline.pages import render
+from pipeline.raster import render as draw
+from pipeline.scenes.bundle import Bundle, BundleCamera
+from pipeline.types import U8
+
+OUTLINE = (240, 60, 160)
+PICTURE = Camera(320, 240, 300.0, 300.0, 160.0, 120.0)
+"""Lens of the pictures of closed bodies."""
+AROUND = ((40.0, 30.0), (220.0, 30.0))
+"""Azimuths and elevations that they are seen from [degrees]."""
+BOX_EDGES = [(a, b) for a in range(8) for b in range(a) if bin(a ^ b).count("1") == 1]
+
+
+@dataclass(frozen=True, eq=False)
+class SceneObject:
+    """An object of a scene.
+
+    Attributes:
+        on: Name of the object that it stands on, or floor.
+        fixed: Why it can't be moved; empty for what can be.
+        seen: Share of its closed surface that was measured, 0..1.
+    """
+
+    name: str
+    standing: Standing
+    body: Body
+    on: str
+    fixed: str
+    seen: float
+
+
+def objects_of(bundle: Bundle) -> list[SceneObject]:
+    """All objects of a bundle, the lowest first."""
+    mesh, floor = bundle.mesh(), bundle.regions.floor_height
+    views = Views(mesh, [(view.camera, view.world_from_camera) for view in bundle.cameras])
+    found, names = list[SceneObject](), dict[int, str]()
+    for number, standing in enumerate(find_objects(mesh, floor)):
+        body = close_body(mesh, standing, views)
+        if body is None:
+            continue
+        names[number] = f"{body.kind}-{sum(one.body.kind == body.kind for one in found) + 1}"
+        on, seen = names.get(standing.on, "floor"), float(1 - body.mesh.guessed.mean())
+        found.append(SceneObject(names[number], standing, body, on, standing.fixed, seen))
+    return found
+
+
+def write_page(bundle: Bundle, objects: list[SceneObject], file: Path) -> None:
+    """Write a page with every object: as the capture's best view of it shows it, and its closed body."""
+    splat = bundle.splat()
+    figures = []
+    for one in objects:
+        view, shown = _best_view(bundle.cameras, one.body), list[U8]()
+        if view:
+            image = draw(splat, replace(view.camera, distortion=(0.0, 0.0, 0.0, 0.0)), view.world_from_camera).rgb
+            shown.append(_outlined(np.clip(255 * image, 0, 255).astype(np.uint8), view, one.body))
+        shown += [shaded_view(one.body.mesh, PICTURE, overview_pose(one.body.mesh, PICTURE, *side)) for side in AROUND]
+        figures.append((one, [_data_url(picture) for picture in shown]))
+    page = render("pipeline.objects", "objects.html", title=f"Objects of {bundle.manifest.reference}", figures=figures)
+    with machine_errors(file):
+        write_whole(file, page, alone=True)
+
+
+def _corners(body: Body) -> np.ndarray:
+    """Corners (8, 3) of a body's bounds along its own axes, world frame."""
+    signs = np.stack(np.meshgrid(*[[0.0, 1.0]] * 3, indexing="ij"), -1).reshape(-1, 3) - [0.5, 0.5, 0]
+    return body.world_from_body.apply(signs * body.size)
+
+
+def _best_view(cameras: tuple[BundleCamera, ...], body: Body) -> BundleCamera | None:
+    """The view that shows a body whole, and largest."""
+    best, largest = None, 0.0
+    for view in cameras:
+        local = view.world_from_camera.inverse().apply(_corners(body))
+        if local[:, 2].min() < 0.1:
+            continue
+        pixels = view.camera.project(local)
+        inside = (pixels > 0).all() and (pixels < [view.camera.width, view.camera.height]).all()
+        size = float(np.ptp(pixels, axis=0).prod())
+        if inside and size > largest:
+            best, largest = view, size
+    return best
+
+
+def _outlined(image: U8, view: BundleCamera, body: Body) -> U8:
+    """An image with the outline of a body's bounds, cut to its surroundings."""
+    pixels = view.camera.project(view.world_from_camera.inverse().apply(_corners(body)))
+    drawn = np.ascontiguousarray(image)
+    for a, b in BOX_EDGES:
+        ends = [tuple(int(value) for value in np.round(pixels[end])) for end in (a, b)]
+        cv2.line(drawn, *ends, OUTLINE, 1, cv2.LINE_AA)
+    margin = 0.4 * np.ptp(pixels, axis=0).max()
+    low = np.clip(pixels.min(0) - margin, 0, None).astype(int)
+    high = (pixels.max(0) + margin).astype(int)
+    cut = drawn[low[1] : high[1], low[0] : high[0]]
+    scale = PICTURE.height / len(cut)
+    return np.asarray(cv2.resize(cut, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def _data_url(image: U8) -> str:
+    encoded = cv2.imencode(".jpg", np.ascontiguousarray(image[..., ::-1]), [cv2.IMWRITE_JPEG_QUALITY, 85])[1]
+    return "data:image/jpeg;base64," + base64.b64encode(encoded.tobytes()).decode()
