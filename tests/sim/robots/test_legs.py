@@ -144,3 +144,16 @@ def test_the_camera_of_go2_sees_the_ground_before_its_feet(go2: Robot):
     np.testing.assert_allclose(ahead, [np.cos(np.pi / 6), 0, -0.5], atol=1e-6)
     right = go2.base_from_camera.rotation[:, 0]
     np.testing.assert_allclose(right, [0, -1, 0], atol=1e-6)
+
+
+@pytest.mark.parametrize(("name", "steps"), [("go2", False), ("g1", True)])
+def test_told_to_stand_two_feet_step_on_the_spot(name: str, steps: bool):
+    """Four feet stand."""
+    drive = TrotDrive(find_robot(name)[0])
+    drive.start(1)
+    drive.reset(np.zeros(1, np.int64), np.random.default_rng(0))
+    seen = np.zeros((1, drive.height_scan.size), np.float32)
+    targets = [
+        drive.walk(np.zeros((1, drive.size), np.float32), None, seen, np.zeros((1, 3), np.float32)) for _ in "12345"
+    ]
+    assert (np.ptp(targets, axis=0).max() > 0.1) == steps
