@@ -6,12 +6,14 @@ space carving (K. Kutulakos, S. Seitz, A theory of shape by space carving, IJCV 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from scipy.ndimage import binary_fill_holes, gaussian_filter, label
+from scipy.spatial import ConvexHull, KDTree
 
 from pipeline.geometry import Camera, Mesh, Pose
 from pipeline.geometry.jit import njit, prange
@@ -32,12 +34,14 @@ EDGE = 0.1
 """A side that nobody saw is where the surface ends that is no farther than this below the top [m]."""
 IS_BOX = 0.75
 """Least share of the surface that lies on a box."""
-CELL, MAX_CELLS = 0.015, 60_000
+CELL, MAX_CELLS = 0.012, 1_000_000
 """Edge of the cells that are carved [m], larger where they would be more than that."""
-SEEN_BEHIND = 0.03
+SEEN_BEHIND = 0.08
 """A view looks through a cell whose middle is this much nearer than what it sees there [m]."""
-LOOKS_THROUGH = 2
+LOOKS_THROUGH = 5
 """Views that must look through a cell for it to be empty."""
+CLUSTER, FAR = 0.12, 2.5
+"""Edge of clusters of triangles [m], and the distance from which one counts as a dipole [its radius]."""
 ROUND = 0.7
 """Smoothing of the carved cells [cells]."""
 GRID = 0.05
@@ -98,8 +102,11 @@ class Views:
         return count
 
 
-def close_body(mesh: Mesh, found: Standing, views: Views) -> Body | None:
-    """The closed body of an object of a mesh; None where less than a body was seen of it."""
+def close_body(mesh: Mesh, found: Standing, views: Views, standing_on_it: Sequence[Body] = ()) -> Body | None:
+    """The closed body of an object of a mesh; None where less than a body was seen of it.
+
+    Bodies that stand on it hide parts of it, which are level.
+    """
     seen = mesh.with_faces(found.triangles)
     box = _box(seen, found.support)
     if box is not None:
@@ -107,13 +114,14 @@ def close_body(mesh: Mesh, found: Standing, views: Views) -> Body | None:
         surface = _box_mesh(frame, size)
     else:
         kind = "carved"
-        carved = _carved(seen, found.support, views)
+        carved = _carved(functools.reduce(Mesh.joined, map(_foot, standing_on_it), seen), found.support, views)
         if carved is None:
             return None
         surface = carved
         low, high = surface.vertices.min(0).astype(np.float64), surface.vertices.max(0).astype(np.float64)
         frame, size = Pose(np.eye(3), np.array([*(low + high)[:2] / 2, found.support])), high - low
-    known = RayCaster(seen.with_faces(~seen.guessed[seen.triangles].any(1))).distances(surface.vertices) < MEASURED
+    measured = np.asarray(~seen.guessed[seen.triangles].any(1))
+    known = RayCaster(seen.with_faces(measured)).distances(surface.vertices) < MEASURED
     colors = _colors_of(seen, surface.vertices)
     return Body(kind, frame, size, Mesh(surface.vertices, surface.triangles, colors, ~known))
 
@@ -175,13 +183,24 @@ def _box_mesh(world_from_body: Pose, size: F64) -> Mesh:
             vertices.append(sheet.reshape(-1, 3))
             triangles.append(faces if sign > 0 else faces[:, ::-1])
             start += len(vertices[-1])
-    places = (np.concatenate(vertices) + [0, 0, 0.5]) * size
+    places = (np.concatenate(vertices) + np.array([0, 0, 0.5])) * size
     unique, first = np.unique(np.round(places, 6), axis=0, return_inverse=True)
     return Mesh.from_arrays(world_from_body.apply(unique), first.reshape(-1)[np.concatenate(triangles)])
 
 
+def _foot(body: Body) -> Mesh:
+    """The level surface under a body."""
+    points = body.mesh.vertices.astype(np.float64)
+    height = body.world_from_body.translation[2]
+    outline = points[points[:, 2] < height + 2 * CELL, :2]
+    outline = outline[ConvexHull(outline).vertices]
+    first = np.arange(1, len(outline) - 1)
+    triangles = np.column_stack([np.zeros_like(first), first, first + 1])
+    return Mesh.from_arrays(np.column_stack([outline, np.full(len(outline), height)]), triangles)
+
+
 def _carved(seen: Mesh, support: float, views: Views) -> Mesh | None:
-    """Surface of what is inside of a surface that goes down to its foot, and no view looked through; None for nothing."""
+    """Surface of what is inside of a surface, down to its foot, and no view looked through; None for nothing."""
     low, high = seen.vertices.min(0).astype(np.float64), seen.vertices.max(0).astype(np.float64)
     low[2] = support
     cell = max(CELL, float((np.prod(high - low) / MAX_CELLS) ** (1 / 3)))
@@ -195,41 +214,66 @@ def _carved(seen: Mesh, support: float, views: Views) -> Mesh | None:
     inside = within[_winding(both, centres[within]) > 0.5]
     solid = np.zeros(len(centres), bool)
     solid[inside[views.look_through(centres[inside]) < LOOKS_THROUGH]] = True
-    solid = _largest(binary_fill_holes(solid.reshape(shape)))
+    solid = _largest(np.asarray(binary_fill_holes(solid.reshape(shape)), bool))
     if solid is None:
         return None
-    field = 0.5 - gaussian_filter(solid.astype(np.float32), ROUND)
+    field = np.asarray(0.5 - gaussian_filter(solid.astype(np.float32), ROUND), np.float32)
     vertices, triangles = _contour(field)
+    if not len(triangles):
+        return None
     return Mesh.from_arrays((vertices + 0.5) * cell + origin, triangles)
 
 
-@njit(parallel=True, cache=True, nogil=True)
 def _winding(corners: F64, points: F64) -> F64:
     """Generalised winding numbers (N,) of points about triangles (F, 3, 3): 1 inside of a closed surface, 0 outside.
 
-    A. Jacobson, L. Kavan, O. Sorkine-Hornung, Robust inside-outside segmentation, SIGGRAPH 2013, equation 6.
+    A. Jacobson, L. Kavan, O. Sorkine-Hornung, Robust inside-outside segmentation, SIGGRAPH 2013, equation 6; far
+    clusters of triangles as dipoles: G. Barill et al., Fast winding numbers for soups and clouds, SIGGRAPH 2018.
     """
+    middle, normal = corners.mean(1), np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]) / 2
+    places = np.floor(middle / CLUSTER).astype(np.int64)
+    _, of = np.unique(places, axis=0, return_inverse=True)
+    order = np.argsort(of.reshape(-1), kind="stable")
+    of = of.reshape(-1)[order]
+    corners, middle, normal = corners[order], middle[order], normal[order]
+    starts = np.flatnonzero(np.diff(of, prepend=-1))
+    weight = np.linalg.norm(normal, axis=1) + 1e-12
+    centre = np.add.reduceat(middle * weight[:, None], starts) / np.add.reduceat(weight, starts)[:, None]
+    apart = np.linalg.norm(corners - np.repeat(centre, np.diff(starts, append=len(of)), axis=0)[:, None], axis=2).max(1)
+    radius = np.maximum.reduceat(apart, starts)
+    return _windings(corners, np.append(starts, len(of)), centre, np.add.reduceat(normal, starts), FAR * radius, points)
+
+
+@njit(parallel=True, cache=True, nogil=True)
+def _windings(corners: F64, starts: I64, centre: F64, normal: F64, far: F64, points: F64) -> F64:
     result = np.empty(len(points))
     for n in prange(len(points)):
         x, y, z = points[n]
         total = 0.0
-        for f in range(len(corners)):
-            ax, ay, az = corners[f, 0, 0] - x, corners[f, 0, 1] - y, corners[f, 0, 2] - z
-            bx, by, bz = corners[f, 1, 0] - x, corners[f, 1, 1] - y, corners[f, 1, 2] - z
-            cx, cy, cz = corners[f, 2, 0] - x, corners[f, 2, 1] - y, corners[f, 2, 2] - z
-            a = np.sqrt(ax * ax + ay * ay + az * az)
-            b = np.sqrt(bx * bx + by * by + bz * bz)
-            c = np.sqrt(cx * cx + cy * cy + cz * cz)
-            volume = ax * (by * cz - bz * cy) + ay * (bz * cx - bx * cz) + az * (bx * cy - by * cx)
-            ab, bc, ca = ax * bx + ay * by + az * bz, bx * cx + by * cy + bz * cz, cx * ax + cy * ay + cz * az
-            total += np.arctan2(volume, a * b * c + ab * c + bc * a + ca * b)
+        for cluster in range(len(far)):
+            dx, dy, dz = centre[cluster, 0] - x, centre[cluster, 1] - y, centre[cluster, 2] - z
+            distance = np.sqrt(dx * dx + dy * dy + dz * dz)
+            if distance > far[cluster]:
+                towards = dx * normal[cluster, 0] + dy * normal[cluster, 1] + dz * normal[cluster, 2]
+                total += towards / (2 * distance**3)
+                continue
+            for f in range(starts[cluster], starts[cluster + 1]):
+                ax, ay, az = corners[f, 0, 0] - x, corners[f, 0, 1] - y, corners[f, 0, 2] - z
+                bx, by, bz = corners[f, 1, 0] - x, corners[f, 1, 1] - y, corners[f, 1, 2] - z
+                cx, cy, cz = corners[f, 2, 0] - x, corners[f, 2, 1] - y, corners[f, 2, 2] - z
+                a = np.sqrt(ax * ax + ay * ay + az * az)
+                b = np.sqrt(bx * bx + by * by + bz * bz)
+                c = np.sqrt(cx * cx + cy * cy + cz * cz)
+                volume = ax * (by * cz - bz * cy) + ay * (bz * cx - bx * cz) + az * (bx * cy - by * cx)
+                ab, bc, ca = ax * bx + ay * by + az * bz, bx * cx + by * cy + bz * cz, cx * ax + cy * ay + cz * az
+                total += np.arctan2(volume, a * b * c + ab * c + bc * a + ca * b)
         result[n] = total / (2 * np.pi)
     return result
 
 
 def _largest(solid: Mask) -> Mask | None:
-    parts, count = label(solid)
-    if not count:
+    parts = np.asarray(label(solid)[0])  # type: ignore[index]
+    if not parts.any():
         return None
     sizes = np.bincount(parts.ravel())[1:]
     return np.isin(parts, 1 + np.flatnonzero(sizes > 0.02 * sizes.max()))
@@ -245,6 +289,4 @@ def _contour(field: F32) -> tuple[F64, I64]:
 
 def _colors_of(seen: Mesh, vertices: F32) -> np.ndarray:
     """Colours (V, 3) of the nearest vertices of a surface."""
-    from scipy.spatial import cKDTree
-
-    return seen.colors[cKDTree(seen.vertices).query(vertices)[1]]
+    return seen.colors[KDTree(seen.vertices).query(vertices)[1]]

@@ -26,11 +26,11 @@ LEVEL = 0.97
 """Least z of the normal of a plane that things stand on."""
 TOUCH = 0.03
 """How far below such a plane an object on it may begin [m]."""
-SMALLEST = 0.05
-"""Edge of the smallest object, in all three directions [m]."""
+SMALLEST = np.array([0.05, 0.05, 0.1])
+"""Extent of the smallest object [m]."""
 LEAST_AREA = 0.03
 """Least surface of an object [m^2]."""
-UPWARD = 0.8
+UPWARD = 0.3
 """Least z of the normal of a triangle at the height of such a plane that is taken away with it."""
 WHOLE = 0.95
 """What has more than this share of an object's surface doesn't stand on it."""
@@ -51,7 +51,7 @@ class Standing:
         low: (3,) lowest corner of its bounds [m].
         high: (3,) highest corner.
         support: Height of what it stands on [m].
-        on: Index of the object that it stands on; -1 for the floor.
+        on: Index of the object that it stands on; -1 for the floor, and for something that nobody saw.
         fixed: Why it is part of the building; empty for what could be moved.
     """
 
@@ -67,7 +67,7 @@ def find_objects(mesh: Mesh, floor_height: float) -> list[Standing]:
     """All objects of a mesh whose z is up, each before what stands on it."""
     planes, areas = find_planes(mesh, GRAIN), mesh.face_areas()
     corners = mesh.corners().astype(np.float64)
-    plane_areas = np.bincount(planes.labels + 1, areas, len(planes.normals) + 1)[1:]
+    plane_areas = np.bincount(planes.labels + 1, areas, len(planes.normals) + 1)[1:].astype(np.float64)
     shell = _shell(planes, plane_areas, floor_height)
     parts = _parts(mesh, ~_on_shell(corners, planes, shell), areas)
     wholes = [whole for part in parts for whole in _unstacked(mesh, part, planes, areas)]
@@ -150,7 +150,7 @@ def _joined(corners: F64, wholes: list[Mask], floor_height: float) -> list[Mask]
             others = corners[other].reshape(-1, 3)
             within = ((low > others.min(0) - NEAR) & (high < others.max(0) + NEAR)).all()
             narrow = (high - low)[:2].max() < NARROW
-            hangs = low[2] > floor_height + TOUCH and not _stands_on(corners[other], points)
+            hangs = low[2] > floor_height + TOUCH and np.isnan(_level_under(corners[other], points))
             if within and (narrow or hangs):
                 kept[number] = other | own
                 break
@@ -159,23 +159,26 @@ def _joined(corners: F64, wholes: list[Mask], floor_height: float) -> list[Mask]
     return kept
 
 
-def _stands_on(triangles: F64, points: F64) -> bool:
-    """Whether points (N, 3) begin where a level part of some triangles (F, 3, 3) ends, at their foot or beside it."""
+def _level_under(triangles: F64, points: F64) -> float:
+    """Height of the level part of triangles (F, 3, 3) that points (N, 3) begin at, under or beside them; or nan."""
     low, high = points.min(0), points.max(0)
     middle = triangles.mean(1)
     beside = ((middle[:, :2] > low[:2] - NEAR) & (middle[:, :2] < high[:2] + NEAR)).all(1)
     level = np.ptp(triangles[..., 2], axis=1) < TOUCH
-    return bool((beside & level & (np.abs(middle[:, 2] - low[2]) < 2 * TOUCH)).any())
+    found = middle[beside & level & (np.abs(middle[:, 2] - low[2]) < 2 * TOUCH), 2]
+    return float(np.median(found)) if len(found) else np.nan
 
 
 def _support(corners: F64, found: list[Standing], points: F64, floor_height: float) -> tuple[int, float]:
-    """Index of the object that points (N, 3) stand on, -1 for the floor, and its height there."""
-    low = points[:, 2].min()
-    if low > floor_height + 2 * TOUCH:
-        for number, other in enumerate(found):
-            if _stands_on(corners[other.triangles], points):
-                return number, float(low)
-    return -1, floor_height
+    """Index of the object that points (N, 3) stand on, -1 for none, and the height there."""
+    low = float(points[:, 2].min())
+    if low <= floor_height + 2 * TOUCH:
+        return -1, floor_height
+    for number, other in enumerate(found):
+        height = _level_under(corners[other.triangles], points)
+        if np.isfinite(height):
+            return number, height
+    return -1, low
 
 
 def _fixed(low: F64, high: F64, support: float, top: float, reach: float) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 from pipeline.check.report import overview_pose, shaded_view
 from pipeline.files import machine_errors, write_whole
 from pipeline.geometry import Camera
+from pipeline.geometry.rays import RayCaster
 from pipeline.objects.close import Body, Views, close_body
 from pipeline.objects.find import Standing, find_objects
 from pipeline.pages import render
@@ -19,11 +20,15 @@ from pipeline.raster import render as draw
 from pipeline.scenes.bundle import Bundle, BundleCamera
 from pipeline.types import U8
 
+SAMPLES = 60
+"""Points of a body that are looked for in each view."""
 OUTLINE = (240, 60, 160)
 PICTURE = Camera(320, 240, 300.0, 300.0, 160.0, 120.0)
 """Lens of the pictures of closed bodies."""
 AROUND = ((40.0, 30.0), (220.0, 30.0))
 """Azimuths and elevations that they are seen from [degrees]."""
+OVER_FLOOR = 0.06
+"""What begins higher than this over the floor stands on something else [m]."""
 BOX_EDGES = [(a, b) for a in range(8) for b in range(a) if bin(a ^ b).count("1") == 1]
 
 
@@ -49,14 +54,19 @@ def objects_of(bundle: Bundle) -> list[SceneObject]:
     """All objects of a bundle, the lowest first."""
     mesh, floor = bundle.mesh(), bundle.regions.floor_height
     views = Views(mesh, [(view.camera, view.world_from_camera) for view in bundle.cameras])
+    standing = find_objects(mesh, floor)
+    bodies = dict[int, Body]()
+    for number in reversed(range(len(standing))):  # what stands on an object is closed before it
+        above = [body for other, body in bodies.items() if standing[other].on == number]
+        body = close_body(mesh, standing[number], views, above)
+        if body is not None:
+            bodies[number] = body
     found, names = list[SceneObject](), dict[int, str]()
-    for number, standing in enumerate(find_objects(mesh, floor)):
-        body = close_body(mesh, standing, views)
-        if body is None:
-            continue
+    for number, body in sorted(bodies.items()):
+        own = standing[number]
         names[number] = f"{body.kind}-{sum(one.body.kind == body.kind for one in found) + 1}"
-        on, seen = names.get(standing.on, "floor"), float(1 - body.mesh.guessed.mean())
-        found.append(SceneObject(names[number], standing, body, on, standing.fixed, seen))
+        on = names.get(own.on, "floor" if own.support < floor + OVER_FLOOR else "something unseen")
+        found.append(SceneObject(names[number], own, body, on, own.fixed, float(1 - body.mesh.guessed.mean())))
     return found
 
 
@@ -64,8 +74,9 @@ def write_page(bundle: Bundle, objects: list[SceneObject], file: Path) -> None:
     """Write a page with every object: as the capture's best view of it shows it, and its closed body."""
     splat = bundle.splat()
     figures = []
+    caster = RayCaster(bundle.mesh())
     for one in objects:
-        view, shown = _best_view(bundle.cameras, one.body), list[U8]()
+        view, shown = _best_view(bundle.cameras, one.body, caster), list[U8]()
         if view:
             image = draw(splat, replace(view.camera, distortion=(0.0, 0.0, 0.0, 0.0)), view.world_from_camera).rgb
             shown.append(_outlined(np.clip(255 * image, 0, 255).astype(np.uint8), view, one.body))
@@ -82,18 +93,22 @@ def _corners(body: Body) -> np.ndarray:
     return body.world_from_body.apply(signs * body.size)
 
 
-def _best_view(cameras: tuple[BundleCamera, ...], body: Body) -> BundleCamera | None:
-    """The view that shows a body whole, and largest."""
-    best, largest = None, 0.0
+def _best_view(cameras: tuple[BundleCamera, ...], body: Body, caster: RayCaster) -> BundleCamera | None:
+    """The view that shows a body whole, with nothing before it, and largest."""
+    best, most = None, 0.0
+    points = body.mesh.vertices[:: -(-len(body.mesh.vertices) // SAMPLES)].astype(np.float64)
     for view in cameras:
-        local = view.world_from_camera.inverse().apply(_corners(body))
+        local = view.world_from_camera.inverse().apply(np.concatenate([_corners(body), points]))
         if local[:, 2].min() < 0.1:
             continue
         pixels = view.camera.project(local)
-        inside = (pixels > 0).all() and (pixels < [view.camera.width, view.camera.height]).all()
-        size = float(np.ptp(pixels, axis=0).prod())
-        if inside and size > largest:
-            best, largest = view, size
+        if not ((pixels > 0).all() and (pixels < [view.camera.width, view.camera.height]).all()):
+            continue
+        eye = view.world_from_camera.translation
+        free = caster.cast(np.broadcast_to(eye, points.shape), points - eye).distance > 0.97
+        seen = float(np.ptp(pixels, axis=0).prod()) * float(free.mean()) ** 2
+        if seen > most:
+            best, most = view, seen
     return best
 
 
@@ -102,8 +117,8 @@ def _outlined(image: U8, view: BundleCamera, body: Body) -> U8:
     pixels = view.camera.project(view.world_from_camera.inverse().apply(_corners(body)))
     drawn = np.ascontiguousarray(image)
     for a, b in BOX_EDGES:
-        ends = [tuple(int(value) for value in np.round(pixels[end])) for end in (a, b)]
-        cv2.line(drawn, *ends, OUTLINE, 1, cv2.LINE_AA)
+        begin, end = np.round(pixels[[a, b]]).astype(int).tolist()
+        cv2.line(drawn, begin, end, OUTLINE, 1, cv2.LINE_AA)
     margin = 0.4 * np.ptp(pixels, axis=0).max()
     low = np.clip(pixels.min(0) - margin, 0, None).astype(int)
     high = (pixels.max(0) + margin).astype(int)

@@ -1,0 +1,170 @@
+"""Objects in a room whose truth is known: found, closed, listed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import trimesh
+
+from flows.cli import main
+from pipeline.geometry import Camera, Mesh, Pose, matrix_from_rotvec
+from pipeline.mesh.marching_cubes import zero_crossing
+from pipeline.objects.close import Body, Views, _box_mesh, _winding, close_body
+from pipeline.objects.find import Standing, find_objects
+from pipeline.types import F64
+from tests.bundles import make_bundle
+from tests.synthetic import Room
+
+CELL = 0.025
+ROOM = np.array([3.2, 2.4, 2.2])  # [m], its corner at the origin
+TABLE = ((1.5, 0.9), (1.1, 0.7), 0.7, 0.08)
+"""Middle, size, height and thickness of the top [m]."""
+BOXES = {  # middle of the foot, size [m], yaw [rad]
+    "crate": ((0.8, 1.7, 0.0), (0.5, 0.3, 0.35), 0.3),
+    "parcel on the table": ((1.7, 0.8, 0.7), (0.3, 0.2, 0.24), -0.5),
+    "parcel on the crate": ((0.78, 1.68, 0.35), (0.2, 0.15, 0.2), 0.9),
+}
+
+
+def to_box(points: F64, foot: tuple[float, ...], size: tuple[float, ...], yaw: float) -> F64:
+    """Signed distances (...) of points (..., 3) from a box [m]."""
+    local = (points - np.array(foot)) @ matrix_from_rotvec([0, 0, yaw])
+    beyond = np.abs(local - [0, 0, size[2] / 2]) - np.array(size) / 2
+    return np.linalg.norm(np.maximum(beyond, 0), axis=-1) + np.minimum(beyond.max(-1), 0)
+
+
+def to_surface(points: F64) -> F64:
+    """Signed distances (...) of points (..., 3) from walls, table and boxes [m]."""
+    distance = np.minimum(points, ROOM - points).min(-1)
+    (x, y), (length, width), height, thick = TABLE
+    parts = [((x, y, height - thick), (length, width, thick), 0.0), *BOXES.values()]
+    for sx, sy in ((-1, -1), (1, -1), (1, 1), (-1, 1)):
+        parts.append(((x + sx * (length / 2 - 0.08), y + sy * (width / 2 - 0.08), 0.0), (0.1, 0.1, height), 0.0))
+    for part in parts:
+        distance = np.minimum(distance, to_box(points, *part))
+    return distance
+
+
+@pytest.fixture(scope="module")
+def room_mesh() -> Mesh:
+    """The room as a scan that saw everything."""
+    origin = np.full(3, -2 * CELL)
+    count = int(np.ceil(ROOM.max() / CELL)) + 5
+    index = (np.arange(count) + 0.5) * CELL + origin[0]
+    places = np.stack(np.meshgrid(index, index, index, indexing="ij"), -1)
+    field = to_surface(places).astype(np.float32).transpose(2, 1, 0)[None]
+    outside = (places > ROOM + 2 * CELL).any(-1).transpose(2, 1, 0)[None]
+    vertices, triangles = zero_crossing(np.zeros((1, 3), np.int32), field, ~outside)
+    return Mesh.from_arrays((vertices + 0.5) * CELL + origin, triangles)
+
+
+@pytest.fixture(scope="module")
+def found(room_mesh: Mesh) -> list[Standing]:
+    """What is found in it."""
+    return find_objects(room_mesh, 0.0)
+
+
+def nearest(found: list[Standing], middle: tuple[float, ...]) -> int:
+    """Index of the object whose middle is the nearest to that of a box's foot."""
+    return int(np.argmin([np.linalg.norm(((one.low + one.high) / 2 - middle)[:2]) for one in found]))
+
+
+def test_everything_is_found_and_nothing_else(found: list[Standing]):
+    """A table and three boxes; each knows what it stands on, and whether it could be moved."""
+    assert len(found) == 4
+    crate, parcel = nearest(found, BOXES["crate"][0]), nearest(found, BOXES["parcel on the table"][0])
+    small = next(number for number, one in enumerate(found) if one.on == crate)
+    table = found[parcel].on
+    assert {crate, parcel, small, table} == {0, 1, 2, 3}
+    assert (found[crate].on, found[table].on) == (-1, -1)
+    assert found[parcel].support == pytest.approx(0.7, abs=0.03)
+    assert found[small].support == pytest.approx(0.35, abs=0.03)
+    assert [bool(found[number].fixed) for number in (crate, parcel, small, table)] == [False, False, False, True]
+
+
+def test_boxes_get_their_size_and_pose(room_mesh: Mesh, found: list[Standing]):
+    """To the size of the scan's cells, although nobody sees what they stand on."""
+    views = Views(room_mesh, [])
+    for middle, size, yaw in BOXES.values():
+        chosen = min(
+            (one for one in found if not one.fixed),
+            key=lambda one: np.linalg.norm((one.low + one.high) / 2 - middle - np.array([0, 0, size[2] / 2])),
+        )
+        body = close_body(room_mesh, chosen, views)
+        assert body is not None
+        assert body.kind == "box"
+        np.testing.assert_allclose(np.sort(body.size[:2]), np.sort(size[:2]), atol=CELL)
+        assert body.size[2] == pytest.approx(size[2], abs=CELL)
+        assert body.volume == pytest.approx(np.prod(size), rel=0.2)
+        turned = np.arctan2(body.world_from_body.rotation[1, 0], body.world_from_body.rotation[0, 0])
+        assert np.sin(2 * (turned - yaw)) == pytest.approx(0, abs=0.15)
+
+
+def test_a_table_is_closed_under_what_stands_on_it(room_mesh: Mesh, found: list[Standing]):
+    """Watertight, with legs and with a top that has no hole; the space between the legs stays free."""
+    table = next(one for one in found if one.fixed)
+    views = Views(room_mesh, [])
+    parcel = next(one for one in found if one.on >= 0 and found[one.on] is table)
+    above = close_body(room_mesh, parcel, views)
+    assert above
+    body = close_body(room_mesh, table, views, [above])
+    assert body
+    assert body.kind == "carved"
+    surface = trimesh.Trimesh(body.mesh.vertices, body.mesh.triangles, process=False)
+    assert surface.is_watertight
+    truth = 1.1 * 0.7 * 0.08 + 4 * 0.1 * 0.1 * 0.62
+    assert body.volume == pytest.approx(truth, rel=0.2)
+    under = np.array([BOXES["parcel on the table"][0]]) - [0, 0, 0.04]
+    between = np.array([[1.5, 0.9, 0.3]])
+    corners = body.mesh.corners().astype(np.float64)
+    assert _winding(corners, under) > 0.5 > _winding(corners, between)
+    assert 0.01 < body.mesh.guessed.mean() < 0.1
+
+
+def test_what_a_view_looks_through_is_empty(room_mesh: Mesh):
+    """A view from the side sees under the table, none looks through the crate."""
+    camera = Camera(160, 120, 130.0, 130.0, 80.0, 60.0)
+    looking = Pose(np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]]), np.array([1.5, 0.05, 0.4]))  # along +y
+    views = Views(room_mesh, [(camera, looking)])
+    points = np.array([[1.5, 0.9, 0.3], [1.5, 0.9, 0.66], [0.8, 1.7, 0.2]])
+    assert views.look_through(points).tolist() == [1, 0, 0]
+
+
+def test_winding_numbers_tell_inside_from_outside():
+    """Of a turned box, with far clusters as dipoles."""
+    frame = Pose(matrix_from_rotvec([0.3, -0.8, 0.5]), np.array([0.3, 0.2, 0.1]))
+    size = np.array([0.5, 0.8, 0.3])
+    points = np.random.default_rng(0).uniform(-1, 1.5, (4000, 3))
+    local = frame.inverse().apply(points)
+    inside = ((np.abs(local[:, :2]) < size[:2] / 2) & (local[:, 2:] > 0) & (local[:, 2:] < size[2])).all(1)
+    assert inside.any()
+    found = _winding(_box_mesh(frame, size).corners().astype(np.float64), points)
+    np.testing.assert_allclose(found, inside, atol=0.03)
+
+
+def test_nothing_is_no_body(room_mesh: Mesh, found: list[Standing]):
+    """A single sheet has no inside."""
+    floor = np.asarray(room_mesh.corners()[..., 2].max(1) < 0.01)
+    sheet = Standing(floor, np.zeros(3), np.array([3.2, 2.4, 0.0]), 0.0, -1, "")
+    assert close_body(room_mesh, sheet, Views(room_mesh, [])) is None
+
+
+def test_the_command_lists_and_shows_them(tmp_path: Path, room: Room, capsys: pytest.CaptureFixture[str]):
+    """A bundle's objects, and the page."""
+    bundle, page = make_bundle(tmp_path / "bundle", room), tmp_path / "objects.html"
+    assert main(["objects", str(bundle), "--page", str(page)]) == 0
+    assert "movable" in capsys.readouterr().out
+    assert "<h1>Objects of" in page.read_text()
+
+
+def volume_of_box() -> Body:
+    """A body."""
+    frame = Pose(matrix_from_rotvec([0, 0, 0.4]), np.array([1.0, -2.0, 0.5]))
+    return Body("box", frame, np.array([0.3, 0.4, 0.6]), _box_mesh(frame, np.array([0.3, 0.4, 0.6])))
+
+
+def test_volume():
+    """That of a box."""
+    assert volume_of_box().volume == pytest.approx(0.3 * 0.4 * 0.6)
