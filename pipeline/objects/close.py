@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import cv2
 import numpy as np
 from scipy.ndimage import binary_fill_holes, gaussian_filter, label
-from scipy.spatial import ConvexHull, KDTree
+from scipy.spatial import KDTree
 
 from pipeline.geometry import Camera, Mesh, Pose
 from pipeline.geometry.jit import njit, prange
@@ -192,9 +193,9 @@ def _foot(body: Body) -> Mesh:
     """The level surface under a body."""
     points = body.mesh.vertices.astype(np.float64)
     height = body.world_from_body.translation[2]
-    outline = points[points[:, 2] < height + 2 * CELL, :2]
-    outline = outline[ConvexHull(outline).vertices]
-    first = np.arange(1, len(outline) - 1)
+    near = points[points[:, 2] < height + 2 * CELL, :2].astype(np.float32)
+    outline = np.asarray(cv2.convexHull(near)).reshape(-1, 2) if len(near) else near
+    first = np.arange(1, max(len(outline) - 1, 1))
     triangles = np.column_stack([np.zeros_like(first), first, first + 1])
     return Mesh.from_arrays(np.column_stack([outline, np.full(len(outline), height)]), triangles)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import trimesh
 from flows.cli import main
 from pipeline.geometry import Camera, Mesh, Pose, matrix_from_rotvec
 from pipeline.mesh.marching_cubes import zero_crossing
-from pipeline.objects.close import Body, Views, _box_mesh, _winding, close_body
+from pipeline.objects.close import Body, Views, _box_mesh, _foot, _winding, close_body
 from pipeline.objects.find import Standing, find_objects
 from pipeline.types import F64
 from tests.bundles import make_bundle
@@ -159,12 +160,23 @@ def test_the_command_lists_and_shows_them(tmp_path: Path, room: Room, capsys: py
     assert "<h1>Objects of" in page.read_text()
 
 
-def volume_of_box() -> Body:
-    """A body."""
+@pytest.fixture()
+def body() -> Body:
+    """A box that is turned."""
     frame = Pose(matrix_from_rotvec([0, 0, 0.4]), np.array([1.0, -2.0, 0.5]))
     return Body("box", frame, np.array([0.3, 0.4, 0.6]), _box_mesh(frame, np.array([0.3, 0.4, 0.6])))
 
 
-def test_volume():
+def test_volume(body: Body):
     """That of a box."""
-    assert volume_of_box().volume == pytest.approx(0.3 * 0.4 * 0.6)
+    assert body.volume == pytest.approx(0.3 * 0.4 * 0.6)
+
+
+def test_below_a_body_is_level_ground_of_its_size(body: Body):
+    """Facing up; nothing below a body that has no foot."""
+    foot = _foot(body)
+    assert foot.face_areas().sum() == pytest.approx(0.3 * 0.4, rel=1e-4)
+    np.testing.assert_allclose(foot.face_normals(), [[0, 0, 1.0]] * len(foot.triangles), atol=1e-6)
+    np.testing.assert_allclose(foot.vertices[:, 2], 0.5)
+    high = replace(body, world_from_body=Pose(np.eye(3), np.zeros(3)))
+    assert not len(_foot(high).triangles)
