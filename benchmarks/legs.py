@@ -175,7 +175,7 @@ def policies(gait: str, robot: str, bundle: Path, folder: Path) -> list[Row]:
             for column, shares in climbed(Run.open(run), EPISODES, 0).items():
                 title = column.replace(run.name, name)
                 for ground, rate in shares.items():
-                    found.append(Row(f"{title}, where it never was, {ground}: success", 100 * rate.value, "%"))
+                    found.append(Row(f"{title}, procedural {ground}: success", 100 * rate.value, "%"))
     return found
 
 

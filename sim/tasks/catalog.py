@@ -74,16 +74,11 @@ NAVIGATE = Task(
 SEARCH = replace(NAVIGATE, name="search", scenario=partial(GoalScenario, min_length=MIN_PATH, ball_color=YELLOW))
 
 
-# as `navigate`, with the ball on the landing above the scene's stairs; for legs, whose body may touch the steps
+# as `navigate`, with the ball on the landing above the scene's stairs; for legs
 STAIRS = replace(
     NAVIGATE,
     name="stairs",
     scenario=partial(GoalScenario, min_length=MIN_PATH, ball_color=YELLOW, upstairs=LANDING),
-    rewards={
-        **{name: term for name, term in NAVIGATE.rewards.items() if name != "crash"},
-        "contact": Reward(terms.collided, -0.1),
-    },
-    terminations={name: term for name, term in NAVIGATE.terminations.items() if name != "crash"},
 )
 
 
