@@ -62,7 +62,7 @@ class SimScene:
     """What a simulation needs of a scene; everything in its world frame [m], Z up.
 
     Attributes:
-        splat: Loads what cameras see; other simulations never call it.
+        splat: Loads what cameras see, in any process; simulations without cameras never call it.
         measured_for: Radius and height of the robot that the regions have room for [m].
     """
 
@@ -148,11 +148,14 @@ def _splat(bundle: Bundle) -> Gaussians:
     """A bundle's splat for small cameras."""
     if LEVEL in bundle.manifest.splats:
         return bundle.splat(LEVEL)
+    return _small_splat(bundle.manifest.reference, bundle.splat("full"), bundle.regions)
+
+
+def _small_splat(name: str, gaussians: Gaussians, regions: Regions) -> Gaussians:
     from pipeline.importing.sim_lod import sim_lod_from_renders
 
-    name = f"{bundle.manifest.name}@{bundle.manifest.version}"
     logger.warning("%s has no level of detail %r: it is made in memory, which takes a while", name, LEVEL)
-    return sim_lod_from_renders(bundle.splat("full"), bundle.regions)
+    return sim_lod_from_renders(gaussians, regions)
 
 
 def _measured_for(manifest: Manifest) -> tuple[float, float]:
@@ -176,7 +179,6 @@ def _measured_for(manifest: Manifest) -> tuple[float, float]:
 def _from_gaussgym(folder: Path) -> SimScene:
     from pipeline.coverage.map import CoverageMap
     from pipeline.importing.gaussgym import read_gaussgym
-    from pipeline.importing.sim_lod import sim_lod_from_renders
     from pipeline.regions.stage import find_regions
 
     read = read_gaussgym(folder)
@@ -190,10 +192,7 @@ def _from_gaussgym(folder: Path) -> SimScene:
         regions = Regions.without_floor(params.cell, error.found)
     _check_floor(regions, folder)
 
-    def splat() -> Gaussians:
-        logger.warning("%s: its level of detail for small cameras is made in memory, which takes a while", name)
-        return sim_lod_from_renders(read.gaussians, regions)
-
+    splat = partial(_small_splat, name, read.gaussians, regions)
     return SimScene(SceneLock(name, read.sha256, (), "unknown"), read.collision, splat, regions)
 
 

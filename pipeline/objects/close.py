@@ -115,7 +115,7 @@ def close_body(mesh: Mesh, found: Standing, views: Views, standing_on_it: Sequen
         surface = _box_mesh(frame, size)
     else:
         kind = "carved"
-        carved = _carved(functools.reduce(Mesh.joined, map(_foot, standing_on_it), seen), found.support, views)
+        carved = _carved(functools.reduce(Mesh.joined, map(foot_of, standing_on_it), seen), found.support, views)
         if carved is None:
             return None
         surface = carved
@@ -189,7 +189,7 @@ def _box_mesh(world_from_body: Pose, size: F64) -> Mesh:
     return Mesh.from_arrays(world_from_body.apply(unique), first.reshape(-1)[np.concatenate(triangles)])
 
 
-def _foot(body: Body) -> Mesh:
+def foot_of(body: Body) -> Mesh:
     """The level surface under a body."""
     points = body.mesh.vertices.astype(np.float64)
     height = body.world_from_body.translation[2]
@@ -197,7 +197,7 @@ def _foot(body: Body) -> Mesh:
     outline = np.asarray(cv2.convexHull(near)).reshape(-1, 2) if len(near) else near
     first = np.arange(1, max(len(outline) - 1, 1))
     triangles = np.column_stack([np.zeros_like(first), first, first + 1])
-    return Mesh.from_arrays(np.column_stack([outline, np.full(len(outline), height)]), triangles)
+    return Mesh.from_arrays(np.column_stack([outline, np.full(len(outline), height)]).astype(np.float64), triangles)
 
 
 def _carved(seen: Mesh, support: float, views: Views) -> Mesh | None:
@@ -212,7 +212,7 @@ def _carved(seen: Mesh, support: float, views: Views) -> Mesh | None:
     below = [1, 1, -1], [0, 0, 2 * support]  # in the mirror: closes the foot
     corners = seen.corners().astype(np.float64)
     both = np.concatenate([corners, corners[:, ::-1] * below[0] + below[1]])
-    inside = within[_winding(both, centres[within]) > 0.5]
+    inside = within[winding(both, centres[within]) > 0.5]
     solid = np.zeros(len(centres), bool)
     solid[inside[views.look_through(centres[inside]) < LOOKS_THROUGH]] = True
     solid = _largest(np.asarray(binary_fill_holes(solid.reshape(shape)), bool))
@@ -225,7 +225,7 @@ def _carved(seen: Mesh, support: float, views: Views) -> Mesh | None:
     return Mesh.from_arrays((vertices + 0.5) * cell + origin, triangles)
 
 
-def _winding(corners: F64, points: F64) -> F64:
+def winding(corners: F64, points: F64) -> F64:
     """Generalised winding numbers (N,) of points about triangles (F, 3, 3): 1 inside of a closed surface, 0 outside.
 
     A. Jacobson, L. Kavan, O. Sorkine-Hornung, Robust inside-outside segmentation, SIGGRAPH 2013, equation 6; far

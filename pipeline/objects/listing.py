@@ -11,11 +11,13 @@ import numpy as np
 
 from pipeline.check.report import overview_pose, shaded_view
 from pipeline.files import machine_errors, write_whole
-from pipeline.geometry import Camera
+from pipeline.geometry import Camera, Gaussians
 from pipeline.geometry.rays import RayCaster
 from pipeline.objects.close import Body, Views, close_body
+from pipeline.objects.cut import cut_splat
 from pipeline.objects.find import Standing, find_objects
 from pipeline.pages import render
+from pipeline.progress import track
 from pipeline.raster import render as draw
 from pipeline.scenes.bundle import Bundle, BundleCamera
 from pipeline.types import U8
@@ -56,7 +58,8 @@ def objects_of(bundle: Bundle) -> list[SceneObject]:
     views = Views(mesh, [(view.camera, view.world_from_camera) for view in bundle.cameras])
     standing = find_objects(mesh, floor)
     bodies = dict[int, Body]()
-    for number in reversed(range(len(standing))):  # what stands on an object is closed before it
+    # what stands on an object is closed before it
+    for number in track(reversed(range(len(standing))), "closed bodies", len(standing)):
         above = [body for other, body in bodies.items() if standing[other].on == number]
         body = close_body(mesh, standing[number], views, above)
         if body is not None:
@@ -71,15 +74,16 @@ def objects_of(bundle: Bundle) -> list[SceneObject]:
 
 
 def write_page(bundle: Bundle, objects: list[SceneObject], file: Path) -> None:
-    """Write a page with every object: as the capture's best view of it shows it, and its closed body."""
-    splat = bundle.splat()
-    figures = []
-    caster = RayCaster(bundle.mesh())
-    for one in objects:
+    """Write a page with every object: where it is seen best, without it if it can be moved, closed."""
+    splat, mesh = bundle.splat(), bundle.mesh()
+    caster, figures = RayCaster(mesh), []
+    for one in track(objects, "pictures of objects"):
         view, shown = _best_view(bundle.cameras, one.body, caster), list[U8]()
         if view:
-            image = draw(splat, replace(view.camera, distortion=(0.0, 0.0, 0.0, 0.0)), view.world_from_camera).rgb
-            shown.append(_outlined(np.clip(255 * image, 0, 255).astype(np.uint8), view, one.body))
+            shown.append(_picture(splat, view, one.body, outlined=True))
+        if view and not one.fixed:
+            rest = cut_splat(splat, one.body, mesh.with_faces(~one.standing.triangles)).rest
+            shown.append(_picture(rest, view, one.body))
         shown += [shaded_view(one.body.mesh, PICTURE, overview_pose(one.body.mesh, PICTURE, *side)) for side in AROUND]
         figures.append((one, [_data_url(picture) for picture in shown]))
     page = render("pipeline.objects", "objects.html", title=f"Objects of {bundle.manifest.reference}", figures=figures)
@@ -112,11 +116,12 @@ def _best_view(cameras: tuple[BundleCamera, ...], body: Body, caster: RayCaster)
     return best
 
 
-def _outlined(image: U8, view: BundleCamera, body: Body) -> U8:
-    """An image with the outline of a body's bounds, cut to its surroundings."""
+def _picture(splat: Gaussians, view: BundleCamera, body: Body, *, outlined: bool = False) -> U8:
+    """A body's surroundings in a view of a splat, and the outline of its bounds."""
+    image = draw(splat, replace(view.camera, distortion=(0.0, 0.0, 0.0, 0.0)), view.world_from_camera).rgb
+    drawn = np.ascontiguousarray(np.clip(255 * image, 0, 255).astype(np.uint8))
     pixels = view.camera.project(view.world_from_camera.inverse().apply(_corners(body)))
-    drawn = np.ascontiguousarray(image)
-    for a, b in BOX_EDGES:
+    for a, b in BOX_EDGES if outlined else ():
         begin, end = np.round(pixels[[a, b]]).astype(int).tolist()
         cv2.line(drawn, begin, end, OUTLINE, 1, cv2.LINE_AA)
     margin = 0.4 * np.ptp(pixels, axis=0).max()

@@ -12,7 +12,7 @@ import trimesh
 from flows.cli import main
 from pipeline.geometry import Camera, Mesh, Pose, matrix_from_rotvec
 from pipeline.mesh.marching_cubes import zero_crossing
-from pipeline.objects.close import Body, Views, _box_mesh, _foot, _winding, close_body
+from pipeline.objects.close import Body, Views, _box_mesh, close_body, foot_of, winding
 from pipeline.objects.find import Standing, find_objects
 from pipeline.types import F64
 from tests.bundles import make_bundle
@@ -120,7 +120,7 @@ def test_a_table_is_closed_under_what_stands_on_it(room_mesh: Mesh, found: list[
     under = np.array([BOXES["parcel on the table"][0]]) - [0, 0, 0.04]
     between = np.array([[1.5, 0.9, 0.3]])
     corners = body.mesh.corners().astype(np.float64)
-    assert _winding(corners, under) > 0.5 > _winding(corners, between)
+    assert winding(corners, under) > 0.5 > winding(corners, between)
     assert 0.01 < body.mesh.guessed.mean() < 0.1
 
 
@@ -141,7 +141,7 @@ def test_winding_numbers_tell_inside_from_outside():
     local = frame.inverse().apply(points)
     inside = ((np.abs(local[:, :2]) < size[:2] / 2) & (local[:, 2:] > 0) & (local[:, 2:] < size[2])).all(1)
     assert inside.any()
-    found = _winding(_box_mesh(frame, size).corners().astype(np.float64), points)
+    found = winding(_box_mesh(frame, size).corners().astype(np.float64), points)
     np.testing.assert_allclose(found, inside, atol=0.03)
 
 
@@ -174,9 +174,9 @@ def test_volume(body: Body):
 
 def test_below_a_body_is_level_ground_of_its_size(body: Body):
     """Facing up; nothing below a body that has no foot."""
-    foot = _foot(body)
+    foot = foot_of(body)
     assert foot.face_areas().sum() == pytest.approx(0.3 * 0.4, rel=1e-4)
     np.testing.assert_allclose(foot.face_normals(), [[0, 0, 1.0]] * len(foot.triangles), atol=1e-6)
     np.testing.assert_allclose(foot.vertices[:, 2], 0.5)
     high = replace(body, world_from_body=Pose(np.eye(3), np.zeros(3)))
-    assert not len(_foot(high).triangles)
+    assert not len(foot_of(high).triangles)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 
 import numpy as np
 import pytest
@@ -42,7 +43,7 @@ def room_scene(room: Room) -> SimScene:
     trusted = CoverageMap(np.array([[2.0, 1.5, 0.0]], np.float32), np.full((1, 8), 1e-3, np.float32), 5.0, 5.0, np.pi)
     track = np.array([pose.translation for pose in walk(16)])
     regions = find_regions(room.mesh, track, trusted, RegionsParams())
-    return SimScene(SceneLock("room@1.0.0", "0" * 64, ()), room.mesh, lambda: room_gaussians(room), regions)
+    return SimScene(SceneLock("room@1.0.0", "0" * 64, ()), room.mesh, partial(room_gaussians, room), regions)
 
 
 @pytest.fixture(scope="session")
@@ -54,7 +55,7 @@ def hall_scene(room_scene: SimScene) -> SimScene:
     track = np.array([np.array(frame["world_from_camera"])[:3, 3] for frame in frames])
     trusted = CoverageMap(np.zeros((1, 3), np.float32), np.full((1, 8), 1e-3, np.float32), 9.0, 9.0, np.pi)
     regions = find_regions(mesh, track, trusted, RegionsParams())
-    return SimScene(SceneLock("hall@1.0.0", "0" * 64, ()), mesh, lambda: room_scene.gaussians, regions)
+    return SimScene(SceneLock("hall@1.0.0", "0" * 64, ()), mesh, room_scene.splat, regions)
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +51,14 @@ def test_robots_drive_in_a_gaussgym_scene(gaussgym: Path):
     seen, _ = env.reset(seed=2)
     assert seen["rgb"].std() > 20
     env.close()
+
+
+def test_scenes_go_to_other_processes(gaussgym: Path, tmp_path: Path, room: Room):
+    """Before and after their splat was loaded."""
+    for source in (gaussgym, make_bundle(tmp_path, room), "terrain:0:flat:0"):
+        scene = open_scene(source, allow_failed=True)
+        assert len(pickle.loads(pickle.dumps(scene)).gaussians) == len(scene.gaussians)
+        assert len(pickle.loads(pickle.dumps(scene)).gaussians) == len(scene.gaussians)
 
 
 def test_gaussgym_scene_without_floor_is_refused(tmp_path: Path, room: Room, room_scene: SimScene):
