@@ -38,8 +38,8 @@ NARROW, NEAR = 0.15, 0.1
 """Pieces narrower than the first are parts of what they are within, or as near to as the second [m]."""
 LARGEST = 1.0
 """Longest edge of what a robot might move [m]."""
-NEAR_SHELL = 0.03
-"""An object as near to a wall as this leans on it [m]."""
+NEAR_SHELL, NEAR_CEILING = 0.03, 0.2
+"""An object as near to a wall as the first leans on it, as near to the ceiling as the second reaches it [m]."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,7 +140,7 @@ def _unstacked(mesh: Mesh, own: Mask, planes: Planes, areas: F64) -> list[Mask]:
 
 
 def _joined(corners: F64, wholes: list[Mask], floor_height: float) -> list[Mask]:
-    """Objects with their fragments: narrow pieces within the bounds of one, and what hangs in the air near one."""
+    """Objects with their fragments: what is within the bounds of one, doesn't stand on it, and is narrow or hangs."""
     wholes = sorted(wholes, key=lambda own: -np.ptp(corners[own].reshape(-1, 3), axis=0).prod())
     kept = list[Mask]()
     for own in wholes:
@@ -149,9 +149,9 @@ def _joined(corners: F64, wholes: list[Mask], floor_height: float) -> list[Mask]
         for number, other in enumerate(kept):
             others = corners[other].reshape(-1, 3)
             within = ((low > others.min(0) - NEAR) & (high < others.max(0) + NEAR)).all()
-            narrow = (high - low)[:2].max() < NARROW
-            hangs = low[2] > floor_height + TOUCH and np.isnan(_level_under(corners[other], points))
-            if within and (narrow or hangs):
+            stands = np.isfinite(_level_under(corners[other], points))
+            narrow, over_floor = (high - low)[:2].max() < NARROW, low[2] > floor_height + TOUCH
+            if within and not stands and (narrow or over_floor):
                 kept[number] = other | own
                 break
         else:
@@ -182,7 +182,8 @@ def _support(corners: F64, found: list[Standing], points: F64, floor_height: flo
 
 
 def _fixed(low: F64, high: F64, support: float, top: float, reach: float) -> str:
-    if high[2] > top - 2 * SHELL_SKIN - 0.1 and low[2] < support + 2 * SHELL_SKIN:
+    """Why what has these bounds can't be moved; `top` is that of the scene, `reach` the distance to a wall [m]."""
+    if high[2] > top - NEAR_CEILING and low[2] < support + TOUCH:
         return "reaches from floor to ceiling"
     if reach < NEAR_SHELL:
         return "leans on a wall"

@@ -25,6 +25,7 @@ TABLE = ((1.5, 0.9), (1.1, 0.7), 0.7, 0.08)
 BOXES = {  # middle of the foot, size [m], yaw [rad]
     "crate": ((0.8, 1.7, 0.0), (0.5, 0.3, 0.35), 0.3),
     "parcel on the table": ((1.7, 0.8, 0.7), (0.3, 0.2, 0.24), -0.5),
+    "mug on the table": ((1.2, 1.05, 0.7), (0.09, 0.08, 0.14), 0.2),
     "parcel on the crate": ((0.78, 1.68, 0.35), (0.2, 0.15, 0.2), 0.9),
 }
 
@@ -73,12 +74,14 @@ def nearest(found: list[Standing], middle: tuple[float, ...]) -> int:
 
 
 def test_everything_is_found_and_nothing_else(found: list[Standing]):
-    """A table and three boxes; each knows what it stands on, and whether it could be moved."""
-    assert len(found) == 4
+    """A table, a mug and three boxes; each knows what it stands on, and whether it could be moved."""
+    assert len(found) == 5
     crate, parcel = nearest(found, BOXES["crate"][0]), nearest(found, BOXES["parcel on the table"][0])
     small = next(number for number, one in enumerate(found) if one.on == crate)
     table = found[parcel].on
-    assert {crate, parcel, small, table} == {0, 1, 2, 3}
+    mug = nearest(found, BOXES["mug on the table"][0])
+    assert {crate, parcel, small, table, mug} == {0, 1, 2, 3, 4}
+    assert found[mug].on == table
     assert (found[crate].on, found[table].on) == (-1, -1)
     assert found[parcel].support == pytest.approx(0.7, abs=0.03)
     assert found[small].support == pytest.approx(0.35, abs=0.03)
