@@ -80,7 +80,7 @@ def find_objects(mesh: Mesh, floor_height: float) -> list[Standing]:
         low, high = points.min(0), points.max(0)
         on, support = _support(corners, found, points, floor_height)
         reach = np.abs(points @ planes.normals[walls].T - planes.offsets[walls]).min(initial=np.inf)
-        found.append(Standing(own, low, high, support, on, _fixed(low, high, support, top, reach)))
+        found.append(Standing(own, low, high, support, on, _fixed(low, high, floor_height, top, reach)))
     return found
 
 
@@ -181,9 +181,9 @@ def _support(corners: F64, found: list[Standing], points: F64, floor_height: flo
     return -1, low
 
 
-def _fixed(low: F64, high: F64, support: float, top: float, reach: float) -> str:
-    """Why what has these bounds can't be moved; `top` is that of the scene, `reach` the distance to a wall [m]."""
-    if high[2] > top - NEAR_CEILING and low[2] < support + TOUCH:
+def _fixed(low: F64, high: F64, floor_height: float, top: float, reach: float) -> str:
+    """Why what has these bounds can't be moved; `top` is the scene's, `reach` the distance to a wall [m]."""
+    if high[2] > top - NEAR_CEILING and low[2] < floor_height + TOUCH:
         return "reaches from floor to ceiling"
     if reach < NEAR_SHELL:
         return "leans on a wall"
