@@ -141,11 +141,15 @@ def open_scene(reference: Path | str, *, allow_failed: bool = False) -> SimScene
         "failed" if manifest.failed_gates else "passed",
         bundle.commit,
     )
-    return SimScene(lock, bundle.mesh("collision"), partial(_splat, bundle), regions, _measured_for(manifest))
+    bundle.path(
+        manifest.splats[LEVEL if LEVEL in manifest.splats else "full"].file
+    )  # fetched now, for any process
+    return SimScene(lock, bundle.mesh("collision"), partial(_splat, bundle.root), regions, _measured_for(manifest))
 
 
-def _splat(bundle: Bundle) -> Gaussians:
-    """A bundle's splat for small cameras."""
+def _splat(folder: Path) -> Gaussians:
+    """The splat for small cameras of the bundle in a folder."""
+    bundle = Bundle.open(folder)
     if LEVEL in bundle.manifest.splats:
         return bundle.splat(LEVEL)
     return _small_splat(bundle.manifest.reference, bundle.splat("full"), bundle.regions)
