@@ -141,9 +141,7 @@ def open_scene(reference: Path | str, *, allow_failed: bool = False) -> SimScene
         "failed" if manifest.failed_gates else "passed",
         bundle.commit,
     )
-    bundle.path(
-        manifest.splats[LEVEL if LEVEL in manifest.splats else "full"].file
-    )  # fetched now, for any process
+    bundle.path(manifest.splats[LEVEL if LEVEL in manifest.splats else "full"].file)  # fetched now, for any process
     return SimScene(lock, bundle.mesh("collision"), partial(_splat, bundle.root), regions, _measured_for(manifest))
 
 
