@@ -193,7 +193,6 @@ def _from_gaussgym(folder: Path) -> SimScene:
     except ReconstructionError as error:
         regions = Regions.without_floor(params.cell, error.found)
     _check_floor(regions, folder)
-
     splat = partial(_small_splat, name, read.gaussians, regions)
     return SimScene(SceneLock(name, read.sha256, (), "unknown"), read.collision, splat, regions)
 

@@ -83,8 +83,13 @@ def colored_depth(depth: F32, far: float) -> U8:
 
 def write_jpeg(path: Path, rgb: U8) -> None:
     """Write an RGB image."""
+    path.write_bytes(jpeg(rgb))
+
+
+def jpeg(rgb: U8) -> bytes:
+    """An RGB image as a JPEG."""
     encoded = cv2.imencode(".jpg", np.ascontiguousarray(rgb[..., ::-1]), [cv2.IMWRITE_JPEG_QUALITY, 88])[1]
-    path.write_bytes(encoded.tobytes())
+    return encoded.tobytes()
 
 
 BACKGROUND = np.array([236.0, 239.0, 243.0])

@@ -37,6 +37,8 @@ IS_BOX = 0.75
 """Least share of the surface that lies on a box."""
 CELL, MAX_CELLS = 0.012, 1_000_000
 """Edge of the cells that are carved [m], larger where they would be more than that."""
+BLOCK = 32
+"""Edge of the blocks of cells that a surface is sought in."""
 SEEN_BEHIND = 0.08
 """A view looks through a cell whose middle is this much nearer than what it sees there [m]."""
 LOOKS_THROUGH = 5
@@ -45,12 +47,12 @@ CLUSTER, FAR = 0.12, 2.5
 """Edge of clusters of triangles [m], and the distance from which one counts as a dipole [its radius]."""
 ROUND = 0.7
 """Smoothing of the carved cells [cells]."""
-GRID = 0.05
-"""Longest edge of a box's triangles [m]."""
+GRID, MAX_GRID = 0.05, 100
+"""Longest edge of a box's triangles [m], longer where an edge of the box would have more than that."""
 MEASURED = 0.025
 """Vertices farther than this from what was seen are guessed [m]."""
 MAX_VIEWS, WIDTH = 60, 160
-"""Views that are asked, and the width of their depth images [px]."""
+"""Views that are asked, and the longest side of their depth images [px]."""
 
 Kind = Literal["box", "carved"]
 
@@ -78,6 +80,12 @@ class Body:
         return float(np.einsum("ij,ij->i", a, np.cross(b, c)).sum() / 6)
 
 
+def within(camera: Camera, side: int) -> Camera:
+    """A lens for images whose longest side is at most that [px]: cameras of a bundle may be of any size."""
+    scale = min(1.0, side / max(camera.width, camera.height))
+    return camera.resized(max(round(scale * camera.width), 1), max(round(scale * camera.height), 1))
+
+
 class Views:
     """What the capture's views saw of a mesh: its depth from up to 60 of them."""
 
@@ -86,7 +94,7 @@ class Views:
         caster = RayCaster(mesh)
         self._views = []
         for camera, pose in cameras[::step]:
-            small = camera.resized(WIDTH, round(WIDTH * camera.height / camera.width))
+            small = within(camera, WIDTH)
             self._views.append((small, pose, caster.depth(small, pose)))
 
     def look_through(self, points: F64) -> I64:
@@ -169,7 +177,7 @@ def _median(values: F64, weights: F64) -> float:
 
 def _box_mesh(world_from_body: Pose, size: F64) -> Mesh:
     """Surface of a box that stands on the origin of its frame."""
-    counts = np.maximum(np.ceil(size / GRID).astype(int), 1)
+    counts = np.clip(np.ceil(size / GRID), 1, MAX_GRID).astype(int)
     vertices, triangles, start = [], [], 0
     for axis in range(3):
         others = [(axis + 1) % 3, (axis + 2) % 3]
@@ -204,8 +212,10 @@ def _carved(seen: Mesh, support: float, views: Views) -> Mesh | None:
     """Surface of what is inside of a surface, down to its foot, and no view looked through; None for nothing."""
     low, high = seen.vertices.min(0).astype(np.float64), seen.vertices.max(0).astype(np.float64)
     low[2] = support
-    cell = max(CELL, float((np.prod(high - low) / MAX_CELLS) ** (1 / 3)))
-    shape = np.ceil((high - low) / cell).astype(int) + 4
+    cell = CELL
+    while np.prod(shape := np.ceil((high - low) / cell) + 4) > MAX_CELLS:
+        cell *= 1.1
+    shape = shape.astype(int)
     origin = low - 2 * cell
     centres = (np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), -1).reshape(-1, 3) + 0.5) * cell + origin
     within = np.flatnonzero(((centres > low) & (centres < high)).all(1))
@@ -282,10 +292,13 @@ def _largest(solid: Mask) -> Mask | None:
 
 def _contour(field: F32) -> tuple[F64, I64]:
     """Where a field (X, Y, Z) is 0: vertices (V, 3) [cells] and triangles, facing positive values."""
-    edge = max(field.shape)
-    padded = np.ones((1, edge, edge, edge), np.float32)
-    padded[0, : field.shape[2], : field.shape[1], : field.shape[0]] = field.transpose(2, 1, 0)
-    return zero_crossing(np.zeros((1, 3), np.int32), padded, np.ones(padded.shape, bool))
+    count = -(-np.array(field.shape[::-1]) // BLOCK)  # along z, y, x
+    padded = np.ones(count * BLOCK, np.float32)
+    padded[: field.shape[2], : field.shape[1], : field.shape[0]] = field.transpose(2, 1, 0)
+    cut = padded.reshape(count[0], BLOCK, count[1], BLOCK, count[2], BLOCK).transpose(0, 2, 4, 1, 3, 5)
+    values = np.ascontiguousarray(cut.reshape(-1, BLOCK, BLOCK, BLOCK))
+    places = np.stack(np.meshgrid(*map(np.arange, count), indexing="ij"), -1).reshape(-1, 3)[:, ::-1]
+    return zero_crossing(np.ascontiguousarray(places, np.int32), values, np.ones(values.shape, bool))
 
 
 def _colors_of(seen: Mesh, vertices: F32) -> np.ndarray:

@@ -9,11 +9,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from pipeline.check.report import overview_pose, shaded_view
+from pipeline.check.report import jpeg, overview_pose, shaded_view
 from pipeline.files import machine_errors, write_whole
 from pipeline.geometry import Camera, Gaussians
 from pipeline.geometry.rays import RayCaster
-from pipeline.objects.close import Body, Views, close_body
+from pipeline.objects.close import Body, Views, close_body, within
 from pipeline.objects.cut import cut_splat
 from pipeline.objects.find import Standing, find_objects
 from pipeline.pages import render
@@ -25,6 +25,8 @@ from pipeline.types import U8
 SAMPLES = 60
 """Points of a body that are looked for in each view."""
 OUTLINE = (240, 60, 160)
+LARGEST = 1024
+"""Longest side of a view that is drawn [px]."""
 PICTURE = Camera(320, 240, 300.0, 300.0, 160.0, 120.0)
 """Lens of the pictures of closed bodies."""
 AROUND = ((40.0, 30.0), (220.0, 30.0))
@@ -118,20 +120,21 @@ def _best_view(cameras: tuple[BundleCamera, ...], body: Body, caster: RayCaster)
 
 def _picture(splat: Gaussians, view: BundleCamera, body: Body, *, outlined: bool = False) -> U8:
     """A body's surroundings in a view of a splat, and the outline of its bounds."""
-    image = draw(splat, replace(view.camera, distortion=(0.0, 0.0, 0.0, 0.0)), view.world_from_camera).rgb
-    drawn = np.ascontiguousarray(np.clip(255 * image, 0, 255).astype(np.uint8))
-    pixels = view.camera.project(view.world_from_camera.inverse().apply(_corners(body)))
+    camera = within(replace(view.camera, distortion=(0.0, 0.0, 0.0, 0.0)), LARGEST)
+    drawn = np.ascontiguousarray(
+        np.clip(255 * draw(splat, camera, view.world_from_camera).rgb, 0, 255).astype(np.uint8)
+    )
+    pixels = camera.project(view.world_from_camera.inverse().apply(_corners(body)))
     for a, b in BOX_EDGES if outlined else ():
         begin, end = np.round(pixels[[a, b]]).astype(int).tolist()
         cv2.line(drawn, begin, end, OUTLINE, 1, cv2.LINE_AA)
     margin = 0.4 * np.ptp(pixels, axis=0).max()
     low = np.clip(pixels.min(0) - margin, 0, None).astype(int)
-    high = (pixels.max(0) + margin).astype(int)
+    high = np.ceil(pixels.max(0) + margin).astype(int)
     cut = drawn[low[1] : high[1], low[0] : high[0]]
     scale = PICTURE.height / len(cut)
     return np.asarray(cv2.resize(cut, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def _data_url(image: U8) -> str:
-    encoded = cv2.imencode(".jpg", np.ascontiguousarray(image[..., ::-1]), [cv2.IMWRITE_JPEG_QUALITY, 85])[1]
-    return "data:image/jpeg;base64," + base64.b64encode(encoded.tobytes()).decode()
+    return "data:image/jpeg;base64," + base64.b64encode(jpeg(image)).decode()

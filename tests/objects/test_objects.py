@@ -12,7 +12,7 @@ import trimesh
 from flows.cli import main
 from pipeline.geometry import Camera, Mesh, Pose, matrix_from_rotvec
 from pipeline.mesh.marching_cubes import zero_crossing
-from pipeline.objects.close import Body, Views, _box_mesh, close_body, foot_of, winding
+from pipeline.objects.close import Body, Views, _box_mesh, close_body, foot_of, winding, within
 from pipeline.objects.find import Standing, find_objects
 from pipeline.types import F64
 from tests.bundles import make_bundle
@@ -183,3 +183,16 @@ def test_below_a_body_is_level_ground_of_its_size(body: Body):
     np.testing.assert_allclose(foot.vertices[:, 2], 0.5)
     high = replace(body, world_from_body=Pose(np.eye(3), np.zeros(3)))
     assert not len(foot_of(high).triangles)
+
+
+def test_sizes_are_bounded():
+    """A railing of 40 m, a camera of a million pixels a side, a box as large as a street."""
+    frame = Pose(matrix_from_rotvec([0, 0, 0.3]), np.array([0.0, 0, 0]))
+    railing = _box_mesh(frame, np.array([40.0, 0.3, 0.3]))
+    bent = railing.joined(_box_mesh(Pose(np.eye(3), np.zeros(3)), np.array([0.3, 30.0, 0.3])))
+    standing = Standing(np.ones(len(bent.triangles), bool), np.zeros(3), np.zeros(3), 0.0, -1, "")
+    body = close_body(bent, standing, Views(bent, []))
+    assert body is not None
+    assert body.kind == "carved"
+    assert within(Camera(20, 60_000, 100.0, 100.0, 10.0, 100.0), 160).height == 160
+    assert len(_box_mesh(frame, np.array([5000.0, 3000, 2000])).vertices) < 70_000
