@@ -73,6 +73,8 @@ def _bare_place(rest: Gaussians, outline: F64, support: float) -> tuple[Gaussian
 
     And the share of the outline that they cover.
     """
+    if len(outline) < 3:  # a body without a foot leaves no hole
+        return rest[:0], 1.0
     means = rest.means.astype(np.float64)
     above = means[:, 2] - support
     level, high = np.flatnonzero(np.abs(above) < LEVEL), np.flatnonzero((above > LEVEL) & (above < OVER))
@@ -91,7 +93,9 @@ def _bare_place(rest: Gaussians, outline: F64, support: float) -> tuple[Gaussian
 
 
 def _within(points: F64, outline: F64) -> Mask:
-    """Which points (N, >= 2) are in a convex outline (P, 2), counter-clockwise."""
+    """Which points (N, >= 2) are in a convex outline (P, 2), counter-clockwise; none in less than a triangle."""
+    if len(outline) < 3:
+        return np.zeros(len(points), bool)
     edges = np.roll(outline, -1, 0) - outline
     inwards = np.stack([-edges[:, 1], edges[:, 0]], 1)
     return np.asarray(((points[:, None, :2] - outline) * inwards).sum(2).min(1) >= 0)

@@ -65,6 +65,8 @@ class Standing:
 
 def find_objects(mesh: Mesh, floor_height: float) -> list[Standing]:
     """All objects of a mesh whose z is up, each before what stands on it."""
+    if not len(mesh.triangles):
+        return []
     planes, areas = find_planes(mesh, GRAIN), mesh.face_areas()
     corners = mesh.corners().astype(np.float64)
     plane_areas = np.bincount(planes.labels + 1, areas, len(planes.normals) + 1)[1:].astype(np.float64)

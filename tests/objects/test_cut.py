@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -84,3 +86,11 @@ def test_nothing_near_fills_nothing(body: Body):
     far = Mesh.from_arrays(np.array([[9.0, 9, 9], [9, 9.5, 9], [9.5, 9, 9]]), np.array([[0, 1, 2]]))
     cut = cut_splat(box[body.mesh.face_normals()[:, 2] > -0.5], body, far)
     assert cut.filled < 0.2
+
+
+def test_a_body_without_a_foot_leaves_no_hole(body: Body, scene: tuple[Gaussians, Gaussians, Gaussians, Mesh]):
+    """As one that hangs; nothing is copied."""
+    floor, box, post, mesh = scene
+    hanging = replace(body, world_from_body=Pose(FRAME.rotation, FRAME.translation - [0, 0, 0.5]))
+    cut = cut_splat(Gaussians.concatenate([floor, box, post]), hanging, mesh)
+    assert len(cut.own) + len(cut.rest) == len(floor) + len(box) + len(post)

@@ -185,6 +185,11 @@ def test_below_a_body_is_level_ground_of_its_size(body: Body):
     assert not len(foot_of(high).triangles)
 
 
+def test_nothing_stands_in_an_empty_mesh():
+    """As a bundle of others may have."""
+    assert find_objects(Mesh.from_arrays(np.zeros((0, 3)), np.zeros((0, 3), np.int32)), 0.0) == []
+
+
 def test_sizes_are_bounded():
     """A railing of 40 m, a camera of a million pixels a side, a box as large as a street."""
     frame = Pose(matrix_from_rotvec([0, 0, 0.3]), np.array([0.0, 0, 0]))
