@@ -67,6 +67,14 @@ def test_it_takes_its_own_and_nothing_else(body: Body, scene: tuple[Gaussians, G
     assert (left.means[:, 2] < FLOOR + 0.03).all()
 
 
+def test_what_is_deep_inside_goes_along(body: Body, scene: tuple[Gaussians, Gaussians, Gaussians, Mesh]):
+    """A Gaussian 12 cm from every side, farther than any lies outside."""
+    floor, _, _, mesh = scene
+    middle = FRAME.apply(np.array([[0.0, 0.0, 0.15]]))
+    inside = flat(middle, np.array([[1.0, 0, 0]]), (0.8, 0.1, 0.1))
+    assert len(cut_splat(Gaussians.concatenate([floor, inside]), body, mesh).own) == 1
+
+
 def test_the_hole_is_filled_from_a_bare_place(body: Body, scene: tuple[Gaussians, Gaussians, Gaussians, Mesh]):
     """With the floor's Gaussians, level with it, and none of the post's."""
     floor, box, post, mesh = scene
