@@ -70,20 +70,36 @@ def inspect(bundle: BundleName, *, as_json: AsJson = False) -> int:
     return 0
 
 
+def _point(text: str) -> tuple[float, float, float]:
+    x, y, z = map(float, text.split(","))
+    return x, y, z
+
+
 @command("objects")
 def list_objects(
     bundle: BundleName,
     *,
     page: Annotated[Path | None, Arg("write a page that shows each of them", "FILE.html")] = None,
+    cut: Annotated[tuple[str, ...], Arg("cut one out, with what stands on it; may be repeated", "NAME")] = (),
+    near: Annotated[tuple[float, float, float] | None, Arg("cut out what is there [m]", "X,Y,Z", _point)] = None,
+    all_movable: Annotated[bool, Arg("cut out all that could be moved")] = False,
+    out: Annotated[Path, Arg("folder of bundles, for the new version", "DIR")] = Path("bundles"),
+    version: Version = None,
 ) -> int:
     """What stands in a bundle: every object with its size, and whether it could be moved.
 
     Objects are what the scan hangs together by when floor, walls and ceiling are taken away. Each is closed to a
     body: a box where one fits, else down to what it stands on wherever no view looked through.
 
+    With --cut, --near or --all-movable, writes a new version of the bundle in which these are bodies of their own,
+    with splat, convex pieces, mass and friction, and in which the place is whole without them.
+
     Examples:
         splatyard objects hall
         splatyard objects bundles/hall/1.0.0 --page objects.html
+        splatyard objects hall --cut box-3
+        splatyard objects hall --near 1.2,0.4,0.8
+        splatyard objects hall --all-movable
     """
     from pipeline.objects.listing import objects_of, write_page
 
@@ -98,6 +114,14 @@ def list_objects(
     if page:
         write_page(opened, objects, page)
         tables.say(f"written    {tables.quoted(page)}")
+    if cut or near or all_movable:
+        from pipeline.objects.version import chosen_objects, cut_out
+
+        chosen = chosen_objects(objects, cut, near, all_movable=all_movable)
+        made = pipeline.Bundle.open(cut_out(opened, chosen, out, version))
+        tables.show_gates([gate for gate in made.quality.gates if gate.name.startswith("objects_")])
+        tables.say(f"cut out    {', '.join(one.record.name for one in made.objects)}")
+        tables.say(f"bundle     {tables.quoted(made.root)}")
     return 0
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import cv2
@@ -16,11 +16,12 @@ import numpy as np
 from scipy.ndimage import binary_fill_holes, gaussian_filter, label
 from scipy.spatial import KDTree
 
-from pipeline.geometry import Camera, Mesh, Pose
+from pipeline.geometry import Camera, Gaussians, Mesh, Pose
 from pipeline.geometry.jit import njit, prange
 from pipeline.geometry.rays import RayCaster
 from pipeline.mesh.marching_cubes import zero_crossing
 from pipeline.objects.find import Standing
+from pipeline.raster import blending_weights, grey, rasterize
 from pipeline.types import F32, F64, I64, Mask
 
 UPRIGHT = 0.35
@@ -51,8 +52,10 @@ GRID, MAX_GRID = 0.05, 100
 """Longest edge of a box's triangles [m], longer where an edge of the box would have more than that."""
 MEASURED = 0.025
 """Vertices farther than this from what was seen are guessed [m]."""
-MAX_VIEWS, WIDTH = 60, 160
-"""Views that are asked, and the longest side of their depth images [px]."""
+MAX_VIEWS, WIDTH, WEIGHED = 60, 160, 20
+"""Views that are asked, the longest side of their depth images [px], and in how many Gaussians are weighed."""
+ON_IT = 0.05
+"""A body is seen where the mesh is not nearer than it by more than this [m]."""
 
 Kind = Literal["box", "carved"]
 
@@ -79,6 +82,12 @@ class Body:
         a, b, c = np.moveaxis(self.mesh.corners().astype(np.float64), 1, 0)
         return float(np.einsum("ij,ij->i", a, np.cross(b, c)).sum() / 6)
 
+    def distance(self, point: F64) -> float:
+        """Distance of a point (3,) from it, 0 inside [m]."""
+        points = point.reshape(1, 3)
+        inside = winding(self.mesh.corners().astype(np.float64), points)[0] > 0.5
+        return 0.0 if inside else float(RayCaster(self.mesh).distances(points)[0])
+
 
 def within(camera: Camera, side: int) -> Camera:
     """A lens for images whose longest side is at most that [px]: cameras of a bundle may be of any size."""
@@ -97,18 +106,57 @@ class Views:
             small = within(camera, WIDTH)
             self._views.append((small, pose, caster.depth(small, pose)))
 
-    def look_through(self, points: F64) -> I64:
-        """How many views look through points (N, 3) [m] at what lies behind them."""
+    def look_through(self, points: F64, margin: float = SEEN_BEHIND) -> I64:
+        """How many views look through points (N, 3) at what lies behind by more than a margin [m]."""
+        return self._count(points, margin, 0.0)
+
+    def see(self, points: F64, margin: float) -> I64:
+        """How many views see points (N, 3): no surface lies before them by more than a margin [m]."""
+        return self._count(points, -margin, np.inf)
+
+    def _count(self, points: F64, margin: float, nothing: float) -> I64:
         count = np.zeros(len(points), np.int64)
         for camera, pose, depth in self._views:
-            local = pose.inverse().apply(points)
-            z = np.maximum(local[:, 2], 1e-6)
-            u = np.floor(camera.fx * local[:, 0] / z + camera.cx).astype(np.int64)
-            v = np.floor(camera.fy * local[:, 1] / z + camera.cy).astype(np.int64)
-            inside = (local[:, 2] > 0) & (u >= 0) & (v >= 0) & (u < camera.width) & (v < camera.height)
+            z, u, v, inside = _pixels(camera, pose, points)
             behind = depth[v[inside], u[inside]]
-            count[np.flatnonzero(inside)[behind > z[inside] + SEEN_BEHIND]] += 1
+            count[np.flatnonzero(inside)[np.where(behind > 0, behind, nothing) > z[inside] + margin]] += 1
         return count
+
+    def shares(self, gaussians: Gaussians, body: Body) -> F64:
+        """Which share of what each Gaussian (N,) shows in the views it shows where a body is seen."""
+        caster, seen = RayCaster(body.mesh), list[tuple[int, Camera, Pose, Mask]]()
+        for camera, pose, depth in self._views:
+            own = caster.depth(camera, pose)
+            mask = (own > 0) & ((depth == 0) | (own < depth + ON_IT))
+            seen.append((int(mask.sum()), camera, pose, mask))
+        plain, inside, total = grey(gaussians), np.zeros(len(gaussians)), np.full(len(gaussians), 1e-3)
+        for count, camera, pose, mask in sorted(seen, key=lambda one: -one[0])[:WEIGHED]:
+            if count:
+                raster = rasterize(plain, replace(camera, distortion=(0.0, 0.0, 0.0, 0.0)), pose)
+                inside += blending_weights(raster, plain, mask)
+                total += blending_weights(raster, plain, np.ones(mask.shape, bool))
+        return inside / total
+
+    def hidden_by(self, mesh: Mesh, points: F64, scene: RayCaster) -> Mask:
+        """Which points (N, 3) lie behind a surface in some view, and before the rest of the scene."""
+        caster, hidden = RayCaster(mesh), np.zeros(len(points), bool)
+        for camera, pose, _ in self._views:
+            asked = np.flatnonzero(_pixels(camera, pose, points)[3] & ~hidden)
+            eyes, rays = np.broadcast_to(pose.translation, (len(asked), 3)), points[asked] - pose.translation
+            before = np.flatnonzero(caster.cast(eyes, rays).distance < 1)
+            away = np.linalg.norm(rays[before], axis=1)
+            free = scene.cast(eyes[before], rays[before]).distance * away > away - ON_IT
+            hidden[asked[before[free]]] = True
+        return hidden
+
+
+def _pixels(camera: Camera, world_from_camera: Pose, points: F64) -> tuple[F64, I64, I64, Mask]:
+    """Depth, column and row of points (N, 3) in a view without its distortion, and whether they are in its image."""
+    local = world_from_camera.inverse().apply(points)
+    z = np.maximum(local[:, 2], 1e-6)
+    u = np.floor(camera.fx * local[:, 0] / z + camera.cx).astype(np.int64)
+    v = np.floor(camera.fy * local[:, 1] / z + camera.cy).astype(np.int64)
+    return z, u, v, (local[:, 2] > 0) & (u >= 0) & (v >= 0) & (u < camera.width) & (v < camera.height)
 
 
 def close_body(mesh: Mesh, found: Standing, views: Views, standing_on_it: Sequence[Body] = ()) -> Body | None:

@@ -1,31 +1,36 @@
-"""Objects cut out of a splat: which Gaussians are theirs, and what is left, with the hole below filled."""
+"""Objects cut out of a scene: which Gaussians and triangles are theirs, and what is left, with its holes filled."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
-import cv2
 import numpy as np
 
-from pipeline.geometry import Gaussians, Mesh, Similarity, matrix_from_quaternion
-from pipeline.geometry.rays import RayCaster
-from pipeline.objects.close import Body, foot_of, winding
+from pipeline.geometry import Gaussians, Mesh, matrix_from_quaternion, quaternions_from_z
+from pipeline.geometry.rays import RayCaster, sample_surface
+from pipeline.objects.close import Body, Views, winding
+from pipeline.objects.holes import Hole
 from pipeline.types import F64, Mask
 
 REACH = 0.03
 """Gaussians may lie outside of the body by this much [m]."""
+SHOWN, SHOWN_REACH = 0.5, 0.2
+"""Those that show more than the first of what they show where the body is seen, by the second [m]."""
 FLAT, FLAT_BELOW = 0.7, 0.02
 """Gaussians whose thinnest axis is as upright as the first, lower than the second over the support, are its own [m]."""
 LEVEL = 0.03
-"""A support's Gaussians are as near to its height [m]."""
-OVER = 0.3
-"""Below this height over a support nothing may stand where its Gaussians are copied from [m]."""
-CELL = 0.03
-"""Edge of the cells by which it is told whether a place is covered [m]."""
-AWAY, DIRECTIONS = (0.6, 0.8, 1.0, 1.3, 1.7), 24
-"""Where a bare place of the same shape is looked for: distances [lengths of the foot] and number of directions."""
-BLOCKED = 0.02
-"""What one Gaussian of another thing in a place counts against a share of it that is covered."""
+"""What is lower by this much than an object's support isn't its own [m]."""
+OFF, BEHIND, AROUND = 0.03, 0.05, 1.5
+"""Gaussians that only the object hides, farther than the first from any surface, show nothing of the place: they lie
+behind what every view sees by the second, and within the third of the object [m]."""
+DISC, APART, INSET, DENSITY, MAX_DISCS = 0.015, 1.5, 0.01, 4000, 20_000
+"""Discs that line a body's unseen faces: standard deviation [m], distance [sigmas], depth below them
+[m], tries for a square metre, bound."""
+CLEAR = 0.02
+"""Discs are left out where two views see them clear of what is behind by this much [m]."""
+OPACITY = 0.95
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,9 +38,9 @@ class CutSplat:
     """A splat in two parts.
 
     Attributes:
-        own: The object's Gaussians, world frame.
+        own: The object's Gaussians, world frame, with discs on the faces that nobody saw.
         rest: All others, and copies of the support's Gaussians where the object stood.
-        filled: Share of the foot that is covered by those, 0..1.
+        filled: Share of what it hid that is covered by those, 0..1.
     """
 
     own: Gaussians
@@ -43,72 +48,92 @@ class CutSplat:
     filled: float
 
 
-def cut_splat(gaussians: Gaussians, body: Body, scene: Mesh) -> CutSplat:
-    """Cut an object out of a splat; the scene is the mesh without the object's triangles.
+def cut_splat(gaussians: Gaussians, body: Body, scene: Mesh, holes: Sequence[Hole], views: Views) -> CutSplat:
+    """Cut an object out of a splat; the scene is the mesh without the object's triangles, the holes what it hid.
 
     A Gaussian is the object's where its middle is nearer to the closed body than to the rest of the scene. Those that
     lie flat on the support are the support's: by height alone the foot of the object would go with them.
     """
-    outline = foot_of(body).vertices[:, :2].astype(np.float64)
     support = float(body.world_from_body.translation[2])
+    upright = np.abs(_thinnest(gaussians)[:, 2]) > FLAT
     means, above = gaussians.means.astype(np.float64), gaussians.means[:, 2] - support
+    shown = views.shares(gaussians, body) > SHOWN
+    own = _nearer(means, body, scene, ~(upright & (above < FLAT_BELOW)), np.where(shown, SHOWN_REACH, REACH))
+    rest, covered = gaussians[~own & ~_astray(means, body, scene, views)], 0.0
+    for hole in holes:
+        rest, share = hole.fill(rest)
+        covered += share * len(hole.cells)
+    whole = Gaussians.concatenate([gaussians[own], _lining(gaussians[own], body, views)])
+    return CutSplat(whole, rest, covered / max(sum(len(hole.cells) for hole in holes), 1))
+
+
+def cut_mesh(mesh: Mesh, body: Body, scene: Mesh, holes: Sequence[Hole]) -> Mesh:
+    """A mesh of the scene without an object, with guessed triangles in the holes; see `cut_splat`."""
+    middle, support = mesh.corners().mean(1).astype(np.float64), float(body.world_from_body.translation[2])
+    flat = (mesh.face_normals()[:, 2] > FLAT) & (middle[:, 2] < support + FLAT_BELOW)
+    own = _nearer(middle, body, scene, ~flat, np.full(len(middle), REACH))
+    own |= _reaches_into(mesh, body)
+    rest = mesh.with_faces(~own)
+    return functools.reduce(Mesh.joined, [hole.surface(mesh, rest) for hole in holes], rest)
+
+
+def _reaches_into(mesh: Mesh, body: Body) -> Mask:
+    """Which triangles (F,) reach into a body, or lie where it stands: nobody saw those."""
+    vertices, corners = mesh.vertices.astype(np.float64), body.mesh.corners().astype(np.float64)
+    low, high = corners.min((0, 1)) - [0, 0, LEVEL], corners.max((0, 1))
+    within = ((vertices > low) & (vertices < high)).all(1)
+    height = body.world_from_body.translation[2]
+    # what lies on its foot is asked for a little higher, within the body
+    asked = np.column_stack([vertices[within, :2], np.maximum(vertices[within, 2], height + LEVEL / 3)])
+    within[within] = winding(corners, asked) > 0.5
+    return np.asarray(within[mesh.triangles].any(1))
+
+
+def _nearer(points: F64, body: Body, scene: Mesh, asked: Mask, reach: F64) -> Mask:
+    """Which of the points (N, 3) that are asked for are nearer to a body than to the scene, and within reach (N,)."""
+    own, corners = np.zeros(len(points), bool), body.mesh.corners().reshape(-1, 3)
+    inside = ((points > corners.min(0) - reach[:, None]) & (points < corners.max(0) + reach[:, None])).all(1)
+    near = np.flatnonzero(inside & asked & (points[:, 2] - body.world_from_body.translation[2] > -LEVEL))
+    to_body = np.asarray(RayCaster(body.mesh).distances(points[near]), np.float64)
+    to_body[winding(body.mesh.corners().astype(np.float64), points[near]) > 0.5] = 0
+    own[near[(to_body < reach[near]) & (to_body < RayCaster(scene).distances(points[near]))]] = True
+    return own
+
+
+def _thinnest(gaussians: Gaussians) -> F64:
+    """Directions (N, 3) of the shortest axes."""
     rotations = matrix_from_quaternion(gaussians.quaternions)
-    upright = np.abs(rotations[np.arange(len(means)), 2, gaussians.log_scales.argmin(1)]) > FLAT
-    flat = upright & (above < FLAT_BELOW)
-    own = np.zeros(len(means), bool)
-    corners = body.mesh.corners().reshape(-1, 3)
-    inside = ((means > corners.min(0) - REACH) & (means < corners.max(0) + REACH)).all(1)
-    near = np.flatnonzero(inside & ~flat & (above > -LEVEL))
-    to_body = np.asarray(RayCaster(body.mesh).distances(means[near]), np.float64)
-    to_body[winding(body.mesh.corners().astype(np.float64), means[near]) > 0.5] = 0
-    own[near[(to_body < REACH) & (to_body < RayCaster(scene).distances(means[near]))]] = True
-    hidden = ~own & upright & (np.abs(above) < LEVEL) & _within(means, outline)
-    rest = gaussians[~own & ~hidden]
-    copies, filled = _bare_place(rest, outline, support)
-    return CutSplat(gaussians[own], Gaussians.concatenate([rest, copies]), filled)
+    return np.take_along_axis(rotations, gaussians.log_scales.argmin(1)[:, None, None], 2)[:, :, 0]
 
 
-def _bare_place(rest: Gaussians, outline: F64, support: float) -> tuple[Gaussians, float]:
-    """Copies of a support's Gaussians from the nearest bare place of an outline's (P, 2) shape, moved into it.
-
-    And the share of the outline that they cover.
-    """
-    if len(outline) < 3:  # a body without a foot leaves no hole
-        return rest[:0], 1.0
-    means = rest.means.astype(np.float64)
-    above = means[:, 2] - support
-    level, high = np.flatnonzero(np.abs(above) < LEVEL), np.flatnonzero((above > LEVEL) & (above < OVER))
-    length = float(np.linalg.norm(np.ptp(outline, axis=0)))
-    best, found, covered = -np.inf, rest[:0], 0.0
-    for away in AWAY:
-        for angle in np.linspace(0, 2 * np.pi, DIRECTIONS, endpoint=False):
-            shift = away * length * np.array([np.cos(angle), np.sin(angle)])
-            there = level[_within(means[level], outline + shift)]
-            share = _covered(means[there, :2] - shift, outline)
-            score = share - BLOCKED * _within(means[high], outline + shift).sum() - 0.1 * away
-            if len(there) and score > best:
-                best, covered = score, share
-                found = rest[there].transformed(Similarity(1.0, np.eye(3), np.array([*-shift, 0.0])))
-    return found, covered
+def _astray(means: F64, body: Body, scene: Mesh, views: Views) -> Mask:
+    """Which Gaussians' middles (N, 3) lie off all surfaces where nobody saw them, behind the body."""
+    corners = body.mesh.vertices.astype(np.float64)
+    near = ((means > corners.min(0) - AROUND) & (means < corners.max(0) + AROUND)).all(1)
+    caster = RayCaster(scene)
+    near[near] = caster.distances(means[near]) > OFF
+    near[near] = views.see(means[near], BEHIND) == 0
+    near[near] = views.hidden_by(body.mesh, means[near], caster)
+    return near
 
 
-def _within(points: F64, outline: F64) -> Mask:
-    """Which points (N, >= 2) are in a convex outline (P, 2), counter-clockwise; none in less than a triangle."""
-    if len(outline) < 3:
-        return np.zeros(len(points), bool)
-    edges = np.roll(outline, -1, 0) - outline
-    inwards = np.stack([-edges[:, 1], edges[:, 0]], 1)
-    return np.asarray(((points[:, None, :2] - outline) * inwards).sum(2).min(1) >= 0)
-
-
-def _covered(points: F64, outline: F64) -> float:
-    """Share of an outline's cells that have a point (N, 2)."""
-    low = outline.min(0)
-    shape = np.ceil(np.ptp(outline, axis=0) / CELL).astype(int) + 1
-    wanted = np.zeros(shape[::-1], np.uint8)
-    cv2.fillPoly(wanted, [np.floor((outline - low) / CELL).astype(np.int32)], 1)
-    seen = np.zeros_like(wanted)
-    cells = np.floor((points - low) / CELL).astype(int)
-    cells = cells[((cells >= 0) & (cells < shape)).all(1)]
-    seen[cells[:, 1], cells[:, 0]] = 1
-    return float((seen & wanted).sum() / wanted.sum())
+def _lining(own: Gaussians, body: Body, views: Views) -> Gaussians:
+    """Discs just inside of the faces of a body that nobody saw, in the colour of what is nearest."""
+    mesh = body.mesh.with_faces(body.mesh.guessed[body.mesh.triangles].any(1))
+    count = int(min(DENSITY * mesh.face_areas().sum(), MAX_DISCS))
+    if not len(own) or not count:
+        return own[:0]
+    points, faces = sample_surface(mesh, count, np.random.default_rng(0))
+    kept = np.unique(np.floor(points / (APART * DISC)).astype(np.int64), axis=0, return_index=True)[1]
+    points, faces = points[kept].astype(np.float64), faces[kept]
+    normals, corners = mesh.face_normals()[faces], body.mesh.corners().astype(np.float64)
+    quaternions, means = quaternions_from_z(normals), points - INSET * normals
+    across = matrix_from_quaternion(quaternions)[:, :, :2] * 1.5 * DISC
+    inside = np.ones(len(means), bool)
+    for step in (across[..., 0], -across[..., 0], across[..., 1], -across[..., 1]):
+        inside[inside] = winding(corners, (means + step)[inside]) > 0.5
+    inside[inside] = views.look_through(means[inside], CLEAR) < 2
+    colors = mesh.colors[mesh.triangles[faces, 0]].astype(np.float64) / 255
+    scales = np.tile([DISC, DISC, DISC / 10], (len(means), 1))
+    discs = Gaussians.from_colors(means, scales, quaternions, colors, OPACITY, own.sh.shape[1])
+    return replace(discs[inside], antialiased=own.antialiased)

@@ -69,8 +69,7 @@ def find_objects(mesh: Mesh, floor_height: float) -> list[Standing]:
         return []
     planes, areas = find_planes(mesh, GRAIN), mesh.face_areas()
     corners = mesh.corners().astype(np.float64)
-    plane_areas = np.bincount(planes.labels + 1, areas, len(planes.normals) + 1)[1:].astype(np.float64)
-    shell = _shell(planes, plane_areas, floor_height)
+    shell = shell_of(planes, areas, floor_height)
     parts = _parts(mesh, ~_on_shell(corners, planes, shell), areas)
     wholes = [whole for part in parts for whole in _unstacked(mesh, part, planes, areas)]
     wholes = _joined(corners, wholes, floor_height)
@@ -86,8 +85,9 @@ def find_objects(mesh: Mesh, floor_height: float) -> list[Standing]:
     return found
 
 
-def _shell(planes: Planes, areas: F64, floor_height: float) -> Mask:
+def shell_of(planes: Planes, face_areas: F64, floor_height: float) -> Mask:
     """Which planes (P,) are floor, walls and ceiling, or go on where one of those ends."""
+    areas = np.bincount(planes.labels + 1, face_areas, len(planes.normals) + 1)[1:]
     large = areas >= SHELL_AREA
     floor = (planes.normals[:, 2] > LEVEL) & (np.abs(planes.offsets - floor_height) < SHELL_SKIN)
     alike = planes.normals @ planes.normals[large].T > LEVEL

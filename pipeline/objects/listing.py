@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,11 +12,12 @@ import numpy as np
 
 from pipeline.check.report import jpeg, overview_pose, shaded_view
 from pipeline.files import machine_errors, write_whole
-from pipeline.geometry import Camera, Gaussians
+from pipeline.geometry import Camera, Gaussians, Mesh, Pose
 from pipeline.geometry.rays import RayCaster
 from pipeline.objects.close import Body, Views, close_body, within
 from pipeline.objects.cut import cut_splat
 from pipeline.objects.find import Standing, find_objects
+from pipeline.objects.holes import holes_of, sheets_of
 from pipeline.pages import render
 from pipeline.progress import track
 from pipeline.raster import render as draw
@@ -31,6 +33,8 @@ PICTURE = Camera(320, 240, 300.0, 300.0, 160.0, 120.0)
 """Lens of the pictures of closed bodies."""
 AROUND = ((40.0, 30.0), (220.0, 30.0))
 """Azimuths and elevations that they are seen from [degrees]."""
+AROUND_IT = 0.4
+"""Surroundings of a body in its pictures [sides of its picture]."""
 OVER_FLOOR = 0.06
 """What begins higher than this over the floor stands on something else [m]."""
 BOX_EDGES = [(a, b) for a in range(8) for b in range(a) if bin(a ^ b).count("1") == 1]
@@ -57,7 +61,7 @@ class SceneObject:
 def objects_of(bundle: Bundle) -> list[SceneObject]:
     """All objects of a bundle, the lowest first."""
     mesh, floor = bundle.mesh(), bundle.regions.floor_height
-    views = Views(mesh, [(view.camera, view.world_from_camera) for view in bundle.cameras])
+    views = views_of(bundle, mesh)
     standing = find_objects(mesh, floor)
     bodies = dict[int, Body]()
     # what stands on an object is closed before it
@@ -75,16 +79,23 @@ def objects_of(bundle: Bundle) -> list[SceneObject]:
     return found
 
 
+def views_of(bundle: Bundle, mesh: Mesh) -> Views:
+    """What the capture's views saw of a bundle's mesh."""
+    return Views(mesh, [(view.camera, view.world_from_camera) for view in bundle.cameras])
+
+
 def write_page(bundle: Bundle, objects: list[SceneObject], file: Path) -> None:
     """Write a page with every object: where it is seen best, without it if it can be moved, closed."""
     splat, mesh = bundle.splat(), bundle.mesh()
+    sheets, views = sheets_of(mesh, bundle.regions.floor_height), views_of(bundle, mesh)
     caster, figures = RayCaster(mesh), []
     for one in track(objects, "pictures of objects"):
-        view, shown = _best_view(bundle.cameras, one.body, caster), list[U8]()
+        view, shown = next(iter(best_views(bundle.cameras, one.body, caster)), None), list[U8]()
         if view:
             shown.append(_picture(splat, view, one.body, outlined=True))
         if view and not one.fixed:
-            rest = cut_splat(splat, one.body, mesh.with_faces(~one.standing.triangles)).rest
+            scene = mesh.with_faces(~one.standing.triangles)
+            rest = cut_splat(splat, one.body, scene, holes_of(one.body, scene, sheets, views), views).rest
             shown.append(_picture(rest, view, one.body))
         shown += [shaded_view(one.body.mesh, PICTURE, overview_pose(one.body.mesh, PICTURE, *side)) for side in AROUND]
         figures.append((one, [_data_url(picture) for picture in shown]))
@@ -99,9 +110,9 @@ def _corners(body: Body) -> np.ndarray:
     return body.world_from_body.apply(signs * body.size)
 
 
-def _best_view(cameras: tuple[BundleCamera, ...], body: Body, caster: RayCaster) -> BundleCamera | None:
-    """The view that shows a body whole, with nothing before it, and largest."""
-    best, most = None, 0.0
+def best_views(cameras: Sequence[BundleCamera], body: Body, caster: RayCaster) -> list[BundleCamera]:
+    """The views that show a body whole, those that show most of it and with the least before it first."""
+    found = list[tuple[float, BundleCamera]]()
     points = body.mesh.vertices[:: -(-len(body.mesh.vertices) // SAMPLES)].astype(np.float64)
     for view in cameras:
         local = view.world_from_camera.inverse().apply(np.concatenate([_corners(body), points]))
@@ -112,15 +123,27 @@ def _best_view(cameras: tuple[BundleCamera, ...], body: Body, caster: RayCaster)
             continue
         eye = view.world_from_camera.translation
         free = caster.cast(np.broadcast_to(eye, points.shape), points - eye).distance > 0.97
-        seen = float(np.ptp(pixels, axis=0).prod()) * float(free.mean()) ** 2
-        if seen > most:
-            best, most = view, seen
-    return best
+        found.append((float(np.ptp(pixels, axis=0).prod()) * float(free.mean()) ** 2, view))
+    return [view for seen, view in sorted(found, key=lambda one: -one[0]) if seen > 0]
+
+
+def pinhole(camera: Camera, side: int) -> Camera:
+    """A lens without distortion for images whose longest side is at most that [px]."""
+    return within(replace(camera, distortion=(0.0, 0.0, 0.0, 0.0)), side)
+
+
+def window_of(body: Body, camera: Camera, world_from_camera: Pose) -> tuple[slice, slice]:
+    """Rows and columns that show a body and its surroundings."""
+    pixels = camera.project(world_from_camera.inverse().apply(_corners(body)))
+    margin = AROUND_IT * np.ptp(pixels, axis=0).max()
+    low = np.clip(pixels.min(0) - margin, 0, None).astype(int)
+    high = np.ceil(pixels.max(0) + margin).astype(int)
+    return slice(low[1], high[1]), slice(low[0], high[0])
 
 
 def _picture(splat: Gaussians, view: BundleCamera, body: Body, *, outlined: bool = False) -> U8:
     """A body's surroundings in a view of a splat, and the outline of its bounds."""
-    camera = within(replace(view.camera, distortion=(0.0, 0.0, 0.0, 0.0)), LARGEST)
+    camera = pinhole(view.camera, LARGEST)
     drawn = np.ascontiguousarray(
         np.clip(255 * draw(splat, camera, view.world_from_camera).rgb, 0, 255).astype(np.uint8)
     )
@@ -128,10 +151,7 @@ def _picture(splat: Gaussians, view: BundleCamera, body: Body, *, outlined: bool
     for a, b in BOX_EDGES if outlined else ():
         begin, end = np.round(pixels[[a, b]]).astype(int).tolist()
         cv2.line(drawn, begin, end, OUTLINE, 1, cv2.LINE_AA)
-    margin = 0.4 * np.ptp(pixels, axis=0).max()
-    low = np.clip(pixels.min(0) - margin, 0, None).astype(int)
-    high = np.ceil(pixels.max(0) + margin).astype(int)
-    cut = drawn[low[1] : high[1], low[0] : high[0]]
+    cut = drawn[window_of(body, camera, view.world_from_camera)]
     scale = PICTURE.height / len(cut)
     return np.asarray(cv2.resize(cut, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8)
 

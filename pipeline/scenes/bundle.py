@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pipeline.coverage.map import CoverageMap
     from pipeline.geometry import Camera, Gaussians, Mesh, Pose
     from pipeline.regions.regions import Regions
+    from pipeline.scenes.objects import BundleObject
     from pipeline.types import Floats
 
 MAX_JSON_BYTES = 32 * 2**20
@@ -81,15 +82,15 @@ class Bundle:
         """What is wrong with the files: missing, changed, linked or unlisted; empty when all is well."""
         return self.files.verify()
 
-    def mesh(self, kind: Literal["full", "collision"] = "full") -> Mesh:
-        """The mesh in the world frame: `full` for looks, `collision` for physics.
+    def mesh(self, kind: Literal["full", "collision", "rest_collision"] = "full") -> Mesh:
+        """The mesh in the world frame: `full` for looks, `collision` for physics, that without `objects`.
 
         Raises:
             BundleError: When its file is damaged.
         """
         from pipeline.geometry import Mesh
 
-        path = self.path("mesh.ply" if kind == "full" else "collision.ply")
+        path = self.path("mesh.ply" if kind == "full" else f"{kind}.ply")
         with _following_the_format(path):
             mesh = Mesh.load(path)
             _check_near(mesh.vertices, "vertices")
@@ -166,6 +167,29 @@ class Bundle:
         path = self.path("coverage.npz")
         with _following_the_format(path):
             return CoverageMap.load(path.parent)
+
+    @cached_property
+    def objects(self) -> tuple[BundleObject, ...]:
+        """Bodies that were cut out of the scene; the levels of detail `rest` and `rest_sim` are without them.
+
+        Raises:
+            BundleError: When the file of one is damaged.
+        """
+        from pipeline.scenes.objects import FOLDER, RECORD_FILE, BundleObject, ObjectRecord
+
+        found = list[BundleObject]()
+        for name in sorted(self.manifest.files):
+            folder, *inner = name.split("/")
+            if folder != FOLDER or len(inner) != 2 or inner[1] != RECORD_FILE:
+                continue
+            path = self._text_file(name)
+            with _following_the_format(path):
+                record = read(ObjectRecord, json.loads(path.read_text()), path.name, self.manifest.written_in)
+                if record.name != inner[0]:
+                    raise ValueError(f"object {record.name!r} in the folder {inner[0]!r}")
+                found.append(BundleObject(record, self.files))
+                _check_near(found[-1].world_from_body.translation, "an object")
+        return tuple(found)
 
     @property
     def images(self) -> dict[str, str]:

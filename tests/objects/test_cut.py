@@ -7,9 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pipeline.geometry import Gaussians, Mesh, Pose, matrix_from_rotvec, quaternions_from_z
-from pipeline.objects.close import Body, _box_mesh
-from pipeline.objects.cut import cut_splat
+from pipeline.geometry import Camera, Gaussians, Mesh, Pose, matrix_from_rotvec, quaternions_from_z
+from pipeline.geometry.rays import RayCaster
+from pipeline.objects.close import Body, Views, _box_mesh
+from pipeline.objects.cut import CutSplat, cut_mesh, cut_splat
+from pipeline.objects.holes import holes_of, sheets_of
 from pipeline.types import F64
 
 FRAME = Pose(matrix_from_rotvec([0, 0, 0.5]), np.array([0.6, -0.2, 0.1]))
@@ -49,21 +51,48 @@ def scene() -> tuple[Gaussians, Gaussians, Gaussians, Mesh]:
     box = on_surface(box.with_faces(box.face_normals()[:, 2] > -0.5), (0.8, 0.1, 0.1))
     post_mesh = _box_mesh(Pose(np.eye(3), np.array([*POST, FLOOR])), np.array([0.06, 0.06, 0.5]))
     post = on_surface(post_mesh, (0.1, 0.1, 0.8))
-    ground = Mesh.from_arrays(
-        np.array([[-1, -1.5, FLOOR], [2, -1.5, FLOOR], [2, 1, FLOOR], [-1, 1, FLOOR]]), np.array([[0, 1, 2], [0, 2, 3]])
-    )
-    return floor, box, post, ground.joined(post_mesh)
+    return floor, box, post, ground(20).joined(post_mesh)
+
+
+def ground(cells: int) -> Mesh:
+    """The floor, of squares; it is whole."""
+    x, y = np.meshgrid(np.linspace(-1, 2, cells + 1), np.linspace(-1.5, 1, cells + 1), indexing="ij")
+    number = np.arange(x.size).reshape(x.shape)
+    a, b, c, d = (part.ravel() for part in (number[:-1, :-1], number[1:, :-1], number[1:, 1:], number[:-1, 1:]))
+    triangles = np.concatenate([np.stack([a, b, c], 1), np.stack([a, c, d], 1)])
+    return Mesh.from_arrays(np.column_stack([x.ravel(), y.ravel(), np.full(x.size, FLOOR)]), triangles)
+
+
+EYES = ((2.5, -0.2, 1.4), (-1.2, 0.2, 1.2), (0.6, -2.0, 1.5))
+
+
+def views_of(mesh: Mesh, eyes: tuple[tuple[float, float, float], ...] = EYES) -> Views:
+    """Cameras that look at the box."""
+    camera, views = Camera(160, 120, 130.0, 130.0, 80.0, 60.0), []
+    for eye in eyes:
+        forward = FRAME.translation + np.array([0, 0, 0.1]) - eye
+        forward /= np.linalg.norm(forward)
+        right = np.cross(forward, [0, 0, 1.0])
+        right /= np.linalg.norm(right)
+        views.append((camera, Pose(np.stack([right, np.cross(forward, right), forward], 1), np.array(eye))))
+    return Views(mesh, views)
+
+
+def cut(gaussians: Gaussians, body: Body, mesh: Mesh) -> CutSplat:
+    """The body cut out of a scene whose rest is a mesh."""
+    views = views_of(mesh.joined(body.mesh))
+    return cut_splat(gaussians, body, mesh, holes_of(body, mesh, sheets_of(mesh, FLOOR), views), views)
 
 
 def test_it_takes_its_own_and_nothing_else(body: Body, scene: tuple[Gaussians, Gaussians, Gaussians, Mesh]):
     """The box's Gaussians but the lowest, which may be either's; all of the post and the floor stay."""
     floor, box, post, mesh = scene
-    cut = cut_splat(Gaussians.concatenate([floor, box, post]), body, mesh)
-    red = cut.own.sh[:, 0, 0] > 0.5
+    done = cut(Gaussians.concatenate([floor, box, post]), body, mesh)
+    red = done.own.sh[:, 0, 0] > 0.5
     assert red.all()
-    assert len(cut.own) > 0.85 * len(box)
-    assert len(cut.rest) >= len(floor) + len(post)
-    left = cut.rest[cut.rest.sh[:, 0, 0] > 0.5]
+    assert len(done.own) > 0.85 * len(box)
+    assert len(done.rest) >= len(floor) + len(post)
+    left = done.rest[done.rest.sh[:, 0, 0] > 0.5]
     assert (left.means[:, 2] < FLOOR + 0.03).all()
 
 
@@ -72,18 +101,18 @@ def test_what_is_deep_inside_goes_along(body: Body, scene: tuple[Gaussians, Gaus
     floor, _, _, mesh = scene
     middle = FRAME.apply(np.array([[0.0, 0.0, 0.15]]))
     inside = flat(middle, np.array([[1.0, 0, 0]]), (0.8, 0.1, 0.1))
-    assert len(cut_splat(Gaussians.concatenate([floor, inside]), body, mesh).own) == 1
+    assert len(cut(Gaussians.concatenate([floor, inside]), body, mesh).own) == 1
 
 
 def test_the_hole_is_filled_from_a_bare_place(body: Body, scene: tuple[Gaussians, Gaussians, Gaussians, Mesh]):
     """With the floor's Gaussians, level with it, and none of the post's."""
     floor, box, post, mesh = scene
-    cut = cut_splat(Gaussians.concatenate([floor, box, post]), body, mesh)
-    assert cut.filled > 0.9  # cells on the rim count, too
-    local = FRAME.inverse().apply(cut.rest.means)
+    done = cut(Gaussians.concatenate([floor, box, post]), body, mesh)
+    assert done.filled > 0.9  # cells on the rim count, too
+    local = FRAME.inverse().apply(done.rest.means)
     inside = (np.abs(local[:, :2]) < SIZE[:2] / 2 - 0.03).all(1)
     assert inside.sum() > 0.8 * np.prod(SIZE[:2] - 0.06) / 0.025**2
-    filling = cut.rest[inside]
+    filling = done.rest[inside]
     np.testing.assert_allclose(filling.means[:, 2], FLOOR, atol=1e-6)
     assert (filling.sh[:, 0, 1] > filling.sh[:, 0, 2]).all(), "green is the floor"
 
@@ -92,13 +121,77 @@ def test_nothing_near_fills_nothing(body: Body):
     """A box in the air."""
     box = on_surface(body.mesh, (0.8, 0.1, 0.1))
     far = Mesh.from_arrays(np.array([[9.0, 9, 9], [9, 9.5, 9], [9.5, 9, 9]]), np.array([[0, 1, 2]]))
-    cut = cut_splat(box[body.mesh.face_normals()[:, 2] > -0.5], body, far)
-    assert cut.filled < 0.2
+    assert cut(box[body.mesh.face_normals()[:, 2] > -0.5], body, far).filled < 0.2
 
 
 def test_a_body_without_a_foot_leaves_no_hole(body: Body, scene: tuple[Gaussians, Gaussians, Gaussians, Mesh]):
     """As one that hangs; nothing is copied."""
     floor, box, post, mesh = scene
     hanging = replace(body, world_from_body=Pose(FRAME.rotation, FRAME.translation - [0, 0, 0.5]))
-    cut = cut_splat(Gaussians.concatenate([floor, box, post]), hanging, mesh)
-    assert len(cut.own) + len(cut.rest) == len(floor) + len(box) + len(post)
+    done = cut(Gaussians.concatenate([floor, box, post]), hanging, mesh)
+    assert len(done.own) + len(done.rest) == len(floor) + len(box) + len(post)
+
+
+def test_faces_that_nobody_saw_are_lined(body: Body, scene: tuple[Gaussians, Gaussians, Gaussians, Mesh]):
+    """From inside, in the colour of the mesh there; seen faces are not."""
+    floor, _, _, mesh = scene
+    middles = body.mesh.vertices.astype(np.float64)
+    guessed = FRAME.inverse().apply(middles)[:, 0] > SIZE[0] / 2 - 1e-3
+    blue = np.full((len(middles), 3), [20, 30, 220], np.uint8)
+    hollow = replace(body, mesh=replace(body.mesh, guessed=guessed, colors=blue))
+    front = on_surface(body.mesh, (0.8, 0.1, 0.1))
+    front = front[FRAME.inverse().apply(front.means)[:, 0] < 0.1]
+    done = cut(Gaussians.concatenate([floor, front]), hollow, mesh)
+    lining = done.own[done.own.sh[:, 0, 2] > 0.5]
+    assert len(lining) > 50
+    local = FRAME.inverse().apply(lining.means)
+    assert (local[:, 0] < SIZE[0] / 2).all()
+    assert (local[:, 0] > SIZE[0] / 2 - 0.1).all()
+
+
+def test_the_ground_is_whole_and_level_where_it_stood(body: Body):
+    """Although its triangles reach into the body and crumbs lie where it stands."""
+    crumb = _box_mesh(Pose(np.eye(3), np.array([0.55, -0.25, FLOOR])), np.array([0.02, 0.03, 0.04]))
+    coarse, fine = ground(7), ground(20)
+    views = views_of(fine.joined(body.mesh))
+    holes = holes_of(body, fine, sheets_of(fine, FLOOR), views)
+    rest = cut_mesh(coarse.joined(crumb).joined(body.mesh), body, fine, holes)
+    x, y = np.meshgrid(np.arange(0.2113, 1, 0.0171), np.arange(-0.6117, 0.3, 0.0173), indexing="ij")
+    above = np.column_stack([x.ravel(), y.ravel(), np.full(x.size, 1.1)])
+    heights = 1.1 - RayCaster(rest).cast(above, np.array([0, 0, -1.0])).distance
+    np.testing.assert_allclose(heights, FLOOR, atol=1e-5)
+    assert rest.guessed.any()
+
+
+def wall_without_what_is_hidden(x: float) -> Mesh:
+    """A wall that faces +x."""
+    y, z = np.meshgrid(np.linspace(-1.5, 1, 51), np.linspace(FLOOR, 2, 39), indexing="ij")
+    number = np.arange(y.size).reshape(y.shape)
+    a, b, c, d = (part.ravel() for part in (number[:-1, :-1], number[1:, :-1], number[1:, 1:], number[:-1, 1:]))
+    vertices = np.column_stack([np.full(y.size, x), y.ravel(), z.ravel()])
+    triangles = np.concatenate([np.stack([a, b, c], 1), np.stack([a, c, d], 1)])
+    middle = vertices[triangles].mean(1)
+    gone = (np.abs(middle[:, 1] + 0.2) < 0.25) & (middle[:, 2] < FLOOR + 0.3)
+    return Mesh.from_arrays(vertices, triangles[~gone])
+
+
+def test_a_wall_that_it_hid_goes_on(body: Body):
+    """Behind the box, where the mesh has none; not where views look through, nor if nothing was before it."""
+    x = FRAME.translation[0] - 0.3
+    scene = ground(20).joined(wall_without_what_is_hidden(x))
+    sheets = sheets_of(scene, FLOOR)
+
+    def behind(eyes: tuple[tuple[float, float, float], ...]) -> list[F64]:
+        holes = holes_of(body, scene, sheets, views_of(scene.joined(body.mesh), eyes))
+        walls = [hole for hole in holes if hole.world_from_sheet.rotation[0, 2] > 0.9]
+        middles = [np.column_stack([(hole.cells + 0.5) * 0.03, np.zeros(len(hole.cells))]) for hole in walls]
+        return [hole.world_from_sheet.apply(at) for hole, at in zip(walls, middles, strict=True)]
+
+    (places,) = behind(EYES[:1])
+    np.testing.assert_allclose(places[:, 0], x, atol=1e-4)
+    assert len(places) > 20
+    assert (np.abs(places[:, 1] + 0.2) < 0.27).all()
+    assert (places[:, 2] > FLOOR).all()
+    assert places[:, 2].max() < FLOOR + 0.32
+    assert behind(EYES) == [], "two look through the hole"
+    assert behind(((0.32, -0.2, 2.0),)) == [], "nothing of it is behind the box from above"

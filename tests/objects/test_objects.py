@@ -11,55 +11,11 @@ import trimesh
 
 from flows.cli import main
 from pipeline.geometry import Camera, Mesh, Pose, matrix_from_rotvec
-from pipeline.mesh.marching_cubes import zero_crossing
 from pipeline.objects.close import Body, Views, _box_mesh, close_body, foot_of, winding, within
 from pipeline.objects.find import Standing, find_objects
-from pipeline.types import F64
 from tests.bundles import make_bundle
+from tests.objects.furniture import BOXES, CELL
 from tests.synthetic import Room
-
-CELL = 0.025
-ROOM = np.array([3.2, 2.4, 2.2])  # [m], its corner at the origin
-TABLE = ((1.5, 0.9), (1.1, 0.7), 0.7, 0.08)
-"""Middle, size, height and thickness of the top [m]."""
-BOXES = {  # middle of the foot, size [m], yaw [rad]
-    "crate": ((0.8, 1.7, 0.0), (0.5, 0.3, 0.35), 0.3),
-    "parcel on the table": ((1.7, 0.8, 0.7), (0.3, 0.2, 0.24), -0.5),
-    "mug on the table": ((1.2, 1.05, 0.7), (0.09, 0.08, 0.14), 0.2),
-    "parcel on the crate": ((0.78, 1.68, 0.35), (0.2, 0.15, 0.2), 0.9),
-}
-
-
-def to_box(points: F64, foot: tuple[float, ...], size: tuple[float, ...], yaw: float) -> F64:
-    """Signed distances (...) of points (..., 3) from a box [m]."""
-    local = (points - np.array(foot)) @ matrix_from_rotvec([0, 0, yaw])
-    beyond = np.abs(local - [0, 0, size[2] / 2]) - np.array(size) / 2
-    return np.linalg.norm(np.maximum(beyond, 0), axis=-1) + np.minimum(beyond.max(-1), 0)
-
-
-def to_surface(points: F64) -> F64:
-    """Signed distances (...) of points (..., 3) from walls, table and boxes [m]."""
-    distance = np.minimum(points, ROOM - points).min(-1)
-    (x, y), (length, width), height, thick = TABLE
-    parts = [((x, y, height - thick), (length, width, thick), 0.0), *BOXES.values()]
-    for sx, sy in ((-1, -1), (1, -1), (1, 1), (-1, 1)):
-        parts.append(((x + sx * (length / 2 - 0.08), y + sy * (width / 2 - 0.08), 0.0), (0.1, 0.1, height), 0.0))
-    for part in parts:
-        distance = np.minimum(distance, to_box(points, *part))
-    return distance
-
-
-@pytest.fixture(scope="module")
-def room_mesh() -> Mesh:
-    """The room as a scan that saw everything."""
-    origin = np.full(3, -2 * CELL)
-    count = int(np.ceil(ROOM.max() / CELL)) + 5
-    index = (np.arange(count) + 0.5) * CELL + origin[0]
-    places = np.stack(np.meshgrid(index, index, index, indexing="ij"), -1)
-    field = to_surface(places).astype(np.float32).transpose(2, 1, 0)[None]
-    outside = (places > ROOM + 2 * CELL).any(-1).transpose(2, 1, 0)[None]
-    vertices, triangles = zero_crossing(np.zeros((1, 3), np.int32), field, ~outside)
-    return Mesh.from_arrays((vertices + 0.5) * CELL + origin, triangles)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,275 @@
+"""Objects cut out of a bundle: a new version of it, with each of them as a body, and the scene without them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.bundle.params import version_for
+from pipeline.check.quality import Gate, Quality
+from pipeline.engine import lock_file, locked, partial_result
+from pipeline.errors import BundleError
+from pipeline.geometry import Gaussians, Mesh, Similarity, angle_deg
+from pipeline.geometry.rays import RayCaster
+from pipeline.objects.cut import cut_mesh, cut_splat
+from pipeline.objects.holes import holes_of, sheets_of
+from pipeline.objects.hulls import hulls_of
+from pipeline.objects.listing import SceneObject, best_views, pinhole, views_of, window_of, write_page
+from pipeline.objects.settle import settled
+from pipeline.progress import track
+from pipeline.raster import pack, render_batch
+from pipeline.raster.composite import draw_over
+from pipeline.scenes.bundle import Bundle
+from pipeline.scenes.files import link_or_copy
+from pipeline.scenes.manifest import MANIFEST_FILE, Manifest, Splats, StageRecord, list_files, manifest_text
+from pipeline.scenes.objects import FOLDER, MESH_FILE, RECORD_FILE, REST, REST_COLLISION, SPLAT_FILES, ObjectRecord
+from pipeline.scenes.references import Version
+from pipeline.splat.ply import save_splat
+
+logger = logging.getLogger(__name__)
+
+CUT_VERSION = 1
+"""Changes when the same objects of the same bundle would come out otherwise."""
+DENSITY, FRICTION = 100.0, 0.6
+"""Guesses: mass of a parcel or a piece of furniture by the volume of its closed surface [kg/m^3], and friction of
+cardboard or wood on a floor."""
+VIEWS, LONGEST = 3, 320
+"""Views of each object that it is put back in, and their longest side [px]."""
+DIFFERENCE, MOVED, TURNED = 1.0, 0.003, 1.0
+"""Thresholds of the gates: mean grey levels, [m], [degrees]."""
+
+
+def chosen_objects(
+    objects: Sequence[SceneObject],
+    names: Sequence[str] = (),
+    near: tuple[float, float, float] | None = None,
+    *,
+    all_movable: bool = False,
+) -> list[SceneObject]:
+    """Objects by name, by a point (3,) on or in them [m], or all that could be moved; with what stands on them.
+
+    Raises:
+        BundleError: When there is no such object, or it is part of the building.
+    """
+    chosen = [one for one in objects if all_movable and not one.fixed]
+    listed = ", ".join(one.name for one in objects if not one.fixed) or "none"
+    for name in names:
+        found = [one for one in objects if one.name == name]
+        if not found:
+            raise BundleError(
+                "an object has a name from the list", found=repr(name), remedy=f"could be moved: {listed}"
+            )
+        chosen += found
+    if near is not None:
+        chosen.append(_nearest(objects, near, listed))
+    for one in chosen:
+        if one.fixed:
+            rule = "what is cut out could be moved"
+            raise BundleError(rule, found=f"{one.name}: {one.fixed}", remedy=f"could be moved: {listed}")
+    taken = {one.name for one in chosen}
+    for one in objects:  # the lowest first
+        if one.on in taken:
+            taken.add(one.name)
+    result = [one for one in objects if one.name in taken]
+    if not result:
+        raise BundleError("something is cut out", found="nothing here could be moved", remedy="scan what stands free")
+    return result
+
+
+NEAR = 0.1
+"""What a point is meant for is no farther from it [m]."""
+
+
+def _nearest(objects: Sequence[SceneObject], point: tuple[float, float, float], listed: str) -> SceneObject:
+    distances = [one.body.distance(np.array(point)) for one in objects]
+    if not distances or min(distances) > NEAR:
+        raise BundleError(
+            f"a point lies on an object, or within {NEAR} m of one",
+            found=f"{point}, {min(distances, default=np.inf):.2f} m from the nearest",
+            remedy=f"could be moved: {listed}",
+        )
+    return objects[int(np.argmin(distances))]
+
+
+def cut_out(bundle: Bundle, objects: Sequence[SceneObject], out: Path, version: str | None = None) -> Path:
+    """Write the version of a bundle in which objects are bodies; returns its folder, whole or not at all.
+
+    `objects` are some of `objects_of(bundle)`, and whatever stands on them. The version is found again when the same
+    objects were cut out before.
+
+    Raises:
+        BundleError: When objects were cut out of the bundle before.
+        CardError: As `version_for`.
+        MachineError: When the folder can't be written.
+    """
+    manifest = bundle.manifest
+    if any(name.startswith(f"{FOLDER}/") for name in manifest.files):
+        raise BundleError(
+            "objects are cut out of a bundle that is whole",
+            found=f"{manifest.reference} has objects",
+            remedy=f"cut all of them out of {', '.join(manifest.parents) or 'the version before'} at once",
+        )
+    names = sorted(one.name for one in objects)
+    content = json.dumps([CUT_VERSION, bundle.files.sha256, names])
+    key = hashlib.sha256(content.encode()).hexdigest()[:20]
+    scene_folder = out.resolve() / manifest.name
+    found, least = version_for(scene_folder, key, version), Version.parse(manifest.version).next("minor")
+    folder = scene_folder / (found if version or Version.parse(found) > least else str(least))
+    if folder.is_dir():
+        return folder
+    with locked(lock_file(folder), f"bundle {manifest.name}"), partial_result(folder) as partial:
+        _write(bundle, objects, partial, folder.name, key)
+    return folder
+
+
+@dataclass(frozen=True, eq=False)
+class _Cut:
+    """What was cut out: objects' Gaussians by level of detail and name, in the world frame, and what is left."""
+
+    own: dict[str, dict[str, Gaussians]]
+    rest: dict[str, Gaussians]
+    filled: dict[str, float]
+    collision: Mesh
+
+
+def _cut(bundle: Bundle, objects: Sequence[SceneObject]) -> _Cut:
+    mesh, collision = bundle.mesh(), bundle.mesh("collision")
+    rest = {level: bundle.splat(level) for level in SPLAT_FILES if level in bundle.manifest.splats}
+    own: dict[str, dict[str, Gaussians]] = {level: {} for level in rest}
+    filled, keep = dict[str, float](), np.ones(len(mesh.triangles), bool)
+    sheets, views = sheets_of(mesh, bundle.regions.floor_height), views_of(bundle, mesh)
+    for one in track(sorted(objects, key=lambda one: -one.standing.support), "objects cut out"):  # from the top
+        keep &= ~one.standing.triangles
+        scene = mesh.with_faces(keep)
+        holes = holes_of(one.body, scene, sheets, views)
+        for level, splat in rest.items():
+            done = cut_splat(splat, one.body, scene, holes, views)
+            own[level][one.name], rest[level] = done.own, done.rest
+            filled[one.name] = done.filled
+        collision = cut_mesh(collision, one.body, scene, holes)
+    return _Cut(own, rest, filled, collision)
+
+
+def _write(bundle: Bundle, objects: Sequence[SceneObject], folder: Path, version: str, key: str) -> None:
+    manifest, cut = bundle.manifest, _cut(bundle, objects)
+    for name in manifest.files:
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        link_or_copy(bundle.path(name), target)
+    levels = dict(manifest.splats)
+    for level, splat in cut.rest.items():
+        save_splat(splat, folder / f"{REST[level]}.ply")
+        old = levels[level]
+        levels[REST[level]] = old.model_copy(update={"file": f"{REST[level]}.ply", "gaussians": len(splat)})
+    cut.collision.save(folder / REST_COLLISION)
+    records = [_write_object(one, cut, levels, folder / FOLDER / one.name) for one in objects]
+    gates = (_put_back(bundle, objects, cut), *_settling(objects, records, cut.collision))
+    quality = Quality(gates=(*bundle.quality.gates, *gates), metrics=bundle.quality.metrics)
+    (folder / "quality.json").unlink()  # it is linked to the other version's
+    quality.save(folder)
+    write_page(bundle, list(objects), folder / "objects.html")
+    names = tuple(one.name for one in objects)
+    stage = StageRecord(name="objects", key=key, backend="own", reason="asked for", params={"names": names})
+    provenance = manifest.provenance.model_copy(
+        update={"build_key": key, "stages": (*manifest.provenance.stages, stage)}
+    )
+    made = manifest.model_copy(
+        update={
+            "version": version,
+            "parents": (manifest.reference,),
+            "splats": levels,
+            "files": list_files(folder),
+            "quality_passed": quality.passed,
+            "failed_gates": quality.failed,
+            "provenance": provenance,
+        }
+    )
+    (folder / MANIFEST_FILE).write_text(manifest_text(Manifest.model_validate(made.model_dump())))
+
+
+def _write_object(one: SceneObject, cut: _Cut, levels: dict[str, Splats], folder: Path) -> ObjectRecord:
+    body, body_from_world = one.body, Similarity.from_pose(one.body.world_from_body.inverse())
+    local = body.mesh.transformed(body_from_world)
+    folder.mkdir(parents=True)
+    local.save(folder / MESH_FILE)
+    own = {level: splats[one.name].transformed(body_from_world) for level, splats in cut.own.items()}
+    for level, splat in own.items():
+        save_splat(splat, folder / SPLAT_FILES[level])
+    record = ObjectRecord(
+        name=one.name,
+        kind=body.kind,
+        on=one.on,
+        seen=round(one.seen, 3),
+        world_from_body=body.world_from_body.matrix.tolist(),
+        size=tuple(body.size.tolist()),
+        hulls=tuple(tuple(map(tuple, np.round(hull, 5).tolist())) for hull in hulls_of(local)),
+        mass=round(DENSITY * body.volume, 4),
+        mass_from=f"guessed: {DENSITY:.0f} kg/m^3 of its closed surface's volume",
+        friction=FRICTION,
+        friction_from="guessed",
+        antialiasing=levels["full"].antialiasing,
+        gaussians={level: len(splat) for level, splat in own.items()},
+    )
+    (folder / RECORD_FILE).write_text(record.model_dump_json(indent=1))
+    return record
+
+
+def _put_back(bundle: Bundle, objects: Sequence[SceneObject], cut: _Cut) -> Gate:
+    """How much images differ where objects are drawn over the rest, as a simulation does, from those of the whole."""
+    caster, worst = RayCaster(bundle.mesh()), list[float]()
+    whole, rest, detail = pack(bundle.splat()), pack(cut.rest["full"]), dict[str, object]()
+    things = [pack(own) for own in cut.own["full"].values()]
+    for one in objects:
+        images, windows = list[float](), list[float]()
+        for view in best_views(bundle.cameras, one.body, caster)[:VIEWS]:
+            camera, pose = pinhole(view.camera, LONGEST), [view.world_from_camera]
+            true, drawn = render_batch(whole, camera, pose).rgb, render_batch(rest, camera, pose)
+            assert drawn.median_depth is not None  # a batch always has it
+            for packed in things:
+                thing = render_batch(packed, camera, pose)
+                draw_over(drawn.rgb, drawn.median_depth, thing.rgb, thing.alpha, thing.depth)
+            off = 255 * np.abs(np.clip(drawn.rgb, 0, 1) - np.clip(true, 0, 1))[0]
+            images.append(float(off.mean()))
+            windows.append(float(off[window_of(one.body, camera, view.world_from_camera)].mean()))
+        if images:
+            worst.append(float(np.mean(images)))
+            detail[one.name] = {"around_it": round(float(np.mean(windows)), 3), "image": round(worst[-1], 3)}
+    return Gate(
+        name="objects_put_back",
+        title="Objects put back look as before (largest mean difference)",
+        value=round(max(worst), 4) if worst else None,
+        unit="grey levels",
+        threshold=DIFFERENCE,
+        comparison="<=",
+        applies=bool(worst),
+        how=f"whole images of up to {VIEWS} views that show each best",
+        detail=detail,
+    )
+
+
+def _settling(objects: Sequence[SceneObject], records: Sequence[ObjectRecord], ground: Mesh) -> tuple[Gate, Gate]:
+    """How far objects move and tilt by themselves."""
+    poses = [one.body.world_from_body for one in objects]
+    hulls = [[np.array(hull) for hull in record.hulls] for record in records]
+    after = settled(ground, list(zip(hulls, poses, [record.friction for record in records], strict=True)))
+    moved = [float(np.linalg.norm(b.translation - a.translation)) for a, b in zip(poses, after, strict=True)]
+    turned = [float(angle_deg(a.rotation, b.rotation)) for a, b in zip(poses, after, strict=True)]
+    how = "3 s in PhysX, all of them in the place without them"
+
+    def gate(name: str, title: str, values: list[float], unit: str, threshold: float) -> Gate:
+        detail: dict[str, object] = {one.name: round(value, 5) for one, value in zip(objects, values, strict=True)}
+        value = round(max(values), 5)
+        return Gate(
+            name=name, title=title, value=value, unit=unit, threshold=threshold, comparison="<=", how=how, detail=detail
+        )
+
+    return (
+        gate("objects_move", "Objects stay where they stand (largest movement)", moved, "m", MOVED),
+        gate("objects_tilt", "Objects stay as they stand (largest turn)", turned, "degrees", TURNED),
+    )

@@ -1,0 +1,103 @@
+"""objects/<name>/ of a bundle: bodies that were cut out of the scene, each in a frame of its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
+
+from pipeline.scenes.manifest import NAME, Strict, reading
+
+if TYPE_CHECKING:
+    from pipeline.geometry import Gaussians, Mesh, Pose
+    from pipeline.scenes.files import BundleFiles
+
+FOLDER = "objects"
+RECORD_FILE, MESH_FILE = "object.json", "body.ply"
+SPLAT_FILES = {"full": "splat.ply", "sim": "sim.ply"}
+"""An object's Gaussians by level of detail, in its own frame."""
+REST = {"full": "rest", "sim": "rest_sim"}
+"""Levels of detail of the scene without its objects, by those of the scene."""
+REST_COLLISION = "rest_collision.ply"
+MAX_HULLS, MAX_CORNERS = 32, 64
+
+Length = Annotated[float, Field(gt=0, le=100)]
+Coordinate = Annotated[float, Field(ge=-1e4, le=1e4)]
+Point = tuple[Coordinate, Coordinate, Coordinate]
+Row = tuple[float, float, float, Coordinate]
+
+
+class ObjectRecord(Strict):
+    """object.json.
+
+    The frame of a body has x and y along its sides, z up, and its origin in the middle of its foot.
+
+    Attributes:
+        kind: How its unseen surface was completed: a box, or carved; see `pipeline.objects.close`.
+        on: Name of the object that it stands on, or floor.
+        seen: Share of its closed surface that was measured, 0..1.
+        world_from_body: (4, 4) where it stands.
+        size: (3,) lengths along its axes [m].
+        hulls: Corners (V, 3) of convex pieces, in its frame [m].
+        mass: [kg], evenly spread.
+        friction: Coefficient against the scene.
+        gaussians: Number of Gaussians by level of detail.
+    """
+
+    name: Annotated[str, Field(pattern=f"^{NAME}$")]
+    kind: Literal["box", "carved"]
+    on: Annotated[str, Field(max_length=100)]
+    seen: Annotated[float, Field(ge=0, le=1)]
+    world_from_body: tuple[Row, Row, Row, Row]
+    size: tuple[Length, Length, Length]
+    hulls: Annotated[
+        tuple[Annotated[tuple[Point, ...], Field(min_length=4, max_length=MAX_CORNERS)], ...],
+        Field(min_length=1, max_length=MAX_HULLS),
+    ]
+    mass: Annotated[float, Field(gt=0, le=1e6)]
+    mass_from: Annotated[str, Field(max_length=200)]
+    friction: Annotated[float, Field(ge=0, le=10)]
+    friction_from: Annotated[str, Field(max_length=200)]
+    antialiasing: Literal["classic", "mip"]
+    gaussians: dict[str, Annotated[int, Field(ge=1)]]
+
+
+@dataclass(frozen=True, eq=False)
+class BundleObject:
+    """A body of a bundle; see `ObjectRecord`."""
+
+    record: ObjectRecord
+    files: BundleFiles
+
+    @property
+    def world_from_body(self) -> Pose:
+        """Where it stands."""
+        from pipeline.geometry import Pose
+
+        return Pose.from_matrix(self.record.world_from_body)
+
+    def splat(self, lod: str = "full") -> Gaussians:
+        """Its Gaussians, in its own frame.
+
+        Raises:
+            BundleError: When the file is damaged.
+        """
+        from pipeline.splat.ply import load_splat
+
+        path = self.files.path(f"{FOLDER}/{self.record.name}/{SPLAT_FILES[lod]}")
+        with reading("an object's splat follows the format in docs/bundle.md", path):
+            splat = load_splat(path)
+            return replace(splat, antialiased=self.record.antialiasing == "mip")
+
+    def mesh(self) -> Mesh:
+        """Its closed surface, in its own frame; `guessed` where nothing was seen.
+
+        Raises:
+            BundleError: When the file is damaged.
+        """
+        from pipeline.geometry import Mesh
+
+        path = self.files.path(f"{FOLDER}/{self.record.name}/{MESH_FILE}")
+        with reading("an object's mesh follows the format in docs/bundle.md", path):
+            return Mesh.load(path)

@@ -1,0 +1,115 @@
+"""A room with a table and boxes whose truth is known, as a mesh and as a bundle."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.geometry import Camera, Gaussians, Mesh, matrix_from_rotvec, quaternions_from_z
+from pipeline.geometry.rays import sample_surface
+from pipeline.mesh.marching_cubes import zero_crossing
+from pipeline.scenes.manifest import Manifest, list_files
+from pipeline.splat.ply import save_splat
+from pipeline.types import F64
+from tests.bundles import make_bundle
+from tests.synthetic import Room, look_at
+
+CELL = 0.025
+ROOM = np.array([3.2, 2.4, 2.2])  # [m], its corner at the origin
+TABLE = ((1.5, 0.9), (1.1, 0.7), 0.7, 0.08)
+"""Middle, size, height and thickness of the top [m]."""
+BOXES = {  # middle of the foot, size [m], yaw [rad]
+    "crate": ((0.8, 1.7, 0.0), (0.5, 0.3, 0.35), 0.3),
+    "parcel on the table": ((1.7, 0.8, 0.7), (0.3, 0.2, 0.24), -0.5),
+    "mug on the table": ((1.2, 1.05, 0.7), (0.09, 0.08, 0.14), 0.2),
+    "parcel on the crate": ((0.78, 1.68, 0.35), (0.2, 0.15, 0.2), 0.9),
+}
+
+
+def to_box(points: F64, foot: tuple[float, ...], size: tuple[float, ...], yaw: float) -> F64:
+    """Signed distances (...) of points (..., 3) from a box [m]."""
+    local = (points - np.array(foot)) @ matrix_from_rotvec([0, 0, yaw])
+    beyond = np.abs(local - [0, 0, size[2] / 2]) - np.array(size) / 2
+    return np.linalg.norm(np.maximum(beyond, 0), axis=-1) + np.minimum(beyond.max(-1), 0)
+
+
+def to_surface(points: F64) -> F64:
+    """Signed distances (...) of points (..., 3) from walls, table and boxes [m]."""
+    distance = np.minimum(points, ROOM - points).min(-1)
+    (x, y), (length, width), height, thick = TABLE
+    parts = [((x, y, height - thick), (length, width, thick), 0.0), *BOXES.values()]
+    for sx, sy in ((-1, -1), (1, -1), (1, 1), (-1, 1)):
+        parts.append(((x + sx * (length / 2 - 0.08), y + sy * (width / 2 - 0.08), 0.0), (0.1, 0.1, height), 0.0))
+    for part in parts:
+        distance = np.minimum(distance, to_box(points, *part))
+    return distance
+
+
+def scanned_room() -> Mesh:
+    """The room as a scan that saw everything."""
+    origin = np.full(3, -2 * CELL)
+    count = int(np.ceil(ROOM.max() / CELL)) + 5
+    index = (np.arange(count) + 0.5) * CELL + origin[0]
+    places = np.stack(np.meshgrid(index, index, index, indexing="ij"), -1)
+    field = to_surface(places).astype(np.float32).transpose(2, 1, 0)[None]
+    outside = (places > ROOM + 2 * CELL).any(-1).transpose(2, 1, 0)[None]
+    vertices, triangles = zero_crossing(np.zeros((1, 3), np.int32), field, ~outside)
+    mesh = Mesh.from_arrays((vertices + 0.5) * CELL + origin, triangles)
+    colors = np.round(255 * colors_of(mesh.vertices.astype(np.float64))).astype(np.uint8)
+    return replace(mesh, colors=colors)
+
+
+COLORS = {  # by the object that is the nearest
+    "crate": (0.7, 0.2, 0.1),
+    "parcel on the table": (0.1, 0.3, 0.8),
+    "mug on the table": (0.8, 0.8, 0.2),
+    "parcel on the crate": (0.2, 0.7, 0.3),
+}
+
+
+def colors_of(points: F64) -> F64:
+    """Colours (N, 3) of points on surfaces: stripes on the room, one colour for each box."""
+    shade = 0.5 + 0.15 * np.sin(9 * points[:, 0] + 7 * points[:, 1] + 5 * points[:, 2])
+    colors = shade[:, None] * np.array([1.0, 0.9, 0.7])
+    for name, box in BOXES.items():
+        colors[to_box(points, *box) < CELL / 2] = COLORS[name]
+    return colors
+
+
+def splat_of(mesh: Mesh, count: int) -> Gaussians:
+    """Flat Gaussians on a mesh's surface."""
+    points, faces = sample_surface(mesh, count, np.random.default_rng(0))
+    scales = np.tile([0.025, 0.025, 0.002], (count, 1))
+    quaternions = quaternions_from_z(mesh.face_normals()[faces])
+    return Gaussians.from_colors(points.astype(np.float64), scales, quaternions, colors_of(points), 0.95, 4)
+
+
+def furnished_bundle(root: Path, room: Room, mesh: Mesh) -> Path:
+    """Write a bundle of the room, filmed from all around."""
+    folder = make_bundle(root, room)
+    camera, views = Camera(160, 120, 110.0, 111.0, 81.0, 59.0), []
+    for number, angle in enumerate(np.linspace(0, 2 * np.pi, 24, endpoint=False)):
+        eye = ROOM / 2 + np.array(
+            [0.42 * ROOM[0] * np.cos(angle), 0.4 * ROOM[1] * np.sin(angle), 0.3 + 0.2 * (number % 3)]
+        )
+        pose = look_at(eye, np.array([1.3, 1.2, 0.3]))
+        views.append({"name": f"{number}.jpg", "camera": camera.to_json(), "world_from_camera": pose.matrix.tolist()})
+    content = {"cameras": [{**view, "held_out": False} for view in views]}
+    (folder / "cameras.json").write_text(json.dumps(content))
+    splats = {"full": splat_of(mesh, 40_000), "sim": splat_of(mesh, 9_000)}
+    for kind in ("mesh", "collision"):
+        mesh.save(folder / f"{kind}.ply")
+    for name, file in (("full", "splat.ply"), ("sim", "sim.ply")):
+        save_splat(splats[name], folder / file)
+    manifest = json.loads((folder / "bundle.json").read_text())
+    del manifest["splats"]["web"]
+    (folder / "web.sog").unlink()
+    (folder / "bundle.json").unlink()
+    for name, splat in splats.items():
+        manifest["splats"][name]["gaussians"] = len(splat)
+    manifest["files"] = {name: entry.model_dump() for name, entry in list_files(folder).items()}
+    (folder / "bundle.json").write_text(Manifest.model_validate(manifest).model_dump_json())
+    return folder

@@ -1,0 +1,204 @@
+"""Objects cut out of a bundle: the new version, as written by the command and read by everybody."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from flows.cli import main
+from pipeline.errors import BundleError
+from pipeline.geometry import Mesh, Similarity
+from pipeline.geometry.rays import RayCaster
+from pipeline.objects import version
+from pipeline.objects.listing import SceneObject, objects_of
+from pipeline.objects.version import chosen_objects, cut_out
+from pipeline.raster import render_batch
+from pipeline.scenes.bundle import Bundle
+from pipeline.scenes.manifest import Manifest, file_sha256
+from tests.objects.furniture import BOXES, COLORS, furnished_bundle
+from tests.synthetic import Room
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, room_mesh: Mesh) -> Bundle:
+    """The room before anything was cut."""
+    return Bundle.open(furnished_bundle(tmp_path_factory.mktemp("whole"), Room.make(), room_mesh))
+
+
+@pytest.fixture(scope="module")
+def objects(whole: Bundle) -> list[SceneObject]:
+    """What stands in it."""
+    return objects_of(whole)
+
+
+@pytest.fixture(scope="module")
+def cut(whole: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """All that could be moved, as by the command."""
+    out = tmp_path_factory.mktemp("cut")
+    assert main(["objects", str(whole.root), "--all-movable", "--out", str(out)]) == 0
+    return Bundle.open(out / "room" / "1.1.0")
+
+
+def at(box: str) -> np.ndarray:
+    """Middle of a box."""
+    foot, size, _ = BOXES[box]
+    return np.array(foot) + np.array([0, 0, size[2] / 2])
+
+
+def named(cut: Bundle, box: str) -> str:
+    """Name of the object where a box stands."""
+    distances = {
+        one.record.name: np.linalg.norm(one.world_from_body.translation - BOXES[box][0]) for one in cut.objects
+    }
+    return min(distances, key=lambda name: distances[name])
+
+
+def test_the_version_holds_everything(whole: Bundle, cut: Bundle):
+    """All files of the parent, unchanged but for the quality; its gates and three more; nothing is linked wrongly."""
+    manifest = cut.manifest
+    assert cut.verify() == []
+    assert manifest.parents == ("room@1.0.0",)
+    same = set(whole.manifest.files) - {"quality.json"}
+    assert all(manifest.files[name] == whole.manifest.files[name] for name in same)
+    assert whole.verify() == [], "the parent is untouched"
+    assert [gate.name for gate in cut.quality.gates][-3:] == ["objects_put_back", "objects_move", "objects_tilt"]
+    assert len(cut.objects) == len(BOXES)
+    assert manifest.splats["rest"].gaussians == len(cut.splat("rest"))
+
+
+def test_gates_hold(cut: Bundle):
+    """Put back it looks as before, and nothing moves."""
+    assert cut.quality.gate("objects_put_back").passed
+    assert cut.quality.gate("objects_move").passed
+    assert cut.quality.gate("objects_tilt").passed
+
+
+@pytest.mark.parametrize("box", BOXES)
+def test_objects_are_where_and_what_they_were(cut: Bundle, box: str):
+    """Pose, size, hull, mass, splat in its own frame, of its own colour."""
+    one = next(one for one in cut.objects if one.record.name == named(cut, box))
+    foot, size, _ = BOXES[box]
+    np.testing.assert_allclose(one.world_from_body.translation, foot, atol=0.02)
+    assert len(one.record.hulls) == 1
+    assert one.record.mass == pytest.approx(version.DENSITY * np.prod(size), rel=0.35)
+    corners = np.array(one.record.hulls[0])
+    np.testing.assert_allclose(corners.min(0)[2], 0, atol=1e-3)
+    np.testing.assert_allclose(np.ptp(corners, axis=0), one.record.size, atol=1e-3)
+    for level in ("full", "sim"):
+        own = one.splat(level)
+        assert (np.abs(own.means[:, :2]) < np.array(one.record.size[:2]) / 2 + 0.04).all()
+        color = np.median(0.5 + 0.2820948 * own.sh[:, 0], axis=0)
+        np.testing.assert_allclose(color, COLORS[box], atol=0.05)
+    assert one.mesh().vertices[:, 2].min() == pytest.approx(0, abs=1e-3)
+
+
+def test_the_rest_is_empty_and_whole(cut: Bundle):
+    """No colour of a box is left, and the ground goes through below them, in the mesh and in images."""
+    rest, ground = cut.splat("rest"), RayCaster(cut.mesh("rest_collision"))
+    color = 0.5 + 0.2820948 * rest.sh[:, 0]
+    for box, (foot, size, _) in BOXES.items():
+        near = np.linalg.norm(rest.means - at(box), axis=1) < 0.5 * min(size)
+        assert not (np.abs(color[near] - COLORS[box]).max(1) < 0.05).any()
+        above = np.array([[foot[0], foot[1], 2.0]])
+        height = 2.0 - ground.cast(above, np.array([0, 0, -1.0])).distance[0]
+        support = 0.0 if "crate" in box else 0.7
+        assert height == pytest.approx(support, abs=0.02), box
+    view = cut.cameras[3]
+    image = render_batch(rest, view.camera, [view.world_from_camera])
+    assert (image.alpha > 0.5).mean() > 0.99
+
+
+def test_objects_put_back_are_the_scene(whole: Bundle, cut: Bundle):
+    """In the world frame, together with the rest: as many Gaussians of each box as before, or more."""
+    crate = next(one for one in cut.objects if one.record.name == named(cut, "crate"))
+    back = crate.splat().transformed(Similarity.from_pose(crate.world_from_body))
+    before = whole.splat().means
+    distance = np.linalg.norm(before[None, ::50] - back.means[:, None], axis=2)
+    assert len(back) > 500
+    assert distance.min(0).min() < 1e-4, "the same places"
+
+
+def test_the_same_cut_is_the_same_version(whole: Bundle, cut: Bundle, objects: list[SceneObject]):
+    """And another one the next."""
+    chosen = chosen_objects(objects, all_movable=True)
+    before = file_sha256(cut.root / "bundle.json")
+    assert cut_out(whole, chosen, cut.root.parent.parent) == cut.root
+    assert file_sha256(cut.root / "bundle.json") == before
+
+
+def test_what_stands_on_it_comes_along(whole: Bundle, objects: list[SceneObject], tmp_path: Path):
+    """By a click on the crate's side."""
+    foot, size, _ = BOXES["crate"]
+    chosen = chosen_objects(objects, near=(foot[0], foot[1] - size[1] / 2 - 0.03, 0.2))
+    assert len(chosen) == 2
+    assert {one.on for one in chosen} == {"floor", chosen[0].name}
+
+
+@pytest.mark.parametrize(
+    ("ask", "words"),
+    [
+        ({"names": ["sofa"]}, "an object has a name from the list"),
+        ({"near": (3.0, 0.3, 1.5)}, "a point lies on an object"),
+    ],
+)
+def test_nothing_there_is_said(objects: list[SceneObject], ask: dict[str, object], words: str):
+    """A name that isn't there, a click on nothing."""
+    with pytest.raises(BundleError, match=words):
+        chosen_objects(objects, **ask)  # type: ignore[arg-type]
+
+
+def test_part_of_the_building_is_said(objects: list[SceneObject]):
+    """The table is longer than a metre."""
+    table = next(one for one in objects if one.fixed)
+    with pytest.raises(BundleError, match="could be moved"):
+        chosen_objects(objects, [table.name])
+
+
+def test_a_cut_bundle_is_not_cut_again(cut: Bundle, objects: list[SceneObject], tmp_path: Path):
+    """All are cut at once."""
+    with pytest.raises(BundleError, match=r"room@1\.0\.0"):
+        cut_out(cut, chosen_objects(objects, all_movable=True), tmp_path)
+
+
+def test_a_kill_leaves_nothing(
+    whole: Bundle, objects: list[SceneObject], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """While the last file is written."""
+
+    def killed(manifest: Manifest) -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(version, "manifest_text", killed)
+    with pytest.raises(KeyboardInterrupt):
+        cut_out(whole, chosen_objects(objects, all_movable=True)[:1], tmp_path)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.suffix != ".lock"]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda record: record | {"mass": -1.0},
+        lambda record: record | {"name": "other"},
+        lambda record: record | {"hulls": [[[0, 0, 0]] * 3]},
+        lambda record: record | {"hulls": record["hulls"] * 40},
+        lambda record: record | {"world_from_body": (2 * np.eye(4)).tolist()},
+        lambda record: record | {"size": [1e9, 1, 1]},
+    ],
+)
+def test_a_hostile_record_is_refused(cut: Bundle, damage: object, tmp_path: Path):
+    """Of negative mass, another name, a flat or endless hull, no rotation, the size of a planet."""
+    import shutil
+
+    folder = tmp_path / "room" / "1.1.0"
+    shutil.copytree(cut.root, folder)
+    file = next((folder / "objects").glob("*/object.json"))
+    file.write_text(json.dumps(damage(json.loads(file.read_text()))))  # type: ignore[operator]
+    manifest = json.loads((folder / "bundle.json").read_text())
+    entry = manifest["files"][file.relative_to(folder).as_posix()]
+    entry["bytes"], entry["sha256"] = file.stat().st_size, file_sha256(file)
+    (folder / "bundle.json").write_text(json.dumps(manifest))
+    with pytest.raises(BundleError, match=r"object\.json"):
+        _ = [one.world_from_body for one in Bundle.open(folder).objects]
