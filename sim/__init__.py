@@ -21,6 +21,7 @@ def make(
     robot: str = "rover",
     gait: str = "",
     allow_failed: bool = False,
+    objects: Sequence[str] = (),
     **config: Any,
 ) -> SceneEnv:
     """Make N robots in published scenes, as one `gymnasium.vector.VectorEnv`.
@@ -32,6 +33,7 @@ def make(
         robot: Name of a robot, or a URDF or MJCF file.
         gait: Name or file of the gait that carries it; by default the one that comes with splatyard for this robot.
         allow_failed: Accept scenes that failed gates.
+        objects: Objects that were cut out of the bundles and are loose, by name, or "all".
         config: Fields of `sim.env.EnvConfig`, such as engine, device, seed and cameras.
 
     Raises:
@@ -45,6 +47,7 @@ def make(
 
     task_to_do = find_task(task)
     opened = [
-        scene if isinstance(scene, SimScene) else open_scene(scene, allow_failed=allow_failed) for scene in scenes
+        scene if isinstance(scene, SimScene) else open_scene(scene, allow_failed=allow_failed, objects=objects)
+        for scene in scenes
     ]
     return SceneEnv(task_to_do, opened, *robot_for(task_to_do, robot, gait), num_envs, EnvConfig(**config))

@@ -6,7 +6,7 @@ import io
 import json
 import zipfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import gymnasium
@@ -16,11 +16,14 @@ from gymnasium.vector.utils import batch_space
 
 from pipeline.errors import SimError
 from pipeline.types import F32, F64, I64, Floats, Mask
+from sim.cameras.objects import ObjectSplats
+from sim.cameras.props import Props
 from sim.cameras.renderer import CPU, check_device, make_renderer
 from sim.cameras.rig import CameraRig
 from sim.cameras.settings import CameraSettings, RobotCamera
 from sim.floors import Floors, Split
 from sim.height_scan import make_scanner
+from sim.physics.bodies import BodyState
 from sim.physics.catalog import find_engine
 from sim.physics.state import RobotState, packed
 from sim.randomisation import Randomisation, Randomiser
@@ -108,7 +111,10 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
             period, time_step = self._walker.period, self._walker.time_step
         self._loops = round(task.control_period / period)
         body = reduced(robot) if self._walker and config.reduced_collision else robot
-        self.engine = find_engine(config.engine, config.device)(body, meshes, num_envs, time_step)
+        objects = [scene.objects for scene in scenes]
+        loose = [[one.body for one in own] for own in objects] if any(objects) else []
+        self.engine = find_engine(config.engine, config.device)(body, meshes, num_envs, time_step, loose)
+        self._objects = [one.world_from_body for own in objects for one in own]
         regions = [scene.regions for scene in scenes]
         randomisation = config.randomisation or Randomisation()
         self._randomiser = Randomiser(randomisation, self.engine, robot, regions, round(period / time_step))
@@ -116,9 +122,11 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
         settings = config.camera_settings or task.camera_settings
         self.cameras: tuple[CameraRig, ...] = ()
         if cameras:
-            renderer = make_renderer([scene.gaussians for scene in scenes], config.device)
+            things = [one.splat() for own in objects for one in own]
+            renderer = make_renderer([*(scene.gaussians for scene in scenes), *things], config.device)
+            drawn = ObjectSplats(renderer, len(scenes), things)
             self.cameras = tuple(
-                CameraRig(camera, robot, renderer, num_envs, settings, task.control_period) for camera in cameras
+                CameraRig(camera, robot, renderer, num_envs, settings, task.control_period, drawn) for camera in cameras
             )
         spaces: dict[str, gymnasium.Space] = {}
         for rig in self.cameras:
@@ -326,6 +334,12 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
         rest = np.tile(self.robot.default_position.astype(np.float32), (len(envs), 1))
         state = RobotState.at_rest(poses.position + np.array([0, 0, DROP]), quaternion, rest)
         self.engine.reset(envs, state, scenes)
+        if self._objects:
+            places = np.array([pose.translation for pose in self._objects])
+            quaternions = np.array([pose.quaternion for pose in self._objects])
+            shape = (len(envs), 1, 1)
+            rest = BodyState.at_rest(np.tile(places, shape), np.tile(quaternions, shape))
+            self.engine.place_bodies(envs, rest, asleep=True)
         self._randomiser.reset(envs, scenes, state.position, rng)
         if self._walker:
             self._walker.reset(envs, rng)
@@ -363,7 +377,7 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
         )
 
     def _observe(self, step: StepState[object]) -> Observations:
-        props, observations = self.scenario.props(), Observations()
+        props, observations = self.props(), Observations()
         for rig in self.cameras:
             observations |= rig.observe(step.state, self.scene_of, props, self._seconds, self.np_random)
         for name, term in self.task.observations.items():
@@ -372,6 +386,13 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
                 value = value + np.float32(term.noise) * self.np_random.standard_normal(value.shape, np.float32)
             observations[name] = value
         return observations
+
+    def props(self) -> Props:
+        """What cameras see beside splats and robots."""
+        props = self.scenario.props()
+        if self._objects:
+            props = replace(props, objects=self.engine.read_bodies().world_from_bodies)
+        return props
 
     def _final(self, done: I64, step: StepState[object]) -> dict[str, object]:
         """Last observations of episodes that ended, in gymnasium's form, and their outcomes."""

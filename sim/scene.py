@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from pipeline.errors import BundleError, ReconstructionError, SimError
-from pipeline.geometry import Gaussians, Mesh
+from pipeline.geometry import Gaussians, Mesh, Pose, Similarity
 from pipeline.regions.params import RegionsParams
 from pipeline.regions.regions import Regions, RobotPose
 from pipeline.scenes.bundle import Bundle
 from pipeline.scenes.manifest import HOSTILE, Manifest
+from pipeline.scenes.objects import REST
 from pipeline.scenes.resolver import find_locked, find_scenes
+from sim.physics.bodies import RigidBody
 
 if TYPE_CHECKING:
     from sim.terrain import Terrain
@@ -28,6 +30,8 @@ logger = logging.getLogger(__name__)
 
 TERRAIN = "terrain:"
 """What references to procedural ground begin with; a seed follows."""
+ALL = "all"
+"""All objects of a bundle."""
 LEVEL = "sim"
 """Level of detail of the robots' cameras."""
 GRAVITY = (0.0, 0.0, -9.81)
@@ -58,12 +62,22 @@ class SceneLock:
 
 
 @dataclass(frozen=True, eq=False)
+class SceneObject:
+    """A loose body and where it stands at first; `splat` loads its Gaussians, in its own frame."""
+
+    body: RigidBody
+    world_from_body: Pose
+    splat: Callable[[], Gaussians]
+
+
+@dataclass(frozen=True, eq=False)
 class SimScene:
     """What a simulation needs of a scene; everything in its world frame [m], Z up.
 
     Attributes:
         splat: Loads what cameras see, in any process; simulations without cameras never call it.
         measured_for: Radius and height of the robot that the regions have room for [m].
+        objects: Loose bodies; the collision mesh and the splat are without them.
     """
 
     lock: SceneLock
@@ -71,6 +85,7 @@ class SimScene:
     splat: Callable[[], Gaussians]
     regions: Regions
     measured_for: tuple[float, float] = (RegionsParams().radius, RegionsParams().height)
+    objects: tuple[SceneObject, ...] = ()
 
     @cached_property
     def gaussians(self) -> Gaussians:
@@ -95,7 +110,7 @@ def find_sources(patterns: Sequence[str]) -> list[str]:
     return procedural + find_scenes([pattern for pattern in patterns if pattern not in procedural])
 
 
-def open_scene(reference: Path | str, *, allow_failed: bool = False) -> SimScene:
+def open_scene(reference: Path | str, *, allow_failed: bool = False, objects: Sequence[str] = ()) -> SimScene:
     """Load what a simulation needs of a bundle or a scene of GaussGym.
 
     Args:
@@ -103,13 +118,16 @@ def open_scene(reference: Path | str, *, allow_failed: bool = False) -> SimScene
             Or terrain:SEED, for procedural ground, terrain:SEED:KIND for one kind of it, terrain:SEED:KIND:LEVEL
             for one tile.
         allow_failed: Accept a scene that failed gates. Scenes of GaussGym have none: they are accepted with a warning.
+        objects: Names of objects of the bundle that are loose bodies, or "all" for all that were cut out of it.
 
     Raises:
         BundleError: When there is no such scene or it is damaged.
-        SimError: When it failed gates, its gravity isn't along -Z, or it has no floor.
+        SimError: When it failed gates, its gravity isn't along -Z, it has no floor, or no such object.
     """
     from pipeline.importing.gaussgym import is_gaussgym
 
+    if objects and (str(reference).startswith(TERRAIN) or is_gaussgym(Path(reference).expanduser())):
+        raise _no_object(objects, [], str(reference))
     if str(reference).startswith(TERRAIN):
         return _terrain_scene(str(reference))
     folder = Path(reference).expanduser()
@@ -142,7 +160,60 @@ def open_scene(reference: Path | str, *, allow_failed: bool = False) -> SimScene
         bundle.commit,
     )
     bundle.path(manifest.splats[LEVEL if LEVEL in manifest.splats else "full"].file)  # fetched now, for any process
+    if objects:
+        return _with_objects(bundle, lock, objects)
     return SimScene(lock, bundle.mesh("collision"), partial(_splat, bundle.root), regions, _measured_for(manifest))
+
+
+def _with_objects(bundle: Bundle, lock: SceneLock, names: Sequence[str]) -> SimScene:
+    """A scene with objects as loose bodies; the bundle's others stand fixed."""
+    known = {one.record.name: one for one in bundle.objects}
+    if not known or not set(names) <= {ALL, *known}:
+        raise _no_object(names, list(known), bundle.manifest.reference)
+    loose = [name for name in known if name in names or ALL in names]
+    fixed = [name for name in known if name not in loose]
+    collision = bundle.mesh("rest_collision")
+    for name in fixed:
+        collision = collision.joined(known[name].mesh().transformed(Similarity.from_pose(known[name].world_from_body)))
+    level = LEVEL if REST[LEVEL] in bundle.manifest.splats else "full"
+    bundle.path(bundle.manifest.splats[REST[level]].file)  # fetched now, for any process
+    objects = list[SceneObject]()
+    for name, one in known.items():
+        bundle.path(one.splat_file(level))
+        if name in loose:
+            record = one.record
+            hulls = tuple(np.array(hull, np.float64) for hull in record.hulls)
+            body = RigidBody(name, hulls, record.mass, record.friction)
+            objects.append(SceneObject(body, one.world_from_body, partial(_object_splat, bundle.root, name, level)))
+    return SimScene(
+        lock,
+        collision,
+        partial(_rest_splat, bundle.root, fixed, level),
+        bundle.regions,
+        _measured_for(bundle.manifest),
+        tuple(objects),
+    )
+
+
+def _object_splat(folder: Path, name: str, level: str) -> Gaussians:
+    """The Gaussians of an object of the bundle in a folder, in its own frame."""
+    return next(one for one in Bundle.open(folder).objects if one.record.name == name).splat(level)
+
+
+def _rest_splat(folder: Path, fixed: Sequence[str], level: str) -> Gaussians:
+    """The splat of the bundle in a folder, with the fixed ones of its objects only."""
+    bundle = Bundle.open(folder)
+    stays = [one for one in bundle.objects if one.record.name in fixed]
+    back = [one.splat(level).transformed(Similarity.from_pose(one.world_from_body)) for one in stays]
+    return Gaussians.concatenate([bundle.splat(REST[level]), *back])
+
+
+def _no_object(names: Sequence[str], known: Sequence[str], reference: str) -> SimError:
+    return SimError(
+        "objects are cut out of a bundle before they are loose",
+        found=f"{', '.join(names)} of {reference}, which has {', '.join(known) or 'none'}",
+        remedy="`splatyard objects BUNDLE --all-movable` writes a version with them",
+    )
 
 
 def _splat(folder: Path) -> Gaussians:

@@ -16,7 +16,9 @@ from pipeline.geometry.rays import RayCaster
 from pipeline.raster import render_batch
 from pipeline.types import F64, U8, Floats
 from sim.cameras.body import body_of, draw_body
+from sim.cameras.objects import ObjectSplats
 from sim.cameras.props import Props, draw_props
+from sim.cameras.renderer import CpuRenderer
 from sim.drivers import EpisodeResult
 from sim.env import Observations, SceneEnv
 from sim.physics.state import RobotState
@@ -132,7 +134,7 @@ class ChaseVideo(VideoWriter):
                 self.add(np.concatenate([view, panel], 1))
         images = images_of(seen)
         self._robot, self._scene = robot, int(self._env.scene_of[0])
-        self._props, self._image = self._env.scenario.props()[FIRST], None if images is None else images[0]
+        self._props, self._image = self._env.props()[FIRST], None if images is None else images[0]
 
     def _end(self, robot: RobotState, ending: EpisodeResult) -> None:
         """Add where the episode ended, and how."""
@@ -232,6 +234,8 @@ class ChaseCamera:
         self.lens = lens
         self._robot, self._body = robot, body_of(robot)
         self._splats = list(splats or [scene.gaussians for scene in scenes])
+        things = [one.splat() for scene in scenes for one in scene.objects]
+        self._objects = ObjectSplats(CpuRenderer(things), 0, things)
         self._casters = [RayCaster(scene.collision) for scene in scenes]
         self._length = ARM + robot.radius
         self._up = robot.height / 2 - robot.base_height  # from the base's origin to the robot's middle
@@ -251,6 +255,8 @@ class ChaseCamera:
         drawn = render_batch(splat[np.flatnonzero(far.all(1))], self.lens, poses)
         assert drawn.median_depth is not None  # a batch always has it
         rgb, depth = drawn.rgb, drawn.median_depth
+        if len(props.objects):
+            self._objects.draw(rgb, depth, props.objects, poses, self.lens)
         draw_props(rgb, depth, props, poses, self.lens)
         camera_from_links = np.linalg.inv(poses)[:, None] @ link_poses(self._robot, moments)
         draw_body(rgb, depth, self._body, camera_from_links, poses, self.lens)

@@ -9,6 +9,9 @@ from flows.cli import tables
 from flows.cli.command import AllowFailed, Arg, BundleNames, Device, Port, Robot, Seed, command
 
 Task = Annotated[str, Arg("the task")]
+Objects = Annotated[
+    tuple[str, ...], Arg("one that was cut out of the bundle and is loose, or all; may be repeated", "NAME")
+]
 
 
 @command()
@@ -29,6 +32,7 @@ def sim(
     port: Port = 8080,
     video: Annotated[Path | None, Arg("write what the cameras see", "FILE.mp4")] = None,
     follow: Annotated[bool, Arg("--video films the first robot from behind, too")] = False,
+    objects: Objects = (),
     allow_failed: AllowFailed = False,
 ) -> int:
     """Let robots do a task in a bundle.
@@ -44,11 +48,22 @@ def sim(
         splatyard sim hall --task explore --video explore.mp4 --follow --envs 1
         splatyard sim hall --task climb --robot go2 --view
         splatyard sim hall --robot my_robot.urdf --driver random
+        splatyard sim hall@1.1.0 --objects all --video push.mp4 --follow --envs 1
     """
     from sim import make
     from sim.drivers import run_episodes
 
-    env = make(task, bundles, envs, robot=robot, engine=engine, device=device, seed=seed, allow_failed=allow_failed)
+    env = make(
+        task,
+        bundles,
+        envs,
+        robot=robot,
+        engine=engine,
+        device=device,
+        seed=seed,
+        allow_failed=allow_failed,
+        objects=objects,
+    )
     viewers = []
     if view:
         from flows.sim_view import SimPage
@@ -92,6 +107,7 @@ def bench(
     device: Device = "cpu",
     envs: Annotated[tuple[int, ...], Arg("environments to try", "N,N", _counts)] = (1, 16, 64),
     steps: Annotated[int, Arg("control steps", "N")] = 50,
+    objects: Objects = (),
     allow_failed: AllowFailed = False,
 ) -> int:
     """How fast a bundle simulates on this machine.
@@ -110,7 +126,16 @@ def bench(
 
     rows = []
     for count in envs:
-        env = make(task, bundles, count, robot=robot, engine=engine, device=device, allow_failed=allow_failed)
+        env = make(
+            task,
+            bundles,
+            count,
+            robot=robot,
+            engine=engine,
+            device=device,
+            allow_failed=allow_failed,
+            objects=objects,
+        )
         speed = measure(env, steps)
         env.close()
         rates, parts = (speed.steps_per_second, speed.images_per_second), (speed.physics, speed.cameras, speed.rest)

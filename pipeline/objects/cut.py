@@ -25,9 +25,8 @@ LEVEL = 0.03
 OFF, BEHIND, AROUND = 0.03, 0.05, 1.5
 """Gaussians that only the object hides, farther than the first from any surface, show nothing of the place: they lie
 behind what every view sees by the second, and within the third of the object [m]."""
-DISC, APART, INSET, DENSITY, MAX_DISCS = 0.015, 1.5, 0.01, 4000, 20_000
-"""Discs that line a body's unseen faces: standard deviation [m], distance [sigmas], depth below them
-[m], tries for a square metre, bound."""
+APART, INSET, DENSITY, MAX_DISCS = 1.5, 0.01, 4000, 20_000
+"""Discs that line a body's unseen faces: distance [sigmas], depth below them [m], tries for a square metre, bound."""
 CLEAR = 0.02
 """Discs are left out where two views see them clear of what is behind by this much [m]."""
 OPACITY = 0.95
@@ -48,11 +47,14 @@ class CutSplat:
     filled: float
 
 
-def cut_splat(gaussians: Gaussians, body: Body, scene: Mesh, holes: Sequence[Hole], views: Views) -> CutSplat:
+def cut_splat(
+    gaussians: Gaussians, body: Body, scene: Mesh, holes: Sequence[Hole], views: Views, disc: float = 0.015
+) -> CutSplat:
     """Cut an object out of a splat; the scene is the mesh without the object's triangles, the holes what it hid.
 
     A Gaussian is the object's where its middle is nearer to the closed body than to the rest of the scene. Those that
-    lie flat on the support are the support's: by height alone the foot of the object would go with them.
+    lie flat on the support are the support's: by height alone the foot of the object would go with them. Faces that
+    nobody saw are lined with discs of that standard deviation [m].
     """
     support = float(body.world_from_body.translation[2])
     upright = np.abs(_thinnest(gaussians)[:, 2]) > FLAT
@@ -63,7 +65,7 @@ def cut_splat(gaussians: Gaussians, body: Body, scene: Mesh, holes: Sequence[Hol
     for hole in holes:
         rest, share = hole.fill(rest)
         covered += share * len(hole.cells)
-    whole = Gaussians.concatenate([gaussians[own], _lining(gaussians[own], body, views)])
+    whole = Gaussians.concatenate([gaussians[own], _lining(gaussians[own], body, views, disc)])
     return CutSplat(whole, rest, covered / max(sum(len(hole.cells) for hole in holes), 1))
 
 
@@ -73,7 +75,7 @@ def cut_mesh(mesh: Mesh, body: Body, scene: Mesh, holes: Sequence[Hole]) -> Mesh
     flat = (mesh.face_normals()[:, 2] > FLAT) & (middle[:, 2] < support + FLAT_BELOW)
     own = _nearer(middle, body, scene, ~flat, np.full(len(middle), REACH))
     own |= _reaches_into(mesh, body)
-    rest = mesh.with_faces(~own)
+    rest = mesh.with_faces(np.asarray(~own))
     return functools.reduce(Mesh.joined, [hole.surface(mesh, rest) for hole in holes], rest)
 
 
@@ -117,23 +119,23 @@ def _astray(means: F64, body: Body, scene: Mesh, views: Views) -> Mask:
     return near
 
 
-def _lining(own: Gaussians, body: Body, views: Views) -> Gaussians:
+def _lining(own: Gaussians, body: Body, views: Views, disc: float) -> Gaussians:
     """Discs just inside of the faces of a body that nobody saw, in the colour of what is nearest."""
-    mesh = body.mesh.with_faces(body.mesh.guessed[body.mesh.triangles].any(1))
+    mesh = body.mesh.with_faces(np.asarray(body.mesh.guessed[body.mesh.triangles].any(1)))
     count = int(min(DENSITY * mesh.face_areas().sum(), MAX_DISCS))
     if not len(own) or not count:
         return own[:0]
     points, faces = sample_surface(mesh, count, np.random.default_rng(0))
-    kept = np.unique(np.floor(points / (APART * DISC)).astype(np.int64), axis=0, return_index=True)[1]
+    kept = np.unique(np.floor(points / (APART * disc)).astype(np.int64), axis=0, return_index=True)[1]
     points, faces = points[kept].astype(np.float64), faces[kept]
     normals, corners = mesh.face_normals()[faces], body.mesh.corners().astype(np.float64)
     quaternions, means = quaternions_from_z(normals), points - INSET * normals
-    across = matrix_from_quaternion(quaternions)[:, :, :2] * 1.5 * DISC
+    across = matrix_from_quaternion(quaternions)[:, :, :2] * 1.5 * disc
     inside = np.ones(len(means), bool)
     for step in (across[..., 0], -across[..., 0], across[..., 1], -across[..., 1]):
         inside[inside] = winding(corners, (means + step)[inside]) > 0.5
     inside[inside] = views.look_through(means[inside], CLEAR) < 2
     colors = mesh.colors[mesh.triangles[faces, 0]].astype(np.float64) / 255
-    scales = np.tile([DISC, DISC, DISC / 10], (len(means), 1))
+    scales = np.tile([disc, disc, disc / 10], (len(means), 1))
     discs = Gaussians.from_colors(means, scales, quaternions, colors, OPACITY, own.sh.shape[1])
     return replace(discs[inside], antialiased=own.antialiased)

@@ -77,6 +77,10 @@ class BundleObject:
 
         return Pose.from_matrix(self.record.world_from_body)
 
+    def splat_file(self, lod: str) -> str:
+        """The path in the bundle of a level of detail, full or sim."""
+        return f"{FOLDER}/{self.record.name}/{SPLAT_FILES[lod]}"
+
     def splat(self, lod: str = "full") -> Gaussians:
         """Its Gaussians, in its own frame.
 
@@ -85,7 +89,7 @@ class BundleObject:
         """
         from pipeline.splat.ply import load_splat
 
-        path = self.files.path(f"{FOLDER}/{self.record.name}/{SPLAT_FILES[lod]}")
+        path = self.files.path(self.splat_file(lod))
         with reading("an object's splat follows the format in docs/bundle.md", path):
             splat = load_splat(path)
             return replace(splat, antialiased=self.record.antialiasing == "mip")

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from pipeline.geometry import Camera, Gaussians
 from pipeline.raster import Cutoffs
+from pipeline.raster.composite import draw_over
 from pipeline.raster.layout import screen_blur
-from pipeline.types import F32, Floats
+from pipeline.types import F32, I64, Floats
 from sim import libraries
 
 if TYPE_CHECKING:
@@ -63,13 +64,23 @@ class GsplatRenderer:
             chosen = np.flatnonzero(self._antialiased[scene_of] == antialiased)
             for scenes, some in _calls(scene_of[chosen]):
                 rows = chosen[some]
-                rgb[rows], depth[rows] = self._draw(camera, scenes, world_from_cameras[rows], antialiased)
+                rgb[rows], depth[rows], _ = self._draw(camera, scenes, world_from_cameras[rows], antialiased)
         return rgb, depth
+
+    def draw_over(
+        self, rgb: F32, depth: F32, images: I64, camera: Camera, thing_from_cameras: Floats, scene: int
+    ) -> None:
+        """Draw a thing over images; see `SceneRenderer`."""
+        antialiased = bool(self._antialiased[scene])
+        for first in range(0, len(images), IMAGES):
+            rows = slice(first, first + IMAGES)
+            drawn, far, alpha = self._draw(camera, [scene], thing_from_cameras[None, rows], antialiased)
+            draw_over(rgb, depth, images[rows], drawn[0], alpha[0], far[0])
 
     def _draw(
         self, camera: Camera, scenes: list[int], world_from_cameras: Floats, antialiased: bool
-    ) -> tuple[F32, F32]:
-        """Images of S scenes by C cameras each, whose poses are (S, C, 4, 4)."""
+    ) -> tuple[F32, F32, F32]:
+        """Images, depths and opacities of S scenes by C cameras each, whose poses are (S, C, 4, 4)."""
         torch = self._torch
         cameras_from_world = self._tensor(np.linalg.inv(world_from_cameras.astype(np.float64)))
         with torch.no_grad():
@@ -90,7 +101,7 @@ class GsplatRenderer:
                 render_mode="RGB+ED",
             )
             depth = torch.where(alpha[..., 0] >= HIDES, drawn[..., 3], 0.0)
-            return drawn[..., :3].cpu().numpy(), depth.cpu().numpy()
+            return drawn[..., :3].cpu().numpy(), depth.cpu().numpy(), alpha[..., 0].cpu().numpy()
 
     def _tensor(self, array: np.ndarray) -> torch.Tensor:
         return self._torch.tensor(array, dtype=self._torch.float32, device=self._device)

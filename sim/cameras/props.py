@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Self
 
 import numpy as np
 
 from pipeline.geometry import Camera
 from pipeline.geometry.jit import njit, prange
-from pipeline.types import F32, I64, Floats, Mask
+from pipeline.types import F32, F64, I64, Floats, Mask
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,17 +62,25 @@ class Patches(Balls):
     """K round patches of paint on the floor for each of N robots, with their centres at the floor's height."""
 
 
+NO_OBJECTS = np.zeros((0, 4, 4))
+
+
 @dataclass(frozen=True, eq=False)
 class Props:
-    """Props of a task for each of N robots; each robot sees its own."""
+    """Props of a task for each of N robots, and the loose bodies of its scene; each robot sees its own.
+
+    `objects` are the bodies' poses (N, K, 4, 4), world from body; (0, 4, 4) where no scene has any.
+    """
 
     balls: Balls
     posts: Posts
     patches: Patches
+    objects: F64 = field(default_factory=lambda: NO_OBJECTS)
 
     def __getitem__(self, robots: I64 | Mask | slice) -> Props:
         """Props of the chosen robots."""
-        return Props(self.balls[robots], self.posts[robots], self.patches[robots])
+        objects = self.objects[robots] if len(self.objects) else self.objects
+        return Props(self.balls[robots], self.posts[robots], self.patches[robots], objects)
 
     @staticmethod
     def none(count: int) -> Props:

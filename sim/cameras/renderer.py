@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from pipeline.errors import SimError
 from pipeline.geometry import Camera, Gaussians
 from pipeline.raster import pack, render_batch
-from pipeline.types import F32, Floats
+from pipeline.raster.composite import draw_over
+from pipeline.types import F32, I64, Floats
 from sim import libraries
 
 
@@ -34,6 +35,16 @@ class SceneRenderer(Protocol):
         """
         ...
 
+    def draw_over(
+        self, rgb: F32, depth: F32, images: I64, camera: Camera, thing_from_cameras: Floats, scene: int
+    ) -> None:
+        """Draw the Gaussians of a scene, which are a thing's, over images where they are in front; changes both.
+
+        Images and depths (B, H, W) are as `render` returns them; some of them (M,) are drawn into, by cameras of poses
+        (M, 4, 4).
+        """
+        ...
+
 
 class CpuRenderer:
     """The pipeline's own batch rasteriser; the same bits for any number of threads."""
@@ -51,6 +62,13 @@ class CpuRenderer:
             assert drawn.median_depth is not None  # a batch always has it
             rgb[rows], depth[rows] = drawn.rgb, drawn.median_depth
         return rgb, depth
+
+    def draw_over(
+        self, rgb: F32, depth: F32, images: I64, camera: Camera, thing_from_cameras: Floats, scene: int
+    ) -> None:
+        """Draw a thing over images; see `SceneRenderer`."""
+        drawn = render_batch(self._packed[scene], camera, thing_from_cameras)
+        draw_over(rgb, depth, images, drawn.rgb, drawn.alpha, drawn.depth)
 
 
 CPU = "cpu"

@@ -12,6 +12,7 @@ from pipeline.geometry.jit import njit, prange
 from pipeline.types import F32, F64, I64, U8, Floats
 from sim.cameras.body import body_of, draw_body
 from sim.cameras.lens import Bend, lens_of
+from sim.cameras.objects import ObjectSplats
 from sim.cameras.props import Props, draw_props
 from sim.cameras.renderer import SceneRenderer
 from sim.cameras.sensor import CameraClock, SensorEffects
@@ -38,10 +39,11 @@ class CameraRig:
         num_robots: int,
         settings: CameraSettings,
         control_period: float,
+        objects: ObjectSplats | None = None,
     ) -> None:
         self.camera = camera
         self.images_taken = 0
-        self._robot, self._renderer, self._settings = robot, renderer, settings
+        self._robot, self._renderer, self._settings, self._objects = robot, renderer, settings, objects
         links = [link.name for link in robot.links]
         if camera.link not in (None, *links):
             raise SimError(
@@ -152,6 +154,8 @@ class CameraRig:
             camera_from_links = rotated.reshape(-1, *camera_from_links.shape[1:])
             scene_of, props = scene_of[rows], props[rows]
         rgb, depth = self._renderer.render(lens, poses, scene_of)
+        if self._objects and len(props.objects):
+            self._objects.draw(rgb, depth, props.objects, poses, lens)
         draw_props(rgb, depth, props, poses, lens)
         draw_body(rgb, depth, self._body, camera_from_links, poses, lens)
         return rgb, depth

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pipeline.errors import SimError
 from pipeline.geometry import Mesh, matrix_from_quaternion
-from pipeline.types import F32, I64
+from pipeline.types import F32, F64, I64, Floats
 from sim import libraries
-from sim.physics.state import Dynamics, PhysicsEngine, RobotState
+from sim.physics.bodies import ABSENT, BodyState, RigidBody
+from sim.physics.state import Dynamics, PhysicsEngine, RobotState, scene_offsets
 from sim.robots.model import Robot, add_servos, read_spec, replace_shapes
 
 if TYPE_CHECKING:
+    from mujoco._specs import MjSpec
     from mujoco._structs import MjModel
 
 SKIN = 0.005
@@ -23,13 +26,33 @@ STIFF = (0.008, 1.0)
 """solref of contacts: the default lets bodies sink in by centimetres at these time steps."""
 MAX_STEP = STIFF[0] / 2
 """Longest step [s]: MuJoCo's contacts soften with two steps' length, and robots jitter on them."""
+SCENE = 1
+"""Bit of the scenes in contype; the other 30 are the robots' own, for their loose bodies."""
+MAX_WITH_BODIES = 30
+OBJECT = "object_"
+"""What the names of loose bodies begin with, before their numbers."""
 
 
 class MujocoEngine(PhysicsEngine):
     """One MuJoCo world that holds all scenes side by side; time steps longer than `MAX_STEP` are split."""
 
-    def __init__(self, robot: Robot, scenes: Sequence[Mesh], num_robots: int, time_step: float = 0.004) -> None:
-        super().__init__(robot, scenes, num_robots, time_step)
+    has_bodies = True
+
+    def __init__(
+        self,
+        robot: Robot,
+        scenes: Sequence[Mesh],
+        num_robots: int,
+        time_step: float = 0.004,
+        bodies: Sequence[Sequence[RigidBody]] = (),
+    ) -> None:
+        super().__init__(robot, scenes, num_robots, time_step, bodies)
+        if self.bodies and num_robots > MAX_WITH_BODIES:
+            raise SimError(
+                f"this engine has loose bodies for up to {MAX_WITH_BODIES} robots",
+                found=f"{num_robots} robots",
+                remedy="engine sapien, or fewer robots",
+            )
         self._mujoco = libraries.mujoco()
         self._inner = math.ceil(time_step / MAX_STEP - 1e-6)
         self._forces = np.zeros((num_robots, len(robot.links), 3), np.float32)
@@ -45,7 +68,7 @@ class MujocoEngine(PhysicsEngine):
         world.option.timestep = self.time_step / self._inner
         world.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
         world.option.cone = mujoco.mjtCone.mjCONE_ELLIPTIC
-        for mesh, offset in zip(self._scenes, self._offsets, strict=True):
+        for mesh, offset in zip(self._scenes, scene_offsets(self._scenes), strict=True):
             ground = world.add_flex()
             ground.dim, ground.vertbody, ground.radius = 2, ["world"], SKIN
             ground.vert = (mesh.vertices + offset - [0, 0, SKIN]).ravel().tolist()  # so that floors keep their height
@@ -53,17 +76,19 @@ class MujocoEngine(PhysicsEngine):
             ground.selfcollide = mujoco.mjtFlexSelf.mjFLEXSELF_NONE
             ground.contype, ground.conaffinity = 1, 0
             ground.solref = STIFF
+            ground.friction = [0, *ground.friction[1:]]  # what touches it has its own
         for number in range(self.num_robots):
             spec = read_spec(robot.file)
             if robot.reduced:
                 replace_shapes(spec, robot)
             for geom in spec.geoms:
                 solid = bool(geom.contype or geom.conaffinity)
-                geom.contype, geom.conaffinity = 0, int(solid)
-                geom.priority, geom.solref = 1, [*STIFF]
+                geom.contype, geom.conaffinity = 0, (SCENE | _own(number)) * int(solid)
+                geom.priority, geom.solref = 2, [*STIFF]
             add_servos(spec, robot)
             frame = world.worldbody.add_frame()
             world.attach(spec, prefix=f"{number}/", frame=frame)
+        add_bodies(world, self.bodies, [f"{number}/" for number in range(self.num_robots)], _own)
         return world.compile()
 
     def _find_columns(self) -> None:
@@ -89,13 +114,18 @@ class MujocoEngine(PhysicsEngine):
                 self._robot_of_body[body] = self._robot_of_body[parent]
                 self._link_of_body[body] = self._link_of_body[parent]
         self._robot_of_geom = self._robot_of_body[model.geom_bodyid]
+        self._loose = np.array([[model.body(f"{n}/{OBJECT}{k}").id for k in range(len(self.bodies))] for n in robots])
+        self._loose = self._loose.reshape(self.num_robots, len(self.bodies)).astype(np.int64)
+        free = model.body_jntadr[self._loose]
+        self._loose_pose_at = model.jnt_qposadr[free][..., None] + np.arange(7)
+        self._loose_twist_at = model.jnt_dofadr[free][..., None] + np.arange(6)
 
     def reset(self, robots: I64, state: RobotState, scenes: I64) -> None:
         """Put robots (M,) into states of length M, in scenes (M,)."""
         data = self._data
         self._scene_of[robots] = scenes
         rotations = state.world_from_base
-        data.qpos[self._pose_at[robots, :3]] = state.position + self._offsets[scenes]
+        data.qpos[self._pose_at[robots, :3]] = state.position + self._offsets_of(robots, scenes)
         data.qpos[self._pose_at[robots, 3:]] = state.quaternion
         data.qvel[self._twist_at[robots, :3]] = state.linear_velocity
         data.qvel[self._twist_at[robots, 3:]] = np.einsum("nji,nj->ni", rotations, state.angular_velocity)
@@ -123,7 +153,7 @@ class MujocoEngine(PhysicsEngine):
         quaternion = data.qpos[self._pose_at[:, 3:]]
         quaternion = quaternion / np.linalg.norm(quaternion, axis=1, keepdims=True)
         rotations = matrix_from_quaternion(quaternion)
-        position = data.qpos[self._pose_at[:, :3]] - self._offsets[self._scene_of]
+        position = data.qpos[self._pose_at[:, :3]] - self._offsets_now
         angular = np.einsum("nij,nj->ni", rotations, data.qvel[self._twist_at[:, 3:]])
         arrays = (
             position,
@@ -134,6 +164,24 @@ class MujocoEngine(PhysicsEngine):
             data.qvel[self._rate_at],
         )
         return RobotState(*(array.astype(np.float32) for array in arrays))
+
+    def place_bodies(self, robots: I64, state: BodyState, *, asleep: bool = False) -> None:
+        """Put the bodies of robots (M,) into states of length M."""
+        data, present = self._data, self._present(robots)
+        offsets = self._offsets_of(robots, self._scene_of[robots])[:, None]
+        data.qpos[self._loose_pose_at[robots]] = np.concatenate(
+            [np.where(present[..., None], state.position + offsets, ABSENT), state.quaternion], 2
+        )
+        data.qvel[self._loose_twist_at[robots]] = twists_of(state) * present[..., None]
+        self._model.body_gravcomp[self._loose[robots]] = ~present
+        data.qacc_warmstart[self._loose_twist_at[robots]] = 0
+
+    def read_bodies(self) -> BodyState:
+        """Current state of all bodies."""
+        poses, twists = self._data.qpos[self._loose_pose_at], self._data.qvel[self._loose_twist_at]
+        present = self._present(np.arange(self.num_robots))[..., None]
+        position = np.where(present, poses[..., :3] - self._offsets_now[:, None], ABSENT)
+        return body_state(np.concatenate([position, poses[..., 3:]], 2), twists)
 
     def contact_forces(self) -> F32:
         """Mean force of the scene on each link in the last substep (N, L, 3), world axes [N]."""
@@ -147,7 +195,7 @@ class MujocoEngine(PhysicsEngine):
         in_world = np.einsum("cki,ck->ci", contact.frame[active].reshape(-1, 3, 3), data.efc_force[rows])
         for side, sign in ((0, -1.0), (1, 1.0)):  # the normal points from the first to the second
             geom = contact.geom[active, side]
-            ours = geom >= 0  # the mesh is no geom
+            ours = (geom >= 0) & (self._robot_of_geom[geom] >= 0)  # the mesh is no geom, and a loose body no link
             body = self._model.geom_bodyid[geom[ours]]
             np.add.at(forces, (self._robot_of_body[body], self._link_of_body[body]), sign * in_world[ours])
         return forces
@@ -174,10 +222,61 @@ class MujocoEngine(PhysicsEngine):
     def _arrays(self) -> dict[str, np.ndarray]:
         state = np.empty(self._mujoco.mj_stateSize(self._model, self._mujoco.mjtState.mjSTATE_INTEGRATION))
         self._mujoco.mj_getState(self._model, self._data, state, self._mujoco.mjtState.mjSTATE_INTEGRATION)
-        return {"world": state, "scenes": self._scene_of, "dynamics": self._dynamics}
+        weightless = self._model.body_gravcomp[self._loose]
+        return {"world": state, "scenes": self._scene_of, "dynamics": self._dynamics, "weightless": weightless}
 
     def _set_arrays(self, saved: Mapping[str, np.ndarray]) -> None:
         self._scene_of[:] = saved["scenes"]
         self.set_dynamics(np.arange(self.num_robots), Dynamics(*saved["dynamics"]))
+        self._model.body_gravcomp[self._loose] = saved["weightless"]
         whole = self._mujoco.mjtState.mjSTATE_INTEGRATION
         self._mujoco.mj_setState(self._model, self._data, saved["world"], whole)
+
+
+def _own(robot: int) -> int:
+    """Bit of a robot and its bodies."""
+    return SCENE << 1 + robot % MAX_WITH_BODIES
+
+
+def add_bodies(
+    world: MjSpec,
+    bodies: Sequence[RigidBody],
+    prefixes: Sequence[str],
+    own: Callable[[int], int],
+    solref: Sequence[float] = STIFF,
+) -> None:
+    """Add loose bodies to a world, once for each prefix; the bits of each number touch each other and the scene."""
+    kinds = libraries.mujoco().mjtGeom
+    for number, body in enumerate(bodies):
+        for piece, corners in enumerate(body.hulls):
+            mesh = world.add_mesh(name=f"{OBJECT}{number}/{piece}")
+            mesh.uservert = corners.ravel().tolist()
+    for row, prefix in enumerate(prefixes):
+        for number, body in enumerate(bodies):
+            frame, moments = body.inertia
+            made = world.worldbody.add_body(name=f"{prefix}{OBJECT}{number}", pos=ABSENT)
+            made.add_freejoint()
+            made.explicitinertial, made.mass, made.inertia = True, body.mass, moments
+            made.ipos, made.iquat = frame.translation, frame.quaternion
+            for piece in range(len(body.hulls)):
+                geom = made.add_geom(type=kinds.mjGEOM_MESH, meshname=f"{OBJECT}{number}/{piece}")
+                geom.contype, geom.conaffinity = own(row), SCENE | own(row)
+                geom.friction = [body.friction, *geom.friction[1:]]
+                geom.priority, geom.solref = 1, [*solref]
+
+
+def twists_of(state: BodyState) -> F64:
+    """MuJoCo's velocities (N, K, 6) of bodies: linear along the world's axes, angular along their own."""
+    rotations = state.world_from_bodies[..., :3, :3]
+    angular = np.einsum("nkji,nkj->nki", rotations, state.angular_velocity)
+    return np.concatenate([state.linear_velocity, angular], 2).astype(np.float64)
+
+
+def body_state(poses: Floats, twists: Floats) -> BodyState:
+    """State of bodies by poses (N, K, 7) and MuJoCo's velocities (N, K, 6)."""
+    quaternion = poses[..., 3:] / np.linalg.norm(poses[..., 3:], axis=2, keepdims=True)
+    quaternion = quaternion * np.where(quaternion[..., :1] < 0, -1, 1)
+    rotations = matrix_from_quaternion(quaternion.reshape(-1, 4)).reshape(*quaternion.shape[:2], 3, 3)
+    angular = np.einsum("nkij,nkj->nki", rotations, twists[..., 3:])
+    arrays = poses[..., :3], quaternion, twists[..., :3], angular
+    return BodyState(*(np.asarray(array, np.float32) for array in arrays))

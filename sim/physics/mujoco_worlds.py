@@ -13,6 +13,8 @@ from pipeline.errors import SimError
 from pipeline.geometry import Mesh, matrix_from_quaternion
 from pipeline.types import F32, I64
 from sim import libraries
+from sim.physics.bodies import ABSENT, BodyState, RigidBody
+from sim.physics.mujoco_engine import OBJECT, SCENE, add_bodies, body_state, twists_of
 from sim.physics.state import Dynamics, PhysicsEngine, RobotState
 from sim.robots.legs import Legs, reduced
 from sim.robots.model import Robot, add_servos, read_spec, replace_shapes
@@ -44,8 +46,23 @@ class MujocoWorldsEngine(PhysicsEngine):
         SimError: When a scene isn't made of boxes, or the robot has no feet.
     """
 
-    def __init__(self, robot: Robot, scenes: Sequence[Mesh], num_robots: int, time_step: float = 0.005) -> None:
-        super().__init__(robot if robot.reduced else reduced(robot), scenes, num_robots, time_step)
+    has_bodies = True
+
+    def __init__(
+        self,
+        robot: Robot,
+        scenes: Sequence[Mesh],
+        num_robots: int,
+        time_step: float = 0.005,
+        bodies: Sequence[Sequence[RigidBody]] = (),
+    ) -> None:
+        super().__init__(robot if robot.reduced else reduced(robot), scenes, num_robots, time_step, bodies)
+        if self.bodies and len(scenes) > 1:
+            raise SimError(
+                "mujoco-worlds has loose bodies in one scene only",
+                found=f"{len(scenes)} scenes",
+                remedy="engine sapien, or one scene",
+            )
         from mujoco import rollout
 
         self._mujoco = libraries.mujoco()
@@ -61,6 +78,7 @@ class MujocoWorldsEngine(PhysicsEngine):
             (num_robots, self._mujoco.mj_stateSize(model, self._mujoco.mjtState.mjSTATE_FULLPHYSICS))
         )
         self._state[:, self._pose_at[3]] = 1
+        self._state[:, self._loose_pose_at[:, :3]], self._state[:, self._loose_pose_at[:, 3]] = ABSENT, 1
         self._tile = np.zeros(num_robots, np.int64)
         self._sensors = np.zeros((num_robots, model.nsensordata))
         self._own = [model] * num_robots
@@ -73,6 +91,9 @@ class MujocoWorldsEngine(PhysicsEngine):
         angular = np.einsum("nji,nj->ni", state.world_from_base, state.angular_velocity)
         rows[:, self._twist_at] = np.concatenate([state.linear_velocity, angular], 1)
         rows[:, self._position_at], rows[:, self._rate_at] = state.joint_position, state.joint_velocity
+        rows[:, self._loose_pose_at] = self._state[np.ix_(robots, self._loose_pose_at.ravel())].reshape(
+            len(robots), -1, 7
+        )
         self._state[robots] = rows
         self._targets[robots] = state.joint_position[:, self._driven] * self._is_position
         self._sensors[robots] = 0
@@ -105,6 +126,7 @@ class MujocoWorldsEngine(PhysicsEngine):
             self._state[rows] = 0
             self._state[np.ix_(rows, self._pose_at[:2])] = place
             self._state[rows, self._pose_at[4]] = 1
+            self._state[np.ix_(rows, self._loose_pose_at[:, 3])] = 1
             self._sensors[rows] = 0
 
     def read(self) -> RobotState:
@@ -122,6 +144,20 @@ class MujocoWorldsEngine(PhysicsEngine):
             rows[:, self._rate_at],
         )
         return RobotState(*(array.astype(np.float32) for array in arrays))
+
+    def place_bodies(self, robots: I64, state: BodyState, *, asleep: bool = False) -> None:
+        """Put the bodies of robots (M,) into states of length M."""
+        present = self._present(robots)[..., None]
+        position = np.where(present, state.position, ABSENT)
+        self._state[robots[:, None, None], self._loose_pose_at] = np.concatenate([position, state.quaternion], 2)
+        self._state[robots[:, None, None], self._loose_twist_at] = twists_of(state) * present
+
+    def read_bodies(self) -> BodyState:
+        """Current state of all bodies."""
+        poses = self._state[:, self._loose_pose_at]
+        present = self._present(np.arange(self.num_robots))[..., None]
+        poses[..., :3] = np.where(present, poses[..., :3], ABSENT)
+        return body_state(poses, self._state[:, self._loose_twist_at])
 
     def contact_forces(self) -> F32:
         """Mean force of the scene on each link in the last substep (N, L, 3), world axes [N]."""
@@ -169,7 +205,7 @@ class MujocoWorldsEngine(PhysicsEngine):
         option.integrator, option.cone = mujoco.mjtIntegrator.mjINT_IMPLICITFAST, mujoco.mjtCone.mjCONE_PYRAMIDAL
         option.disableflags |= int(mujoco.mjtDisableBit.mjDSBL_WARMSTART)  # a seventh slower with it
         for geom in spec.geoms:
-            geom.contype, geom.conaffinity, geom.condim, geom.priority, geom.solref = 0, 1, 3, 1, [*STIFF]
+            geom.contype, geom.conaffinity, geom.condim, geom.priority, geom.solref = 0, 1, 3, 2, [*STIFF]
         self._felt = np.array([index for index, link in enumerate(robot.links) if link.shapes], np.int64)
         feet = Legs(robot).feet
         spheres = [len(foot.points) for foot in feet]
@@ -184,6 +220,7 @@ class MujocoWorldsEngine(PhysicsEngine):
             )
             sensor.intprm = FORCE_SENSOR
         add_servos(spec, robot)
+        add_bodies(spec, self.bodies, [""], lambda _: SCENE, STIFF)
         return spec
 
     def _model(self, scene: int, tile: int) -> MjModel:
@@ -212,6 +249,9 @@ class MujocoWorldsEngine(PhysicsEngine):
         self._twist_at = first_rate + model.jnt_dofadr[root] + np.arange(6)
         self._position_at = 1 + model.jnt_qposadr[joints].astype(np.int64)
         self._rate_at = first_rate + model.jnt_dofadr[joints].astype(np.int64)
+        loose = model.body_jntadr[[model.body(f"{OBJECT}{number}").id for number in range(len(self.bodies))]]
+        self._loose_pose_at = 1 + model.jnt_qposadr[loose].astype(np.int64)[:, None] + np.arange(7)
+        self._loose_twist_at = first_rate + model.jnt_dofadr[loose].astype(np.int64)[:, None] + np.arange(6)
         driven = {actuator.joint: row for row, actuator in enumerate(self._robot.actuators)}
         self._control_of = np.array(
             [driven[model.joint(int(model.actuator_trnid[a, 0])).name] for a in range(model.nu)]

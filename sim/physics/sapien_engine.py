@@ -11,7 +11,8 @@ import numpy as np
 from pipeline.geometry import Mesh, Pose, matrix_from_quaternion, rotation_between
 from pipeline.types import F32, F64, I64
 from sim import libraries
-from sim.physics.state import Dynamics, PhysicsEngine, RobotState
+from sim.physics.bodies import ABSENT, BodyState, RigidBody
+from sim.physics.state import Dynamics, PhysicsEngine, RobotState, scene_offsets
 from sim.robots.model import Actuator, Link, Robot, Shape
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 GROUND, ROBOT = [1, 2, 0, 0], [2, 1, 0, 0]
 """Collision groups: own group, and what it collides with. Robots touch the ground only, so all share one world."""
+ON_GROUND, BESIDE_ROBOT, ON_BODY = [4, 1, 0, 0], [8, 2, 0, 0], [16, 16, 0, 0]
+"""Those of the three copies of a loose body's shapes: each has the friction for what it touches."""
 PHYSX_FRICTION = 2.0
 """PhysX takes the mean of both bodies' coefficients: the ground has 0, the robot twice its own."""
 X_AXIS = (1.0, 0.0, 0.0)
@@ -168,11 +171,80 @@ def _set_joint(sapien: ModuleType, made: Any, link: Link) -> None:
     made.set_drive_properties(0.0, joint.damping)
 
 
+class LooseBody:
+    """A rigid body that moves by itself."""
+
+    def __init__(self, sapien: ModuleType, world: sapien.Scene, body: RigidBody) -> None:
+        physx = sapien.physx
+        self._sapien, self._frame = sapien, body.inertia[0]
+        self._part, self._entity = physx.PhysxRigidDynamicComponent(), sapien.Entity()
+        for friction, groups in (
+            (PHYSX_FRICTION * body.friction, ON_GROUND),
+            (0.0, BESIDE_ROBOT),
+            (body.friction, ON_BODY),
+        ):
+            material = physx.PhysxMaterial(friction, friction, 0)
+            for corners in body.hulls:
+                shape = physx.PhysxCollisionShapeConvexMesh(corners.astype(np.float32), [1, 1, 1], material)
+                shape.set_collision_groups(groups)
+                self._part.attach(shape)
+        self._part.set_mass(body.mass)
+        self._part.set_cmass_local_pose(_pose(sapien, self._frame))
+        self._part.set_inertia(body.inertia[1])
+        self._entity.add_component(self._part)
+        self._entity.set_pose(sapien.Pose(list(ABSENT)))
+        self._part.set_kinematic(True)
+        world.add_entity(self._entity)
+        self._sleeps = False
+
+    def place(self, offset: F64, state: BodyState, row: tuple[int, int], *, asleep: bool) -> None:
+        """Put it into the state of that row, with an offset (3,)."""
+        rotation = matrix_from_quaternion(state.quaternion[row])
+        angular = state.angular_velocity[row]
+        self._sleeps = False
+        self._part.set_kinematic(False)
+        self._entity.set_pose(
+            self._sapien.Pose((state.position[row] + offset).tolist(), state.quaternion[row].tolist())
+        )
+        self._part.set_linear_velocity(
+            state.linear_velocity[row] + np.cross(angular, rotation @ self._frame.translation)
+        )
+        self._part.set_angular_velocity(angular)
+        if asleep:
+            self._part.put_to_sleep()
+
+    def remove(self) -> None:
+        """Take it out of the way."""
+        self._part.set_kinematic(True)
+        self._entity.set_pose(self._sapien.Pose(list(ABSENT)))
+
+    @property
+    def moves(self) -> bool:
+        """Whether it may have moved since it was asked: it doesn't sleep, or fell asleep since."""
+        slept, self._sleeps = self._sleeps, self._part.is_sleeping
+        return not (slept and self._sleeps)
+
+    def read(self) -> F32:
+        """Position, quaternion, velocity of its centre of mass and angular velocity (13,)."""
+        pose, part = self._entity.pose, self._part
+        return np.concatenate([pose.p, pose.q, part.linear_velocity, part.angular_velocity])
+
+
 class SapienBase(PhysicsEngine):
     """One PhysX world that holds all scenes side by side."""
 
-    def __init__(self, robot: Robot, scenes: Sequence[Mesh], num_robots: int, time_step: float = 0.004) -> None:
-        super().__init__(robot, scenes, num_robots, time_step)
+    def __init__(
+        self,
+        robot: Robot,
+        scenes: Sequence[Mesh],
+        num_robots: int,
+        time_step: float = 0.004,
+        bodies: Sequence[Sequence[RigidBody]] = (),
+    ) -> None:
+        super().__init__(robot, scenes, num_robots, time_step, bodies)
+        if self.bodies:  # groups can't tell whose they are
+            cells = scene_offsets([mesh for _ in range(num_robots) for mesh in scenes])
+            self._offsets = cells.reshape(num_robots, len(scenes), 3)
         self._sapien = libraries.sapien()
         self._build()
 
@@ -184,17 +256,18 @@ class SapienBase(PhysicsEngine):
         sapien, physx = self._sapien, self._sapien.physx
         self._world = sapien.Scene([system])
         self._world.set_timestep(self.time_step)
-        for mesh, offset in zip(self._scenes, self._offsets, strict=True):
+        for number, mesh in enumerate(self._scenes):
             vertices, triangles = mesh.vertices.astype(np.float32), mesh.triangles.astype(np.uint32)
             material = physx.PhysxMaterial(0, 0, 0)
             shape = physx.PhysxCollisionShapeTriangleMesh(vertices, triangles, [1, 1, 1], material)
             shape.set_collision_groups(GROUND)
-            ground = physx.PhysxRigidStaticComponent()
-            ground.attach(shape)
-            entity = sapien.Entity()
-            entity.add_component(ground)
-            entity.set_pose(sapien.Pose(offset.tolist()))
-            self._world.add_entity(entity)
+            for offset in self._offsets[..., number, :].reshape(-1, 3):
+                ground = physx.PhysxRigidStaticComponent()
+                ground.attach(shape)
+                entity = sapien.Entity()
+                entity.add_component(ground)
+                entity.set_pose(sapien.Pose(offset.tolist()))
+                self._world.add_entity(entity)
         self._bodies = [SapienBody(sapien, self._world, self._robot) for _ in range(self.num_robots)]
 
     def _state(
@@ -203,7 +276,7 @@ class SapienBase(PhysicsEngine):
         """Robots' state from PhysX's, whose velocity (N, 3) is that of the base's centre of mass."""
         arm = matrix_from_quaternion(quaternion) @ self._mass_centre
         return RobotState(
-            position - self._offsets[self._scene_of].astype(np.float32),
+            position - self._offsets_now.astype(np.float32),
             quaternion * np.where(quaternion[:, :1] < 0, -1, 1).astype(np.float32),
             (velocity - np.cross(angular, arm)).astype(np.float32),
             angular,
@@ -236,16 +309,22 @@ class SapienBase(PhysicsEngine):
 class SapienEngine(SapienBase):
     """SAPIEN on the CPU."""
 
+    has_bodies = True
+
     def _build(self) -> None:
         self._make_world(self._sapien.physx.PhysxCpuSystem())
         links = [link for body in self._bodies for link in body.links]
         self._link_number = {link: number for number, link in enumerate(links)}
+        self._loose = [
+            [LooseBody(self._sapien, self._world, body) for body in self.bodies] for _ in range(self.num_robots)
+        ]
+        self._last_bodies = np.zeros((self.num_robots, len(self.bodies), 13), np.float32)
 
     def reset(self, robots: I64, state: RobotState, scenes: I64) -> None:
         """Put robots (M,) into states of length M, in scenes (M,)."""
         self._scene_of[robots] = scenes
         self._targets[robots] = state.joint_position[:, self._driven] * self._is_position
-        position = state.position + self._offsets[scenes]
+        position = state.position + self._offsets_of(robots, scenes)
         for row, robot in enumerate(robots):
             self._bodies[robot].place(position[row], state, row)
             self._bodies[robot].aim(self._targets[robot].tolist())
@@ -267,6 +346,36 @@ class SapienEngine(SapienBase):
         rows = [body.read() for body in self._bodies]
         return self._state(*(np.array(column, np.float32) for column in zip(*rows, strict=True)))
 
+    def place_bodies(self, robots: I64, state: BodyState, *, asleep: bool = False) -> None:
+        """Put the bodies of robots (M,) into states of length M."""
+        offsets, present = self._offsets_of(robots, self._scene_of[robots]), self._present(robots)
+        for row, robot in enumerate(robots):
+            for number, body in enumerate(self._loose[robot]):
+                if present[row, number]:
+                    body.place(offsets[row], state, (row, number), asleep=asleep)
+                else:
+                    body.remove()
+
+    def read_bodies(self) -> BodyState:
+        """Current state of all bodies."""
+        for robot, own in enumerate(self._loose):
+            for number, body in enumerate(own):
+                if body.moves:
+                    self._last_bodies[robot, number] = body.read()
+        rows = self._last_bodies.reshape(self.num_robots, len(self.bodies), 13)
+        position, quaternion, velocity, angular = np.split(rows, [3, 7, 10], 2)
+        centres = np.array([body.inertia[0].translation for body in self.bodies]).reshape(1, -1, 3)
+        rotations = matrix_from_quaternion(quaternion.reshape(-1, 4)).reshape(*quaternion.shape[:2], 3, 3)
+        present = self._present(np.arange(self.num_robots))[..., None]
+        return BodyState(
+            np.where(present, position - self._offsets_now[:, None], ABSENT).astype(np.float32),
+            quaternion * np.where(quaternion[..., :1] < 0, -1, 1).astype(np.float32),
+            (velocity - np.cross(angular, np.einsum("nkij,nkj->nki", rotations, centres + 0 * position))).astype(
+                np.float32
+            ),
+            angular,
+        )
+
     def contact_forces(self) -> F32:
         """Mean force of the scene on each link in the last substep (N, L, 3), world axes [N]."""
         numbers: list[int] = []
@@ -275,7 +384,9 @@ class SapienEngine(SapienBase):
             first, second = contact.bodies
             number, sign = self._link_number.get(first), 1
             if number is None:
-                number, sign = self._link_number[second], -1
+                number, sign = self._link_number.get(second), -1
+            if number is None:  # a loose body on the scene
+                continue
             for point in contact.points:
                 numbers.append(number)
                 impulses.append(point.impulse if sign > 0 else -point.impulse)

@@ -18,6 +18,7 @@ from pipeline.errors import SimError
 from pipeline.geometry import Mesh
 from pipeline.types import F32, I64
 from sim import libraries
+from sim.physics.bodies import RigidBody
 from sim.physics.sapien_engine import SapienBase
 from sim.physics.state import Dynamics, RobotState, parking_positions
 from sim.robots.model import Robot
@@ -68,12 +69,18 @@ class SapienGpuEngine(SapienBase):
     """
 
     def __init__(
-        self, robot: Robot, scenes: Sequence[Mesh], num_robots: int, time_step: float = 0.004, device: str = "cuda"
+        self,
+        robot: Robot,
+        scenes: Sequence[Mesh],
+        num_robots: int,
+        time_step: float = 0.004,
+        bodies: Sequence[Sequence[RigidBody]] = (),
+        device: str = "cuda",
     ) -> None:
         self._torch, self._device = libraries.torch(), device
         self._shares = np.ones((num_robots, len(robot.actuators)), np.float32)
         self._parking = parking_positions(robot, scenes, num_robots)
-        super().__init__(robot, scenes, num_robots, time_step)
+        super().__init__(robot, scenes, num_robots, time_step, bodies)
 
     def _build(self) -> None:
         """Make a world without a past, with the robots' current dynamics."""
@@ -106,7 +113,7 @@ class SapienGpuEngine(SapienBase):
         angular = state.angular_velocity
         arm = state.world_from_base @ self._mass_centre
         columns = (
-            state.position + self._offsets[scenes],
+            state.position + self._offsets_of(robots, scenes),
             state.quaternion,
             state.linear_velocity + np.cross(angular, arm),
             angular,

@@ -10,8 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.errors import SimError
 from pipeline.geometry import Mesh, matrix_from_quaternion
 from pipeline.types import F32, F64, I64, Floats, Mask
+from sim.physics.bodies import BodyState, RigidBody
 from sim.robots.model import Robot
 
 
@@ -91,22 +93,46 @@ class Dynamics:
 class PhysicsEngine:
     """N robots of one kind, each alone in one of several scenes of one world; robots never touch each other.
 
-    Scenes are collision meshes in their world frames; the time step is that of a substep [s].
+    Scenes are collision meshes in their world frames, with loose bodies of their own; every robot has its own copies
+    of the bodies. The time step is that of a substep [s].
 
     Attributes:
         joint_names: Order of the joints in every array.
         link_names: Order of the links, the base first.
+        bodies: (K,) of all scenes, in the order of every array.
+        scene_of_body: (K,) scene of each.
         mass_requires_rebuild: Whether changing a robot's mass rebuilds the world.
+        has_bodies: Whether it can have bodies.
+
+    Raises:
+        SimError: When it can't have bodies, or not so many.
     """
 
     mass_requires_rebuild = False
+    has_bodies = False
 
-    def __init__(self, robot: Robot, scenes: Sequence[Mesh], num_robots: int, time_step: float = 0.004) -> None:
+    def __init__(
+        self,
+        robot: Robot,
+        scenes: Sequence[Mesh],
+        num_robots: int,
+        time_step: float = 0.004,
+        bodies: Sequence[Sequence[RigidBody]] = (),
+    ) -> None:
+        self.bodies = tuple(body for own in bodies for body in own)
+        self.scene_of_body = np.repeat(np.arange(len(bodies)), [len(own) for own in bodies]).astype(np.int64)
+        if self.bodies and not self.has_bodies:
+            raise SimError(
+                "this engine has no loose bodies",
+                found=f"{len(self.bodies)} objects for {type(self).__name__}",
+                remedy="engine sapien, or a scene without objects",
+            )
         self.num_robots, self.time_step = num_robots, time_step
         self.joint_names = robot.joint_names
         self.link_names = tuple(link.name for link in robot.links)
         self._robot, self._scenes = robot, list(scenes)
         self._offsets = scene_offsets(scenes)
+        """(S, 3); (N, S, 3) where robots don't share a place."""
         self._scene_of = np.zeros(num_robots, np.int64)
         self._targets = np.zeros((num_robots, len(robot.actuators)), np.float32)
         self._dynamics = np.ones((3, num_robots), np.float32)
@@ -117,6 +143,30 @@ class PhysicsEngine:
     def reset(self, robots: I64, state: RobotState, scenes: I64) -> None:
         """Put robots (M,) into states of length M, in scenes (M,); their targets become the joints' positions."""
         raise NotImplementedError
+
+    def place_bodies(self, robots: I64, state: BodyState, *, asleep: bool = False) -> None:
+        """Put the bodies of robots (M,) into states of length M; those of scenes that they aren't in are absent.
+
+        With `asleep` they are known to rest there, and an engine may leave them alone until something touches them.
+        """
+        raise NotImplementedError
+
+    def read_bodies(self) -> BodyState:
+        """Current state of all bodies; absent ones are at `ABSENT`."""
+        raise NotImplementedError
+
+    def _offsets_of(self, robots: I64, scenes: I64) -> F64:
+        """Offsets (M, 3) of robots (M,) in scenes (M,)."""
+        return self._offsets[robots, scenes] if self._offsets.ndim == 3 else self._offsets[scenes]
+
+    @property
+    def _offsets_now(self) -> F64:
+        """Offsets (N, 3) of all robots in their scenes."""
+        return self._offsets_of(np.arange(self.num_robots), self._scene_of)
+
+    def _present(self, robots: I64) -> Mask:
+        """Which bodies (M, K) are in the scenes of robots (M,)."""
+        return self._scene_of[robots, None] == self.scene_of_body
 
     def set_targets(self, targets: F32) -> None:
         """Set the actuators' targets (N, A), positions or velocities by actuator; held until changed."""

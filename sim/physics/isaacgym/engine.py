@@ -15,6 +15,7 @@ import numpy as np
 from pipeline.errors import SimError
 from pipeline.geometry import Mesh, matrix_from_quaternion, wxyz_from_xyzw, xyzw_from_wxyz
 from pipeline.types import F32, F64, I64
+from sim.physics.bodies import RigidBody
 from sim.physics.isaacgym.process import WorkerProcess, interpreter
 from sim.physics.isaacgym.worker import map_memory
 from sim.physics.state import Dynamics, PhysicsEngine, RobotState, parking_positions
@@ -37,9 +38,16 @@ class IsaacGymEngine(PhysicsEngine):
         SimError: When there is no Isaac Gym, its worker fails, or it understands the robot differently.
     """
 
-    def __init__(self, robot: Robot, scenes: Sequence[Mesh], num_robots: int, time_step: float = 0.004) -> None:
+    def __init__(
+        self,
+        robot: Robot,
+        scenes: Sequence[Mesh],
+        num_robots: int,
+        time_step: float = 0.004,
+        bodies: Sequence[Sequence[RigidBody]] = (),
+    ) -> None:
         interpreter()
-        super().__init__(robot, scenes, num_robots, time_step)
+        super().__init__(robot, scenes, num_robots, time_step, bodies)
         self._device = _device()
         self.mass_requires_rebuild = self._device.startswith("cuda")
         self._parking = parking_positions(robot, scenes, num_robots)
