@@ -11,6 +11,7 @@ import numpy as np
 from pipeline.geometry import Camera, Gaussians, Mesh, matrix_from_rotvec, quaternions_from_z
 from pipeline.geometry.rays import sample_surface
 from pipeline.mesh.marching_cubes import zero_crossing
+from pipeline.regions.regions import Regions
 from pipeline.scenes.manifest import Manifest, list_files
 from pipeline.splat.ply import save_splat
 from pipeline.types import F64
@@ -87,9 +88,9 @@ def splat_of(mesh: Mesh, count: int) -> Gaussians:
     return Gaussians.from_colors(points.astype(np.float64), scales, quaternions, colors_of(points), 0.95, 4)
 
 
-def furnished_bundle(root: Path, room: Room, mesh: Mesh) -> Path:
+def furnished_bundle(root: Path, room: Room, mesh: Mesh, regions: Regions | None = None) -> Path:
     """Write a bundle of the room, filmed from all around."""
-    folder = make_bundle(root, room)
+    folder = make_bundle(root, room, regions=regions)
     camera, views = Camera(160, 120, 110.0, 111.0, 81.0, 59.0), []
     for number, angle in enumerate(np.linspace(0, 2 * np.pi, 24, endpoint=False)):
         eye = ROOM / 2 + np.array(

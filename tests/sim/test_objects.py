@@ -1,0 +1,125 @@
+"""Loose objects of a bundle in a simulation: opened, seen, moved, and put back at the start of an episode."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import sim
+from flows.cli import main
+from pipeline.coverage.map import CoverageMap
+from pipeline.errors import SimError
+from pipeline.geometry import Mesh
+from pipeline.geometry.rays import RayCaster
+from pipeline.regions.params import RegionsParams
+from pipeline.regions.regions import Regions
+from pipeline.regions.stage import find_regions
+from sim.env import SceneEnv
+from sim.physics.bodies import BodyState
+from sim.scene import open_scene
+from tests.objects.furniture import BOXES, furnished_bundle, scanned_room
+from tests.synthetic import Room
+
+
+def free_floor(mesh: Mesh) -> Regions:
+    """All that a rover can drive on."""
+    trusted = CoverageMap(np.array([[1.6, 1.2, 0.0]], np.float32), np.full((1, 8), 1e-3, np.float32), 5.0, 5.0, np.pi)
+    return find_regions(mesh, np.array([[2.4, 1.8, 1.2], [1.4, 0.5, 1.2]]), trusted, RegionsParams(radius=0.15))
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The furnished room, cut."""
+    folder, mesh = tmp_path_factory.mktemp("objects"), scanned_room()
+    whole = furnished_bundle(folder, Room.make(), mesh, free_floor(mesh))
+    assert main(["objects", str(whole), "--all-movable", "--out", str(folder / "cut")]) == 0
+    return folder / "cut" / "room" / "1.1.0"
+
+
+@pytest.fixture()
+def env(bundle: Path) -> SceneEnv:
+    """Three rovers, each with its own objects."""
+    return sim.make("navigate", [bundle], 3, objects=["all"], seed=0)
+
+
+def height_at(mesh: Mesh, x: float, y: float) -> float:
+    """Of the highest surface below 1.5 m."""
+    return 1.5 - float(RayCaster(mesh).cast(np.array([[x, y, 1.5]]), np.array([0, 0, -1.0])).distance[0])
+
+
+def test_without_names_the_scene_is_whole(bundle: Path):
+    """As other versions are."""
+    scene = open_scene(bundle)
+    assert scene.objects == ()
+    (x, y, _), size, _ = BOXES["crate"]
+    assert height_at(scene.collision, x + 0.15, y) == pytest.approx(size[2], abs=0.03)
+
+
+def test_the_chosen_are_loose_the_others_stand(bundle: Path):
+    """In the mesh and in the splat."""
+    everything = open_scene(bundle, objects=["all"])
+    assert len(everything.objects) == len(BOXES)
+    (x, y, _), size, _ = BOXES["crate"]
+    assert height_at(everything.collision, x + 0.15, y) == pytest.approx(0, abs=0.01)
+    parcel = min(
+        everything.objects,
+        key=lambda one: np.linalg.norm(one.world_from_body.translation - BOXES["mug on the table"][0]),
+    )
+    one = open_scene(bundle, objects=[parcel.body.name])
+    assert [other.body.name for other in one.objects] == [parcel.body.name]
+    assert height_at(one.collision, x + 0.15, y) == pytest.approx(size[2], abs=0.03)
+    others = sum(len(other.splat()) for other in everything.objects if other.body.name != parcel.body.name)
+    assert len(one.gaussians) == len(everything.gaussians) + others
+
+
+@pytest.mark.parametrize("reference", ["bundle", "terrain:0"])
+def test_no_such_object_is_said(bundle: Path, reference: str):
+    """Nor in procedural ground."""
+    with pytest.raises(SimError, match="cut out"):
+        open_scene(bundle if reference == "bundle" else reference, objects=["sofa"])
+
+
+def test_they_start_where_they_stood_and_stay(env: SceneEnv):
+    """In every episode, although they were moved in the last."""
+    env.reset(seed=0)
+    first = env.engine.read_bodies().position
+    for _ in range(5):
+        env.step(np.zeros((3, env.drive.size), np.float32))
+    np.testing.assert_allclose(env.engine.read_bodies().position, first, atol=0.003)
+    moved = BodyState.at_rest(first + np.array([0, 0, 0.5], np.float32), env.engine.read_bodies().quaternion)
+    env.engine.place_bodies(np.arange(3), moved)
+    env.reset(seed=1)
+    np.testing.assert_array_equal(env.engine.read_bodies().position, first)
+    env.close()
+
+
+def test_cameras_see_them_where_they_are(env: SceneEnv):
+    """Lifted before its camera, one is in the next image."""
+    env.reset(seed=0)
+    bodies, robots = env.engine.read_bodies(), env.engine.read()
+    before = env.cameras[0].shoot(np.arange(3), robots, env.scene_of, env.props())["rgb"]
+    ahead = robots.position + 0.8 * robots.world_from_base[:, :, 0] + np.array([0, 0, 0.1])
+    place = bodies.position.copy()
+    place[1, 0] = ahead[1]
+    env.engine.place_bodies(np.arange(3), BodyState.at_rest(place, bodies.quaternion))
+    after = env.cameras[0].shoot(np.arange(3), robots, env.scene_of, env.props())["rgb"]
+    changed = np.abs(after - before).mean((1, 2, 3))
+    assert changed[1] > 0.01
+    assert changed[[0, 2]].max() == 0
+    env.close()
+
+
+def test_a_state_comes_back(env: SceneEnv):
+    """With the objects, in images too."""
+    env.reset(seed=0)
+    rng = np.random.default_rng(0)
+    actions = rng.uniform(-1, 1, (12, 3, env.drive.size)).astype(np.float32)
+    env.step(actions[0])
+    saved = env.save()
+    first = [env.step(action)[0]["rgb"] for action in actions]
+    env.restore(saved)
+    second = [env.step(action)[0]["rgb"] for action in actions]
+    np.testing.assert_array_equal(first, second)
+    env.close()
