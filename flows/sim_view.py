@@ -39,7 +39,7 @@ PAINT = 0.01
 
 
 class SimPage:
-    """Shows the robots of the first scene, in real time, and the props of the first of them, which is blue."""
+    """Shows the robots of the first scene, in real time, and props and objects of the first of them, which is blue."""
 
     def __init__(self, env: SceneEnv, port: int) -> None:
         self._env, self._next = env, time.monotonic()
@@ -50,6 +50,10 @@ class SimPage:
         colors = [FIRST_COLOR, *[ROBOT_COLOR] * (len(self._shown) - 1)]
         self._robots = [
             self._add_robot(env.robot, f"/robot_{n}", color) for n, color in zip(self._shown, colors, strict=True)
+        ]
+        self._objects = [
+            show_splat(self._server, one.splat(), f"/object_{number}")
+            for number, one in enumerate(env.scenes[0].objects)
         ]
         self._props: list[viser.MeshHandle] = []
         self._prop_positions: list[tuple[float, ...]] = []
@@ -88,12 +92,21 @@ class SimPage:
                     frame.position, frame.wxyz = poses[row, link, :3, 3], wxyz[row, link]
                     frame.visible = bool(visible[row])
             self._show_props(self._env.scenario.props()[self._shown[: int(visible[0])]])
+            self._move_objects(int(self._shown[0]))
             images = images_of(seen)
             if images is not None:
                 self._images.image = tiled(images[self._shown]).repeat(ENLARGED // 2, 0).repeat(ENLARGED // 2, 1)
         self._next += self._env.task.control_period
         time.sleep(max(0.0, self._next - time.monotonic()))
         self._next = max(self._next, time.monotonic() - 1)
+
+    def _move_objects(self, robot: int) -> None:
+        """Put the objects where a robot's are."""
+        if self._objects:
+            bodies = self._env.engine.read_bodies()
+            for number, handle in enumerate(self._objects):
+                handle.position = bodies.position[robot, number]
+                handle.wxyz = bodies.quaternion[robot, number]
 
     def _show_props(self, props: Props) -> None:
         """Replace the props where they have moved."""

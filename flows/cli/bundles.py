@@ -92,7 +92,8 @@ def list_objects(
     body: a box where one fits, else down to what it stands on wherever no view looked through.
 
     With --cut, --near or --all-movable, writes a new version of the bundle in which these are bodies of their own,
-    with splat, convex pieces, mass and friction, and in which the place is whole without them.
+    with splat, convex pieces, mass and friction, and in which the place is whole without them. Of all that could be
+    moved, what wouldn't stay where it stands is left in place.
 
     Examples:
         splatyard objects hall
@@ -118,7 +119,7 @@ def list_objects(
         from pipeline.objects.version import chosen_objects, cut_out
 
         chosen = chosen_objects(objects, cut, near, all_movable=all_movable)
-        made = pipeline.Bundle.open(cut_out(opened, chosen, out, version))
+        made = pipeline.Bundle.open(cut_out(opened, chosen, out, version, proposed=all_movable))
         tables.show_gates([gate for gate in made.quality.gates if gate.name.startswith("objects_")])
         tables.say(f"cut out    {', '.join(one.record.name for one in made.objects)}")
         tables.say(f"bundle     {tables.quoted(made.root)}")

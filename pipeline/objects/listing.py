@@ -14,6 +14,7 @@ from pipeline.check.report import jpeg, overview_pose, shaded_view
 from pipeline.files import machine_errors, write_whole
 from pipeline.geometry import Camera, Gaussians, Mesh, Pose
 from pipeline.geometry.rays import RayCaster
+from pipeline.mesh.topology import triangle_components
 from pipeline.objects.close import Body, Views, close_body, within
 from pipeline.objects.cut import cut_splat
 from pipeline.objects.find import Standing, find_objects
@@ -35,6 +36,12 @@ AROUND = ((40.0, 30.0), (220.0, 30.0))
 """Azimuths and elevations that they are seen from [degrees]."""
 AROUND_IT = 0.4
 """Surroundings of a body in its pictures [sides of its picture]."""
+UNSEEN = "something unseen"
+"""What is known of what some objects stand on."""
+THINNEST = 0.02
+"""Thinner bodies may be the noise of a surface [m]."""
+UNDER, MOST = 0.03, 0.5
+"""A body carries what is as near above most of its top [m]."""
 OVER_FLOOR = 0.06
 """What begins higher than this over the floor stands on something else [m]."""
 BOX_EDGES = [(a, b) for a in range(8) for b in range(a) if bin(a ^ b).count("1") == 1]
@@ -74,9 +81,24 @@ def objects_of(bundle: Bundle) -> list[SceneObject]:
     for number, body in sorted(bodies.items()):
         own = standing[number]
         names[number] = f"{body.kind}-{sum(one.body.kind == body.kind for one in found) + 1}"
-        on = names.get(own.on, "floor" if own.support < floor + OVER_FLOOR else "something unseen")
-        found.append(SceneObject(names[number], own, body, on, own.fixed, float(1 - body.mesh.guessed.mean())))
+        on = names.get(own.on, "floor" if own.support < floor + OVER_FLOOR else UNSEEN)
+        fixed = own.fixed or _not_loose(body, on, RayCaster(mesh.with_faces(~own.triangles)))
+        found.append(SceneObject(names[number], own, body, on, fixed, float(1 - body.mesh.guessed.mean())))
     return found
+
+
+def _not_loose(body: Body, on: str, around: RayCaster) -> str:
+    """Why a body can't be told from the rest of the scene; empty where it can."""
+    if on == UNSEEN:
+        return "hangs on something"
+    if body.size.min() < THINNEST:
+        return f"only {1000 * body.size.min():.0f} mm thin"
+    if triangle_components(body.mesh.triangles).max() > 0:
+        return "in pieces"
+    vertices = body.mesh.vertices.astype(np.float64)
+    top = vertices[vertices[:, 2] > vertices[:, 2].max() - UNDER]
+    above = around.cast(top, np.array([0, 0, 1.0])).distance < UNDER
+    return "carries something" if above.mean() > MOST else ""
 
 
 def views_of(bundle: Bundle, mesh: Mesh) -> Views:

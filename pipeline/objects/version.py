@@ -31,6 +31,7 @@ from pipeline.scenes.manifest import MANIFEST_FILE, Manifest, Splats, StageRecor
 from pipeline.scenes.objects import FOLDER, MESH_FILE, RECORD_FILE, REST, REST_COLLISION, SPLAT_FILES, ObjectRecord
 from pipeline.scenes.references import Version
 from pipeline.splat.ply import save_splat
+from pipeline.types import F64
 
 logger = logging.getLogger(__name__)
 
@@ -99,14 +100,16 @@ def _nearest(objects: Sequence[SceneObject], point: tuple[float, float, float], 
     return objects[int(np.argmin(distances))]
 
 
-def cut_out(bundle: Bundle, objects: Sequence[SceneObject], out: Path, version: str | None = None) -> Path:
+def cut_out(
+    bundle: Bundle, objects: Sequence[SceneObject], out: Path, version: str | None = None, *, proposed: bool = False
+) -> Path:
     """Write the version of a bundle in which objects are bodies; returns its folder, whole or not at all.
 
     `objects` are some of `objects_of(bundle)`, and whatever stands on them. The version is found again when the same
-    objects were cut out before.
+    objects were cut out before. Of `proposed` ones, those that wouldn't stay where they stand are left in place.
 
     Raises:
-        BundleError: When objects were cut out of the bundle before.
+        BundleError: When objects were cut out of the bundle before, or none would stay.
         CardError: As `version_for`.
         MachineError: When the folder can't be written.
     """
@@ -117,7 +120,11 @@ def cut_out(bundle: Bundle, objects: Sequence[SceneObject], out: Path, version: 
             found=f"{manifest.reference} has objects",
             remedy=f"cut all of them out of {', '.join(manifest.parents) or 'the version before'} at once",
         )
-    names = sorted(one.name for one in objects)
+    cut = _cut(bundle, objects)
+    while proposed and (restless := _restless(cut)):
+        logger.info("left in place, since they wouldn't stay there by themselves: %s", ", ".join(restless))
+        cut = _cut(bundle, _without(cut.objects, restless))
+    names = sorted(one.name for one in cut.objects)
     content = json.dumps([CUT_VERSION, bundle.files.sha256, names])
     key = hashlib.sha256(content.encode()).hexdigest()[:20]
     scene_folder = out.resolve() / manifest.name
@@ -126,25 +133,59 @@ def cut_out(bundle: Bundle, objects: Sequence[SceneObject], out: Path, version: 
     if folder.is_dir():
         return folder
     with locked(lock_file(folder), f"bundle {manifest.name}"), partial_result(folder) as partial:
-        _write(bundle, objects, partial, folder.name, key)
+        _write(bundle, cut, partial, folder.name, key)
     return folder
+
+
+def _restless(cut: _Cut) -> list[str]:
+    """Objects that move or turn by themselves by more than the gates allow."""
+    pairs = zip(cut.objects, cut.moved, cut.turned, strict=True)
+    return [one.name for one, moved, turned in pairs if moved > MOVED or turned > TURNED]
+
+
+def _without(objects: Sequence[SceneObject], names: Sequence[str]) -> list[SceneObject]:
+    """Objects, the lowest first, without these and what stands on them."""
+    gone = set(names)
+    for one in objects:
+        if one.on in gone:
+            gone.add(one.name)
+    left = [one for one in objects if one.name not in gone]
+    if not left:
+        raise BundleError(
+            "what is cut out stays where it stands",
+            found=f"none of {', '.join(one.name for one in objects)} would",
+            remedy="cut one by its name, and look at it",
+        )
+    return left
 
 
 @dataclass(frozen=True, eq=False)
 class _Cut:
-    """What was cut out: objects' Gaussians by level of detail and name, in the world frame, and what is left."""
+    """What was cut out.
 
+    Attributes:
+        own: The objects' Gaussians by level of detail and name, in the world frame.
+        rest: What is left, by level of detail.
+        collision: What is left of the collision mesh.
+        hulls: Convex pieces of each object, in its frame.
+        moved: How far each moves by itself [m].
+        turned: How far each turns by itself [degrees].
+    """
+
+    objects: Sequence[SceneObject]
     own: dict[str, dict[str, Gaussians]]
     rest: dict[str, Gaussians]
-    filled: dict[str, float]
     collision: Mesh
+    hulls: Sequence[tuple[F64, ...]]
+    moved: Sequence[float]
+    turned: Sequence[float]
 
 
 def _cut(bundle: Bundle, objects: Sequence[SceneObject]) -> _Cut:
     mesh, collision = bundle.mesh(), bundle.mesh("collision")
     rest = {level: bundle.splat(level) for level in SPLAT_FILES if level in bundle.manifest.splats}
     own: dict[str, dict[str, Gaussians]] = {level: {} for level in rest}
-    filled, keep = dict[str, float](), np.ones(len(mesh.triangles), bool)
+    keep = np.ones(len(mesh.triangles), bool)
     sheets, views = sheets_of(mesh, bundle.regions.floor_height), views_of(bundle, mesh)
     for one in track(sorted(objects, key=lambda one: -one.standing.support), "objects cut out"):  # from the top
         keep &= ~one.standing.triangles
@@ -153,13 +194,22 @@ def _cut(bundle: Bundle, objects: Sequence[SceneObject]) -> _Cut:
         for level, splat in rest.items():
             done = cut_splat(splat, one.body, scene, holes, views, DISCS[level])
             own[level][one.name], rest[level] = done.own, done.rest
-            filled[one.name] = done.filled
         collision = cut_mesh(collision, one.body, scene, holes)
-    return _Cut(own, rest, filled, collision)
+    before = [one.body.world_from_body for one in objects]
+    hulls = [hulls_of(_local(one)) for one in objects]
+    after = settled(collision, [(hull, pose, FRICTION) for hull, pose in zip(hulls, before, strict=True)])
+    moved = [float(np.linalg.norm(b.translation - a.translation)) for a, b in zip(before, after, strict=True)]
+    turned = [float(angle_deg(a.rotation, b.rotation)) for a, b in zip(before, after, strict=True)]
+    return _Cut(objects, own, rest, collision, hulls, moved, turned)
 
 
-def _write(bundle: Bundle, objects: Sequence[SceneObject], folder: Path, version: str, key: str) -> None:
-    manifest, cut = bundle.manifest, _cut(bundle, objects)
+def _local(one: SceneObject) -> Mesh:
+    """An object's closed surface in its own frame."""
+    return one.body.mesh.transformed(Similarity.from_pose(one.body.world_from_body.inverse()))
+
+
+def _write(bundle: Bundle, cut: _Cut, folder: Path, version: str, key: str) -> None:
+    manifest = bundle.manifest
     for name in manifest.files:
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -170,13 +220,14 @@ def _write(bundle: Bundle, objects: Sequence[SceneObject], folder: Path, version
         old = levels[level]
         levels[REST[level]] = old.model_copy(update={"file": f"{REST[level]}.ply", "gaussians": len(splat)})
     cut.collision.save(folder / REST_COLLISION)
-    records = [_write_object(one, cut, levels, folder / FOLDER / one.name) for one in objects]
-    gates = (_put_back(bundle, objects, cut), *_settling(objects, records, cut.collision))
+    for one, hulls in zip(cut.objects, cut.hulls, strict=True):
+        _write_object(one, hulls, cut, levels, folder / FOLDER / one.name)
+    gates = (_put_back(bundle, cut), *_settling(cut))
     quality = Quality(gates=(*bundle.quality.gates, *gates), metrics=bundle.quality.metrics)
     (folder / "quality.json").unlink()  # it is linked to the other version's
     quality.save(folder)
-    write_page(bundle, list(objects), folder / "objects.html")
-    names = tuple(one.name for one in objects)
+    write_page(bundle, list(cut.objects), folder / "objects.html")
+    names = tuple(one.name for one in cut.objects)
     stage = StageRecord(name="objects", key=key, backend="own", reason="asked for", params={"names": names})
     provenance = manifest.provenance.model_copy(
         update={"build_key": key, "stages": (*manifest.provenance.stages, stage)}
@@ -195,11 +246,10 @@ def _write(bundle: Bundle, objects: Sequence[SceneObject], folder: Path, version
     (folder / MANIFEST_FILE).write_text(manifest_text(Manifest.model_validate(made.model_dump())))
 
 
-def _write_object(one: SceneObject, cut: _Cut, levels: dict[str, Splats], folder: Path) -> ObjectRecord:
+def _write_object(one: SceneObject, hulls: tuple[F64, ...], cut: _Cut, levels: dict[str, Splats], folder: Path) -> None:
     body, body_from_world = one.body, Similarity.from_pose(one.body.world_from_body.inverse())
-    local = body.mesh.transformed(body_from_world)
     folder.mkdir(parents=True)
-    local.save(folder / MESH_FILE)
+    _local(one).save(folder / MESH_FILE)
     own = {level: splats[one.name].transformed(body_from_world) for level, splats in cut.own.items()}
     for level, splat in own.items():
         save_splat(splat, folder / SPLAT_FILES[level])
@@ -210,7 +260,7 @@ def _write_object(one: SceneObject, cut: _Cut, levels: dict[str, Splats], folder
         seen=round(one.seen, 3),
         world_from_body=body.world_from_body.matrix.tolist(),
         size=tuple(body.size.tolist()),
-        hulls=tuple(tuple(map(tuple, np.round(hull, 5).tolist())) for hull in hulls_of(local)),
+        hulls=tuple(tuple(map(tuple, np.round(hull, 5).tolist())) for hull in hulls),
         mass=round(DENSITY * body.volume, 4),
         mass_from=f"guessed: {DENSITY:.0f} kg/m^3 of its closed surface's volume",
         friction=FRICTION,
@@ -219,15 +269,14 @@ def _write_object(one: SceneObject, cut: _Cut, levels: dict[str, Splats], folder
         gaussians={level: len(splat) for level, splat in own.items()},
     )
     (folder / RECORD_FILE).write_text(record.model_dump_json(indent=1))
-    return record
 
 
-def _put_back(bundle: Bundle, objects: Sequence[SceneObject], cut: _Cut) -> Gate:
+def _put_back(bundle: Bundle, cut: _Cut) -> Gate:
     """How much images differ where objects are drawn over the rest, as a simulation does, from those of the whole."""
     caster, worst = RayCaster(bundle.mesh()), list[float]()
     whole, rest, detail = pack(bundle.splat()), pack(cut.rest["full"]), dict[str, object]()
     things = [pack(own) for own in cut.own["full"].values()]
-    for one in objects:
+    for one in cut.objects:
         images, windows = list[float](), list[float]()
         for view in best_views(bundle.cameras, one.body, caster)[:VIEWS]:
             camera, pose = pinhole(view.camera, LONGEST), [view.world_from_camera]
@@ -255,23 +304,18 @@ def _put_back(bundle: Bundle, objects: Sequence[SceneObject], cut: _Cut) -> Gate
     )
 
 
-def _settling(objects: Sequence[SceneObject], records: Sequence[ObjectRecord], ground: Mesh) -> tuple[Gate, Gate]:
-    """How far objects move and tilt by themselves."""
-    poses = [one.body.world_from_body for one in objects]
-    hulls = [[np.array(hull) for hull in record.hulls] for record in records]
-    after = settled(ground, list(zip(hulls, poses, [record.friction for record in records], strict=True)))
-    moved = [float(np.linalg.norm(b.translation - a.translation)) for a, b in zip(poses, after, strict=True)]
-    turned = [float(angle_deg(a.rotation, b.rotation)) for a, b in zip(poses, after, strict=True)]
+def _settling(cut: _Cut) -> tuple[Gate, Gate]:
+    """How far objects move and turn by themselves."""
     how = "3 s in PhysX, all of them in the place without them"
 
-    def gate(name: str, title: str, values: list[float], unit: str, threshold: float) -> Gate:
-        detail: dict[str, object] = {one.name: round(value, 5) for one, value in zip(objects, values, strict=True)}
+    def gate(name: str, title: str, values: Sequence[float], unit: str, threshold: float) -> Gate:
+        detail: dict[str, object] = {one.name: round(value, 5) for one, value in zip(cut.objects, values, strict=True)}
         value = round(max(values), 5)
         return Gate(
             name=name, title=title, value=value, unit=unit, threshold=threshold, comparison="<=", how=how, detail=detail
         )
 
     return (
-        gate("objects_move", "Objects stay where they stand (largest movement)", moved, "m", MOVED),
-        gate("objects_tilt", "Objects stay as they stand (largest turn)", turned, "degrees", TURNED),
+        gate("objects_move", "Objects stay where they stand (largest movement)", cut.moved, "m", MOVED),
+        gate("objects_tilt", "Objects stay as they stand (largest turn)", cut.turned, "degrees", TURNED),
     )

@@ -9,6 +9,7 @@ import pytest
 
 import sim
 from flows.cli import main
+from flows.sim_view import SimPage
 from pipeline.coverage.map import CoverageMap
 from pipeline.errors import SimError
 from pipeline.geometry import Mesh
@@ -122,4 +123,19 @@ def test_a_state_comes_back(env: SceneEnv):
     env.restore(saved)
     second = [env.step(action)[0]["rgb"] for action in actions]
     np.testing.assert_array_equal(first, second)
+    env.close()
+
+
+def test_the_page_shows_them_where_they_are(env: SceneEnv):
+    """Those of the first robot."""
+    page = SimPage(env, 18095)
+    seen, _ = env.reset(seed=0)
+    bodies = env.engine.read_bodies()
+    place = bodies.position + np.array([0, 0, 0.7], np.float32)
+    env.engine.place_bodies(np.arange(3), BodyState.at_rest(place, bodies.quaternion))
+    page.update(seen, {})
+    nodes = page._server.scene._handle_from_node_name
+    for number in range(len(BOXES)):
+        np.testing.assert_allclose(nodes[f"/object_{number}"].position, place[0, number], atol=1e-5)
+    page.close()
     env.close()
