@@ -21,7 +21,7 @@ from pipeline.scenes.bundle import Bundle
 from pipeline.scenes.manifest import HOSTILE, Manifest
 from pipeline.scenes.objects import REST
 from pipeline.scenes.resolver import find_locked, find_scenes
-from sim.physics.bodies import RigidBody
+from sim.physics.bodies import RigidBody, rigid_body
 
 if TYPE_CHECKING:
     from sim.terrain import Terrain
@@ -181,10 +181,9 @@ def _with_objects(bundle: Bundle, lock: SceneLock, names: Sequence[str]) -> SimS
     for name, one in known.items():
         bundle.path(one.splat_file(level))
         if name in loose:
-            record = one.record
-            hulls = tuple(np.array(hull, np.float64) for hull in record.hulls)
-            body = RigidBody(name, hulls, record.mass, record.friction)
-            objects.append(SceneObject(body, one.world_from_body, partial(_object_splat, bundle.root, name, level)))
+            objects.append(
+                SceneObject(rigid_body(one), one.world_from_body, partial(_object_splat, bundle.root, name, level))
+            )
     return SimScene(
         lock,
         collision,

@@ -4,6 +4,8 @@
     /<scene>/splat       ParticleField3DGaussianSplat
     /<scene>/collision   Mesh, purpose guide, collides as the triangles that it is
     /<scene>/surface     its friction
+    /<scene>/object_...  Xform of each object that was cut out, a rigid body: splat, convex pieces, surface; splat and
+                         collision of the scene are then without them
     /physicsScene        gravity; left out where the scene is referenced into another stage
 
 Source: OpenUSD 26.11, schemas UsdVol (ParticleField3DGaussianSplat), UsdPhysics and UsdMedia (AuthorshipAPI).
@@ -20,11 +22,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+from scipy.spatial import ConvexHull
 
 from pipeline.errors import MachineError
 from pipeline.export.form import FRICTION, origin
 from pipeline.geometry import Gaussians, Mesh, matrix_from_quaternion
 from pipeline.scenes.bundle import Bundle
+from pipeline.scenes.objects import BundleObject
 from pipeline.types import F32
 
 PARTS = ("Gf", "Tf", "Usd", "UsdGeom", "UsdMedia", "UsdPhysics", "UsdShade", "UsdVol", "Vt")
@@ -63,20 +67,47 @@ def export_usd(bundle: Bundle, folder: Path) -> None:
     record.CreateDescriptionAttr(bundle.manifest.provenance.description)
     texts = {**about, "failed_gates": ", ".join(about["failed_gates"])}
     record.CreateInputsAttr([text for pair in texts.items() for text in pair])
-    _write_splat(pxr, pxr.UsdVol.ParticleField3DGaussianSplat.Define(stage, f"{root}/splat"), bundle.classic_splat())
+    level, mesh = ("rest", "rest_collision") if bundle.objects else ("full", "collision")
+    splat = pxr.UsdVol.ParticleField3DGaussianSplat.Define(stage, f"{root}/splat")
+    _write_splat(pxr, splat, bundle.classic_splat(level))
     collision = pxr.UsdGeom.Mesh.Define(stage, f"{root}/collision")
-    _write_collision(pxr, collision, bundle.mesh("collision"))
-    surface = pxr.UsdShade.Material.Define(stage, f"{root}/surface")
-    friction = pxr.UsdPhysics.MaterialAPI.Apply(surface.GetPrim())
-    friction.CreateStaticFrictionAttr(FRICTION)
-    friction.CreateDynamicFrictionAttr(FRICTION)
-    pxr.UsdShade.MaterialBindingAPI.Apply(collision.GetPrim()).Bind(surface, materialPurpose="physics")
+    _write_collision(pxr, collision, bundle.mesh(mesh))
+    _bind_surface(pxr, stage, f"{root}/surface", FRICTION, [collision])
+    for one in bundle.objects:
+        _write_object(pxr, stage, f"{root}/{pxr.Tf.MakeValidIdentifier(f'object_{one.record.name}')}", one)
     gravity = np.array(bundle.manifest.frame.gravity)
     size = float(np.linalg.norm(gravity))
     physics = pxr.UsdPhysics.Scene.Define(stage, "/physicsScene")
     physics.CreateGravityDirectionAttr(pxr.Gf.Vec3f(*(gravity / size).tolist()))
     physics.CreateGravityMagnitudeAttr(size)
     stage.GetRootLayer().Save()
+
+
+def _bind_surface(pxr: SimpleNamespace, stage: Any, path: str, friction: float, shapes: Sequence[Any]) -> None:
+    """A material of some friction, for shapes that collide."""
+    surface = pxr.UsdShade.Material.Define(stage, path)
+    material = pxr.UsdPhysics.MaterialAPI.Apply(surface.GetPrim())
+    material.CreateStaticFrictionAttr(friction)
+    material.CreateDynamicFrictionAttr(friction)
+    for shape in shapes:
+        pxr.UsdShade.MaterialBindingAPI.Apply(shape.GetPrim()).Bind(surface, materialPurpose="physics")
+
+
+def _write_object(pxr: SimpleNamespace, stage: Any, path: str, one: BundleObject) -> None:
+    record, pose = one.record, one.world_from_body
+    place = pxr.UsdGeom.Xform.Define(stage, path)
+    place.AddTranslateOp().Set(pxr.Gf.Vec3d(*pose.translation.tolist()))
+    place.AddOrientOp().Set(pxr.Gf.Quatf(*map(float, pose.quaternion)))
+    pxr.UsdPhysics.RigidBodyAPI.Apply(place.GetPrim())
+    pxr.UsdPhysics.MassAPI.Apply(place.GetPrim()).CreateMassAttr(record.mass)
+    _write_splat(pxr, pxr.UsdVol.ParticleField3DGaussianSplat.Define(stage, f"{path}/splat"), one.splat())
+    pieces = []
+    for number, hull in enumerate(record.hulls):
+        pieces.append(pxr.UsdGeom.Mesh.Define(stage, f"{path}/piece_{number}"))
+        corners = np.array(hull)
+        triangles = ConvexHull(corners).simplices
+        _write_collision(pxr, pieces[-1], Mesh.from_arrays(corners, triangles), pxr.UsdPhysics.Tokens.convexHull)
+    _bind_surface(pxr, stage, f"{path}/surface", record.friction, pieces)
 
 
 def _write_splat(pxr: SimpleNamespace, field: Any, gaussians: Gaussians) -> None:
@@ -97,7 +128,7 @@ def _write_splat(pxr: SimpleNamespace, field: Any, gaussians: Gaussians) -> None
     field.CreateProjectionModeHintAttr(pxr.UsdVol.Tokens.perspective)
 
 
-def _write_collision(pxr: SimpleNamespace, shape: Any, mesh: Mesh) -> None:
+def _write_collision(pxr: SimpleNamespace, shape: Any, mesh: Mesh, approximation: str = "") -> None:
     shape.CreatePointsAttr(_vectors(pxr, mesh.vertices))
     triangles = np.ascontiguousarray(mesh.triangles, np.int32)
     shape.CreateFaceVertexIndicesAttr(pxr.Vt.IntArray.FromNumpy(triangles.ravel()))
@@ -106,7 +137,9 @@ def _write_collision(pxr: SimpleNamespace, shape: Any, mesh: Mesh) -> None:
     shape.CreateExtentAttr(_extent(pxr, mesh.vertices))
     shape.CreatePurposeAttr(pxr.UsdGeom.Tokens.guide)
     pxr.UsdPhysics.CollisionAPI.Apply(shape.GetPrim())
-    pxr.UsdPhysics.MeshCollisionAPI.Apply(shape.GetPrim()).CreateApproximationAttr(pxr.UsdPhysics.Tokens.none)
+    pxr.UsdPhysics.MeshCollisionAPI.Apply(shape.GetPrim()).CreateApproximationAttr(
+        approximation or pxr.UsdPhysics.Tokens.none
+    )
 
 
 def _floats(values: np.ndarray) -> F32:

@@ -22,6 +22,8 @@ FLAT, FLAT_BELOW = 0.7, 0.02
 """Gaussians whose thinnest axis is as upright as the first, lower than the second over the support, are its own [m]."""
 LEVEL = 0.03
 """What is lower by this much than an object's support isn't its own [m]."""
+RAISED, SMEARED = 0.006, 0.06
+"""Triangles beside an object, higher than the first and lower than the second over its support, are neither's [m]."""
 OFF, BEHIND, AROUND = 0.03, 0.05, 1.5
 """Gaussians that only the object hides, farther than the first from any surface, show nothing of the place: they lie
 behind what every view sees by the second, and within the third of the object [m]."""
@@ -75,6 +77,10 @@ def cut_mesh(mesh: Mesh, body: Body, scene: Mesh, holes: Sequence[Hole]) -> Mesh
     flat = (mesh.face_normals()[:, 2] > FLAT) & (middle[:, 2] < support + FLAT_BELOW)
     own = _nearer(middle, body, scene, ~flat, np.full(len(middle), REACH))
     own |= _reaches_into(mesh, body)
+    # where its sides met the support, the surface was smeared
+    above = mesh.corners()[..., 2].max(1) - support
+    low = np.flatnonzero(~own & (above > RAISED) & (above < SMEARED))
+    own[low] |= RayCaster(body.mesh).distances(middle[low]) < REACH
     rest = mesh.with_faces(np.asarray(~own))
     return functools.reduce(Mesh.joined, [hole.surface(mesh, rest) for hole in holes], rest)
 

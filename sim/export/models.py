@@ -6,9 +6,13 @@ import re
 from pathlib import Path
 from xml.etree import ElementTree
 
+import numpy as np
+
 from pipeline.export.form import FRICTION, short_origin
 from pipeline.geometry import quaternion_from_matrix
 from pipeline.scenes.bundle import Bundle
+from pipeline.scenes.objects import BundleObject
+from sim.physics.bodies import rigid_body
 from sim.physics.mujoco_engine import SKIN, STIFF
 
 COLLISION_FILE, VISUAL_FILE = "collision.obj", "visual.obj"
@@ -18,6 +22,8 @@ GROUPS = {"visual": "2", "collision": "3"}
 
 def export_mjcf(bundle: Bundle, folder: Path) -> None:
     """Write `scene.xml` with its meshes; spawn poses and goals are sites with x forward and z up.
+
+    Objects that were cut out of the bundle are free bodies; what they stand on is the scene without them.
 
     MuJoCo replaces meshes by their convex hulls, which would fill a room. The collision mesh is therefore a rigid flex,
     as in `MujocoEngine`: its triangles have a skin, by which the mesh is lowered, so that floors keep their height.
@@ -51,6 +57,8 @@ def export_mjcf(bundle: Bundle, folder: Path) -> None:
     )
     friction = _text(FRICTION, 0.005, 0.0001)  # turning and rolling as MuJoCo's own
     ElementTree.SubElement(flex, "contact", selfcollide="none", friction=friction, solref=_text(*STIFF))
+    for one in bundle.objects:
+        _add_object(world, assets, one)
     for kind, poses in (("spawn", bundle.regions.spawn_poses), ("goal", bundle.regions.goals)):
         for number, pose in enumerate(poses):
             position = _text(*pose.position)
@@ -60,8 +68,13 @@ def export_mjcf(bundle: Bundle, folder: Path) -> None:
 
 
 def export_urdf(bundle: Bundle, folder: Path) -> None:
-    """Write `scene.urdf` with its meshes: one fixed link. Spawn poses and goals are in regions.json only."""
+    """Write `scene.urdf` with its meshes: one fixed link. Spawn poses and goals are in regions.json only.
+
+    Objects that were cut out of the bundle get a file each, `object_NAME.urdf`, whose comment says where it stands.
+    """
     _write_meshes(bundle, folder)
+    for one in bundle.objects:
+        _write_object_urdf(one, folder)
     robot = ElementTree.Element("robot", name=_name(bundle))
     robot.append(
         ElementTree.Comment(
@@ -83,8 +96,72 @@ def _write_meshes(bundle: Bundle, folder: Path) -> None:
     import trimesh
 
     collision, full = bundle.mesh("collision"), bundle.mesh("full")
-    for mesh, colors, file in ((collision, None, COLLISION_FILE), (full, full.colors, VISUAL_FILE)):
+    if bundle.objects:  # neither shows them
+        collision = full = bundle.mesh("rest_collision")
+    pieces = [(collision, None, COLLISION_FILE), (full, full.colors, VISUAL_FILE)]
+    for one in bundle.objects:
+        mesh = one.mesh()
+        pieces.append((mesh, mesh.colors, _object_file(one)))
+    for mesh, colors, file in pieces:
         trimesh.Trimesh(mesh.vertices, mesh.triangles, vertex_colors=colors, process=False).export(folder / file)
+
+
+def _object_file(one: BundleObject) -> str:
+    return f"object_{one.record.name}.obj"
+
+
+def _add_object(world: ElementTree.Element, assets: ElementTree.Element, one: BundleObject) -> None:
+    """A free body: its closed mesh to look at, its convex pieces for contacts."""
+    record, pose, (inertial, moments) = one.record, one.world_from_body, rigid_body(one).inertia
+    name = f"object_{record.name}"
+    place = {"pos": _text(*pose.translation), "quat": _text(*pose.quaternion)}
+    body = ElementTree.SubElement(world, "body", {"name": name, **place})
+    ElementTree.SubElement(body, "freejoint")
+    ElementTree.SubElement(
+        body,
+        "inertial",
+        mass=_text(record.mass),
+        pos=_text(*inertial.translation),
+        quat=_text(*inertial.quaternion),
+        diaginertia=_text(*moments),
+    )
+    # the visual mesh is in its own frame: MuJoCo moves meshes, and geoms back
+    ElementTree.SubElement(assets, "mesh", name=name, file=_object_file(one), inertia="shell")
+    shown = {"type": "mesh", "contype": "0", "conaffinity": "0", "group": GROUPS["visual"]}
+    ElementTree.SubElement(body, "geom", {"mesh": name, **shown})
+    for number, hull in enumerate(record.hulls):
+        piece = f"{name}_{number}"
+        ElementTree.SubElement(assets, "mesh", name=piece, vertex=_text(*(x for corner in hull for x in corner)))
+        contact = {"friction": _text(record.friction, 0.005, 0.0001), "solref": _text(*STIFF), "priority": "1"}
+        shape = {"type": "mesh", "mesh": piece, "group": GROUPS["collision"]}
+        ElementTree.SubElement(body, "geom", {**shape, **contact})
+
+
+def _write_object_urdf(one: BundleObject, folder: Path) -> None:
+    import trimesh
+
+    record, pose, (inertial, moments) = one.record, one.world_from_body, rigid_body(one).inertia
+    robot = ElementTree.Element("robot", name=f"object_{record.name}")
+    place = f" stands at xyz {_text(*pose.translation)}, quaternion wxyz {_text(*pose.quaternion)} "
+    robot.append(ElementTree.Comment(place.replace("--", "- -")))
+    link = ElementTree.SubElement(robot, "link", name="body")
+    body = ElementTree.SubElement(link, "inertial")
+    ElementTree.SubElement(body, "origin", xyz=_text(*inertial.translation))
+    ElementTree.SubElement(body, "mass", value=_text(record.mass))
+    whole = inertial.rotation @ np.diag(moments) @ inertial.rotation.T
+    entries = {"ixx": (0, 0), "iyy": (1, 1), "izz": (2, 2), "ixy": (0, 1), "ixz": (0, 2), "iyz": (1, 2)}
+    ElementTree.SubElement(body, "inertia", {name: _text(whole[at]) for name, at in entries.items()})
+    files = [("visual", _object_file(one))]
+    for number, hull in enumerate(record.hulls):
+        file = f"object_{record.name}_{number}.obj"
+        trimesh.convex.convex_hull(np.array(hull)).export(folder / file)
+        files.append(("collision", file))
+    for element, file in files:
+        part = ElementTree.SubElement(link, element)
+        ElementTree.SubElement(ElementTree.SubElement(part, "geometry"), "mesh", filename=file)
+    contact = ElementTree.SubElement(link, "contact")
+    ElementTree.SubElement(contact, "lateral_friction", value=str(record.friction))
+    _write_xml(robot, folder / f"object_{record.name}.urdf")
 
 
 def _write_xml(root: ElementTree.Element, path: Path) -> None:

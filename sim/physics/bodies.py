@@ -8,6 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from pipeline.geometry import Pose, matrix_from_quaternion
+from pipeline.scenes.objects import BundleObject
 from pipeline.types import F32, F64, I64, Floats, Mask
 
 ABSENT = (0.0, 0.0, -1000.0)
@@ -41,6 +42,12 @@ class RigidBody:
         moments, axes = np.linalg.eigh(np.asarray(whole.inertia, np.float64))
         axes[:, 2] *= np.sign(np.linalg.det(axes))
         return Pose(axes, np.asarray(whole.center_mass, np.float64)), moments
+
+
+def rigid_body(one: BundleObject) -> RigidBody:
+    """The body of an object that was cut out of a bundle."""
+    hulls = tuple(np.array(hull, np.float64) for hull in one.record.hulls)
+    return RigidBody(one.record.name, hulls, one.record.mass, one.record.friction)
 
 
 @dataclass(frozen=True, eq=False)
