@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pipeline  # before numpy, whose threads it sets # noqa: F401 # isort: skip
 import numpy as np
@@ -14,6 +15,9 @@ from hypothesis import settings
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # so that `tests.synthetic` imports in importlib mode
 os.environ.setdefault("NUMBA_CACHE_DIR", str(ROOT / ".cache" / "numba"))  # before numba is imported
+
+if TYPE_CHECKING:
+    from tests.synthetic import Room
 
 # No clock decides over a test, and a run that passed passes again.
 settings.register_profile("splatyard", deadline=None, derandomize=True)
@@ -31,8 +35,16 @@ def rng() -> np.random.Generator:
 
 
 @pytest.fixture(scope="session")
-def room():
+def room() -> Room:
     """The small furnished room with exact truth."""
     from tests.synthetic import Room
 
     return Room.make(seed=0)
+
+
+@pytest.fixture(scope="session")
+def cut_room(tmp_path_factory: pytest.TempPathFactory, room: Room) -> Path:
+    """A bundle of a room with four boxes that are loose."""
+    from tests.objects.furniture import cut_bundle
+
+    return cut_bundle(tmp_path_factory.mktemp("cut_room"), room)

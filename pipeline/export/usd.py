@@ -74,7 +74,8 @@ def export_usd(bundle: Bundle, folder: Path) -> None:
     _write_collision(pxr, collision, bundle.mesh(mesh))
     _bind_surface(pxr, stage, f"{root}/surface", FRICTION, [collision])
     for one in bundle.objects:
-        _write_object(pxr, stage, f"{root}/{pxr.Tf.MakeValidIdentifier(f'object_{one.record.name}')}", one)
+        path = f"{root}/{pxr.Tf.MakeValidIdentifier(f'object_{one.record.name}')}"
+        _write_object(pxr, stage, path, one, bundle.classic_object(one))
     gravity = np.array(bundle.manifest.frame.gravity)
     size = float(np.linalg.norm(gravity))
     physics = pxr.UsdPhysics.Scene.Define(stage, "/physicsScene")
@@ -93,14 +94,14 @@ def _bind_surface(pxr: SimpleNamespace, stage: Any, path: str, friction: float, 
         pxr.UsdShade.MaterialBindingAPI.Apply(shape.GetPrim()).Bind(surface, materialPurpose="physics")
 
 
-def _write_object(pxr: SimpleNamespace, stage: Any, path: str, one: BundleObject) -> None:
+def _write_object(pxr: SimpleNamespace, stage: Any, path: str, one: BundleObject, splat: Gaussians) -> None:
     record, pose = one.record, one.world_from_body
     place = pxr.UsdGeom.Xform.Define(stage, path)
     place.AddTranslateOp().Set(pxr.Gf.Vec3d(*pose.translation.tolist()))
     place.AddOrientOp().Set(pxr.Gf.Quatf(*map(float, pose.quaternion)))
     pxr.UsdPhysics.RigidBodyAPI.Apply(place.GetPrim())
     pxr.UsdPhysics.MassAPI.Apply(place.GetPrim()).CreateMassAttr(record.mass)
-    _write_splat(pxr, pxr.UsdVol.ParticleField3DGaussianSplat.Define(stage, f"{path}/splat"), one.splat())
+    _write_splat(pxr, pxr.UsdVol.ParticleField3DGaussianSplat.Define(stage, f"{path}/splat"), splat)
     pieces = []
     for number, hull in enumerate(record.hulls):
         pieces.append(pxr.UsdGeom.Mesh.Define(stage, f"{path}/piece_{number}"))

@@ -128,10 +128,25 @@ class Bundle:
         Raises:
             BundleError: When the level doesn't exist.
         """
+        return self._for_classic_viewers(self.splat(lod))
+
+    def classic_object(self, one: BundleObject) -> Gaussians:
+        """As `one.splat()`, with opacities for such viewers.
+
+        Raises:
+            BundleError: When its file is damaged.
+        """
+        from pipeline.geometry import Similarity
+
+        world_from_body = Similarity.from_pose(one.world_from_body)
+        there = self._for_classic_viewers(one.splat().transformed(world_from_body))
+        return there.transformed(world_from_body.inverse())
+
+    def _for_classic_viewers(self, splat: Gaussians) -> Gaussians:
         from pipeline.splat.antialiasing import for_classic_viewers
 
         cameras, poses = [view.camera for view in self.cameras], [view.world_from_camera for view in self.cameras]
-        return for_classic_viewers(self.splat(lod), cameras, poses)
+        return for_classic_viewers(splat, cameras, poses)
 
     @cached_property
     def cameras(self) -> tuple[BundleCamera, ...]:

@@ -132,3 +132,25 @@ def test_the_library_may_be_missing(bundle: Bundle, tmp_path: Path, monkeypatch:
     with pytest.raises(MachineError, match=r"splatyard\[usd\]"):
         export(bundle, FORMS["usd"], tmp_path / "new" / "out")
     assert not list((tmp_path / "new").iterdir())
+
+
+def test_objects_are_rigid_bodies(cut_room: Path, tmp_path: Path):
+    """With their own splat and pieces where they stood; the scene is without them; OpenUSD finds no fault."""
+    bundle = Bundle.open(cut_room)
+    stage = opened(bundle, tmp_path)
+    context = UsdValidation.ValidationContext(UsdValidation.ValidationRegistry().GetOrLoadAllValidators())
+    assert not [error.GetMessage() for error in context.Validate(stage)]
+    np.testing.assert_allclose(gaussians_of(stage).means, bundle.classic_splat("rest").means, atol=1e-6)
+    for one in bundle.objects:
+        path = f"/room/object_{one.record.name.replace('-', '_')}"
+        prim = stage.GetPrimAtPath(path)
+        assert prim.HasAPI(UsdPhysics.RigidBodyAPI)
+        assert UsdPhysics.MassAPI(prim).GetMassAttr().Get() == pytest.approx(one.record.mass)
+        place = np.array(UsdGeom.Xformable(prim).ComputeLocalToWorldTransform(0)).T
+        np.testing.assert_allclose(place, one.world_from_body.matrix, atol=1e-6)
+        piece = UsdGeom.Mesh(stage.GetPrimAtPath(f"{path}/piece_0"))
+        np.testing.assert_allclose(piece.GetPointsAttr().Get(), one.record.hulls[0], atol=1e-6)
+        approximation = UsdPhysics.MeshCollisionAPI(piece.GetPrim()).GetApproximationAttr().Get()
+        assert approximation == UsdPhysics.Tokens.convexHull
+        field = UsdVol.ParticleField3DGaussianSplat(stage.GetPrimAtPath(f"{path}/splat"))
+        np.testing.assert_allclose(field.GetPositionsAttr().Get(), one.splat().means, atol=1e-6)

@@ -8,10 +8,16 @@ from pathlib import Path
 
 import numpy as np
 
+from pipeline.coverage.map import CoverageMap
 from pipeline.geometry import Camera, Gaussians, Mesh, matrix_from_rotvec, quaternions_from_z
 from pipeline.geometry.rays import sample_surface
 from pipeline.mesh.marching_cubes import zero_crossing
+from pipeline.objects.listing import objects_of
+from pipeline.objects.version import chosen_objects, cut_out
+from pipeline.regions.params import RegionsParams
 from pipeline.regions.regions import Regions
+from pipeline.regions.stage import find_regions
+from pipeline.scenes.bundle import Bundle
 from pipeline.scenes.manifest import Manifest, list_files
 from pipeline.splat.ply import save_splat
 from pipeline.types import F64
@@ -114,3 +120,13 @@ def furnished_bundle(root: Path, room: Room, mesh: Mesh, regions: Regions | None
     manifest["files"] = {name: entry.model_dump() for name, entry in list_files(folder).items()}
     (folder / "bundle.json").write_text(Manifest.model_validate(manifest).model_dump_json())
     return folder
+
+
+def cut_bundle(root: Path, room: Room) -> Path:
+    """Write the bundle, and the version in which all boxes are loose."""
+    mesh = scanned_room()
+    trusted = CoverageMap(np.array([[1.6, 1.2, 0.0]], np.float32), np.full((1, 8), 1e-3, np.float32), 5.0, 5.0, np.pi)
+    track = np.array([[2.4, 1.8, 1.2], [1.4, 0.5, 1.2]])
+    regions = find_regions(mesh, track, trusted, RegionsParams(radius=0.15))
+    whole = Bundle.open(furnished_bundle(root, room, mesh, regions))
+    return cut_out(whole, chosen_objects(objects_of(whole), all_movable=True), root / "cut")

@@ -8,41 +8,20 @@ import numpy as np
 import pytest
 
 import sim
-from flows.cli import main
 from flows.sim_view import SimPage
-from pipeline.coverage.map import CoverageMap
 from pipeline.errors import SimError
 from pipeline.geometry import Mesh
 from pipeline.geometry.rays import RayCaster
-from pipeline.regions.params import RegionsParams
-from pipeline.regions.regions import Regions
-from pipeline.regions.stage import find_regions
 from sim.env import SceneEnv
 from sim.physics.bodies import BodyState
 from sim.scene import open_scene
-from tests.objects.furniture import BOXES, furnished_bundle, scanned_room
-from tests.synthetic import Room
-
-
-def free_floor(mesh: Mesh) -> Regions:
-    """All that a rover can drive on."""
-    trusted = CoverageMap(np.array([[1.6, 1.2, 0.0]], np.float32), np.full((1, 8), 1e-3, np.float32), 5.0, 5.0, np.pi)
-    return find_regions(mesh, np.array([[2.4, 1.8, 1.2], [1.4, 0.5, 1.2]]), trusted, RegionsParams(radius=0.15))
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The furnished room, cut."""
-    folder, mesh = tmp_path_factory.mktemp("objects"), scanned_room()
-    whole = furnished_bundle(folder, Room.make(), mesh, free_floor(mesh))
-    assert main(["objects", str(whole), "--all-movable", "--out", str(folder / "cut")]) == 0
-    return folder / "cut" / "room" / "1.1.0"
+from tests.objects.furniture import BOXES
 
 
 @pytest.fixture()
-def env(bundle: Path) -> SceneEnv:
+def env(cut_room: Path) -> SceneEnv:
     """Three rovers, each with its own objects."""
-    return sim.make("navigate", [bundle], 3, objects=["all"], seed=0)
+    return sim.make("navigate", [cut_room], 3, objects=["all"], seed=0)
 
 
 def height_at(mesh: Mesh, x: float, y: float) -> float:
@@ -50,17 +29,17 @@ def height_at(mesh: Mesh, x: float, y: float) -> float:
     return 1.5 - float(RayCaster(mesh).cast(np.array([[x, y, 1.5]]), np.array([0, 0, -1.0])).distance[0])
 
 
-def test_without_names_the_scene_is_whole(bundle: Path):
+def test_without_names_the_scene_is_whole(cut_room: Path):
     """As other versions are."""
-    scene = open_scene(bundle)
+    scene = open_scene(cut_room)
     assert scene.objects == ()
     (x, y, _), size, _ = BOXES["crate"]
     assert height_at(scene.collision, x + 0.15, y) == pytest.approx(size[2], abs=0.03)
 
 
-def test_the_chosen_are_loose_the_others_stand(bundle: Path):
+def test_the_chosen_are_loose_the_others_stand(cut_room: Path):
     """In the mesh and in the splat."""
-    everything = open_scene(bundle, objects=["all"])
+    everything = open_scene(cut_room, objects=["all"])
     assert len(everything.objects) == len(BOXES)
     (x, y, _), size, _ = BOXES["crate"]
     assert height_at(everything.collision, x + 0.15, y) == pytest.approx(0, abs=0.01)
@@ -68,7 +47,7 @@ def test_the_chosen_are_loose_the_others_stand(bundle: Path):
         everything.objects,
         key=lambda one: np.linalg.norm(one.world_from_body.translation - BOXES["mug on the table"][0]),
     )
-    one = open_scene(bundle, objects=[parcel.body.name])
+    one = open_scene(cut_room, objects=[parcel.body.name])
     assert [other.body.name for other in one.objects] == [parcel.body.name]
     assert height_at(one.collision, x + 0.15, y) == pytest.approx(size[2], abs=0.03)
     others = sum(len(other.splat()) for other in everything.objects if other.body.name != parcel.body.name)
@@ -76,10 +55,10 @@ def test_the_chosen_are_loose_the_others_stand(bundle: Path):
 
 
 @pytest.mark.parametrize("reference", ["bundle", "terrain:0"])
-def test_no_such_object_is_said(bundle: Path, reference: str):
+def test_no_such_object_is_said(cut_room: Path, reference: str):
     """Nor in procedural ground."""
     with pytest.raises(SimError, match="cut out"):
-        open_scene(bundle if reference == "bundle" else reference, objects=["sofa"])
+        open_scene(cut_room if reference == "bundle" else reference, objects=["sofa"])
 
 
 def test_they_start_where_they_stood_and_stay(env: SceneEnv):

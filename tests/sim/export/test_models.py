@@ -14,6 +14,8 @@ import trimesh
 from pipeline.scenes.bundle import Bundle
 from sim import libraries
 from sim.export.models import export_mjcf, export_urdf
+from sim.physics.bodies import rigid_body
+from sim.robots.model import load_robot
 from tests.bundles import make_bundle
 from tests.synthetic import TABLE_TOP, Room
 
@@ -95,3 +97,40 @@ def test_urdf_is_read_by_sapien_and_its_mesh_carries(bundle: Bundle, tmp_path: P
     for _ in range(400):
         world.step()
     np.testing.assert_allclose([ball.pose.p[2] for ball in balls], list(RESTS.values()), atol=0.003)
+
+
+def test_objects_are_bodies_that_stay(cut_room: Path, tmp_path: Path):
+    """Of their mass and shape, where they stood; the place is without them, and nothing has their inertia."""
+    bundle = Bundle.open(cut_room)
+    export_mjcf(bundle, tmp_path)
+    model = mujoco.MjModel.from_xml_path(str(tmp_path / "scene.xml"))
+    data = mujoco.MjData(model)
+    mujoco.mj_forward(model, data)
+    for one in bundle.objects:
+        body = model.body(f"object_{one.record.name}")
+        np.testing.assert_allclose(data.body(body.id).xpos, one.world_from_body.translation, atol=1e-6)
+        assert body.mass[0] == pytest.approx(one.record.mass)
+        shown = next(g for g in range(model.ngeom) if model.geom_bodyid[g] == body.id and not model.geom_contype[g])
+        vertices = model.mesh_vert[model.mesh_vertadr[model.geom_dataid[shown]] :][
+            : model.mesh_vertnum[model.geom_dataid[shown]]
+        ]
+        world = vertices @ data.geom_xmat[shown].reshape(3, 3).T + data.geom_xpos[shown]
+        expected = one.world_from_body.apply(one.mesh().vertices)
+        np.testing.assert_allclose(world.min(0), expected.min(0), atol=1e-4)
+        np.testing.assert_allclose(world.max(0), expected.max(0), atol=1e-4)
+    before = data.qpos.copy()
+    mujoco.mj_step(model, data, 1000)
+    np.testing.assert_allclose(data.qpos, before, atol=0.01)
+
+
+def test_urdf_of_an_object(cut_room: Path, tmp_path: Path):
+    """A body of its mass and inertia, which falls and rests in SAPIEN."""
+    bundle = Bundle.open(cut_room)
+    export_urdf(bundle, tmp_path)
+    one = bundle.objects[0]
+    robot = load_robot(tmp_path / f"object_{one.record.name}.urdf")
+    assert robot.mass == pytest.approx(one.record.mass)
+    _, moments = rigid_body(one).inertia
+    np.testing.assert_allclose(np.sort(robot.links[0].inertia), np.sort(moments), rtol=1e-5)
+    corners = np.concatenate([shape.link_from_shape.apply(shape.vertices) for shape in robot.links[0].shapes])
+    np.testing.assert_allclose(corners.min(0), np.concatenate(one.record.hulls).min(0), atol=1e-4)
