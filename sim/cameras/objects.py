@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pipeline.geometry import Camera, Gaussians
 from pipeline.geometry.jit import njit, prange
 from pipeline.types import F32, F64, Mask
-from sim.cameras.renderer import SceneRenderer
+
+if TYPE_CHECKING:
+    from sim.cameras.renderer import SceneRenderer
 
 SIGMAS = 2.0
 """Gaussians count to a body's size out to this many standard deviations."""
