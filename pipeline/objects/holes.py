@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
+from scipy.ndimage import distance_transform_edt
 
-from pipeline.geometry import SH_C0, Gaussians, Mesh, Pose, Similarity
+from pipeline.geometry import SH_C0, Gaussians, Mesh, Pose, Similarity, quaternions_from_z
 from pipeline.geometry.rays import RayCaster
 from pipeline.mesh.planes import Planes, find_planes
 from pipeline.objects.close import Body, Views, foot_of, winding
@@ -29,6 +30,8 @@ GOES_ON = 0.5
 """A plane goes on as far beyond what was seen of it, where it isn't behind another and no view looked through [m]."""
 SMEARED = 20
 """Triangles that are cut off with an object reach as far beyond it [cells]."""
+GRAIN_CELLS, BACK, OPACITY = 9, 0.01, 0.95
+"""Discs behind a hole: over how many cells their colours are smoothed, how far behind [m], and their opacity."""
 MAX_CELLS = 1000
 """Longest side of a grid [cells]."""
 AWAY, DIRECTIONS = (0.3, 0.45, 0.6, 0.8, 1.0, 1.3, 1.7, 2.2), 24
@@ -87,10 +90,12 @@ class Hole:
         lying[lying] = ~hole[tuple(at[lying].T)]  # what was hidden goes
         standing = inside & (local[:, 2] > LEVEL) & (local[:, 2] < OVER)
         before[tuple(at[standing].T)] = True
-        shift, share = _like(hole, before, _colors(rest[lying], at[lying], shape))
+        colors = _colors(rest[lying], at[lying], shape)
+        shift, share = _like(hole, before, colors)
         hidden = inside & (np.abs(local[:, 2]) < LEVEL)
         hidden[hidden] = hole[tuple(at[hidden].T)]
         kept = rest[~hidden]
+        kept = Gaussians.concatenate([kept, self._ground(np.where(hole[..., None], np.nan, colors), margin, kept)])
         if shift is None:
             return kept, 0.0
         source = np.zeros(shape, bool)
@@ -103,6 +108,24 @@ class Hole:
         back = self.world_from_sheet.rotate(np.array([*(-shift * CELL), 0.0]))
         copies = rest[copied].transformed(Similarity(1.0, np.eye(3), back))
         return Gaussians.concatenate([kept, copies]), share
+
+    def _ground(self, colors: F64, margin: int, like: Gaussians) -> Gaussians:
+        """Discs behind the hole in the colours (X, Y, 3) of its rim: copies leave gaps."""
+        known = np.isfinite(colors[..., 0])
+        if not known.any():
+            return like[:0]
+        nearest = np.asarray(distance_transform_edt(~known, return_distances=False, return_indices=True))
+        smooth = cv2.blur(colors[tuple(nearest)], (GRAIN_CELLS, GRAIN_CELLS))
+        cells = self.cells[(self.cells % 2 == 0).all(1)]
+        if not len(cells):
+            return like[:0]
+        normal = self.world_from_sheet.rotation[:, 2]
+        middles = self.world_from_sheet.apply(np.column_stack([(cells + 1) * CELL, np.full(len(cells), -BACK)]))
+        scales = np.tile([1.2 * CELL, 1.2 * CELL, 0.1 * CELL], (len(cells), 1))
+        turns = quaternions_from_z(np.tile(normal, (len(cells), 1)))
+        tints = np.asarray(smooth, np.float64)[tuple((cells - self.cells.min(0) + margin).T)]
+        discs = Gaussians.from_colors(middles, scales, turns, tints, OPACITY, like.sh.shape[1])
+        return replace(discs, antialiased=like.antialiased)
 
     def surface(self, before: Mesh, after: Mesh) -> Mesh:
         """Guessed triangles, facing along the normal, where a mesh had no surface or lost it as the object was cut."""
