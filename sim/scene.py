@@ -19,11 +19,10 @@ from pipeline.regions.params import RegionsParams
 from pipeline.regions.regions import Regions, RobotPose
 from pipeline.scenes.bundle import Bundle
 from pipeline.scenes.manifest import HOSTILE, Manifest
-from pipeline.scenes.objects import REST
 from pipeline.scenes.resolver import find_locked, find_scenes
-from sim.physics.bodies import RigidBody, rigid_body
 
 if TYPE_CHECKING:
+    from sim.physics.bodies import RigidBody
     from sim.terrain import Terrain
 
 logger = logging.getLogger(__name__)
@@ -167,6 +166,9 @@ def open_scene(reference: Path | str, *, allow_failed: bool = False, objects: Se
 
 def _with_objects(bundle: Bundle, lock: SceneLock, names: Sequence[str]) -> SimScene:
     """A scene with objects as loose bodies; the bundle's others stand fixed."""
+    from pipeline.scenes.objects import REST
+    from sim.physics.bodies import rigid_body
+
     known = {one.record.name: one for one in bundle.objects}
     if not known or not set(names) <= {ALL, *known}:
         raise _no_object(names, list(known), bundle.manifest.reference)
@@ -201,6 +203,8 @@ def _object_splat(folder: Path, name: str, level: str) -> Gaussians:
 
 def _rest_splat(folder: Path, fixed: Sequence[str], level: str) -> Gaussians:
     """The splat of the bundle in a folder, with the fixed ones of its objects only."""
+    from pipeline.scenes.objects import REST
+
     bundle = Bundle.open(folder)
     stays = [one for one in bundle.objects if one.record.name in fixed]
     back = [one.splat(level).transformed(Similarity.from_pose(one.world_from_body)) for one in stays]

@@ -41,12 +41,10 @@ class CutSplat:
     Attributes:
         own: The object's Gaussians, world frame, with discs on the faces that nobody saw.
         rest: All others, and copies of the support's Gaussians where the object stood.
-        filled: Share of what it hid that is covered by those, 0..1.
     """
 
     own: Gaussians
     rest: Gaussians
-    filled: float
 
 
 def cut_splat(
@@ -63,12 +61,11 @@ def cut_splat(
     means, above = gaussians.means.astype(np.float64), gaussians.means[:, 2] - support
     shown = views.shares(gaussians, body) > SHOWN
     own = _nearer(means, body, scene, ~(upright & (above < FLAT_BELOW)), np.where(shown, SHOWN_REACH, REACH))
-    rest, covered = gaussians[~own & ~_astray(means, body, scene, views)], 0.0
+    rest = gaussians[~own & ~_astray(means, body, scene, views)]
     for hole in holes:
-        rest, share = hole.fill(rest)
-        covered += share * len(hole.cells)
+        rest = hole.fill(rest)
     whole = Gaussians.concatenate([gaussians[own], _lining(gaussians[own], body, views, disc)])
-    return CutSplat(whole, rest, covered / max(sum(len(hole.cells) for hole in holes), 1))
+    return CutSplat(whole, rest)
 
 
 def cut_mesh(mesh: Mesh, body: Body, scene: Mesh, holes: Sequence[Hole]) -> Mesh:

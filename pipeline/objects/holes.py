@@ -70,8 +70,8 @@ class Hole:
     cells: I64
     covered: Mask
 
-    def fill(self, rest: Gaussians) -> tuple[Gaussians, float]:
-        """Gaussians with copies of the plane's in the hole, and the share of it that they cover.
+    def fill(self, rest: Gaussians) -> Gaussians:
+        """Gaussians with copies of the plane's in the hole.
 
         They come from where the plane looks out over most of the hole's shape, in front of which nothing stands.
         """
@@ -91,13 +91,13 @@ class Hole:
         standing = inside & (local[:, 2] > LEVEL) & (local[:, 2] < OVER)
         before[tuple(at[standing].T)] = True
         colors = _colors(rest[lying], at[lying], shape)
-        shift, share = _like(hole, before, colors)
+        shift = _like(hole, before, colors)
         hidden = inside & (np.abs(local[:, 2]) < LEVEL)
         hidden[hidden] = hole[tuple(at[hidden].T)]
         kept = rest[~hidden]
         kept = Gaussians.concatenate([kept, self._ground(np.where(hole[..., None], np.nan, colors), margin, kept)])
         if shift is None:
-            return kept, 0.0
+            return kept
         source = np.zeros(shape, bool)
         source[tuple((self.cells - low + margin + shift).T)] = True
         copied = lying.copy()
@@ -107,7 +107,7 @@ class Hole:
         copied[copied] = np.exp(rest.log_scales[copied].max(1)) < room[tuple(at[copied].T)]
         back = self.world_from_sheet.rotate(np.array([*(-shift * CELL), 0.0]))
         copies = rest[copied].transformed(Similarity(1.0, np.eye(3), back))
-        return Gaussians.concatenate([kept, copies]), share
+        return Gaussians.concatenate([kept, copies])
 
     def _ground(self, colors: F64, margin: int, like: Gaussians) -> Gaussians:
         """Discs behind the hole in the colours (X, Y, 3) of its rim: copies leave gaps."""
@@ -158,14 +158,14 @@ def _colors(gaussians: Gaussians, cells: I64, shape: I64) -> F64:
     return np.where(total[..., 3:] > 1e-6, total[..., :3] / np.maximum(total[..., 3:], 1e-6), np.nan)
 
 
-def _like(hole: Mask, before: Mask, colors: F64) -> tuple[I64 | None, float]:
-    """The shift [cells] to the place that is most like a hole (X, Y) and its rim, and the share that it covers."""
+def _like(hole: Mask, before: Mask, colors: F64) -> I64 | None:
+    """The shift [cells] to the place that is most like a hole (X, Y) and its rim; None where nothing is known."""
     cells = np.argwhere(hole)
     length = float(np.linalg.norm(np.ptp(cells, axis=0) + 1))
     colors = np.where(hole[..., None], np.nan, colors)
     rim = colors[_grown(hole, RIM) & np.isfinite(colors[..., 0])]
     usual = np.median(rim, axis=0) if len(rim) else np.full(3, 0.5)
-    best, shift, covered = 0.0, None, 0.0
+    best, shift = 0.0, None
     for away in AWAY:
         for angle in np.linspace(0, 2 * np.pi, DIRECTIONS, endpoint=False):
             step = np.round(away * length * np.array([np.cos(angle), np.sin(angle)])).astype(np.int64)
@@ -175,8 +175,8 @@ def _like(hole: Mask, before: Mask, colors: F64) -> tuple[I64 | None, float]:
             unlike = float(np.abs(colors[there][known] - usual).mean()) if known.any() else 1.0
             score = share - BLOCKED * float(before[there].mean()) - FAR * away - UNLIKE * unlike
             if (shift is None and share) or score > best:
-                best, shift, covered = score, step, share
-    return shift, covered
+                best, shift = score, step
+    return shift
 
 
 def sheets_of(mesh: Mesh, floor_height: float) -> list[Sheet]:

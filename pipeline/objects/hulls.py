@@ -6,12 +6,15 @@ import numpy as np
 from scipy.spatial import ConvexHull
 
 from pipeline.geometry import Mesh
+from pipeline.geometry.convex import extreme_points
 from pipeline.geometry.rays import RayCaster, sample_surface
 from pipeline.scenes.objects import MAX_CORNERS, MAX_HULLS
 from pipeline.types import F64
 
 CLOSE, SHARE, SAMPLES = 0.01, 0.95, 4000
 """A body is one hull where this share of the hull's samples is this near to its surface [m]."""
+DIRECTIONS = (512, 256, 128, MAX_CORNERS)
+"""In how many directions corners are looked for: as many as give no more than may be."""
 DETAIL = 0.03
 """Concavity that pieces may have left [m]."""
 RESOLUTION, ITERATIONS, NODES = 30, 60, 10
@@ -25,7 +28,7 @@ def hulls_of(mesh: Mesh) -> tuple[F64, ...]:
     with collision-aware concavity and tree search, SIGGRAPH 2022.
     """
     vertices = mesh.vertices.astype(np.float64)
-    whole = extreme_points(vertices)
+    whole = _corners(vertices)
     if _off(mesh, whole) < CLOSE:
         return (whole,)
     import coacd
@@ -43,20 +46,12 @@ def hulls_of(mesh: Mesh) -> tuple[F64, ...]:
         real_metric=False,
         seed=0,
     )
-    return tuple(extreme_points(np.asarray(corners, np.float64)) for corners, _ in pieces) or (whole,)
+    return tuple(_corners(np.asarray(corners, np.float64)) for corners, _ in pieces) or (whole,)
 
 
-def extreme_points(points: F64, directions: int = 512) -> F64:
+def _corners(points: F64) -> F64:
     """At most 64 corners (V, 3) of the hull of points (N, 3)."""
-    for count in (directions, 256, 128, MAX_CORNERS):
-        rank = np.arange(count) + 0.5
-        z, turn = 1 - 2 * rank / count, rank * np.pi * (3 - np.sqrt(5))
-        flat = np.sqrt(1 - z * z)
-        towards = np.stack([flat * np.cos(turn), flat * np.sin(turn), z], 1)
-        chosen = np.unique((points @ towards.T).argmax(0))
-        if len(chosen) <= MAX_CORNERS:
-            break
-    return points[chosen]
+    return next(few for count in DIRECTIONS if len(few := extreme_points(points, count)) <= MAX_CORNERS)
 
 
 def _off(mesh: Mesh, corners: F64) -> float:

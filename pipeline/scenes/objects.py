@@ -77,9 +77,13 @@ class BundleObject:
 
         return Pose.from_matrix(self.record.world_from_body)
 
+    def file(self, name: str) -> str:
+        """The path in the bundle of one of its files."""
+        return f"{FOLDER}/{self.record.name}/{name}"
+
     def splat_file(self, lod: str) -> str:
         """The path in the bundle of a level of detail, full or sim."""
-        return f"{FOLDER}/{self.record.name}/{SPLAT_FILES[lod]}"
+        return self.file(SPLAT_FILES[lod])
 
     def splat(self, lod: str = "full") -> Gaussians:
         """Its Gaussians, in its own frame.
@@ -102,6 +106,6 @@ class BundleObject:
         """
         from pipeline.geometry import Mesh
 
-        path = self.files.path(f"{FOLDER}/{self.record.name}/{MESH_FILE}")
+        path = self.files.path(self.file(MESH_FILE))
         with reading("an object's mesh follows the format in docs/bundle.md", path):
             return Mesh.load(path)

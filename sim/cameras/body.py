@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from pipeline.geometry import Camera
+from pipeline.geometry.convex import extreme_points
 from pipeline.geometry.jit import njit, prange
 from pipeline.types import F32, F64, I64, Floats
 from sim.cameras.props import light
@@ -91,7 +92,7 @@ def draw_body(
 def _triangles(shape: Shape) -> F64:
     """Triangles (T, 3, 3) of its surface, in its own axes [m], counter-clockwise from outside."""
     if shape.kind == "mesh":
-        return _hull(_widest(shape.vertices))
+        return _hull(extreme_points(shape.vertices, DIRECTIONS))
     if shape.kind == "box":
         return _hull(np.array(np.meshgrid(*[[-1.0, 1.0]] * 3)).reshape(3, -1).T * shape.size)
     if shape.kind == "sphere":
@@ -110,15 +111,6 @@ def _rings(heights: Sequence[float], radius: float) -> F64:
     angle, slope = angle.ravel() * 2 * np.pi / AROUND, slope.ravel() * np.pi / 2
     ball = np.stack([np.cos(slope) * np.cos(angle), np.cos(slope) * np.sin(angle), np.sin(slope)], 1) * radius
     return np.concatenate([ball + np.array([0, 0, height]) for height in heights])
-
-
-def _widest(points: F64) -> F64:
-    """Points of (V, 3) that are extreme in some direction; directions are spread by the golden angle."""
-    rank = np.arange(DIRECTIONS) + 0.5
-    z, turn = 1 - 2 * rank / DIRECTIONS, rank * np.pi * (3 - np.sqrt(5))
-    flat = np.sqrt(1 - z * z)
-    directions = np.stack([flat * np.cos(turn), flat * np.sin(turn), z], 1)
-    return points[np.unique((points @ directions.T).argmax(0))]
 
 
 def _hull(points: F64) -> F64:

@@ -8,11 +8,14 @@ from functools import cached_property
 import numpy as np
 
 from pipeline.geometry import Pose, matrix_from_quaternion
-from pipeline.scenes.objects import BundleObject
+from pipeline.scenes.manifest import damaged
+from pipeline.scenes.objects import RECORD_FILE, BundleObject
 from pipeline.types import F32, F64, I64, Floats, Mask
 
 ABSENT = (0.0, 0.0, -1000.0)
 """Where the bodies of other scenes are [m]."""
+LEAST_VOLUME = 1e-9
+"""Of a convex piece [m^3]."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,8 +48,21 @@ class RigidBody:
 
 
 def rigid_body(one: BundleObject) -> RigidBody:
-    """The body of an object that was cut out of a bundle."""
+    """The body of an object that was cut out of a bundle.
+
+    Raises:
+        BundleError: When its pieces aren't solids.
+    """
+    from scipy.spatial import ConvexHull, QhullError
+
     hulls = tuple(np.array(hull, np.float64) for hull in one.record.hulls)
+    try:
+        least = min(ConvexHull(hull).volume for hull in hulls)
+    except QhullError:  # it is flat
+        least = 0.0
+    if least < LEAST_VOLUME:
+        file = one.files.root / one.file(RECORD_FILE)
+        raise damaged("an object's pieces are solids", "one without volume", file)
     return RigidBody(one.record.name, hulls, one.record.mass, one.record.friction)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +11,10 @@ import pytest
 
 import sim
 from flows.sim_view import SimPage
-from pipeline.errors import SimError
+from pipeline.errors import BundleError, SimError
 from pipeline.geometry import Mesh
 from pipeline.geometry.rays import RayCaster
+from pipeline.scenes.manifest import file_sha256
 from sim.env import SceneEnv
 from sim.physics.bodies import BodyState
 from sim.scene import open_scene
@@ -118,3 +121,19 @@ def test_the_page_shows_them_where_they_are(env: SceneEnv):
         np.testing.assert_allclose(nodes[f"/object_{number}"].position, place[0, number], atol=1e-5)
     page.close()
     env.close()
+
+
+@pytest.mark.parametrize("hull", [[[0, 0, 0], [1, 0, 0], [0, 1, 0], [1, 1, 0]], [[0, 0, 0]] * 4, [[0, 0, 1e-9]] * 5])
+def test_flat_pieces_are_refused(cut_room: Path, tmp_path: Path, hull: list[list[float]]):
+    """Of a bundle of others, before an engine gets them."""
+    folder = tmp_path / "room" / "1.1.0"
+    shutil.copytree(cut_room, folder)
+    file = next((folder / "objects").glob("*/object.json"))
+    record = json.loads(file.read_text())
+    file.write_text(json.dumps(record | {"hulls": [*record["hulls"], hull]}))
+    manifest = json.loads((folder / "bundle.json").read_text())
+    entry = manifest["files"][file.relative_to(folder).as_posix()]
+    entry["bytes"], entry["sha256"] = file.stat().st_size, file_sha256(file)
+    (folder / "bundle.json").write_text(json.dumps(manifest))
+    with pytest.raises(BundleError, match="solids"):
+        open_scene(folder, objects=["all"])
