@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import sim
+from flows.cli import main
 from flows.sim_view import SimPage
 from pipeline.errors import BundleError, SimError
 from pipeline.geometry import Mesh
@@ -137,3 +138,17 @@ def test_flat_pieces_are_refused(cut_room: Path, tmp_path: Path, hull: list[list
     (folder / "bundle.json").write_text(json.dumps(manifest))
     with pytest.raises(BundleError, match="solids"):
         open_scene(folder, objects=["all"])
+
+
+def test_from_a_registry_only_what_is_needed_comes(cut_room: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """And all of that at once: another process loads the splats."""
+    monkeypatch.setenv("SPLATYARD_CACHE", str(tmp_path / "cache"))
+    yard = f"registry:{tmp_path / 'yard'}"
+    assert main(["publish", str(cut_room), "--to", yard]) == 0
+    scene = open_scene(f"{yard}/room@1.1.0", objects=["all"])
+    shutil.rmtree(tmp_path / "yard")
+    assert len(scene.gaussians) > 1000
+    assert all(len(one.splat()) > 10 for one in scene.objects)
+    names = {path.name for path in (tmp_path / "cache").rglob("*") if path.is_file()}
+    assert {"rest_sim.ply", "rest_collision.ply", "object.json"} <= names
+    assert not {"splat.ply", "mesh.ply", "rest.ply"} & names

@@ -116,6 +116,8 @@ def walk_over(
         first &= ~(terminated | truncated)
     env.close()
     asked = outside & ((told > ENOUGH) | fell | over)  # others were told to stand for most of the time
+    if not asked.any():
+        return HillResult(np.nan, np.nan, 0)
     return HillResult(float(over[asked].mean()), float(fell[asked].mean()), int(asked.sum()))
 
 
