@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from pipeline.geometry import Camera, Gaussians
 from pipeline.raster import Cutoffs
-from pipeline.raster.composite import draw_over
+from pipeline.raster.composite import FAINT, draw_over
 from pipeline.raster.layout import screen_blur
 from pipeline.types import F32, I64, Floats
 from sim import libraries
@@ -74,13 +74,21 @@ class GsplatRenderer:
         antialiased = bool(self._antialiased[scene])
         for first in range(0, len(images), IMAGES):
             rows = slice(first, first + IMAGES)
-            drawn, far, alpha = self._draw(camera, [scene], thing_from_cameras[None, rows], antialiased)
+            drawn, far, alpha = self._draw(camera, [scene], thing_from_cameras[None, rows], antialiased, float(FAINT))
             draw_over(rgb, depth, images[rows], drawn[0], alpha[0], far[0])
 
     def _draw(
-        self, camera: Camera, scenes: list[int], world_from_cameras: Floats, antialiased: bool
+        self,
+        camera: Camera,
+        scenes: list[int],
+        world_from_cameras: Floats,
+        antialiased: bool,
+        least: float = HIDES,
     ) -> tuple[F32, F32, F32]:
-        """Images, depths and opacities of S scenes by C cameras each, whose poses are (S, C, 4, 4)."""
+        """Images, depths and opacities of S scenes by C cameras each, whose poses are (S, C, 4, 4).
+
+        Pixels of `least` alpha have a depth.
+        """
         torch = self._torch
         cameras_from_world = self._tensor(np.linalg.inv(world_from_cameras.astype(np.float64)))
         with torch.no_grad():
@@ -100,7 +108,7 @@ class GsplatRenderer:
                 sh_degree=self._degree,
                 render_mode="RGB+ED",
             )
-            depth = torch.where(alpha[..., 0] >= HIDES, drawn[..., 3], 0.0)
+            depth = torch.where(alpha[..., 0] >= least, drawn[..., 3], 0.0)
             return drawn[..., :3].cpu().numpy(), depth.cpu().numpy(), alpha[..., 0].cpu().numpy()
 
     def _tensor(self, array: np.ndarray) -> torch.Tensor:

@@ -131,6 +131,26 @@ def test_scenes_are_drawn_together(images: int, monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.usefixtures("on_cpu")
+def test_things_are_drawn_over_as_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Into some of the images, in calls of two; thin parts too."""
+    monkeypatch.setattr(gsplat_renderer, "IMAGES", 2)
+    scenes, images = [cloud(1, 0, 60), cloud(2, 1, 30)], np.array([4, 0, 3])
+    poses = scattered_poses(5)
+    drawn = []
+    for renderer in (GsplatRenderer(scenes, "cpu"), CpuRenderer(scenes)):
+        rgb = np.full((5, CAMERA.height, CAMERA.width, 3), 0.3, np.float32)
+        depth = np.full(rgb.shape[:3], 2.5, np.float32)
+        renderer.draw_over(rgb, depth, images, CAMERA, poses[images], 1)
+        drawn.append((rgb, depth))
+    assert np.abs(drawn[1][0] - 0.3)[images].mean() > 0.02
+    assert np.abs(drawn[0][0] - drawn[1][0]).mean() < 2 / 255
+    assert np.quantile(np.abs(drawn[0][1] - drawn[1][1]), 0.95) < 0.05
+    for rgb, depth in drawn:
+        assert (rgb[[1, 2]] == np.float32(0.3)).all()
+        assert (depth[[1, 2]] == 2.5).all()
+
+
+@pytest.mark.usefixtures("on_cpu")
 def test_each_scene_is_drawn_as_it_was_trained() -> None:
     """Two scenes of the same small Gaussians, one for pixels as areas: each image is its own CPU's."""
     small = cloud(6, 0, 60)
