@@ -66,7 +66,7 @@ def train(
 
     logger = get_run_logger()
     settings = load_preset(preset, {"iterations": iterations} if iterations else {})
-    scenes = [open_scene(source) for source in sources]
+    scenes = [open_scene(source, objects=settings.objects) for source in sources]
     run = Run.create(runs, settings, [scene.lock for scene in scenes], sources, seed, device=device)
     logger.info("run %s", run.folder)
 

@@ -141,7 +141,7 @@ def evaluate_run(
     tested: list[TestScene] = []
     allowed = allow_failed or any(lock.failed_gates for lock in run.locks)
     for source in scenes or run.sources:
-        scene = open_scene(source, allow_failed=allowed)
+        scene = open_scene(source, allow_failed=allowed, objects=run.preset.objects)
         starts: Split = "held_out" if trained_in(run, scene.lock) else "all"
         num_envs = min(episodes, MAX_ENVS)
         env = make_env(run.preset, [scene], num_envs=num_envs, seed=seed, starts=starts, device=device)

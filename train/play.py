@@ -45,7 +45,7 @@ def open_play(
         BundleError: When there is no such scene.
     """
     allowed = allow_failed or any(lock.failed_gates for lock in run.locks)
-    opened = open_scene(_source(run, scene), allow_failed=allowed)
+    opened = open_scene(_source(run, scene), allow_failed=allowed, objects=run.preset.objects)
     env = make_env(run.preset, [opened], num_envs=1, seed=seed, starts=starts)
     return env, checkpoint.load_policy(run, env, file).get_policy()
 
@@ -100,7 +100,8 @@ def write_video(
     env, policy = open_play(run, scene, seed=seed, starts=starts, file=file, allow_failed=allow_failed)
     with closing(env.env):
         source, splats = _source(run, scene), None
-        if not is_gaussgym(Path(source).expanduser()) and SHOWN in (bundle := Bundle.open(source)).manifest.splats:
+        whole = not run.preset.objects and not is_gaussgym(Path(source).expanduser())
+        if whole and SHOWN in (bundle := Bundle.open(source)).manifest.splats:
             splats = [bundle.splat(SHOWN)]  # it has more than the level of detail of the robots' cameras
         with closing(ChaseVideo(env.env, path, run.name, splats)) as video:
             return play(env, policy, [video], episodes)

@@ -126,6 +126,8 @@ class Preset(Settings):
     """Name or file of the gait that carries the robot; empty takes the one that comes with splatyard for it."""
     engine: str = "sapien"
     """Physics engine."""
+    objects: tuple[str, ...] = ()
+    """Objects that were cut out of the bundles and are loose: names, or "all"."""
     dynamics: DynamicsRandomisation = DynamicsRandomisation()
     """Randomisation of the physics."""
     num_envs: Count = 128

@@ -404,7 +404,8 @@ class Record:
         use_one_thread()
         run = Run.open(name, self.runs)
         sources = find_scenes(self.scenes) or run.sources
-        scenes = [open_scene(source, allow_failed=self.allow_failed) for source in sources]
+        objects = run.preset.objects
+        scenes = [open_scene(source, allow_failed=self.allow_failed, objects=objects) for source in sources]
         num_envs = min(self.episodes, NUM_ENVS)
         env = make_env(run.preset, scenes, num_envs=num_envs, seed=self.seed, device=self.device)
         return env, load_policy(run, env, device=self.device).get_policy()

@@ -95,7 +95,7 @@ class Train:
                 remedy="such as splatyard train navigate --scene hall; or --resume RUN",
             )
         sources = find_sources(patterns)
-        scenes = _opened(sources, allow_failed=self.allow_failed)
+        scenes = _opened(sources, preset, allow_failed=self.allow_failed)
         run = Run.create(
             self.runs,
             preset,
@@ -135,7 +135,7 @@ class Train:
                 )
         allowed = self.allow_failed or any(lock.failed_gates for lock in run.locks)
         sources = find_sources(self.scenes) if self.scenes else run.sources
-        return run, _opened(sources, allow_failed=allowed)
+        return run, _opened(sources, run.preset, allow_failed=allowed)
 
     def _changes(self) -> dict[str, object]:
         """Changed values of the preset."""
@@ -193,10 +193,10 @@ class Train:
         return INTERRUPTED if interrupted() else 0
 
 
-def _opened(sources: Sequence[str], *, allow_failed: bool) -> list[SimScene]:
+def _opened(sources: Sequence[str], preset: Preset, *, allow_failed: bool) -> list[SimScene]:
     from sim.scene import open_scene
 
-    return [open_scene(source, allow_failed=allow_failed) for source in sources]
+    return [open_scene(source, allow_failed=allow_failed, objects=preset.objects) for source in sources]
 
 
 def _evaluate(run: Run, episodes: int) -> None:

@@ -1,0 +1,24 @@
+"""Training where objects are loose: the run remembers it, and so do those who open it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from flows.cli import main
+from train.play import open_play
+from train.run import Run
+
+
+def test_a_run_remembers_its_objects(cut_room: Path, tmp_path: Path):
+    """Trained, evaluated and played beside them."""
+    small = ["--set", "num_envs=4", "--set", "num_steps_per_env=8", "--set", "ppo.num_mini_batches=2"]
+    command = ["train", "navigate", "--scene", str(cut_room), "--set", "objects=[all]", "--iterations", "1", *small]
+    assert main([*command, "--runs", str(tmp_path), "--name", "beside"]) == 0
+    run = Run.open("beside", tmp_path)
+    assert run.preset.objects == ("all",)
+    env, _ = open_play(run)
+    assert len(env.env.engine.bodies) == 4
+    env.env.close()
+    film = tmp_path / "film.mp4"
+    assert main(["play", "beside", "--runs", str(tmp_path), "--video", str(film), "--episodes", "1"]) == 0
+    assert film.stat().st_size > 1000
