@@ -90,12 +90,12 @@ class Hole:
         lying[lying] = ~hole[tuple(at[lying].T)]  # what was hidden goes
         standing = inside & (local[:, 2] > LEVEL) & (local[:, 2] < OVER)
         before[tuple(at[standing].T)] = True
-        colors = _colors(rest[lying], at[lying], shape)
+        colors = np.where(hole[..., None], np.nan, _colors(rest[lying], at[lying], shape))
         shift = _like(hole, before, colors)
         hidden = inside & (np.abs(local[:, 2]) < LEVEL)
         hidden[hidden] = hole[tuple(at[hidden].T)]
         kept = rest[~hidden]
-        kept = Gaussians.concatenate([kept, self._ground(np.where(hole[..., None], np.nan, colors), margin, kept)])
+        kept = Gaussians.concatenate([kept, self._ground(colors, margin, kept)])
         if shift is None:
             return kept
         source = np.zeros(shape, bool)
@@ -162,7 +162,6 @@ def _like(hole: Mask, before: Mask, colors: F64) -> I64 | None:
     """The shift [cells] to the place that is most like a hole (X, Y) and its rim; None where nothing is known."""
     cells = np.argwhere(hole)
     length = float(np.linalg.norm(np.ptp(cells, axis=0) + 1))
-    colors = np.where(hole[..., None], np.nan, colors)
     rim = colors[_grown(hole, RIM) & np.isfinite(colors[..., 0])]
     usual = np.median(rim, axis=0) if len(rim) else np.full(3, 0.5)
     best, shift = 0.0, None

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.bundle.params import version_for
-from pipeline.check.quality import Gate, Quality
+from pipeline.check.quality import QUALITY_FILE, Gate, Quality
 from pipeline.engine import lock_file, locked, partial_result
 from pipeline.errors import BundleError
 from pipeline.geometry import Gaussians, Mesh, Similarity, angle_deg
@@ -35,6 +35,9 @@ from pipeline.types import F64
 
 logger = logging.getLogger(__name__)
 
+PAGE_FILE = "objects.html"
+MADE_HERE = {MANIFEST_FILE, QUALITY_FILE, PAGE_FILE, REST_COLLISION, *(f"{level}.ply" for level in REST.values())}
+"""Files that are never the parent's."""
 CUT_VERSION = 1
 """Changes when the same objects of the same bundle would come out otherwise."""
 DENSITY, FRICTION = 100.0, 0.6
@@ -42,6 +45,8 @@ DENSITY, FRICTION = 100.0, 0.6
 cardboard or wood on a floor."""
 DISCS = {"full": 0.015, "sim": 0.03}
 """Standard deviation of the discs on faces that nobody saw, by level of detail [m]."""
+NEAR = 0.1
+"""What a point is meant for is no farther from it [m]."""
 VIEWS, LONGEST = 3, 320
 """Views of each object that it is put back in, and their longest side [px]."""
 DIFFERENCE, MOVED, TURNED = 1.0, 0.003, 1.0
@@ -83,10 +88,6 @@ def chosen_objects(
     if not result:
         raise BundleError("something is cut out", found="nothing here could be moved", remedy="scan what stands free")
     return result
-
-
-NEAR = 0.1
-"""What a point is meant for is no farther from it [m]."""
 
 
 def _nearest(objects: Sequence[SceneObject], point: tuple[float, float, float], listed: str) -> SceneObject:
@@ -210,7 +211,7 @@ def _local(one: SceneObject) -> Mesh:
 
 def _write(bundle: Bundle, cut: _Cut, folder: Path, version: str, key: str) -> None:
     manifest = bundle.manifest
-    for name in manifest.files:
+    for name in manifest.files.keys() - MADE_HERE:  # nothing is written through a link to the other version
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
         link_or_copy(bundle.path(name), target)
@@ -224,9 +225,8 @@ def _write(bundle: Bundle, cut: _Cut, folder: Path, version: str, key: str) -> N
         _write_object(one, hulls, cut, levels, folder / FOLDER / one.name)
     gates = (_put_back(bundle, cut), *_settling(cut))
     quality = Quality(gates=(*bundle.quality.gates, *gates), metrics=bundle.quality.metrics)
-    (folder / "quality.json").unlink()  # it is linked to the other version's
     quality.save(folder)
-    write_page(bundle, list(cut.objects), folder / "objects.html")
+    write_page(bundle, list(cut.objects), folder / PAGE_FILE)
     names = tuple(one.name for one in cut.objects)
     stage = StageRecord(name="objects", key=key, backend="own", reason="asked for", params={"names": names})
     provenance = manifest.provenance.model_copy(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -190,8 +191,6 @@ def test_a_kill_leaves_nothing(
 )
 def test_a_hostile_record_is_refused(cut: Bundle, damage: object, tmp_path: Path):
     """Of negative mass, another name, a flat or endless hull, no rotation, the size of a planet."""
-    import shutil
-
     folder = tmp_path / "room" / "1.1.0"
     shutil.copytree(cut.root, folder)
     file = next((folder / "objects").glob("*/object.json"))
@@ -202,3 +201,19 @@ def test_a_hostile_record_is_refused(cut: Bundle, damage: object, tmp_path: Path
     (folder / "bundle.json").write_text(json.dumps(manifest))
     with pytest.raises(BundleError, match=r"object\.json"):
         _ = [one.world_from_body for one in Bundle.open(folder).objects]
+
+
+def test_nothing_is_written_into_the_parent(whole: Bundle, objects: list[SceneObject], tmp_path: Path):
+    """Although it has files of the names that a cut writes, and shares the others."""
+    folder = tmp_path / "room" / "1.0.0"
+    shutil.copytree(whole.root, folder)
+    manifest = json.loads((folder / "bundle.json").read_text())
+    for name in ("rest.ply", "objects.html"):
+        (folder / name).write_text("mine")
+        manifest["files"][name] = {"bytes": 4, "sha256": file_sha256(folder / name)}
+    (folder / "bundle.json").write_text(json.dumps(manifest))
+    parent = Bundle.open(folder)
+    made = Bundle.open(cut_out(parent, chosen_objects(objects, all_movable=True)[:1], tmp_path))
+    assert parent.verify() == []
+    assert made.verify() == []
+    assert (made.root / "mesh.ply").samefile(parent.root / "mesh.ply")
