@@ -26,6 +26,8 @@ class CaptureParams(Settings):
     """Seconds after the first frame from which on frames are left out; recordings only."""
     stride: Annotated[int, Field(ge=1)] = 1
     """Every stride-th frame of a recording is read."""
+    one_object: bool = False
+    """Whether the capture shows one object, from all sides or on a turntable, and the bundle is that object."""
     origin: Literal["auto", "filmed", "generated"] = "auto"
     """Whether a capture was filmed or made by a model; auto: generated where its content credentials say so."""
     cameras: Known = "first"
