@@ -65,7 +65,8 @@ def find_places(collision: Mesh, regions: Regions, bodies: Sequence[RigidBody], 
         for spot in _spots(collision, caster, regions, extent, taken, rng):
             turn = matrix_from_rotvec([0, 0, rng.uniform(0, 2 * np.pi)])
             tried.append((number, extent.radius, Pose(turn, spot + np.array([0, 0, DROP]))))
-    rest = settled(collision, [(bodies[number].hulls, pose, bodies[number].friction) for number, _, pose in tried])
+    dropped = [(bodies[number].hulls, pose, bodies[number].friction) for number, _, pose in tried]
+    rest = settled(collision, dropped) if dropped else []
     places: list[list[Pose]] = [[] for _ in bodies]
     for (number, _, before), after in zip(tried, rest, strict=True):
         moved = np.linalg.norm((after.translation - before.translation)[:2])

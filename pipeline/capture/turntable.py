@@ -33,7 +33,7 @@ ALWAYS = 0.9
 """Share of the images that show the background where nothing turns."""
 STILL = 0.15
 """Least share of edges that stay on a turntable."""
-GAP, MARGIN = 0.02, 0.006
+GAP, MARGIN = 0.02, 0.003
 """Gaps in what turns that are closed, and the margin round it that stays in use [share of the longer side]."""
 
 

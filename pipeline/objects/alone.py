@@ -28,11 +28,11 @@ from pipeline.geometry.rays import RayCaster
 from pipeline.mesh.params import MeshParams
 from pipeline.mesh.stage import COLLISION_FILE, write_mesh
 from pipeline.mesh.stage import MESH_FILE as SURFACE_FILE
-from pipeline.objects.close import UPRIGHT, Body, Views, along_sides, close_body, winding
+from pipeline.objects.close import CELL, UPRIGHT, Body, Views, along_sides, close_body, winding
 from pipeline.objects.cut import cut_splat
 from pipeline.objects.find import Standing, find_objects
 from pipeline.objects.hulls import hulls_of
-from pipeline.objects.listing import SceneObject
+from pipeline.objects.listing import THINNEST, SceneObject
 from pipeline.objects.settle import settled
 from pipeline.objects.version import DISCS, FRICTION, settling_gates, write_object
 from pipeline.points.stage import write_points_ply
@@ -58,10 +58,9 @@ POINTS_OFF = 0.02
 """Points of the cloud this near to its surface are an object's [m, from `ARM`]."""
 SIGMAS, STICKS_OUT = 2.0, 0.03
 """A Gaussian is no object's by itself that goes so many sigmas farther out of it than that [m, from `ARM`]."""
-FOOT = 0.006
-"""Corners of its pieces that are lower are on its foot [m, from `ARM`]."""
-END, UNSEEN_END = 0.1, 0.3
-"""A side was seen where vertices as near to it as the first were; else it is unknown by the second [of its length]."""
+FACES, SEEN, UNSEEN_SIDE = 0.7, 0.3, 0.3
+"""A side are faces whose normals are as near to its direction as the first. It was seen where more than the second of
+their area was; else the length is unknown by the third of it."""
 SIZE_SIGMA = 0.1
 """Largest relative sigma of a size."""
 WIDE = 5.0
@@ -162,7 +161,7 @@ def find_alone(mesh: Mesh, views: Sequence[View], floor_found: bool, file: Path)
     standing = replace(found[chosen], triangles=whole, low=points.min(0), high=points.max(0))
     seen = Views(mesh, cameras)
     body = close_body(mesh, standing, seen)
-    if body is None:
+    if body is None or body.size.min() < THINNEST:
         raise ReconstructionError(
             "an object's surface goes round something",
             found=f"{mesh.face_areas()[whole].sum() / arm_from_world.scale**2:.3f} m^2 that go round nothing",
@@ -277,7 +276,7 @@ def _within(own: Gaussians, body: Body) -> Mask:
 
 def _on_its_foot(hull: F64) -> F64:
     """Corners (V, 3) of a convex piece, level where it stands: carved edges are round, and it would rock."""
-    hull[hull[:, 2] < FOOT, 2] = 0
+    hull[hull[:, 2] < CELL, 2] = 0
     return hull
 
 
@@ -300,15 +299,15 @@ def _stands(one: SceneObject, hulls: Sequence[F64]) -> tuple[Gate, Gate]:
 
 def _size_gate(one: SceneObject, scale_sigma: float | None) -> Gate:
     """How well its size is known: by the scale, and by which of its sides were seen."""
-    size, vertices = one.body.size, one.body.mesh.vertices[~one.body.mesh.guessed]
-    low, high = np.array([-size[0] / 2, -size[1] / 2, 0]), np.array([size[0] / 2, size[1] / 2, size[2]])
+    size, mesh = one.body.size, one.body.mesh
+    normals, areas, seen = mesh.face_normals(), mesh.face_areas(), ~mesh.guessed[mesh.triangles].any(1)
     unseen, names = np.zeros(3), list[str]()
     for axis, name in enumerate("xyz"):
-        for end, sign in ((low, "-"), (high, "+")):
-            foot = axis == 2 and sign == "-"  # what it stands on tells it
-            if not foot and not (np.abs(vertices[:, axis] - end[axis]) < END * size[axis]).any():
-                unseen[axis] += UNSEEN_END
-                names.append(sign + name)
+        for sign in (-1, 1) if axis < 2 else (1,):  # what it stands on tells its foot
+            facing = sign * normals[:, axis] > FACES
+            if areas[facing & seen].sum() <= SEEN * areas[facing].sum():
+                unseen[axis] += UNSEEN_SIDE
+                names.append("-+"[sign > 0] + name)
     relative = np.hypot(1.0 if scale_sigma is None else scale_sigma, unseen)
     how = "by the sigma of the scale"
     how += f", and nobody saw its sides {', '.join(names)}, which are guessed" if names else ""
