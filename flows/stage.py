@@ -316,7 +316,7 @@ def _to_json(planned: PlannedStage) -> dict[str, object]:
     """A planned stage as parameters of `run_stage_job`, without interpreters: each machine has its own."""
     return {
         "stage": planned.name,
-        "one_object": planned.stage not in STAGES,
+        "one_object": planned.stage in LONE_STAGES and planned.stage not in STAGES,
         "backend": planned.backend,
         "reason": planned.reason,
         "params": planned.params.model_dump(mode="json", include=set(planned.params.content())),

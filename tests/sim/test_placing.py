@@ -15,14 +15,7 @@ from sim.env import SceneEnv
 from sim.physics.bodies import RigidBody
 from sim.placing import find_places
 from sim.scene import SimScene, open_scene
-from tests.objects.furniture import TABLE, lone_bundle
-from tests.synthetic import Room
-
-
-@pytest.fixture(scope="module")
-def parcel(tmp_path_factory: pytest.TempPathFactory, room: Room, cut_room: Path) -> Path:
-    """A bundle of a parcel by itself."""
-    return lone_bundle(tmp_path_factory.mktemp("lone"), room, cut_room)
+from tests.objects.furniture import TABLE
 
 
 @pytest.fixture()
