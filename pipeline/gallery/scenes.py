@@ -138,5 +138,5 @@ def card_of(bundle: Bundle, summary: SceneSummary) -> Card:
 
 def _thing(bundle: Bundle) -> str:
     record = bundle.objects[0].record
-    lengths = " x ".join(f"{length:.2f}" for length in record.size)
-    return f"{lengths} m, {record.mass:.2g} kg ({one_line(record.mass_from)})"
+    lengths, guessed = " x ".join(f"{length:.2f}" for length in record.size), record.mass_from.startswith("guessed")
+    return f"{lengths} m, {record.mass:.2g} kg{' (guessed)' if guessed else ''}"

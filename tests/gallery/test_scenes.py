@@ -19,7 +19,7 @@ def test_an_object_by_itself_has_its_size_and_mass(parcel: Path):
     assert "no floor" not in card.tags
     length = f"{bundle.objects[0].record.size[2]:.2f} m"
     assert length in card.thing
-    assert "kg (guessed" in card.thing
+    assert "kg (guessed)" in card.thing
 
 
 def test_counts_gates_that_were_not_measured(yard, tmp_path):
