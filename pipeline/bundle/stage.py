@@ -65,20 +65,22 @@ def run(inputs: Mapping[str, Path], params: BundleParams, out_dir: Path) -> None
     training = json.loads((inputs["splat"] / "training.json").read_text())
     full = SplatInfo(training["gaussians"], training["sh_degree"], training["antialiasing"])
     small = SplatInfo(training["sim"]["gaussians"], 0, training["antialiasing"])
-    finish(inputs, params, out_dir, Similarity.identity(), {"full": full, "sim": small, "web": full})
+    alignment, splats = Alignment.load(inputs["align"]), {"full": full, "sim": small, "web": full}
+    finish(inputs, params, out_dir, alignment, Similarity.identity(), splats)
 
 
 def finish(
     inputs: Mapping[str, Path],
     params: BundleParams,
     out_dir: Path,
+    alignment: Alignment,
     bundle_from_world: Similarity,
     splats: Mapping[str, SplatInfo],
 ) -> None:
     """Write the cameras into the bundle's frame, and `bundle.json`; all other files are there."""
     scene = load_world_scene(inputs["poses"], inputs["align"]).transformed(bundle_from_world)
     write_cameras(_with_thumbnails(scene, inputs["poses"], out_dir), out_dir)
-    capture, alignment = Capture.load(inputs["capture"]), Alignment.load(inputs["align"])
+    capture = Capture.load(inputs["capture"])
     write_manifest(
         out_dir,
         params,

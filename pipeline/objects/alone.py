@@ -248,7 +248,8 @@ def write_lone_bundle(inputs: Mapping[str, Path], params: BundleParams, out_dir:
     training = json.loads((inputs["splat"] / "training.json").read_text())
     full = SplatInfo(len(own["full"]), training["sh_degree"], training["antialiasing"])
     sim = SplatInfo(len(own["sim"]), 0, training["antialiasing"])
-    finish(inputs, params, out_dir, lone.body_from_world, {"full": full, "sim": sim, "web": full})
+    alignment = replace(alignment, floor_found=False)
+    finish(inputs, params, out_dir, alignment, lone.body_from_world, {"full": full, "sim": sim, "web": full})
 
 
 LEVELS = {"full": "splat.ply", "sim": "sim.ply"}
