@@ -216,12 +216,23 @@ def write_no_regions(_inputs: Mapping[str, Path], params: RegionsParams, out_dir
 
 
 def write_lone_bundle(inputs: Mapping[str, Path], params: BundleParams, out_dir: Path) -> None:
-    """Read all stages' results; write the bundle of the object, in its own frame."""
+    """Read all stages' results; write the bundle of the object, in its own frame.
+
+    Raises:
+        ReconstructionError: When the splat has nothing of it.
+    """
     alignment, scene = Alignment.load(inputs["align"]), load_world_scene(inputs["poses"], inputs["align"])
     mesh = Mesh.load(inputs["mesh"] / SURFACE_FILE)
     lone = find_alone(mesh, scene.training, alignment.floor_found, inputs["poses"])
     surface, small = lone.surface, 1 / lone.arm_from_world.scale
     own = {level: _own_splat(lone, load_splat(inputs["splat"] / file), level) for level, file in LEVELS.items()}
+    if not all(map(len, own.values())):
+        raise ReconstructionError(
+            "an object has Gaussians of its own",
+            found="none of the splat's lie on its body",
+            remedy="train it longer: --set splat.seconds=300",
+            file=inputs["splat"],
+        )
     body = replace(lone.body, world_from_body=Pose.identity(), size=small * lone.body.size, mesh=surface)
     one = SceneObject(params.name, lone.standing, body, "nothing", "", float(1 - surface.guessed.mean()))
     enlarged = Similarity(1 / small, np.eye(3), np.zeros(3))
@@ -277,8 +288,9 @@ def _within(own: Gaussians, body: Body) -> Mask:
 
 def _on_its_foot(hull: F64) -> F64:
     """Corners (V, 3) of a convex piece, level where it stands: carved edges are round, and it would rock."""
-    hull[hull[:, 2] < CELL, 2] = 0
-    return hull
+    low = hull[:, 2] < CELL
+    height = np.where(low & (hull[:, 2].max() > 2 * CELL), 0, hull[:, 2])
+    return np.column_stack([hull[:, :2], height])
 
 
 def _own_splat(lone: LoneObject, splat: Gaussians, level: str) -> Gaussians:

@@ -124,6 +124,26 @@ def test_its_own_gaussians_end_where_it_does(found: LoneObject):
     assert own.sh[:, 0].max() < splat.sh[-1, 0].min()
 
 
+def test_nothing_but_the_object_is_enough(found: LoneObject):
+    """A turntable before a plain wall: there is no stand in the mesh, and nothing else."""
+    mesh = scanned(the_l())
+    alone = find_alone(mesh.with_faces(found.standing.triangles), views(), floor_found=False, file=HERE)
+    assert in_scene(alone).body.volume == pytest.approx(lone.VOLUME, rel=0.1)
+    points, faces = sample_surface(mesh, 3000, np.random.default_rng(0))
+    scales = np.tile([0.008, 0.008, 0.001], (3000, 1))
+    quaternions = quaternions_from_z(mesh.face_normals()[faces])
+    splat = Gaussians.from_colors(points.astype(np.float64), scales, quaternions, np.full((3000, 3), 0.5), 0.9, 1)
+    assert len(_own_splat(alone, splat, "full")) > 300
+
+
+def test_thin_pieces_keep_their_height():
+    """They would have no volume on their foot."""
+    signs = np.stack(np.meshgrid([-0.1, 0.1], [-0.1, 0.1], [0.004, 0.4], indexing="ij"), -1).reshape(-1, 3)
+    assert _on_its_foot(signs)[:, 2].min() == 0
+    thin = signs * [1, 1, 0.02]
+    np.testing.assert_array_equal(_on_its_foot(thin), thin)
+
+
 def test_sides_that_nobody_saw_are_said():
     """Half a walk: what is closed is wide."""
     mesh = scanned([(np.array([-0.1, -0.08, 0]), np.array([0.1, 0.08, 0.2]))], yaw=0.0)
