@@ -42,6 +42,10 @@ class CaptureParams(Settings):
     """Topics of a ROS bag by role (camera, camera_info, depth, depth_info, cloud, imu, odometry). Those not given are
     guessed; "none" leaves a role empty, "tf" for odometry takes poses from tf."""
 
+    def content(self) -> dict[str, object]:
+        """As of all settings; captures of places keep the results that they had before there were those of objects."""
+        return {name: value for name, value in super().content().items() if name != "one_object" or value}
+
     @model_validator(mode="after")
     def _ends_after_it_starts(self) -> Self:
         if self.end is not None and self.end <= self.start:

@@ -123,7 +123,7 @@ def card_of(bundle: Bundle, summary: SceneSummary) -> Card:
     area, drivable = regions.walkable_area, float(regions.drivable.sum() * regions.cell**2)
     wheels, steps = drivable >= DRIVABLE, area - drivable >= DRIVABLE
     alone = bundle.manifest.is_object
-    floor = {"wheels": wheels, "steps": steps, "no floor": not alone and not regions.walkable.any(), "object": alone}
+    floor = {"wheels": wheels, "steps": steps, "no floor": not alone and not regions.walkable.any()}
     areas = (one_line(area.name) for area in regions.areas[:MAX_AREAS])
     return Card(
         tags=tuple(dict.fromkeys((*summary.tags, *(tag for tag, holds in floor.items() if holds), *areas))),
