@@ -53,7 +53,7 @@ def write_room(room: Room, folder: Path) -> Truth:
             image = np.clip(noisy, 0, 255).round().astype(np.uint8)[..., ::-1]
             cv2.imwrite(str(photos / f"{stamp}.jpg"), image, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
         if room.sensor:
-            _write_sensors(drawn, folder, stamps, poses, np.random.default_rng([room.seed, 2]))
+            write_sensors(drawn, folder, stamps, poses, np.random.default_rng([room.seed, 2]))
         done.write_text(json.dumps({"photos": len(stamps)}))
     views = []
     for index, pose in enumerate(robot_views(room, drawn.mesh, poses, np.random.default_rng([room.seed, 3]))):
@@ -128,8 +128,13 @@ def _rounded(corners: F64) -> F64:
     return np.stack([np.convolve(padded[:, k], kernel, mode="valid") for k in range(3)], 1)
 
 
-def _write_sensors(
-    drawn: RenderedRoom, folder: Path, stamps: list[str], poses: list[Pose], rng: np.random.Generator
+def write_sensors(
+    drawn: RenderedRoom,
+    folder: Path,
+    stamps: list[str],
+    poses: list[Pose],
+    rng: np.random.Generator,
+    phone: Camera = PHONE,
 ) -> None:
     """Depth, confidence and camera of every photo, as noisy as the sample's."""
     keyframes = folder / "keyframes"
@@ -138,9 +143,9 @@ def _write_sensors(
     phone_from_truth = phone_world_from_truth(rng)
     true = np.array([pose.matrix for pose in poses])
     measured = phone_from_truth @ noisy_poses(true, rng) @ GL_FROM_CV
-    exact = Intrinsics(PHONE.width, PHONE.height, PHONE.fx, PHONE.fy, PHONE.cx, PHONE.cy)
+    exact = Intrinsics(phone.width, phone.height, phone.fx, phone.fy, phone.cx, phone.cy)
     for stamp, pose, given in zip(stamps, poses, measured, strict=True):
-        millimetres, confidence = noisy_depth(*drawn.depth(PHONE.resized(*DEPTH_SIZE), pose), rng)
+        millimetres, confidence = noisy_depth(*drawn.depth(phone.resized(*DEPTH_SIZE), pose), rng)
         cv2.imwrite(str(keyframes / "depth" / f"{stamp}.png"), millimetres)
         cv2.imwrite(str(keyframes / "confidence" / f"{stamp}.png"), confidence)
         said = noisy_intrinsics(exact, rng)

@@ -27,7 +27,7 @@ from pipeline.parameters import Settings, meanings, variable
 from pipeline.scenes.store import SECRET
 from pipeline.shared import execute_shared
 from pipeline.stage import Stage
-from pipeline.stages import STAGES
+from pipeline.stages import LONE_STAGES, STAGES
 
 if TYPE_CHECKING:
     from prefect_dask.task_runners import DaskTaskRunner
@@ -283,6 +283,7 @@ def run_stage_job(
     stage_seconds: Seconds | None = None,
     stage_memory: Bytes | None = None,
     store: Address | None = None,
+    one_object: bool = False,
 ) -> State[bool]:
     """Run one stage of a batch, which starts this itself; see `splatyard batch --runner pool`.
 
@@ -299,8 +300,9 @@ def run_stage_job(
         stage_seconds: Most wall time in seconds.
         stage_memory: Most memory in bytes.
         store: Folder or bucket (s3://bucket/path) that machines share results through; without any password.
+        one_object: Whether it is the stage of a build of one object.
     """
-    found = next(one for one in STAGES if one.name == stage)
+    found = next(one for one in (LONE_STAGES if one_object else STAGES) if one.name == stage)
     planned = PlannedStage(found, _own_params(found, params), backend, reason, key, folder, inputs, log, images)
     try:
         ran = Job(Limits(stage_seconds, stage_memory), store=store).run(planned)
@@ -314,6 +316,7 @@ def _to_json(planned: PlannedStage) -> dict[str, object]:
     """A planned stage as parameters of `run_stage_job`, without interpreters: each machine has its own."""
     return {
         "stage": planned.name,
+        "one_object": planned.stage in LONE_STAGES and planned.stage not in STAGES,
         "backend": planned.backend,
         "reason": planned.reason,
         "params": planned.params.model_dump(mode="json", include=set(planned.params.content())),

@@ -36,7 +36,7 @@ from pipeline.parameters import (
 )
 from pipeline.scenes.manifest import StageRecord
 from pipeline.stage import Stage, Traits
-from pipeline.stages import PARAMS, STAGES
+from pipeline.stages import LONE_STAGES, PARAMS, STAGES
 
 logger = logging.getLogger(__name__)
 
@@ -164,7 +164,8 @@ def plan(request: BuildRequest, card: Card | None = None) -> Plan:
         "description": card.description or "",
     }
     given = {"source": (digest, source.resolve())}
-    whole = plan_stages(STAGES, traits, given, params, about, work, request.out, request.version)
+    stages = LONE_STAGES if capture.one_object else STAGES
+    whole = plan_stages(stages, traits, given, params, about, work, request.out, request.version)
     return replace(whole, stages=whole.stages[: names.index(last) + 1])
 
 

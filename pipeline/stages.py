@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from pipeline.align.params import AlignParams
 from pipeline.bundle.params import BundleParams
@@ -60,6 +61,18 @@ STAGES: tuple[Stage, ...] = (
         ("capture", "select", "poses", "align", "points", "mesh", "splat", "coverage", "regions", "check"),
         BundleParams,
     ),
+)
+
+LONE = {
+    "mesh": "write_near_mesh",
+    "coverage": "write_no_coverage",
+    "regions": "write_no_regions",
+    "bundle": "write_lone_bundle",
+}
+"""Functions of `pipeline.objects.alone` for the stages that are others where the bundle is an object by itself."""
+LONE_STAGES: tuple[Stage, ...] = tuple(
+    replace(stage, function=f"pipeline.objects.alone:{LONE[stage.name]}") if stage.name in LONE else stage
+    for stage in STAGES
 )
 
 PARAMS: dict[str, type[Settings]] = {stage.name: stage.params for stage in STAGES if stage.name != "bundle"}

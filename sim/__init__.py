@@ -33,7 +33,8 @@ def make(
         robot: Name of a robot, or a URDF or MJCF file.
         gait: Name or file of the gait that carries it; by default the one that comes with splatyard for this robot.
         allow_failed: Accept scenes that failed gates.
-        objects: Objects that were cut out of the bundles and are loose, by name, or "all".
+        objects: Objects that were cut out of the bundles and are loose, by name, or "all"; and bundles that are objects
+            by themselves, such as mug@1.0.0.
         config: Fields of `sim.env.EnvConfig`, such as engine, device, seed and cameras.
 
     Raises:

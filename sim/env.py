@@ -114,7 +114,7 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
         objects = [scene.objects for scene in scenes]
         loose = [[one.body for one in own] for own in objects] if any(objects) else []
         self.engine = find_engine(config.engine, config.device)(body, meshes, num_envs, time_step, loose)
-        self._objects = [one.world_from_body for own in objects for one in own]
+        self._objects = [one for own in objects for one in own]
         regions = [scene.regions for scene in scenes]
         randomisation = config.randomisation or Randomisation()
         self._randomiser = Randomiser(randomisation, self.engine, robot, regions, round(period / time_step))
@@ -335,11 +335,7 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
         state = RobotState.at_rest(poses.position + np.array([0, 0, DROP]), quaternion, rest)
         self.engine.reset(envs, state, scenes)
         if self._objects:
-            places = np.array([pose.translation for pose in self._objects])
-            quaternions = np.array([pose.quaternion for pose in self._objects])
-            shape = (len(envs), 1, 1)
-            rest = BodyState.at_rest(np.tile(places, shape), np.tile(quaternions, shape))
-            self.engine.place_bodies(envs, rest, asleep=True)
+            self.engine.place_bodies(envs, self._objects_at_rest(poses.position, rng), asleep=True)
         self._randomiser.reset(envs, scenes, state.position, rng)
         if self._walker:
             self._walker.reset(envs, rng)
@@ -347,6 +343,20 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
         self._action[envs], self._seconds[envs] = 0, 0
         for rig in self.cameras:
             rig.reset(envs, rng)
+
+    def _objects_at_rest(self, robots: Floats, rng: np.random.Generator) -> BodyState:
+        """Where objects stand when episodes begin with robots at positions (M, 3): not in a robot, where it can be."""
+        positions, quaternions = np.empty((len(robots), len(self._objects), 3)), []
+        for number, one in enumerate(self._objects):
+            places, drawn = one.places or (one.world_from_body,), np.zeros(len(robots), np.int64)
+            where = np.array([pose.translation for pose in places])
+            if one.places:
+                apart = self.robot.radius + max(np.linalg.norm(hull[:, :2], axis=1).max() for hull in one.body.hulls)
+                free = np.linalg.norm(where[None, :, :2] - robots[:, None, :2], axis=2) > apart
+                drawn = (rng.random(free.shape) + free).argmax(1)
+            positions[:, number] = where[drawn]
+            quaternions.append(np.array([pose.quaternion for pose in places])[drawn])
+        return BodyState.at_rest(positions, np.stack(quaternions, 1))
 
     def _contact_force(self) -> F32:
         """Horizontal contact force on the bases (N,), relative to the weight; costs SAPIEN a loop over contacts."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import logging
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -47,7 +48,8 @@ class SceneLock:
 
     Attributes:
         reference: name@version; the folder's name for a scene of GaussGym.
-        sha256: Hash of its manifest, which has the hash of every other file; of all files for a scene of GaussGym.
+        sha256: Hash of its manifest, which has the hash of every other file; of all files for a scene of GaussGym. With
+            objects from other bundles, a hash of that and of theirs.
         failed_gates: Failed gates that were accepted.
         gates: Whether its quality was measured, and passed.
         commit: Commit of its repository on the hub; empty for a local one.
@@ -62,11 +64,18 @@ class SceneLock:
 
 @dataclass(frozen=True, eq=False)
 class SceneObject:
-    """A loose body and where it stands at first; `splat` loads its Gaussians, in its own frame."""
+    """A loose body.
+
+    Attributes:
+        world_from_body: Where it stands at first.
+        splat: Loads its Gaussians, in its own frame.
+        places: Of an object from another bundle, where it may stand when an episode begins; one is drawn.
+    """
 
     body: RigidBody
     world_from_body: Pose
     splat: Callable[[], Gaussians]
+    places: tuple[Pose, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,7 +126,8 @@ def open_scene(reference: Path | str, *, allow_failed: bool = False, objects: Se
             Or terrain:SEED, for procedural ground, terrain:SEED:KIND for one kind of it, terrain:SEED:KIND:LEVEL
             for one tile.
         allow_failed: Accept a scene that failed gates. Scenes of GaussGym have none: they are accepted with a warning.
-        objects: Names of objects of the bundle that are loose bodies, or "all" for all that were cut out of it.
+        objects: Names of objects of the bundle that are loose bodies, or "all" for all that were cut out of it; and
+            references to bundles that are objects by themselves, which are put onto a table or the floor.
 
     Raises:
         BundleError: When there is no such scene or it is damaged.
@@ -125,23 +135,98 @@ def open_scene(reference: Path | str, *, allow_failed: bool = False, objects: Se
     """
     from pipeline.importing.gaussgym import is_gaussgym
 
-    if objects and (str(reference).startswith(TERRAIN) or is_gaussgym(Path(reference).expanduser())):
-        raise _no_object(objects, [], str(reference))
-    if str(reference).startswith(TERRAIN):
-        return _terrain_scene(str(reference))
-    folder = Path(reference).expanduser()
-    if is_gaussgym(folder):
-        return _from_gaussgym(folder)
-    bundle = Bundle(find_locked(reference))
+    folder, bundle, known = Path(reference).expanduser(), None, list[str]()
+    if not str(reference).startswith(TERRAIN) and not is_gaussgym(folder):
+        bundle = Bundle(find_locked(reference))
+        known = [one.record.name for one in bundle.objects] if not bundle.manifest.is_object else []
+    own = [name for name in objects if name == ALL or name in known]
+    if own and not known:
+        raise _no_object(own, known, str(reference))
+    guests = [_lone_object(name, known, str(reference)) for name in objects if name not in own]
+    if bundle is not None:
+        scene = _from_bundle(bundle, own, allow_failed=allow_failed)
+    elif str(reference).startswith(TERRAIN):
+        scene = _terrain_scene(str(reference))
+    else:
+        scene = _from_gaussgym(folder)
+    return _with_guests(scene, guests, allow_failed=allow_failed) if guests else scene
+
+
+def _lone_object(name: str, known: Sequence[str], scene: str) -> Bundle:
+    """The bundle of an object by itself."""
+    try:
+        bundle = Bundle(find_locked(name))
+    except BundleError as error:
+        if not set(name) & {"/", "@"}:  # rather a name in the scene that isn't there
+            raise _no_object([name], known, scene) from error
+        raise
     manifest = bundle.manifest
-    name = f"{manifest.name}@{manifest.version}"
+    if not manifest.is_object:
+        raise SimError(
+            "an object from elsewhere is a bundle of one object",
+            found=f"{manifest.reference}, which is a place",
+            remedy="`splatyard build CAPTURE --object` makes one of a capture that shows one thing",
+            file=bundle.root,
+        )
+    return bundle
+
+
+def _with_guests(scene: SimScene, guests: Sequence[Bundle], *, allow_failed: bool) -> SimScene:
+    """A scene with objects from other bundles, too."""
+    from sim.physics.bodies import rigid_body
+    from sim.placing import find_places
+
+    records, objects = [bundle.objects[0] for bundle in guests], list[SceneObject]()
+    bodies = [rigid_body(one) for one in records]
+    around = scene.collision
+    for one in scene.objects:  # what is loose stands somewhere, too
+        around = around.joined(_hulls_at(one))
+    places = find_places(around, scene.regions, bodies, scene.lock.reference)
+    digest = hashlib.sha256(scene.lock.sha256.encode())
+    for bundle, one, body, found in zip(guests, records, bodies, places, strict=True):
+        _check_gates(bundle, allow_failed=allow_failed)
+        bundle.path(one.splat_file(LEVEL))  # fetched now, for any process
+        splat = partial(_object_splat, bundle.root, one.record.name, LEVEL)
+        objects.append(SceneObject(body, found[0], splat, tuple(found)))
+        digest.update(bundle.files.sha256.encode())
+    lock = replace(scene.lock, sha256=digest.hexdigest())
+    return replace(scene, lock=lock, objects=(*scene.objects, *objects))
+
+
+def _hulls_at(one: SceneObject) -> Mesh:
+    """The convex pieces of a loose body where it stands."""
+    from scipy.spatial import ConvexHull
+
+    pieces = []
+    for hull in one.body.hulls:
+        triangles = ConvexHull(hull).simplices
+        a, b, c = np.moveaxis(hull[triangles], 1, 0)
+        inwards = (np.cross(b - a, c - a) * (a - hull.mean(0))).sum(1) < 0
+        pieces.append(Mesh.from_arrays(hull, np.where(inwards[:, None], triangles[:, ::-1], triangles)))
+    return functools.reduce(Mesh.joined, pieces).transformed(Similarity.from_pose(one.world_from_body))
+
+
+def _check_gates(bundle: Bundle, *, allow_failed: bool) -> None:
+    manifest = bundle.manifest
     if manifest.failed_gates and not allow_failed:
         raise SimError(
             "robots are trained in scenes whose gates pass",
-            found=f"{name} failed {', '.join(manifest.failed_gates)}",
+            found=f"{manifest.reference} failed {', '.join(manifest.failed_gates)}",
             remedy="build it from a better capture, or accept it with allow_failed (--allow-failed)",
             file=bundle.root,
         )
+
+
+def _from_bundle(bundle: Bundle, objects: Sequence[str], *, allow_failed: bool) -> SimScene:
+    manifest, name = bundle.manifest, bundle.manifest.reference
+    if manifest.is_object:
+        raise SimError(
+            "robots are in a place",
+            found=f"{name}, which is an object by itself",
+            remedy=f"give a scene, and the object with --objects {name}",
+            file=bundle.root,
+        )
+    _check_gates(bundle, allow_failed=allow_failed)
     if not np.allclose(manifest.frame.gravity, GRAVITY, rtol=0, atol=GRAVITY_TOLERANCE):
         raise SimError(
             f"a scene's up is z and its gravity {GRAVITY}",
@@ -170,8 +255,6 @@ def _with_objects(bundle: Bundle, lock: SceneLock, names: Sequence[str]) -> SimS
     from sim.physics.bodies import rigid_body
 
     known = {one.record.name: one for one in bundle.objects}
-    if not known or not set(names) <= {ALL, *known}:
-        raise _no_object(names, list(known), bundle.manifest.reference)
     loose = [name for name in known if name in names or ALL in names]
     fixed = [name for name in known if name not in loose]
     collision = bundle.mesh("rest_collision")
@@ -215,7 +298,8 @@ def _no_object(names: Sequence[str], known: Sequence[str], reference: str) -> Si
     return SimError(
         "objects are cut out of a bundle before they are loose",
         found=f"{', '.join(names)} of {reference}, which has {', '.join(known) or 'none'}",
-        remedy="`splatyard objects BUNDLE --all-movable` writes a version with them",
+        remedy="`splatyard objects BUNDLE --all-movable` writes a version with them; an object by itself is given by "
+        "its bundle, such as mug@1.0.0",
     )
 
 

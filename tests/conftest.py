@@ -48,3 +48,11 @@ def cut_room(tmp_path_factory: pytest.TempPathFactory, room: Room) -> Path:
     from tests.objects.furniture import cut_bundle
 
     return cut_bundle(tmp_path_factory.mktemp("cut_room"), room)
+
+
+@pytest.fixture(scope="session")
+def parcel(tmp_path_factory: pytest.TempPathFactory, room: Room, cut_room: Path) -> Path:
+    """A bundle of a parcel by itself."""
+    from tests.objects.furniture import lone_bundle
+
+    return lone_bundle(tmp_path_factory.mktemp("lone"), room, cut_room)

@@ -359,3 +359,18 @@ def test_a_build_that_ends_early_says_less():
     """Until depth: nothing of gravity."""
     text = summary(PHONE, {"poses": "sensor", "depth": "sensor"}, None)
     assert text.endswith("the source's poses as they are, the sensor's depth")
+
+
+def test_one_object_has_stages_of_its_own(scan: Path, tmp_path: Path):
+    """By the option's setting or a card's recipe; other results than those of a place."""
+    place = BuildRequest(scan, out=tmp_path)
+    one = replace(place, settings=("capture.one_object=true",))
+    functions = {stage.name: stage.stage.function for stage in plan(one).stages}
+    assert functions["bundle"] == "pipeline.objects.alone:write_lone_bundle"
+    assert functions["depth"] == ""
+    assert changed(place, one) == [stage.name for stage in STAGES]
+    card = tmp_path / "mug.yaml"
+    card.write_text("recipe:\n  capture:\n    one_object: true\n")
+    assert keys(replace(place, card=card)) == keys(one)
+    for stage in plan(one).stages:
+        assert callable(stage.stage.load())

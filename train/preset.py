@@ -127,7 +127,8 @@ class Preset(Settings):
     engine: str = "sapien"
     """Physics engine."""
     objects: tuple[str, ...] = ()
-    """Objects that were cut out of the bundles and are loose: names, or "all"."""
+    """Objects that were cut out of the bundles and are loose: names, or "all"; and bundles that are objects by
+    themselves, such as mug@1.0.0."""
     dynamics: DynamicsRandomisation = DynamicsRandomisation()
     """Randomisation of the physics."""
     num_envs: Count = 128

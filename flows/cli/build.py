@@ -38,6 +38,9 @@ def build(
     ] = (),
     until: Annotated[str | None, Arg("stop after this stage; `bundle` makes the bundle", "STAGE")] = None,
     dry_run: Annotated[bool, Arg("show what would run, and run nothing")] = False,
+    one_object: Annotated[
+        bool, Arg("the bundle is the one object that the capture shows, without its stand", flag="--object")
+    ] = False,
     blur_faces: Annotated[bool, Arg("make faces unrecognisable before anything else")] = False,
     blur_plates: Annotated[bool, Arg("make number plates unrecognisable, too; docs/privacy.md")] = False,
     known_length: Annotated[
@@ -77,6 +80,7 @@ def build(
         splatyard build photos/ --tag-size 0.16             printed tags in the images give the scale
         splatyard build scan/ --set splat.gaussians=60000 --set mesh.backend=poisson
         splatyard build photos/ --blur-faces --blur-plates   make people and cars unrecognisable first
+        splatyard build mug/ --object --name mug          one object, walked round or on a turntable: docs/objects.md
         splatyard build scan/ --dry-run                   what would run, what is cached, with which backend and why
         splatyard build scan/ --until mesh                stop after the mesh stage
     """
@@ -85,6 +89,7 @@ def build(
     height, sigma = camera_height or (None, None)
     chosen = (
         *scale_settings(known_length=known_length, camera_height=height, camera_height_sigma=sigma, tag_size=tag_size),
+        *(("capture.one_object=true",) if one_object else ()),
         *(("capture.blur_faces=true",) if blur_faces else ()),
         *(("capture.blur_plates=true",) if blur_plates else ()),
         *settings,

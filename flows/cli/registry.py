@@ -55,7 +55,7 @@ def publish(
     opened = pipeline.Bundle.open(bundle)
     registry = open_registry(to, create=True)
     done = publish(opened, registry, allow_failed=allow_failed, public=public)
-    name = opened.manifest.reference
+    name, alone = opened.manifest.reference, opened.manifest.is_object
     what = f", a {done.change} version" if done.change else ", the first of its scene"
     tables.say(f"published  {name}{what}" if done.new else f"published  {name} was there already, with the same bytes")
     tables.say_failed(opened.manifest.failed_gates)
@@ -64,7 +64,7 @@ def publish(
     tables.say(f"sha256     {done.sha256}")
     for title, line in (
         ("list", f"splatyard list {registry.address}"),
-        ("use", f"splatyard sim {done.reference}"),
+        ("use", f"splatyard sim {f'SCENE --objects {done.reference}' if alone else done.reference}"),
         ("pin", f"splatyard pull {registry.address}/{opened.manifest.name} --lock"),
     ):
         tables.say(f"{title:<10} {line}")

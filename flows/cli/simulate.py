@@ -10,7 +10,8 @@ from flows.cli.command import AllowFailed, Arg, BundleNames, Device, Port, Robot
 
 Task = Annotated[str, Arg("the task")]
 Objects = Annotated[
-    tuple[str, ...], Arg("one that was cut out of the bundle and is loose, or all; may be repeated", "NAME")
+    tuple[str, ...],
+    Arg("one that was cut out of the bundle, or all, or a bundle that is an object by itself; may be repeated", "NAME"),
 ]
 
 
@@ -49,6 +50,7 @@ def sim(
         splatyard sim hall --task climb --robot go2 --view
         splatyard sim hall --robot my_robot.urdf --driver random
         splatyard sim hall@1.1.0 --objects all --video push.mp4 --follow --envs 1
+        splatyard sim hall --objects mug@1.0.0 --view
     """
     from sim import make
     from sim.drivers import run_episodes

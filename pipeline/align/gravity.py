@@ -22,6 +22,8 @@ PARTS = 6
 """Number of parts of a capture whose mean readings are compared: errors of neighbours in time are correlated."""
 SURFACES_SIGMA_DEG = 0.15
 """How horizontal floors and how vertical walls are built."""
+TURNTABLE_SIGMA_DEG = 0.5
+"""How level turntables stand."""
 ONE_WALL_SIGMA_DEG = 1.0
 """How vertical a single wall is: it may be a leaning board."""
 
@@ -91,6 +93,16 @@ def up_from_capture_world(capture: Capture, views: Sequence[View]) -> UpEstimate
         if (pose := given.get(view.name)) is not None
     ]
     return UpEstimate((capture.kind,), _unit(np.median(ups, axis=0)), capture.up_sigma_deg) if ups else None
+
+
+def up_from_turntable(views: Sequence[View]) -> UpEstimate:
+    """The axis that an object turned about before a still camera: the one direction that no view sees move."""
+    rotations = np.array([view.world_from_camera.rotation for view in views])
+    moved = rotations - rotations.mean(0)
+    up = _towards(np.linalg.eigh(np.einsum("nij,nkj->ik", moved, moved))[1][:, 0], -rotations[:, :, 1].mean(0))
+    seen = np.einsum("nij,i->nj", rotations, up)
+    spread = float(np.sqrt(np.mean(_angles_deg(seen, _unit(seen.mean(0))) ** 2)))
+    return UpEstimate(("turntable",), up, float(np.hypot(spread, TURNTABLE_SIGMA_DEG)))
 
 
 def up_from_cameras(views: Sequence[View]) -> UpEstimate:

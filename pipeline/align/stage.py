@@ -44,6 +44,7 @@ def run(inputs: Mapping[str, Path], params: AlignParams, out_dir: Path) -> None:
     sensors = [
         gravity.up_from_accelerometer(views, capture.gravity_sigma_deg),
         gravity.up_from_capture_world(capture, views),
+        gravity.up_from_turntable(views) if capture.turntable else None,
     ]
     estimates = [estimate for estimate in sensors if estimate is not None] or [gravity.up_from_cameras(views)]
     rough = gravity.fuse(estimates)

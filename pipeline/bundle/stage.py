@@ -16,6 +16,7 @@ from pipeline.align.alignment import Alignment, load_world_scene
 from pipeline.bundle.params import BundleParams
 from pipeline.capture.model import Capture, Selection, image_report
 from pipeline.check.quality import Quality
+from pipeline.geometry import Similarity
 from pipeline.machine import package_versions
 from pipeline.poses.scene import PosedScene, read_image
 from pipeline.scenes.bundle import BundleCamera
@@ -61,17 +62,30 @@ def run(inputs: Mapping[str, Path], params: BundleParams, out_dir: Path) -> None
         for name in names:
             shutil.copyfile(inputs[stage] / name, out_dir / name)
     shutil.copytree(inputs["check"] / "images", out_dir / "images")
-    scene = load_world_scene(inputs["poses"], inputs["align"])
-    write_cameras(_with_thumbnails(scene, inputs["poses"], out_dir), out_dir)
     training = json.loads((inputs["splat"] / "training.json").read_text())
     full = SplatInfo(training["gaussians"], training["sh_degree"], training["antialiasing"])
     small = SplatInfo(training["sim"]["gaussians"], 0, training["antialiasing"])
-    capture, alignment = Capture.load(inputs["capture"]), Alignment.load(inputs["align"])
+    alignment, splats = Alignment.load(inputs["align"]), {"full": full, "sim": small, "web": full}
+    finish(inputs, params, out_dir, alignment, Similarity.identity(), splats)
+
+
+def finish(
+    inputs: Mapping[str, Path],
+    params: BundleParams,
+    out_dir: Path,
+    alignment: Alignment,
+    bundle_from_world: Similarity,
+    splats: Mapping[str, SplatInfo],
+) -> None:
+    """Write the cameras into the bundle's frame, and `bundle.json`; all other files are there."""
+    scene = load_world_scene(inputs["poses"], inputs["align"]).transformed(bundle_from_world)
+    write_cameras(_with_thumbnails(scene, inputs["poses"], out_dir), out_dir)
+    capture = Capture.load(inputs["capture"])
     write_manifest(
         out_dir,
         params,
         alignment,
-        {"full": full, "sim": small, "web": full},
+        splats,
         origin=_origin(params, capture),
         location=capture.location and Location(**asdict(capture.location)),
         report=_report(inputs, capture, scene, alignment),

@@ -131,6 +131,7 @@ class Capture:
         gravity_sigma_deg: One sigma that the frames' gravity has in common, whatever their number [deg], or None.
         scale_sigma: Relative one sigma of the metric scale of poses and depth, or None where there is no scale.
         depth_range: Farthest depth that its sensor measures well [m], or None for what is usual indoors.
+        turntable: Whether the camera stood still before an object that turned; masks leave out all else.
         on_machine: Whether a robot, drone or car carried the cameras, at any height.
         location: Where it was made, when `CaptureParams.keep_gps` is set and the source states it, or None.
         notes: What a person should know of how it was read.
@@ -146,6 +147,7 @@ class Capture:
     gravity_sigma_deg: float | None = None
     scale_sigma: float | None = None
     depth_range: float | None = None
+    turntable: bool = False
     on_machine: bool = False
     location: Location | None = None
     skipped: tuple[Skipped, ...] = ()

@@ -26,6 +26,8 @@ class CaptureParams(Settings):
     """Seconds after the first frame from which on frames are left out; recordings only."""
     stride: Annotated[int, Field(ge=1)] = 1
     """Every stride-th frame of a recording is read."""
+    one_object: bool = False
+    """Whether the capture shows one object, from all sides or on a turntable, and the bundle is that object."""
     origin: Literal["auto", "filmed", "generated"] = "auto"
     """Whether a capture was filmed or made by a model; auto: generated where its content credentials say so."""
     cameras: Known = "first"
@@ -39,6 +41,10 @@ class CaptureParams(Settings):
     topics: dict[Known, Known] = Field(default_factory=dict)
     """Topics of a ROS bag by role (camera, camera_info, depth, depth_info, cloud, imu, odometry). Those not given are
     guessed; "none" leaves a role empty, "tf" for odometry takes poses from tf."""
+
+    def content(self) -> dict[str, object]:
+        """As of all settings; captures of places keep the results that they had before there were those of objects."""
+        return {name: value for name, value in super().content().items() if name != "one_object" or value}
 
     @model_validator(mode="after")
     def _ends_after_it_starts(self) -> Self:

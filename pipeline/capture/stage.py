@@ -26,6 +26,10 @@ def run(inputs: Mapping[str, Path], params: CaptureParams, out_dir: Path) -> Non
     with open_capture(inputs["source"]) as (reader, source):
         capture = reader.read(source, out_dir, params)
     check_plausible(capture, inputs["source"])
+    if params.one_object:
+        from pipeline.capture.turntable import without_background
+
+        capture = without_background(capture)
     if params.blur_faces or params.blur_plates:
         from pipeline.capture.blur import blur, detectors_for
 

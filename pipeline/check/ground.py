@@ -13,7 +13,7 @@ from pipeline.check.scene import CheckedScene
 from pipeline.geometry import Gaussians, Mesh, masks
 from pipeline.geometry.rays import RayCaster, sample_surface
 from pipeline.mesh.clean import camera_path
-from pipeline.regions.regions import Regions
+from pipeline.regions.regions import AN_OBJECT, Regions
 from pipeline.types import F64, Floats, Mask
 
 NO_FLOOR = "there is no walkable floor"
@@ -29,14 +29,16 @@ GAP = 0.3  # [m] openings of the walkable region up to this width belong to it
 def ground_gates(scene: CheckedScene) -> dict[str, Measured]:
     """Walkable floor, its holes, floaters, and the drop test."""
     regions, walkable = scene.regions, scene.regions.walkable_area > 0
+    alone = regions.note == AN_OBJECT
     holes, drop = measure_floor_holes(scene.collision, regions), drop_bodies(scene.collision, regions)
     dropped, half = drop.dropped > 0, drop.dropped // 2
     how = f"{half} spheres of 12 cm, {half} boxes of 10 cm, 3 s in PhysX" if dropped else NO_FLOOR
     return {
         "walkable": Measured(
             regions.walkable_area,
-            "where the robot's footprint fits and steps are low enough",
-            detail={"spawn_poses": len(regions.spawn_poses)},
+            "where the robot's footprint fits and steps are low enough" if not alone else AN_OBJECT,
+            not alone,
+            {"spawn_poses": len(regions.spawn_poses)},
         ),
         "floor_holes": Measured(
             holes.hole_area if walkable else None,

@@ -67,12 +67,13 @@ def export_usd(bundle: Bundle, folder: Path) -> None:
     record.CreateDescriptionAttr(bundle.manifest.provenance.description)
     texts = {**about, "failed_gates": ", ".join(about["failed_gates"])}
     record.CreateInputsAttr([text for pair in texts.items() for text in pair])
-    level, mesh = ("rest", "rest_collision") if bundle.objects else ("full", "collision")
-    splat = pxr.UsdVol.ParticleField3DGaussianSplat.Define(stage, f"{root}/splat")
-    _write_splat(pxr, splat, bundle.classic_splat(level))
-    collision = pxr.UsdGeom.Mesh.Define(stage, f"{root}/collision")
-    _write_collision(pxr, collision, bundle.mesh(mesh))
-    _bind_surface(pxr, stage, f"{root}/surface", FRICTION, [collision])
+    if not bundle.manifest.is_object:
+        level, mesh = ("rest", "rest_collision") if bundle.objects else ("full", "collision")
+        splat = pxr.UsdVol.ParticleField3DGaussianSplat.Define(stage, f"{root}/splat")
+        _write_splat(pxr, splat, bundle.classic_splat(level))
+        collision = pxr.UsdGeom.Mesh.Define(stage, f"{root}/collision")
+        _write_collision(pxr, collision, bundle.mesh(mesh))
+        _bind_surface(pxr, stage, f"{root}/surface", FRICTION, [collision])
     for one in bundle.objects:
         path = f"{root}/{pxr.Tf.MakeValidIdentifier(f'object_{one.record.name}')}"
         _write_object(pxr, stage, path, one, bundle.classic_object(one))

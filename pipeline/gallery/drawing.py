@@ -131,7 +131,7 @@ def _write_content(bundle: Bundle, folder: Path) -> Shown:
     if plan:
         plan.save(folder / "plan.png", optimize=True)
     shown: dict[str, tuple[int, int]] = {}
-    for name in ("coverage", "mesh", "mesh_top"):
+    for name in ("mesh", "mesh_top") if bundle.manifest.is_object else ("coverage", "mesh", "mesh_top"):
         found = image_of(bundle, f"{name}.jpg")
         if found is not None:
             images.write_jpeg(folder / f"{name}.jpg", found)

@@ -42,6 +42,7 @@ class Card(BaseModel):
     Attributes:
         tags: Words to search by: those of the summary, for which robots the floor is, and its named parts.
         area: Walkable floor [m2], by which `size` is small, medium or large.
+        thing: Lengths and mass, of an object by itself.
         psnr: PSNR of held-out views [dB], or None.
         failed: Titles of the gates that fail.
         unmeasured: Number of gates that could not be measured, such as those that need photos.
@@ -51,6 +52,7 @@ class Card(BaseModel):
 
     tags: tuple[str, ...]
     area: float
+    thing: str = ""
     size: str
     psnr: float | None
     failed: tuple[str, ...]
@@ -120,13 +122,21 @@ def card_of(bundle: Bundle, summary: SceneSummary) -> Card:
     gates, regions = bundle.quality.gates, bundle.regions
     area, drivable = regions.walkable_area, float(regions.drivable.sum() * regions.cell**2)
     wheels, steps = drivable >= DRIVABLE, area - drivable >= DRIVABLE
-    floor = {"wheels": wheels, "steps": steps, "no floor": not regions.walkable.any()}
+    alone = bundle.manifest.is_object
+    floor = {"wheels": wheels, "steps": steps, "no floor": not alone and not regions.walkable.any()}
     areas = (one_line(area.name) for area in regions.areas[:MAX_AREAS])
     return Card(
         tags=tuple(dict.fromkeys((*summary.tags, *(tag for tag, holds in floor.items() if holds), *areas))),
         area=round(area, 1),
+        thing=_thing(bundle) if alone else "",
         size="small" if area < SMALL else "medium" if area <= LARGE else "large",
         psnr=next((round(g.value, 1) for g in gates if g.name == "held_out_psnr" and g.value is not None), None),
         failed=tuple(one_line(gate.title) for gate in gates if gate.passed is False),
         unmeasured=sum(gate.passed is None for gate in gates),
     )
+
+
+def _thing(bundle: Bundle) -> str:
+    record = bundle.objects[0].record
+    lengths, guessed = " x ".join(f"{length:.2f}" for length in record.size), record.mass_from.startswith("guessed")
+    return f"{lengths} m, {record.mass:.2g} kg{' (guessed)' if guessed else ''}"

@@ -41,9 +41,13 @@ class BuiltMesh:
 
 def run(inputs: Mapping[str, Path], params: MeshParams, out_dir: Path) -> None:
     """Read poses, depth, align and points; write the meshes."""
+    write_mesh(inputs, params, out_dir, StoredMaps(inputs["depth"], Alignment.load(inputs["align"]).world_from_scene))
+
+
+def write_mesh(inputs: Mapping[str, Path], params: MeshParams, out_dir: Path, maps: Sequence[DepthMap]) -> None:
+    """As `run`, of these depth maps (world frame)."""
     alignment = Alignment.load(inputs["align"])
     scene = load_world_scene(inputs["poses"], inputs["align"])
-    maps = StoredMaps(inputs["depth"], alignment.world_from_scene)
     cloud = PointCloud.load(inputs["points"] / "cloud.npz")
     track = np.array([view.world_from_camera.translation for view in scene.training]).reshape(-1, 3)
     built = build_mesh(maps, cloud, track, params, floor_found=alignment.floor_found)

@@ -189,9 +189,7 @@ def _box(seen: Mesh, support: float) -> tuple[Pose, F64] | None:
     side = np.abs(normals[:, 2]) < UPRIGHT
     if not side.any():
         return None
-    around = np.arctan2(normals[side, 1], normals[side, 0])
-    yaw = float(np.angle((areas[side] * np.exp(4j * around)).sum()) / 4)
-    rotation = np.array([[np.cos(yaw), -np.sin(yaw), 0], [np.sin(yaw), np.cos(yaw), 0], [0, 0, 1.0]])
+    rotation = along_sides(normals[side], areas[side])
     middle, normals = corners.mean(1) @ rotation, normals @ rotation
     points = corners.reshape(-1, 3) @ rotation
     low, high = np.array([np.nan, np.nan, support]), np.full(3, np.nan)
@@ -216,6 +214,13 @@ def _box(seen: Mesh, support: float) -> tuple[Pose, F64] | None:
     if areas[on_it].sum() < IS_BOX * areas.sum():
         return None
     return Pose(rotation, rotation @ np.array([*(low + high)[:2] / 2, support])), size
+
+
+def along_sides(normals: F64, areas: F64) -> F64:
+    """Rotation (3, 3) about z from axes along sides with normals (F, 3) that meet at right angles, as most do."""
+    around = np.arctan2(normals[:, 1], normals[:, 0])
+    yaw = float(np.angle((areas * np.exp(4j * around)).sum()) / 4)
+    return np.array([[np.cos(yaw), -np.sin(yaw), 0], [np.sin(yaw), np.cos(yaw), 0], [0, 0, 1.0]])
 
 
 def _median(values: F64, weights: F64) -> float:

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from pipeline.check.report import jpeg, overview_pose, shaded_view
+from pipeline.errors import BundleError
 from pipeline.files import machine_errors, write_whole
 from pipeline.geometry import Camera, Gaussians, Mesh, Pose
 from pipeline.geometry.rays import RayCaster
@@ -66,7 +67,18 @@ class SceneObject:
 
 
 def objects_of(bundle: Bundle) -> list[SceneObject]:
-    """All objects of a bundle, the lowest first."""
+    """All objects of a bundle, the lowest first.
+
+    Raises:
+        BundleError: When it is an object itself.
+    """
+    if bundle.manifest.is_object:
+        raise BundleError(
+            "objects stand in a place",
+            found=f"{bundle.manifest.reference} is an object by itself",
+            remedy="`splatyard view` shows it, and `splatyard sim SCENE --objects` puts it there",
+            file=bundle.root,
+        )
     mesh, floor = bundle.mesh(), bundle.regions.floor_height
     views = views_of(bundle, mesh)
     standing = find_objects(mesh, floor)

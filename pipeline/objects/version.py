@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +27,7 @@ from pipeline.raster import pack, render_batch
 from pipeline.raster.composite import draw_over
 from pipeline.scenes.bundle import Bundle
 from pipeline.scenes.files import link_or_copy
-from pipeline.scenes.manifest import MANIFEST_FILE, Manifest, Splats, StageRecord, list_files, manifest_text
+from pipeline.scenes.manifest import MANIFEST_FILE, Manifest, StageRecord, list_files, manifest_text
 from pipeline.scenes.objects import FOLDER, MESH_FILE, RECORD_FILE, REST, REST_COLLISION, SPLAT_FILES, ObjectRecord
 from pipeline.scenes.references import Version
 from pipeline.splat.ply import save_splat
@@ -222,8 +222,8 @@ def _write(bundle: Bundle, cut: _Cut, folder: Path, version: str, key: str) -> N
         levels[REST[level]] = old.model_copy(update={"file": f"{REST[level]}.ply", "gaussians": len(splat)})
     cut.collision.save(folder / REST_COLLISION)
     for one, hulls in zip(cut.objects, cut.hulls, strict=True):
-        _write_object(one, hulls, cut, levels, folder / FOLDER / one.name)
-    gates = (_put_back(bundle, cut), *_settling(cut))
+        _write_object(one, hulls, cut, folder / FOLDER / one.name)
+    gates = (_put_back(bundle, cut), *settling_gates(cut.objects, cut.moved, cut.turned))
     quality = Quality(gates=(*bundle.quality.gates, *gates), metrics=bundle.quality.metrics)
     quality.save(folder)
     write_page(bundle, list(cut.objects), folder / PAGE_FILE)
@@ -246,12 +246,20 @@ def _write(bundle: Bundle, cut: _Cut, folder: Path, version: str, key: str) -> N
     (folder / MANIFEST_FILE).write_text(manifest_text(Manifest.model_validate(made.model_dump())))
 
 
-def _write_object(one: SceneObject, hulls: tuple[F64, ...], cut: _Cut, levels: dict[str, Splats], folder: Path) -> None:
-    body, body_from_world = one.body, Similarity.from_pose(one.body.world_from_body.inverse())
-    folder.mkdir(parents=True)
-    _local(one).save(folder / MESH_FILE)
+def _write_object(one: SceneObject, hulls: tuple[F64, ...], cut: _Cut, folder: Path) -> None:
+    body_from_world = Similarity.from_pose(one.body.world_from_body.inverse())
     own = {level: splats[one.name].transformed(body_from_world) for level, splats in cut.own.items()}
-    for level, splat in own.items():
+    write_object(folder, one, _local(one), own, hulls)
+
+
+def write_object(
+    folder: Path, one: SceneObject, mesh: Mesh, splats: Mapping[str, Gaussians], hulls: Sequence[F64]
+) -> None:
+    """Write objects/<name>/ of a bundle; surface, Gaussians by level of detail and hulls (V, 3) in its frame [m]."""
+    body = one.body
+    folder.mkdir(parents=True)
+    mesh.save(folder / MESH_FILE)
+    for level, splat in splats.items():
         save_splat(splat, folder / SPLAT_FILES[level])
     record = ObjectRecord(
         name=one.name,
@@ -265,8 +273,8 @@ def _write_object(one: SceneObject, hulls: tuple[F64, ...], cut: _Cut, levels: d
         mass_from=f"guessed: {DENSITY:.0f} kg/m^3 of its closed surface's volume",
         friction=FRICTION,
         friction_from="guessed",
-        antialiasing=levels["full"].antialiasing,
-        gaussians={level: len(splat) for level, splat in own.items()},
+        antialiasing="mip" if splats["full"].antialiased else "classic",
+        gaussians={level: len(splat) for level, splat in splats.items()},
     )
     (folder / RECORD_FILE).write_text(record.model_dump_json(indent=1))
 
@@ -304,18 +312,22 @@ def _put_back(bundle: Bundle, cut: _Cut) -> Gate:
     )
 
 
-def _settling(cut: _Cut) -> tuple[Gate, Gate]:
-    """How far objects move and turn by themselves."""
-    how = "3 s in PhysX, all of them in the place without them"
+def settling_gates(
+    objects: Sequence[SceneObject],
+    moved: Sequence[float],
+    turned: Sequence[float],
+    how: str = "3 s in PhysX, all of them in the place without them",
+) -> tuple[Gate, Gate]:
+    """How far objects move [m] and turn [degrees] by themselves."""
 
     def gate(name: str, title: str, values: Sequence[float], unit: str, threshold: float) -> Gate:
-        detail: dict[str, object] = {one.name: round(value, 5) for one, value in zip(cut.objects, values, strict=True)}
+        detail: dict[str, object] = {one.name: round(value, 5) for one, value in zip(objects, values, strict=True)}
         value = round(max(values), 5)
         return Gate(
             name=name, title=title, value=value, unit=unit, threshold=threshold, comparison="<=", how=how, detail=detail
         )
 
     return (
-        gate("objects_move", "Objects stay where they stand (largest movement)", cut.moved, "m", MOVED),
-        gate("objects_tilt", "Objects stay as they stand (largest turn)", cut.turned, "degrees", TURNED),
+        gate("objects_move", "Objects stay where they stand (largest movement)", moved, "m", MOVED),
+        gate("objects_tilt", "Objects stay as they stand (largest turn)", turned, "degrees", TURNED),
     )

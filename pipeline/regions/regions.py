@@ -16,6 +16,8 @@ from pipeline.regions.params import Area
 from pipeline.types import F32, F64, I64, Floats, Mask
 
 REGIONS_FILE, GRID_FILE = "regions.json", "walkable.npz"
+AN_OBJECT = "the bundle is an object by itself, which has no floor"
+"""Why there is none, where that is as it should be."""
 GRIDS = {"height": "f", "walkable": "b", "drivable": "b", "guessed": "b"}
 """The grids that every file has, with their kind of number."""
 

@@ -137,6 +137,12 @@ class Manifest(Strict):
         return f"{self.name}@{self.version}"
 
     @property
+    def is_object(self) -> bool:
+        """Whether it is an object by itself: it has one, and no place without it."""
+        folders = {name.split("/")[1] for name in self.files if name.startswith("objects/")}
+        return len(folders) == 1 and "rest" not in self.splats
+
+    @property
     def written_in(self) -> FormatVersion:
         """The version of the format that the bundle's files have."""
         return self._written_in

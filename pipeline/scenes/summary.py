@@ -55,7 +55,12 @@ class SceneSummary(Strict):
         provenance, full = manifest.provenance, manifest.splats.get("full")
         kind = one_line(next((stage.backend for stage in provenance.stages if stage.name == "capture"), ""))
         generated = "generated" if provenance.origin == "generated" else ""
-        tags = (generated, kind, f"scale by {one_line(manifest.frame.scale_from.source)}")
+        tags = (
+            "object" if manifest.is_object else "",
+            generated,
+            kind,
+            f"scale by {one_line(manifest.frame.scale_from.source)}",
+        )
         return SceneSummary(
             name=manifest.name,
             version=manifest.version,

@@ -9,9 +9,10 @@ from xml.etree import ElementTree
 import numpy as np
 
 from pipeline.export.form import FRICTION, short_origin
-from pipeline.geometry import quaternion_from_matrix
+from pipeline.geometry import Mesh, quaternion_from_matrix
 from pipeline.scenes.bundle import Bundle
 from pipeline.scenes.objects import BundleObject
+from pipeline.types import U8
 from sim.physics.bodies import rigid_body
 from sim.physics.mujoco_engine import SKIN, STIFF
 
@@ -37,9 +38,23 @@ def export_mjcf(bundle: Bundle, folder: Path) -> None:
     for name, text in short_origin(bundle).items():
         ElementTree.SubElement(custom, "text", name=name, data=text or "unknown")
     assets = ElementTree.SubElement(model, "asset")
-    ElementTree.SubElement(assets, "mesh", name="visual", file=VISUAL_FILE, inertia="shell")
     world = ElementTree.SubElement(model, "worldbody")
     ElementTree.SubElement(world, "light", pos="0 0 2", dir="0 0 -1", directional="true", castshadow="false")
+    if not bundle.manifest.is_object:
+        _add_place(world, assets)
+    for one in bundle.objects:
+        _add_object(world, assets, one)
+    for kind, poses in (("spawn", bundle.regions.spawn_poses), ("goal", bundle.regions.goals)):
+        for number, pose in enumerate(poses):
+            position = _text(*pose.position)
+            quaternion = _text(*quaternion_from_matrix(pose.world_from_base.rotation))
+            ElementTree.SubElement(world, "site", name=f"{kind}_{number}", size="0.02", pos=position, quat=quaternion)
+    _write_xml(model, folder / "scene.xml")
+
+
+def _add_place(world: ElementTree.Element, assets: ElementTree.Element) -> None:
+    """The scene's mesh, to look at and for contacts."""
+    ElementTree.SubElement(assets, "mesh", name="visual", file=VISUAL_FILE, inertia="shell")
     ElementTree.SubElement(
         world, "geom", name="visual", type="mesh", mesh="visual", contype="0", conaffinity="0", group=GROUPS["visual"]
     )
@@ -57,24 +72,19 @@ def export_mjcf(bundle: Bundle, folder: Path) -> None:
     )
     friction = _text(FRICTION, 0.005, 0.0001)  # turning and rolling as MuJoCo's own
     ElementTree.SubElement(flex, "contact", selfcollide="none", friction=friction, solref=_text(*STIFF))
-    for one in bundle.objects:
-        _add_object(world, assets, one)
-    for kind, poses in (("spawn", bundle.regions.spawn_poses), ("goal", bundle.regions.goals)):
-        for number, pose in enumerate(poses):
-            position = _text(*pose.position)
-            quaternion = _text(*quaternion_from_matrix(pose.world_from_base.rotation))
-            ElementTree.SubElement(world, "site", name=f"{kind}_{number}", size="0.02", pos=position, quat=quaternion)
-    _write_xml(model, folder / "scene.xml")
 
 
 def export_urdf(bundle: Bundle, folder: Path) -> None:
     """Write `scene.urdf` with its meshes: one fixed link. Spawn poses and goals are in regions.json only.
 
-    Objects that were cut out of the bundle get a file each, `object_NAME.urdf`, whose comment says where it stands.
+    Objects that were cut out of the bundle get a file each, `object_NAME.urdf`, whose comment says where it stands. An
+    object by itself has that file only.
     """
     _write_meshes(bundle, folder)
     for one in bundle.objects:
         _write_object_urdf(one, folder)
+    if bundle.manifest.is_object:
+        return
     robot = ElementTree.Element("robot", name=_name(bundle))
     robot.append(
         ElementTree.Comment(
@@ -95,10 +105,12 @@ def export_urdf(bundle: Bundle, folder: Path) -> None:
 def _write_meshes(bundle: Bundle, folder: Path) -> None:
     import trimesh
 
-    collision, full = bundle.mesh("collision"), bundle.mesh("full")
-    if bundle.objects:  # neither shows them
-        collision = full = bundle.mesh("rest_collision")
-    pieces = [(collision, None, COLLISION_FILE), (full, full.colors, VISUAL_FILE)]
+    pieces = list[tuple[Mesh, U8 | None, str]]()
+    if not bundle.manifest.is_object:
+        collision, full = bundle.mesh("collision"), bundle.mesh("full")
+        if bundle.objects:  # neither shows them
+            collision = full = bundle.mesh("rest_collision")
+        pieces = [(collision, None, COLLISION_FILE), (full, full.colors, VISUAL_FILE)]
     for one in bundle.objects:
         mesh = one.mesh()
         pieces.append((mesh, mesh.colors, _object_file(one)))

@@ -19,12 +19,13 @@ from pipeline.align.gravity import (
     up_from_cameras,
     up_from_capture_world,
     up_from_surfaces,
+    up_from_turntable,
 )
 from pipeline.align.surfaces import Surfaces
 from pipeline.capture.model import Capture, Frame
 from pipeline.geometry import Pose, matrix_from_rotvec
 from pipeline.poses.scene import View
-from tests.synthetic import CAMERA, walk
+from tests.synthetic import CAMERA, look_at, walk
 
 TURN = matrix_from_rotvec([0.5, -1.2, 0.4])
 UP = TURN @ [0, 0, 1.0]
@@ -175,3 +176,24 @@ def test_walls_give_the_x_axis():
     room_x = TURN.T @ x_axis
     assert abs(room_x[2]) < 1e-9
     assert np.abs(room_x[:2]).max() > np.cos(np.deg2rad(0.2))
+
+
+def test_the_axis_of_a_turntable_is_up():
+    """Whatever the still camera's roll; known as well as turntables stand level, worse where it wobbles."""
+    still = look_at(np.array([1.0, 0.2, 0.5]), np.zeros(3), roll_deg=25)
+    turns = [matrix_from_rotvec([0, 0, angle]) for angle in np.linspace(0, 5.5, 20)]
+    rng = np.random.default_rng(0)
+
+    def up(wobble: float) -> UpEstimate:
+        result = []
+        for turn in turns:
+            noise = matrix_from_rotvec(np.deg2rad(wobble) * rng.standard_normal(3))
+            pose = Pose(TURN @ turn @ noise @ still.rotation, np.zeros(3))
+            result.append(View("", "", CAMERA, pose, held_out=False))
+        return up_from_turntable(result)
+
+    exact, wobbling = up(0.0), up(2.0)
+    np.testing.assert_allclose(exact.up, TURN @ [0, 0, 1.0], atol=1e-9)
+    assert exact.sigma_deg == pytest.approx(0.5)
+    assert tilt_deg(wobbling.up, TURN @ np.array([0, 0, 1.0])) < 3 * wobbling.sigma_deg
+    assert wobbling.sigma_deg > 1.0

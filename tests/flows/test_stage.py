@@ -45,6 +45,14 @@ def sent(stage: PlannedStage) -> PlannedStage:
     return run.call_args.args[0]
 
 
+def test_stages_of_one_object_arrive_as_such(tmp_path: Path, room: Room):
+    """With the functions that such a build has."""
+    write_photos(tmp_path / "photos", room, walk(3))
+    one = plan(BuildRequest(tmp_path / "photos", out=tmp_path / "out", settings=("capture.one_object=true",)))
+    for stage in one.stages:
+        assert sent(stage).stage == stage.stage
+
+
 def test_a_plan_travels_as_json(planned: Plan, monkeypatch: pytest.MonkeyPatch):
     """Every parameter of every stage arrives as it was, but for interpreters: those are of the machine there."""
     monkeypatch.setenv("SPLATYARD_MESH_PYTHON", "/there/python")

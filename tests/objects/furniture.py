@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,10 +16,11 @@ from pipeline.mesh.marching_cubes import zero_crossing
 from pipeline.objects.listing import objects_of
 from pipeline.objects.version import chosen_objects, cut_out
 from pipeline.regions.params import RegionsParams
-from pipeline.regions.regions import Regions
+from pipeline.regions.regions import AN_OBJECT, Regions
 from pipeline.regions.stage import find_regions
 from pipeline.scenes.bundle import Bundle
 from pipeline.scenes.manifest import Manifest, list_files
+from pipeline.scenes.objects import FOLDER, MESH_FILE, RECORD_FILE, SPLAT_FILES
 from pipeline.splat.ply import save_splat
 from pipeline.types import F64
 from tests.bundles import make_bundle
@@ -130,3 +132,33 @@ def cut_bundle(root: Path, room: Room) -> Path:
     regions = find_regions(mesh, track, trusted, RegionsParams(radius=0.15))
     whole = Bundle.open(furnished_bundle(root, room, mesh, regions))
     return cut_out(whole, chosen_objects(objects_of(whole), all_movable=True), root / "cut")
+
+
+def lone_bundle(root: Path, room: Room, cut: Path, *, like: str = "parcel on the crate", name: str = "parcel") -> Path:
+    """Write a bundle that is an object by itself: one of those of `cut_bundle`."""
+    bundle = Bundle.open(cut)
+    one = min(bundle.objects, key=lambda one: np.linalg.norm(one.world_from_body.translation - BOXES[like][0]))
+    folder = make_bundle(root, room, regions=Regions.without_floor(0.05, AN_OBJECT))
+    own = folder / FOLDER / name
+    own.mkdir(parents=True)
+    for file in (MESH_FILE, *SPLAT_FILES.values()):
+        shutil.copyfile(bundle.path(one.file(file)), own / file)
+    standing = [[float(i == j) for j in range(4)] for i in range(4)]
+    record = {**one.record.model_dump(), "name": name, "on": "nothing", "world_from_body": standing}
+    (own / RECORD_FILE).write_text(json.dumps(record))
+    shutil.copyfile(own / MESH_FILE, folder / "mesh.ply")
+    shutil.copyfile(own / MESH_FILE, folder / "collision.ply")
+    for level, file in (("full", "splat.ply"), ("sim", "sim.ply")):
+        shutil.copyfile(own / SPLAT_FILES[level], folder / file)
+    manifest = json.loads((folder / "bundle.json").read_text())
+    (folder / "bundle.json").unlink()
+    (folder / "web.sog").unlink()
+    del manifest["splats"]["web"]
+    manifest["name"] = name
+    for level, count in one.record.gaussians.items():
+        manifest["splats"][level]["gaussians"] = count
+    manifest["files"] = {file: entry.model_dump() for file, entry in list_files(folder).items()}
+    (folder / "bundle.json").write_text(Manifest.model_validate(manifest).model_dump_json())
+    target = root / name / manifest["version"]
+    target.parent.mkdir()
+    return folder.rename(target)

@@ -10,9 +10,12 @@ import pytest
 import trimesh
 
 from flows.cli import main
+from pipeline import Bundle
+from pipeline.errors import BundleError
 from pipeline.geometry import Camera, Mesh, Pose, matrix_from_rotvec
 from pipeline.objects.close import Body, Views, _box_mesh, close_body, foot_of, winding, within
 from pipeline.objects.find import Standing, find_objects
+from pipeline.objects.listing import objects_of
 from tests.bundles import make_bundle
 from tests.objects.furniture import BOXES, CELL
 from tests.synthetic import Room
@@ -157,3 +160,9 @@ def test_sizes_are_bounded():
     assert body.kind == "carved"
     assert within(Camera(20, 60_000, 100.0, 100.0, 10.0, 100.0), 160).height == 160
     assert len(_box_mesh(frame, np.array([5000.0, 3000, 2000])).vertices) < 70_000
+
+
+def test_an_object_by_itself_has_none(parcel: Path):
+    """It isn't cut once more."""
+    with pytest.raises(BundleError, match="object by itself"):
+        objects_of(Bundle.open(parcel))

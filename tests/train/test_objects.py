@@ -4,20 +4,34 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from flows.cli import main
 from train.play import open_play
 from train.run import Run
 
 
-def test_a_run_remembers_its_objects(cut_room: Path, tmp_path: Path):
-    """Trained, evaluated and played beside them."""
+@pytest.mark.parametrize("alone", [False, True])
+def test_a_run_remembers_its_objects(cut_room: Path, parcel: Path, tmp_path: Path, alone: bool):
+    """Trained, evaluated and played beside them: those of the scene, and one by itself."""
+    names = ("all", str(parcel)) if alone else ("all",)
     small = ["--set", "num_envs=4", "--set", "num_steps_per_env=8", "--set", "ppo.num_mini_batches=2"]
-    command = ["train", "navigate", "--scene", str(cut_room), "--set", "objects=[all]", "--iterations", "1", *small]
+    command = [
+        "train",
+        "navigate",
+        "--scene",
+        str(cut_room),
+        "--set",
+        f"objects=[{', '.join(names)}]",
+        "--iterations",
+        "1",
+        *small,
+    ]
     assert main([*command, "--runs", str(tmp_path), "--name", "beside"]) == 0
     run = Run.open("beside", tmp_path)
-    assert run.preset.objects == ("all",)
+    assert run.preset.objects == names
     env, _ = open_play(run)
-    assert len(env.env.engine.bodies) == 4
+    assert len(env.env.engine.bodies) == 4 + alone
     env.env.close()
     film = tmp_path / "film.mp4"
     assert main(["play", "beside", "--runs", str(tmp_path), "--video", str(film), "--episodes", "1"]) == 0

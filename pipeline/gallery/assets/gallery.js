@@ -32,7 +32,7 @@ function firstPage() {
     put(".verdict", fails ? `Fails ${fails} gate${fails > 1 ? "s" : ""}: ${scene.failed.join(", ")}` : well);
     const psnr = scene.psnr === null ? [] : [`${scene.psnr} dB PSNR`];
     const tags = scene.tags.length > TAGS ? [...scene.tags.slice(0, TAGS), `${scene.tags.length - TAGS} more`] : scene.tags;
-    for (const [where, texts] of [[".facts", [`${scene.area} m² floor`, ...psnr, scene.bytes, scene.licence]], [".tags", tags]]) {
+    for (const [where, texts] of [[".facts", [scene.thing || `${scene.area} m² floor`, ...psnr, scene.bytes, scene.licence]], [".tags", tags]]) {
       $(where, card).append(...texts.map((textContent) => Object.assign(document.createElement("span"), { textContent })));
     }
     return card;

@@ -134,3 +134,15 @@ def test_urdf_of_an_object(cut_room: Path, tmp_path: Path):
     np.testing.assert_allclose(np.sort(robot.links[0].inertia), np.sort(moments), rtol=1e-5)
     corners = np.concatenate([shape.link_from_shape.apply(shape.vertices) for shape in robot.links[0].shapes])
     np.testing.assert_allclose(corners.min(0), np.concatenate(one.record.hulls).min(0), atol=1e-4)
+
+
+def test_an_object_by_itself_is_a_free_body(parcel: Path, tmp_path: Path):
+    """And nothing else: no place stands around it."""
+    bundle = Bundle.open(parcel)
+    export_mjcf(bundle, tmp_path)
+    model = mujoco.MjModel.from_xml_path(str(tmp_path / "scene.xml"))
+    assert (model.nflex, model.njnt, model.nbody) == (0, 1, 2)
+    assert model.body_mass[1] == pytest.approx(bundle.objects[0].record.mass)
+    (tmp_path / "urdf").mkdir()
+    export_urdf(bundle, tmp_path / "urdf")
+    assert {path.name for path in (tmp_path / "urdf").glob("*.urdf")} == {"object_parcel.urdf"}
