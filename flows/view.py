@@ -12,6 +12,7 @@ from unittest import mock
 
 import numpy as np
 
+from flows.object_clicks import ObjectClicks
 from flows.server import LOOPBACK, own_origins, refused
 from pipeline.check.quality import Gate
 from pipeline.gallery.layers import SPAWN_COLOR, WIRE_COLOR, colored, show_floor, show_splat, spawn_arrows
@@ -31,10 +32,14 @@ FRUSTUM_DEPTH = 0.08
 """Size of a camera's frustum [m]."""
 
 
-def serve(bundle: Bundle, *, host: str, port: int) -> None:
-    """Serve the page until interrupted; takes the next free port when this one is taken."""
+def serve(bundle: Bundle, *, host: str, port: int, out: Path) -> None:
+    """Serve the page until interrupted; takes the next free port when this one is taken.
+
+    Objects that are clicked on are cut out into the folder of bundles `out`, if only this machine sees the page.
+    """
     server = viser_server(host, port, f"splatyard {bundle.manifest.reference}")
     show(server, bundle)
+    ObjectClicks(server, bundle, out if host in LOOPBACK else None)
     logger.info("http://%s:%d shows %s; Ctrl-C ends it", host, server.get_port(), bundle.manifest.reference)
     try:
         while True:

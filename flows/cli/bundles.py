@@ -37,10 +37,12 @@ def view(
     *,
     port: Port = 8080,
     host: Annotated[str, Arg("this machine only unless given")] = "127.0.0.1",
+    out: Annotated[Path, Arg("folder of bundles, for versions with objects cut out", "DIR")] = Path("bundles"),
 ) -> int:
     """Look at a bundle in the browser.
 
-    Serves a page with splat, mesh, cameras, floor and spawn points, each switchable, until Ctrl-C.
+    Serves a page with splat, mesh, cameras, floor and spawn points, each switchable, until Ctrl-C. A click says what
+    stands there; what could be moved is cut out at the press of a button, as `splatyard objects --cut` does.
 
     Examples:
         splatyard view bundles/hall/1.0.0
@@ -48,7 +50,7 @@ def view(
     """
     from flows.view import serve
 
-    serve(pipeline.Bundle.open(bundle), host=host, port=port)
+    serve(pipeline.Bundle.open(bundle), host=host, port=port, out=out)
     return 0
 
 

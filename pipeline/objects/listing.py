@@ -24,7 +24,7 @@ from pipeline.pages import render
 from pipeline.progress import track
 from pipeline.raster import render as draw
 from pipeline.scenes.bundle import Bundle, BundleCamera
-from pipeline.types import U8
+from pipeline.types import F64, U8
 
 SAMPLES = 60
 """Points of a body that are looked for in each view."""
@@ -43,6 +43,8 @@ THINNEST = 0.02
 """Thinner bodies may be the noise of a surface [m]."""
 UNDER, MOST = 0.03, 0.5
 """A body carries what is as near above most of its top [m]."""
+AT_IT = 0.05
+"""A ray that meets a body meets nothing else before it by more than this [m]."""
 OVER_FLOOR = 0.06
 """What begins higher than this over the floor stands on something else [m]."""
 BOX_EDGES = [(a, b) for a in range(8) for b in range(a) if bin(a ^ b).count("1") == 1]
@@ -138,7 +140,17 @@ def write_page(bundle: Bundle, objects: list[SceneObject], file: Path) -> None:
         write_whole(file, page, alone=True)
 
 
-def _corners(body: Body) -> np.ndarray:
+def object_at(objects: Sequence[SceneObject], mesh: Mesh, origin: F64, direction: F64) -> SceneObject | None:
+    """The object that a ray (3,), (3,) meets, closer than the rest of a scene's mesh; None for the building."""
+    rays = origin.reshape(1, 3), direction.reshape(1, 3) / np.linalg.norm(direction)
+    distances = [RayCaster(one.body.mesh).cast(*rays).distance[0] for one in objects]
+    nearest = int(np.argmin(distances)) if distances else 0
+    if not distances or distances[nearest] > RayCaster(mesh).cast(*rays).distance[0] + AT_IT:
+        return None
+    return objects[nearest] if np.isfinite(distances[nearest]) else None
+
+
+def bounds_of(body: Body) -> F64:
     """Corners (8, 3) of a body's bounds along its own axes, world frame."""
     signs = np.stack(np.meshgrid(*[[0.0, 1.0]] * 3, indexing="ij"), -1).reshape(-1, 3) - [0.5, 0.5, 0]
     return body.world_from_body.apply(signs * body.size)
@@ -149,7 +161,7 @@ def best_views(cameras: Sequence[BundleCamera], body: Body, caster: RayCaster) -
     found = list[tuple[float, BundleCamera]]()
     points = body.mesh.vertices[:: -(-len(body.mesh.vertices) // SAMPLES)].astype(np.float64)
     for view in cameras:
-        local = view.world_from_camera.inverse().apply(np.concatenate([_corners(body), points]))
+        local = view.world_from_camera.inverse().apply(np.concatenate([bounds_of(body), points]))
         if local[:, 2].min() < 0.1:
             continue
         pixels = view.camera.project(local)
@@ -168,7 +180,7 @@ def pinhole(camera: Camera, side: int) -> Camera:
 
 def window_of(body: Body, camera: Camera, world_from_camera: Pose) -> tuple[slice, slice]:
     """Rows and columns that show a body and its surroundings."""
-    pixels = camera.project(world_from_camera.inverse().apply(_corners(body)))
+    pixels = camera.project(world_from_camera.inverse().apply(bounds_of(body)))
     margin = AROUND_IT * np.ptp(pixels, axis=0).max()
     low = np.clip(pixels.min(0) - margin, 0, None).astype(int)
     high = np.ceil(pixels.max(0) + margin).astype(int)
@@ -181,7 +193,7 @@ def _picture(splat: Gaussians, view: BundleCamera, body: Body, *, outlined: bool
     drawn = np.ascontiguousarray(
         np.clip(255 * draw(splat, camera, view.world_from_camera).rgb, 0, 255).astype(np.uint8)
     )
-    pixels = camera.project(view.world_from_camera.inverse().apply(_corners(body)))
+    pixels = camera.project(view.world_from_camera.inverse().apply(bounds_of(body)))
     for a, b in BOX_EDGES if outlined else ():
         begin, end = np.round(pixels[[a, b]]).astype(int).tolist()
         cv2.line(drawn, begin, end, OUTLINE, 1, cv2.LINE_AA)

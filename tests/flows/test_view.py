@@ -130,7 +130,7 @@ def test_quality_names_what_failed():
     assert text.count("\n") == 1 + 4
 
 
-def test_serve_ends_with_ctrl_c(room_bundle, monkeypatch):
+def test_serve_ends_with_ctrl_c(room_bundle, tmp_path, monkeypatch):
     """Ctrl-C stops the server and is no error."""
 
     def interrupt(_seconds: float) -> None:
@@ -139,7 +139,7 @@ def test_serve_ends_with_ctrl_c(room_bundle, monkeypatch):
     stopped = []
     monkeypatch.setattr("flows.view.time.sleep", interrupt)
     monkeypatch.setattr(viser.ViserServer, "stop", lambda self: stopped.append(self))
-    serve(Bundle.open(room_bundle), host="127.0.0.1", port=18090)
+    serve(Bundle.open(room_bundle), host="127.0.0.1", port=18090, out=tmp_path)
     assert len(stopped) == 1
 
 
