@@ -61,7 +61,7 @@ GAP = 0.06
 """Gaps up to this width between its cells are part of it [m]."""
 WALL, WALL_SHARE, WALL_GAP = (0.05, 0.55), 0.5, 0.1
 """Heights over the level [m] of which a wall fills at least this share, and gaps in walls that are closed [m]."""
-STEEPEST = 0.08
+FLATTEST = 0.08
 """Least slope of a ray down to a level, along the optical axis."""
 LEVEL_SIGMA = 0.005
 """Least sigma of a level's height [m]."""
@@ -107,7 +107,7 @@ class Levels:
     def cells_of(self, points: Floats) -> tuple[I64, I64, Mask]:
         """Row and column (N,) of the cells that points (N, >= 2) lie in, and whether these exist; else they are 0."""
         index = np.round((points[..., :2] - self.origin) / self.step).astype(np.int64)
-        inside = ((index >= 0) & (index < self.cells.shape[1:])).all(-1)
+        inside = np.asarray(((index >= 0) & (index < self.cells.shape[1:])).all(-1))
         index[~inside] = 0
         return index[..., 0], index[..., 1], inside
 
@@ -138,22 +138,28 @@ class Levels:
         return depth_map
 
     def _completed(self, depth_map: DepthMap, height: float, sigma: float, cells: Mask) -> DepthMap:
-        pose = depth_map.world_from_camera
-        directions = depth_map.camera.rays() @ pose.rotation.T
-        down = -directions[..., 2]
-        above = pose.translation[2] - height
-        if above <= 0:
+        pose, camera = depth_map.world_from_camera, depth_map.camera
+        reach, down = _reach(
+            depth_map.depth,
+            depth_map.sigma,
+            np.array([camera.fx, camera.fy, camera.cx, camera.cy]),
+            pose.rotation,
+            pose.translation,
+            height,
+            cells,
+            self.origin,
+            self.step,
+        )
+        filled = reach > 0
+        if not filled.any():
             return depth_map
-        depth = np.where(down > STEEPEST, above / np.maximum(down, STEEPEST), 0)
-        at = pose.translation[:2] + depth[..., None] * directions[..., :2]
-        row, column, inside = self.cells_of(at)
-        below = (depth_map.depth - depth) * down > np.maximum(THICKNESS, 3 * depth_map.sigma * down)
-        filled = (depth > 0) & inside & cells[row, column] & ((depth_map.depth <= 0) | below)
+        normals = depth_map.normals.copy()
+        normals[filled] = pose.rotation[2]
         return replace(
             depth_map,
-            depth=np.where(filled, depth, depth_map.depth).astype(np.float32),
-            sigma=np.where(filled, sigma / np.maximum(down, STEEPEST), depth_map.sigma).astype(np.float32),
-            normals=np.where(filled[..., None], pose.rotation[2], depth_map.normals).astype(np.float32),
+            depth=np.where(filled, reach, depth_map.depth),
+            sigma=np.where(filled, np.float32(sigma) / down, depth_map.sigma),
+            normals=normals,
             guessed=depth_map.guessed | filled,
             origin=None if depth_map.origin is None else np.where(filled, 0, depth_map.origin).astype(np.uint8),
         )
@@ -297,6 +303,41 @@ def _voxels(points: F32) -> I64:
     return np.unique((x << 42) | (y << 21) | z)
 
 
+@njit(nogil=True, cache=True, error_model="numpy")
+def _reach(
+    depth: F32,
+    sigma: F32,
+    lens: F64,
+    rotation: F64,
+    translation: F64,
+    height: float,
+    cells: Mask,
+    origin: F64,
+    step: float,
+) -> tuple[F32, F32]:
+    """Depth (H, W) [m] of a level's cells where a map has none or depth below them, else 0; and the slope there."""
+    reach, slope = np.zeros(depth.shape, np.float32), np.ones(depth.shape, np.float32)
+    rows, columns = depth.shape
+    above = translation[2] - height
+    if above <= 0:
+        return reach, slope
+    for row in range(rows):
+        y = (row + 0.5 - lens[3]) / lens[1]
+        for column in range(columns):
+            x = (column + 0.5 - lens[2]) / lens[0]
+            down = -(rotation[2, 0] * x + rotation[2, 1] * y + rotation[2, 2])
+            seen = depth[row, column]
+            if down < FLATTEST or (seen > 0 and seen * down - above <= max(THICKNESS, 3 * sigma[row, column] * down)):
+                continue
+            far = above / down
+            east = translation[0] + far * (rotation[0, 0] * x + rotation[0, 1] * y + rotation[0, 2])
+            north = translation[1] + far * (rotation[1, 0] * x + rotation[1, 1] * y + rotation[1, 2])
+            i, j = int(np.rint((east - origin[0]) / step)), int(np.rint((north - origin[1]) / step))
+            if i >= 0 and j >= 0 and i < cells.shape[0] and j < cells.shape[1] and cells[i, j]:
+                reach[row, column], slope[row, column] = far, down
+    return reach, slope
+
+
 def _known_beside(depth: F32) -> I32:
     """Row and column (2, H, W) of each pixel's nearest pixel with depth, in the image."""
     return masks.nearest_marked(depth > 0) if (depth > 0).any() else np.zeros((2, *depth.shape), np.int32)
@@ -323,7 +364,7 @@ def _vote(
     for n in range(len(places)):
         x, y, z = places[n, 0] - translation[0], places[n, 1] - translation[1], height - translation[2]
         far = rotation[0, 2] * x + rotation[1, 2] * y + rotation[2, 2] * z
-        if far < 0.05 or -z < STEEPEST * far:
+        if far < 0.05 or -z < FLATTEST * far:
             continue
         right = rotation[0, 0] * x + rotation[1, 0] * y + rotation[2, 0] * z
         lower = rotation[0, 1] * x + rotation[1, 1] * y + rotation[2, 1] * z
