@@ -38,7 +38,7 @@ REACH = 1.5
 MIN_VIEWS = 3
 """Views that must miss a cell; as many that look through it prove it free."""
 MAX_THROUGH = 0.1
-"""Largest share of views that look through a cell of those that miss it or see a mirror image there."""
+"""Largest number of views that look through a missed cell, as a share of those without depth there."""
 SPAN = 0.5
 """What is measured next to a hole in the image lies at most this far from its cells in space, and so do things from
 their mirror images [m]: else the hole is one in something farther away."""
@@ -172,6 +172,7 @@ def find_levels(maps: Sequence[DepthMap], cloud: PointCloud) -> tuple[Levels, li
     """
     maps = list(maps)
     rims = np.concatenate([np.zeros((0, 3)), *(_rims(depth_map) for depth_map in maps)])
+    rims = rims[(rims[:, 2] > LOWEST) & (rims[:, 2] < HIGHEST)]
     heights = _heights(rims)
     if not len(heights):
         return Levels.none(np.zeros(2), CELL, (1, 1)), []
@@ -201,7 +202,6 @@ def _rims(depth_map: DepthMap) -> F64:
 
 def _heights(rims: F64) -> list[float]:
     """Heights [m] at which level rims (N, 3) gather, those of the largest area first."""
-    rims = rims[(rims[:, 2] > LOWEST) & (rims[:, 2] < HIGHEST)]
     bin_height = THICKNESS / 2
     places = np.unique(np.round(rims / [CELL, CELL, bin_height]).astype(np.int64), axis=0)
     if not len(places):
