@@ -33,8 +33,8 @@ class DepthMap:
         sigma: (H, W) float32 [scene units], one sigma of the depth; 0 where unknown.
         normals: (H, W, 3) float32, camera axes, unit, facing the camera; zero where unknown.
         guessed: (H, W) bool, filled in rather than measured.
-        origin: (H, W) uint8, which of `FROM_SENSOR` and `FROM_STEREO` each pixel's depth rests on, 0 where it is unknown or inferred from a level surface;
-            None where one backend made them all.
+        origin: (H, W) uint8, which of `FROM_SENSOR` and `FROM_STEREO` each pixel's depth rests on, 0 where it is
+            unknown or inferred from a level surface; None where one backend made them all.
     """
 
     name: str
