@@ -44,9 +44,9 @@ STAGES: tuple[Stage, ...] = (
     Stage("poses", 5, ("capture", "select"), poses.PosesParams, poses.choose, poses.LIBRARIES),
     Stage("depth", 6, ("capture", "poses"), depth.DepthParams, depth.choose, _libraries(depth.BACKENDS)),
     Stage("align", 3, ("capture", "poses", "depth"), AlignParams),
-    Stage("points", 2, ("poses", "depth", "align"), PointsParams),
-    Stage("mesh", 5, ("poses", "depth", "align", "points"), mesh.MeshParams, mesh.choose, _libraries(mesh.BACKENDS)),
-    Stage("splat", 7, ("poses", "depth", "align", "points"), splat.SplatParams, splat.choose, splat.LIBRARIES),
+    Stage("points", 3, ("poses", "depth", "align"), PointsParams),
+    Stage("mesh", 6, ("poses", "depth", "align", "points"), mesh.MeshParams, mesh.choose, _libraries(mesh.BACKENDS)),
+    Stage("splat", 8, ("poses", "depth", "align", "points"), splat.SplatParams, splat.choose, splat.LIBRARIES),
     Stage("coverage", 2, ("poses", "align", "mesh", "splat"), CoverageParams),
     Stage("regions", 2, ("poses", "align", "mesh", "coverage"), RegionsParams),
     Stage(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, overload
@@ -33,8 +33,8 @@ class DepthMap:
         sigma: (H, W) float32 [scene units], one sigma of the depth; 0 where unknown.
         normals: (H, W, 3) float32, camera axes, unit, facing the camera; zero where unknown.
         guessed: (H, W) bool, filled in rather than measured.
-        origin: (H, W) uint8, which of `FROM_SENSOR` and `FROM_STEREO` each pixel's depth rests on, 0 where unknown;
-            None where one backend made them all.
+        origin: (H, W) uint8, which of `FROM_SENSOR` and `FROM_STEREO` each pixel's depth rests on, 0 where it is
+            unknown or inferred from a level surface; None where one backend made them all.
     """
 
     name: str
@@ -171,10 +171,20 @@ def load_depth_map(folder: Path, name: str, world_from_scene: Similarity | None 
 
 
 class StoredMaps(Sequence[DepthMap]):
-    """The training (or held-out) depth maps of a folder, in the world frame; loaded on access to save memory."""
+    """The training (or held-out) depth maps of a folder, in the world frame; loaded on access to save memory.
 
-    def __init__(self, folder: Path, world_from_scene: Similarity, *, held_out: bool = False) -> None:
-        self._folder, self._world_from_scene = folder, world_from_scene
+    `complete`, if given, is applied to each map.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        world_from_scene: Similarity,
+        *,
+        held_out: bool = False,
+        complete: Callable[[DepthMap], DepthMap] | None = None,
+    ) -> None:
+        self._folder, self._world_from_scene, self._complete = folder, world_from_scene, complete
         self.names = []
         for name in map_names(folder):
             with np.load(folder / f"{name}.npz", allow_pickle=False) as data:
@@ -192,4 +202,5 @@ class StoredMaps(Sequence[DepthMap]):
         """Load one map, or several."""
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
-        return load_depth_map(self._folder, self.names[index], self._world_from_scene)
+        depth_map = load_depth_map(self._folder, self.names[index], self._world_from_scene)
+        return depth_map if self._complete is None else self._complete(depth_map)

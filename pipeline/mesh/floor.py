@@ -17,6 +17,7 @@ from scipy.spatial import KDTree
 from pipeline.geometry import Mesh, Plane, masks, ransac_plane
 from pipeline.geometry.rays import RayCaster
 from pipeline.mesh.topology import canonical
+from pipeline.points.levels import Levels
 from pipeline.types import F64, I64, Floats, Mask
 
 logger = logging.getLogger(__name__)
@@ -24,6 +25,7 @@ logger = logging.getLogger(__name__)
 NODE = 0.03  # [m] between probes, at least
 MAX_NODES = 1_000_000
 BAND = 0.08  # [m] round the plane that still is the floor
+LEVEL_BAND = 0.02  # [m] round a level surface that still is that surface
 SEARCH = 0.15  # [m] round z = 0 in which the floor plane is sought
 MIN_AREA = 0.3  # [m^2] of measured floor without which nothing is closed
 OBSTACLE = (0.10, 1.2)  # [m] above the floor: surfaces that bound it
@@ -115,20 +117,35 @@ def close_floor(mesh: Mesh, track: Floats, gap: float, rng: np.random.Generator)
     return (canonical(mesh.joined(patch)) if len(patch.triangles) else mesh), report
 
 
-def _probe(mesh: Mesh, grid: _Grid) -> tuple[Mask, F64, Mask]:
+def close_levels(mesh: Mesh, levels: Levels) -> tuple[Mesh, float]:
+    """The mesh with level surfaces continued where things hide them, and the area of that [m^2].
+
+    It is oriented and undecimated [m, world frame].
+    """
+    closed = 0.0
+    for height, cells, hidden in zip(levels.heights, levels.cells, levels.hidden, strict=True):
+        plane = Plane(np.array([0, 0, 1.0]), float(height), np.zeros(0, bool), 0.0)
+        grid = _Grid(levels.origin, cells.shape, levels.step, plane)
+        found, over, _ = _probe(mesh, grid, LEVEL_BAND)
+        patch, area = _patch(mesh, grid, found & cells, ~found & (hidden | cells & masks.grown(hidden)), over)
+        mesh, closed = mesh.joined(patch), closed + area
+    return (canonical(mesh) if closed else mesh), closed
+
+
+def _probe(mesh: Mesh, grid: _Grid, band: float = BAND) -> tuple[Mask, F64, Mask]:
     """Which nodes have a floor that all of nine rays find, its height (X, Y) [m], and which show real lower ground."""
     caster, normals = RayCaster(mesh), mesh.face_normals()
-    nodes = grid.positions().reshape(-1, 3) + np.array([0, 0, BAND])
+    nodes = grid.positions().reshape(-1, 3) + np.array([0, 0, band])
     measured, lower = np.ones(len(nodes), bool), np.zeros(len(nodes), bool)
     height = np.zeros(len(nodes))
     for i in (-1, 0, 1):
         for j in (-1, 0, 1):
             hits = caster.cast(nodes + np.array([i, j, 0]) * grid.step / 3, np.array([0, 0, -1.0]))
             upward = hits.hit & (normals[hits.triangle, 2] > 0.3)
-            measured &= upward & (hits.distance < 2 * BAND)
-            lower |= hits.hit & (hits.distance >= 2 * BAND)
+            measured &= upward & (hits.distance < 2 * band)
+            lower |= hits.hit & (hits.distance >= 2 * band)
             if i == j == 0:
-                height = BAND - hits.distance.astype(np.float64)
+                height = band - hits.distance.astype(np.float64)
     labels, _ = masks.parts(lower.reshape(grid.shape))
     large = np.bincount(labels.ravel()) * grid.step**2 >= LOWER_AREA
     large[0] = False

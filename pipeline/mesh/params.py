@@ -62,8 +62,8 @@ class MeshParams(Settings):
     flatten: bool = True
     """Whether floors, stairs and walls are put onto planes that meet in sharp edges."""
     close_floor: bool = True
-    """Whether holes in the walkable floor, and on every horizontal surface slits up to 4.5 cm wide, are closed and
-    marked as guessed."""
+    """Whether holes in the walkable floor, what things hide of level surfaces that depth missed, and on every
+    horizontal surface slits up to 4.5 cm wide, are closed and marked as guessed."""
     floor_gap: Annotated[float, Field(ge=0)] = 0.5
     """Widest gap between floor and walls that is bridged [m]."""
     collision_triangles: Annotated[int, Field(ge=100)] = 40_000

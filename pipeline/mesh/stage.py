@@ -17,9 +17,10 @@ from pipeline.geometry import Mesh, PointCloud
 from pipeline.mesh.clean import camera_path, clean, observe
 from pipeline.mesh.decimate import decimate, surface_error
 from pipeline.mesh.flatten import flatten
-from pipeline.mesh.floor import close_floor, close_slits
+from pipeline.mesh.floor import close_floor, close_levels, close_slits
 from pipeline.mesh.params import BACKENDS, MeshParams
 from pipeline.mesh.topology import border_report
+from pipeline.points.levels import LEVELS_FILE, Levels
 from pipeline.types import Floats
 
 logger = logging.getLogger(__name__)
@@ -41,28 +42,42 @@ class BuiltMesh:
 
 def run(inputs: Mapping[str, Path], params: MeshParams, out_dir: Path) -> None:
     """Read poses, depth, align and points; write the meshes."""
-    write_mesh(inputs, params, out_dir, StoredMaps(inputs["depth"], Alignment.load(inputs["align"]).world_from_scene))
+    world_from_scene = Alignment.load(inputs["align"]).world_from_scene
+    levels = Levels.load(inputs["points"] / LEVELS_FILE)
+    write_mesh(inputs, params, out_dir, StoredMaps(inputs["depth"], world_from_scene, complete=levels.complete), levels)
 
 
-def write_mesh(inputs: Mapping[str, Path], params: MeshParams, out_dir: Path, maps: Sequence[DepthMap]) -> None:
+def write_mesh(
+    inputs: Mapping[str, Path],
+    params: MeshParams,
+    out_dir: Path,
+    maps: Sequence[DepthMap],
+    levels: Levels | None = None,
+) -> None:
     """As `run`, of these depth maps (world frame)."""
     alignment = Alignment.load(inputs["align"])
     scene = load_world_scene(inputs["poses"], inputs["align"])
     cloud = PointCloud.load(inputs["points"] / "cloud.npz")
     track = np.array([view.world_from_camera.translation for view in scene.training]).reshape(-1, 3)
-    built = build_mesh(maps, cloud, track, params, floor_found=alignment.floor_found)
+    built = build_mesh(maps, cloud, track, params, levels, floor_found=alignment.floor_found)
     built.mesh.save(out_dir / MESH_FILE)
     built.collision.save(out_dir / COLLISION_FILE)
     (out_dir / REPORT_FILE).write_text(json.dumps(built.report, indent=1))
 
 
 def build_mesh(
-    maps: Sequence[DepthMap], cloud: PointCloud, track: Floats, params: MeshParams, *, floor_found: bool = True
+    maps: Sequence[DepthMap],
+    cloud: PointCloud,
+    track: Floats,
+    params: MeshParams,
+    levels: Levels | None = None,
+    *,
+    floor_found: bool = True,
 ) -> BuiltMesh:
     """Fuse, clean, close the floor and decimate, by any backend but auto; all in the world frame [m].
 
-    The cloud gives colours (and for poisson and nksr the surface), `track` (N, 3) has the camera centres, and
-    `floor_found` says whether z = 0 is a floor that was seen.
+    The cloud gives colours (and for poisson and nksr the surface), `track` (N, 3) has the camera centres, `levels` the
+    level surfaces that complete the maps, and `floor_found` says whether z = 0 is a floor that was seen.
 
     Raises:
         ReconstructionError: When no surface comes out.
@@ -78,6 +93,9 @@ def build_mesh(
     mesh = colored(mesh, cloud)
     if params.close_floor and floor_found:
         mesh, floor = close_floor(mesh, track, params.floor_gap, rng)
+    levels_area = 0.0
+    if params.close_floor and levels is not None:
+        mesh, levels_area = close_levels(mesh, levels)
     if params.close_floor:
         mesh, slits = close_slits(mesh)
     collision = decimate(mesh, params.collision_triangles)
@@ -103,6 +121,7 @@ def build_mesh(
         "cleaning": asdict(cleaning),
         "planes": None if flat is None else asdict(flat),
         "floor": None if floor is None else asdict(floor),
+        "hidden_level_area": levels_area,
         "slits": None if slits is None else asdict(slits),
         "collision": {
             "vertices": len(collision.vertices),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -15,16 +16,19 @@ from pipeline.depth.maps import load_depth_map, load_report, map_names, subsampl
 from pipeline.errors import ReconstructionError
 from pipeline.geometry import Camera, PointCloud, Pose
 from pipeline.points.fusion import fuse
+from pipeline.points.levels import LEVELS_FILE, find_levels
 from pipeline.points.params import PointsParams
 from pipeline.poses.scene import read_image
 from pipeline.progress import track
 from pipeline.types import U8
 
 CLOUD_FILE, PLY_FILE, REPORT_FILE = "cloud.npz", "points.ply", "points.json"
+LEVEL_STRIDE = 2
+"""Every so many of the maps' pixels are looked at for surfaces that depth missed."""
 
 
 def run(inputs: Mapping[str, Path], params: PointsParams, out_dir: Path) -> None:
-    """Write `cloud.npz` and `points.ply` (the same points, world frame) and `points.json`.
+    """Write `cloud.npz` and `points.ply` (the same points, world frame), `levels.npz` and `points.json`.
 
     Raises:
         ReconstructionError: When no map has a depth that others don't contradict.
@@ -45,13 +49,18 @@ def run(inputs: Mapping[str, Path], params: PointsParams, out_dir: Path) -> None
     if not maps:
         raise _nothing_to_fuse("no depth map of a training view")
     cloud, report = fuse(maps, color_source, params)
+    levels, missed = find_levels([subsampled(depth_map, LEVEL_STRIDE) for depth_map in maps], cloud)
+    if missed:
+        cloud, report = fuse([levels.complete(depth_map) for depth_map in maps], color_source, params)
     if not len(cloud):
         raise _nothing_to_fuse(f"{report['pixels']} depths in {len(maps)} maps, none of them consistent")
     cloud.save(out_dir / CLOUD_FILE)
+    levels.save(out_dir / LEVELS_FILE)
     write_points_ply(out_dir / PLY_FILE, cloud)
     depth_report = load_report(inputs["depth"])
     report |= {
         "maps": len(maps),
+        "levels": [asdict(level) for level in missed],
         "suspicious": suspicious_regions(depth_report["conflicts"]["suspicious"], world_from_scene),
         "depth": _summary(depth_report),
     }

@@ -18,6 +18,7 @@ from pipeline.depth.maps import load_depth_map, map_names
 from pipeline.errors import ReconstructionError
 from pipeline.files import write_whole
 from pipeline.geometry import Gaussians, PointCloud
+from pipeline.points.levels import LEVELS_FILE, Levels
 from pipeline.poses.scene import PosedScene, read_image, read_mask
 from pipeline.preview.files import MAX_ROWS, Arrays, Publisher
 from pipeline.progress import track
@@ -113,13 +114,14 @@ def load_training_views(scene: PosedScene, inputs: Mapping[str, Path], params: S
     """
     world_from_scene = Alignment.load(inputs["align"]).world_from_scene
     with_depth = set(map_names(inputs["depth"])) if params.depth_weight > 0 else set()
+    levels = Levels.load(inputs["points"] / LEVELS_FILE)
     views = []
     for view in track(scene.training, "splat: views"):
         camera = training_camera(view.camera, params.image_size)
         size = camera.width, camera.height
         depth = None
         if view.name in with_depth:
-            depth_map = load_depth_map(inputs["depth"], view.name, world_from_scene)
+            depth_map = levels.complete(load_depth_map(inputs["depth"], view.name, world_from_scene))
             depth = depth_in_view(depth_map, camera, view.world_from_camera)
         photo, mask = read_image(inputs["poses"], view, size), read_mask(inputs["poses"], view, size)
         views.append(training_view(view.name, photo, camera, view.world_from_camera, depth, mask))

@@ -12,6 +12,7 @@ from pipeline.align.alignment import Alignment
 from pipeline.depth.maps import save_depth_map, write_index
 from pipeline.errors import ReconstructionError
 from pipeline.geometry import PointCloud, Similarity, matrix_from_rotvec
+from pipeline.points.levels import Levels
 from pipeline.splat.params import SplatParams
 from pipeline.splat.ply import load_splat
 from pipeline.splat.stage import run
@@ -47,6 +48,7 @@ def inputs(room, tmp_path_factory):
         np.zeros(count, bool),
     )
     cloud.transformed(WORLD_FROM_SCENE).save(folders["points"] / "cloud.npz")
+    Levels.none(np.zeros(2), 0.02, (1, 1)).save(folders["points"] / "levels.npz")
     return folders
 
 
@@ -116,5 +118,6 @@ def test_empty_cloud_is_an_error_with_a_remedy(inputs, tmp_path):
     cloud = PointCloud.load(inputs["points"] / "cloud.npz")
     (tmp_path / "points").mkdir()
     cloud[:2].save(tmp_path / "points" / "cloud.npz")
+    Levels.none(np.zeros(2), 0.02, (1, 1)).save(tmp_path / "points" / "levels.npz")
     with pytest.raises(ReconstructionError, match="point cloud"):
         run({**inputs, "points": tmp_path / "points"}, PARAMS, tmp_path)

@@ -1,0 +1,425 @@
+"""Level surfaces that depth missed: black gloss, steel or glass at the height of a rim that was measured.
+
+A depth camera gets nothing back from black gloss, or the mirror image of what stands on it; stereo matches the mirror
+image. What remains is evidence round the hole: level pieces of its rim, things that stand there, walls behind it, and
+that no view sees anything through it that isn't such a mirror image. Such holes are filled with the plane at the
+height of the rim, marked as guessed, in all depth maps alike; points, mesh and splat follow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+from scipy import ndimage
+
+from pipeline.depth.maps import DepthMap
+from pipeline.geometry import PointCloud, masks
+from pipeline.geometry.jit import njit
+from pipeline.types import F32, F64, I32, I64, Floats, Mask
+
+LEVELS_FILE = "levels.npz"
+CELL = 0.02
+"""Edge of a cell [m]."""
+MAX_CELLS = 1_000_000
+LOWEST, HIGHEST = 0.25, 2.0
+"""Heights of level surfaces above the floor [m]: the floor itself is closed with the mesh."""
+UPWARD = 0.9
+"""Least z of the normal of a level piece."""
+THICKNESS = 0.02
+"""A measured point belongs to a level within this distance, or three sigma [m]."""
+MIN_LEVEL = 0.02
+"""Least area of the level pieces at a height [m^2]."""
+REACH = 1.5
+"""Distance from level pieces beyond which nothing is looked for [m]."""
+MIN_VIEWS = 3
+"""Views that must miss a cell; as many that look through it prove it free."""
+MAX_THROUGH = 0.1
+"""Largest number of views that look through a missed cell, as a share of those without depth there."""
+SPAN = 0.5
+"""What is measured next to a hole in the image lies at most this far from its cells in space, and so do things from
+their mirror images [m]: else the hole is one in something farther away."""
+MIN_UNSEEN = 0.2
+"""Least share of views without depth at a cell of a hole, of those that see a mirror image or something before it."""
+VOXEL = 0.03
+"""Mirror images lie within about 1.5 times this distance of what they show [m]."""
+STANDING = 0.15
+"""Height over the level of what bounds it [m]: things that stand there, walls."""
+AXES, MIN_AXES = 8, 3
+"""Directions across a cell, and in how many of them something bounds the hole on both sides: a doorway, a window or
+what lies beyond the sensor's range is open on the far side."""
+MIN_RIM = 0.15
+"""Least share of a hole's rim next to measured level pieces."""
+MIN_AREA = 0.1
+"""Least area of a hole that is filled [m^2]: what is smaller lies beside the edge of something that was measured."""
+MIN_WIDTH = 0.12
+"""What is narrower is the shadow of an edge and counts for nothing [m]."""
+GAP = 0.06
+"""Gaps up to this width between its cells are part of it [m]."""
+WALL, WALL_SHARE, WALL_GAP = (0.05, 0.55), 0.5, 0.1
+"""Heights over the level [m] of which a wall fills at least this share, and gaps in walls that are closed [m]."""
+FLATTEST = 0.08
+"""Least slope of a ray down to a level, along the optical axis."""
+LEVEL_SIGMA = 0.005
+"""Least sigma of a level's height [m]."""
+
+
+@dataclass(frozen=True)
+class Level:
+    """What was filled at one height."""
+
+    height: float  # [m] above the floor
+    sigma: float  # [m]
+    area: float  # of cells that are filled where a view misses them [m^2]
+    rim: float  # share of the rim next to measured level pieces
+
+
+@dataclass(frozen=True, eq=False)
+class Levels:
+    """Level surfaces in the world frame; cell (i, j) of each is the square round origin + (i, j) * step [m]."""
+
+    origin: F64  # (2,) [m]
+    step: float  # [m]
+    heights: F64  # (L,) [m]
+    sigmas: F64  # (L,) [m]
+    cells: Mask  # (L, X, Y) that are filled where a view misses them
+    hidden: Mask  # (L, X, Y) on which they go on below and behind what stands there
+
+    @staticmethod
+    def none(origin: F64, step: float, shape: tuple[int, int]) -> Levels:
+        """No level on a grid."""
+        empty = np.zeros((0, *shape), bool)
+        return Levels(origin, step, np.zeros(0), np.zeros(0), empty, empty)
+
+    def plus(self, level: Level, cells: Mask, hidden: Mask) -> Levels:
+        """These and one more, with cells (X, Y)."""
+        return replace(
+            self,
+            heights=np.append(self.heights, level.height),
+            sigmas=np.append(self.sigmas, level.sigma),
+            cells=np.concatenate([self.cells, cells[None]]),
+            hidden=np.concatenate([self.hidden, hidden[None]]),
+        )
+
+    def cells_of(self, points: Floats) -> tuple[I64, I64, Mask]:
+        """Row and column (N,) of the cells that points (N, >= 2) lie in, and whether these exist; else they are 0."""
+        index = np.round((points[..., :2] - self.origin) / self.step).astype(np.int64)
+        inside = np.asarray(((index >= 0) & (index < self.cells.shape[1:])).all(-1))
+        index[~inside] = 0
+        return index[..., 0], index[..., 1], inside
+
+    def mark(self, points: Floats) -> Mask:
+        """Cells (X, Y) that points (N, >= 2) lie in."""
+        row, column, inside = self.cells_of(points)
+        marked = np.zeros(self.cells.shape[1:], bool)
+        marked[row[inside], column[inside]] = True
+        return marked
+
+    def save(self, path: Path) -> None:
+        """Write as an .npz file."""
+        with path.open("wb") as file:
+            np.savez_compressed(file, **asdict(self))
+
+    @staticmethod
+    def load(path: Path) -> Levels:
+        """Read what `save` wrote."""
+        with np.load(path, allow_pickle=False) as data:
+            return Levels(
+                data["origin"], float(data["step"]), data["heights"], data["sigmas"], data["cells"], data["hidden"]
+            )
+
+    def complete(self, depth_map: DepthMap) -> DepthMap:
+        """The map [world frame] with guessed depth where it has none, or a mirror image, in a level's cells."""
+        for height, sigma, cells in zip(self.heights, self.sigmas, self.cells, strict=True):
+            depth_map = self._completed(depth_map, float(height), float(sigma), cells)
+        return depth_map
+
+    def _completed(self, depth_map: DepthMap, height: float, sigma: float, cells: Mask) -> DepthMap:
+        pose, camera = depth_map.world_from_camera, depth_map.camera
+        reach, down = _reach(
+            depth_map.depth,
+            depth_map.sigma,
+            np.array([camera.fx, camera.fy, camera.cx, camera.cy]),
+            pose.rotation,
+            pose.translation,
+            height,
+            cells,
+            self.origin,
+            self.step,
+        )
+        filled = reach > 0
+        if not filled.any():
+            return depth_map
+        normals = depth_map.normals.copy()
+        normals[filled] = pose.rotation[2]
+        return replace(
+            depth_map,
+            depth=np.where(filled, reach, depth_map.depth),
+            sigma=np.where(filled, np.float32(sigma) / down, depth_map.sigma),
+            normals=normals,
+            guessed=depth_map.guessed | filled,
+            origin=None if depth_map.origin is None else np.where(filled, 0, depth_map.origin).astype(np.uint8),
+        )
+
+
+def find_levels(maps: Sequence[DepthMap], cloud: PointCloud) -> tuple[Levels, list[Level]]:
+    """Level surfaces that the maps miss, by the cloud of their points; all in the world frame [m].
+
+    One after the other, those with the largest level pieces first: what a level fills is not missed at other heights.
+    """
+    maps = list(maps)
+    rims = np.concatenate([np.zeros((0, 3)), *(_rims(depth_map) for depth_map in maps)])
+    rims = rims[(rims[:, 2] > LOWEST) & (rims[:, 2] < HIGHEST)]
+    heights = _heights(rims)
+    if not len(heights):
+        return Levels.none(np.zeros(2), CELL, (1, 1)), []
+    low, high = rims[:, :2].min(0) - REACH, rims[:, :2].max(0) + REACH
+    step = max(CELL, float(np.sqrt(np.prod(high - low) / MAX_CELLS)))
+    width, length = np.ceil((high - low) / step).astype(int) + 1
+    levels = empty = Levels.none(low, step, (int(width), int(length)))
+    reports = []
+    for height in heights:
+        for level, cells, hidden in _missed(maps, cloud, empty, height):
+            levels, alone = levels.plus(level, cells, hidden), empty.plus(level, cells, hidden)
+            maps = [alone.complete(depth_map) for depth_map in maps]
+            reports.append(level)
+    return levels, reports
+
+
+def _rims(depth_map: DepthMap) -> F64:
+    """Points (N, 3) of a map on level surfaces next to its holes."""
+    missing = (depth_map.depth <= 0).astype(np.uint8)
+    near = cv2.dilate(missing, np.ones((5, 5), np.uint8)) > 0
+    rotation = depth_map.world_from_camera.rotation
+    level = (depth_map.depth > 0) & ~depth_map.guessed & (depth_map.normals @ rotation[2] > UPWARD)
+    chosen = near & level
+    directions = depth_map.camera.rays()[chosen]
+    return depth_map.world_from_camera.apply(directions * depth_map.depth[chosen][:, None])
+
+
+def _heights(rims: F64) -> list[float]:
+    """Heights [m] at which level rims (N, 3) gather, those of the largest area first."""
+    bin_height = THICKNESS / 2
+    places = np.unique(np.round(rims / [CELL, CELL, bin_height]).astype(np.int64), axis=0)
+    if not len(places):
+        return []
+    first = places[:, 2].min()
+    area = np.convolve(np.bincount(places[:, 2] - first), np.ones(3), "same") * CELL**2 / 2
+    highest = ndimage.maximum_filter1d(area, 7)
+    peaks = np.flatnonzero((area >= MIN_LEVEL) & (area == highest))
+    return [float((number + first) * bin_height) for number in peaks[np.argsort(-area[peaks], kind="stable")]]
+
+
+def _missed(
+    maps: Sequence[DepthMap], cloud: PointCloud, grid: Levels, height: float
+) -> Iterator[tuple[Level, Mask, Mask]]:
+    """The surfaces near a height [m] that the maps miss, with the cells (X, Y) that are filled, and that are hidden."""
+    points = cloud.points[(cloud.normals[:, 2] > UPWARD) & ~cloud.guessed]
+    points = points[np.abs(points[:, 2] - height) < THICKNESS]
+    if not len(points):
+        return
+    height = float(np.median(points[:, 2]))
+    points = points[np.abs(points[:, 2] - height) < THICKNESS]
+    pieces = grid.mark(points)
+    above = cloud.points[:, 2] - height
+    near = masks.distance_from(pieces) <= REACH / grid.step
+    i, j = np.nonzero(near)
+    votes = np.zeros((len(i), 4), np.int32)
+    places = np.stack([i, j], 1) * grid.step + grid.origin
+    voxels = _voxels(cloud.points[above > 0])
+    for depth_map in maps:
+        pose, camera = depth_map.world_from_camera, depth_map.camera
+        if pose.translation[2] > height:
+            _vote(
+                places,
+                height,
+                pose.rotation,
+                pose.translation,
+                np.array([camera.fx, camera.fy, camera.cx, camera.cy]),
+                depth_map.depth,
+                depth_map.sigma,
+                _known_beside(depth_map.depth),
+                voxels,
+                votes,
+            )
+    unseen, mirrored, through, hidden = counts = np.zeros((4, *near.shape), np.int32)
+    counts[:, i, j] = votes.T
+    free = (through >= MIN_VIEWS) & (through > MAX_THROUGH * unseen)
+    walls = _walls(cloud.points, height, grid)
+    open_ = free | walls
+    hole = (unseen >= MIN_VIEWS) & (unseen > MIN_UNSEEN * (mirrored + hidden)) & ~open_
+    mirror = (mirrored >= MIN_VIEWS) & ~open_
+    things = grid.mark(cloud.points[np.abs(above) < STANDING])
+    hole &= _bounded(hole | mirror, masks.grown(open_ | things)) >= MIN_AXES
+    region = masks.closed(hole | pieces, GAP / grid.step) & ~open_
+    region |= masks.without_holes(region | things) & mirror
+    labels, count = masks.parts(region)
+    beside = masks.distance_from(pieces) <= 2
+    for number in range(1, count + 1):
+        part = labels == number
+        inner = part & hole & ~pieces
+        border = part & masks.grown(~part)
+        rim = float((border & beside).sum() / border.sum())
+        area = float(_opened(inner, MIN_WIDTH / 2 / grid.step).sum() * grid.step**2)
+        if area < MIN_AREA or rim < MIN_RIM:
+            continue
+        own = points[part[grid.cells_of(points)[:2]], 2]
+        middle = float(np.median(own)) if len(own) else height
+        scatter = 1.4826 * float(np.median(np.abs(own - middle))) if len(own) else THICKNESS
+        part = masks.grown(part) & ~free
+        pockets = masks.without_holes(part | things | walls) & (masks.distance_from(part) <= SPAN / grid.step)
+        connected, _ = masks.parts(part | pockets & ~open_)
+        level = Level(middle, max(scatter, LEVEL_SIGMA), area, rim)
+        yield level, part, np.isin(connected, np.unique(connected[part])) & ~part
+
+
+def _opened(mask: Mask, radius: float) -> Mask:
+    """The mask (X, Y) without what is narrower than a disc of this radius [cells]."""
+    return masks.distance_from(masks.distance_from(~mask) > radius) <= radius
+
+
+def _walls(points: F32, height: float, grid: Levels) -> Mask:
+    """Cells (X, Y) in which points (N, 3) fill most of the height above a level [m]."""
+    bins = round((WALL[1] - WALL[0]) / 0.05)
+    layer = np.floor((points[:, 2] - height - WALL[0]) / 0.05).astype(np.int64)
+    row, column, inside = grid.cells_of(points)
+    inside &= (layer >= 0) & (layer < bins)
+    filled = np.zeros((*grid.cells.shape[1:], bins), bool)
+    filled[row[inside], column[inside], layer[inside]] = True
+    return masks.closed(filled.mean(-1) >= WALL_SHARE, WALL_GAP / grid.step)
+
+
+_OFFSET = 1 << 20
+
+
+def _voxels(points: F32) -> I64:
+    """Sorted keys of the voxels with points (N, 3), and of their neighbours."""
+    cells = np.unique(np.floor(points / VOXEL).astype(np.int64), axis=0)
+    around = np.stack(np.meshgrid(*3 * [[-1, 0, 1]], indexing="ij"), -1).reshape(-1, 3)
+    x, y, z = (cells[:, None] + around).reshape(-1, 3).T + _OFFSET
+    return np.unique((x << 42) | (y << 21) | z)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _reach(
+    depth: F32,
+    sigma: F32,
+    lens: F64,
+    rotation: F64,
+    translation: F64,
+    height: float,
+    cells: Mask,
+    origin: F64,
+    step: float,
+) -> tuple[F32, F32]:
+    """Depth (H, W) [m] of a level's cells where a map has none or depth below them, else 0; and the slope there."""
+    reach, slope = np.zeros(depth.shape, np.float32), np.ones(depth.shape, np.float32)
+    rows, columns = depth.shape
+    above = translation[2] - height
+    if above <= 0:
+        return reach, slope
+    for row in range(rows):
+        y = (row + 0.5 - lens[3]) / lens[1]
+        for column in range(columns):
+            x = (column + 0.5 - lens[2]) / lens[0]
+            down = -(rotation[2, 0] * x + rotation[2, 1] * y + rotation[2, 2])
+            seen = depth[row, column]
+            if down < FLATTEST or (seen > 0 and seen * down - above <= max(THICKNESS, 3 * sigma[row, column] * down)):
+                continue
+            far = above / down
+            east = translation[0] + far * (rotation[0, 0] * x + rotation[0, 1] * y + rotation[0, 2])
+            north = translation[1] + far * (rotation[1, 0] * x + rotation[1, 1] * y + rotation[1, 2])
+            i, j = int(np.rint((east - origin[0]) / step)), int(np.rint((north - origin[1]) / step))
+            if i >= 0 and j >= 0 and i < cells.shape[0] and j < cells.shape[1] and cells[i, j]:
+                reach[row, column], slope[row, column] = far, down
+    return reach, slope
+
+
+def _known_beside(depth: F32) -> I32:
+    """Row and column (2, H, W) of each pixel's nearest pixel with depth, in the image."""
+    return masks.nearest_marked(depth > 0) if (depth > 0).any() else np.zeros((2, *depth.shape), np.int32)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _vote(
+    places: F64,
+    height: float,
+    rotation: F64,
+    translation: F64,
+    lens: F64,
+    depth: F32,
+    sigma: F32,
+    beside: I32,
+    voxels: I64,
+    votes: I32,
+) -> None:
+    """Count for each place (N, 2) at a height the maps without depth there, that see a mirror image, through, hidden.
+
+    A mirror image is depth below the height whose mirror image is in the `voxels`.
+    """
+    rows, columns = depth.shape
+    for n in range(len(places)):
+        x, y, z = places[n, 0] - translation[0], places[n, 1] - translation[1], height - translation[2]
+        far = rotation[0, 2] * x + rotation[1, 2] * y + rotation[2, 2] * z
+        if far < 0.05 or -z < FLATTEST * far:
+            continue
+        right = rotation[0, 0] * x + rotation[1, 0] * y + rotation[2, 0] * z
+        lower = rotation[0, 1] * x + rotation[1, 1] * y + rotation[2, 1] * z
+        u, v = right / far * lens[0] + lens[2], lower / far * lens[1] + lens[3]
+        if not (u >= 0 and v >= 0 and u < columns and v < rows):
+            continue
+        row, column = int(v), int(u)
+        seen = depth[row, column]
+        if not seen > 0:
+            row, column = beside[0, row, column], beside[1, row, column]
+            seen = depth[row, column]
+            across = (column + 0.5 - lens[2]) / lens[0] * seen - right
+            down = (row + 0.5 - lens[3]) / lens[1] * seen - lower
+            votes[n, 0] += seen > 0 and across * across + down * down + (seen - far) ** 2 < SPAN**2
+            continue
+        below = (seen - far) / far * -z
+        slack = max(THICKNESS, 3 * sigma[row, column] / far * -z)
+        if below <= slack:
+            votes[n, 3] += below < -slack
+            continue
+        share = seen / far
+        i = int(np.floor((translation[0] + share * x) / VOXEL)) + _OFFSET
+        j = int(np.floor((translation[1] + share * y) / VOXEL)) + _OFFSET
+        k = int(np.floor((height + below) / VOXEL)) + _OFFSET
+        key = (i << 42) | (j << 21) | k
+        found = np.searchsorted(voxels, key)
+        near = (share - 1) ** 2 * (x * x + y * y) + below * below < SPAN**2
+        if near and found < len(voxels) and voxels[found] == key:
+            votes[n, 1] += 1
+        else:
+            votes[n, 2] += 1
+
+
+@njit(nogil=True, cache=True)
+def _bounded(hole: Mask, solid: Mask) -> I64:
+    """Along how many of the directions something solid lies on both sides of a hole's cells (X, Y)."""
+    width, height = hole.shape
+    axes = np.zeros(hole.shape, np.int64)
+    for i in range(width):
+        for j in range(height):
+            if not hole[i, j]:
+                continue
+            for axis in range(AXES):
+                dx, dy = np.cos(np.pi * axis / AXES), np.sin(np.pi * axis / AXES)
+                sides = 0
+                for side in (-1, 1):
+                    x, y = i + 0.5, j + 0.5
+                    while True:
+                        x, y = x + side * dx, y + side * dy
+                        if not (x >= 0 and y >= 0 and x < width and y < height):
+                            break
+                        if solid[int(x), int(y)]:
+                            sides += 1
+                            break
+                        if not hole[int(x), int(y)]:
+                            break
+                axes[i, j] += sides == 2
+    return axes
