@@ -48,7 +48,7 @@ def true_motions() -> dict[str, TrueMotion]:
     return {
         "door": TrueMotion("hinge", Pose(turn, HINGE - turn @ HINGE), np.array([1.95, 4.22, 1.0])),
         "drawer": TrueMotion("slide", Pose(np.eye(3), PULLED), np.array([4.7, 1.3, 0.62])),
-        "carton": TrueMotion("loose", Pose(carton, second - carton @ first), first + [0, 0, 0.19]),
+        "carton": TrueMotion("loose", Pose(carton, second - carton @ first), np.array([*before, 0.19])),
     }
 
 
@@ -62,7 +62,11 @@ def moved_room(*, later: bool) -> Room:
     up, ceiling = np.array([0, 0, height]), Paint((210, 208, 204), (0.5, 0.5), 8, 0.03)
     b.quad((0, 0, 0), (width, 0, 0), (0, depth, 0), floor)
     b.quad((0, 0, height), (0, depth, 0), (width, 0, 0), ceiling)
-    for corner, along in (((width, 0, 0), (-width, 0, 0)), ((0, 0, 0), (0, depth, 0)), ((width, depth, 0), (0, -depth, 0))):
+    for corner, along in (
+        ((width, 0, 0), (-width, 0, 0)),
+        ((0, 0, 0), (0, depth, 0)),
+        ((width, depth, 0), (0, -depth, 0)),
+    ):
         b.quad(corner, along, up, wall)
     b.quad((0, depth, 0), (left, 0, 0), up, wall)
     b.quad((right, depth, 0), (width - right, 0, 0), up, wall)

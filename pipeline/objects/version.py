@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -102,12 +102,19 @@ def _nearest(objects: Sequence[SceneObject], point: tuple[float, float, float], 
 
 
 def cut_out(
-    bundle: Bundle, objects: Sequence[SceneObject], out: Path, version: str | None = None, *, proposed: bool = False
+    bundle: Bundle,
+    objects: Sequence[SceneObject],
+    out: Path,
+    version: str | None = None,
+    *,
+    proposed: bool = False,
+    behind: Behind | None = None,
 ) -> Path:
     """Write the version of a bundle in which objects are bodies; returns its folder, whole or not at all.
 
-    `objects` are some of `objects_of(bundle)`, and whatever stands on them. The version is found again when the same
-    objects were cut out before. Of `proposed` ones, those that wouldn't stay where they stand are left in place.
+    `objects` are some of `objects_of(bundle)`, and whatever stands on them, or what moved until a second scan, which
+    saw what is `behind`. The version is found again when the same objects were cut out before. Of `proposed` ones,
+    those that wouldn't stay where they stand are left in place.
 
     Raises:
         BundleError: When objects were cut out of the bundle before, or none would stay.
@@ -121,12 +128,12 @@ def cut_out(
             found=f"{manifest.reference} has objects",
             remedy=f"cut all of them out of {', '.join(manifest.parents) or 'the version before'} at once",
         )
-    cut = _cut(bundle, objects)
+    cut = _cut(bundle, objects, behind)
     while proposed and (restless := _restless(cut)):
         logger.info("left in place, since they wouldn't stay there by themselves: %s", ", ".join(restless))
-        cut = _cut(bundle, _without(cut.objects, restless))
+        cut = _cut(bundle, _without(cut.objects, restless), behind)
     names = sorted(one.name for one in cut.objects)
-    content = json.dumps([CUT_VERSION, bundle.files.sha256, names])
+    content = json.dumps([CUT_VERSION, bundle.files.sha256, names, *([behind.sha256] if behind else [])])
     key = hashlib.sha256(content.encode()).hexdigest()[:20]
     scene_folder = out.resolve() / manifest.name
     found, least = version_for(scene_folder, key, version), Version.parse(manifest.version).next("minor")
@@ -161,6 +168,23 @@ def _without(objects: Sequence[SceneObject], names: Sequence[str]) -> list[Scene
 
 
 @dataclass(frozen=True, eq=False)
+class Behind:
+    """What a second scan saw of what the objects hide, in the bundle's world.
+
+    Attributes:
+        mesh: Its surface.
+        collision: The same, for physics.
+        splat: Its Gaussians, by level of detail.
+        sha256: Of the second scan's bundle.
+    """
+
+    mesh: Mesh
+    collision: Mesh
+    splat: Callable[[str], Gaussians]
+    sha256: str
+
+
+@dataclass(frozen=True, eq=False)
 class _Cut:
     """What was cut out.
 
@@ -182,7 +206,7 @@ class _Cut:
     turned: Sequence[float]
 
 
-def _cut(bundle: Bundle, objects: Sequence[SceneObject]) -> _Cut:
+def _cut(bundle: Bundle, objects: Sequence[SceneObject], behind: Behind | None) -> _Cut:
     mesh, collision = bundle.mesh(), bundle.mesh("collision")
     rest = {level: bundle.splat(level) for level in SPLAT_FILES if level in bundle.manifest.splats}
     own: dict[str, dict[str, Gaussians]] = {level: {} for level in rest}
@@ -191,14 +215,23 @@ def _cut(bundle: Bundle, objects: Sequence[SceneObject]) -> _Cut:
     for one in track(sorted(objects, key=lambda one: -one.standing.support), "objects cut out"):  # from the top
         keep &= ~one.standing.triangles
         scene = mesh.with_faces(keep)
+        if behind:
+            scene = scene.joined(behind.mesh)
         holes = holes_of(one.body, scene, sheets, views)
         for level, splat in rest.items():
             done = cut_splat(splat, one.body, scene, holes, views, DISCS[level])
             own[level][one.name], rest[level] = done.own, done.rest
         collision = cut_mesh(collision, one.body, scene, holes)
+    if behind:
+        collision = collision.joined(behind.collision)
+        rest = {level: Gaussians.concatenate([splat, behind.splat(level)]) for level, splat in rest.items()}
     before = [one.body.world_from_body for one in objects]
     hulls = [hulls_of(_local(one)) for one in objects]
-    after = settled(collision, [(hull, pose, FRICTION) for hull, pose in zip(hulls, before, strict=True)])
+    loose = [number for number, one in enumerate(objects) if not one.joint]
+    after = list(before)  # a joint holds the others
+    fallen = settled(collision, [(hulls[number], before[number], FRICTION) for number in loose])
+    for number, pose in zip(loose, fallen, strict=True):
+        after[number] = pose
     moved = [float(np.linalg.norm(b.translation - a.translation)) for a, b in zip(before, after, strict=True)]
     turned = [float(angle_deg(a.rotation, b.rotation)) for a, b in zip(before, after, strict=True)]
     return _Cut(objects, own, rest, collision, hulls, moved, turned)
@@ -267,6 +300,7 @@ def _write_object(one: SceneObject, hulls: tuple[F64, ...], cut: _Cut, levels: d
         friction_from="guessed",
         antialiasing=levels["full"].antialiasing,
         gaussians={level: len(splat) for level, splat in own.items()},
+        joint=one.joint,
     )
     (folder / RECORD_FILE).write_text(record.model_dump_json(indent=1))
 
@@ -306,7 +340,7 @@ def _put_back(bundle: Bundle, cut: _Cut) -> Gate:
 
 def _settling(cut: _Cut) -> tuple[Gate, Gate]:
     """How far objects move and turn by themselves."""
-    how = "3 s in PhysX, all of them in the place without them"
+    how = "3 s in PhysX, all that no joint holds, in the place without them"
 
     def gate(name: str, title: str, values: Sequence[float], unit: str, threshold: float) -> Gate:
         detail: dict[str, object] = {one.name: round(value, 5) for one, value in zip(cut.objects, values, strict=True)}

@@ -13,7 +13,7 @@ from pipeline.objects.moved.register import Scan
 from pipeline.types import F64
 from tests.synthetic import look_at
 
-EDGE = 0.03
+EDGE = 0.04
 """Longest edge of the triangles' legs [m]."""
 WIDTH, DEPTH, HEIGHT = 3.6, 2.8, 2.3
 HINGE, OPEN = np.array([1.0, DEPTH, 0.0]), np.deg2rad(-40)
@@ -74,9 +74,11 @@ def room(*, later: bool, moved: tuple[str, ...] = ("door", "drawer", "box")) -> 
         sheet((0, 0, 0), (w, 0, 0), (0, d, 0)), sheet((0, 0, h), (0, d, 0), (w, 0, 0)),
         sheet((w, 0, 0), (-w, 0, 0), (0, 0, h)), sheet((0, 0, 0), (0, d, 0), (0, 0, h)),
         sheet((w, d, 0), (0, -d, 0), (0, 0, h)), sheet((0, d, 0), (left, 0, 0), (0, 0, h)),
-        sheet((right, d, 0), (w - right, 0, 0), (0, 0, h)), sheet((left, d, top), (right - left, 0, 0), (0, 0, h - top)),
+        sheet((right, d, 0), (w - right, 0, 0), (0, 0, h)),
+        sheet((left, d, top), (right - left, 0, 0), (0, 0, h - top)),
         sheet((left, d, 0), (right - left, 0, 0), (0, back - d, 0)), sheet((left, d, 0), (0, back - d, 0), (0, 0, top)),
-        sheet((left, back, 0), (right - left, 0, 0), (0, 0, top)), sheet((right, back, 0), (0, d - back, 0), (0, 0, top)),
+        sheet((left, back, 0), (right - left, 0, 0), (0, 0, top)),
+        sheet((right, back, 0), (0, d - back, 0), (0, 0, top)),
     ]  # fmt: skip
     angle = OPEN if later and "door" in moved else 0.0
     turn = matrix_from_rotvec([0, 0, angle])
@@ -107,7 +109,7 @@ def room(*, later: bool, moved: tuple[str, ...] = ("door", "drawer", "box")) -> 
 def cameras() -> list[Pose]:
     """World-from-camera in the room's frame: a walk round it, looking in and out."""
     result = []
-    for number, angle in enumerate(np.linspace(0, 2 * np.pi, 28, endpoint=False)):
+    for number, angle in enumerate(np.linspace(0, 2 * np.pi, 16, endpoint=False)):
         eye = np.array([1.8 + 0.95 * np.cos(angle), 1.35 + 0.75 * np.sin(angle), 1.45 - 0.2 * (number % 2)])
         for turn in (0.6, 2.9, 4.6):
             ahead = np.array([np.cos(angle + turn), np.sin(angle + turn), -0.45])

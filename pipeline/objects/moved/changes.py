@@ -53,7 +53,7 @@ MATCHES, TIPPED_MATCHES = 0.75, 0.88
 share that is there, less `TINT`."""
 LEAST, ENOUGH = 0.25, 0.35
 """Of either piece at least the first share must be there, and of one the second."""
-NEARLY, ALIKE_TURN = 0.08, 0.35
+NEARLY, ALIKE_TURN = 0.12, 0.35
 """Of motions whose scores differ by less than the first, the one that turns by less is right, by steps of the second
 [rad]: a leaf has two like sides."""
 TINT = 1.0
@@ -64,8 +64,9 @@ SPREADS = (0.06, 0.06, 0.03, 0.0)
 """How far aside pieces may lie as they grow by their motion, and the motion is fitted to them [m]."""
 AROUND = 1.0
 """Surface as near to either piece says how the scans lie on each other there [m]."""
-LIKE_SIZE = 8.0
-"""Pieces that differ by more in area are not compared."""
+LIKE_SIZE, LIKE_AREA = 2.0, 3.0
+"""Pieces whose diagonals differ by more than the first are not compared, and none whose areas differ by more than the
+second is taken to be tipped over."""
 STRAIGHT_TURN, STRAIGHT_SIGMAS, MOST_STRAIGHT = 1.0, 3.0, 3.0
 """What turned by less than the first [degrees], or than so many of its sigmas but by no more than the third, didn't
 turn."""
@@ -100,6 +101,7 @@ class Motion:
         fit: The motion in the first's frame, as of `second_from_first`.
         score: See `MATCHES`.
         freedom: (K, 6) how it was let move, see `surfaces.fit`.
+        first_from_second: Where the second scan lies in the first around it.
     """
 
     gone: Piece
@@ -107,6 +109,7 @@ class Motion:
     fit: Fit
     score: float
     freedom: F64
+    first_from_second: Pose
 
     @property
     def second_from_first(self) -> Pose:
@@ -137,7 +140,8 @@ def find_changes(first: Scan, second: Scan, registration: Registration) -> Chang
     pairs = list[tuple[float, int, int, Motion]]()
     for a, one in track(enumerate(gone), "what moved", len(gone)):
         for b, other in enumerate(new):
-            if max(one.area, other.area) < LIKE_SIZE * min(one.area, other.area):
+            long, short = sorted((np.linalg.norm(piece.high - piece.low) for piece in (one, other)), reverse=True)
+            if long < LIKE_SIZE * short:
                 motion = _matched(first, second, first_from_second, one, other)
                 if motion:
                     pairs.append((motion.score * min(one.area, other.area), a, b, motion))
@@ -148,7 +152,10 @@ def find_changes(first: Scan, second: Scan, registration: Registration) -> Chang
             left_new.discard(b)
             moved.append(_exact(first, second, registration, motion))
     # what grew along with a thing that moved is no thing of its own
-    whole = [np.any([one.gone.triangles for one in moved], axis=0), np.any([one.new.triangles for one in moved], axis=0)]
+    whole = [
+        np.any([one.gone.triangles for one in moved], axis=0),
+        np.any([one.new.triangles for one in moved], axis=0),
+    ]
     rest = [
         [piece for number, piece in enumerate(pieces) if number in left and not (moved and _mostly(piece, taken))]
         for pieces, left, taken in ((gone, left_gone, whole[0]), (new, left_new, whole[1]))
@@ -164,7 +171,7 @@ def _pieces(own: Scan, other: Scan, other_from_own: Pose) -> list[Piece]:
     """Parts of a scan that the other's views look through, the largest first."""
     mesh = own.mesh
     there, normals = other_from_own.apply(mesh.corners().mean(1)), other_from_own.rotate(mesh.face_normals())
-    changed = ~mesh.guessed[mesh.triangles].any(1)
+    changed = np.asarray(~mesh.guessed[mesh.triangles].any(1), bool)
     changed[changed] = ~other.has(there[changed], normals[changed], AWAY)
     changed = looked_through(other, there, changed, EMPTY)
     areas, rows = mesh.face_areas(), np.flatnonzero(changed)
@@ -208,10 +215,10 @@ def _matched(first: Scan, second: Scan, first_from_second: Pose, gone: Piece, ne
     size = float(np.linalg.norm(gone.high - gone.low))
     upright = _upright_starts(few[0].points, few[1].points)
     level = [Pose(pose.rotation, pose.translation * [1, 1, 0]) for pose in upright]
-    tipped = _tipped_starts(few[0].points, few[1].points)
-    for poses, freedom, least in (
-        (level, LEVEL, MATCHES), (upright, UPRIGHT, MATCHES), (tipped, ALL, TIPPED_MATCHES)
-    ):
+    tipped = list[Pose]()
+    if max(gone.area, new.area) < LIKE_AREA * min(gone.area, new.area):
+        tipped = _tipped_starts(few[0].points, few[1].points)
+    for poses, freedom, least in ((level, LEVEL, MATCHES), (upright, UPRIGHT, MATCHES), (tipped, ALL, TIPPED_MATCHES)):
         for tolerances, near in ((np.geomspace(0.25 * size, 0.08, 5), 0.1), (np.geomspace(0.1, 0.04, 6), 0.05)):
             rough = [fit(*few, pose, tolerances, freedom).target_from_source for pose in poses]
             laid = [_laid(*few, pose, near) for pose in rough]
@@ -223,8 +230,8 @@ def _matched(first: Scan, second: Scan, first_from_second: Pose, gone: Piece, ne
         for pose in poses:
             fine = settle(*some, pose, (0.05, 0.05, 0.04, 0.04, 0.03, 0.03), freedom)
             score = _score(first, second, first_from_second, *some, fine.target_from_source)
-            motions.append(Motion(gone, new, fine, score, freedom))
-        best = max(one.score for one in motions)
+            motions.append(Motion(gone, new, fine, score, freedom, first_from_second))
+        best = max((one.score for one in motions), default=0.0)
         if best > least:
             nearly = [one for one in motions if one.score > best - NEARLY]
             return min(nearly, key=lambda one: (round(_turn(one) / ALIKE_TURN), -one.score))
@@ -284,7 +291,8 @@ def _score(first: Scan, second: Scan, first_from_second: Pose, gone: Surface, ne
     if min(lies, lies_back) < LEAST or max(lies, lies_back) < ENOUGH:
         return 0.0
     here = gone.moved(motion)
-    apart, nearest = new.tree.query(np.column_stack([here.points, BEND * here.normals]))
+    asked = np.column_stack([here.points, BEND * here.normals])
+    apart, nearest = map(np.asarray, new.tree.query(asked, workers=2))
     on_it = apart < 2 * new.spacing
     tint = 1.0
     if on_it.any():
@@ -316,7 +324,7 @@ def _exact(first: Scan, second: Scan, registration: Registration, motion: Motion
         middle = (gone.low + gone.high) / 2
         start = _within(pose, freedom, middle)
         fine = settle(gone.surface, target, start, SIGMAS, freedom)
-        motion = replace(motion, gone=gone, new=new, fit=fine)
+        motion = replace(motion, gone=gone, new=new, fit=fine, first_from_second=local)
     return motion
 
 
@@ -358,9 +366,14 @@ def _grown(own: Scan, other: Scan, other_from_own: Pose, moved: Pose, piece: Pie
     on_own = other_from_own.inverse() @ moved
     tells = ~own.has(on_own.apply(middle[near]), on_own.rotate(normals), AWAY)
     chosen = near[lies & tells & ~stays]
+    # its other side may be hidden by now; but it is nothing of it that would be where nothing is
+    kept = piece.triangles[near] & ~looked_through(other, moved.apply(middle[near]), ~lies, EMPTY)
     triangles = np.zeros(len(mesh.triangles), bool)
     triangles[chosen] = True
-    rows = np.flatnonzero(triangles | piece.triangles)
+    triangles[near[kept]] = True
+    rows = np.flatnonzero(triangles)
+    if not len(rows):
+        return piece
     of = _clusters(middle[rows])
     belongs = np.isin(of, np.unique(of[piece.triangles[rows]]))
     whole = np.zeros(len(mesh.triangles), bool)

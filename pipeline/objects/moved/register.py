@@ -63,7 +63,7 @@ class Scan:
         return RayCaster(self.mesh)
 
     def has(self, points: F64, normals: F64, near: float) -> Mask:
-        """Whether it has surface opposite of points (N, 3), as near [m] along their normals (N, 3), facing like those."""
+        """Whether it has surface before or behind points (N, 3), as near [m], that faces along their normals (N, 3)."""
         hits = self.caster.cast(points + near * normals, -normals)
         facing = np.einsum("nc,nc->n", self._normals[hits.triangle], normals) > FACING
         return hits.hit & facing & (hits.distance < 2 * near)
@@ -114,14 +114,14 @@ def register_scans(first: Scan, second: Scan) -> Registration:
         fit(fewest[1], fewest[0], start, np.geomspace(0.5, 0.1, 12), UPRIGHT).target_from_source
         for start in _starts(first, second, *surfaces)
     ]
-    order = np.argsort([-_likeness(first, second, *fewest, pose)[0] for pose in rough], kind="stable")
+    order = np.argsort([-_likeness(first, second, fewest[0], fewest[1], pose)[0] for pose in rough], kind="stable")
     chosen = list[Pose]()
     for number in order:
         if len(chosen) < REFINED and not any(_alike(rough[number], other, second) for other in chosen):
             chosen.append(rough[number])
     fine = [fit(few[1], few[0], pose, np.geomspace(0.15, 0.04, 12)).target_from_source for pose in chosen]
-    found = [(*_likeness(first, second, *few, pose), pose) for pose in fine]
-    _, agreement, covered, pose = max(found, key=lambda one: one[0])
+    found = [(_likeness(first, second, few[0], few[1], pose), pose) for pose in fine]
+    (_, agreement, covered), pose = max(found, key=lambda one: one[0][0])
     if agreement < AGREE or covered < COVERED:
         raise _two_places(
             f"where they fit best, {agreement:.0%} of what one has and the other looked at is there, "
@@ -194,10 +194,11 @@ def _likeness(
         empty = looked_through(other, points, ~near)
         shares.append(float(near.sum() / max(near.sum() + empty.sum(), 1)))
         covers.append(float(near.mean()) if len(near) else 0.0)
-    near = of_first.tree.query(np.column_stack([pose.apply(of_second.points), BEND * pose.rotate(of_second.normals)]))
-    alike = near[0] < 2 * of_first.spacing
+    asked = np.column_stack([pose.apply(of_second.points), BEND * pose.rotate(of_second.normals)])
+    apart, nearest = map(np.asarray, of_first.tree.query(asked, workers=2))
+    alike = apart < 2 * of_first.spacing
     if alike.any():
-        tint = float(np.abs(of_first.colors[near[1][alike]] - of_second.colors[alike]).mean())
+        tint = float(np.abs(of_first.colors[nearest[alike]] - of_second.colors[alike]).mean())
     return min(shares) + min(covers) - tint, min(shares), max(covers)
 
 

@@ -91,7 +91,7 @@ def fit(
     source: Surface,
     target: Surface,
     start: Pose,
-    tolerances: Sequence[float],
+    tolerances: Sequence[float] | F64,
     freedom: F64 = ALL,
 ) -> Fit:
     """Lay a surface on another, both ways, from point to plane; what is off by more than a tolerance fades out.
@@ -155,9 +155,9 @@ def _covariance(matrix: F64, gradients: F64, places: F64) -> F64:
 def settle(source: Surface, target: Surface, start: Pose, sigmas: Sequence[float], freedom: F64 = ALL) -> Fit:
     """Move a surface to where it covers another best: Newton's steps to the top of the correlation of both.
 
-    The correlation counts pairs of points that face the same way, by Gaussians of their distance, of some sigma [m], and
-    of the difference of their colours. Other than the distance along normals, it knows where a flat thing ends; and a part that only one of them has, inside
-    of what the other has, pulls nowhere.
+    The correlation counts pairs of points that face the same way, by Gaussians of their distance, of some sigma [m],
+    and of the difference of their colours. Other than the distance along normals, it knows where a flat thing ends; and
+    a part that only one of them has, inside of what the other has, pulls nowhere.
 
     Source: Y. Tsin, T. Kanade, A correlation-based approach to robust point set registration, ECCV 2004.
     """
@@ -186,9 +186,10 @@ def settle(source: Surface, target: Surface, start: Pose, sigmas: Sequence[float
         middle = count @ p / count.sum()
         pull = (sums - count[:, None] * p) / sigma**2
         bend = squares / sigma**4 - count[:, None, None] * np.eye(3) / sigma**2
-        moves = np.concatenate(
-            [_turning(here.points - middle), np.broadcast_to(np.eye(3), (len(here.points), 3, 3))], 2
-        ) @ basis.T
+        moves = (
+            np.concatenate([_turning(here.points - middle), np.broadcast_to(np.eye(3), (len(here.points), 3, 3))], 2)
+            @ basis.T
+        )
         gradients = np.einsum("ncd,nc->nd", moves, pull)
         values, vectors = np.linalg.eigh(-np.einsum("nca,ncd,ndb->ab", moves, bend, moves))
         stiff = np.maximum(np.abs(values), 1e-4 * np.abs(values).max())
