@@ -70,6 +70,11 @@ class Hole:
     cells: I64
     covered: Mask
 
+    def less(self, mesh: Mesh) -> Hole | None:
+        """The hole without what a mesh covers; None where that is all of it."""
+        left = RayCaster(mesh).distances(self.world_from_sheet.apply(_middles(self.cells))) > BARE
+        return replace(self, cells=self.cells[left], covered=self.covered[left]) if left.any() else None
+
     def fill(self, rest: Gaussians) -> Gaussians:
         """Gaussians with copies of the plane's in the hole.
 

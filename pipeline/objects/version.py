@@ -218,6 +218,8 @@ def _cut(bundle: Bundle, objects: Sequence[SceneObject], behind: Behind | None) 
         if behind:
             scene = scene.joined(behind.mesh)
         holes = holes_of(one.body, scene, sheets, views)
+        if behind:
+            holes = [left for hole in holes if (left := hole.less(behind.mesh))]
         for level, splat in rest.items():
             done = cut_splat(splat, one.body, scene, holes, views, DISCS[level])
             own[level][one.name], rest[level] = done.own, done.rest

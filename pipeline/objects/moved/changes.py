@@ -311,12 +311,12 @@ def _explained(there: Surface, own: Scan, other: Scan, other_from_own: Pose) -> 
 
 def _exact(first: Scan, second: Scan, registration: Registration, motion: Motion) -> Motion:
     """A motion whose pieces have grown to all that moved, fitted to them; upright or straight where it is nearly so."""
-    local = _local(first, second, registration, motion)
+    local, seeds = _local(first, second, registration, motion), (motion.gone, motion.new)
     for spread in SPREADS:
         pose = motion.second_from_first
         second_from_first = local.inverse() @ pose
-        gone = _grown(first, second, local.inverse(), second_from_first, motion.gone, spread)
-        new = _grown(second, first, local, second_from_first.inverse(), motion.new, spread)
+        gone = _grown(first, second, local.inverse(), second_from_first, seeds[0], spread)
+        new = _grown(second, first, local, second_from_first.inverse(), seeds[1], spread)
         target = new.surface.moved(local)
         freedom = motion.freedom
         if _is_straight(motion.fit):

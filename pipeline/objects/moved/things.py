@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ from pipeline.objects.listing import OVER_FLOOR, UNSEEN, SceneObject
 from pipeline.objects.moved.changes import Changes, Motion, find_changes
 from pipeline.objects.moved.joints import Axis, joint_of
 from pipeline.objects.moved.register import Registration, Scan, register_scans
+from pipeline.objects.moved.surfaces import FACING
 from pipeline.objects.version import Behind, cut_out
 from pipeline.scenes.bundle import Bundle
 from pipeline.scenes.objects import Joint
@@ -32,8 +33,10 @@ EDGES = 0.01
 """Such a thing ends where this share of its surface lies farther out."""
 UPRIGHT = 0.3
 """Largest z of the normal of an upright one."""
-NEW = 0.05
-"""What a second scan saw anew is farther than this from all that the first saw [m]."""
+STRIP, FLAT = 0.12, 0.02
+"""A thing goes on to its hinge over as much as the first, where surface is as near to its plane as the second [m]."""
+NEW = 0.03
+"""What a second scan saw anew is farther than this from what stayed of the first [m]."""
 OF_IT = 0.04
 """Gaussians and collision mesh as near to that are its [m]."""
 
@@ -110,6 +113,8 @@ def cut_moved(compared: TwoScans, out: Path, version: str | None = None) -> Path
 
 def _thing(scans: tuple[Scan, Scan], motion: Motion, axis: Axis | None, kind: str, name: str) -> MovedThing:
     first, second = scans
+    if axis and axis.kind == "hinge":
+        motion = replace(motion, gone=replace(motion.gone, triangles=_to_the_axis(first.mesh, motion, axis)))
     gone = first.mesh.with_faces(motion.gone.triangles)
     # what the second saw of it as well, moved back
     back = motion.second_from_first.inverse() @ motion.first_from_second
@@ -129,6 +134,23 @@ def _thing(scans: tuple[Scan, Scan], motion: Motion, axis: Axis | None, kind: st
     joint = None if axis is None else _joint(axis)
     thing = SceneObject(name, standing, body, on, "", float(1 - body.mesh.guessed.mean()), joint)
     return MovedThing(thing, kind, motion)
+
+
+def _to_the_axis(mesh: Mesh, motion: Motion, axis: Axis) -> Mask:
+    """A thing's triangles (F,) with those between it and its hinge: they moved by too little to be told from others."""
+    middles, normals, own = mesh.corners().mean(1).astype(np.float64), mesh.face_normals(), motion.gone.triangles
+    areas = mesh.face_areas()[own]
+    facing = areas @ normals[own] / areas.sum()
+    arms = middles - axis.point
+    along = arms @ axis.direction
+    across = np.cross(facing, axis.direction)
+    across /= max(float(np.linalg.norm(across)), 1e-9)
+    across *= np.sign(areas @ (arms[own] @ across))  # from the axis towards the thing
+    plane = float(np.median(arms[own & (normals @ facing > FACING * np.linalg.norm(facing))] @ facing))
+    reach = arms @ across
+    between = (reach > 0) & (reach < STRIP) & (np.abs(arms @ facing - plane) < FLAT * np.linalg.norm(facing))
+    between &= (along > along[own].min()) & (along < along[own].max())
+    return own | (between & (normals @ facing > FACING * np.linalg.norm(facing)))
 
 
 def _joint(axis: Axis) -> Joint:
@@ -182,7 +204,7 @@ def _behind(compared: TwoScans, objects: Sequence[SceneObject]) -> Behind:
     mesh = second.mesh.transformed(first_from_second)
     middle = mesh.corners().mean(1).astype(np.float64)
     chosen: Mask = ~moved & ~np.any([np.zeros_like(moved), *changed], axis=0)
-    chosen &= first.caster.distances(middle) > NEW
+    chosen &= rest.distances(middle) > NEW
     hidden = [functools.partial(first.views.hidden_by, one.body.mesh) for one in objects]
     rows = np.flatnonzero(chosen)
     chosen[rows] = np.any([one(middle[rows], rest) for one in hidden], axis=0)
@@ -194,6 +216,6 @@ def _behind(compared: TwoScans, objects: Sequence[SceneObject]) -> Behind:
     def splat(level: str) -> Gaussians:
         known = level if level in compared.second.manifest.splats else "full"
         gaussians = compared.second.splat(known).transformed(first_from_second)
-        return gaussians[near.distances(gaussians.means) < OF_IT]
+        return gaussians[(near.distances(gaussians.means) < OF_IT) & (rest.distances(gaussians.means) > NEW)]
 
     return Behind(found, collision.with_faces(of_it), splat, compared.second.files.sha256)
