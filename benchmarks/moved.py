@@ -32,7 +32,8 @@ def built(folder: Path) -> tuple[Bundle, Bundle, Pose]:
         room = moved_room(later=later)
         poses = write_room(room, folder / "captures" / room.name).poses
         capture, made = folder / "captures" / room.name, folder / room.name / "1.0.0"
-        made = made if made.is_dir() else build(BuildRequest(capture, name=room.name, out=folder)).bundle
+        if not made.is_dir():
+            build(BuildRequest(capture, name=room.name, out=folder))
         bundles.append(Bundle.open(made))
     second, first = bundles
     fitted = rigid_truth_from_poses({view.name: view.world_from_camera for view in first.cameras}, poses)

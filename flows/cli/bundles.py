@@ -140,7 +140,7 @@ def list_objects(
     return 0
 
 
-def _cut_moved(bundle: Path, later: Path, page: Path | None, out: Path, version: str | None) -> int:
+def _cut_moved(bundle: BundleName, later: Path, page: Path | None, out: Path, version: str | None) -> int:
     from pipeline.objects.moved.page import said_motion, said_registration, write_moved_page
     from pipeline.objects.moved.things import compare_scans, cut_moved
 

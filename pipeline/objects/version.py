@@ -219,7 +219,10 @@ def _cut(bundle: Bundle, objects: Sequence[SceneObject], behind: Behind | None) 
             scene = scene.joined(behind.mesh)
         holes = holes_of(one.body, scene, sheets, views)
         if behind:
-            holes = [left for hole in holes if (left := hole.less(behind.mesh))]
+            parts = [hole.parted(behind.mesh) for hole in holes]
+            holes = [left for _, left in parts if len(left.cells)]
+            for covered, _ in parts:
+                rest = {level: covered.cleared(splat) for level, splat in rest.items()}
         for level, splat in rest.items():
             done = cut_splat(splat, one.body, scene, holes, views, DISCS[level])
             own[level][one.name], rest[level] = done.own, done.rest

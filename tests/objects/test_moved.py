@@ -73,7 +73,7 @@ def test_three_things_moved_and_nothing_else(changes: Changes):
     """But for what the first scan saw through the gap beside the door."""
     assert len(changes.moved) == 3
     assert not changes.gone
-    assert sum(piece.area for piece in changes.new) < 0.05
+    assert sum(piece.area for piece in changes.new) < 0.15
 
 
 def test_the_door_turned_about_its_hinge(scans: tuple[Scan, Scan], registration: Registration, changes: Changes):
