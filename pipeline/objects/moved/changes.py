@@ -32,8 +32,10 @@ NARROWEST = 0.05
 """Second longest side of the smallest piece [m]."""
 MOST = 12
 """So many of the largest pieces of either scan are looked at."""
-POINTS, FEW = 5000, 250
-"""Surface points of a piece in the last fit, and in the first."""
+POINTS, FEWEST, FEW = 5000, 1000, 250
+"""Most and fewest surface points of a piece in the last fit, and those in the first."""
+SPACING = 0.014
+"""Distance of these points [m], as far as there are as many."""
 YAWS = 24
 """Turns about the vertical that a motion is sought from."""
 TIPPED = (
@@ -44,8 +46,9 @@ TIPPED = (
     matrix_from_rotvec([np.pi, 0, 0]),
 )
 """And, for what was laid on another side, turns before those."""
-TRIED, SAME = 8, 0.05
-"""So many of the best motions are refined; two are one that take no corner farther apart [m]."""
+TRIED, SAME, HOPELESS = 6, 0.05, 0.2
+"""So many of the best motions are refined; two are one that take no corner farther apart than the second [m], and less
+than the third of the pieces on each other is nothing."""
 LAID = 0.02
 """What is as near to the other's surface lies on it [m]."""
 MATCHES, TIPPED_MATCHES = 0.75, 0.88
@@ -58,6 +61,7 @@ NEARLY, ALIKE_TURN = 0.12, 0.35
 [rad]: a leaf has two like sides."""
 TINT = 1.0
 """What a mean difference in colour, 0..1, counts against a motion."""
+ROUGH_SIGMAS = (0.04, 0.04, 0.03, 0.03)
 SIGMAS = (0.05, 0.04, 0.03, 0.03, 0.02, 0.02, 0.02, 0.02)
 """Of the last fits [m]: two pieces are correlated to about the size of the mesh's triangles."""
 SPREADS = (0.06, 0.06, 0.03, 0.0)
@@ -202,16 +206,18 @@ def _clusters(points: F64) -> np.ndarray:
 
 def _piece(mesh: Mesh, triangles: Mask) -> Piece:
     part = mesh.with_faces(triangles)
-    surface = Surface.of_mesh(part, POINTS, np.random.default_rng(SEED))
+    area = float(part.face_areas().sum())
+    count = int(np.clip(area / SPACING**2, FEWEST, POINTS))
+    surface = Surface.of_mesh(part, count, np.random.default_rng(SEED))
     low, high = part.vertices.min(0).astype(np.float64), part.vertices.max(0).astype(np.float64)
-    return Piece(triangles, surface, low, high, float(part.face_areas().sum()))
+    return Piece(triangles, surface, low, high, area)
 
 
 def _matched(first: Scan, second: Scan, first_from_second: Pose, gone: Piece, new: Piece) -> Motion | None:
     """The motion that lays a piece of the first on one of the second; None where none does."""
     rng = np.random.default_rng(SEED)
     target = new.surface.moved(first_from_second)
-    few, some = ((gone.surface.some(count, rng), target.some(count, rng)) for count in (FEW, 8 * FEW))
+    few, some = ((gone.surface.some(count, rng), target.some(count, rng)) for count in (FEW, 4 * FEW))
     size = float(np.linalg.norm(gone.high - gone.low))
     upright = _upright_starts(few[0].points, few[1].points)
     level = [Pose(pose.rotation, pose.translation * [1, 1, 0]) for pose in upright]
@@ -224,11 +230,15 @@ def _matched(first: Scan, second: Scan, first_from_second: Pose, gone: Piece, ne
             laid = [_laid(*few, pose, near) for pose in rough]
             poses = list[Pose]()
             for number in np.argsort(-np.array(laid), kind="stable"):
-                if len(poses) < TRIED and not any(_alike(rough[number], other, gone) for other in poses):
+                if (
+                    len(poses) < TRIED
+                    and laid[number] > HOPELESS
+                    and not any(_alike(rough[number], other, gone) for other in poses)
+                ):
                     poses.append(rough[number])
         motions = list[Motion]()
         for pose in poses:
-            fine = settle(*some, pose, (0.05, 0.05, 0.04, 0.04, 0.03, 0.03), freedom)
+            fine = settle(*some, pose, ROUGH_SIGMAS, freedom)
             score = _score(first, second, first_from_second, *some, fine.target_from_source)
             motions.append(Motion(gone, new, fine, score, freedom, first_from_second))
         best = max((one.score for one in motions), default=0.0)
