@@ -17,6 +17,7 @@ from pipeline.engine import lock_file, locked, partial_result
 from pipeline.errors import BundleError
 from pipeline.geometry import Gaussians, Mesh, Similarity, angle_deg
 from pipeline.geometry.rays import RayCaster
+from pipeline.objects.close import winding
 from pipeline.objects.cut import cut_mesh, cut_splat
 from pipeline.objects.holes import holes_of, sheets_of
 from pipeline.objects.hulls import hulls_of
@@ -47,6 +48,8 @@ DISCS = {"full": 0.015, "sim": 0.03}
 """Standard deviation of the discs on faces that nobody saw, by level of detail [m]."""
 NEAR = 0.1
 """What a point is meant for is no farther from it [m]."""
+AROUND, LOST = 1.0, 0.015
+"""Around what a joint holds, as far as the first [m], the collision mesh lacks what is as far away as the second."""
 VIEWS, LONGEST = 3, 320
 """Views of each object that it is put back in, and their longest side [px]."""
 DIFFERENCE, MOVED, TURNED = 1.0, 0.003, 1.0
@@ -173,13 +176,11 @@ class Behind:
 
     Attributes:
         mesh: Its surface.
-        collision: The same, for physics.
         splat: Its Gaussians, by level of detail.
         sha256: Of the second scan's bundle.
     """
 
     mesh: Mesh
-    collision: Mesh
     splat: Callable[[str], Gaussians]
     sha256: str
 
@@ -228,7 +229,7 @@ def _cut(bundle: Bundle, objects: Sequence[SceneObject], behind: Behind | None) 
             own[level][one.name], rest[level] = done.own, done.rest
         collision = cut_mesh(collision, one.body, scene, holes)
     if behind:
-        collision = collision.joined(behind.collision)
+        collision = _patched(collision, mesh.with_faces(keep).joined(behind.mesh), objects)
         rest = {level: Gaussians.concatenate([splat, behind.splat(level)]) for level, splat in rest.items()}
     before = [one.body.world_from_body for one in objects]
     hulls = [hulls_of(_local(one)) for one in objects]
@@ -240,6 +241,18 @@ def _cut(bundle: Bundle, objects: Sequence[SceneObject], behind: Behind | None) 
     moved = [float(np.linalg.norm(b.translation - a.translation)) for a, b in zip(before, after, strict=True)]
     turned = [float(angle_deg(a.rotation, b.rotation)) for a, b in zip(before, after, strict=True)]
     return _Cut(objects, own, rest, collision, hulls, moved, turned)
+
+
+def _patched(collision: Mesh, scene: Mesh, objects: Sequence[SceneObject]) -> Mesh:
+    """A collision mesh with what it lacks of the scene around things on joints: large triangles of walls went along."""
+    middles = scene.corners().mean(1)
+    near = {one.name: RayCaster(one.body.mesh).distances(middles) for one in objects}
+    lost = RayCaster(collision).distances(middles) > LOST
+    lost &= np.any([near[one.name] < AROUND for one in objects if one.joint] or [np.zeros_like(lost)], axis=0)
+    for one in objects:
+        if not one.joint:  # nothing is to be in its way
+            lost &= (near[one.name] > LOST) & (winding(one.body.mesh.corners().astype(np.float64), middles) < 0.5)
+    return collision.joined(scene.with_faces(lost))
 
 
 def _local(one: SceneObject) -> Mesh:

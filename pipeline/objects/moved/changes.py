@@ -46,7 +46,7 @@ TIPPED = (
     matrix_from_rotvec([np.pi, 0, 0]),
 )
 """And, for what was laid on another side, turns before those."""
-TRIED, SAME, HOPELESS = 6, 0.05, 0.2
+TRIED, SAME, HOPELESS = 8, 0.05, 0.1
 """So many of the best motions are refined; two are one that take no corner farther apart than the second [m], and less
 than the third of the pieces on each other is nothing."""
 LAID = 0.02
@@ -56,7 +56,7 @@ MATCHES, TIPPED_MATCHES = 0.75, 0.88
 share that is there, less `TINT`."""
 LEAST, ENOUGH = 0.25, 0.35
 """Of either piece at least the first share must be there, and of one the second."""
-NEARLY, ALIKE_TURN = 0.12, 0.35
+NEARLY, ALIKE_TURN = 0.15, 0.35
 """Of motions whose scores differ by less than the first, the one that turns by less is right, by steps of the second
 [rad]: a leaf has two like sides."""
 TINT = 1.0
@@ -236,16 +236,26 @@ def _matched(first: Scan, second: Scan, first_from_second: Pose, gone: Piece, ne
                     and not any(_alike(rough[number], other, gone) for other in poses)
                 ):
                     poses.append(rough[number])
-        motions = list[Motion]()
-        for pose in poses:
+        motions, half = list[Motion](), list[Pose]()
+        while poses:
+            pose = poses.pop(0)
             fine = settle(*some, pose, ROUGH_SIGMAS, freedom)
             score = _score(first, second, first_from_second, *some, fine.target_from_source)
             motions.append(Motion(gone, new, fine, score, freedom, first_from_second))
+            if not poses and not half:  # a box looks alike from behind, and shows other sides there
+                half = [_half_turned(max(motions, key=lambda one: one.score).second_from_first, target)]
+                poses = list(half)
         best = max((one.score for one in motions), default=0.0)
         if best > least:
             nearly = [one for one in motions if one.score > best - NEARLY]
             return min(nearly, key=lambda one: (round(_turn(one) / ALIKE_TURN), -one.score))
     return None
+
+
+def _half_turned(motion: Pose, target: Surface) -> Pose:
+    """A motion with half a turn more, about the vertical through the middle of where it ends."""
+    turn, middle = np.diag([-1.0, -1.0, 1.0]), (target.points.min(0) + target.points.max(0)) / 2
+    return Pose(turn, middle - turn @ middle) @ motion
 
 
 def _turn(motion: Motion) -> float:

@@ -35,10 +35,14 @@ UPRIGHT = 0.3
 """Largest z of the normal of an upright one."""
 STRIP, FLAT = 0.12, 0.02
 """A thing goes on to its hinge over as much as the first, where surface is as near to its plane as the second [m]."""
+PIN = 0.01
+"""As near to its axis a thing ends [m]."""
 NEW = 0.03
 """What a second scan saw anew is farther than this from what stayed of the first [m]."""
+APART = 0.05
+"""And farther than this from what a joint holds [m]."""
 OF_IT = 0.04
-"""Gaussians and collision mesh as near to that are its [m]."""
+"""Gaussians as near to that are its [m]."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,6 +130,8 @@ def _thing(scans: tuple[Scan, Scan], motion: Motion, axis: Axis | None, kind: st
     body = close_body(whole, everything, Views(whole, []))
     if body is None or body.size.min() < THICK / 2:
         body = _slab(gone, support)
+    if body and axis and axis.kind == "hinge" and body.kind == "box":
+        body = _reaching(body, axis, whole)
     if body is None:
         logger.warning("%s moved, but too little of it was seen to close it to a body", name)
         return MovedThing(None, kind, motion)
@@ -187,6 +193,24 @@ def _slab(seen: Mesh, support: float) -> Body | None:
     return Body("box", frame, size, Mesh(mesh.vertices, mesh.triangles, _tints(seen, mesh), ~known))
 
 
+def _reaching(body: Body, axis: Axis, seen: Mesh) -> Body:
+    """A box that goes on to its upright hinge."""
+    frame, size = body.world_from_body, body.size.copy()
+    place = frame.inverse().apply(axis.point)[:2]
+    gap = np.abs(place) - size[:2] / 2
+    side = int(np.argmax(gap))
+    if abs(axis.direction[2]) < np.cos(STRIP) or not PIN < gap[side] < STRIP:
+        return body
+    more = gap[side] - PIN
+    shift = np.zeros(3)
+    shift[side] = np.sign(place[side]) * more / 2
+    size[side] += more
+    frame = Pose(frame.rotation, frame.apply(shift))
+    mesh = _box_mesh(frame, size)
+    known = RayCaster(seen).distances(mesh.vertices) < MEASURED
+    return Body("box", frame, size, Mesh(mesh.vertices, mesh.triangles, _tints(seen, mesh), ~known))
+
+
 def _tints(seen: Mesh, mesh: Mesh) -> np.ndarray:
     from scipy.spatial import KDTree
 
@@ -209,14 +233,19 @@ def _behind(compared: TwoScans, objects: Sequence[SceneObject]) -> Behind:
     hidden = [functools.partial(first.views.hidden_by, one.body.mesh) for one in objects]
     rows = np.flatnonzero(chosen)
     chosen[rows] = np.any([one(middle[rows], rest) for one in hidden], axis=0)
+    # where it hangs, both are one surface
+    held = [RayCaster(one.body.mesh) for one in objects if one.joint]
+    for one in held:
+        chosen &= one.distances(middle) > APART
     found = mesh.with_faces(chosen)
     near = RayCaster(found)
-    collision = compared.second.mesh("collision").transformed(first_from_second)
-    of_it = near.distances(collision.corners().mean(1)) < OF_IT
 
     def splat(level: str) -> Gaussians:
         known = level if level in compared.second.manifest.splats else "full"
         gaussians = compared.second.splat(known).transformed(first_from_second)
-        return gaussians[(near.distances(gaussians.means) < OF_IT) & (rest.distances(gaussians.means) > NEW)]
+        own = (near.distances(gaussians.means) < OF_IT) & (rest.distances(gaussians.means) > NEW)
+        for one in held:
+            own &= one.distances(gaussians.means) > APART
+        return gaussians[own]
 
-    return Behind(found, collision.with_faces(of_it), splat, compared.second.files.sha256)
+    return Behind(found, splat, compared.second.files.sha256)
