@@ -40,7 +40,8 @@ MIN_VIEW = 1.0  # [m], median viewing distance of a robot
 
 def write_room(room: Room, folder: Path) -> Truth:
     """Write the capture into a new folder, photos only or a Polycam export; a finished one is kept."""
-    rng = np.random.default_rng([room.seed, 1])
+    seed = room.seed + 1000 * room.take
+    rng = np.random.default_rng([seed, 1])
     poses, drawn = walk(room, rng), RenderedRoom(room)
     stamps = [str(stamp) for stamp in timestamps(len(poses), rng)]
     done = folder.with_name(folder.name + ".json")
@@ -53,10 +54,10 @@ def write_room(room: Room, folder: Path) -> Truth:
             image = np.clip(noisy, 0, 255).round().astype(np.uint8)[..., ::-1]
             cv2.imwrite(str(photos / f"{stamp}.jpg"), image, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
         if room.sensor:
-            write_sensors(drawn, folder, stamps, poses, np.random.default_rng([room.seed, 2]))
+            write_sensors(drawn, folder, stamps, poses, np.random.default_rng([seed, 2]))
         done.write_text(json.dumps({"photos": len(stamps)}))
     views = []
-    for index, pose in enumerate(robot_views(room, drawn.mesh, poses, np.random.default_rng([room.seed, 3]))):
+    for index, pose in enumerate(robot_views(room, drawn.mesh, poses, np.random.default_rng([seed, 3]))):
         image = to_srgb(drawn.image(ROBOT, pose, ROBOT_SAMPLES)).clip(0, 255).round().astype(np.uint8)
         views.append(TrueView(f"{index:02d}.png", ROBOT, pose, image))
     return Truth(drawn.mesh, dict(zip(stamps, poses, strict=True)), dict.fromkeys(stamps, PHONE), views)

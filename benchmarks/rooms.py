@@ -98,6 +98,7 @@ class Room:
         seed: Of textures, walk, noise and robot poses.
         photos: How many.
         sensor: Whether the phone records depth and poses, too; else there are photos only.
+        take: Captures of a room differ in walk and noise by it.
     """
 
     name: str
@@ -113,6 +114,7 @@ class Room:
     asides: Sequence[float] = (50, -50)
     photos: int = 52
     sensor: bool = True
+    take: int = 0
 
 
 @dataclass

@@ -250,12 +250,15 @@ def _from_bundle(bundle: Bundle, objects: Sequence[str], *, allow_failed: bool) 
 
 
 def _with_objects(bundle: Bundle, lock: SceneLock, names: Sequence[str]) -> SimScene:
-    """A scene with objects as loose bodies; the bundle's others stand fixed."""
+    """A scene with objects as loose bodies; the bundle's others, and what a joint holds, stand fixed."""
     from pipeline.scenes.objects import REST
     from sim.physics.bodies import rigid_body
 
     known = {one.record.name: one for one in bundle.objects}
-    loose = [name for name in known if name in names or ALL in names]
+    held = [name for name, one in known.items() if one.record.joint and (name in names or ALL in names)]
+    if held:
+        logger.warning("%s stay where they are: no engine has joints in a scene; exports do", ", ".join(held))
+    loose = [name for name in known if (name in names or ALL in names) and name not in held]
     fixed = [name for name in known if name not in loose]
     collision = bundle.mesh("rest_collision")
     for name in fixed:

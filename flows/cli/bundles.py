@@ -22,6 +22,7 @@ from flows.cli.command import (
     command,
     with_sigma,
 )
+from pipeline.errors import BundleError
 from pipeline.files import readable
 
 if TYPE_CHECKING:
@@ -85,6 +86,7 @@ def list_objects(
     cut: Annotated[tuple[str, ...], Arg("cut one out, with what stands on it; may be repeated", "NAME")] = (),
     near: Annotated[tuple[float, float, float] | None, Arg("cut out what is there [m]", "X,Y,Z", _point)] = None,
     all_movable: Annotated[bool, Arg("cut out all that could be moved")] = False,
+    moved: Annotated[Path | None, Arg("cut out what moved until another scan, with its joints", "BUNDLE")] = None,
     out: Annotated[Path, Arg("folder of bundles, for the new version", "DIR")] = Path("bundles"),
     version: Version = None,
 ) -> int:
@@ -97,13 +99,25 @@ def list_objects(
     with splat, convex pieces, mass and friction, and in which the place is whole without them. Of all that could be
     moved, what wouldn't stay where it stands is left in place.
 
+    With --moved, a second scan of the place tells what moved: a door, a drawer, a parcel. Each is cut out, hangs it
+    together with the building or not, and gets the joint that its two poses show.
+
     Examples:
         splatyard objects hall
         splatyard objects bundles/hall/1.0.0 --page objects.html
         splatyard objects hall --cut box-3
         splatyard objects hall --near 1.2,0.4,0.8
         splatyard objects hall --all-movable
+        splatyard objects hall --moved hall_later --page moved.html
     """
+    if moved:
+        if cut or near or all_movable:
+            raise BundleError(
+                "--moved cuts out what moved",
+                found="--moved with --cut, --near or --all-movable",
+                remedy="leave out either: all objects of a version are cut at once",
+            )
+        return _cut_moved(bundle, moved, page, out, version)
     from pipeline.objects.listing import objects_of, write_page
 
     opened = pipeline.Bundle.open(bundle)
@@ -125,6 +139,29 @@ def list_objects(
         tables.show_gates([gate for gate in made.quality.gates if gate.name.startswith("objects_")])
         tables.say(f"cut out    {', '.join(one.record.name for one in made.objects)}")
         tables.say(f"bundle     {tables.quoted(made.root)}")
+    return 0
+
+
+def _cut_moved(bundle: BundleName, later: Path, page: Path | None, out: Path, version: str | None) -> int:
+    from pipeline.objects.moved.page import said_motion, said_registration, write_moved_page
+    from pipeline.objects.moved.things import compare_scans, cut_moved
+
+    compared = compare_scans(pipeline.Bundle.open(bundle), pipeline.Bundle.open(later))
+    tables.say(f"one place  {said_registration(compared.registration)}")
+    rows = [(thing.object.name if thing.object else "-", thing.kind, said_motion(thing)) for thing in compared.things]
+    for kind, pieces in (("gone", compared.changes.gone), ("new", compared.changes.new)):
+        for piece in pieces:
+            size = " x ".join(f"{edge:.2f}" for edge in piece.high - piece.low)
+            rows.append(("-", kind, f"{size} m, seen in one scan only"))
+    title = f"{compared.first.manifest.reference} and {compared.second.manifest.reference}"
+    tables.table(title, ["object", "kind", "motion"], rows)
+    if page:
+        write_moved_page(compared, page)
+        tables.say(f"written    {tables.quoted(page)}")
+    made = pipeline.Bundle.open(cut_moved(compared, out, version))
+    tables.show_gates([gate for gate in made.quality.gates if gate.name.startswith("objects_")])
+    tables.say(f"cut out    {', '.join(one.record.name for one in made.objects)}")
+    tables.say(f"bundle     {tables.quoted(made.root)}")
     return 0
 
 
@@ -340,7 +377,6 @@ def export(
     """
     if onnx:
         return _export_policy(what, onnx, runs, checkpoint, allow_failed=allow_failed)
-    from pipeline.errors import BundleError
     from pipeline.export.form import export
     from pipeline.parameters import require_known
     from sim.export.catalog import FORMS

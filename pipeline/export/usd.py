@@ -6,6 +6,7 @@
     /<scene>/surface     its friction
     /<scene>/object_...  Xform of each object that was cut out, a rigid body: splat, convex pieces, surface; splat and
                          collision of the scene are then without them
+    /<scene>/joint_...   the revolute or prismatic joint that holds an object, in the scene
     /physicsScene        gravity; left out where the scene is referenced into another stage
 
 Source: OpenUSD 26.11, schemas UsdVol (ParticleField3DGaussianSplat), UsdPhysics and UsdMedia (AuthorshipAPI).
@@ -26,9 +27,9 @@ from scipy.spatial import ConvexHull
 
 from pipeline.errors import MachineError
 from pipeline.export.form import FRICTION, origin
-from pipeline.geometry import Gaussians, Mesh, matrix_from_quaternion
+from pipeline.geometry import Gaussians, Mesh, Pose, matrix_from_quaternion, rotation_between
 from pipeline.scenes.bundle import Bundle
-from pipeline.scenes.objects import BundleObject
+from pipeline.scenes.objects import BundleObject, Joint
 from pipeline.types import F32
 
 PARTS = ("Gf", "Tf", "Usd", "UsdGeom", "UsdMedia", "UsdPhysics", "UsdShade", "UsdVol", "Vt")
@@ -77,6 +78,8 @@ def export_usd(bundle: Bundle, folder: Path) -> None:
     for one in bundle.objects:
         path = f"{root}/{pxr.Tf.MakeValidIdentifier(f'object_{one.record.name}')}"
         _write_object(pxr, stage, path, one, bundle.classic_object(one))
+        if one.record.joint:
+            _write_joint(pxr, stage, root, path, one, one.record.joint)
     gravity = np.array(bundle.manifest.frame.gravity)
     size = float(np.linalg.norm(gravity))
     physics = pxr.UsdPhysics.Scene.Define(stage, "/physicsScene")
@@ -110,6 +113,26 @@ def _write_object(pxr: SimpleNamespace, stage: Any, path: str, one: BundleObject
         triangles = ConvexHull(corners).simplices
         _write_collision(pxr, pieces[-1], Mesh.from_arrays(corners, triangles), pxr.UsdPhysics.Tokens.convexHull)
     _bind_surface(pxr, stage, f"{path}/surface", record.friction, pieces)
+
+
+def _write_joint(pxr: SimpleNamespace, stage: Any, root: str, path: str, one: BundleObject, joint: Joint) -> None:
+    """Between the scene, which has no body and stays, and an object; both frames have x along the axis."""
+    kinds = {"hinge": pxr.UsdPhysics.RevoluteJoint, "slide": pxr.UsdPhysics.PrismaticJoint}
+    name = pxr.Tf.MakeValidIdentifier(f"joint_{one.record.name}")
+    made = kinds[joint.kind].Define(stage, f"{root}/{name}")
+    made.CreateBody0Rel().SetTargets([root])
+    made.CreateBody1Rel().SetTargets([path])
+    turn = rotation_between([1.0, 0, 0], joint.axis)
+    in_world = Pose(turn, np.array(joint.point))
+    in_body = one.world_from_body.inverse() @ in_world
+    made.CreateLocalPos0Attr(pxr.Gf.Vec3f(*in_world.translation.tolist()))
+    made.CreateLocalRot0Attr(pxr.Gf.Quatf(*map(float, in_world.quaternion)))
+    made.CreateLocalPos1Attr(pxr.Gf.Vec3f(*in_body.translation.tolist()))
+    made.CreateLocalRot1Attr(pxr.Gf.Quatf(*map(float, in_body.quaternion)))
+    made.CreateAxisAttr(pxr.UsdPhysics.Tokens.x)
+    low, high = np.rad2deg(joint.range) if joint.kind == "hinge" else joint.range  # USD counts degrees
+    made.CreateLowerLimitAttr(float(low))
+    made.CreateUpperLimitAttr(float(high))
 
 
 def _write_splat(pxr: SimpleNamespace, field: Any, gaussians: Gaussians) -> None:

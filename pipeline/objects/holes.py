@@ -70,6 +70,25 @@ class Hole:
     cells: I64
     covered: Mask
 
+    def parted(self, mesh: Mesh) -> tuple[Hole, Hole]:
+        """What a mesh covers of the hole, and what it doesn't."""
+        far = RayCaster(mesh).distances(self.world_from_sheet.apply(_middles(self.cells))) > BARE
+        covered, left = (replace(self, cells=self.cells[own], covered=self.covered[own]) for own in (~far, far))
+        return covered, left
+
+    def cleared(self, rest: Gaussians) -> Gaussians:
+        """Gaussians without those that lie in the hole."""
+        local = self.world_from_sheet.inverse().apply(rest.means)
+        if not len(self.cells):
+            return rest
+        low, size = self.cells.min(0), np.ptp(self.cells, axis=0) + 1
+        hole = np.zeros(size, bool)
+        hole[tuple((self.cells - low).T)] = True
+        at = np.floor(local[:, :2] / CELL).astype(np.int64) - low
+        lying = ((at >= 0) & (at < size)).all(1) & (np.abs(local[:, 2]) < LEVEL)
+        lying[lying] = hole[tuple(at[lying].T)]
+        return rest[~lying]
+
     def fill(self, rest: Gaussians) -> Gaussians:
         """Gaussians with copies of the plane's in the hole.
 

@@ -24,11 +24,12 @@ from pipeline.pages import render
 from pipeline.progress import track
 from pipeline.raster import render as draw
 from pipeline.scenes.bundle import Bundle, BundleCamera
+from pipeline.scenes.objects import Joint
 from pipeline.types import F64, U8
 
 SAMPLES = 60
 """Points of a body that are looked for in each view."""
-OUTLINE = (240, 60, 160)
+OUTLINE, AXIS = (240, 60, 160), (30, 220, 60)
 LARGEST = 1024
 """Longest side of a view that is drawn [px]."""
 PICTURE = Camera(320, 240, 300.0, 300.0, 160.0, 120.0)
@@ -58,6 +59,7 @@ class SceneObject:
         on: Name of the object that it stands on, or floor.
         fixed: Why it can't be moved; empty for what can be.
         seen: Share of its closed surface that was measured, 0..1.
+        joint: What holds it, known from two scans.
     """
 
     name: str
@@ -66,6 +68,7 @@ class SceneObject:
     on: str
     fixed: str
     seen: float
+    joint: Joint | None = None
 
 
 def objects_of(bundle: Bundle) -> list[SceneObject]:
@@ -128,13 +131,13 @@ def write_page(bundle: Bundle, objects: list[SceneObject], file: Path) -> None:
     for one in track(objects, "pictures of objects"):
         view, shown = next(iter(best_views(bundle.cameras, one.body, caster)), None), list[U8]()
         if view:
-            shown.append(_picture(splat, view, one.body, outlined=True))
+            shown.append(picture(splat, view, one.body, outlined=True))
         if view and not one.fixed:
             scene = mesh.with_faces(~one.standing.triangles)
             rest = cut_splat(splat, one.body, scene, holes_of(one.body, scene, sheets, views), views).rest
-            shown.append(_picture(rest, view, one.body))
+            shown.append(picture(rest, view, one.body))
         shown += [shaded_view(one.body.mesh, PICTURE, overview_pose(one.body.mesh, PICTURE, *side)) for side in AROUND]
-        figures.append((one, [_data_url(picture) for picture in shown]))
+        figures.append((one, [data_url(image) for image in shown]))
     page = render("pipeline.objects", "objects.html", title=f"Objects of {bundle.manifest.reference}", figures=figures)
     with machine_errors(file):
         write_whole(file, page, alone=True)
@@ -187,8 +190,8 @@ def window_of(body: Body, camera: Camera, world_from_camera: Pose) -> tuple[slic
     return slice(low[1], high[1]), slice(low[0], high[0])
 
 
-def _picture(splat: Gaussians, view: BundleCamera, body: Body, *, outlined: bool = False) -> U8:
-    """A body's surroundings in a view of a splat, and the outline of its bounds."""
+def picture(splat: Gaussians, view: BundleCamera, body: Body, *, outlined: bool = False, axis: F64 | None = None) -> U8:
+    """A body's surroundings in a view of a splat, the outline of its bounds, and an axis from end to end (2, 3)."""
     camera = pinhole(view.camera, LARGEST)
     drawn = np.ascontiguousarray(
         np.clip(255 * draw(splat, camera, view.world_from_camera).rgb, 0, 255).astype(np.uint8)
@@ -197,10 +200,16 @@ def _picture(splat: Gaussians, view: BundleCamera, body: Body, *, outlined: bool
     for a, b in BOX_EDGES if outlined else ():
         begin, end = np.round(pixels[[a, b]]).astype(int).tolist()
         cv2.line(drawn, begin, end, OUTLINE, 1, cv2.LINE_AA)
+    if axis is not None:
+        ends = view.world_from_camera.inverse().apply(axis)
+        if (ends[:, 2] > 0.1).all():
+            begin, end = np.clip(np.round(camera.project(ends)), -LARGEST, 2 * LARGEST).astype(int).tolist()
+            cv2.line(drawn, begin, end, AXIS, 2, cv2.LINE_AA)
     cut = drawn[window_of(body, camera, view.world_from_camera)]
     scale = PICTURE.height / len(cut)
     return np.asarray(cv2.resize(cut, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def _data_url(image: U8) -> str:
+def data_url(image: U8) -> str:
+    """A picture as a link that holds it."""
     return "data:image/jpeg;base64," + base64.b64encode(jpeg(image)).decode()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from pipeline.engine import lock_file, locked, partial_result
 from pipeline.errors import BundleError
 from pipeline.geometry import Gaussians, Mesh, Similarity, angle_deg
 from pipeline.geometry.rays import RayCaster
+from pipeline.objects.close import winding
 from pipeline.objects.cut import cut_mesh, cut_splat
 from pipeline.objects.holes import holes_of, sheets_of
 from pipeline.objects.hulls import hulls_of
@@ -47,6 +48,8 @@ DISCS = {"full": 0.015, "sim": 0.03}
 """Standard deviation of the discs on faces that nobody saw, by level of detail [m]."""
 NEAR = 0.1
 """What a point is meant for is no farther from it [m]."""
+AROUND, LOST = 1.0, 0.015
+"""Around what a joint holds, as far as the first [m], the collision mesh lacks what is as far away as the second."""
 VIEWS, LONGEST = 3, 320
 """Views of each object that it is put back in, and their longest side [px]."""
 DIFFERENCE, MOVED, TURNED = 1.0, 0.003, 1.0
@@ -102,12 +105,19 @@ def _nearest(objects: Sequence[SceneObject], point: tuple[float, float, float], 
 
 
 def cut_out(
-    bundle: Bundle, objects: Sequence[SceneObject], out: Path, version: str | None = None, *, proposed: bool = False
+    bundle: Bundle,
+    objects: Sequence[SceneObject],
+    out: Path,
+    version: str | None = None,
+    *,
+    proposed: bool = False,
+    behind: Behind | None = None,
 ) -> Path:
     """Write the version of a bundle in which objects are bodies; returns its folder, whole or not at all.
 
-    `objects` are some of `objects_of(bundle)`, and whatever stands on them. The version is found again when the same
-    objects were cut out before. Of `proposed` ones, those that wouldn't stay where they stand are left in place.
+    `objects` are some of `objects_of(bundle)`, and whatever stands on them, or what moved until a second scan, which
+    saw what is `behind`. The version is found again when the same objects were cut out before. Of `proposed` ones,
+    those that wouldn't stay where they stand are left in place.
 
     Raises:
         BundleError: When objects were cut out of the bundle before, or none would stay.
@@ -121,12 +131,12 @@ def cut_out(
             found=f"{manifest.reference} has objects",
             remedy=f"cut all of them out of {', '.join(manifest.parents) or 'the version before'} at once",
         )
-    cut = _cut(bundle, objects)
+    cut = _cut(bundle, objects, behind)
     while proposed and (restless := _restless(cut)):
         logger.info("left in place, since they wouldn't stay there by themselves: %s", ", ".join(restless))
-        cut = _cut(bundle, _without(cut.objects, restless))
+        cut = _cut(bundle, _without(cut.objects, restless), behind)
     names = sorted(one.name for one in cut.objects)
-    content = json.dumps([CUT_VERSION, bundle.files.sha256, names])
+    content = json.dumps([CUT_VERSION, bundle.files.sha256, names, *([behind.sha256] if behind else [])])
     key = hashlib.sha256(content.encode()).hexdigest()[:20]
     scene_folder = out.resolve() / manifest.name
     found, least = version_for(scene_folder, key, version), Version.parse(manifest.version).next("minor")
@@ -161,6 +171,21 @@ def _without(objects: Sequence[SceneObject], names: Sequence[str]) -> list[Scene
 
 
 @dataclass(frozen=True, eq=False)
+class Behind:
+    """What a second scan saw of what the objects hide, in the bundle's world.
+
+    Attributes:
+        mesh: Its surface.
+        splat: Its Gaussians, by level of detail.
+        sha256: Of the second scan's bundle.
+    """
+
+    mesh: Mesh
+    splat: Callable[[str], Gaussians]
+    sha256: str
+
+
+@dataclass(frozen=True, eq=False)
 class _Cut:
     """What was cut out.
 
@@ -182,7 +207,7 @@ class _Cut:
     turned: Sequence[float]
 
 
-def _cut(bundle: Bundle, objects: Sequence[SceneObject]) -> _Cut:
+def _cut(bundle: Bundle, objects: Sequence[SceneObject], behind: Behind | None) -> _Cut:
     mesh, collision = bundle.mesh(), bundle.mesh("collision")
     rest = {level: bundle.splat(level) for level in SPLAT_FILES if level in bundle.manifest.splats}
     own: dict[str, dict[str, Gaussians]] = {level: {} for level in rest}
@@ -191,17 +216,43 @@ def _cut(bundle: Bundle, objects: Sequence[SceneObject]) -> _Cut:
     for one in track(sorted(objects, key=lambda one: -one.standing.support), "objects cut out"):  # from the top
         keep &= ~one.standing.triangles
         scene = mesh.with_faces(keep)
+        if behind:
+            scene = scene.joined(behind.mesh)
         holes = holes_of(one.body, scene, sheets, views)
+        if behind:
+            parts = [hole.parted(behind.mesh) for hole in holes]
+            holes = [left for _, left in parts if len(left.cells)]
+            for covered, _ in parts:
+                rest = {level: covered.cleared(splat) for level, splat in rest.items()}
         for level, splat in rest.items():
             done = cut_splat(splat, one.body, scene, holes, views, DISCS[level])
             own[level][one.name], rest[level] = done.own, done.rest
         collision = cut_mesh(collision, one.body, scene, holes)
+    if behind:
+        collision = _patched(collision, mesh.with_faces(keep).joined(behind.mesh), objects)
+        rest = {level: Gaussians.concatenate([splat, behind.splat(level)]) for level, splat in rest.items()}
     before = [one.body.world_from_body for one in objects]
     hulls = [hulls_of(_local(one)) for one in objects]
-    after = settled(collision, [(hull, pose, FRICTION) for hull, pose in zip(hulls, before, strict=True)])
+    loose = [number for number, one in enumerate(objects) if not one.joint]
+    after = list(before)  # a joint holds the others
+    fallen = settled(collision, [(hulls[number], before[number], FRICTION) for number in loose])
+    for number, pose in zip(loose, fallen, strict=True):
+        after[number] = pose
     moved = [float(np.linalg.norm(b.translation - a.translation)) for a, b in zip(before, after, strict=True)]
     turned = [float(angle_deg(a.rotation, b.rotation)) for a, b in zip(before, after, strict=True)]
     return _Cut(objects, own, rest, collision, hulls, moved, turned)
+
+
+def _patched(collision: Mesh, scene: Mesh, objects: Sequence[SceneObject]) -> Mesh:
+    """A collision mesh with what it lacks of the scene around things on joints: large triangles of walls went along."""
+    middles = scene.corners().mean(1)
+    near = {one.name: RayCaster(one.body.mesh).distances(middles) for one in objects}
+    lost = RayCaster(collision).distances(middles) > LOST
+    lost &= np.any([near[one.name] < AROUND for one in objects if one.joint] or [np.zeros_like(lost)], axis=0)
+    for one in objects:
+        if not one.joint:  # nothing is to be in its way
+            lost &= (near[one.name] > LOST) & (winding(one.body.mesh.corners().astype(np.float64), middles) < 0.5)
+    return collision.joined(scene.with_faces(lost))
 
 
 def _local(one: SceneObject) -> Mesh:
@@ -275,6 +326,7 @@ def write_object(
         friction_from="guessed",
         antialiasing="mip" if splats["full"].antialiased else "classic",
         gaussians={level: len(splat) for level, splat in splats.items()},
+        joint=one.joint,
     )
     (folder / RECORD_FILE).write_text(record.model_dump_json(indent=1))
 
@@ -316,7 +368,7 @@ def settling_gates(
     objects: Sequence[SceneObject],
     moved: Sequence[float],
     turned: Sequence[float],
-    how: str = "3 s in PhysX, all of them in the place without them",
+    how: str = "3 s in PhysX, all that no joint holds, in the place without them",
 ) -> tuple[Gate, Gate]:
     """How far objects move [m] and turn [degrees] by themselves."""
 

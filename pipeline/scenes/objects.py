@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from pipeline.scenes.manifest import NAME, Strict, reading
 
 if TYPE_CHECKING:
     from pipeline.geometry import Gaussians, Mesh, Pose
     from pipeline.scenes.files import BundleFiles
+    from pipeline.types import F64
 
 FOLDER = "objects"
 RECORD_FILE, MESH_FILE = "object.json", "body.ply"
@@ -26,6 +28,41 @@ Length = Annotated[float, Field(gt=0, le=100)]
 Coordinate = Annotated[float, Field(ge=-1e4, le=1e4)]
 Point = tuple[Coordinate, Coordinate, Coordinate]
 Row = tuple[float, float, float, Coordinate]
+Travel = Annotated[float, Field(ge=-100, le=100)]
+
+
+def _unit(axis: tuple[float, float, float]) -> tuple[float, float, float]:
+    if abs(math.hypot(*axis) - 1) > 1e-3:
+        raise ValueError("an axis has length 1")
+    return axis
+
+
+def _ordered(travel: tuple[float, float]) -> tuple[float, float]:
+    if not travel[0] < travel[1]:
+        raise ValueError("a range goes from the lowest to the highest")
+    return travel
+
+
+class Joint(Strict):
+    """What holds an object, from its poses in two scans; see `pipeline.objects.moved`.
+
+    Attributes:
+        kind: hinge: it turns about the axis; slide: it moves along it.
+        axis: (3,) unit, in the world frame.
+        point: (3,) on the axis, in the world frame [m].
+        range: Lowest and highest travel seen [rad, or m for a slide]; 0 is where it stands.
+        sigma_deg: Of the axis' direction [degrees].
+        sigma: Of the axis beside its direction [m].
+        sigma_travel: Of the travel [rad or m].
+    """
+
+    kind: Literal["hinge", "slide"]
+    axis: Annotated[tuple[float, float, float], AfterValidator(_unit)]
+    point: Point
+    range: Annotated[tuple[Travel, Travel], AfterValidator(_ordered)]
+    sigma_deg: Annotated[float, Field(ge=0)]
+    sigma: Annotated[float, Field(ge=0)]
+    sigma_travel: Annotated[float, Field(ge=0)]
 
 
 class ObjectRecord(Strict):
@@ -43,6 +80,7 @@ class ObjectRecord(Strict):
         mass: [kg], evenly spread.
         friction: Coefficient against the scene.
         gaussians: Number of Gaussians by level of detail.
+        joint: What holds it; None for what is loose.
     """
 
     name: Annotated[str, Field(pattern=f"^{NAME}$")]
@@ -61,6 +99,7 @@ class ObjectRecord(Strict):
     friction_from: Annotated[str, Field(max_length=200)]
     antialiasing: Literal["classic", "mip"]
     gaussians: dict[str, Annotated[int, Field(ge=1)]]
+    joint: Joint | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +115,11 @@ class BundleObject:
         from pipeline.geometry import Pose
 
         return Pose.from_matrix(self.record.world_from_body)
+
+    def joint_in_body(self, joint: Joint) -> tuple[F64, F64]:
+        """Axis (3,) and a point on it (3,) [m] of its joint, in its own frame."""
+        body_from_world = self.world_from_body.inverse()
+        return body_from_world.rotate(joint.axis), body_from_world.apply(joint.point)
 
     def file(self, name: str) -> str:
         """The path in the bundle of one of its files."""

@@ -19,12 +19,15 @@ from sim.physics.mujoco_engine import SKIN, STIFF
 COLLISION_FILE, VISUAL_FILE = "collision.obj", "visual.obj"
 GROUPS = {"visual": "2", "collision": "3"}
 """MuJoCo's viewers show group 2 and hide group 3."""
+EFFORT, VELOCITY = "1000", "10"
+"""Limits of a joint, which URDF asks for and nobody knows: as good as none [N m or N, rad/s or m/s]."""
 
 
 def export_mjcf(bundle: Bundle, folder: Path) -> None:
     """Write `scene.xml` with its meshes; spawn poses and goals are sites with x forward and z up.
 
-    Objects that were cut out of the bundle are free bodies; what they stand on is the scene without them.
+    Objects that were cut out of the bundle are free bodies, or on the joint that holds them; what they stand on is the
+    scene without them.
 
     MuJoCo replaces meshes by their convex hulls, which would fill a room. The collision mesh is therefore a rigid flex,
     as in `MujocoEngine`: its triangles have a skin, by which the mesh is lowered, so that floors keep their height.
@@ -77,8 +80,8 @@ def _add_place(world: ElementTree.Element, assets: ElementTree.Element) -> None:
 def export_urdf(bundle: Bundle, folder: Path) -> None:
     """Write `scene.urdf` with its meshes: one fixed link. Spawn poses and goals are in regions.json only.
 
-    Objects that were cut out of the bundle get a file each, `object_NAME.urdf`, whose comment says where it stands. An
-    object by itself has that file only.
+    Objects that were cut out of the bundle get a file each, `object_NAME.urdf`, whose comment says where it stands;
+    what a joint holds is a base with that joint. An object by itself has that file only.
     """
     _write_meshes(bundle, folder)
     for one in bundle.objects:
@@ -123,12 +126,20 @@ def _object_file(one: BundleObject) -> str:
 
 
 def _add_object(world: ElementTree.Element, assets: ElementTree.Element, one: BundleObject) -> None:
-    """A free body: its closed mesh to look at, its convex pieces for contacts."""
+    """A body, free or on its joint: its closed mesh to look at, its convex pieces for contacts."""
     record, pose, (inertial, moments) = one.record, one.world_from_body, rigid_body(one).inertia
     name = f"object_{record.name}"
     place = {"pos": _text(*pose.translation), "quat": _text(*pose.quaternion)}
     body = ElementTree.SubElement(world, "body", {"name": name, **place})
-    ElementTree.SubElement(body, "freejoint")
+    if record.joint:
+        axis, point = one.joint_in_body(record.joint)
+        travel = (
+            np.rad2deg(record.joint.range) if record.joint.kind == "hinge" else record.joint.range
+        )  # MJCF's default
+        held = {"name": f"{name}_joint", "type": record.joint.kind, "axis": _text(*axis), "pos": _text(*point)}
+        ElementTree.SubElement(body, "joint", {**held, "limited": "true", "range": _text(*travel)})
+    else:
+        ElementTree.SubElement(body, "freejoint")
     ElementTree.SubElement(
         body,
         "inertial",
@@ -157,8 +168,20 @@ def _write_object_urdf(one: BundleObject, folder: Path) -> None:
     place = f" stands at xyz {_text(*pose.translation)}, quaternion wxyz {_text(*pose.quaternion)} "
     robot.append(ElementTree.Comment(place.replace("--", "- -")))
     link = ElementTree.SubElement(robot, "link", name="body")
+    start = np.zeros(3)
+    if record.joint:  # the frame of a link that moves lies on its joint
+        axis, start = one.joint_in_body(record.joint)
+        kind = {"hinge": "revolute", "slide": "prismatic"}[record.joint.kind]
+        ElementTree.SubElement(robot, "link", name="base")
+        joint = ElementTree.SubElement(robot, "joint", name="joint", type=kind)
+        ElementTree.SubElement(joint, "parent", link="base")
+        ElementTree.SubElement(joint, "child", link="body")
+        ElementTree.SubElement(joint, "origin", xyz=_text(*start))
+        ElementTree.SubElement(joint, "axis", xyz=_text(*axis))
+        low, high = map(_text, record.joint.range)
+        ElementTree.SubElement(joint, "limit", lower=low, upper=high, effort=EFFORT, velocity=VELOCITY)
     body = ElementTree.SubElement(link, "inertial")
-    ElementTree.SubElement(body, "origin", xyz=_text(*inertial.translation))
+    ElementTree.SubElement(body, "origin", xyz=_text(*(inertial.translation - start)))
     ElementTree.SubElement(body, "mass", value=_text(record.mass))
     whole = inertial.rotation @ np.diag(moments) @ inertial.rotation.T
     entries = {"ixx": (0, 0), "iyy": (1, 1), "izz": (2, 2), "ixy": (0, 1), "ixz": (0, 2), "iyz": (1, 2)}
@@ -170,6 +193,8 @@ def _write_object_urdf(one: BundleObject, folder: Path) -> None:
         files.append(("collision", file))
     for element, file in files:
         part = ElementTree.SubElement(link, element)
+        if record.joint:
+            ElementTree.SubElement(part, "origin", xyz=_text(*-start))
         ElementTree.SubElement(ElementTree.SubElement(part, "geometry"), "mesh", filename=file)
     contact = ElementTree.SubElement(link, "contact")
     ElementTree.SubElement(contact, "lateral_friction", value=str(record.friction))

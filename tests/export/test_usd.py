@@ -15,10 +15,11 @@ from pipeline.errors import MachineError
 from pipeline.export.catalog import FORMS
 from pipeline.export.form import export
 from pipeline.export.usd import export_usd
-from pipeline.geometry import Gaussians, Mesh
+from pipeline.geometry import Gaussians, Mesh, Pose
 from pipeline.scenes.bundle import Bundle
 from pipeline.splat.ply import save_splat
 from tests.export.conftest import change, hits, image, psnr, splat_of
+from tests.objects.furniture import JOINT, with_joint
 from tests.synthetic import Room
 
 
@@ -132,6 +133,29 @@ def test_the_library_may_be_missing(bundle: Bundle, tmp_path: Path, monkeypatch:
     with pytest.raises(MachineError, match=r"splatyard\[usd\]"):
         export(bundle, FORMS["usd"], tmp_path / "new" / "out")
     assert not list((tmp_path / "new").iterdir())
+
+
+@pytest.mark.parametrize("kind", ["hinge", "slide"])
+def test_a_joint_holds_a_body_in_the_scene(cut_room: Path, tmp_path: Path, kind: str):
+    """Both of its frames are one where the body stands, with x along the axis; OpenUSD finds no fault."""
+    bundle = Bundle.open(with_joint(cut_room, tmp_path / "room" / "1.1.0", JOINT | {"kind": kind}))
+    one = next(one for one in bundle.objects if one.record.joint)
+    stage = opened(bundle, tmp_path)
+    context = UsdValidation.ValidationContext(UsdValidation.ValidationRegistry().GetOrLoadAllValidators())
+    assert not [error.GetMessage() for error in context.Validate(stage)]
+    kinds = {"hinge": UsdPhysics.RevoluteJoint, "slide": UsdPhysics.PrismaticJoint}
+    joint = kinds[kind](stage.GetPrimAtPath(f"/room/joint_{one.record.name.replace('-', '_')}"))
+    assert joint.GetAxisAttr().Get() == "X"
+    poses = []
+    for side in "01":
+        turn = joint.GetPrim().GetAttribute(f"physics:localRot{side}").Get()
+        place = joint.GetPrim().GetAttribute(f"physics:localPos{side}").Get()
+        poses.append(Pose.from_quaternion([turn.GetReal(), *turn.GetImaginary()], place))
+    np.testing.assert_allclose(poses[0].translation, JOINT["point"], atol=1e-6)
+    np.testing.assert_allclose(poses[0].rotation[:, 0], JOINT["axis"], atol=1e-6)
+    np.testing.assert_allclose((one.world_from_body @ poses[1]).matrix, poses[0].matrix, atol=1e-6)
+    upper = np.rad2deg(0.7) if kind == "hinge" else 0.7
+    assert joint.GetUpperLimitAttr().Get() == pytest.approx(upper, rel=1e-5)
 
 
 def test_objects_are_rigid_bodies(cut_room: Path, tmp_path: Path):

@@ -19,7 +19,7 @@ from pipeline.regions.params import RegionsParams
 from pipeline.regions.regions import AN_OBJECT, Regions
 from pipeline.regions.stage import find_regions
 from pipeline.scenes.bundle import Bundle
-from pipeline.scenes.manifest import Manifest, list_files
+from pipeline.scenes.manifest import Manifest, file_sha256, list_files
 from pipeline.scenes.objects import FOLDER, MESH_FILE, RECORD_FILE, SPLAT_FILES
 from pipeline.splat.ply import save_splat
 from pipeline.types import F64
@@ -69,6 +69,18 @@ def scanned_room() -> Mesh:
     mesh = Mesh.from_arrays((vertices + 0.5) * CELL + origin, triangles)
     colors = np.round(255 * colors_of(mesh.vertices.astype(np.float64))).astype(np.uint8)
     return replace(mesh, colors=colors)
+
+
+JOINT = {
+    "kind": "hinge",
+    "axis": [0.0, 0.6, 0.8],
+    "point": [0.9, 1.5, 0.1],
+    "range": [0.0, 0.7],
+    "sigma_deg": 0.2,
+    "sigma": 0.004,
+    "sigma_travel": 0.01,
+}
+"""Neither upright nor through the body's origin."""
 
 
 COLORS = {  # by the object that is the nearest
@@ -162,3 +174,15 @@ def lone_bundle(root: Path, room: Room, cut: Path, *, like: str = "parcel on the
     target = root / name / manifest["version"]
     target.parent.mkdir()
     return folder.rename(target)
+
+
+def with_joint(cut_room: Path, folder: Path, joint: object) -> Path:
+    """A copy of a bundle with a joint in the record of its first object."""
+    shutil.copytree(cut_room, folder)
+    file = sorted((folder / "objects").glob("*/object.json"))[0]
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"joint": joint}))
+    manifest = json.loads((folder / "bundle.json").read_text())
+    entry = manifest["files"][file.relative_to(folder).as_posix()]
+    entry["bytes"], entry["sha256"] = file.stat().st_size, file_sha256(file)
+    (folder / "bundle.json").write_text(json.dumps(manifest))
+    return folder

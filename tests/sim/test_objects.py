@@ -19,7 +19,7 @@ from pipeline.scenes.manifest import file_sha256
 from sim.env import SceneEnv
 from sim.physics.bodies import BodyState
 from sim.scene import open_scene
-from tests.objects.furniture import BOXES
+from tests.objects.furniture import BOXES, JOINT, with_joint
 
 
 @pytest.fixture()
@@ -56,6 +56,17 @@ def test_the_chosen_are_loose_the_others_stand(cut_room: Path):
     assert height_at(one.collision, x + 0.15, y) == pytest.approx(size[2], abs=0.03)
     others = sum(len(other.splat()) for other in everything.objects if other.body.name != parcel.body.name)
     assert len(one.gaussians) == len(everything.gaussians) + others
+
+
+def test_what_a_joint_holds_stands(cut_room: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    """Although all are asked for, and it is said once."""
+    folder = with_joint(cut_room, tmp_path / "room" / "1.1.0", JOINT)
+    scene = open_scene(folder, objects=["all"])
+    assert len(scene.objects) == len(BOXES) - 1
+    assert len([one for one in caplog.messages if "stay where they are" in one]) == 1
+    everything = open_scene(cut_room, objects=["all"])
+    assert len(scene.collision.triangles) > len(everything.collision.triangles)
+    assert len(scene.gaussians) > len(everything.gaussians)
 
 
 @pytest.mark.parametrize("reference", ["bundle", "terrain:0"])

@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 import trimesh
 
+from pipeline.geometry import Pose, matrix_from_rotvec
 from pipeline.scenes.bundle import Bundle
 from sim import libraries
 from sim.export.models import export_mjcf, export_urdf
 from sim.physics.bodies import rigid_body
 from sim.robots.model import load_robot
 from tests.bundles import make_bundle
+from tests.objects.furniture import JOINT, with_joint
 from tests.synthetic import TABLE_TOP, Room
 
 RADIUS = 0.1
@@ -121,6 +123,46 @@ def test_objects_are_bodies_that_stay(cut_room: Path, tmp_path: Path):
     before = data.qpos.copy()
     mujoco.mj_step(model, data, 1000)
     np.testing.assert_allclose(data.qpos, before, atol=0.01)
+
+
+@pytest.mark.parametrize("kind", ["hinge", "slide"])
+def test_a_joint_moves_a_body_as_it_was_seen(cut_room: Path, tmp_path: Path, kind: str):
+    """In MuJoCo and in the URDF, by the range, about an axis that is neither upright nor through its origin."""
+    bundle = Bundle.open(with_joint(cut_room, tmp_path / "room" / "1.1.0", JOINT | {"kind": kind}))
+    one = next(one for one in bundle.objects if one.record.joint)
+    axis, point, travel = np.array(JOINT["axis"]), np.array(JOINT["point"]), 0.7
+    motion = Pose(np.eye(3), travel * axis)
+    if kind == "hinge":
+        turn = matrix_from_rotvec(travel * axis)
+        motion = Pose(turn, point - turn @ point)
+    expected = motion @ one.world_from_body
+    for export in (export_mjcf, export_urdf):
+        (tmp_path / export.__name__).mkdir()
+        export(bundle, tmp_path / export.__name__)
+    model = mujoco.MjModel.from_xml_path(str(tmp_path / "export_mjcf" / "scene.xml"))
+    data, joint = mujoco.MjData(model), model.joint(f"object_{one.record.name}_joint")
+    np.testing.assert_allclose(joint.range, [0, travel], atol=1e-6)
+    data.qpos[joint.qposadr[0]] = travel
+    mujoco.mj_forward(model, data)
+    body = data.body(f"object_{one.record.name}")
+    np.testing.assert_allclose(body.xpos, expected.translation, atol=1e-6)
+    np.testing.assert_allclose(body.xmat.reshape(3, 3), expected.rotation, atol=1e-6)
+    robot = ElementTree.parse(tmp_path / "export_urdf" / f"object_{one.record.name}.urdf").getroot()
+    held = robot.find("joint")
+    assert held is not None
+    assert held.get("type") == {"hinge": "revolute", "slide": "prismatic"}[kind]
+
+    def numbers(path: str, name: str) -> list[float]:
+        found = robot.find(path)
+        assert found is not None
+        return [float(value) for value in found.attrib[name].split()]
+
+    base_from_joint = np.array(numbers("joint/origin", "xyz"))
+    np.testing.assert_allclose(one.world_from_body.apply(base_from_joint), point, atol=1e-6)
+    np.testing.assert_allclose(one.world_from_body.rotate(numbers("joint/axis", "xyz")), axis, atol=1e-6)
+    assert numbers("joint/limit", "upper") == [travel]
+    for part in ("visual", "collision"):  # at the joint's 0, everything is where it is without a joint
+        np.testing.assert_allclose(base_from_joint + numbers(f"link/{part}/origin", "xyz"), 0, atol=1e-6)
 
 
 def test_urdf_of_an_object(cut_room: Path, tmp_path: Path):

@@ -1,0 +1,1 @@
+"""What moved between two scans of one place: registered, found, matched, its joints, cut out."""
