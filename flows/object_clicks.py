@@ -55,12 +55,8 @@ class ObjectClicks:
             size = " x ".join(f"{edge:.2f}" for edge in one.body.size)
             can = f"part of the building: {one.fixed}" if one.fixed else "could be moved"
             asked = f"splatyard objects {self._bundle.manifest.reference} --cut {one.name}"
-            lines = [
-                f"**{one.name}**, {size} m, {one.seen:.0%} of it seen",
-                can,
-                *([] if one.fixed else [f"`{asked}`"]),
-            ]
-            self.text.content = "\n\n".join(lines)
+            lines = [f"**{one.name}**, {size} m, {one.seen:.0%} of it seen", can]
+            self.text.content = "\n\n".join(lines if one.fixed else [*lines, f"`{asked}`"])
             edges = bounds_of(one.body)[np.array(BOX_EDGES)].astype(np.float32)
             self._server.scene.add_line_segments("/object", edges, OUTLINE, thickness=2.0, thickness_units="screen")
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, NonNegativeFloat, NonNegativeInt
 
@@ -162,8 +163,16 @@ def plan(request: BuildRequest, card: Card | None = None) -> Plan:
         "source": card.source.url or source.resolve().name,
         "licence": card.source.licence or "unknown",
         "description": card.description or "",
+        **({"movables": card.movables} if card.movables else {}),
     }
     given = {"source": (digest, source.resolve())}
+    if capture.one_object and card.movables:
+        raise CardError(
+            "movables stand in a place",
+            found="movables, and capture.one_object",
+            remedy="leave one of them out: an object by itself is movable",
+            file=request.card,
+        )
     stages = LONE_STAGES if capture.one_object else STAGES
     whole = plan_stages(stages, traits, given, params, about, work, request.out, request.version)
     return replace(whole, stages=whole.stages[: names.index(last) + 1])
@@ -174,7 +183,7 @@ def plan_stages(
     traits: Traits,
     given: Mapping[str, tuple[str, Path]],
     params: Mapping[str, Settings],
-    about: Mapping[str, str],
+    about: Mapping[str, Any],
     work: Path,
     out: Path,
     version: str | None,
@@ -186,7 +195,7 @@ def plan_stages(
         traits: What backends are chosen by.
         given: Hash and path of what no stage makes, by name.
         params: All stages' but the bundle's.
-        about: Name, source, licence and description of the bundle.
+        about: Name, source, licence, description and movables of the bundle.
         work: Folder of the stages' results.
         out: Folder of bundles.
         version: The bundle's; None for the next free one.
@@ -362,7 +371,7 @@ def _require_stage(name: str, where: str, file: Path | None) -> None:
 
 
 def _bundle_params(
-    about: Mapping[str, str], folder: Path, version: str | None, stages: Sequence[PlannedStage]
+    about: Mapping[str, Any], folder: Path, version: str | None, stages: Sequence[PlannedStage]
 ) -> BundleParams:
     """The bundle stage's parameters: its provenance, and the version that this content has or gets."""
     records = tuple(

@@ -11,6 +11,7 @@ import yaml
 from pydantic import Field
 
 from pipeline.align.params import ScaleSources
+from pipeline.bundle.params import Movables
 from pipeline.errors import CardError
 from pipeline.parameters import Inside, Known, Label, Means, Settings, checked, read_yaml
 from pipeline.regions.params import Area
@@ -49,6 +50,8 @@ class Card(Settings):
     """Parts of the floor with a friction and a cost of their own."""
     gates: dict[Known, float] = Field(default_factory=dict)
     """Thresholds that differ from the gates' defaults."""
+    movables: Movables = ()
+    """Objects that the bundle has as bodies of their own."""
 
     def sections(self) -> dict[str, dict[str, Any]]:
         """The stage parameters that the card gives outside its recipe, by stage."""
@@ -117,5 +120,8 @@ def write_card(path: Path, probe: Traits) -> str:
         "",
         "# Thresholds of gates that differ from their defaults, as {gate: threshold}.",
         "gates: {}",
+        "",
+        "# Objects that are bodies of their own, which robots can push: by name, by a point (x, y, z) on them, or all.",
+        "# movables: [all]",
     ]
     return "\n".join(lines) + "\n"

@@ -374,3 +374,23 @@ def test_one_object_has_stages_of_its_own(scan: Path, tmp_path: Path):
     assert keys(replace(place, card=card)) == keys(one)
     for stage in plan(one).stages:
         assert callable(stage.stage.load())
+
+
+def test_a_card_names_what_is_loose(scan: Path, tmp_path: Path):
+    """By names and points; only the bundle is another."""
+    card = tmp_path / "hall.yaml"
+    card.write_text("movables: [box-3, [1.2, 0.4, 0.8]]\n")
+    plain = tmp_path / "plain.yaml"
+    plain.write_text("name: hall\n")
+    request = BuildRequest(scan, name="hall", out=tmp_path)
+    planned = plan(replace(request, card=card))
+    assert dict(planned.stages[-1].params)["movables"] == ("box-3", (1.2, 0.4, 0.8))
+    assert changed(replace(request, card=plain), replace(request, card=card)) == ["bundle"]
+
+
+def test_an_object_by_itself_has_no_movables(scan: Path, tmp_path: Path):
+    """It is one."""
+    card = tmp_path / "mug.yaml"
+    card.write_text("movables: [all]\nrecipe: {capture: {one_object: true}}\n")
+    with pytest.raises(CardError, match="movables"):
+        plan(BuildRequest(scan, out=tmp_path, card=card))

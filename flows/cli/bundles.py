@@ -134,7 +134,7 @@ def list_objects(
     if cut or near or all_movable:
         from pipeline.objects.version import chosen_objects, cut_out
 
-        chosen = chosen_objects(objects, cut, near, all_movable=all_movable)
+        chosen = chosen_objects(objects, cut, [near] if near else [], all_movable=all_movable)
         made = pipeline.Bundle.open(cut_out(opened, chosen, out, version, proposed=all_movable))
         tables.show_gates([gate for gate in made.quality.gates if gate.name.startswith("objects_")])
         tables.say(f"cut out    {', '.join(one.record.name for one in made.objects)}")

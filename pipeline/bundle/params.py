@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Annotated
 
 from pipeline.errors import CardError
-from pipeline.parameters import Settings
+from pipeline.parameters import Means, Settings
 from pipeline.scenes.manifest import StageRecord
 from pipeline.scenes.references import VERSION, Version
+
+Movables = Annotated[tuple[str | tuple[float, float, float], ...], Means("known")]
+"""Objects by their names, by points on or in them (world frame) [m], or "all" for all that stay where they stand."""
 
 
 class BundleParams(Settings):
@@ -28,6 +32,8 @@ class BundleParams(Settings):
     """One line about the scene."""
     stages: tuple[StageRecord, ...] = ()
     """How every stage was run."""
+    movables: Movables = ()
+    """Objects that are bodies of their own."""
 
 
 def version_for(folder: Path, build_key: str, requested: str | None) -> str:

@@ -90,6 +90,10 @@ def finish(
         location=capture.location and Location(**asdict(capture.location)),
         report=_report(inputs, capture, scene, alignment),
     )
+    if params.movables:
+        from pipeline.objects.version import loosen
+
+        loosen(out_dir, params.movables)
 
 
 def write_cameras(cameras: Iterable[BundleCamera], folder: Path) -> None:

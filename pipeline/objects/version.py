@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.bundle.params import version_for
+from pipeline.bundle.params import Movables, version_for
 from pipeline.check.quality import QUALITY_FILE, Gate, Quality
 from pipeline.engine import lock_file, locked, partial_result
 from pipeline.errors import BundleError
@@ -21,7 +21,7 @@ from pipeline.objects.close import winding
 from pipeline.objects.cut import cut_mesh, cut_splat
 from pipeline.objects.holes import holes_of, sheets_of
 from pipeline.objects.hulls import hulls_of
-from pipeline.objects.listing import SceneObject, best_views, pinhole, views_of, window_of, write_page
+from pipeline.objects.listing import SceneObject, best_views, objects_of, pinhole, views_of, window_of, write_page
 from pipeline.objects.settle import settled
 from pipeline.progress import track
 from pipeline.raster import pack, render_batch
@@ -41,6 +41,8 @@ MADE_HERE = {MANIFEST_FILE, QUALITY_FILE, PAGE_FILE, REST_COLLISION, *(f"{level}
 """Files that are never the parent's."""
 CUT_VERSION = 1
 """Changes when the same objects of the same bundle would come out otherwise."""
+ALL = "all"
+"""Stands for all objects that could be moved."""
 DENSITY, FRICTION = 100.0, 0.6
 """Guesses: mass of a parcel or a piece of furniture by the volume of its closed surface [kg/m^3], and friction of
 cardboard or wood on a floor."""
@@ -59,11 +61,11 @@ DIFFERENCE, MOVED, TURNED = 1.0, 0.003, 1.0
 def chosen_objects(
     objects: Sequence[SceneObject],
     names: Sequence[str] = (),
-    near: tuple[float, float, float] | None = None,
+    near: Sequence[tuple[float, float, float]] = (),
     *,
     all_movable: bool = False,
 ) -> list[SceneObject]:
-    """Objects by name, by a point (3,) on or in them [m], or all that could be moved; with what stands on them.
+    """Objects by name, by points (3,) on or in them [m], or all that could be moved; with what stands on them.
 
     Raises:
         BundleError: When there is no such object, or it is part of the building.
@@ -77,8 +79,7 @@ def chosen_objects(
                 "an object has a name from the list", found=repr(name), remedy=f"could be moved: {listed}"
             )
         chosen += found
-    if near is not None:
-        chosen.append(_nearest(objects, near, listed))
+    chosen += [_nearest(objects, point, listed) for point in near]
     for one in chosen:
         if one.fixed:
             rule = "what is cut out could be moved"
@@ -131,10 +132,7 @@ def cut_out(
             found=f"{manifest.reference} has objects",
             remedy=f"cut all of them out of {', '.join(manifest.parents) or 'the version before'} at once",
         )
-    cut = _cut(bundle, objects, behind)
-    while proposed and (restless := _restless(cut)):
-        logger.info("left in place, since they wouldn't stay there by themselves: %s", ", ".join(restless))
-        cut = _cut(bundle, _without(cut.objects, restless), behind)
+    cut = _cut(bundle, objects, behind, proposed=proposed)
     names = sorted(one.name for one in cut.objects)
     content = json.dumps([CUT_VERSION, bundle.files.sha256, names, *([behind.sha256] if behind else [])])
     key = hashlib.sha256(content.encode()).hexdigest()[:20]
@@ -143,9 +141,31 @@ def cut_out(
     folder = scene_folder / (found if version or Version.parse(found) > least else str(least))
     if folder.is_dir():
         return folder
+    stage = StageRecord(name="objects", key=key, backend="own", reason="asked for", params={"names": tuple(names)})
+    stages = (*manifest.provenance.stages, stage)
+    provenance = manifest.provenance.model_copy(update={"build_key": key, "stages": stages})
     with locked(lock_file(folder), f"bundle {manifest.name}"), partial_result(folder) as partial:
-        _write(bundle, cut, partial, folder.name, key)
+        for name in manifest.files.keys() - MADE_HERE:  # nothing is written through a link to the other version
+            target = partial / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            link_or_copy(bundle.path(name), target)
+        _write(bundle, cut, partial, version=folder.name, parents=(manifest.reference,), provenance=provenance)
     return folder
+
+
+def loosen(folder: Path, movables: Movables) -> None:
+    """Cut objects out of a bundle that nobody else sees yet, in its folder.
+
+    Raises:
+        BundleError: As `chosen_objects` and `cut_out`.
+    """
+    bundle = Bundle.open(folder)
+    points = [one for one in movables if not isinstance(one, str)]
+    names, proposed = [one for one in movables if isinstance(one, str) and one != ALL], ALL in movables
+    chosen = chosen_objects(objects_of(bundle), names, points, all_movable=proposed)
+    cut = _cut(bundle, chosen, proposed=proposed)
+    (folder / MANIFEST_FILE).unlink()  # which would be listed by the new one
+    _write(bundle, cut, folder)
 
 
 def _restless(cut: _Cut) -> list[str]:
@@ -207,7 +227,18 @@ class _Cut:
     turned: Sequence[float]
 
 
-def _cut(bundle: Bundle, objects: Sequence[SceneObject], behind: Behind | None) -> _Cut:
+def _cut(
+    bundle: Bundle, objects: Sequence[SceneObject], behind: Behind | None = None, *, proposed: bool = False
+) -> _Cut:
+    """Cut objects out; of `proposed` ones, those that wouldn't stay where they stand are left in place."""
+    cut = _cut_all(bundle, objects, behind)
+    while proposed and (restless := _restless(cut)):
+        logger.info("left in place, since they wouldn't stay there by themselves: %s", ", ".join(restless))
+        cut = _cut_all(bundle, _without(cut.objects, restless), behind)
+    return cut
+
+
+def _cut_all(bundle: Bundle, objects: Sequence[SceneObject], behind: Behind | None) -> _Cut:
     mesh, collision = bundle.mesh(), bundle.mesh("collision")
     rest = {level: bundle.splat(level) for level in SPLAT_FILES if level in bundle.manifest.splats}
     own: dict[str, dict[str, Gaussians]] = {level: {} for level in rest}
@@ -260,12 +291,9 @@ def _local(one: SceneObject) -> Mesh:
     return one.body.mesh.transformed(Similarity.from_pose(one.body.world_from_body.inverse()))
 
 
-def _write(bundle: Bundle, cut: _Cut, folder: Path, version: str, key: str) -> None:
+def _write(bundle: Bundle, cut: _Cut, folder: Path, **changes: object) -> None:
+    """Write what was cut out into a folder that has the bundle's other files, with changes of its manifest."""
     manifest = bundle.manifest
-    for name in manifest.files.keys() - MADE_HERE:  # nothing is written through a link to the other version
-        target = folder / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        link_or_copy(bundle.path(name), target)
     levels = dict(manifest.splats)
     for level, splat in cut.rest.items():
         save_splat(splat, folder / f"{REST[level]}.ply")
@@ -278,20 +306,13 @@ def _write(bundle: Bundle, cut: _Cut, folder: Path, version: str, key: str) -> N
     quality = Quality(gates=(*bundle.quality.gates, *gates), metrics=bundle.quality.metrics)
     quality.save(folder)
     write_page(bundle, list(cut.objects), folder / PAGE_FILE)
-    names = tuple(one.name for one in cut.objects)
-    stage = StageRecord(name="objects", key=key, backend="own", reason="asked for", params={"names": names})
-    provenance = manifest.provenance.model_copy(
-        update={"build_key": key, "stages": (*manifest.provenance.stages, stage)}
-    )
     made = manifest.model_copy(
         update={
-            "version": version,
-            "parents": (manifest.reference,),
             "splats": levels,
             "files": list_files(folder),
             "quality_passed": quality.passed,
             "failed_gates": quality.failed,
-            "provenance": provenance,
+            **changes,
         }
     )
     (folder / MANIFEST_FILE).write_text(manifest_text(Manifest.model_validate(made.model_dump())))

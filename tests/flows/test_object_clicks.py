@@ -14,6 +14,12 @@ from pipeline import Bundle
 from tests.objects.furniture import BOXES, furnished_bundle, scanned_room
 from tests.synthetic import Room
 
+
+def centre(foot: tuple[float, ...], size: tuple[float, ...]) -> np.ndarray:
+    """Centre (3,) of a box [m]."""
+    return np.array([*foot[:2], foot[2] + size[2] / 2])
+
+
 EYE = np.array([2.6, 2.1, 1.9])
 
 
@@ -35,7 +41,7 @@ def test_a_click_names_and_cuts_out(server: viser.ViserServer, whole: Bundle, tm
     """The crate has its size and an outline; the button writes the version in which it is a body."""
     clicks = ObjectClicks(server, whole, tmp_path)
     middle, size, _ = BOXES["crate"]
-    clicks.choose(EYE, np.array(middle) + [0, 0, size[2] / 2] - EYE)
+    clicks.choose(EYE, centre(middle, size) - EYE)
     assert "box-" in clicks.text.content
     assert "could be moved" in clicks.text.content
     assert clicks.button.visible
@@ -61,7 +67,7 @@ def test_the_building_is_no_object(server: viser.ViserServer, whole: Bundle, tmp
     assert "part of the building" in clicks.text.content
     assert not clicks.button.visible
     strangers = ObjectClicks(server, whole, None)
-    strangers.choose(EYE, np.array(middle) + [0, 0, size[2] / 2] - EYE)
+    strangers.choose(EYE, centre(middle, size) - EYE)
     assert "could be moved" in strangers.text.content
     assert not strangers.button.visible
     assert not list(tmp_path.iterdir())

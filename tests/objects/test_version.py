@@ -15,7 +15,7 @@ from pipeline.geometry import Mesh, Similarity
 from pipeline.geometry.rays import RayCaster
 from pipeline.objects import version
 from pipeline.objects.listing import SceneObject, objects_of
-from pipeline.objects.version import chosen_objects, cut_out
+from pipeline.objects.version import chosen_objects, cut_out, loosen
 from pipeline.raster import render_batch
 from pipeline.scenes.bundle import Bundle
 from pipeline.scenes.manifest import Manifest, file_sha256
@@ -133,16 +133,31 @@ def test_the_same_cut_is_the_same_version(whole: Bundle, cut: Bundle, objects: l
 def test_what_stands_on_it_comes_along(whole: Bundle, objects: list[SceneObject], tmp_path: Path):
     """By a click on the crate's side."""
     foot, size, _ = BOXES["crate"]
-    chosen = chosen_objects(objects, near=(foot[0], foot[1] - size[1] / 2 - 0.03, 0.2))
+    chosen = chosen_objects(objects, near=[(foot[0], foot[1] - size[1] / 2 - 0.03, 0.2)])
     assert len(chosen) == 2
     assert {one.on for one in chosen} == {"floor", chosen[0].name}
+
+
+def test_a_card_has_them_cut_out_of_the_bundle_itself(whole: Bundle, tmp_path: Path):
+    """By a point on the mug: in the same version, with its parents, the rest of it as it was."""
+    folder = tmp_path / "1.0.0"
+    shutil.copytree(whole.root, folder)
+    foot, size, _ = BOXES["mug on the table"]
+    loosen(folder, [(foot[0], foot[1], foot[2] + size[2] / 2)])
+    made = Bundle.open(folder)
+    assert made.verify() == []
+    assert (made.manifest.reference, made.manifest.parents) == ("room@1.0.0", ())
+    assert [one.record.on for one in made.objects] == [made.objects[0].record.on]
+    np.testing.assert_allclose(made.objects[0].world_from_body.translation[:2], foot[:2], atol=0.03)
+    assert made.quality.gate("objects_put_back").applies
+    assert set(made.manifest.files) > set(whole.manifest.files)
 
 
 @pytest.mark.parametrize(
     ("ask", "words"),
     [
         ({"names": ["sofa"]}, "an object has a name from the list"),
-        ({"near": (3.0, 0.3, 1.5)}, "a point lies on an object"),
+        ({"near": [(3.0, 0.3, 1.5)]}, "a point lies on an object"),
     ],
 )
 def test_nothing_there_is_said(objects: list[SceneObject], ask: dict[str, object], words: str):

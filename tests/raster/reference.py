@@ -12,7 +12,7 @@ import numpy as np
 from pipeline.geometry import Camera, Gaussians, Pose, matrix_from_quaternion, sh_basis
 
 SCREEN_BLUR, SLOPE_MARGIN, ALPHA_MAX = 0.3, 0.15, 0.99
-DEEPEST = 0.5
+DEEPEST = 1 / 3
 PIXEL_BLUR = 0.1
 
 

@@ -80,7 +80,7 @@ def test_nothing_in_view_gives_the_background(gaussians):
 
 
 def test_huge_gaussian_next_to_the_camera_stays_finite(rng):
-    """Gaussians near the camera plane, far outside the image, don't blow up: thin along the optical axis, long across."""
+    """Gaussians near the camera plane, outside the image, don't blow up: thin along the optical axis, long across."""
     scene = scatter(5, rng, scale=0.4)
     scene.means[0] = SMALL_POSE.apply([0.5, 0.1, 0.03])
     scene.log_scales[0] = np.log([2.0, 0.7, 0.01])
@@ -92,7 +92,7 @@ def test_huge_gaussian_next_to_the_camera_stays_finite(rng):
     assert np.abs(image.rgb - expected.rgb).max() < 2e-3
 
 
-@pytest.mark.parametrize(("depth", "drawn"), [(0.03, True), (0.06, False)])
+@pytest.mark.parametrize(("depth", "drawn"), [(0.02, True), (0.04, False)])
 def test_gaussian_that_reaches_to_the_camera_is_not_drawn(rng, depth, drawn):
     """The approximation would make it a veil over the whole image: in single images and in batches."""
     scene = scatter(60, rng)
