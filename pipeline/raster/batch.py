@@ -284,9 +284,6 @@ def _project(table: F32, groups: I32, view: ViewConstants, limit: np.float32, re
         left &= bits(outside_x * outside_x <= squared_x) & bits(outside_y * outside_y <= squared_y)
         if left == 0:
             continue
-        u0, u1, u2 = rotation[2, 0], rotation[2, 1], rotation[2, 2]
-        w0, w1, w2 = c00 * u0 + c01 * u1 + c02 * u2, c01 * u0 + c11 * u1 + c12 * u2, c02 * u0 + c12 * u1 + c22 * u2
-        left &= bits(u0 * w0 + u1 * w1 + u2 * w2 <= z * z * (layout.DEEPEST * layout.DEEPEST))
         # the pixels whose centres are in the bounding box
         x, y = mean_x - HALF, mean_y - HALF
         extent_x, extent_y = root(squared_x), root(squared_y)

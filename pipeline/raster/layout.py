@@ -36,10 +36,6 @@ PIXEL_BLUR = np.float32(0.1)
 SLOPE_MARGIN = np.float32(0.15)
 """The clamp of the slope, as a share of the image beyond its border (30 % of half the image)."""
 
-DEEPEST = np.float32(1 / 3)
-"""Largest standard deviation along the optical axis of a Gaussian that is drawn, as a share of its depth: of one that
-reaches to the camera, the affine approximation makes a veil over the whole image."""
-
 LINE = 16
 """Float32 in a cache line."""
 RECORD_COLUMNS = LINE

@@ -4,7 +4,7 @@ Source: M. Zwicker et al., EWA Splatting, TVCG 2002, section 6 (affine approxima
 al., 3D Gaussian Splatting, SIGGRAPH 2023, section 4; where pixels are areas, the 2D Mip filter of Z. Yu et al.,
 Mip-Splatting, CVPR 2024, section 4.2: what the blur adds to a Gaussian's area is taken from its opacity. The slope x/z
 inside the approximation is clamped to 30 % of half the image beyond its border as in 3DGS, so that Gaussians next to
-the camera don't blow up; those which it is not valid for, since they reach to the camera, are not drawn.
+the camera don't blow up.
 """
 
 from __future__ import annotations
@@ -136,13 +136,9 @@ def _project_range(
         w, x, y, z_ = quaternions[n, 0], quaternions[n, 1], quaternions[n, 2], quaternions[n, 3]
         unit = ONE / math.sqrt(w * w + x * x + y * y + z_ * z_)
         own = own_axes(w * unit, x * unit, y * unit, z_ * unit)
-        s0, s1, s2 = math.exp(log_scales[n, 0]), math.exp(log_scales[n, 1]), math.exp(log_scales[n, 2])
-        deep = s0 * dot(world[2], own[0]), s1 * dot(world[2], own[1]), s2 * dot(world[2], own[2])
-        if dot(deep, deep) > layout.DEEPEST * layout.DEEPEST * z * z:
-            continue
-        u0, v0 = _project_axis(world, own[0], s0, jx, jy, slope_x, slope_y)
-        u1, v1 = _project_axis(world, own[1], s1, jx, jy, slope_x, slope_y)
-        u2, v2 = _project_axis(world, own[2], s2, jx, jy, slope_x, slope_y)
+        u0, v0 = _project_axis(world, own[0], math.exp(log_scales[n, 0]), jx, jy, slope_x, slope_y)
+        u1, v1 = _project_axis(world, own[1], math.exp(log_scales[n, 1]), jx, jy, slope_x, slope_y)
+        u2, v2 = _project_axis(world, own[2], math.exp(log_scales[n, 2]), jx, jy, slope_x, slope_y)
         xx = view.blur + u0 * u0 + u1 * u1 + u2 * u2
         xy = u0 * v0 + u1 * v1 + u2 * v2
         yy = view.blur + v0 * v0 + v1 * v1 + v2 * v2

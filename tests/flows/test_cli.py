@@ -456,9 +456,9 @@ def test_view_serves_the_bundle(room_bundle, monkeypatch):
     import flows.view
 
     served = []
-    monkeypatch.setattr(flows.view, "serve", lambda bundle, *, host, port: served.append((bundle.root, host, port)))
+    monkeypatch.setattr(flows.view, "serve", lambda bundle, **options: served.append((bundle.root, options)))
     assert main(["view", str(room_bundle), "--port", "9001"]) == 0
-    assert served == [(room_bundle, "127.0.0.1", 9001)]
+    assert served == [(room_bundle, {"host": "127.0.0.1", "port": 9001, "out": Path("bundles")})]
 
 
 def test_python_names_are_the_promised_ones():

@@ -12,7 +12,6 @@ import numpy as np
 from pipeline.geometry import Camera, Gaussians, Pose, matrix_from_quaternion, sh_basis
 
 SCREEN_BLUR, SLOPE_MARGIN, ALPHA_MAX = 0.3, 0.15, 0.99
-DEEPEST = 1 / 3
 PIXEL_BLUR = 0.1
 
 
@@ -79,9 +78,7 @@ def render_reference(
         opacities = opacities * areas / np.sqrt(np.linalg.det(covariances))
 
     order = np.argsort(depths, kind="stable")
-    axes = matrix_from_quaternion(gaussians.quaternions) * np.exp(gaussians.log_scales.astype(np.float64))[:, None, :]
-    deep = np.linalg.norm(world_from_camera.rotation[:, 2] @ axes, axis=1)
-    order = order[(depths[order] >= near) & (deep[order] <= DEEPEST * depths[order])]
+    order = order[depths[order] >= near]
     pixels = np.stack(np.meshgrid(np.arange(camera.width) + 0.5, np.arange(camera.height) + 0.5), -1)
     offsets = pixels[None] - centers[order][:, None, None]
     power = 0.5 * np.einsum("nhwi,nij,nhwj->nhw", offsets, np.linalg.inv(covariances[order]), offsets)
