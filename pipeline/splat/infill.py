@@ -133,7 +133,7 @@ def _backs(cloud: PointCloud, free: FreeSpace, distance: float, nothing: Gaussia
 
     behind = np.full(len(points), np.inf)
     for depth in DEPTHS[::-1]:
-        through, at = free.votes(points - depth * distance * normals)
+        through, at, _ = free.votes(points - depth * distance * normals)
         open_there = (through >= 2) & (through > at)
         behind[open_there] = depth * distance
     thin = np.flatnonzero(np.isfinite(behind))

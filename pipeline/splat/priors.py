@@ -6,7 +6,9 @@ that freedom away:
 - surfaces (`SurfacePrior`): where the cloud is locally flat, Gaussians are flattened onto the surface. This is a
   projection, not a loss: no weight to balance against images, no gradient through a sorted depth. The aim is that of
   2DGS (B. Huang et al., SIGGRAPH 2024, section 4) and PGSR (D. Chen et al., 2024, section 3.1): planar Gaussians;
-- free space (`FreeSpace`): a view that measures a surface behind a point has seen through it. Gaussians there fade;
+- free space (`FreeSpace`): a view that measures a surface behind a point has seen through it. Gaussians there fade, and
+  so do those that are behind a surface in every view: below a floor they would shine through it, and be veils before
+  robots' cameras, which come nearer to it than those of the capture;
 - hidden sides: nobody saw what lies behind inpainted backs, so trained Gaussians there are cleared.
 """
 
@@ -37,9 +39,10 @@ FREE_SPACE_LEVEL = 1
 RELATIVE_MARGIN = 0.03
 """How far behind a point the surface must lie, as a share of its depth, on top of three times the depth's tolerance."""
 WITNESSES = 3
-"""Views that must see through a Gaussian's centre, and be more than those that see a surface there."""
+"""Views that must see through a Gaussian's centre, and be more than those that see a surface there; or that must see a
+surface before it, where no view sees as far."""
 FADE = 0.5
-"""Factor of the opacity of a Gaussian each time it is found in free space."""
+"""Factor of the opacity of a Gaussian each time it is found in free space, or behind all surfaces."""
 NEAR = 1e-3
 """Points closer to a camera plane are not judged by its view [world units]."""
 BLOCKS = 32
@@ -107,14 +110,14 @@ class FreeSpace:
         medians = [np.median(depth[depth > 0]) for _, _, depth, _, _ in self._maps if (depth > 0).any()]
         return float(np.median(medians)) if medians else 0.0
 
-    def votes(self, points: Floats) -> tuple[I32, I32]:
-        """Numbers of views that see through points (N, 3) [world], and that see a surface there: (N,) each."""
+    def votes(self, points: Floats) -> tuple[I32, I32, I32]:
+        """Numbers of views that see through points (N, 3) [world], see a surface there, and one before them: (N,)."""
         positions = np.ascontiguousarray(points, np.float64)
-        votes = np.zeros((2, len(positions)), np.int32)
+        votes = np.zeros((3, len(positions)), np.int32)
         for matrix, camera, depth, nearest, tolerance in self._maps:
             intrinsics = np.array([camera.fx, camera.fy, camera.cx, camera.cy])
             _vote(positions, matrix, intrinsics, depth, nearest, tolerance, votes)
-        return votes[0], votes[1]
+        return votes[0], votes[1], votes[2]
 
     def looked_at(self, points: Floats) -> Mask:
         """Which points (N,) a view has in front of it with nothing known to cover them: its photo shows them."""
@@ -132,14 +135,16 @@ class FreeSpace:
 
     def floating(self, points: Floats) -> Mask:
         """Which points (N,) lie in free space."""
-        through, at = self.votes(points)
+        through, at, _ = self.votes(points)
         return (through >= WITNESSES) & (through > at)
 
     def without_floaters(self, gaussians: Gaussians, first: int = 0) -> Gaussians:
-        """The Gaussians, with a lower opacity of those, from index `first` on, that lie in free space."""
-        floating = first + np.flatnonzero(self.floating(gaussians.means[first:]))
+        """The Gaussians, with a lower opacity of those, from index `first` on, in free space or behind all surfaces."""
+        through, at, before = self.votes(gaussians.means[first:])
+        floating, buried = (through >= WITNESSES) & (through > at), (before >= WITNESSES) & (through + at == 0)
+        wrong = first + np.flatnonzero(floating | buried)
         logits = gaussians.opacity_logits.copy()
-        logits[floating] = logit(FADE * sigmoid(logits[floating].astype(np.float64)))
+        logits[wrong] = logit(FADE * sigmoid(logits[wrong].astype(np.float64)))
         return replace(gaussians, opacity_logits=logits)
 
 
@@ -244,7 +249,7 @@ class Priors:
 def _vote(
     points: F64, camera_from_world: F64, intrinsics: F64, depth: F32, nearest_around: F32, tolerance: F32, votes: I32
 ) -> None:
-    """Add one view's votes: seen through, seen there. Scalars only: an array a point would cost more than all else."""
+    """Add one view's votes: seen through, seen there, hidden. Scalars only: arrays would cost more than all else."""
     height, width = depth.shape
     m = camera_from_world
     fx, fy, cx, cy = intrinsics[0], intrinsics[1], intrinsics[2], intrinsics[3]
@@ -264,3 +269,5 @@ def _vote(
                 votes[0, n] += 1
             elif depth[row, column] > 0 and abs(depth[row, column] - ahead) <= margin:
                 votes[1, n] += 1
+            elif 0 < depth[row, column] < ahead:
+                votes[2, n] += 1
