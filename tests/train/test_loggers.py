@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import time
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -41,6 +42,7 @@ def test_tensorboard_reads_one_curve_of_a_resumed_run(run: Run):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     log(run, [], [{**row, "success": 0.9} if row["iteration"] > 2 else row for row in ROWS[:4]])
+    time.sleep(1.1)  # event files are read in the order of their names, which begin with the second
     log(run, [], ROWS[2:], steps=128)
     events = EventAccumulator(str(run.folder / "tensorboard"))
     events.Reload()
