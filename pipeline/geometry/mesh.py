@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,9 @@ from pipeline.geometry.similarity import Similarity
 from pipeline.types import F32, F64, I32, U8, Floats, Mask
 
 COLORS = ("red", "green", "blue")
+Part = Literal["whole", "open", "closing"]
+CLOSING = 2
+"""Mark of vertices in files, instead of 1 for guessed, whose faces close what stands in a scene."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,10 +77,20 @@ class Mesh:
             np.concatenate([self.guessed, other.guessed]),
         )
 
-    def save(self, path: Path) -> None:
-        """Write a binary PLY with the vertex attributes red, green, blue and guessed."""
+    def save(self, path: Path, closing: Mesh | None = None) -> None:
+        """Write a binary PLY with the vertex attributes red, green, blue and guessed.
+
+        Guessed faces that close what stands in it may follow, which are marked as such.
+        """
+        if closing is not None:
+            marks = np.append(self.guessed.astype(np.uint8), np.full(len(closing.vertices), CLOSING, np.uint8))
+            self.joined(closing)._save(path, marks)
+        else:
+            self._save(path, self.guessed)
+
+    def _save(self, path: Path, marks: NDArray[np.uint8] | Mask) -> None:
         columns = [*zip("xyz", self.vertices.T, strict=True), *zip(COLORS, self.colors.T, strict=True)]
-        columns.append(("guessed", self.guessed))
+        columns.append(("guessed", marks))
         kinds = [(name, "<f4" if name in "xyz" else "u1") for name, _ in columns]
         vertex = np.empty(len(self.vertices), kinds)
         for name, values in columns:
@@ -89,8 +103,10 @@ class Mesh:
         path.write_bytes(b"".join([header.encode(), b"\n", vertex.tobytes(), face.tobytes()]))
 
     @staticmethod
-    def load(path: Path) -> Mesh:
-        """Read a triangle PLY; colours and marks may be missing.
+    def load(path: Path, part: Part = "whole") -> Mesh:
+        """Read a triangle PLY: all, or without the faces that close what stands in it, or these.
+
+        Colours and marks may be missing.
 
         Raises:
             ValueError: When it is no PLY of triangles, promises more than it holds, or an index points outside.
@@ -109,4 +125,9 @@ class Mesh:
         names = vertex.dtype.names
         colors = np.stack([vertex[c] for c in COLORS], 1) if "red" in names else mesh.colors
         guessed = vertex["guessed"].astype(bool) if "guessed" in names else mesh.guessed
-        return Mesh(mesh.vertices, mesh.triangles, colors.astype(np.uint8), guessed)
+        result = Mesh(mesh.vertices, mesh.triangles, colors.astype(np.uint8), guessed)
+        if part == "whole":
+            return result
+        closing = guessed & (vertex["guessed"] == CLOSING if "guessed" in names else False)
+        faces = np.asarray(closing[triangles].any(1))
+        return result.with_faces(faces if part == "closing" else ~faces)

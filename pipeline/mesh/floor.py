@@ -210,18 +210,22 @@ class SlitReport:
     area: float  # area of the strips [m^2]
 
 
-def close_slits(mesh: Mesh) -> tuple[Mesh, SlitReport]:
-    """The mesh [m, Z up, vertices shared] with strips over slits up to 4.5 cm wide between floors' rims and beyond."""
-    edges, outward = _rims(mesh)
+def close_slits(mesh: Mesh, beside: Mesh) -> tuple[Mesh, SlitReport]:
+    """The mesh [m, Z up, vertices shared] with strips over slits up to 4.5 cm wide between floors' rims and beyond.
+
+    `beside` is further surface that slits may lie at.
+    """
+    whole = mesh.joined(beside)
+    edges, outward = _rims(whole)
     if not len(edges):
         return mesh, SlitReport(0, 0.0)
-    middles = mesh.vertices[edges].mean(1).astype(np.float64)
-    width, height = _across(mesh, middles, outward)
+    middles = whole.vertices[edges].mean(1).astype(np.float64)
+    width, height = _across(whole, middles, outward)
     narrow = width <= SLIT_WIDTH
     if not narrow.any():
         return mesh, SlitReport(0, 0.0)
     edges, outward, width, height = edges[narrow], outward[narrow], width[narrow], height[narrow]
-    strips = _strips(mesh, edges, outward, width + OVERLAP, height)
+    strips = _strips(whole, edges, outward, width + OVERLAP, height)
     report = SlitReport(len(edges), float(strips.face_areas().sum()))
     return canonical(mesh.joined(strips)), report
 

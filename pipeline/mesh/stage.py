@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from scipy.spatial import KDTree
 
 from pipeline.align.alignment import Alignment, load_world_scene
 from pipeline.depth.maps import DepthMap, StoredMaps
-from pipeline.geometry import Mesh, PointCloud
+from pipeline.geometry import Camera, Mesh, PointCloud, Pose
 from pipeline.mesh.clean import camera_path, clean, observe
 from pipeline.mesh.decimate import decimate, surface_error
 from pipeline.mesh.flatten import flatten
@@ -33,18 +33,34 @@ NEIGHBOURS = 3
 
 @dataclass(frozen=True, eq=False)
 class BuiltMesh:
-    """The full surface [m, world frame], the decimated one for physics, and `mesh.json`."""
+    """The full surface [m, world frame], what closes its objects, both decimated for physics, and `mesh.json`."""
 
     mesh: Mesh
+    closing: Mesh
     collision: Mesh
     report: dict[str, object]
 
 
-def run(inputs: Mapping[str, Path], params: MeshParams, out_dir: Path) -> None:
+@dataclass(frozen=True)
+class ClosingReport:
+    """What was closed."""
+
+    objects: int  # that were found
+    closed: int  # of these, those that are one body
+    area: float  # of the faces that close them [m^2]
+
+
+Closed = tuple[Mesh, Mesh, ClosingReport]
+Close = Callable[[Mesh, Sequence[tuple[Camera, Pose]], Sequence[DepthMap], float], Closed]
+"""Closes the objects of a mesh by what cameras and maps saw of it, see `pipeline.objects.closing.close_objects`."""
+
+
+def run(inputs: Mapping[str, Path], params: MeshParams, out_dir: Path, close: Close | None = None) -> None:
     """Read poses, depth, align and points; write the meshes."""
     world_from_scene = Alignment.load(inputs["align"]).world_from_scene
     levels = Levels.load(inputs["points"] / LEVELS_FILE)
-    write_mesh(inputs, params, out_dir, StoredMaps(inputs["depth"], world_from_scene, complete=levels.complete), levels)
+    maps = StoredMaps(inputs["depth"], world_from_scene, complete=levels.complete)
+    write_mesh(inputs, params, out_dir, maps, levels, close)
 
 
 def write_mesh(
@@ -53,14 +69,17 @@ def write_mesh(
     out_dir: Path,
     maps: Sequence[DepthMap],
     levels: Levels | None = None,
+    close: Close | None = None,
 ) -> None:
     """As `run`, of these depth maps (world frame)."""
     alignment = Alignment.load(inputs["align"])
     scene = load_world_scene(inputs["poses"], inputs["align"])
     cloud = PointCloud.load(inputs["points"] / "cloud.npz")
-    track = np.array([view.world_from_camera.translation for view in scene.training]).reshape(-1, 3)
-    built = build_mesh(maps, cloud, track, params, levels, floor_found=alignment.floor_found)
-    built.mesh.save(out_dir / MESH_FILE)
+    cameras = [(view.camera, view.world_from_camera) for view in scene.training]
+    track = np.array([pose.translation for _, pose in cameras]).reshape(-1, 3)
+    bound = (lambda mesh: close(mesh, cameras, maps, params.carve_margin)) if close else None
+    built = build_mesh(maps, cloud, track, params, levels, bound, floor_found=alignment.floor_found)
+    built.mesh.save(out_dir / MESH_FILE, built.closing)
     built.collision.save(out_dir / COLLISION_FILE)
     (out_dir / REPORT_FILE).write_text(json.dumps(built.report, indent=1))
 
@@ -71,13 +90,15 @@ def build_mesh(
     track: Floats,
     params: MeshParams,
     levels: Levels | None = None,
+    close: Callable[[Mesh], Closed] | None = None,
     *,
     floor_found: bool = True,
 ) -> BuiltMesh:
-    """Fuse, clean, close the floor and decimate, by any backend but auto; all in the world frame [m].
+    """Fuse, clean, close the floor and objects, and decimate, by any backend but auto; all in the world frame [m].
 
     The cloud gives colours (and for poisson and nksr the surface), `track` (N, 3) has the camera centres, `levels` the
-    level surfaces that complete the maps, and `floor_found` says whether z = 0 is a floor that was seen.
+    level surfaces that complete the maps, `close` closes what stands on a floor, and `floor_found` says whether z = 0
+    is a floor that was seen.
 
     Raises:
         ReconstructionError: When no surface comes out.
@@ -96,10 +117,14 @@ def build_mesh(
     levels_area = 0.0
     if params.close_floor and levels is not None:
         mesh, levels_area = close_levels(mesh, levels)
+    closing, closed = mesh.with_faces(np.zeros(len(mesh.triangles), bool)), None
+    if close and floor_found:
+        mesh, closing, closed = close(mesh)
     if params.close_floor:
-        mesh, slits = close_slits(mesh)
-    collision = decimate(mesh, params.collision_triangles)
-    errors = {"of_collision": surface_error(collision, mesh, rng), "of_mesh": surface_error(mesh, collision, rng)}
+        mesh, slits = close_slits(mesh, closing)
+    whole = mesh.joined(closing)
+    collision = decimate(whole, params.collision_triangles)
+    errors = {"of_collision": surface_error(collision, whole, rng), "of_mesh": surface_error(whole, collision, rng)}
     worst = max(error.p99 for error in errors.values())
     if worst > params.collision_error:
         logger.warning(
@@ -108,14 +133,14 @@ def build_mesh(
             params.collision_error * 1000,
             params.collision_triangles,
         )
-    areas = mesh.face_areas()
-    guessed = mesh.guessed[mesh.triangles].any(1) if len(mesh.triangles) else np.zeros(0, bool)
+    areas = whole.face_areas()
+    guessed = whole.guessed[whole.triangles].any(1) if len(whole.triangles) else np.zeros(0, bool)
     report = {
         "backend": params.backend,
         "voxel_size": voxel_size,
         "depth_maps": len(maps),
-        "vertices": len(mesh.vertices),
-        "triangles": len(mesh.triangles),
+        "vertices": len(whole.vertices),
+        "triangles": len(whole.triangles),
         "area": float(areas.sum()),
         "guessed_area": float(areas[guessed].sum()),
         "cleaning": asdict(cleaning),
@@ -123,15 +148,16 @@ def build_mesh(
         "floor": None if floor is None else asdict(floor),
         "hidden_level_area": levels_area,
         "slits": None if slits is None else asdict(slits),
+        "closing": None if closed is None else asdict(closed),
         "collision": {
             "vertices": len(collision.vertices),
             "triangles": len(collision.triangles),
             "error": {way: asdict(error) for way, error in errors.items()},
             "error_within_wanted": worst <= params.collision_error,
         },
-        "borders": border_report(mesh),
+        "borders": border_report(whole),
     }
-    return BuiltMesh(mesh, collision, report)
+    return BuiltMesh(mesh, closing, collision, report)
 
 
 def colored(mesh: Mesh, cloud: PointCloud) -> Mesh:

@@ -52,6 +52,13 @@ def _symmetric(first: NDArray[np.integer], second: NDArray[np.integer], count: i
     return matrix
 
 
+def border_edges(mesh: Mesh) -> I64:
+    """Edges (E, 2) of one triangle only."""
+    keys, _, _ = _edges(mesh.triangles)
+    unique, count = np.unique(keys, return_counts=True)
+    return np.stack(np.divmod(unique[count == 1], int(mesh.triangles.max(initial=0)) + 1), -1)
+
+
 def border_report(mesh: Mesh) -> dict[str, float]:
     """How far the mesh is from a closed surface: counts and length of borders, as JSON values."""
     keys, upward, _ = _edges(mesh.triangles)

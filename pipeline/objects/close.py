@@ -21,6 +21,7 @@ from pipeline.geometry.jit import njit, prange
 from pipeline.geometry.rays import RayCaster
 from pipeline.mesh.marching_cubes import zero_crossing
 from pipeline.objects.find import Standing
+from pipeline.progress import track
 from pipeline.raster import blending_weights, grey, rasterize
 from pipeline.types import F32, F64, I64, Mask
 
@@ -48,7 +49,7 @@ CLUSTER, FAR = 0.12, 2.5
 """Edge of clusters of triangles [m], and the distance from which one counts as a dipole [its radius]."""
 ROUND = 0.7
 """Smoothing of the carved cells [cells]."""
-GRID, MAX_GRID = 0.05, 100
+GRID, MAX_GRID = 0.025, 100
 """Longest edge of a box's triangles [m], longer where an edge of the box would have more than that."""
 MEASURED = 0.025
 """Vertices farther than this from what was seen are guessed [m]."""
@@ -157,6 +158,18 @@ def _pixels(camera: Camera, world_from_camera: Pose, points: F64) -> tuple[F64, 
     u = np.floor(camera.fx * local[:, 0] / z + camera.cx).astype(np.int64)
     v = np.floor(camera.fy * local[:, 1] / z + camera.cy).astype(np.int64)
     return z, u, v, (local[:, 2] > 0) & (u >= 0) & (v >= 0) & (u < camera.width) & (v < camera.height)
+
+
+def close_bodies(mesh: Mesh, standing: Sequence[Standing], views: Views) -> dict[int, Body]:
+    """The closed bodies of all objects of a mesh, in their order and by their index, where one came out."""
+    bodies = dict[int, Body]()
+    # what stands on an object is closed before it
+    for number in track(reversed(range(len(standing))), "closed bodies", len(standing)):
+        above = [body for other, body in bodies.items() if standing[other].on == number]
+        body = close_body(mesh, standing[number], views, above)
+        if body is not None:
+            bodies[number] = body
+    return dict(sorted(bodies.items()))
 
 
 def close_body(mesh: Mesh, found: Standing, views: Views, standing_on_it: Sequence[Body] = ()) -> Body | None:

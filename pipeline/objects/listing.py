@@ -16,7 +16,7 @@ from pipeline.files import machine_errors, write_whole
 from pipeline.geometry import Camera, Gaussians, Mesh, Pose
 from pipeline.geometry.rays import RayCaster
 from pipeline.mesh.topology import triangle_components
-from pipeline.objects.close import Body, Views, close_body, within
+from pipeline.objects.close import Body, Views, close_bodies, within
 from pipeline.objects.cut import cut_splat
 from pipeline.objects.find import Standing, find_objects
 from pipeline.objects.holes import holes_of, sheets_of
@@ -84,18 +84,11 @@ def objects_of(bundle: Bundle) -> list[SceneObject]:
             remedy="`splatyard view` shows it, and `splatyard sim SCENE --objects` puts it there",
             file=bundle.root,
         )
-    mesh, floor = bundle.mesh(), bundle.regions.floor_height
+    mesh, floor = bundle.mesh("open"), bundle.regions.floor_height
     views = views_of(bundle, mesh)
     standing = find_objects(mesh, floor)
-    bodies = dict[int, Body]()
-    # what stands on an object is closed before it
-    for number in track(reversed(range(len(standing))), "closed bodies", len(standing)):
-        above = [body for other, body in bodies.items() if standing[other].on == number]
-        body = close_body(mesh, standing[number], views, above)
-        if body is not None:
-            bodies[number] = body
     found, names = list[SceneObject](), dict[int, str]()
-    for number, body in sorted(bodies.items()):
+    for number, body in close_bodies(mesh, standing, views).items():
         own = standing[number]
         names[number] = f"{body.kind}-{sum(one.body.kind == body.kind for one in found) + 1}"
         on = names.get(own.on, "floor" if own.support < floor + OVER_FLOOR else UNSEEN)
@@ -119,13 +112,13 @@ def _not_loose(body: Body, on: str, around: RayCaster) -> str:
 
 
 def views_of(bundle: Bundle, mesh: Mesh) -> Views:
-    """What the capture's views saw of a bundle's mesh."""
+    """What the capture's views saw of a bundle's mesh, as far as it is open."""
     return Views(mesh, [(view.camera, view.world_from_camera) for view in bundle.cameras])
 
 
 def write_page(bundle: Bundle, objects: list[SceneObject], file: Path) -> None:
     """Write a page with every object: where it is seen best, without it if it can be moved, closed."""
-    splat, mesh = bundle.splat(), bundle.mesh()
+    splat, mesh = bundle.splat(), bundle.mesh("open")
     sheets, views = sheets_of(mesh, bundle.regions.floor_height), views_of(bundle, mesh)
     caster, figures = RayCaster(mesh), []
     for one in track(objects, "pictures of objects"):

@@ -17,7 +17,7 @@ from pipeline.engine import lock_file, locked, partial_result
 from pipeline.errors import BundleError
 from pipeline.geometry import Gaussians, Mesh, Similarity, angle_deg
 from pipeline.geometry.rays import RayCaster
-from pipeline.objects.close import winding
+from pipeline.objects.close import Body, winding
 from pipeline.objects.cut import cut_mesh, cut_splat
 from pipeline.objects.holes import holes_of, sheets_of
 from pipeline.objects.hulls import hulls_of
@@ -32,14 +32,14 @@ from pipeline.scenes.manifest import MANIFEST_FILE, Manifest, StageRecord, list_
 from pipeline.scenes.objects import FOLDER, MESH_FILE, RECORD_FILE, REST, REST_COLLISION, SPLAT_FILES, ObjectRecord
 from pipeline.scenes.references import Version
 from pipeline.splat.ply import save_splat
-from pipeline.types import F64
+from pipeline.types import F64, Mask
 
 logger = logging.getLogger(__name__)
 
 PAGE_FILE = "objects.html"
 MADE_HERE = {MANIFEST_FILE, QUALITY_FILE, PAGE_FILE, REST_COLLISION, *(f"{level}.ply" for level in REST.values())}
 """Files that are never the parent's."""
-CUT_VERSION = 1
+CUT_VERSION = 2
 """Changes when the same objects of the same bundle would come out otherwise."""
 ALL = "all"
 """Stands for all objects that could be moved."""
@@ -52,6 +52,8 @@ NEAR = 0.1
 """What a point is meant for is no farther from it [m]."""
 AROUND, LOST = 1.0, 0.015
 """Around what a joint holds, as far as the first [m], the collision mesh lacks what is as far away as the second."""
+ON_IT = 0.015
+"""What closes an object is no farther from its body [m]: that was closed anew."""
 VIEWS, LONGEST = 3, 320
 """Views of each object that it is put back in, and their longest side [px]."""
 DIFFERENCE, MOVED, TURNED = 1.0, 0.003, 1.0
@@ -239,7 +241,7 @@ def _cut(
 
 
 def _cut_all(bundle: Bundle, objects: Sequence[SceneObject], behind: Behind | None) -> _Cut:
-    mesh, collision = bundle.mesh(), bundle.mesh("collision")
+    mesh, closing, collision = bundle.mesh("open"), bundle.mesh("closing"), bundle.mesh("collision")
     rest = {level: bundle.splat(level) for level in SPLAT_FILES if level in bundle.manifest.splats}
     own: dict[str, dict[str, Gaussians]] = {level: {} for level in rest}
     keep = np.ones(len(mesh.triangles), bool)
@@ -258,7 +260,8 @@ def _cut_all(bundle: Bundle, objects: Sequence[SceneObject], behind: Behind | No
         for level, splat in rest.items():
             done = cut_splat(splat, one.body, scene, holes, views, DISCS[level])
             own[level][one.name], rest[level] = done.own, done.rest
-        collision = cut_mesh(collision, one.body, scene, holes)
+        closing = closing.with_faces(~_lies_on(closing, one.body))
+        collision = cut_mesh(collision, one.body, scene.joined(closing), holes)
     if behind:
         collision = _patched(collision, mesh.with_faces(keep).joined(behind.mesh), objects)
         rest = {level: Gaussians.concatenate([splat, behind.splat(level)]) for level, splat in rest.items()}
@@ -272,6 +275,12 @@ def _cut_all(bundle: Bundle, objects: Sequence[SceneObject], behind: Behind | No
     moved = [float(np.linalg.norm(b.translation - a.translation)) for a, b in zip(before, after, strict=True)]
     turned = [float(angle_deg(a.rotation, b.rotation)) for a, b in zip(before, after, strict=True)]
     return _Cut(objects, own, rest, collision, hulls, moved, turned)
+
+
+def _lies_on(mesh: Mesh, body: Body) -> Mask:
+    """Which triangles (F,) of a mesh lie on the surface of a body."""
+    corners = mesh.corners().reshape(-1, 3).astype(np.float64)
+    return np.asarray(RayCaster(body.mesh).distances(corners).reshape(-1, 3).max(1) < ON_IT)
 
 
 def _patched(collision: Mesh, scene: Mesh, objects: Sequence[SceneObject]) -> Mesh:
@@ -354,7 +363,7 @@ def write_object(
 
 def _put_back(bundle: Bundle, cut: _Cut) -> Gate:
     """How much images differ where objects are drawn over the rest, as a simulation does, from those of the whole."""
-    caster, worst = RayCaster(bundle.mesh()), list[float]()
+    caster, worst = RayCaster(bundle.mesh("open")), list[float]()
     whole, rest, detail = pack(bundle.splat()), pack(cut.rest["full"]), dict[str, object]()
     things = [pack(own) for own in cut.own["full"].values()]
     for one in cut.objects:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pipeline.check.quality import Quality
     from pipeline.coverage.map import CoverageMap
     from pipeline.geometry import Camera, Gaussians, Mesh, Pose
+    from pipeline.geometry.mesh import Part
     from pipeline.regions.regions import Regions
     from pipeline.scenes.objects import BundleObject
     from pipeline.types import Floats
@@ -82,17 +83,20 @@ class Bundle:
         """What is wrong with the files: missing, changed, linked or unlisted; empty when all is well."""
         return self.files.verify()
 
-    def mesh(self, kind: Literal["full", "collision", "rest_collision"] = "full") -> Mesh:
+    def mesh(self, kind: Literal["full", "open", "closing", "collision", "rest_collision"] = "full") -> Mesh:
         """The mesh in the world frame: `full` for looks, `collision` for physics, that without `objects`.
+
+        `open` is the full one without the guessed faces that close what stands in it, `closing` has these.
 
         Raises:
             BundleError: When its file is damaged.
         """
         from pipeline.geometry import Mesh
 
-        path = self.path("mesh.ply" if kind == "full" else f"{kind}.ply")
+        parts: dict[str, Part] = {"full": "whole", "open": "open", "closing": "closing"}
+        path = self.path("mesh.ply" if kind in parts else f"{kind}.ply")
         with _following_the_format(path):
-            mesh = Mesh.load(path)
+            mesh = Mesh.load(path, parts.get(kind, "whole"))
             _check_near(mesh.vertices, "vertices")
             return mesh
 

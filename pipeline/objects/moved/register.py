@@ -54,7 +54,7 @@ class Scan:
     @staticmethod
     def of(bundle: Bundle) -> Scan:
         """That of a bundle."""
-        mesh = bundle.mesh()
+        mesh = bundle.mesh("open")
         return Scan(mesh, views_of(bundle, mesh), bundle.regions.floor_height)
 
     @cached_property
