@@ -210,12 +210,12 @@ class SlitReport:
     area: float  # area of the strips [m^2]
 
 
-def close_slits(mesh: Mesh, beside: Mesh) -> tuple[Mesh, SlitReport]:
+def close_slits(mesh: Mesh, beside: Mesh | None = None) -> tuple[Mesh, SlitReport]:
     """The mesh [m, Z up, vertices shared] with strips over slits up to 4.5 cm wide between floors' rims and beyond.
 
     `beside` is further surface that slits may lie at.
     """
-    whole = mesh.joined(beside)
+    whole = mesh.joined(beside) if beside else mesh
     edges, outward = _rims(whole)
     if not len(edges):
         return mesh, SlitReport(0, 0.0)

@@ -69,7 +69,7 @@ def _nothing() -> Mesh:
 def _smeared(mesh: Mesh, body: Body) -> Mask:
     """Triangles (F,) that lead from the foot of a body over to what it stands on: neither is there."""
     corners, height = mesh.corners(), body.world_from_body.translation[2]
-    low, high = body.mesh.vertices.min(0) - REACH, body.mesh.vertices.max(0) + REACH
+    low, high = body.mesh.vertices.min(0) - SMEARED, body.mesh.vertices.max(0) + SMEARED
     above = corners[..., 2].max(1) - height
     smeared = ((corners > low) & (corners < high)).all((1, 2)) & (above > RAISED) & (above < SMEARED)
     points = corners[smeared].astype(np.float64)
