@@ -120,6 +120,8 @@ def build_mesh(
     closing, closed = mesh.with_faces(np.zeros(len(mesh.triangles), bool)), None
     if close and floor_found:
         mesh, closing, closed = close(mesh)
+        if params.close_floor:  # where it was smeared at the feet of objects
+            mesh, _ = close_floor(mesh, track, params.floor_gap, rng)
     if params.close_floor:
         mesh, slits = close_slits(mesh, closing)
     whole = mesh.joined(closing)

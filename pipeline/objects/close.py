@@ -13,7 +13,7 @@ from typing import Literal
 
 import cv2
 import numpy as np
-from scipy.ndimage import binary_fill_holes, gaussian_filter, label
+from scipy.ndimage import binary_fill_holes, gaussian_filter, label, maximum_filter, minimum_filter
 from scipy.spatial import KDTree
 
 from pipeline.geometry import Camera, Gaussians, Mesh, Pose
@@ -47,6 +47,8 @@ LOOKS_THROUGH = 5
 """Views that must look through a cell for it to be empty."""
 CLUSTER, FAR = 0.12, 2.5
 """Edge of clusters of triangles [m], and the distance from which one counts as a dipole [its radius]."""
+BLOCK_SIDE, NEAR_SURFACE = 3, 4
+"""Cells along an edge of the blocks that are asked as one, farther from the surface than the second [cells]."""
 ROUND = 0.7
 """Smoothing of the carved cells [cells]."""
 GRID, MAX_GRID = 0.025, 100
@@ -283,15 +285,16 @@ def _carved(seen: Mesh, support: float, views: Views) -> Mesh | None:
         cell *= 1.1
     shape = shape.astype(int)
     origin = low - 2 * cell
-    centres = (np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), -1).reshape(-1, 3) + 0.5) * cell + origin
-    within = np.flatnonzero(((centres > low) & (centres < high)).all(1))
     below = [1, 1, -1], [0, 0, 2 * support]  # in the mirror: closes the foot
     corners = seen.corners().astype(np.float64)
     both = np.concatenate([corners, corners[:, ::-1] * below[0] + below[1]])
-    inside = within[winding(both, centres[within]) > 0.5]
-    solid = np.zeros(len(centres), bool)
-    solid[inside[views.look_through(centres[inside]) < LOOKS_THROUGH]] = True
-    solid = _largest(np.asarray(binary_fill_holes(solid.reshape(shape)), bool))
+    inside = _inside(both, RayCaster(seen), shape, origin, cell)
+    centres = (inside + 0.5) * cell + origin
+    within = ((centres > low) & (centres < high)).all(1)
+    inside = inside[within][views.look_through(centres[within]) < LOOKS_THROUGH]
+    solid = np.zeros(shape, bool)
+    solid[tuple(inside.T)] = True
+    solid = _largest(np.asarray(binary_fill_holes(solid), bool))
     if solid is None:
         return None
     field = np.asarray(0.5 - gaussian_filter(solid.astype(np.float32), ROUND), np.float32)
@@ -299,6 +302,23 @@ def _carved(seen: Mesh, support: float, views: Views) -> Mesh | None:
     if not len(triangles):
         return None
     return Mesh.from_arrays((vertices + 0.5) * cell + origin, triangles)
+
+
+def _inside(corners: F64, surface: RayCaster, shape: I64, origin: F64, cell: float) -> I64:
+    """Indices (N, 3) of the cells of a grid that lie inside of triangles (F, 3, 3).
+
+    Winding numbers jump at the surface and are smooth elsewhere: far from it, blocks of cells are asked as one, unless
+    their neighbours are of the other kind.
+    """
+    blocks = -(-shape // BLOCK_SIDE)
+    centres = (np.stack(np.meshgrid(*map(np.arange, blocks), indexing="ij"), -1) + 0.5) * BLOCK_SIDE * cell + origin
+    whole = (winding(corners, centres.reshape(-1, 3)) > 0.5).reshape(blocks)
+    mixed = (surface.distances(centres.reshape(-1, 3)) < NEAR_SURFACE * cell).reshape(blocks)
+    mixed |= maximum_filter(whole, 3) != minimum_filter(whole, 3)
+    fine, solid = (np.kron(one, np.ones([BLOCK_SIDE] * 3, bool)) for one in (mixed, whole))
+    asked = np.argwhere(fine)
+    solid[fine] = winding(corners, (asked + 0.5) * cell + origin) > 0.5
+    return np.argwhere(solid[: shape[0], : shape[1], : shape[2]])
 
 
 def winding(corners: F64, points: F64) -> F64:

@@ -19,7 +19,7 @@ from pipeline.mesh import stage
 from pipeline.mesh.clean import in_free_space, observe
 from pipeline.mesh.params import MeshParams
 from pipeline.mesh.topology import border_edges, triangle_components
-from pipeline.objects.close import MEASURED, Body, Views, close_bodies
+from pipeline.objects.close import CELL, MEASURED, Body, Views, close_bodies, winding
 from pipeline.objects.cut import RAISED, REACH, SMEARED
 from pipeline.objects.find import find_objects
 from pipeline.types import F64, Mask
@@ -31,8 +31,8 @@ SPACING, FLUSH = 0.005, 0.004
 surface, and farther than the second from it [m]."""
 OFF = 0.008
 """What is farther from a body, at its foot, is smeared [m]."""
-FOOT = -0.7
-"""Largest z of the normal of what a body stands on."""
+LEVEL = 0.7
+"""Least z of the normal of what things stand on."""
 
 
 def run(inputs: Mapping[str, Path], params: MeshParams, out_dir: Path) -> None:
@@ -52,14 +52,20 @@ def close_objects(
     bodies = {number: body for number, body in found.items() if triangle_components(body.mesh.triangles).max() == 0}
     smeared = {number: _smeared(mesh, body) for number, body in bodies.items()}
     pieces = [_beyond(mesh, standing[number].triangles, smeared[number], body) for number, body in bodies.items()]
-    faces, closed, kept = _nothing(), 0, np.ones(len(mesh.triangles), bool)
-    for number, piece, free in zip(bodies, pieces, _looked_through(pieces, maps, margin), strict=True):
-        areas = piece.face_areas()
-        if areas[free].sum() <= SEEN_THROUGH * areas.sum():
-            support = float(bodies[number].world_from_body.translation[2])
-            closed, faces = closed + 1, faces.joined(_not_twice(piece.with_faces(~free), support, mesh, faces))
-            kept &= ~smeared[number]
-    return mesh.with_faces(kept), faces, stage.ClosingReport(len(standing), closed, float(faces.face_areas().sum()))
+    looked_through = zip(bodies, pieces, _looked_through(pieces, maps, margin), strict=True)
+    kept = {number: piece.with_faces(~free) for number, piece, free in looked_through if _mostly(piece, ~free)}
+    closing, clean = _nothing(), np.ones(len(mesh.triangles), bool)
+    for number, piece in kept.items():  # the lowest first
+        above = [bodies[other] for other in kept if standing[other].on == number]
+        closing = closing.joined(_not_twice(piece, bodies[number], above, mesh, closing))
+        clean &= ~smeared[number]
+    report = stage.ClosingReport(len(standing), len(kept), float(closing.face_areas().sum()))
+    return mesh.with_faces(clean), closing, report
+
+
+def _mostly(piece: Mesh, kept: Mask) -> bool:
+    areas = piece.face_areas()
+    return bool(areas[~kept].sum() <= SEEN_THROUGH * areas.sum())
 
 
 def _nothing() -> Mesh:
@@ -118,11 +124,18 @@ def _looked_through(pieces: Sequence[Mesh], maps: Sequence[DepthMap], margin: fl
     return np.split(free, np.cumsum([len(piece.triangles) for piece in pieces])[:-1])
 
 
-def _not_twice(piece: Mesh, support: float, mesh: Mesh, faces: Mesh) -> Mesh:
-    """A piece without its foot where that lies on what is there already."""
-    middles = piece.corners().mean(1)
-    foot = (piece.face_normals()[:, 2] < FOOT) & (middles[:, 2] < support + MEASURED)
-    middles = middles[foot]
-    there = np.minimum(RayCaster(mesh).distances(middles), RayCaster(faces).distances(middles)) < MEASURED
-    foot[foot] = there
-    return piece.with_faces(~foot)
+def _not_twice(piece: Mesh, body: Body, above: Sequence[Body], mesh: Mesh, closing: Mesh) -> Mesh:
+    """What closes a body without its foot, where that lies on what is there, and without its top below others.
+
+    Up to their sides the rims of the top are closed as all slits are.
+    """
+    middles, up = piece.corners().mean(1).astype(np.float64), piece.face_normals()[:, 2]
+    foot = (up < -LEVEL) & (middles[:, 2] < body.world_from_body.translation[2] + MEASURED)
+    asked = middles[foot]
+    gone = foot.copy()
+    gone[foot] = np.minimum(RayCaster(mesh).distances(asked), RayCaster(closing).distances(asked)) < CELL
+    for other in above:
+        under = RayCaster(other.mesh).distances(middles) < MEASURED
+        under |= winding(other.mesh.corners().astype(np.float64), middles + np.array([0, 0, CELL])) > 0.5
+        gone |= under & (up > LEVEL)
+    return piece.with_faces(~gone)

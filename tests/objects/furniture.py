@@ -108,8 +108,10 @@ def splat_of(mesh: Mesh, count: int) -> Gaussians:
     return Gaussians.from_colors(points.astype(np.float64), scales, quaternions, colors_of(points), 0.95, 4)
 
 
-def furnished_bundle(root: Path, room: Room, mesh: Mesh, regions: Regions | None = None) -> Path:
-    """Write a bundle of the room, filmed from all around."""
+def furnished_bundle(
+    root: Path, room: Room, mesh: Mesh, regions: Regions | None = None, closing: Mesh | None = None
+) -> Path:
+    """Write a bundle of the room, filmed from all around, and closed by further faces."""
     folder = make_bundle(root, room, regions=regions)
     camera, views = Camera(160, 120, 110.0, 111.0, 81.0, 59.0), []
     for number, angle in enumerate(np.linspace(0, 2 * np.pi, 24, endpoint=False)):
@@ -121,8 +123,8 @@ def furnished_bundle(root: Path, room: Room, mesh: Mesh, regions: Regions | None
     content = {"cameras": [{**view, "held_out": False} for view in views]}
     (folder / "cameras.json").write_text(json.dumps(content))
     splats = {"full": splat_of(mesh, 40_000), "sim": splat_of(mesh, 9_000)}
-    for kind in ("mesh", "collision"):
-        mesh.save(folder / f"{kind}.ply")
+    mesh.save(folder / "mesh.ply", closing)
+    (mesh.joined(closing) if closing else mesh).save(folder / "collision.ply")
     for name, file in (("full", "splat.ply"), ("sim", "sim.ply")):
         save_splat(splats[name], folder / file)
     manifest = json.loads((folder / "bundle.json").read_text())

@@ -11,9 +11,10 @@ import pytest
 
 from flows.cli import main
 from pipeline.errors import BundleError
-from pipeline.geometry import Mesh, Similarity
+from pipeline.geometry import Mesh, Similarity, matrix_from_rotvec
 from pipeline.geometry.rays import RayCaster
 from pipeline.objects import version
+from pipeline.objects.closing import close_objects
 from pipeline.objects.listing import SceneObject, objects_of
 from pipeline.objects.version import chosen_objects, cut_out, loosen
 from pipeline.raster import render_batch
@@ -110,6 +111,35 @@ def test_the_rest_is_empty_and_whole(cut: Bundle):
     view = cut.cameras[3]
     image = render_batch(rest, view.camera, [view.world_from_camera])
     assert (image.alpha > 0.5).mean() > 0.99
+
+
+def test_what_closes_an_object_goes_with_it_and_is_never_taken_for_measured(tmp_path: Path, room_mesh: Mesh):
+    """Nobody saw two sides of the crate and one of a parcel: found and cut as if nothing closed them."""
+    gone = np.zeros(len(room_mesh.triangles), bool)
+    for box, sides in (("crate", ((0, 1), (1, 1))), ("parcel on the table", ((0, -1),))):
+        middles, (foot, size, yaw) = room_mesh.corners().mean(1), BOXES[box]
+        turn = matrix_from_rotvec([0, 0, yaw])
+        local, normals = (middles - np.array(foot)) @ turn, room_mesh.face_normals() @ turn
+        near = (np.abs(local[:, :2]) < np.array(size[:2]) / 2 + 0.02).all(1) & (np.abs(local[:, 2] - 0.12) < 0.3)
+        for axis, sign in sides:
+            gone |= near & (sign * normals[:, axis] > 0.9)
+    mesh = room_mesh.with_faces(~gone)
+    _, closing, _ = close_objects(mesh, (), (), 0.08)
+    assert len(closing.triangles) > 500
+    closed = Bundle.open(furnished_bundle(tmp_path / "closed", Room.make(), mesh, closing=closing))
+    assert len(closed.mesh().triangles) == len(mesh.triangles) + len(closing.triangles)
+    crate = chosen_objects(objects_of(closed), near=[tuple(at("crate"))])
+    assert [len(one.standing.triangles) for one in crate] == 2 * [len(mesh.triangles)]
+    assert crate[0].seen < 0.75
+    rest = Bundle.open(cut_out(closed, crate, tmp_path / "cut")).mesh("rest_collision")
+    foot, size, _ = BOXES["crate"]
+    low, high = np.array(foot) - [0.12, 0.12, -0.02], np.array(foot) + np.array([0.12, 0.12, size[2] + 0.2])
+    corners = rest.corners()
+    assert not ((corners > low) & (corners < high)).all(2).any()
+    others = np.linalg.norm(closing.corners().mean(1)[:, :2] - np.array(foot[:2]), axis=1) > 0.5
+    kept = RayCaster(rest).distances(closing.corners()[others].mean(1).astype(np.float64))
+    assert others.sum() > 50
+    assert kept.max() < 1e-5, "what closes the parcel on the table stays"
 
 
 def test_objects_put_back_are_the_scene(whole: Bundle, cut: Bundle):
