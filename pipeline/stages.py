@@ -46,7 +46,7 @@ STAGES: tuple[Stage, ...] = (
     Stage("align", 3, ("capture", "poses", "depth"), AlignParams),
     Stage("points", 3, ("poses", "depth", "align"), PointsParams),
     Stage("mesh", 6, ("poses", "depth", "align", "points"), mesh.MeshParams, mesh.choose, _libraries(mesh.BACKENDS)),
-    Stage("splat", 9, ("poses", "depth", "align", "points"), splat.SplatParams, splat.choose, splat.LIBRARIES),
+    Stage("splat", 10, ("poses", "depth", "align", "points"), splat.SplatParams, splat.choose, splat.LIBRARIES),
     Stage("coverage", 2, ("poses", "align", "mesh", "splat"), CoverageParams),
     Stage("regions", 2, ("poses", "align", "mesh", "coverage"), RegionsParams),
     Stage(
