@@ -17,16 +17,17 @@ from pipeline.engine import lock_file, locked, partial_result
 from pipeline.errors import BundleError
 from pipeline.geometry import Gaussians, Mesh, Similarity, angle_deg
 from pipeline.geometry.rays import RayCaster
-from pipeline.objects.close import Body, winding
+from pipeline.objects.close import Body, Views, winding
 from pipeline.objects.cut import cut_mesh, cut_splat
-from pipeline.objects.holes import holes_of, sheets_of
+from pipeline.objects.holes import Hole, holes_of, sheets_of
 from pipeline.objects.hulls import hulls_of
 from pipeline.objects.listing import SceneObject, best_views, objects_of, pinhole, views_of, window_of, write_page
+from pipeline.objects.refit import refitted
 from pipeline.objects.settle import settled
 from pipeline.progress import track
 from pipeline.raster import pack, render_batch
 from pipeline.raster.composite import draw_over
-from pipeline.scenes.bundle import Bundle
+from pipeline.scenes.bundle import Bundle, BundleCamera
 from pipeline.scenes.files import link_or_copy
 from pipeline.scenes.manifest import MANIFEST_FILE, Manifest, StageRecord, list_files, manifest_text
 from pipeline.scenes.objects import FOLDER, MESH_FILE, RECORD_FILE, REST, REST_COLLISION, SPLAT_FILES, ObjectRecord
@@ -56,6 +57,8 @@ ON_IT = 0.015
 """What closes an object is no farther from its body [m]: that was closed anew."""
 VIEWS, LONGEST = 3, 320
 """Views of each object that it is put back in, and their longest side [px]."""
+FITTED = 12
+"""Further views of each that its colours are fitted in."""
 DIFFERENCE, MOVED, TURNED = 1.0, 0.003, 1.0
 """Thresholds of the gates: mean grey levels, [m], [degrees]."""
 
@@ -134,8 +137,8 @@ def cut_out(
             found=f"{manifest.reference} has objects",
             remedy=f"cut all of them out of {', '.join(manifest.parents) or 'the version before'} at once",
         )
-    cut = _cut(bundle, objects, behind, proposed=proposed)
-    names = sorted(one.name for one in cut.objects)
+    solid, shown = _cut(bundle, objects, behind, proposed=proposed)
+    names = sorted(one.name for one in solid.objects)
     content = json.dumps([CUT_VERSION, bundle.files.sha256, names, *([behind.sha256] if behind else [])])
     key = hashlib.sha256(content.encode()).hexdigest()[:20]
     scene_folder = out.resolve() / manifest.name
@@ -151,7 +154,7 @@ def cut_out(
             target = partial / name
             target.parent.mkdir(parents=True, exist_ok=True)
             link_or_copy(bundle.path(name), target)
-        _write(bundle, cut, partial, version=folder.name, parents=(manifest.reference,), provenance=provenance)
+        _write(bundle, solid, shown, partial, version=folder.name, parents=(manifest.reference,), provenance=provenance)
     return folder
 
 
@@ -165,15 +168,9 @@ def loosen(folder: Path, movables: Movables) -> None:
     points = [one for one in movables if not isinstance(one, str)]
     names, proposed = [one for one in movables if isinstance(one, str) and one != ALL], ALL in movables
     chosen = chosen_objects(objects_of(bundle), names, points, all_movable=proposed)
-    cut = _cut(bundle, chosen, proposed=proposed)
+    solid, shown = _cut(bundle, chosen, proposed=proposed)
     (folder / MANIFEST_FILE).unlink()  # which would be listed by the new one
-    _write(bundle, cut, folder)
-
-
-def _restless(cut: _Cut) -> list[str]:
-    """Objects that move or turn by themselves by more than the gates allow."""
-    pairs = zip(cut.objects, cut.moved, cut.turned, strict=True)
-    return [one.name for one, moved, turned in pairs if moved > MOVED or turned > TURNED]
+    _write(bundle, solid, shown, folder)
 
 
 def _without(objects: Sequence[SceneObject], names: Sequence[str]) -> list[SceneObject]:
@@ -185,7 +182,7 @@ def _without(objects: Sequence[SceneObject], names: Sequence[str]) -> list[Scene
     left = [one for one in objects if one.name not in gone]
     if not left:
         raise BundleError(
-            "what is cut out stays where it stands",
+            "what is cut out stays where it stands, and looks as before",
             found=f"none of {', '.join(one.name for one in objects)} would",
             remedy="cut one by its name, and look at it",
         )
@@ -208,12 +205,26 @@ class Behind:
 
 
 @dataclass(frozen=True, eq=False)
-class _Cut:
-    """What was cut out.
+class _Hidden:
+    """What an object hid of the place without it and all above it, whose mesh is the scene.
 
     Attributes:
-        own: The objects' Gaussians by level of detail and name, in the world frame.
-        rest: What is left, by level of detail.
+        holes: What is filled with more of the same.
+        covered: What a second scan saw of it.
+    """
+
+    scene: Mesh
+    holes: Sequence[Hole]
+    covered: Sequence[Hole]
+
+
+@dataclass(frozen=True, eq=False)
+class _Solid:
+    """Objects cut out of the collision mesh.
+
+    Attributes:
+        objects: The lowest first.
+        hidden: What each hid, by name, from the top.
         collision: What is left of the collision mesh.
         hulls: Convex pieces of each object, in its frame.
         moved: How far each moves by itself [m].
@@ -221,50 +232,66 @@ class _Cut:
     """
 
     objects: Sequence[SceneObject]
-    own: dict[str, dict[str, Gaussians]]
-    rest: dict[str, Gaussians]
+    hidden: Mapping[str, _Hidden]
     collision: Mesh
     hulls: Sequence[tuple[F64, ...]]
     moved: Sequence[float]
     turned: Sequence[float]
 
 
+@dataclass(frozen=True, eq=False)
+class _Shown:
+    """Objects cut out of the splat.
+
+    Attributes:
+        own: The objects' Gaussians by level of detail and name, in the world frame.
+        rest: What is left, by level of detail.
+        put_back: By name, how much images differ in which it is drawn over the rest [grey levels]: `image` as a whole,
+            `around_it` where it is; without those that no view shows whole.
+    """
+
+    own: dict[str, dict[str, Gaussians]]
+    rest: dict[str, Gaussians]
+    put_back: dict[str, dict[str, float]]
+
+
 def _cut(
     bundle: Bundle, objects: Sequence[SceneObject], behind: Behind | None = None, *, proposed: bool = False
-) -> _Cut:
-    """Cut objects out; of `proposed` ones, those that wouldn't stay where they stand are left in place."""
-    cut = _cut_all(bundle, objects, behind)
-    while proposed and (restless := _restless(cut)):
-        logger.info("left in place, since they wouldn't stay there by themselves: %s", ", ".join(restless))
-        cut = _cut_all(bundle, _without(cut.objects, restless), behind)
-    return cut
+) -> tuple[_Solid, _Shown]:
+    """Cut objects out; of `proposed` ones, those that wouldn't stay where they stand, or look otherwise, stay fixed."""
+    mesh = bundle.mesh("open")
+    views = views_of(bundle, mesh)
+    while True:
+        solid = _solid(bundle, mesh, objects, views, behind)
+        pairs = zip(objects, solid.moved, solid.turned, strict=True)
+        unfit = [one.name for one, moved, turned in pairs if moved > MOVED or turned > TURNED]
+        if not (unfit and proposed):
+            shown = _shown(bundle, mesh, solid, views, behind)
+            unlike = {name: off["image"] for name, off in shown.put_back.items() if off["image"] > DIFFERENCE}
+            if not (unlike and proposed):
+                return solid, shown
+            unfit = sorted(unlike, key=lambda name: -unlike[name])[:1]  # others may only stand in its images
+        logger.info("left in place, since they wouldn't stay there or look as before: %s", ", ".join(unfit))
+        objects = _without(objects, unfit)
 
 
-def _cut_all(bundle: Bundle, objects: Sequence[SceneObject], behind: Behind | None) -> _Cut:
-    mesh, closing, collision = bundle.mesh("open"), bundle.mesh("closing"), bundle.mesh("collision")
-    rest = {level: bundle.splat(level) for level in SPLAT_FILES if level in bundle.manifest.splats}
-    own: dict[str, dict[str, Gaussians]] = {level: {} for level in rest}
-    keep = np.ones(len(mesh.triangles), bool)
-    sheets, views = sheets_of(mesh, bundle.regions.floor_height), views_of(bundle, mesh)
+def _solid(bundle: Bundle, mesh: Mesh, objects: Sequence[SceneObject], views: Views, behind: Behind | None) -> _Solid:
+    closing, collision, hidden = bundle.mesh("closing"), bundle.mesh("collision"), dict[str, _Hidden]()
+    sheets, keep = sheets_of(mesh, bundle.regions.floor_height), np.ones(len(mesh.triangles), bool)
     for one in track(sorted(objects, key=lambda one: -one.standing.support), "objects cut out"):  # from the top
         keep &= ~one.standing.triangles
         scene = mesh.with_faces(keep)
         if behind:
             scene = scene.joined(behind.mesh)
-        holes = holes_of(one.body, scene, sheets, views)
+        holes, covered = holes_of(one.body, scene, sheets, views), list[Hole]()
         if behind:
             parts = [hole.parted(behind.mesh) for hole in holes]
-            holes = [left for _, left in parts if len(left.cells)]
-            for covered, _ in parts:
-                rest = {level: covered.cleared(splat) for level, splat in rest.items()}
-        for level, splat in rest.items():
-            done = cut_splat(splat, one.body, scene, holes, views, DISCS[level])
-            own[level][one.name], rest[level] = done.own, done.rest
+            covered, holes = [seen for seen, _ in parts], [left for _, left in parts if len(left.cells)]
+        hidden[one.name] = _Hidden(scene, holes, covered)
         closing = closing.with_faces(~_lies_on(closing, one.body))
         collision = cut_mesh(collision, one.body, scene.joined(closing), holes)
     if behind:
         collision = _patched(collision, mesh.with_faces(keep).joined(behind.mesh), objects)
-        rest = {level: Gaussians.concatenate([splat, behind.splat(level)]) for level, splat in rest.items()}
     before = [one.body.world_from_body for one in objects]
     hulls = [hulls_of(_local(one)) for one in objects]
     loose = [number for number, one in enumerate(objects) if not one.joint]
@@ -274,7 +301,27 @@ def _cut_all(bundle: Bundle, objects: Sequence[SceneObject], behind: Behind | No
         after[number] = pose
     moved = [float(np.linalg.norm(b.translation - a.translation)) for a, b in zip(before, after, strict=True)]
     turned = [float(angle_deg(a.rotation, b.rotation)) for a, b in zip(before, after, strict=True)]
-    return _Cut(objects, own, rest, collision, hulls, moved, turned)
+    return _Solid(objects, hidden, collision, hulls, moved, turned)
+
+
+def _shown(bundle: Bundle, mesh: Mesh, solid: _Solid, views: Views, behind: Behind | None) -> _Shown:
+    caster, bodies = RayCaster(mesh), {one.name: one.body for one in solid.objects}
+    best = {name: best_views(bundle.cameras, body, caster) for name, body in bodies.items()}
+    asked = [view for found in best.values() for view in found[VIEWS : VIEWS + FITTED]]  # others than the gate's
+    fit_views = [(pinhole(view.camera, LONGEST), view.world_from_camera) for view in asked]
+    own, left = dict[str, dict[str, Gaussians]](), dict[str, Gaussians]()
+    for level in (level for level in SPLAT_FILES if level in bundle.manifest.splats):
+        whole, parts = bundle.splat(level), dict[str, Gaussians]()
+        rest = whole
+        for name, hidden in track(solid.hidden.items(), f"{level} splat cut out"):
+            for covered in hidden.covered:
+                rest = covered.cleared(rest)
+            done = cut_splat(rest, bodies[name], hidden.scene, hidden.holes, views, DISCS[level])
+            parts[name], rest = done.own, done.rest
+        if behind:
+            rest = Gaussians.concatenate([rest, behind.splat(level)])
+        own[level], left[level] = refitted(parts, rest, whole, fit_views), rest
+    return _Shown(own, left, _put_back(bundle, bodies, best, own["full"], left["full"]))
 
 
 def _lies_on(mesh: Mesh, body: Body) -> Mask:
@@ -300,21 +347,23 @@ def _local(one: SceneObject) -> Mesh:
     return one.body.mesh.transformed(Similarity.from_pose(one.body.world_from_body.inverse()))
 
 
-def _write(bundle: Bundle, cut: _Cut, folder: Path, **changes: object) -> None:
+def _write(bundle: Bundle, solid: _Solid, shown: _Shown, folder: Path, **changes: object) -> None:
     """Write what was cut out into a folder that has the bundle's other files, with changes of its manifest."""
     manifest = bundle.manifest
     levels = dict(manifest.splats)
-    for level, splat in cut.rest.items():
+    for level, splat in shown.rest.items():
         save_splat(splat, folder / f"{REST[level]}.ply")
         old = levels[level]
         levels[REST[level]] = old.model_copy(update={"file": f"{REST[level]}.ply", "gaussians": len(splat)})
-    cut.collision.save(folder / REST_COLLISION)
-    for one, hulls in zip(cut.objects, cut.hulls, strict=True):
-        _write_object(one, hulls, cut, folder / FOLDER / one.name)
-    gates = (_put_back(bundle, cut), *settling_gates(cut.objects, cut.moved, cut.turned))
+    solid.collision.save(folder / REST_COLLISION)
+    for one, hulls in zip(solid.objects, solid.hulls, strict=True):
+        body_from_world = Similarity.from_pose(one.body.world_from_body.inverse())
+        own = {level: splats[one.name].transformed(body_from_world) for level, splats in shown.own.items()}
+        write_object(folder / FOLDER / one.name, one, _local(one), own, hulls)
+    gates = (_put_back_gate(shown.put_back), *settling_gates(solid.objects, solid.moved, solid.turned))
     quality = Quality(gates=(*bundle.quality.gates, *gates), metrics=bundle.quality.metrics)
     quality.save(folder)
-    write_page(bundle, list(cut.objects), folder / PAGE_FILE)
+    write_page(bundle, list(solid.objects), folder / PAGE_FILE)
     made = manifest.model_copy(
         update={
             "splats": levels,
@@ -325,12 +374,6 @@ def _write(bundle: Bundle, cut: _Cut, folder: Path, **changes: object) -> None:
         }
     )
     (folder / MANIFEST_FILE).write_text(manifest_text(Manifest.model_validate(made.model_dump())))
-
-
-def _write_object(one: SceneObject, hulls: tuple[F64, ...], cut: _Cut, folder: Path) -> None:
-    body_from_world = Similarity.from_pose(one.body.world_from_body.inverse())
-    own = {level: splats[one.name].transformed(body_from_world) for level, splats in cut.own.items()}
-    write_object(folder, one, _local(one), own, hulls)
 
 
 def write_object(
@@ -361,36 +404,51 @@ def write_object(
     (folder / RECORD_FILE).write_text(record.model_dump_json(indent=1))
 
 
-def _put_back(bundle: Bundle, cut: _Cut) -> Gate:
-    """How much images differ where objects are drawn over the rest, as a simulation does, from those of the whole."""
-    caster, worst = RayCaster(bundle.mesh("open")), list[float]()
-    whole, rest, detail = pack(bundle.splat()), pack(cut.rest["full"]), dict[str, object]()
-    things = [pack(own) for own in cut.own["full"].values()]
-    for one in cut.objects:
+def _put_back(
+    bundle: Bundle,
+    bodies: Mapping[str, Body],
+    best: Mapping[str, Sequence[BundleCamera]],
+    own: Mapping[str, Gaussians],
+    rest: Gaussians,
+) -> dict[str, dict[str, float]]:
+    """How images of objects drawn over the rest, as a simulation does, differ from those of the whole; see `_Cut`.
+
+    They are the first views of each that show it `best`.
+    """
+    result = dict[str, dict[str, float]]()
+    whole, packed_rest, things = pack(bundle.splat()), pack(rest), [pack(splat) for splat in own.values()]
+    for name, views in best.items():
         images, windows = list[float](), list[float]()
-        for view in best_views(bundle.cameras, one.body, caster)[:VIEWS]:
+        for view in views[:VIEWS]:
             camera, pose = pinhole(view.camera, LONGEST), [view.world_from_camera]
-            true, drawn = render_batch(whole, camera, pose).rgb, render_batch(rest, camera, pose)
+            true, drawn = render_batch(whole, camera, pose).rgb, render_batch(packed_rest, camera, pose)
             assert drawn.median_depth is not None  # a batch always has it
             for packed in things:
                 thing = render_batch(packed, camera, pose)
                 draw_over(drawn.rgb, drawn.median_depth, np.zeros(1, np.int64), thing.rgb, thing.alpha, thing.depth)
             off = 255 * np.abs(np.clip(drawn.rgb, 0, 1) - np.clip(true, 0, 1))[0]
             images.append(float(off.mean()))
-            windows.append(float(off[window_of(one.body, camera, view.world_from_camera)].mean()))
+            windows.append(float(off[window_of(bodies[name], camera, view.world_from_camera)].mean()))
         if images:
-            worst.append(float(np.mean(images)))
-            detail[one.name] = {"around_it": round(float(np.mean(windows)), 3), "image": round(worst[-1], 3)}
+            result[name] = {
+                "around_it": round(float(np.mean(windows)), 3),
+                "image": round(float(np.mean(images)), 3),
+            }
+    return result
+
+
+def _put_back_gate(put_back: Mapping[str, Mapping[str, float]]) -> Gate:
+    worst = max((off["image"] for off in put_back.values()), default=None)
     return Gate(
         name="objects_put_back",
         title="Objects put back look as before (largest mean difference)",
-        value=round(max(worst), 4) if worst else None,
+        value=worst,
         unit="grey levels",
         threshold=DIFFERENCE,
         comparison="<=",
-        applies=bool(worst),
+        applies=worst is not None,
         how=f"whole images of up to {VIEWS} views that show each best",
-        detail=detail,
+        detail=dict(put_back),
     )
 
 

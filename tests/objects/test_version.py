@@ -168,6 +168,19 @@ def test_what_stands_on_it_comes_along(whole: Bundle, objects: list[SceneObject]
     assert {one.on for one in chosen} == {"floor", chosen[0].name}
 
 
+def test_what_is_proposed_and_unfit_stays(
+    whole: Bundle, objects: list[SceneObject], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """What would look otherwise stays in place where nobody asked for it by name, the worst first."""
+    chosen = chosen_objects(objects, all_movable=True)
+    monkeypatch.setattr(version, "DIFFERENCE", 0.0)
+    with pytest.raises(BundleError, match=r"looks as before[\s\S]*none of \S+ would"):
+        cut_out(whole, chosen, tmp_path, proposed=True)
+    asked = Bundle.open(cut_out(whole, chosen, tmp_path))
+    assert len(asked.objects) == len(chosen)
+    assert not asked.quality.gate("objects_put_back").passed
+
+
 def test_a_card_has_them_cut_out_of_the_bundle_itself(whole: Bundle, tmp_path: Path):
     """By a point on the mug: in the same version, with its parents, the rest of it as it was."""
     folder = tmp_path / "1.0.0"
