@@ -9,13 +9,15 @@ front of it learns to hide it. The coverage map doesn't trust it, since it asks 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import cv2
 import numpy as np
 from scipy.ndimage import distance_transform_edt
 from scipy.spatial import KDTree
 
-from pipeline.geometry import Camera, Gaussians, PointCloud, Pose, farthest_points, quaternions_from_z
+from pipeline.geometry import Camera, Gaussians, Mesh, PointCloud, Pose, farthest_points, quaternions_from_z
+from pipeline.geometry.rays import sample_surface
 from pipeline.raster import blending_weights, grey, rasterize, render
 from pipeline.splat.priors import BACK_SPACING, FreeSpace
 from pipeline.splat.views import TrainingView
@@ -47,6 +49,13 @@ OBTRUSIVE = 0.05
 """Pixels that an inpainted Gaussian may wrongly fill in a view of quarter size, on average over the views."""
 MIN_WEIGHT = 0.02
 """Alpha up to which inpainted Gaussians do not count in a pixel."""
+
+LINING_SPACING, TRIES = 0.02, 30.0
+"""Distance of the discs that line guessed faces, at least [typical depth], and places tried for each."""
+LINING_OBTRUSIVE = 0.001
+"""As `OBTRUSIVE`: these lie at edges, where views see past what is before them."""
+LINING_SHARE = 0.04
+"""Largest number of them, about, as a share of all."""
 
 VIEWPOINTS = 24
 """Positions in free space from which holes are looked for."""
@@ -95,7 +104,37 @@ def infill(
     return backs, _unobtrusive(fillings, views, unknown=True)[:limit]
 
 
-def _unobtrusive(inpainted: Gaussians, views: Sequence[TrainingView], *, unknown: bool) -> Gaussians:
+def linings(closing: Mesh, cloud: PointCloud, views: Sequence[TrainingView], like: Gaussians) -> Gaussians:
+    """Discs just inside of the guessed faces of a mesh that close what stands in it, a small share of the splat's.
+
+    They lie where the cloud has no points, hide nothing that a view shows, and are drawn as the splat is. They come
+    after training: in its way it would put more before them.
+    """
+    distance, area = FreeSpace(views).typical_depth, float(closing.face_areas().sum())
+    if not distance or not area:
+        return like[:0]
+    finest = LINING_SPACING * distance
+    spacing = max(finest, np.sqrt(area / (LINING_SHARE * len(like))))
+    points, faces = sample_surface(closing, int(TRIES * area / spacing**2) + 1, np.random.default_rng(0))
+    kept = np.unique(np.floor(points / spacing).astype(np.int64), axis=0, return_index=True)[1]
+    points, normals, tree = points[kept].astype(np.float64), closing.face_normals()[faces[kept]], KDTree(cloud.points)
+    unknown = np.asarray(tree.query(points)[0]) > 0.5 * finest
+    points, normals = points[unknown], normals[unknown]
+    if not len(points):
+        return like[:0]
+    around = np.asarray(tree.query(points, min(COLOR_POINTS, len(cloud)))[1]).reshape(len(points), -1)
+    colors = cloud.colors[around].astype(np.float64).mean(1) / 255
+    shade = UPRIGHT_SHADE + (UNDER_SHADE - UPRIGHT_SHADE) * np.clip(-normals[:, 2], 0, 1)
+    scales = np.tile([0.6 * spacing, 0.6 * spacing, 0.1 * spacing], (len(points), 1))
+    middles = points - 0.2 * spacing * normals
+    discs = _discs(middles, scales, quaternions_from_z(-normals), colors * shade[:, None], like.sh.shape[1])
+    discs = _unobtrusive(discs, views, unknown=False, most=LINING_OBTRUSIVE)
+    return replace(discs, antialiased=like.antialiased)
+
+
+def _unobtrusive(
+    inpainted: Gaussians, views: Sequence[TrainingView], *, unknown: bool, most: float = OBTRUSIVE
+) -> Gaussians:
     """The inpainted Gaussians that hide no known surface in any view, and with `unknown` no pixel without depth."""
     if not len(inpainted):
         return inpainted
@@ -114,7 +153,7 @@ def _unobtrusive(inpainted: Gaussians, views: Sequence[TrainingView], *, unknown
             known = level.depth.depth > 0
             in_front = np.where(known, shown < level.depth.depth - level.depth.tolerance, unknown)
         wrong += blending_weights(raster, plain, in_front)
-    return inpainted[np.flatnonzero(wrong < OBTRUSIVE * len(views))]
+    return inpainted[np.flatnonzero(wrong < most * len(views))]
 
 
 def _backs(cloud: PointCloud, free: FreeSpace, distance: float, nothing: Gaussians) -> Gaussians:

@@ -17,7 +17,8 @@ from pipeline.align.alignment import Alignment, load_world_scene
 from pipeline.depth.maps import load_depth_map, map_names
 from pipeline.errors import ReconstructionError
 from pipeline.files import write_whole
-from pipeline.geometry import Gaussians, PointCloud
+from pipeline.geometry import Gaussians, Mesh, PointCloud
+from pipeline.mesh.stage import MESH_FILE
 from pipeline.points.levels import LEVELS_FILE, Levels
 from pipeline.poses.scene import PosedScene, read_image, read_mask
 from pipeline.preview.files import MAX_ROWS, Arrays, Publisher
@@ -26,6 +27,7 @@ from pipeline.raster import render
 from pipeline.splat.antialiasing import for_classic_viewers
 from pipeline.splat.exposure import gains_of_all, save_gains
 from pipeline.splat.gsplat import Scene, image_size, train_by_gsplat
+from pipeline.splat.infill import linings
 from pipeline.splat.lod import make_sim_lod
 from pipeline.splat.loss import psnr
 from pipeline.splat.params import SplatParams
@@ -53,7 +55,7 @@ PREVIEW_SECONDS = 10.0
 
 
 def run(inputs: Mapping[str, Path], params: SplatParams, out_dir: Path) -> None:
-    """Train the splat and its `sim` and `web` levels of detail from poses, depth, align and points; write and report.
+    """Train the splat and its `sim` and `web` levels of detail from poses, depth, align, points, mesh; write, report.
 
     Raises:
         ReconstructionError: When there is no training view or hardly a point.
@@ -63,6 +65,10 @@ def run(inputs: Mapping[str, Path], params: SplatParams, out_dir: Path) -> None:
     scene = load_world_scene(inputs["poses"], inputs["align"])
     trained = _train(scene, inputs, params, rng, out_dir)
     logger.info("training took %.1f CPU-s", time.process_time() - start)
+    closing, cloud = Mesh.load(inputs["mesh"] / MESH_FILE, "closing"), PointCloud.load(inputs["points"] / CLOUD_FILE)
+    lined = linings(closing, cloud, trained.views, trained.gaussians)
+    both = Gaussians.concatenate([lined, trained.gaussians])
+    trained = replace(trained, gaussians=both, fixed=len(lined) + trained.fixed)
     gaussians, views = trained.gaussians, trained.views
     sim = make_sim_lod(gaussians, views, params, rng, trained.fixed)
     save_splat(gaussians, out_dir / SPLAT_FILE)

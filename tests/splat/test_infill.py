@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pipeline.geometry import SH_C0, Camera, Gaussians, PointCloud, Pose
+from pipeline.geometry import SH_C0, Camera, Gaussians, Mesh, PointCloud, Pose
 from pipeline.raster import render
-from pipeline.splat.infill import UNDER_SHADE, infill
+from pipeline.splat.infill import UNDER_SHADE, infill, linings
 from pipeline.splat.initialization import discs_on
 from pipeline.splat.priors import FreeSpace
 from pipeline.splat.views import TrainingView, ViewDepth, training_view
@@ -145,6 +145,33 @@ def test_limit_holds(views, cloud):
     backs, fillings = infill(start, cloud, FreeSpace(views), views, 50, np.random.default_rng(2))
     assert len(backs) == 50
     assert 0 < len(fillings) <= 50
+
+
+def sheet(x: tuple[float, float], y: tuple[float, float], z: float, *, down: bool) -> Mesh:
+    """A level rectangle."""
+    corners = np.array([[x[0], y[0], z], [x[1], y[0], z], [x[1], y[1], z], [x[0], y[1], z]])
+    triangles = np.array([[0, 1, 2], [0, 2, 3]])
+    return Mesh.from_arrays(corners, triangles[:, ::-1] if down else triangles)
+
+
+def test_guessed_faces_are_lined(views, cloud):
+    """The underside of the table top, in its darker colour, drawn like the rest; what hides the floor is left out."""
+    like = discs_on(cloud, 8000, 4, np.random.default_rng(1), opacity=0.8, flatness=0.1)
+    under = sheet((-0.6, 0.5), (-0.3, 0.35), HEIGHT - 0.08, down=True)
+    discs = linings(under, cloud, views, like)
+    assert len(discs) > 60
+    assert discs.antialiased == like.antialiased
+    assert discs.sh.shape == (len(discs), 4, 3)
+    assert (discs.means[:, 2] > HEIGHT - 0.08).all(), "inside"
+    np.testing.assert_allclose(discs.means[:, :2].min(0), [-0.6, -0.3], atol=0.1)
+    np.testing.assert_allclose(discs.means[:, :2].max(0), [0.5, 0.35], atol=0.1)
+    colors = discs.sh[:, 0] * SH_C0 + 0.5
+    np.testing.assert_allclose(colors.mean(0), UNDER_SHADE * np.array([200, 40, 40]) / 255, atol=0.05)
+    assert 5 < len(linings(under, cloud, views, like[:800])) < 40, "a share of the splat's"
+    aside = sheet((0.9, 1.6), (-0.4, 0.5), HEIGHT, down=False)
+    assert len(linings(aside, cloud, views, like)) == 0, "views look through it at the floor"
+    on_it = sheet((-0.7, 0.6), (-0.4, 0.5), HEIGHT, down=False)
+    assert len(linings(on_it, cloud, views, like)) == 0, "the cloud knows better"
 
 
 def test_without_depth_nothing_is_inpainted(views, cloud):
