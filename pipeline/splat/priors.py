@@ -40,7 +40,10 @@ RELATIVE_MARGIN = 0.03
 """How far behind a point the surface must lie, as a share of its depth, on top of three times the depth's tolerance."""
 WITNESSES = 3
 """Views that must see through a Gaussian's centre, and be more than those that see a surface there; or that must see a
-surface before it, where no view sees as far."""
+surface close before it, where no view sees as far."""
+VEIL = 0.1
+"""How far behind a surface a Gaussian may lie to be found behind it, as a share of its depth: what mirrors show lies
+farther."""
 FADE = 0.5
 """Factor of the opacity of a Gaussian each time it is found in free space, or behind all surfaces."""
 NEAR = 1e-3
@@ -111,7 +114,7 @@ class FreeSpace:
         return float(np.median(medians)) if medians else 0.0
 
     def votes(self, points: Floats) -> tuple[I32, I32, I32]:
-        """Numbers of views that see through points (N, 3) [world], see a surface there, and one before them: (N,)."""
+        """Numbers of views that see through points (N, 3) [world], see a surface there, and one close before: (N,)."""
         positions = np.ascontiguousarray(points, np.float64)
         votes = np.zeros((3, len(positions)), np.int32)
         for matrix, camera, depth, nearest, tolerance in self._maps:
@@ -249,7 +252,7 @@ class Priors:
 def _vote(
     points: F64, camera_from_world: F64, intrinsics: F64, depth: F32, nearest_around: F32, tolerance: F32, votes: I32
 ) -> None:
-    """Add one view's votes: seen through, seen there, hidden. Scalars only: arrays would cost more than all else."""
+    """Add one view's votes: seen through, seen there, close behind. Scalars only: arrays would cost more than all else."""
     height, width = depth.shape
     m = camera_from_world
     fx, fy, cx, cy = intrinsics[0], intrinsics[1], intrinsics[2], intrinsics[3]
@@ -269,5 +272,5 @@ def _vote(
                 votes[0, n] += 1
             elif depth[row, column] > 0 and abs(depth[row, column] - ahead) <= margin:
                 votes[1, n] += 1
-            elif 0 < depth[row, column] < ahead:
+            elif (1 - VEIL) * ahead < depth[row, column] < ahead:
                 votes[2, n] += 1
