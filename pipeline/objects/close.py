@@ -57,6 +57,8 @@ MEASURED = 0.025
 """Vertices farther than this from what was seen are guessed [m]."""
 MAX_VIEWS, WIDTH, WEIGHED = 60, 160, 20
 """Views that are asked, the longest side of their depth images [px], and in how many Gaussians are weighed."""
+THINNEST = 0.02
+"""Thinner bodies may be the noise of a surface [m]."""
 ON_IT = 0.05
 """A body is seen where the mesh is not nearer than it by more than this [m]."""
 
