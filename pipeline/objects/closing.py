@@ -19,7 +19,7 @@ from pipeline.mesh import stage
 from pipeline.mesh.clean import in_free_space, observe
 from pipeline.mesh.params import MeshParams
 from pipeline.mesh.topology import border_edges, triangle_components
-from pipeline.objects.close import CELL, MEASURED, THINNEST, Body, Views, close_bodies, winding
+from pipeline.objects.close import CELL, MEASURED, THINNEST, Body, Views, close_bodies, finer, winding
 from pipeline.objects.cut import RAISED, REACH, SMEARED
 from pipeline.objects.find import Standing, find_objects
 from pipeline.types import F64, Mask
@@ -97,19 +97,20 @@ def _beyond(mesh: Mesh, triangles: Mask, smeared: Mask, body: Body) -> Mesh:
     low, high = body.mesh.vertices.min(0) - MEASURED, body.mesh.vertices.max(0) + MEASURED
     within = ((corners > low) & (corners < high)).all((1, 2))
     foot = within & (corners[..., 2].min(1) < height + SMEARED)  # a part of what it stands on
-    own, normals = mesh.with_faces((triangles | foot) & ~smeared), body.mesh.face_normals()
+    own, surface = mesh.with_faces((triangles | foot) & ~smeared), finer(body)
+    normals = surface.face_normals()
     facing, border = own.face_normals(), KDTree(_border_points(own))
     side = np.abs(normals).argmax(1)
     open_ = np.zeros(len(normals), bool)
     for axis in range(3):
         for sign in (-1, 1):
             chosen = (side == axis) & (sign * normals[:, axis] > 0)
-            points = body.mesh.corners()[chosen].reshape(-1, 3).astype(np.float64)
+            points = surface.corners()[chosen].reshape(-1, 3).astype(np.float64)
             to_surface = RayCaster(own.with_faces(sign * facing[:, axis] > 0)).distances(points)
             to_border = border.query(points, distance_upper_bound=MEASURED, workers=-1)[0]
             beyond = (to_surface > MEASURED) | ((to_surface > FLUSH) & (to_border < to_surface + FLUSH / 2))
             open_[chosen] = beyond.reshape(-1, 3).any(1)
-    kept = body.mesh.with_faces(open_)
+    kept = surface.with_faces(open_)
     return Mesh(kept.vertices, kept.triangles, kept.colors, np.ones(len(kept.vertices), bool))
 
 
