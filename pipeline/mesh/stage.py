@@ -112,16 +112,14 @@ def build_mesh(
     if params.flatten:
         mesh, flat = flatten(mesh, voxel_size)
     mesh = colored(mesh, cloud)
-    if params.close_floor and floor_found:
-        mesh, floor = close_floor(mesh, track, params.floor_gap, rng)
     levels_area = 0.0
     if params.close_floor and levels is not None:
         mesh, levels_area = close_levels(mesh, levels)
     closing, closed = mesh.with_faces(np.zeros(len(mesh.triangles), bool)), None
     if close and floor_found:
         mesh, closing, closed = close(mesh)
-        if params.close_floor:  # where it was smeared at the feet of objects
-            mesh, _ = close_floor(mesh, track, params.floor_gap, rng)
+    if params.close_floor and floor_found:
+        mesh, floor = close_floor(mesh, track, params.floor_gap, rng)
     if params.close_floor:
         mesh, slits = close_slits(mesh, closing)
     whole = mesh.joined(closing)

@@ -51,12 +51,14 @@ BLOCK_SIDE, NEAR_SURFACE = 3, 4
 """Cells along an edge of the blocks that are asked as one, farther from the surface than the second [cells]."""
 ROUND = 0.7
 """Smoothing of the carved cells [cells]."""
-GRID, MAX_GRID = 0.025, 100
+GRID, MAX_GRID = 0.05, 100
 """Longest edge of a box's triangles [m], longer where an edge of the box would have more than that."""
 MEASURED = 0.025
 """Vertices farther than this from what was seen are guessed [m]."""
 MAX_VIEWS, WIDTH, WEIGHED = 60, 160, 20
 """Views that are asked, the longest side of their depth images [px], and in how many Gaussians are weighed."""
+THINNEST = 0.02
+"""Thinner bodies may be the noise of a surface [m]."""
 ON_IT = 0.05
 """A body is seen where the mesh is not nearer than it by more than this [m]."""
 
@@ -243,9 +245,17 @@ def _median(values: F64, weights: F64) -> float:
     return float(values[order][np.searchsorted(np.cumsum(weights[order]), weights.sum() / 2)])
 
 
-def _box_mesh(world_from_body: Pose, size: F64) -> Mesh:
-    """Surface of a box that stands on the origin of its frame."""
-    counts = np.clip(np.ceil(size / GRID), 1, MAX_GRID).astype(int)
+def finer(body: Body) -> Mesh:
+    """The surface of a body, without large triangles."""
+    if body.kind == "carved":
+        return body.mesh
+    surface = _box_mesh(body.world_from_body, body.size, GRID / 2)
+    return replace(surface, colors=_colors_of(body.mesh, surface.vertices))
+
+
+def _box_mesh(world_from_body: Pose, size: F64, grid: float = GRID) -> Mesh:
+    """Surface of a box that stands on the origin of its frame, in triangles of up to that length [m]."""
+    counts = np.clip(np.ceil(size / grid), 1, MAX_GRID).astype(int)
     vertices, triangles, start = [], [], 0
     for axis in range(3):
         others = [(axis + 1) % 3, (axis + 2) % 3]

@@ -19,11 +19,13 @@ from pipeline.mesh import stage
 from pipeline.mesh.clean import in_free_space, observe
 from pipeline.mesh.params import MeshParams
 from pipeline.mesh.topology import border_edges, triangle_components
-from pipeline.objects.close import CELL, MEASURED, Body, Views, close_bodies, winding
+from pipeline.objects.close import CELL, MEASURED, THINNEST, Body, Views, close_bodies, finer, winding
 from pipeline.objects.cut import RAISED, REACH, SMEARED
-from pipeline.objects.find import find_objects
+from pipeline.objects.find import Standing, find_objects
 from pipeline.types import F64, Mask
 
+FLOOR = 0.0
+"""Height of the floor [m]."""
 SEEN_THROUGH = 0.1
 """Share of what closes a body that depth maps may look through: more is no body."""
 SPACING, FLUSH = 0.005, 0.004
@@ -47,9 +49,9 @@ def close_objects(
 
     What closes them is guessed. A depth map looks through what is nearer than its depth by the margin [m].
     """
-    standing = find_objects(mesh, 0.0)
+    standing = find_objects(mesh, FLOOR)
     found = close_bodies(mesh, standing, Views(mesh, cameras))
-    bodies = {number: body for number, body in found.items() if triangle_components(body.mesh.triangles).max() == 0}
+    bodies = {number: body for number, body in found.items() if _is_one(body)}
     smeared = {number: _smeared(mesh, body) for number, body in bodies.items()}
     pieces = [_beyond(mesh, standing[number].triangles, smeared[number], body) for number, body in bodies.items()]
     looked_through = zip(bodies, pieces, _looked_through(pieces, maps, margin), strict=True)
@@ -57,10 +59,15 @@ def close_objects(
     closing, clean = _nothing(), np.ones(len(mesh.triangles), bool)
     for number, piece in kept.items():  # the lowest first
         above = [bodies[other] for other in kept if standing[other].on == number]
-        closing = closing.joined(_not_twice(piece, bodies[number], above, mesh, closing))
+        closing = closing.joined(_not_twice(piece, standing[number], above, mesh, closing))
         clean &= ~smeared[number]
     report = stage.ClosingReport(len(standing), len(kept), float(closing.face_areas().sum()))
     return mesh.with_faces(clean), closing, report
+
+
+def _is_one(body: Body) -> bool:
+    """Whether it is neither thin, as noise may be, nor in pieces, as what was closed from too little of a surface."""
+    return float(body.size.min()) >= THINNEST and triangle_components(body.mesh.triangles).max() == 0
 
 
 def _mostly(piece: Mesh, kept: Mask) -> bool:
@@ -90,19 +97,20 @@ def _beyond(mesh: Mesh, triangles: Mask, smeared: Mask, body: Body) -> Mesh:
     low, high = body.mesh.vertices.min(0) - MEASURED, body.mesh.vertices.max(0) + MEASURED
     within = ((corners > low) & (corners < high)).all((1, 2))
     foot = within & (corners[..., 2].min(1) < height + SMEARED)  # a part of what it stands on
-    own, normals = mesh.with_faces((triangles | foot) & ~smeared), body.mesh.face_normals()
+    own, surface = mesh.with_faces((triangles | foot) & ~smeared), finer(body)
+    normals = surface.face_normals()
     facing, border = own.face_normals(), KDTree(_border_points(own))
     side = np.abs(normals).argmax(1)
     open_ = np.zeros(len(normals), bool)
     for axis in range(3):
         for sign in (-1, 1):
             chosen = (side == axis) & (sign * normals[:, axis] > 0)
-            points = body.mesh.corners()[chosen].reshape(-1, 3).astype(np.float64)
+            points = surface.corners()[chosen].reshape(-1, 3).astype(np.float64)
             to_surface = RayCaster(own.with_faces(sign * facing[:, axis] > 0)).distances(points)
             to_border = border.query(points, distance_upper_bound=MEASURED, workers=-1)[0]
             beyond = (to_surface > MEASURED) | ((to_surface > FLUSH) & (to_border < to_surface + FLUSH / 2))
             open_[chosen] = beyond.reshape(-1, 3).any(1)
-    kept = body.mesh.with_faces(open_)
+    kept = surface.with_faces(open_)
     return Mesh(kept.vertices, kept.triangles, kept.colors, np.ones(len(kept.vertices), bool))
 
 
@@ -124,16 +132,17 @@ def _looked_through(pieces: Sequence[Mesh], maps: Sequence[DepthMap], margin: fl
     return np.split(free, np.cumsum([len(piece.triangles) for piece in pieces])[:-1])
 
 
-def _not_twice(piece: Mesh, body: Body, above: Sequence[Body], mesh: Mesh, closing: Mesh) -> Mesh:
-    """What closes a body without its foot, where that lies on what is there, and without its top below others.
+def _not_twice(piece: Mesh, found: Standing, above: Sequence[Body], mesh: Mesh, closing: Mesh) -> Mesh:
+    """What closes an object without its foot, where something is or will be below it, and without its top below others.
 
-    Up to their sides the rims of the top are closed as all slits are.
+    The mesh stage closes the floor, and slits up to the sides of what stands on something.
     """
     middles, up = piece.corners().mean(1).astype(np.float64), piece.face_normals()[:, 2]
-    foot = (up < -LEVEL) & (middles[:, 2] < body.world_from_body.translation[2] + MEASURED)
+    foot = (up < -LEVEL) & (middles[:, 2] < found.support + MEASURED)
     asked = middles[foot]
     gone = foot.copy()
-    gone[foot] = np.minimum(RayCaster(mesh).distances(asked), RayCaster(closing).distances(asked)) < CELL
+    if found.support != FLOOR:
+        gone[foot] = np.minimum(RayCaster(mesh).distances(asked), RayCaster(closing).distances(asked)) < CELL
     for other in above:
         under = RayCaster(other.mesh).distances(middles) < MEASURED
         under |= winding(other.mesh.corners().astype(np.float64), middles + np.array([0, 0, CELL])) > 0.5

@@ -16,7 +16,7 @@ from pipeline.files import machine_errors, write_whole
 from pipeline.geometry import Camera, Gaussians, Mesh, Pose
 from pipeline.geometry.rays import RayCaster
 from pipeline.mesh.topology import triangle_components
-from pipeline.objects.close import Body, Views, close_bodies, within
+from pipeline.objects.close import THINNEST, Body, Views, close_bodies, within
 from pipeline.objects.cut import cut_splat
 from pipeline.objects.find import Standing, find_objects
 from pipeline.objects.holes import holes_of, sheets_of
@@ -40,8 +40,6 @@ AROUND_IT = 0.4
 """Surroundings of a body in its pictures [sides of its picture]."""
 UNSEEN = "something unseen"
 """What is known of what some objects stand on."""
-THINNEST = 0.02
-"""Thinner bodies may be the noise of a surface [m]."""
 UNDER, MOST = 0.03, 0.5
 """A body carries what is as near above most of its top [m]."""
 AT_IT = 0.05
