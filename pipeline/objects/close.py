@@ -33,6 +33,8 @@ SEEN_BEHIND = 0.08
 """A view looks through a cell whose middle is this much nearer than what it sees there [m]."""
 LOOKS_THROUGH = 5
 """Views that must look through a cell for it to be empty."""
+SAMPLES, HOLLOW = 2000, 0.1
+"""A shape is none where views look through more than the second of so many of its points."""
 DEEPER, STOPS, UNSURE = 0.02, 0.5, 0.3
 """A box of which one side was seen gets deeper by steps of the first [m], until this share of a row or column of a step
 can't be its own. Then its depth is known to the third of it."""
@@ -166,7 +168,7 @@ def close_body(mesh: Mesh, found: Standing, views: Views, standing_on_it: Sequen
     seen = mesh.with_faces(found.triangles)
     shape = shape_of(seen, found.support)
     sigma = np.zeros(3)
-    if shape is not None:
+    if shape is not None and not _seen_through(shape, views):
         shape, sigma = _deepened(shape, mesh.with_faces(~found.triangles), views)
         kind, frame, size, surface = shape.kind, shape.world_from_body, shape.size, shape.mesh()
     else:
@@ -181,6 +183,13 @@ def close_body(mesh: Mesh, found: Standing, views: Views, standing_on_it: Sequen
     known = RayCaster(seen.with_faces(measured)).distances(surface.vertices) < MEASURED
     colors = _colors_of(seen, surface.vertices)
     return Body(kind, frame, size, Mesh(surface.vertices, surface.triangles, colors, ~known), sigma)
+
+
+def _seen_through(shape: Shape, views: Views) -> bool:
+    """Whether views look through a shape, such as between the arms of an L."""
+    points = np.random.default_rng(0).uniform([-0.45, -0.45, 0.1], [0.45, 0.45, 0.9], (SAMPLES, 3)) * shape.size
+    free = views.look_through(shape.world_from_body.apply(points)) >= LOOKS_THROUGH
+    return bool(free.mean() > HOLLOW)
 
 
 def _deepened(shape: Shape, scene: Mesh, views: Views) -> tuple[Shape, F64]:
@@ -245,7 +254,7 @@ def _carved(seen: Mesh, support: float, views: Views) -> Mesh | None:
     within = np.flatnonzero(((centres > low) & (centres < high)).all(1))
     below = [1, 1, -1], [0, 0, 2 * support]  # in the mirror: closes the foot
     corners = seen.corners().astype(np.float64)
-    corners = np.concatenate([corners, _undersides(seen, support)])
+    corners = np.concatenate([corners, _undersides(seen, support, views)])
     both = np.concatenate([corners, corners[:, ::-1] * below[0] + below[1]])
     inside = within[winding(both, centres[within]) > 0.5]
     solid = np.zeros(len(centres), bool)
@@ -260,8 +269,8 @@ def _carved(seen: Mesh, support: float, views: Views) -> Mesh | None:
     return Mesh.from_arrays((vertices + 0.5) * cell + origin, triangles)
 
 
-def _undersides(seen: Mesh, support: float) -> F64:
-    """Corners (F, 3, 3) of the undersides of plates, as thick as their rims; nobody looks up at tables."""
+def _undersides(seen: Mesh, support: float, views: Views) -> F64:
+    """Corners (F, 3, 3) of the undersides of plates, as thick as their rims, that views look under."""
     corners, areas, facing = seen.corners().astype(np.float64), seen.face_areas(), seen.face_normals()[:, 2]
     middle, found = corners[..., 2].mean(1), [np.zeros((0, 3, 3))]
     level, side, under = facing > LEVEL, np.abs(facing) < UPRIGHT, facing < -LEVEL
@@ -276,7 +285,9 @@ def _undersides(seen: Mesh, support: float) -> F64:
         ends = ends[ends > rim.argmax()]
         thick = PLATE_STEP * ends[0] if len(ends) else 0.0
         seen_below = areas[under & (middle < height) & (middle > height - 2 * thick)].sum()
-        if thick and height - thick > support + PLATE_STEP and seen_below < RIM_ENDS * area[number]:
+        below = corners[own].mean(1) - [0, 0, (height - support) / 2]
+        free = views.look_through(below) >= LOOKS_THROUGH
+        if thick and height - thick > support and seen_below < RIM_ENDS * area[number] and free.mean() > HOLLOW:
             found.append(corners[own][:, ::-1] - [0, 0, thick])
     return np.concatenate(found)
 

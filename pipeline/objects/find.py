@@ -159,7 +159,7 @@ def _joined(corners: F64, wholes: list[Mask], floor_height: float) -> list[Mask]
             others = corners[other].reshape(-1, 3)
             within = ((low > others.min(0) - NEAR) & (high < others.max(0) + NEAR)).all()
             stands = np.isfinite(_level_under(corners[other], points))
-            narrow, over_floor = (high - low)[:2].max() < NARROW, low[2] > floor_height + TOUCH
+            narrow, over_floor = (high - low)[:2].max() < NARROW, low[2] > floor_height + 2 * TOUCH
             if within and not stands and (narrow or over_floor):
                 kept[number] = other | own
                 break

@@ -30,9 +30,9 @@ TOP_SEEN = 0.5
 """Share of the top that must have been seen for the place of such sides to be known."""
 IS_SHAPE = 0.75
 """Least share of the surface that lies on a shape."""
-ARC, WIDEST = 1.6, 1.0
+ARC, WIDEST = 1.0, 1.0
 """A round shape was seen over an angle of at least the first [rad]; its radius is at most the second [m]."""
-SAMPLES, SPREAD = 2000, 0.004
+SAMPLES, SPREAD = 600, 0.004
 """Triangles that a round shape is fitted to, and errors from which on they count less [m]."""
 GRID, MAX_GRID = 0.05, 100
 """Longest edge of a box's triangles [m], longer where an edge of the box would have more than that."""
@@ -61,6 +61,11 @@ class Shape:
     lying: bool
     off: float
     unseen: tuple[tuple[int, int], ...] = ()
+
+    def corners(self) -> F64:
+        """Corners (8, 3) of its bounds along its own axes, world frame."""
+        signs = np.stack(np.meshgrid(*[[0.0, 1.0]] * 3, indexing="ij"), -1).reshape(-1, 3) - [0.5, 0.5, 0]
+        return self.world_from_body.apply(signs * self.size)
 
     def mesh(self) -> Mesh:
         """Its watertight surface, in the world frame."""
