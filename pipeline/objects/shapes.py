@@ -22,12 +22,13 @@ ON_FACE = 0.012
 """Surface this near to a shape lies on it [m]."""
 FACE_SEEN = 0.1
 """Least share of a box's side that it was seen with."""
-STRIP = 0.025
-"""A side that nobody saw is where the faces next to it end, in the median over strips of this width [m]."""
+STRIP, ENDS = 0.025, 0.8
+"""A side that nobody saw is where the faces next to it end, in this quantile over strips of that width [m]."""
 EDGE = 0.1
 """Where there are none, it is where the surface ends that is no farther than this below the top [m]."""
-TOP_SEEN = 0.5
-"""Share of the top that must have been seen for the place of such sides to be known."""
+TOP_SEEN, SLIVER = 0.5, 0.5
+"""Share of the top that must have been seen for the place of such sides to be known; of what is narrower than the
+second of its width, the rest may be hidden."""
 IS_SHAPE = 0.75
 """Least share of the surface that lies on a shape."""
 ARC, WIDEST = 1.0, 1.0
@@ -172,18 +173,19 @@ def _box(surface: _Surface, support: float) -> Shape | None:
         return None
     pose = Pose(rotation, rotation @ np.array([*(low + high)[:2] / 2, support]))
     shape = surface.shape("box", pose, size, lambda local: _outside(np.abs(local - [0, 0, size[2] / 2]) - size / 2))
-    return shape and replace(shape, unseen=() if told else tuple(unseen))
+    open_ends = [(axis, sign) for axis, sign in unseen if not told or size[axis] < SLIVER * size[1 - axis]]
+    return shape and replace(shape, unseen=tuple(open_ends))
 
 
 def _end(face: F64, axis: int, sign: int, across: int) -> float:
-    """Where a face of points (N, 3) ends along an axis, in the middle of its strips across that; -inf for none."""
+    """Where a face of points (N, 3) ends along an axis, in most of its strips across that; -inf for none."""
     if not len(face):
         return -np.inf
     strip = np.floor(face[:, across] / STRIP).astype(np.int64)
     strip -= strip.min()
     ends = np.full(strip.max() + 1, -np.inf)
     np.maximum.at(ends, strip, sign * face[:, axis])
-    return float(np.median(ends[np.isfinite(ends)]))
+    return float(np.quantile(ends[np.isfinite(ends)], ENDS))
 
 
 def _outside(beyond: F64) -> F64:
