@@ -188,7 +188,9 @@ def rooms_page(folder: Path) -> str:
         found = room_scores(name, folder)
         rows += rows_of(name, found)
         tables += [f"The {name}:", "", *lines_of(found), ""]
-    text = "Boxes, round things, tables, stacks and what touches, filmed with a phone. The code was tuned on the workshop "
+    text = (
+        "Boxes, round things, tables, stacks and what touches, filmed with a phone. The code was tuned on the workshop "
+    )
     text += "and, after a first run, on the store; nothing was changed for the lounge."
     command = "python benchmarks/objects.py --rooms DIR --write"
     return section("objects of generated rooms", command, text, rows, *tables)
