@@ -122,11 +122,8 @@ def list_objects(
 
     opened = pipeline.Bundle.open(bundle)
     objects = objects_of(opened)
-    rows = (
-        (one.name, " x ".join(f"{edge:.2f}" for edge in one.body.size), one.on, f"{one.seen:.0%}", one.fixed or "yes")
-        for one in objects
-    )
-    columns = ["object", "size [m]", "stands on", ">seen", "movable"]
+    rows = ((one.name, one.lengths, one.on, f"{one.seen:.0%}", one.fixed or "yes", one.remarks) for one in objects)
+    columns = ["object", "size [m]", "stands on", ">seen", "movable", "remarks"]
     tables.table(f"{opened.manifest.reference}: {len(objects)} objects", columns, rows)
     if page:
         write_page(opened, objects, page)

@@ -28,12 +28,13 @@ from pipeline.geometry.rays import RayCaster
 from pipeline.mesh.params import MeshParams
 from pipeline.mesh.stage import COLLISION_FILE, write_mesh
 from pipeline.mesh.stage import MESH_FILE as SURFACE_FILE
-from pipeline.objects.close import CELL, THINNEST, UPRIGHT, Body, Views, along_sides, close_body, winding
+from pipeline.objects.close import CELL, THINNEST, Body, Views, close_body, winding
 from pipeline.objects.cut import cut_splat
 from pipeline.objects.find import Standing, find_objects
 from pipeline.objects.hulls import hulls_of
 from pipeline.objects.listing import SceneObject
 from pipeline.objects.settle import settled
+from pipeline.objects.shapes import UPRIGHT, along_sides
 from pipeline.objects.version import DISCS, FRICTION, settling_gates, write_object
 from pipeline.points.stage import write_points_ply
 from pipeline.poses.scene import View

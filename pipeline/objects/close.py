@@ -1,4 +1,4 @@
-"""Objects as closed bodies: boxes where they fit, else what their surface goes round and no view looked through.
+"""Objects as closed bodies: boxes, cylinders and balls where they fit, else what no view looked through.
 
 What the capture never saw is completed: a box by its own symmetry, everything down to what it stands on. The second is
 space carving (K. Kutulakos, S. Seitz, A theory of shape by space carving, IJCV 2000) of the inside of the surface.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import cv2
@@ -21,22 +21,11 @@ from pipeline.geometry.jit import njit, prange
 from pipeline.geometry.rays import RayCaster
 from pipeline.mesh.marching_cubes import zero_crossing
 from pipeline.objects.find import Standing
+from pipeline.objects.shapes import GRID, UPRIGHT, Shape, box_mesh, shape_of
 from pipeline.progress import track
 from pipeline.raster import blending_weights, grey, rasterize
 from pipeline.types import F32, F64, I64, Mask
 
-UPRIGHT = 0.35
-"""Largest z of the normal of a side."""
-FACING = 0.9
-"""Least cosine between a triangle's normal and that of the face of a box that it belongs to."""
-FACE_AREA = 0.02
-"""Least share of the surface that a face has been seen with."""
-ON_FACE = 0.012
-"""Surface this near to a box lies on it [m]."""
-EDGE = 0.1
-"""A side that nobody saw is where the surface ends that is no farther than this below the top [m]."""
-IS_BOX = 0.75
-"""Least share of the surface that lies on a box."""
 CELL, MAX_CELLS = 0.012, 1_000_000
 """Edge of the cells that are carved [m], larger where they would be more than that."""
 BLOCK = 32
@@ -45,14 +34,24 @@ SEEN_BEHIND = 0.08
 """A view looks through a cell whose middle is this much nearer than what it sees there [m]."""
 LOOKS_THROUGH = 5
 """Views that must look through a cell for it to be empty."""
+SAMPLES, HOLLOW = 2000, 0.1
+"""A shape is none where views look through more than the second of so many of its points."""
+DEEPER, STOPS, UNSURE = 0.02, 0.5, 0.3
+"""A box of which one side was seen gets deeper by steps of the first [m], until this share of a row or column of a step
+can't be its own. Then its depth is known to the third of it."""
+LEVEL, PLATE_AREA = 0.9, 0.04
+"""Least z of the normals of a plate, and its least area [m^2]."""
+PLATE_STEP, THICKEST, RIM_ENDS = 0.012, 12, 0.4
+"""A plate ends where its rim, in steps of the first [m], has less than this share of the most of it; one of more steps
+than the second is no plate."""
+BESIDE, WALL = 0.5, 0.05
+"""A wall goes on behind a box where as much of it [m^2] is seen as near beside that [m]."""
 CLUSTER, FAR = 0.12, 2.5
 """Edge of clusters of triangles [m], and the distance from which one counts as a dipole [its radius]."""
 BLOCK_SIDE, NEAR_SURFACE = 3, 4
 """Cells along an edge of the blocks that are asked as one, farther from the surface than the second [cells]."""
 ROUND = 0.7
 """Smoothing of the carved cells [cells]."""
-GRID, MAX_GRID = 0.05, 100
-"""Longest edge of a box's triangles [m], longer where an edge of the box would have more than that."""
 MEASURED = 0.025
 """Vertices farther than this from what was seen are guessed [m]."""
 MAX_VIEWS, WIDTH, WEIGHED = 60, 160, 20
@@ -62,7 +61,7 @@ THINNEST = 0.02
 ON_IT = 0.05
 """A body is seen where the mesh is not nearer than it by more than this [m]."""
 
-Kind = Literal["box", "carved"]
+Kind = Literal["box", "cylinder", "ball", "carved"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,12 +73,14 @@ class Body:
         world_from_body: x and y along its sides, z up; the origin is the middle of its foot.
         size: (3,) lengths along these axes [m].
         mesh: Its watertight surface, in the world frame; `guessed` where nothing was seen.
+        sigma: (3,) one sigma of lengths that are guessed [m]; 0 for those that are told by what was seen.
     """
 
     kind: Kind
     world_from_body: Pose
     size: F64
     mesh: Mesh
+    sigma: F64 = field(default_factory=lambda: np.zeros(3))
 
     @property
     def volume(self) -> float:
@@ -182,10 +183,11 @@ def close_body(mesh: Mesh, found: Standing, views: Views, standing_on_it: Sequen
     Bodies that stand on it hide parts of it, which are level.
     """
     seen = mesh.with_faces(found.triangles)
-    box = _box(seen, found.support)
-    if box is not None:
-        kind, (frame, size) = "box", box
-        surface = _box_mesh(frame, size)
+    shape = shape_of(seen, found.support)
+    sigma = np.zeros(3)
+    if shape is not None and not _seen_through(shape, views):
+        shape, sigma = _deepened(shape, mesh.with_faces(~found.triangles), views)
+        kind, frame, size, surface = shape.kind, shape.world_from_body, shape.size, shape.mesh()
     else:
         kind = "carved"
         carved = _carved(functools.reduce(Mesh.joined, map(foot_of, standing_on_it), seen), found.support, views)
@@ -197,82 +199,60 @@ def close_body(mesh: Mesh, found: Standing, views: Views, standing_on_it: Sequen
     measured = np.asarray(~seen.guessed[seen.triangles].any(1))
     known = RayCaster(seen.with_faces(measured)).distances(surface.vertices) < MEASURED
     colors = _colors_of(seen, surface.vertices)
-    return Body(kind, frame, size, Mesh(surface.vertices, surface.triangles, colors, ~known))
+    return Body(kind, frame, size, Mesh(surface.vertices, surface.triangles, colors, ~known), sigma)
 
 
-def _box(seen: Mesh, support: float) -> tuple[Pose, F64] | None:
-    """Pose and size of the upright box that most of a surface lies on; None where there is none."""
-    corners, normals, areas = seen.corners().astype(np.float64), seen.face_normals(), seen.face_areas()
-    side = np.abs(normals[:, 2]) < UPRIGHT
-    if not side.any():
-        return None
-    rotation = along_sides(normals[side], areas[side])
-    middle, normals = corners.mean(1) @ rotation, normals @ rotation
-    points = corners.reshape(-1, 3) @ rotation
-    low, high = np.array([np.nan, np.nan, support]), np.full(3, np.nan)
-    top = normals[:, 2] > FACING
-    top &= middle[:, 2] > support + 0.5 * (middle[:, 2].max() - support)
-    high[2] = _median(middle[top, 2], areas[top]) if areas[top].sum() > FACE_AREA * areas.sum() else points[:, 2].max()
-    measured = ~np.repeat(seen.guessed[seen.triangles].any(1), 3)
-    rim = points[measured & (points[:, 2] > high[2] - EDGE)]
-    for axis in (0, 1):
-        for bounds, sign in ((low, -1), (high, 1)):
-            facing = sign * normals[:, axis] > FACING
-            if areas[facing].sum() > FACE_AREA * areas.sum():
-                bounds[axis] = _median(middle[facing, axis], areas[facing])
-            else:  # nobody saw this side: as far as the top goes
-                bounds[axis] = sign * (sign * (rim if len(rim) else points)[:, axis]).max()
-    size = high - low
-    if (size <= 0).any():
-        return None
-    outside = np.linalg.norm(np.maximum(np.maximum(low - middle, middle - high), 0), axis=1)
-    inside = np.maximum(np.minimum(middle - low, high - middle).min(1), 0)
-    on_it = np.maximum(outside, inside) < ON_FACE
-    if areas[on_it].sum() < IS_BOX * areas.sum():
-        return None
-    return Pose(rotation, rotation @ np.array([*(low + high)[:2] / 2, support])), size
+def _seen_through(shape: Shape, views: Views) -> bool:
+    """Whether views look through a shape, such as between the arms of an L."""
+    points = np.random.default_rng(0).uniform([-0.45, -0.45, 0.1], [0.45, 0.45, 0.9], (SAMPLES, 3)) * shape.size
+    free = views.look_through(shape.world_from_body.apply(points)) >= LOOKS_THROUGH
+    return bool(free.mean() > HOLLOW)
 
 
-def along_sides(normals: F64, areas: F64) -> F64:
-    """Rotation (3, 3) about z from axes along sides with normals (F, 3) that meet at right angles, as most do."""
-    around = np.arctan2(normals[:, 1], normals[:, 0])
-    yaw = float(np.angle((areas * np.exp(4j * around)).sum()) / 4)
-    return np.array([[np.cos(yaw), -np.sin(yaw), 0], [np.sin(yaw), np.cos(yaw), 0], [0, 0, 1.0]])
+def _deepened(shape: Shape, scene: Mesh, views: Views) -> tuple[Shape, F64]:
+    """A box of which one side was seen, as deep as that is wide, and one sigma of its lengths (3,) [m].
 
-
-def _median(values: F64, weights: F64) -> float:
-    order = np.argsort(values)
-    return float(values[order][np.searchsorted(np.cumsum(weights[order]), weights.sum() / 2)])
+    Less deep where a view looks through, or something else of the scene is: a wall that is seen beside it, too.
+    """
+    sigma = np.zeros(3)
+    if not shape.unseen:
+        return shape, sigma
+    around, middles = RayCaster(scene), scene.corners().mean(1).astype(np.float64)
+    normals, areas = scene.face_normals(), scene.face_areas()
+    u, v = np.meshgrid(np.linspace(-0.48, 0.48, 16), np.linspace(0.15, 0.97, 16))
+    for axis, sign in shape.unseen:
+        size, pose = shape.size, shape.world_from_body
+        local = pose.inverse().apply(middles)
+        beside = (np.abs(local[:, 1 - axis]) < size[1 - axis] / 2 + BESIDE) & (
+            -sign * normals @ pose.rotation[:, axis] > 0.9
+        )
+        reach = sign * local[beside, axis] - size[axis] / 2
+        sheet, added = np.zeros((u.size, 3)), 0
+        sheet[:, 1 - axis], sheet[:, 2] = u.ravel() * size[1 - axis], v.ravel() * size[2]
+        while size[axis] + (added + 1) * DEEPER <= size[1 - axis]:
+            sheet[:, axis] = sign * (size[axis] / 2 + (added + 0.5) * DEEPER)
+            points = pose.apply(sheet)
+            taken = views.look_through(points, DEEPER) >= LOOKS_THROUGH
+            taken |= around.distances(points) < DEEPER
+            wall = areas[beside][np.abs(reach - (added + 0.5) * DEEPER) < DEEPER].sum()
+            strips = taken.reshape(u.shape)
+            if max(strips.mean(0).max(), strips.mean(1).max()) > STOPS or wall > WALL:
+                break
+            added += 1
+        more = np.zeros(3)
+        more[axis] = added * DEEPER
+        frame = Pose(pose.rotation, pose.apply(sign * more / 2))
+        shape = replace(shape, size=size + more, world_from_body=frame)
+        sigma[axis] = UNSURE * shape.size[axis]
+    return shape, sigma
 
 
 def finer(body: Body) -> Mesh:
     """The surface of a body, without large triangles."""
-    if body.kind == "carved":
+    if body.kind != "box":
         return body.mesh
-    surface = _box_mesh(body.world_from_body, body.size, GRID / 2)
+    surface = box_mesh(body.world_from_body, body.size, GRID / 2)
     return replace(surface, colors=_colors_of(body.mesh, surface.vertices))
-
-
-def _box_mesh(world_from_body: Pose, size: F64, grid: float = GRID) -> Mesh:
-    """Surface of a box that stands on the origin of its frame, in triangles of up to that length [m]."""
-    counts = np.clip(np.ceil(size / grid), 1, MAX_GRID).astype(int)
-    vertices, triangles, start = [], [], 0
-    for axis in range(3):
-        others = [(axis + 1) % 3, (axis + 2) % 3]
-        u, v = (np.linspace(-0.5, 0.5, counts[other] + 1) for other in others)
-        for sign in (-0.5, 0.5):
-            sheet = np.empty((len(u), len(v), 3))
-            sheet[..., axis] = sign
-            sheet[..., others[0]], sheet[..., others[1]] = np.meshgrid(u, v, indexing="ij")
-            number = start + np.arange(len(u) * len(v)).reshape(len(u), len(v))
-            a, b, c, d = number[:-1, :-1], number[1:, :-1], number[1:, 1:], number[:-1, 1:]
-            faces = np.stack([np.stack([a, b, c], -1), np.stack([a, c, d], -1)]).reshape(-1, 3)
-            vertices.append(sheet.reshape(-1, 3))
-            triangles.append(faces if sign > 0 else faces[:, ::-1])
-            start += len(vertices[-1])
-    places = (np.concatenate(vertices) + np.array([0, 0, 0.5])) * size
-    unique, first = np.unique(np.round(places, 6), axis=0, return_inverse=True)
-    return Mesh.from_arrays(world_from_body.apply(unique), first.reshape(-1)[np.concatenate(triangles)])
 
 
 def foot_of(body: Body) -> Mesh:
@@ -297,6 +277,7 @@ def _carved(seen: Mesh, support: float, views: Views) -> Mesh | None:
     origin = low - 2 * cell
     below = [1, 1, -1], [0, 0, 2 * support]  # in the mirror: closes the foot
     corners = seen.corners().astype(np.float64)
+    corners = np.concatenate([corners, _undersides(seen, support, views)])
     both = np.concatenate([corners, corners[:, ::-1] * below[0] + below[1]])
     inside = _inside(both, RayCaster(seen), shape, origin, cell)
     centres = (inside + 0.5) * cell + origin
@@ -329,6 +310,29 @@ def _inside(corners: F64, surface: RayCaster, shape: I64, origin: F64, cell: flo
     asked = np.argwhere(fine)
     solid[fine] = winding(corners, (asked + 0.5) * cell + origin) > 0.5
     return np.argwhere(solid[: shape[0], : shape[1], : shape[2]])
+
+
+def _undersides(seen: Mesh, support: float, views: Views) -> F64:
+    """Corners (F, 3, 3) of the undersides of plates, as thick as their rims, that views look under."""
+    corners, areas, facing = seen.corners().astype(np.float64), seen.face_areas(), seen.face_normals()[:, 2]
+    middle, found = corners[..., 2].mean(1), [np.zeros((0, 3, 3))]
+    level, side, under = facing > LEVEL, np.abs(facing) < UPRIGHT, facing < -LEVEL
+    bins = np.floor((middle - support) / PLATE_STEP).astype(np.int64)
+    area = np.bincount(np.maximum(bins[level], 0), areas[level])
+    for number in np.flatnonzero(area > PLATE_AREA):
+        own = level & (bins == number)
+        height = float(np.median(middle[own]))
+        depth = np.floor((height - middle[side]) / PLATE_STEP).astype(np.int64)
+        rim = np.bincount(depth[depth >= 0], areas[side][depth >= 0], THICKEST + 1)[: THICKEST + 1]
+        ends = np.flatnonzero(rim < RIM_ENDS * rim.max()) if rim.any() else np.zeros(0, np.int64)
+        ends = ends[ends > rim.argmax()]
+        thick = PLATE_STEP * ends[0] if len(ends) else 0.0
+        seen_below = areas[under & (middle < height) & (middle > height - 2 * thick)].sum()
+        below = corners[own].mean(1) - [0, 0, (height - support) / 2]
+        free = views.look_through(below) >= LOOKS_THROUGH
+        if thick and height - thick > support and seen_below < RIM_ENDS * area[number] and free.mean() > HOLLOW:
+            found.append(corners[own][:, ::-1] - [0, 0, thick])
+    return np.concatenate(found)
 
 
 def winding(corners: F64, points: F64) -> F64:

@@ -14,6 +14,7 @@ import numpy as np
 from pipeline.geometry import Mesh
 from pipeline.mesh.planes import Planes, find_planes
 from pipeline.mesh.topology import triangle_components
+from pipeline.objects.touching import told_apart
 from pipeline.types import F64, Mask
 
 GRAIN = 0.02
@@ -53,6 +54,7 @@ class Standing:
         support: Height of what it stands on [m].
         on: Index of the object that it stands on; -1 for the floor, and for something that nobody saw.
         fixed: Why it is part of the building; empty for what could be moved.
+        cluster: The same for objects that touch, and were told apart by a groove or a ledge; -1 for what doesn't.
     """
 
     triangles: Mask
@@ -61,6 +63,7 @@ class Standing:
     support: float
     on: int
     fixed: str
+    cluster: int = -1
 
 
 def find_objects(mesh: Mesh, floor_height: float) -> list[Standing]:
@@ -76,12 +79,16 @@ def find_objects(mesh: Mesh, floor_height: float) -> list[Standing]:
     walls = shell & (np.abs(planes.normals[:, 2]) < 1 - LEVEL)
     top = corners[..., 2].max()
     found = list[Standing]()
-    for own in sorted(wholes, key=lambda own: corners[own][..., 2].min()):
-        points = corners[own].reshape(-1, 3)
-        low, high = points.min(0), points.max(0)
-        on, support = _support(corners, found, points, floor_height)
-        reach = np.abs(points @ planes.normals[walls].T - planes.offsets[walls]).min(initial=np.inf)
-        found.append(Standing(own, low, high, support, on, _fixed(low, high, floor_height, top, reach)))
+    for number, whole in enumerate(sorted(wholes, key=lambda own: corners[own][..., 2].min())):
+        _, support = _support(corners, found, corners[whole].reshape(-1, 3), floor_height)
+        parts = told_apart(mesh, whole, planes, support)
+        for own in parts:
+            points = corners[own].reshape(-1, 3)
+            low, high = points.min(0), points.max(0)
+            on, support = _support(corners, found, points, floor_height)
+            reach = np.abs(points @ planes.normals[walls].T - planes.offsets[walls]).min(initial=np.inf)
+            fixed, cluster = _fixed(low, high, floor_height, top, reach), number if len(parts) > 1 else -1
+            found.append(Standing(own, low, high, support, on, fixed, cluster))
     return found
 
 
@@ -152,7 +159,7 @@ def _joined(corners: F64, wholes: list[Mask], floor_height: float) -> list[Mask]
             others = corners[other].reshape(-1, 3)
             within = ((low > others.min(0) - NEAR) & (high < others.max(0) + NEAR)).all()
             stands = np.isfinite(_level_under(corners[other], points))
-            narrow, over_floor = (high - low)[:2].max() < NARROW, low[2] > floor_height + TOUCH
+            narrow, over_floor = (high - low)[:2].max() < NARROW, low[2] > floor_height + 2 * TOUCH
             if within and not stands and (narrow or over_floor):
                 kept[number] = other | own
                 break

@@ -58,6 +58,7 @@ class SceneObject:
         fixed: Why it can't be moved; empty for what can be.
         seen: Share of its closed surface that was measured, 0..1.
         joint: What holds it, known from two scans.
+        touches: Names of objects that it touches and was told apart from by the groove or the ledge between them.
     """
 
     name: str
@@ -67,6 +68,19 @@ class SceneObject:
     fixed: str
     seen: float
     joint: Joint | None = None
+    touches: tuple[str, ...] = ()
+
+    @property
+    def lengths(self) -> str:
+        """Its size in metres; lengths of which one end was guessed with one sigma."""
+        pairs = zip(self.body.size, self.body.sigma, strict=True)
+        return " x ".join(f"{length:.2f}" + (f"\u00b1{sigma:.2f}" if sigma > 0 else "") for length, sigma in pairs)
+
+    @property
+    def remarks(self) -> str:
+        """What was guessed, and what was told apart; empty where that is nothing."""
+        guessed = ["one side seen, its depth is guessed"] if self.body.sigma.any() else []
+        return "; ".join([*guessed, *([f"told apart from {', '.join(self.touches)}"] if self.touches else [])])
 
 
 def objects_of(bundle: Bundle) -> list[SceneObject]:
@@ -82,8 +96,12 @@ def objects_of(bundle: Bundle) -> list[SceneObject]:
             remedy="`splatyard view` shows it, and `splatyard sim SCENE --objects` puts it there",
             file=bundle.root,
         )
-    mesh, floor = bundle.mesh("open"), bundle.regions.floor_height
-    views = views_of(bundle, mesh)
+    mesh = bundle.mesh("open")
+    return closed_objects(mesh, bundle.regions.floor_height, views_of(bundle, mesh))
+
+
+def closed_objects(mesh: Mesh, floor: float, views: Views) -> list[SceneObject]:
+    """All objects of a mesh whose floor is at a height [m], the lowest first."""
     standing = find_objects(mesh, floor)
     found, names = list[SceneObject](), dict[int, str]()
     for number, body in close_bodies(mesh, standing, views).items():
@@ -92,7 +110,14 @@ def objects_of(bundle: Bundle) -> list[SceneObject]:
         on = names.get(own.on, "floor" if own.support < floor + OVER_FLOOR else UNSEEN)
         fixed = own.fixed or _not_loose(body, on, RayCaster(mesh.with_faces(~own.triangles)))
         found.append(SceneObject(names[number], own, body, on, fixed, float(1 - body.mesh.guessed.mean())))
-    return found
+    return [replace(one, touches=_names_beside(one, found)) for one in found]
+
+
+def _names_beside(one: SceneObject, found: Sequence[SceneObject]) -> tuple[str, ...]:
+    cluster = one.standing.cluster
+    return tuple(
+        other.name for other in found if cluster >= 0 and other.standing.cluster == cluster and other is not one
+    )
 
 
 def _not_loose(body: Body, on: str, around: RayCaster) -> str:

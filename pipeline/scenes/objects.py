@@ -71,7 +71,7 @@ class ObjectRecord(Strict):
     The frame of a body has x and y along its sides, z up, and its origin in the middle of its foot.
 
     Attributes:
-        kind: How its unseen surface was completed: a box, or carved; see `pipeline.objects.close`.
+        kind: How its unseen surface was completed: a box, a cylinder, a ball, or carved; see `pipeline.objects.close`.
         on: Name of the object that it stands on, or floor.
         seen: Share of its closed surface that was measured, 0..1.
         world_from_body: (4, 4) where it stands.
@@ -84,7 +84,7 @@ class ObjectRecord(Strict):
     """
 
     name: Annotated[str, Field(pattern=f"^{NAME}$")]
-    kind: Literal["box", "carved"]
+    kind: Literal["box", "cylinder", "ball", "carved"]
     on: Annotated[str, Field(max_length=100)]
     seen: Annotated[float, Field(ge=0, le=1)]
     world_from_body: tuple[Row, Row, Row, Row]

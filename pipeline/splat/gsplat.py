@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.geometry import Camera, Gaussians, PointCloud
+from pipeline.geometry import Camera, Gaussians, Mesh, PointCloud
 from pipeline.gpu_backends.errors import GpuMemoryError
 from pipeline.gpu_backends.session import Session, open_session
 from pipeline.progress import bar
@@ -68,6 +68,7 @@ class Scene:
     views: Sequence[TrainingView]  # at the CPU trainer's size, for initialization and priors
     images: Sequence[TrainingView]  # the same views at the size that gsplat is trained at
     cloud: PointCloud
+    closing: Mesh | None = None  # guessed faces of a mesh
 
 
 def image_size(cameras: Sequence[Camera]) -> int:
@@ -123,7 +124,9 @@ class _Run:
         self._session, self._scene, self._params = session, scene, params
         self._max_gaussians = max_gaussians
         self._checkpoint, self._observe = kept / CHECKPOINT_FILE, observe
-        self._initial = initial = initialize(scene.cloud, scene.views, max_gaussians, params, rng, START_SHARE)
+        self._initial = initial = initialize(
+            scene.cloud, scene.views, max_gaussians, params, rng, START_SHARE, scene.closing
+        )
         self.count = len(initial.gaussians)
         self._inpainted = initial.gaussians[: initial.fixed]
         self._extent, self._radius = scene_size(scene.views, initial.gaussians)

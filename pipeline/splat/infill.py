@@ -9,7 +9,6 @@ front of it learns to hide it. The coverage map doesn't trust it, since it asks 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -54,8 +53,6 @@ LINING_SPACING, TRIES = 0.02, 30.0
 """Distance of the discs that line guessed faces, at least [typical depth], and places tried for each."""
 LINING_OBTRUSIVE = 0.001
 """As `OBTRUSIVE`: these lie at edges, where views see past what is before them."""
-LINING_SHARE = 0.04
-"""Largest number of them, about, as a share of all."""
 
 VIEWPOINTS = 24
 """Positions in free space from which holes are looked for."""
@@ -91,45 +88,23 @@ def infill(
     views: Sequence[TrainingView],
     limit: int,
     rng: np.random.Generator,
+    closing: Mesh | None = None,
 ) -> tuple[Gaussians, Gaussians]:
-    """Discs behind thin surfaces and discs in holes, at most `limit` of each [world frame, Z up].
+    """Discs behind surfaces and discs in holes, at most `limit` of each [world frame, Z up].
 
-    Without depth in the views nothing is known to be free, and nothing is inpainted.
+    Surfaces are thin, or what stands there is closed by guessed faces of a mesh. Without depth in the views nothing is
+    known to be free, and nothing is inpainted.
     """
     nothing, distance = gaussians[:0], free.typical_depth
     if not distance:
         return nothing, nothing
     backs = _unobtrusive(_backs(cloud, free, distance, nothing), views, unknown=False)[:limit]
+    if closing is not None and len(closing.triangles):
+        lined = _linings(closing, cloud, distance, limit, nothing)
+        lined = _unobtrusive(lined, views, unknown=False, most=LINING_OBTRUSIVE)
+        backs = Gaussians.concatenate([lined, backs])[:limit]
     fillings = _fillings(Gaussians.concatenate([gaussians, backs]), cloud, free, distance, rng)
     return backs, _unobtrusive(fillings, views, unknown=True)[:limit]
-
-
-def linings(closing: Mesh, cloud: PointCloud, views: Sequence[TrainingView], like: Gaussians) -> Gaussians:
-    """Discs just inside of the guessed faces of a mesh that close what stands in it, a small share of the splat's.
-
-    They lie where the cloud has no points, hide nothing that a view shows, and are drawn as the splat is. They come
-    after training: in its way it would put more before them.
-    """
-    distance, area = FreeSpace(views).typical_depth, float(closing.face_areas().sum())
-    if not distance or not area:
-        return like[:0]
-    finest = LINING_SPACING * distance
-    spacing = max(finest, np.sqrt(area / (LINING_SHARE * len(like))))
-    points, faces = sample_surface(closing, int(TRIES * area / spacing**2) + 1, np.random.default_rng(0))
-    kept = np.unique(np.floor(points / spacing).astype(np.int64), axis=0, return_index=True)[1]
-    points, normals, tree = points[kept].astype(np.float64), closing.face_normals()[faces[kept]], KDTree(cloud.points)
-    unknown = np.asarray(tree.query(points)[0]) > 0.5 * finest
-    points, normals = points[unknown], normals[unknown]
-    if not len(points):
-        return like[:0]
-    around = np.asarray(tree.query(points, min(COLOR_POINTS, len(cloud)))[1]).reshape(len(points), -1)
-    colors = cloud.colors[around].astype(np.float64).mean(1) / 255
-    shade = UPRIGHT_SHADE + (UNDER_SHADE - UPRIGHT_SHADE) * np.clip(-normals[:, 2], 0, 1)
-    scales = np.tile([0.6 * spacing, 0.6 * spacing, 0.1 * spacing], (len(points), 1))
-    middles = points - 0.2 * spacing * normals
-    discs = _discs(middles, scales, quaternions_from_z(-normals), colors * shade[:, None], like.sh.shape[1])
-    discs = _unobtrusive(discs, views, unknown=False, most=LINING_OBTRUSIVE)
-    return replace(discs, antialiased=like.antialiased)
 
 
 def _unobtrusive(
@@ -154,6 +129,25 @@ def _unobtrusive(
             in_front = np.where(known, shown < level.depth.depth - level.depth.tolerance, unknown)
         wrong += blending_weights(raster, plain, in_front)
     return inpainted[np.flatnonzero(wrong < most * len(views))]
+
+
+def _linings(closing: Mesh, cloud: PointCloud, distance: float, limit: int, nothing: Gaussians) -> Gaussians:
+    """Discs just inside of the guessed faces of a mesh that close what stands in it, where the cloud has no points."""
+    area, finest = float(closing.face_areas().sum()), LINING_SPACING * distance
+    spacing = max(finest, np.sqrt(area / limit))
+    points, faces = sample_surface(closing, int(TRIES * area / spacing**2) + 1, np.random.default_rng(0))
+    kept = np.unique(np.floor(points / spacing).astype(np.int64), axis=0, return_index=True)[1]
+    points, normals, tree = points[kept].astype(np.float64), closing.face_normals()[faces[kept]], KDTree(cloud.points)
+    unknown = np.asarray(tree.query(points)[0]) > 0.5 * finest
+    points, normals = points[unknown], normals[unknown]
+    if not len(points):
+        return nothing
+    around = np.asarray(tree.query(points, min(COLOR_POINTS, len(cloud)))[1]).reshape(len(points), -1)
+    colors = cloud.colors[around].astype(np.float64).mean(1) / 255
+    shade = UPRIGHT_SHADE + (UNDER_SHADE - UPRIGHT_SHADE) * np.clip(-normals[:, 2], 0, 1)
+    scales = np.tile([0.6 * spacing, 0.6 * spacing, 0.1 * spacing], (len(points), 1))
+    middles = points - 0.2 * spacing * normals
+    return _discs(middles, scales, quaternions_from_z(-normals), colors * shade[:, None], nothing.sh.shape[1])
 
 
 def _backs(cloud: PointCloud, free: FreeSpace, distance: float, nothing: Gaussians) -> Gaussians:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 from scipy.spatial import KDTree
 
-from pipeline.geometry import Gaussians, PointCloud, quaternions_from_z
+from pipeline.geometry import Gaussians, Mesh, PointCloud, quaternions_from_z
 from pipeline.raster import render
 from pipeline.splat.infill import infill
 from pipeline.splat.params import SplatParams
@@ -39,7 +39,7 @@ SKYBOX_SHARE = 0.02
 GAP_SHARE = 0.1
 """Largest number of Gaussians for what the cloud lacks, as a share of all."""
 INFILL_SHARE = 0.04
-"""Largest number of Gaussians for backs of thin objects, and again for holes no photo shows, as a share of all."""
+"""Largest number of Gaussians for backs of objects, and again for holes that no photo shows, as a share of all."""
 MIN_EXTENT = 0.1
 """Lower bound of the cameras' extent, as a share of the scene's radius: a phone that hardly moved still sees a room."""
 
@@ -83,10 +83,12 @@ def initialize(
     params: SplatParams,
     rng: np.random.Generator,
     cloud_share: float = START_SHARE,
+    closing: Mesh | None = None,
 ) -> Initialization:
     """Gaussians on the shared cloud [world frame], for the sky, for gaps of the cloud and for what no view shows.
 
-    `cloud_share` of the number that training may reach, `max_gaussians`, is drawn from the cloud.
+    `cloud_share` of the number that training may reach, `max_gaussians`, is drawn from the cloud. Guessed faces that
+    close a mesh (world frame) tell of what no view shows.
     """
     gaussians = on_cloud(cloud, int(cloud_share * max_gaussians), params, rng)
     near = len(gaussians)
@@ -98,7 +100,7 @@ def initialize(
     gaussians = fill_gaps(gaussians, views, int(GAP_SHARE * max_gaussians))
     fixed, free = 0, FreeSpace(views)
     if params.infill:
-        inpainted = infill(gaussians, cloud, free, views, int(INFILL_SHARE * max_gaussians), rng)
+        inpainted = infill(gaussians, cloud, free, views, int(INFILL_SHARE * max_gaussians), rng, closing)
         gaussians, fixed = Gaussians.concatenate([*inpainted, gaussians]), sum(map(len, inpainted))
     known = (cloud, free) if params.depth_priors else (None, None)
     return Initialization(replace(gaussians, antialiased=params.antialiased), fixed, background, *known)

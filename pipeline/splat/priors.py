@@ -252,7 +252,7 @@ class Priors:
 def _vote(
     points: F64, camera_from_world: F64, intrinsics: F64, depth: F32, nearest_around: F32, tolerance: F32, votes: I32
 ) -> None:
-    """Add one view's votes: seen through, seen there, close behind. Scalars only: arrays would cost more than all else."""
+    """Add one view's votes: seen through, seen there, close behind. Scalars only: arrays would cost most of all."""
     height, width = depth.shape
     m = camera_from_world
     fx, fy, cx, cy = intrinsics[0], intrinsics[1], intrinsics[2], intrinsics[3]

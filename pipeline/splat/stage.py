@@ -27,7 +27,6 @@ from pipeline.raster import render
 from pipeline.splat.antialiasing import for_classic_viewers
 from pipeline.splat.exposure import gains_of_all, save_gains
 from pipeline.splat.gsplat import Scene, image_size, train_by_gsplat
-from pipeline.splat.infill import linings
 from pipeline.splat.lod import make_sim_lod
 from pipeline.splat.loss import psnr
 from pipeline.splat.params import SplatParams
@@ -65,10 +64,6 @@ def run(inputs: Mapping[str, Path], params: SplatParams, out_dir: Path) -> None:
     scene = load_world_scene(inputs["poses"], inputs["align"])
     trained = _train(scene, inputs, params, rng, out_dir)
     logger.info("training took %.1f CPU-s", time.process_time() - start)
-    closing, cloud = Mesh.load(inputs["mesh"] / MESH_FILE, "closing"), PointCloud.load(inputs["points"] / CLOUD_FILE)
-    lined = linings(closing, cloud, trained.views, trained.gaussians)
-    both = Gaussians.concatenate([lined, trained.gaussians])
-    trained = replace(trained, gaussians=both, fixed=len(lined) + trained.fixed)
     gaussians, views = trained.gaussians, trained.views
     sim = make_sim_lod(gaussians, views, params, rng, trained.fixed)
     save_splat(gaussians, out_dir / SPLAT_FILE)
@@ -100,6 +95,7 @@ def _train(
             remedy="look at the reports of the poses and points stages; more overlapping images help",
             file=inputs["points"] / CLOUD_FILE,
         )
+    closing = Mesh.load(inputs["mesh"] / MESH_FILE, "closing")
     sheet = LivePreview(kept / PREVIEW_FILE, views)
 
     def observe(iteration: int, gaussians: Gaussians) -> None:
@@ -107,10 +103,10 @@ def _train(
         previews.offer("splat", lambda: published(gaussians, views))
 
     if not by_gsplat:
-        return train(views, cloud, params, rng, observe, Checkpoint(kept, repr(params)))
+        return train(views, cloud, params, rng, observe, Checkpoint(kept, repr(params)), closing)
     size = params.image_size or image_size([view.camera for view in scene.training])
     images = load_training_views(scene, inputs, params.changed(image_size=size))
-    return train_by_gsplat(Scene(views, images, cloud), params, rng, kept, observe)
+    return train_by_gsplat(Scene(views, images, cloud, closing), params, rng, kept, observe)
 
 
 def load_training_views(scene: PosedScene, inputs: Mapping[str, Path], params: SplatParams) -> list[TrainingView]:

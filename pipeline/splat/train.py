@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from pipeline.geometry import Gaussians, PointCloud
+from pipeline.geometry import Gaussians, Mesh, PointCloud
 from pipeline.progress import bar
 from pipeline.raster import pose_gradient, rasterize, rasterize_backward
 from pipeline.splat.antialiasing import bound_extent
@@ -144,10 +144,12 @@ def train(
     rng: np.random.Generator,
     observe: Observer | None = None,
     checkpoint: Checkpoint | None = None,
+    closing: Mesh | None = None,
 ) -> Trained:
     """Train a splat on views in the order of time, with or without depth, from the shared cloud [world frame].
 
-    The checkpoint is where an earlier run left off, if it did, and where this one saves itself.
+    Guessed faces that close a mesh are lined. The checkpoint is where an earlier run left off, if it did, and where
+    this one saves itself.
 
     Raises:
         ValueError: When there is no view or hardly a point.
@@ -156,7 +158,7 @@ def train(
     budget = planned_budget(params, views)
     if params.seconds and views:
         budget = budget_within(params.seconds, params, views, _step_clock(views, cloud, params))
-    initial = initialize(cloud, views, budget.gaussians, params, rng)
+    initial = initialize(cloud, views, budget.gaussians, params, rng, closing=closing)
     schedule = training_schedule(params, views, replace(budget, gaussians=budget.gaussians - initial.fixed))
     trained = fit(initial, views, schedule, params, rng, observe=observe, checkpoint=checkpoint, clock=clock)
     return replace(trained, background=initial.background)

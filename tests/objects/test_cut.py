@@ -9,9 +9,10 @@ import pytest
 
 from pipeline.geometry import Camera, Gaussians, Mesh, Pose, matrix_from_rotvec, quaternions_from_z
 from pipeline.geometry.rays import RayCaster
-from pipeline.objects.close import Body, Views, _box_mesh
+from pipeline.objects.close import Body, Views
 from pipeline.objects.cut import CutSplat, cut_mesh, cut_splat
 from pipeline.objects.holes import BACK, holes_of, sheets_of
+from pipeline.objects.shapes import box_mesh
 from pipeline.types import F64
 
 FRAME = Pose(matrix_from_rotvec([0, 0, 0.5]), np.array([0.6, -0.2, 0.1]))
@@ -36,7 +37,7 @@ def flat(places: F64, normals: F64, color: tuple[float, float, float]) -> Gaussi
 @pytest.fixture()
 def body() -> Body:
     """A box on the floor."""
-    return Body("box", FRAME, SIZE, _box_mesh(FRAME, SIZE))
+    return Body("box", FRAME, SIZE, box_mesh(FRAME, SIZE))
 
 
 @pytest.fixture()
@@ -47,9 +48,9 @@ def scene() -> tuple[Gaussians, Gaussians, Gaussians, Mesh]:
     local = FRAME.inverse().apply(places)
     seen = (np.abs(local[:, :2]) > SIZE[:2] / 2).any(1)
     floor = flat(places[seen], np.tile([0, 0, 1.0], (seen.sum(), 1)), (0.2, 0.5, 0.2))
-    box = _box_mesh(FRAME, SIZE)
+    box = box_mesh(FRAME, SIZE)
     box = on_surface(box.with_faces(box.face_normals()[:, 2] > -0.5), (0.8, 0.1, 0.1))
-    post_mesh = _box_mesh(Pose(np.eye(3), np.array([*POST, FLOOR])), np.array([0.06, 0.06, 0.5]))
+    post_mesh = box_mesh(Pose(np.eye(3), np.array([*POST, FLOOR])), np.array([0.06, 0.06, 0.5]))
     post = on_surface(post_mesh, (0.1, 0.1, 0.8))
     return floor, box, post, ground(20).joined(post_mesh)
 
@@ -154,7 +155,7 @@ def test_faces_that_nobody_saw_are_lined(body: Body, scene: tuple[Gaussians, Gau
 
 def test_the_ground_is_whole_and_level_where_it_stood(body: Body):
     """Although its triangles reach into the body and crumbs lie where it stands."""
-    crumb = _box_mesh(Pose(np.eye(3), np.array([0.55, -0.25, FLOOR])), np.array([0.02, 0.03, 0.04]))
+    crumb = box_mesh(Pose(np.eye(3), np.array([0.55, -0.25, FLOOR])), np.array([0.02, 0.03, 0.04]))
     coarse, fine = ground(7), ground(20)
     views = views_of(fine.joined(body.mesh))
     holes = holes_of(body, fine, sheets_of(fine, FLOOR), views)

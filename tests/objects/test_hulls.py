@@ -8,9 +8,10 @@ import trimesh
 from scipy.spatial import ConvexHull
 
 from pipeline.geometry import Mesh, Pose, matrix_from_rotvec
-from pipeline.objects.close import Views, _box_mesh, close_body
+from pipeline.objects.close import Views, close_body
 from pipeline.objects.find import find_objects
 from pipeline.objects.hulls import hulls_of
+from pipeline.objects.shapes import box_mesh
 from pipeline.scenes.objects import MAX_CORNERS, MAX_HULLS
 from pipeline.types import F64
 
@@ -25,7 +26,7 @@ def contains(hulls: tuple[F64, ...], points: F64) -> np.ndarray:
 
 def test_a_box_is_its_corners():
     """Eight of them, in one piece."""
-    (hull,) = hulls_of(_box_mesh(FRAME, np.array([0.3, 0.4, 0.6])))
+    (hull,) = hulls_of(box_mesh(FRAME, np.array([0.3, 0.4, 0.6])))
     local = FRAME.inverse().apply(hull)
     expected = {(x, y, z) for x in (-0.15, 0.15) for y in (-0.2, 0.2) for z in (0.0, 0.6)}
     assert {tuple(corner) for corner in np.round(local, 4)} == expected

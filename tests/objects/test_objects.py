@@ -13,9 +13,10 @@ from flows.cli import main
 from pipeline import Bundle
 from pipeline.errors import BundleError
 from pipeline.geometry import Camera, Mesh, Pose, matrix_from_rotvec
-from pipeline.objects.close import Body, Views, _box_mesh, close_body, foot_of, winding, within
+from pipeline.objects.close import Body, Views, close_body, foot_of, winding, within
 from pipeline.objects.find import Standing, find_objects
 from pipeline.objects.listing import objects_of
+from pipeline.objects.shapes import box_mesh
 from tests.bundles import make_bundle
 from tests.objects.furniture import BOXES, CELL
 from tests.synthetic import Room
@@ -103,7 +104,7 @@ def test_winding_numbers_tell_inside_from_outside():
     local = frame.inverse().apply(points)
     inside = ((np.abs(local[:, :2]) < size[:2] / 2) & (local[:, 2:] > 0) & (local[:, 2:] < size[2])).all(1)
     assert inside.any()
-    found = winding(_box_mesh(frame, size).corners().astype(np.float64), points)
+    found = winding(box_mesh(frame, size).corners().astype(np.float64), points)
     np.testing.assert_allclose(found, inside, atol=0.03)
 
 
@@ -126,7 +127,7 @@ def test_the_command_lists_and_shows_them(tmp_path: Path, room: Room, capsys: py
 def body() -> Body:
     """A box that is turned."""
     frame = Pose(matrix_from_rotvec([0, 0, 0.4]), np.array([1.0, -2.0, 0.5]))
-    return Body("box", frame, np.array([0.3, 0.4, 0.6]), _box_mesh(frame, np.array([0.3, 0.4, 0.6])))
+    return Body("box", frame, np.array([0.3, 0.4, 0.6]), box_mesh(frame, np.array([0.3, 0.4, 0.6])))
 
 
 def test_volume(body: Body):
@@ -152,14 +153,14 @@ def test_nothing_stands_in_an_empty_mesh():
 def test_sizes_are_bounded():
     """A railing of 40 m, a camera of a million pixels a side, a box as large as a street."""
     frame = Pose(matrix_from_rotvec([0, 0, 0.3]), np.array([0.0, 0, 0]))
-    railing = _box_mesh(frame, np.array([40.0, 0.3, 0.3]))
-    bent = railing.joined(_box_mesh(Pose(np.eye(3), np.zeros(3)), np.array([0.3, 30.0, 0.3])))
+    railing = box_mesh(frame, np.array([40.0, 0.3, 0.3]))
+    bent = railing.joined(box_mesh(Pose(np.eye(3), np.zeros(3)), np.array([0.3, 30.0, 0.3])))
     standing = Standing(np.ones(len(bent.triangles), bool), np.zeros(3), np.zeros(3), 0.0, -1, "")
     body = close_body(bent, standing, Views(bent, []))
     assert body is not None
     assert body.kind == "carved"
     assert within(Camera(20, 60_000, 100.0, 100.0, 10.0, 100.0), 160).height == 160
-    assert len(_box_mesh(frame, np.array([5000.0, 3000, 2000])).vertices) < 70_000
+    assert len(box_mesh(frame, np.array([5000.0, 3000, 2000])).vertices) < 70_000
 
 
 def test_an_object_by_itself_has_none(parcel: Path):

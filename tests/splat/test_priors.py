@@ -49,7 +49,7 @@ def known() -> tuple[PointCloud, FreeSpace]:
 
 def trained() -> Gaussians:
     """In front of the wall, nearly on it, and behind it where an inpainted disc is in front."""
-    return gaussians_at([[0.1, 0.2, 1.5], [-0.3, 0.1, 3.01], [0.6, -0.2, 3.35]])
+    return gaussians_at([[0.1, 0.2, 1.5], [-0.3, 0.1, 3.01], [0.6, -0.2, 3.3]])
 
 
 def inpainted() -> Gaussians:

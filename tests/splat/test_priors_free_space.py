@@ -28,11 +28,12 @@ def free() -> FreeSpace:
 
 
 def test_points_before_at_and_behind_the_wall(free):
-    """Seen through, seen there, and hidden."""
-    through, at, before = free.votes(np.array([[0.0, 0, 1.5], [0, 0, 3.0], [0, 0, 3.6], [0, 0, -1], [50.0, 0, 2]]))
-    assert through.tolist() == [4, 0, 0, 0, 0]
-    assert at.tolist() == [0, 4, 0, 0, 0]
-    assert before.tolist() == [0, 0, 4, 0, 0]
+    """Seen through, seen there, close behind, and farther behind, where what mirrors show lies."""
+    points = [[0.0, 0, 1.5], [0, 0, 3.0], [0, 0, 3.25], [0, 0, 3.6], [0, 0, -1], [50.0, 0, 2]]
+    through, at, before = free.votes(np.array(points))
+    assert through.tolist() == [4, 0, 0, 0, 0, 0]
+    assert at.tolist() == [0, 4, 0, 0, 0, 0]
+    assert before.tolist() == [0, 0, 4, 0, 0, 0]
     assert free.typical_depth == 3.0
 
 
@@ -58,10 +59,11 @@ def test_looked_at_is_what_a_photo_shows(free):
 
 
 def test_only_floaters_and_what_is_buried_fade(free):
-    """Half the opacity, from the given index on; what lies on the wall keeps all, and what only two views don't see."""
-    count = 5
+    """Half the opacity from an index on; what lies on the wall keeps all, and mirrors' images do."""
+    count = 6
+    places = [[0, 0, 1.5], [0.1, 0, 1.5], [0, 0, 3.0], [0.2, 0.1, 3.25], [2.15, 0, 3.25], [0.2, 0.1, 4.5]]
     gaussians = Gaussians(
-        np.array([[0, 0, 1.5], [0.1, 0, 1.5], [0, 0, 3.0], [0.2, 0.1, 3.4], [2.25, 0, 3.4]], np.float32),
+        np.array(places, np.float32),
         np.zeros((count, 3), np.float32),
         np.tile(np.array([1, 0, 0, 0], np.float32), (count, 1)),
         np.full(count, 1.0, np.float32),
@@ -69,4 +71,4 @@ def test_only_floaters_and_what_is_buried_fade(free):
     )
     opacity = free.without_floaters(gaussians, first=1).opacities
     before = 1 / (1 + np.exp(-1.0))
-    np.testing.assert_allclose(opacity, [before, FADE * before, before, FADE * before, before], rtol=1e-5)
+    np.testing.assert_allclose(opacity, [before, FADE * before, before, FADE * before, before, before], rtol=1e-5)

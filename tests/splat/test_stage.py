@@ -68,9 +68,8 @@ def test_stage_writes_both_splats_in_the_world_frame(inputs, tmp_path):
     report = json.loads((tmp_path / "training.json").read_text())
     lined = RayCaster(hidden_sheet()).distances(splat.means[:5]) < 0.1
     assert lined.all(), "guessed faces, first of all"
-    lining = len(splat) - 3000
-    assert 5 <= lining < 200
-    assert report["guessed"] >= lining
+    assert report["guessed"] >= 5
+    assert len(splat) == 3000
     assert len(sim) == 1000
     assert sim.sh.shape[1] == 1
     corners = WORLD_FROM_SCENE.apply([[x, y, z] for x in (0, 4) for y in (0, 3) for z in (0, 2.5)])
@@ -118,7 +117,7 @@ def test_gsplat_trains_whole_images_and_the_rest_follows(inputs, tmp_path):
     assert (report["backend"], report["strategy"], report["iterations"]) == ("gsplat", "default", 20)
     assert report["image_size"] == [160, 120]
     assert report["largest_gaussians"] == 400
-    assert len(load_splat(tmp_path / "splat.ply")) == report["gaussians"] < 430
+    assert len(load_splat(tmp_path / "splat.ply")) == report["gaussians"] <= 400
     assert len(load_splat(tmp_path / "sim.ply")) == 150
     assert {path.name for path in tmp_path.iterdir()} == {
         *("splat.ply", "sim.ply", "web.sog", "training.json", "exposures.json", "preview.png")

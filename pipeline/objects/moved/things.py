@@ -13,13 +13,14 @@ import numpy as np
 from pipeline.errors import BundleError
 from pipeline.geometry import Gaussians, Mesh, Pose, Similarity
 from pipeline.geometry.rays import RayCaster
-from pipeline.objects.close import MEASURED, Body, Views, _box_mesh, close_body
+from pipeline.objects.close import MEASURED, Body, Views, close_body
 from pipeline.objects.find import Standing
 from pipeline.objects.listing import OVER_FLOOR, UNSEEN, SceneObject
 from pipeline.objects.moved.changes import Changes, Motion, find_changes
 from pipeline.objects.moved.joints import Axis, joint_of
 from pipeline.objects.moved.register import Registration, Scan, register_scans
 from pipeline.objects.moved.surfaces import FACING
+from pipeline.objects.shapes import box_mesh
 from pipeline.objects.version import Behind, cut_out
 from pipeline.scenes.bundle import Bundle
 from pipeline.scenes.objects import Joint
@@ -188,7 +189,7 @@ def _slab(seen: Mesh, support: float) -> Body | None:
     if size.min() <= 0:
         return None
     frame = Pose(turn, turn @ np.array([(low[0] + high[0]) / 2, front + THICK / 2, support]))
-    mesh = _box_mesh(frame, size)
+    mesh = box_mesh(frame, size)
     known = RayCaster(seen).distances(mesh.vertices) < MEASURED
     return Body("box", frame, size, Mesh(mesh.vertices, mesh.triangles, _tints(seen, mesh), ~known))
 
@@ -206,7 +207,7 @@ def _reaching(body: Body, axis: Axis, seen: Mesh) -> Body:
     shift[side] = np.sign(place[side]) * more / 2
     size[side] += more
     frame = Pose(frame.rotation, frame.apply(shift))
-    mesh = _box_mesh(frame, size)
+    mesh = box_mesh(frame, size)
     known = RayCaster(seen).distances(mesh.vertices) < MEASURED
     return Body("box", frame, size, Mesh(mesh.vertices, mesh.triangles, _tints(seen, mesh), ~known))
 
