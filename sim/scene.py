@@ -64,7 +64,7 @@ class SceneLock:
 
 @dataclass(frozen=True, eq=False)
 class SceneObject:
-    """A loose body.
+    """A loose body, or one on a joint.
 
     Attributes:
         world_from_body: Where it stands at first.
@@ -250,15 +250,12 @@ def _from_bundle(bundle: Bundle, objects: Sequence[str], *, allow_failed: bool) 
 
 
 def _with_objects(bundle: Bundle, lock: SceneLock, names: Sequence[str]) -> SimScene:
-    """A scene with objects as loose bodies; the bundle's others, and what a joint holds, stand fixed."""
+    """A scene with objects as loose bodies, or on their joints; the bundle's others stand fixed."""
     from pipeline.scenes.objects import REST
     from sim.physics.bodies import rigid_body
 
     known = {one.record.name: one for one in bundle.objects}
-    held = [name for name, one in known.items() if one.record.joint and (name in names or ALL in names)]
-    if held:
-        logger.warning("%s stay where they are: no engine has joints in a scene; exports do", ", ".join(held))
-    loose = [name for name in known if (name in names or ALL in names) and name not in held]
+    loose = [name for name in known if name in names or ALL in names]
     fixed = [name for name in known if name not in loose]
     collision = bundle.mesh("rest_collision")
     for name in fixed:
