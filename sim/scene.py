@@ -21,6 +21,7 @@ from pipeline.regions.regions import Regions, RobotPose
 from pipeline.scenes.bundle import Bundle
 from pipeline.scenes.manifest import HOSTILE, Manifest
 from pipeline.scenes.resolver import find_locked, find_scenes
+from pipeline.types import F64
 
 if TYPE_CHECKING:
     from sim.physics.bodies import RigidBody
@@ -76,6 +77,12 @@ class SceneObject:
     world_from_body: Pose
     splat: Callable[[], Gaussians]
     places: tuple[Pose, ...] = ()
+
+    @cached_property
+    def starts(self) -> tuple[F64, F64]:
+        """Positions (P, 3) and quaternions (P, 4) in which it may stand when an episode begins."""
+        poses = self.places or (self.world_from_body,)
+        return np.array([pose.translation for pose in poses]), np.array([pose.quaternion for pose in poses])
 
 
 @dataclass(frozen=True, eq=False)

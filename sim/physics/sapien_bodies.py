@@ -29,6 +29,10 @@ PHYSX_FRICTION = 2.0
 """PhysX takes the mean of both bodies' coefficients: the ground has 0, the robot twice its own."""
 X_AXIS = (1.0, 0.0, 0.0)
 """Axis of PhysX's joints in their frame."""
+REST, WINDOW = 0.01, 0.2
+"""A body falls asleep that moves by less [m/s] on average over that time [s], in which PhysX adds up its velocities."""
+RESISTANCE = 0.5
+"""Share of a loose body's turning that is lost each second [1/s]: nothing else stops one that spins on a corner."""
 CREEP = 1e-4
 """A joint's friction is a drive to rest of limited force, which lets it move by as much [m/s or rad/s]."""
 
@@ -56,8 +60,12 @@ class _Body:
         self._entity.add_component(part)
         self._slept = False
 
-    def place(self, offset: F64, state: BodyState, row: tuple[int, int], *, asleep: bool) -> None:
-        """Put it into the state of that row, with an offset (3,)."""
+    def states(self, state: BodyState, offsets: F64) -> F64:
+        """Its states (M, C) for `place`, when it is in states (M,) in scenes at offsets (M, 3)."""
+        raise NotImplementedError
+
+    def place(self, row: F64, *, asleep: bool) -> None:
+        """Put it into one of its `states` (C,)."""
         raise NotImplementedError
 
     def remove(self) -> None:
@@ -86,23 +94,25 @@ class LooseBody(_Body):
     def __init__(self, sapien: ModuleType, world: sapien.Scene, body: RigidBody) -> None:
         frictions = {ON_GROUND: PHYSX_FRICTION * body.friction, BESIDE_ROBOT: 0.0, ON_BODY: body.friction}
         super().__init__(sapien, sapien.physx.PhysxRigidDynamicComponent(), body, frictions)
+        self._part.set_sleep_threshold((REST * WINDOW / world.timestep) ** 2 / 2)
+        self._part.set_angular_damping(RESISTANCE)
         self._entity.set_pose(sapien.Pose(list(ABSENT)))
         self._part.set_kinematic(True)
         world.add_entity(self._entity)
 
-    def place(self, offset: F64, state: BodyState, row: tuple[int, int], *, asleep: bool) -> None:
-        """Put it into the state of that row, with an offset (3,)."""
-        rotation = matrix_from_quaternion(state.quaternion[row])
-        angular = state.angular_velocity[row]
+    def states(self, state: BodyState, offsets: F64) -> F64:
+        """What `read` returns (M, 13) of it in states (M,) at offsets (M, 3)."""
+        arm = matrix_from_quaternion(state.quaternion) @ self._frame.translation
+        velocity = state.linear_velocity + np.cross(state.angular_velocity, arm)
+        return np.concatenate([state.position + offsets, state.quaternion, velocity, state.angular_velocity], 1)
+
+    def place(self, row: F64, *, asleep: bool) -> None:
+        """Put it into a state (13,)."""
         self._slept = False
         self._part.set_kinematic(False)
-        self._entity.set_pose(
-            self._sapien.Pose((state.position[row] + offset).tolist(), state.quaternion[row].tolist())
-        )
-        self._part.set_linear_velocity(
-            state.linear_velocity[row] + np.cross(angular, rotation @ self._frame.translation)
-        )
-        self._part.set_angular_velocity(angular)
+        self._entity.set_pose(self._sapien.Pose(row[:3].tolist(), row[3:7].tolist()))
+        self._part.set_linear_velocity(row[7:10])
+        self._part.set_angular_velocity(row[10:])
         if asleep:
             self._part.put_to_sleep()
 
@@ -142,12 +152,15 @@ class HeldBody(_Body):
         home = joint.world_from_body
         self._articulation.set_root_pose(physx_pose(sapien, Pose(home.rotation, home.translation + offset)))
 
-    def place(self, offset: F64, state: BodyState, row: tuple[int, int], *, asleep: bool) -> None:
-        """Put it into the state of that row, or the nearest that the joint allows."""
-        travel, rate = self._joint.travel(state[row])
+    def states(self, state: BodyState, offsets: F64) -> F64:
+        """Travels and rates (M, 2) in states (M,), or the nearest that the joint allows."""
+        return np.stack(self._joint.travel(state), 1)
+
+    def place(self, row: F64, *, asleep: bool) -> None:
+        """Put it to a travel, at a rate (2,)."""
         self._slept = False
-        self._articulation.set_qpos(np.array([travel]))
-        self._articulation.set_qvel(np.array([rate]))
+        self._articulation.set_qpos(row[:1])
+        self._articulation.set_qvel(row[1:])
         if asleep:
             self._part.put_to_sleep()
 

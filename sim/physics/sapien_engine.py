@@ -246,6 +246,7 @@ class SapienEngine(SapienBase):
         self._link_number = {link: number for number, link in enumerate(links)}
         self._loose = [self._make_bodies(robot) for robot in range(self.num_robots)]
         self._last_bodies = np.zeros((self.num_robots, len(self.bodies), 13), np.float32)
+        self._unread = np.ones(self.num_robots, bool)
 
     def _make_bodies(self, robot: int) -> list[LooseBody | HeldBody]:
         own = list[LooseBody | HeldBody]()
@@ -274,6 +275,7 @@ class SapienEngine(SapienBase):
 
     def step(self, substeps: int) -> None:
         """Advance all robots."""
+        self._unread[:] = True
         for _ in range(substeps):
             self._world.step()
 
@@ -285,19 +287,22 @@ class SapienEngine(SapienBase):
     def place_bodies(self, robots: I64, state: BodyState, *, asleep: bool = False) -> None:
         """Put the bodies of robots (M,) into states of length M."""
         offsets, present = self._offsets_of(robots, self._scene_of[robots]), self._present(robots)
-        for row, robot in enumerate(robots):
-            for number, body in enumerate(self._loose[robot]):
+        self._unread[robots] = True
+        for number in range(len(self.bodies)):
+            rows = self._loose[0][number].states(state[:, number], offsets)
+            for row, robot in enumerate(robots):
                 if present[row, number]:
-                    body.place(offsets[row], state, (row, number), asleep=asleep)
+                    self._loose[robot][number].place(rows[row], asleep=asleep)
                 else:
-                    body.remove()
+                    self._loose[robot][number].remove()
 
     def read_bodies(self) -> BodyState:
         """Current state of all bodies."""
-        for robot, own in enumerate(self._loose):
-            for number, body in enumerate(own):
+        for robot in np.flatnonzero(self._unread):
+            for number, body in enumerate(self._loose[robot]):
                 if body.moves:
                     self._last_bodies[robot, number] = body.read()
+        self._unread[:] = False
         rows = self._last_bodies.reshape(self.num_robots, len(self.bodies), 13)
         position, quaternion, velocity, angular = np.split(rows, [3, 7, 10], 2)
         centres = np.array([body.inertia[0].translation for body in self.bodies]).reshape(1, -1, 3)
