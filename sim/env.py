@@ -348,14 +348,13 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
         """Where objects stand when episodes begin with robots at positions (M, 3): not in a robot, where it can be."""
         positions, quaternions = np.empty((len(robots), len(self._objects), 3)), []
         for number, one in enumerate(self._objects):
-            places, drawn = one.places or (one.world_from_body,), np.zeros(len(robots), np.int64)
-            where = np.array([pose.translation for pose in places])
+            (where, turned), drawn = one.starts, np.zeros(len(robots), np.int64)
             if one.places:
                 apart = self.robot.radius + max(np.linalg.norm(hull[:, :2], axis=1).max() for hull in one.body.hulls)
                 free = np.linalg.norm(where[None, :, :2] - robots[:, None, :2], axis=2) > apart
                 drawn = (rng.random(free.shape) + free).argmax(1)
             positions[:, number] = where[drawn]
-            quaternions.append(np.array([pose.quaternion for pose in places])[drawn])
+            quaternions.append(turned[drawn])
         return BodyState.at_rest(positions, np.stack(quaternions, 1))
 
     def _contact_force(self) -> F32:

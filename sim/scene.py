@@ -21,6 +21,7 @@ from pipeline.regions.regions import Regions, RobotPose
 from pipeline.scenes.bundle import Bundle
 from pipeline.scenes.manifest import HOSTILE, Manifest
 from pipeline.scenes.resolver import find_locked, find_scenes
+from pipeline.types import F64
 
 if TYPE_CHECKING:
     from sim.physics.bodies import RigidBody
@@ -64,7 +65,7 @@ class SceneLock:
 
 @dataclass(frozen=True, eq=False)
 class SceneObject:
-    """A loose body.
+    """A loose body, or one on a joint.
 
     Attributes:
         world_from_body: Where it stands at first.
@@ -76,6 +77,12 @@ class SceneObject:
     world_from_body: Pose
     splat: Callable[[], Gaussians]
     places: tuple[Pose, ...] = ()
+
+    @cached_property
+    def starts(self) -> tuple[F64, F64]:
+        """Positions (P, 3) and quaternions (P, 4) in which it may stand when an episode begins."""
+        poses = self.places or (self.world_from_body,)
+        return np.array([pose.translation for pose in poses]), np.array([pose.quaternion for pose in poses])
 
 
 @dataclass(frozen=True, eq=False)
@@ -250,15 +257,12 @@ def _from_bundle(bundle: Bundle, objects: Sequence[str], *, allow_failed: bool) 
 
 
 def _with_objects(bundle: Bundle, lock: SceneLock, names: Sequence[str]) -> SimScene:
-    """A scene with objects as loose bodies; the bundle's others, and what a joint holds, stand fixed."""
+    """A scene with objects as loose bodies, or on their joints; the bundle's others stand fixed."""
     from pipeline.scenes.objects import REST
     from sim.physics.bodies import rigid_body
 
     known = {one.record.name: one for one in bundle.objects}
-    held = [name for name, one in known.items() if one.record.joint and (name in names or ALL in names)]
-    if held:
-        logger.warning("%s stay where they are: no engine has joints in a scene; exports do", ", ".join(held))
-    loose = [name for name in known if (name in names or ALL in names) and name not in held]
+    loose = [name for name in known if name in names or ALL in names]
     fixed = [name for name in known if name not in loose]
     collision = bundle.mesh("rest_collision")
     for name in fixed:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +12,7 @@ from pipeline.check.scene import CheckedScene
 from pipeline.geometry import Gaussians, Mesh, masks
 from pipeline.geometry.rays import RayCaster, sample_surface
 from pipeline.mesh.clean import camera_path
+from pipeline.objects.settle import TIME_STEP, world_on
 from pipeline.regions.regions import AN_OBJECT, Regions
 from pipeline.types import F64, Floats, Mask
 
@@ -190,7 +190,7 @@ def measure_floaters(mesh: Mesh, gaussians: Gaussians, track: Floats) -> Floater
 SPHERE_RADIUS = 0.06  # [m] of the spheres
 HALF_EDGE = 0.05  # [m] of the boxes
 DROP_HEIGHT = 0.35  # [m] of a body's lowest point over the floor
-SECONDS, TIME_STEP = 3.0, 0.004
+SECONDS = 3.0
 LOOK_EVERY = 5  # steps
 GRAVITY = 9.81  # [m/s^2]
 THROWN = 0.05  # [m] of height worth of energy that a body may gain from the contact solver
@@ -274,23 +274,11 @@ def _starts(regions: Regions) -> F64:
 
 def _simulate(collision: Mesh, starts: F64, is_box: Mask) -> tuple[F64, F64, F64]:
     """Let bodies fall from centres (N, 3) [m]: their last centres, rotations, and highest energy (N,) [m of height]."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it misses a graphics driver, which physics doesn't need
-        import sapien
-        from sapien import physx
+    scene = world_on(collision)
+    import sapien
+    from sapien import physx
 
-    scene = sapien.Scene([physx.PhysxCpuSystem()])
-    scene.set_timestep(TIME_STEP)
     material = physx.PhysxMaterial(1.0, 1.0, 0.0)
-    ground = physx.PhysxRigidStaticComponent()
-    shape = physx.PhysxCollisionShapeTriangleMesh(
-        collision.vertices.astype(np.float32), collision.triangles.astype(np.uint32), [1, 1, 1], material
-    )
-    shape.set_collision_groups([1, 2, 0, 0])
-    ground.attach(shape)
-    entity = sapien.Entity()
-    entity.add_component(ground)
-    scene.add_entity(entity)
     holders, bodies = [], []
     for number, (start, box) in enumerate(zip(starts, is_box, strict=True)):
         body = physx.PhysxRigidDynamicComponent()

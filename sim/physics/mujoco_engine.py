@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pipeline.errors import SimError
 from pipeline.geometry import Mesh, matrix_from_quaternion
-from pipeline.types import F32, F64, I64, Floats
+from pipeline.types import F32, I64
 from sim import libraries
-from sim.physics.bodies import ABSENT, BodyState, RigidBody
-from sim.physics.state import Dynamics, PhysicsEngine, RobotState, scene_offsets
+from sim.physics.bodies import BodyState, RigidBody
+from sim.physics.mujoco_bodies import SCENE, Coordinates, add_bodies
+from sim.physics.state import Dynamics, PhysicsEngine, RobotState
 from sim.robots.model import Robot, add_servos, read_spec, replace_shapes
 
 if TYPE_CHECKING:
-    from mujoco._specs import MjSpec
     from mujoco._structs import MjModel
 
 SKIN = 0.005
@@ -26,11 +26,8 @@ STIFF = (0.008, 1.0)
 """solref of contacts: the default lets bodies sink in by centimetres at these time steps."""
 MAX_STEP = STIFF[0] / 2
 """Longest step [s]: MuJoCo's contacts soften with two steps' length, and robots jitter on them."""
-SCENE = 1
-"""Bit of the scenes in contype; the other 30 are the robots' own, for their loose bodies."""
 MAX_WITH_BODIES = 30
-OBJECT = "object_"
-"""What the names of loose bodies begin with, before their numbers."""
+"""Bits of contype beside the scenes'; they are the robots' own, for their loose bodies."""
 
 
 class MujocoEngine(PhysicsEngine):
@@ -68,7 +65,7 @@ class MujocoEngine(PhysicsEngine):
         world.option.timestep = self.time_step / self._inner
         world.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
         world.option.cone = mujoco.mjtCone.mjCONE_ELLIPTIC
-        for mesh, offset in zip(self._scenes, scene_offsets(self._scenes), strict=True):
+        for mesh, offset in zip(self._scenes, self._offsets, strict=True):
             ground = world.add_flex()
             ground.dim, ground.vertbody, ground.radius = 2, ["world"], SKIN
             ground.vert = (mesh.vertices + offset - [0, 0, SKIN]).ravel().tolist()  # so that floors keep their height
@@ -88,7 +85,8 @@ class MujocoEngine(PhysicsEngine):
             add_servos(spec, robot)
             frame = world.worldbody.add_frame()
             world.attach(spec, prefix=f"{number}/", frame=frame)
-        add_bodies(world, self.bodies, [f"{number}/" for number in range(self.num_robots)], _own)
+        owners = {f"{number}/": _own(number) for number in range(self.num_robots)}
+        add_bodies(world, self.bodies, owners, STIFF, self._offsets[self.scene_of_body])
         return world.compile()
 
     def _find_columns(self) -> None:
@@ -114,11 +112,7 @@ class MujocoEngine(PhysicsEngine):
                 self._robot_of_body[body] = self._robot_of_body[parent]
                 self._link_of_body[body] = self._link_of_body[parent]
         self._robot_of_geom = self._robot_of_body[model.geom_bodyid]
-        self._loose = np.array([[model.body(f"{n}/{OBJECT}{k}").id for k in range(len(self.bodies))] for n in robots])
-        self._loose = self._loose.reshape(self.num_robots, len(self.bodies)).astype(np.int64)
-        free = model.body_jntadr[self._loose]
-        self._loose_pose_at = model.jnt_qposadr[free][..., None] + np.arange(7)
-        self._loose_twist_at = model.jnt_dofadr[free][..., None] + np.arange(6)
+        self._coordinates = Coordinates(self.bodies, model, [f"{number}/" for number in robots])
 
     def reset(self, robots: I64, state: RobotState, scenes: I64) -> None:
         """Put robots (M,) into states of length M, in scenes (M,)."""
@@ -167,21 +161,17 @@ class MujocoEngine(PhysicsEngine):
 
     def place_bodies(self, robots: I64, state: BodyState, *, asleep: bool = False) -> None:
         """Put the bodies of robots (M,) into states of length M."""
-        data, present = self._data, self._present(robots)
-        offsets = self._offsets_of(robots, self._scene_of[robots])[:, None]
-        data.qpos[self._loose_pose_at[robots]] = np.concatenate(
-            [np.where(present[..., None], state.position + offsets, ABSENT), state.quaternion], 2
-        )
-        data.qvel[self._loose_twist_at[robots]] = twists_of(state) * present[..., None]
-        self._model.body_gravcomp[self._loose[robots]] = ~present
-        data.qacc_warmstart[self._loose_twist_at[robots]] = 0
+        data, present, columns = self._data, self._present(robots), self._coordinates
+        values, rates = columns.of(state, present, self._offsets_of(robots, self._scene_of[robots]))
+        data.qpos[columns.value_at[robots]], data.qvel[columns.rate_at[robots]] = values, rates
+        self._model.body_gravcomp[columns.number[robots]] = ~present
+        data.qacc_warmstart[columns.rate_at[robots]] = 0
 
     def read_bodies(self) -> BodyState:
         """Current state of all bodies."""
-        poses, twists = self._data.qpos[self._loose_pose_at], self._data.qvel[self._loose_twist_at]
-        present = self._present(np.arange(self.num_robots))[..., None]
-        position = np.where(present, poses[..., :3] - self._offsets_now[:, None], ABSENT)
-        return body_state(np.concatenate([position, poses[..., 3:]], 2), twists)
+        columns, present = self._coordinates, self._present(np.arange(self.num_robots))
+        values, rates = self._data.qpos[columns.value_at], self._data.qvel[columns.rate_at]
+        return columns.state(values, rates, present, self._offsets_now)
 
     def contact_forces(self) -> F32:
         """Mean force of the scene on each link in the last substep (N, L, 3), world axes [N]."""
@@ -222,13 +212,13 @@ class MujocoEngine(PhysicsEngine):
     def _arrays(self) -> dict[str, np.ndarray]:
         state = np.empty(self._mujoco.mj_stateSize(self._model, self._mujoco.mjtState.mjSTATE_INTEGRATION))
         self._mujoco.mj_getState(self._model, self._data, state, self._mujoco.mjtState.mjSTATE_INTEGRATION)
-        weightless = self._model.body_gravcomp[self._loose]
+        weightless = self._model.body_gravcomp[self._coordinates.number]
         return {"world": state, "scenes": self._scene_of, "dynamics": self._dynamics, "weightless": weightless}
 
     def _set_arrays(self, saved: Mapping[str, np.ndarray]) -> None:
         self._scene_of[:] = saved["scenes"]
         self.set_dynamics(np.arange(self.num_robots), Dynamics(*saved["dynamics"]))
-        self._model.body_gravcomp[self._loose] = saved["weightless"]
+        self._model.body_gravcomp[self._coordinates.number] = saved["weightless"]
         whole = self._mujoco.mjtState.mjSTATE_INTEGRATION
         self._mujoco.mj_setState(self._model, self._data, saved["world"], whole)
 
@@ -236,47 +226,3 @@ class MujocoEngine(PhysicsEngine):
 def _own(robot: int) -> int:
     """Bit of a robot and its bodies."""
     return SCENE << 1 + robot % MAX_WITH_BODIES
-
-
-def add_bodies(
-    world: MjSpec,
-    bodies: Sequence[RigidBody],
-    prefixes: Sequence[str],
-    own: Callable[[int], int],
-    solref: Sequence[float] = STIFF,
-) -> None:
-    """Add loose bodies to a world, once for each prefix; the bits of each number touch each other and the scene."""
-    kinds = libraries.mujoco().mjtGeom
-    for number, body in enumerate(bodies):
-        for piece, corners in enumerate(body.hulls):
-            mesh = world.add_mesh(name=f"{OBJECT}{number}/{piece}")
-            mesh.uservert = corners.ravel().tolist()
-    for row, prefix in enumerate(prefixes):
-        for number, body in enumerate(bodies):
-            frame, moments = body.inertia
-            made = world.worldbody.add_body(name=f"{prefix}{OBJECT}{number}", pos=ABSENT)
-            made.add_freejoint()
-            made.explicitinertial, made.mass, made.inertia = True, body.mass, moments
-            made.ipos, made.iquat = frame.translation, frame.quaternion
-            for piece in range(len(body.hulls)):
-                geom = made.add_geom(type=kinds.mjGEOM_MESH, meshname=f"{OBJECT}{number}/{piece}")
-                geom.contype, geom.conaffinity = own(row), SCENE | own(row)
-                geom.friction = [body.friction, *geom.friction[1:]]
-                geom.priority, geom.solref = 1, [*solref]
-
-
-def twists_of(state: BodyState) -> F64:
-    """MuJoCo's velocities (N, K, 6) of bodies: linear along the world's axes, angular along their own."""
-    rotations = state.world_from_bodies[..., :3, :3]
-    angular = np.einsum("nkji,nkj->nki", rotations, state.angular_velocity)
-    return np.concatenate([state.linear_velocity, angular], 2).astype(np.float64)
-
-
-def body_state(poses: Floats, twists: Floats) -> BodyState:
-    """State of bodies by poses (N, K, 7) and MuJoCo's velocities (N, K, 6)."""
-    quaternion = poses[..., 3:] / np.linalg.norm(poses[..., 3:], axis=2, keepdims=True)
-    quaternion = quaternion * np.where(quaternion[..., :1] < 0, -1, 1)
-    rotations = matrix_from_quaternion(quaternion.reshape(-1, 4)).reshape(*quaternion.shape[:2], 3, 3)
-    angular = np.einsum("nkij,nkj->nki", rotations, twists[..., 3:])
-    arrays = poses[..., :3], quaternion, twists[..., :3], angular
-    return BodyState(*(np.asarray(array, np.float32) for array in arrays))

@@ -13,8 +13,8 @@ from pipeline.errors import SimError
 from pipeline.geometry import Mesh, matrix_from_quaternion
 from pipeline.types import F32, I64
 from sim import libraries
-from sim.physics.bodies import ABSENT, BodyState, RigidBody
-from sim.physics.mujoco_engine import OBJECT, SCENE, add_bodies, body_state, twists_of
+from sim.physics.bodies import BodyState, RigidBody
+from sim.physics.mujoco_bodies import SCENE, Coordinates, add_bodies
 from sim.physics.state import Dynamics, PhysicsEngine, RobotState
 from sim.robots.legs import Legs, reduced
 from sim.robots.model import Robot, add_servos, read_spec, replace_shapes
@@ -30,6 +30,8 @@ MAX_STEP = STIFF[0] / 2
 """Longest step [s]: MuJoCo's contacts soften with two steps' length."""
 ITERATIONS = 10
 """Largest number of the solver's iterations; with one or two, robots explode now and then."""
+SEARCHED = 50
+"""That of its line search where joints have friction: with fewer, doors creep."""
 WILD = 100.0
 """Speed of a joint that no robot has [rad/s]: the solver failed."""
 FORCE_SENSOR = [1 << 1, 3, 1]
@@ -78,7 +80,7 @@ class MujocoWorldsEngine(PhysicsEngine):
             (num_robots, self._mujoco.mj_stateSize(model, self._mujoco.mjtState.mjSTATE_FULLPHYSICS))
         )
         self._state[:, self._pose_at[3]] = 1
-        self._state[:, self._loose_pose_at[:, :3]], self._state[:, self._loose_pose_at[:, 3]] = ABSENT, 1
+        self._state[:, self._loose_at] = model.qpos0[self._coordinates.value_at[0]]
         self._tile = np.zeros(num_robots, np.int64)
         self._sensors = np.zeros((num_robots, model.nsensordata))
         self._own = [model] * num_robots
@@ -91,9 +93,7 @@ class MujocoWorldsEngine(PhysicsEngine):
         angular = np.einsum("nji,nj->ni", state.world_from_base, state.angular_velocity)
         rows[:, self._twist_at] = np.concatenate([state.linear_velocity, angular], 1)
         rows[:, self._position_at], rows[:, self._rate_at] = state.joint_position, state.joint_velocity
-        rows[:, self._loose_pose_at] = self._state[np.ix_(robots, self._loose_pose_at.ravel())].reshape(
-            len(robots), -1, 7
-        )
+        rows[:, self._loose_at] = self._state[np.ix_(robots, self._loose_at)]
         self._state[robots] = rows
         self._targets[robots] = state.joint_position[:, self._driven] * self._is_position
         self._sensors[robots] = 0
@@ -126,7 +126,7 @@ class MujocoWorldsEngine(PhysicsEngine):
             self._state[rows] = 0
             self._state[np.ix_(rows, self._pose_at[:2])] = place
             self._state[rows, self._pose_at[4]] = 1
-            self._state[np.ix_(rows, self._loose_pose_at[:, 3])] = 1
+            self._state[np.ix_(rows, self._loose_at)] = model.qpos0[self._coordinates.value_at[0]]
             self._sensors[rows] = 0
 
     def read(self) -> RobotState:
@@ -147,17 +147,16 @@ class MujocoWorldsEngine(PhysicsEngine):
 
     def place_bodies(self, robots: I64, state: BodyState, *, asleep: bool = False) -> None:
         """Put the bodies of robots (M,) into states of length M."""
-        present = self._present(robots)[..., None]
-        position = np.where(present, state.position, ABSENT)
-        self._state[robots[:, None, None], self._loose_pose_at] = np.concatenate([position, state.quaternion], 2)
-        self._state[robots[:, None, None], self._loose_twist_at] = twists_of(state) * present
+        where = np.zeros((len(robots), 3))
+        values, rates = self._coordinates.of(state, self._present(robots), where)
+        self._state[np.ix_(robots, self._loose_at)] = values
+        self._state[np.ix_(robots, self._loose_rate_at)] = rates
 
     def read_bodies(self) -> BodyState:
         """Current state of all bodies."""
-        poses = self._state[:, self._loose_pose_at]
-        present = self._present(np.arange(self.num_robots))[..., None]
-        poses[..., :3] = np.where(present, poses[..., :3], ABSENT)
-        return body_state(poses, self._state[:, self._loose_twist_at])
+        values, rates = self._state[:, self._loose_at], self._state[:, self._loose_rate_at]
+        present = self._present(np.arange(self.num_robots))
+        return self._coordinates.state(values, rates, present, np.zeros((self.num_robots, 3)))
 
     def contact_forces(self) -> F32:
         """Mean force of the scene on each link in the last substep (N, L, 3), world axes [N]."""
@@ -202,6 +201,8 @@ class MujocoWorldsEngine(PhysicsEngine):
         spec.compiler.discardvisual = False
         option = spec.option
         option.timestep, option.iterations, option.ls_iterations = self.time_step / self._inner, ITERATIONS, ITERATIONS
+        if any(body.joint for body in self.bodies):
+            option.ls_iterations = SEARCHED
         option.integrator, option.cone = mujoco.mjtIntegrator.mjINT_IMPLICITFAST, mujoco.mjtCone.mjCONE_PYRAMIDAL
         option.disableflags |= int(mujoco.mjtDisableBit.mjDSBL_WARMSTART)  # a seventh slower with it
         for geom in spec.geoms:
@@ -220,7 +221,7 @@ class MujocoWorldsEngine(PhysicsEngine):
             )
             sensor.intprm = FORCE_SENSOR
         add_servos(spec, robot)
-        add_bodies(spec, self.bodies, [""], lambda _: SCENE, STIFF)
+        add_bodies(spec, self.bodies, {"": SCENE}, STIFF, np.zeros((len(self.bodies), 3)))
         return spec
 
     def _model(self, scene: int, tile: int) -> MjModel:
@@ -249,9 +250,9 @@ class MujocoWorldsEngine(PhysicsEngine):
         self._twist_at = first_rate + model.jnt_dofadr[root] + np.arange(6)
         self._position_at = 1 + model.jnt_qposadr[joints].astype(np.int64)
         self._rate_at = first_rate + model.jnt_dofadr[joints].astype(np.int64)
-        loose = model.body_jntadr[[model.body(f"{OBJECT}{number}").id for number in range(len(self.bodies))]]
-        self._loose_pose_at = 1 + model.jnt_qposadr[loose].astype(np.int64)[:, None] + np.arange(7)
-        self._loose_twist_at = first_rate + model.jnt_dofadr[loose].astype(np.int64)[:, None] + np.arange(6)
+        self._coordinates = Coordinates(self.bodies, model, [""])
+        self._loose_at = 1 + self._coordinates.value_at[0]
+        self._loose_rate_at = first_rate + self._coordinates.rate_at[0]
         driven = {actuator.joint: row for row, actuator in enumerate(self._robot.actuators)}
         self._control_of = np.array(
             [driven[model.joint(int(model.actuator_trnid[a, 0])).name] for a in range(model.nu)]

@@ -12,21 +12,13 @@ from pipeline.geometry import Mesh, Pose, matrix_from_quaternion, rotation_betwe
 from pipeline.types import F32, F64, I64
 from sim import libraries
 from sim.physics.bodies import ABSENT, BodyState, RigidBody
+from sim.physics.sapien_bodies import GROUND, PHYSX_FRICTION, ROBOT, X_AXIS, HeldBody, LooseBody, physx_pose
 from sim.physics.state import Dynamics, PhysicsEngine, RobotState, scene_offsets
 from sim.robots.model import Actuator, Link, Robot, Shape
 
 if TYPE_CHECKING:
     import sapien
     from sapien import physx
-
-GROUND, ROBOT = [1, 2, 0, 0], [2, 1, 0, 0]
-"""Collision groups: own group, and what it collides with. Robots touch the ground only, so all share one world."""
-ON_GROUND, BESIDE_ROBOT, ON_BODY = [4, 1, 0, 0], [8, 2, 0, 0], [16, 16, 0, 0]
-"""Those of the three copies of a loose body's shapes: each has the friction for what it touches."""
-PHYSX_FRICTION = 2.0
-"""PhysX takes the mean of both bodies' coefficients: the ground has 0, the robot twice its own."""
-X_AXIS = (1.0, 0.0, 0.0)
-"""Axis of PhysX's joints in their frame."""
 
 
 class SapienBody:
@@ -47,7 +39,7 @@ class SapienBody:
             for shape in link.shapes:
                 part.attach(_collision_shape(sapien, shape))
             part.set_mass(link.mass)
-            part.set_cmass_local_pose(_pose(sapien, link.link_from_inertia))
+            part.set_cmass_local_pose(physx_pose(sapien, link.link_from_inertia))
             part.set_inertia(link.inertia)
             if link.parent >= 0:
                 _set_joint(sapien, part.joint, link)
@@ -132,10 +124,6 @@ class SapienDrive:
             self._joint.set_drive_target(target)
 
 
-def _pose(sapien: ModuleType, pose: Pose) -> sapien.Pose:
-    return sapien.Pose(pose.translation.tolist(), pose.quaternion.tolist())
-
-
 def _collision_shape(sapien: ModuleType, shape: Shape) -> physx.PhysxCollisionShape:
     physx, size, at = sapien.physx, shape.size.tolist(), shape.link_from_shape
     friction = PHYSX_FRICTION * shape.friction
@@ -150,7 +138,7 @@ def _collision_shape(sapien: ModuleType, shape: Shape) -> physx.PhysxCollisionSh
         kinds = {"capsule": physx.PhysxCollisionShapeCapsule, "cylinder": physx.PhysxCollisionShapeCylinder}
         made = kinds[shape.kind](size[0], size[1], material)
         at = at @ Pose(rotation_between(X_AXIS, (0, 0, 1)), np.zeros(3))  # along x in PhysX, along z here
-    made.set_local_pose(_pose(sapien, at))
+    made.set_local_pose(physx_pose(sapien, at))
     made.set_collision_groups(ROBOT)
     return made
 
@@ -159,75 +147,16 @@ def _set_joint(sapien: ModuleType, made: Any, link: Link) -> None:
     joint = link.joint
     if joint is None:
         made.set_type("fixed")
-        made.set_pose_in_parent(_pose(sapien, link.parent_from_link))
+        made.set_pose_in_parent(physx_pose(sapien, link.parent_from_link))
         return
     link_from_joint = Pose(rotation_between(X_AXIS, joint.axis), joint.anchor)
     made.set_name(joint.name)
     made.set_type("prismatic" if joint.kind == "slide" else "revolute" if joint.limits else "continuous")
-    made.set_pose_in_parent(_pose(sapien, link.parent_from_link @ link_from_joint))
-    made.set_pose_in_child(_pose(sapien, link_from_joint))
+    made.set_pose_in_parent(physx_pose(sapien, link.parent_from_link @ link_from_joint))
+    made.set_pose_in_child(physx_pose(sapien, link_from_joint))
     made.set_limits([list(joint.limits or (-np.inf, np.inf))])  # without any, PhysX fixes the joint
     made.set_armature([joint.armature])
     made.set_drive_properties(0.0, joint.damping)
-
-
-class LooseBody:
-    """A rigid body that moves by itself."""
-
-    def __init__(self, sapien: ModuleType, world: sapien.Scene, body: RigidBody) -> None:
-        physx = sapien.physx
-        self._sapien, self._frame = sapien, body.inertia[0]
-        self._part, self._entity = physx.PhysxRigidDynamicComponent(), sapien.Entity()
-        for friction, groups in (
-            (PHYSX_FRICTION * body.friction, ON_GROUND),
-            (0.0, BESIDE_ROBOT),
-            (body.friction, ON_BODY),
-        ):
-            material = physx.PhysxMaterial(friction, friction, 0)
-            for corners in body.hulls:
-                shape = physx.PhysxCollisionShapeConvexMesh(corners.astype(np.float32), [1, 1, 1], material)
-                shape.set_collision_groups(groups)
-                self._part.attach(shape)
-        self._part.set_mass(body.mass)
-        self._part.set_cmass_local_pose(_pose(sapien, self._frame))
-        self._part.set_inertia(body.inertia[1])
-        self._entity.add_component(self._part)
-        self._entity.set_pose(sapien.Pose(list(ABSENT)))
-        self._part.set_kinematic(True)
-        world.add_entity(self._entity)
-        self._sleeps = False
-
-    def place(self, offset: F64, state: BodyState, row: tuple[int, int], *, asleep: bool) -> None:
-        """Put it into the state of that row, with an offset (3,)."""
-        rotation = matrix_from_quaternion(state.quaternion[row])
-        angular = state.angular_velocity[row]
-        self._sleeps = False
-        self._part.set_kinematic(False)
-        self._entity.set_pose(
-            self._sapien.Pose((state.position[row] + offset).tolist(), state.quaternion[row].tolist())
-        )
-        self._part.set_linear_velocity(
-            state.linear_velocity[row] + np.cross(angular, rotation @ self._frame.translation)
-        )
-        self._part.set_angular_velocity(angular)
-        if asleep:
-            self._part.put_to_sleep()
-
-    def remove(self) -> None:
-        """Take it out of the way."""
-        self._part.set_kinematic(True)
-        self._entity.set_pose(self._sapien.Pose(list(ABSENT)))
-
-    @property
-    def moves(self) -> bool:
-        """Whether it may have moved since it was asked: it doesn't sleep, or fell asleep since."""
-        slept, self._sleeps = self._sleeps, self._part.is_sleeping
-        return not (slept and self._sleeps)
-
-    def read(self) -> F32:
-        """Position, quaternion, velocity of its centre of mass and angular velocity (13,)."""
-        pose, part = self._entity.pose, self._part
-        return np.concatenate([pose.p, pose.q, part.linear_velocity, part.angular_velocity])
 
 
 class SapienBase(PhysicsEngine):
@@ -315,10 +244,18 @@ class SapienEngine(SapienBase):
         self._make_world(self._sapien.physx.PhysxCpuSystem())
         links = [link for body in self._bodies for link in body.links]
         self._link_number = {link: number for number, link in enumerate(links)}
-        self._loose = [
-            [LooseBody(self._sapien, self._world, body) for body in self.bodies] for _ in range(self.num_robots)
-        ]
+        self._loose = [self._make_bodies(robot) for robot in range(self.num_robots)]
         self._last_bodies = np.zeros((self.num_robots, len(self.bodies), 13), np.float32)
+        self._unread = np.ones(self.num_robots, bool)
+
+    def _make_bodies(self, robot: int) -> list[LooseBody | HeldBody]:
+        own = list[LooseBody | HeldBody]()
+        for body, scene in zip(self.bodies, self.scene_of_body, strict=True):
+            if body.joint:
+                own.append(HeldBody(self._sapien, self._world, body, body.joint, self._offsets[robot, scene]))
+            else:
+                own.append(LooseBody(self._sapien, self._world, body))
+        return own
 
     def reset(self, robots: I64, state: RobotState, scenes: I64) -> None:
         """Put robots (M,) into states of length M, in scenes (M,)."""
@@ -338,6 +275,7 @@ class SapienEngine(SapienBase):
 
     def step(self, substeps: int) -> None:
         """Advance all robots."""
+        self._unread[:] = True
         for _ in range(substeps):
             self._world.step()
 
@@ -349,19 +287,22 @@ class SapienEngine(SapienBase):
     def place_bodies(self, robots: I64, state: BodyState, *, asleep: bool = False) -> None:
         """Put the bodies of robots (M,) into states of length M."""
         offsets, present = self._offsets_of(robots, self._scene_of[robots]), self._present(robots)
-        for row, robot in enumerate(robots):
-            for number, body in enumerate(self._loose[robot]):
+        self._unread[robots] = True
+        for number in range(len(self.bodies)):
+            rows = self._loose[0][number].states(state[:, number], offsets)
+            for row, robot in enumerate(robots):
                 if present[row, number]:
-                    body.place(offsets[row], state, (row, number), asleep=asleep)
+                    self._loose[robot][number].place(rows[row], asleep=asleep)
                 else:
-                    body.remove()
+                    self._loose[robot][number].remove()
 
     def read_bodies(self) -> BodyState:
         """Current state of all bodies."""
-        for robot, own in enumerate(self._loose):
-            for number, body in enumerate(own):
+        for robot in np.flatnonzero(self._unread):
+            for number, body in enumerate(self._loose[robot]):
                 if body.moves:
                     self._last_bodies[robot, number] = body.read()
+        self._unread[:] = False
         rows = self._last_bodies.reshape(self.num_robots, len(self.bodies), 13)
         position, quaternion, velocity, angular = np.split(rows, [3, 7, 10], 2)
         centres = np.array([body.inertia[0].translation for body in self.bodies]).reshape(1, -1, 3)
