@@ -33,7 +33,7 @@ class ObjectSplats:
         objects_from_cameras = np.linalg.inv(world_from_objects) @ world_from_cameras[:, None]
         intrinsics = np.array([lens.fx, lens.fy, lens.cx, lens.cy], np.float32)
         seen = _in_sight(depth, _spheres_seen(objects_from_cameras, self._spheres), intrinsics)
-        for number in np.flatnonzero(seen.any(0)):
+        for number in np.flatnonzero(seen.any(0)).tolist():
             rows = np.flatnonzero(seen[:, number])
             self._renderer.draw_over(rgb, depth, rows, lens, objects_from_cameras[rows, number], self._first + number)
 

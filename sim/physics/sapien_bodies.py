@@ -104,7 +104,8 @@ class LooseBody(_Body):
         """What `read` returns (M, 13) of it in states (M,) at offsets (M, 3)."""
         arm = matrix_from_quaternion(state.quaternion) @ self._frame.translation
         velocity = state.linear_velocity + np.cross(state.angular_velocity, arm)
-        return np.concatenate([state.position + offsets, state.quaternion, velocity, state.angular_velocity], 1)
+        parts = [state.position + offsets, state.quaternion, velocity, state.angular_velocity]
+        return np.concatenate(parts, 1, dtype=np.float64)
 
     def place(self, row: F64, *, asleep: bool) -> None:
         """Put it into a state (13,)."""
