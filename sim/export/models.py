@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -14,7 +15,7 @@ from pipeline.scenes.bundle import Bundle
 from pipeline.scenes.objects import BundleObject
 from pipeline.types import U8
 from sim.physics.bodies import rigid_body
-from sim.physics.mujoco_engine import SKIN, STIFF
+from sim.physics.mujoco_engine import SKIN, STIFF, below_skin
 
 COLLISION_FILE, VISUAL_FILE = "collision.obj", "visual.obj"
 GROUPS = {"visual": "2", "collision": "3"}
@@ -30,9 +31,9 @@ def export_mjcf(bundle: Bundle, folder: Path) -> None:
     scene without them.
 
     MuJoCo replaces meshes by their convex hulls, which would fill a room. The collision mesh is therefore a rigid flex,
-    as in `MujocoEngine`: its triangles have a skin, by which the mesh is lowered, so that floors keep their height.
+    as in `MujocoEngine`: its triangles have a skin, and lie as far behind the surface.
     """
-    _write_meshes(bundle, folder)
+    _write_meshes(bundle, folder, below_skin)
     model = ElementTree.Element("mujoco", model=_name(bundle))
     ElementTree.SubElement(
         model, "option", gravity=_text(*bundle.manifest.frame.gravity), cone="elliptic", integrator="implicitfast"
@@ -70,7 +71,6 @@ def _add_place(world: ElementTree.Element, assets: ElementTree.Element) -> None:
         dim="2",
         rigid="true",
         radius=str(SKIN),
-        pos=_text(0, 0, -SKIN),
         group=GROUPS["collision"],
     )
     friction = _text(FRICTION, 0.005, 0.0001)  # turning and rolling as MuJoCo's own
@@ -83,7 +83,7 @@ def export_urdf(bundle: Bundle, folder: Path) -> None:
     Objects that were cut out of the bundle get a file each, `object_NAME.urdf`, whose comment says where it stands;
     what a joint holds is a base with that joint. An object by itself has that file only.
     """
-    _write_meshes(bundle, folder)
+    _write_meshes(bundle, folder, lambda mesh: mesh)
     for one in bundle.objects:
         _write_object_urdf(one, folder)
     if bundle.manifest.is_object:
@@ -105,7 +105,8 @@ def export_urdf(bundle: Bundle, folder: Path) -> None:
     _write_xml(robot, folder / "scene.urdf")
 
 
-def _write_meshes(bundle: Bundle, folder: Path) -> None:
+def _write_meshes(bundle: Bundle, folder: Path, contacts: Callable[[Mesh], Mesh]) -> None:
+    """Write all meshes; `contacts` makes that for contacts of the scene's collision mesh."""
     import trimesh
 
     pieces = list[tuple[Mesh, U8 | None, str]]()
@@ -113,7 +114,7 @@ def _write_meshes(bundle: Bundle, folder: Path) -> None:
         collision, full = bundle.mesh("collision"), bundle.mesh("full")
         if bundle.objects:  # neither shows them
             collision = full = bundle.mesh("rest_collision")
-        pieces = [(collision, None, COLLISION_FILE), (full, full.colors, VISUAL_FILE)]
+        pieces = [(contacts(collision), None, COLLISION_FILE), (full, full.colors, VISUAL_FILE)]
     for one in bundle.objects:
         mesh = one.mesh()
         pieces.append((mesh, mesh.colors, _object_file(one)))

@@ -11,8 +11,8 @@ import numpy as np
 from pipeline.depth.maps import DepthMap
 from pipeline.geometry import Camera, Mesh, Pose, matrix_from_rotvec
 from pipeline.geometry.rays import RayCaster, sample_surface
-from pipeline.objects.close import _box_mesh
 from pipeline.objects.closing import close_objects
+from pipeline.objects.shapes import box_mesh
 from tests.mesh.scenes import grid_floor
 from tests.synthetic import look_at
 
@@ -32,7 +32,7 @@ def floor() -> Mesh:
 
 def seen_sides(frame: Pose = FRAME, size: np.ndarray = SIZE) -> Mesh:
     """Top and two sides of a box."""
-    box = _box_mesh(frame, size)
+    box = box_mesh(frame, size)
     normals = box.face_normals() @ frame.rotation
     return box.with_faces((normals > 0.9).any(1))
 
@@ -66,7 +66,7 @@ def closed_share(mesh: Mesh) -> float:
 
 def test_a_box_seen_from_one_side_gets_its_other_sides():
     """All guessed and where they are; what was seen stays as it is and is not doubled."""
-    mesh, truth = floor().joined(seen_sides()), floor().joined(_box_mesh(FRAME, SIZE))
+    mesh, truth = floor().joined(seen_sides()), floor().joined(box_mesh(FRAME, SIZE))
     kept, closing, report = close_objects(mesh, cameras(), maps(truth), MARGIN)
     assert (report.objects, report.closed) == (1, 1)
     np.testing.assert_array_equal(kept.vertices, mesh.vertices)
@@ -105,7 +105,7 @@ def test_what_comes_out_in_pieces_stays_as_it_is():
 
 def test_a_foot_that_is_smeared_over_the_floor_becomes_straight():
     """The skirt round it goes; the sides reach the floor in its place."""
-    box = _box_mesh(FRAME, SIZE)
+    box = box_mesh(FRAME, SIZE)
     sides = box.with_faces(box.corners()[..., 2].min(1) > 0.035)
     angles = np.linspace(0, 2 * np.pi, 60, endpoint=False)
     rim = np.stack([np.cos(angles), np.sin(angles)], 1)
@@ -142,6 +142,6 @@ def test_files_tell_what_closes_from_what_was_guessed_otherwise(tmp_path: Path):
 
 
 def _ball(middle: np.ndarray, radius: float) -> Mesh:
-    cube = _box_mesh(Pose(np.eye(3), np.array([0, 0, -0.2])), np.full(3, 0.4))
+    cube = box_mesh(Pose(np.eye(3), np.array([0, 0, -0.2])), np.full(3, 0.4))
     directions = cube.vertices / np.linalg.norm(cube.vertices, axis=1, keepdims=True)
     return Mesh.from_arrays(middle + radius * directions, cube.triangles)

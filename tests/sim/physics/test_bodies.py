@@ -171,6 +171,37 @@ def test_it_topples_over_its_edge(make: Make):
         assert (upright > 0.99) == stands, degrees
 
 
+@pytest.mark.parametrize("name", ["sapien", "mujoco"])
+def test_walls_do_not_push_what_stands_close(name: str):
+    """2 mm from both walls of a corner that is turned about the vertical."""
+    turned = Pose(matrix_from_rotvec([0, 0, 0.35]), np.array([0.3, -0.2, 0.1]))
+    x = np.linspace(0, 1.2, 9)
+    corners = np.array([[[a, b, 0], [0, a, b], [b, 0, a]] for a in x for b in x]).reshape(9, 9, 3, 3)
+    faces = [
+        corners[i, j]
+        for i, j in ((slice(-1), slice(-1)), (slice(1, None), slice(-1)), (slice(1, None), slice(1, None)))
+    ]
+    first = np.stack(faces, 3).reshape(-1, 3, 3)
+    second = np.stack([faces[0], faces[2], corners[:-1, 1:]], 3).reshape(-1, 3, 3)
+    soup = trimesh.Trimesh(
+        turned.apply(np.concatenate([first, second]).reshape(-1, 3)), np.arange(6 * 3 * 64).reshape(-1, 3)
+    )
+    soup.merge_vertices()
+    body = block((0.3, 0.2, 0.16))
+    body = replace(body, hulls=(body.hulls[0] + [0.152, 0.102, 0],))
+    engine = ENGINES[name].make(
+        ROVER, [Mesh.from_arrays(np.asarray(soup.vertices), np.asarray(soup.faces))], 1, bodies=[[body]]
+    )
+    place = turned.apply(np.array([0.0, 0.0, 0.0005]))
+    given = BodyState.at_rest(place[None, None], quaternion_from_matrix(turned.rotation)[None, None])
+    aside = RobotState.at_rest(np.array([[FAR, FAR, 0.5]]), np.array([[1.0, 0, 0, 0]]), ROVER.default_position[None])
+    engine.reset(np.arange(1), aside, np.zeros(1, int))
+    engine.place_bodies(np.arange(1), given)
+    after = run(engine, 1.5)
+    assert np.linalg.norm(after.position[0, 0] - place) < 0.002, after.position[0, 0] - place
+    engine.close()
+
+
 def test_they_stack(make: Make):
     """Three bricks stay on each other, and have not sunk in."""
     engine = make([BRICK, BRICK, BRICK])
