@@ -13,7 +13,7 @@ import numpy as np
 from pipeline.geometry import Camera, Gaussians, Pose
 
 FIELDS = ("means", "log_scales", "quaternions", "opacity_logits", "sh")
-SCREEN_BLUR, SLOPE_MARGIN, ALPHA_MAX = 0.3, 0.15, 0.99
+SCREEN_BLUR, ALPHA_MAX = 0.3, 0.99
 
 
 def parameters(gaussians: Gaussians, dtype: Any) -> dict[str, Any]:
@@ -32,8 +32,8 @@ def draw(tensors: dict[str, Any], camera: Camera, world_from_camera: Pose) -> tu
     rotation = torch.tensor(world_from_camera.rotation.T, **kind)
     center = torch.tensor(world_from_camera.translation, **kind)
     x, y, z = ((means - center) @ rotation.T).unbind(1)
-    low_x, high_x = ((np.array([-SLOPE_MARGIN, 1 + SLOPE_MARGIN]) * camera.width - camera.cx) / camera.fx).tolist()
-    low_y, high_y = ((np.array([-SLOPE_MARGIN, 1 + SLOPE_MARGIN]) * camera.height - camera.cy) / camera.fy).tolist()
+    low_x, high_x = ((np.array([0, camera.width]) - camera.cx) / camera.fx).tolist()
+    low_y, high_y = ((np.array([0, camera.height]) - camera.cy) / camera.fy).tolist()
     slope_x, slope_y, zero = (x / z).clamp(low_x, high_x), (y / z).clamp(low_y, high_y), torch.zeros_like(z)
     jacobian = torch.stack(
         [

@@ -222,7 +222,7 @@ def _in_sight(bounds: F32, view: ViewConstants, limit: np.float32, groups: I32) 
                 focal, middle, extent = view.fx, view.cx, view.width
             else:
                 focal, middle, extent = view.fy, view.cy, view.height
-            slope = max(middle, extent - middle) / focal + layout.SLOPE_MARGIN * extent / focal
+            slope = max(middle, extent - middle) / focal
             reach = spread_out * (share * focal * np.sqrt(ONE + slope * slope))
             low, high = middle + border, extent - middle + border
             left &= bits(ZERO - along * focal - z * low <= reach + radius * np.sqrt(focal * focal + low * low))

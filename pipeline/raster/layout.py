@@ -33,9 +33,6 @@ SCREEN_BLUR = np.float32(0.3)
 PIXEL_BLUR = np.float32(0.1)
 """The same where a pixel is an area (`Gaussians.antialiased`): about the variance of a pixel, with compensation."""
 
-SLOPE_MARGIN = np.float32(0.15)
-"""The clamp of the slope, as a share of the image beyond its border (30 % of half the image)."""
-
 LINE = 16
 """Float32 in a cache line."""
 RECORD_COLUMNS = LINE

