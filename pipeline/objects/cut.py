@@ -78,8 +78,19 @@ def cut_mesh(mesh: Mesh, body: Body, scene: Mesh, holes: Sequence[Hole]) -> Mesh
     above = mesh.corners()[..., 2].max(1) - support
     low = np.flatnonzero(~own & (above > RAISED) & (above < SMEARED))
     own[low] |= RayCaster(body.mesh).distances(middle[low]) < REACH
-    rest = mesh.with_faces(np.asarray(~own))
+    rest = _levelled(mesh.with_faces(np.asarray(~own)), body)
     return functools.reduce(Mesh.joined, [hole.surface(mesh, rest) for hole in holes], rest)
+
+
+def _levelled(mesh: Mesh, body: Body) -> Mesh:
+    """A mesh without the rim round a body's foot: what rose there by less than `RAISED`, the less the farther away."""
+    vertices, support = mesh.vertices.astype(np.float64), float(body.world_from_body.translation[2])
+    corners = body.mesh.vertices
+    rim = ((vertices > corners.min(0) - REACH) & (vertices < corners.max(0) + REACH)).all(1)
+    rim &= np.abs(vertices[:, 2] - support) < RAISED
+    near = np.maximum(1 - RayCaster(body.mesh).distances(vertices[rim]) / REACH, 0)
+    vertices[rim, 2] += near * (support - vertices[rim, 2])
+    return replace(mesh, vertices=vertices.astype(np.float32))
 
 
 def _reaches_into(mesh: Mesh, body: Body) -> Mask:
