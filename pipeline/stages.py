@@ -54,7 +54,7 @@ STAGES: tuple[Stage, ...] = (
         _libraries(mesh.BACKENDS),
         function="pipeline.objects.closing:run",
     ),
-    Stage("splat", 10, ("poses", "depth", "align", "points", "mesh"), splat.SplatParams, splat.choose, splat.LIBRARIES),
+    Stage("splat", 11, ("poses", "depth", "align", "points", "mesh"), splat.SplatParams, splat.choose, splat.LIBRARIES),
     Stage("coverage", 2, ("poses", "align", "mesh", "splat"), CoverageParams),
     Stage("regions", 2, ("poses", "align", "mesh", "coverage"), RegionsParams),
     Stage(

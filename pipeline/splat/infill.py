@@ -49,7 +49,7 @@ OBTRUSIVE = 0.05
 MIN_WEIGHT = 0.02
 """Alpha up to which inpainted Gaussians do not count in a pixel."""
 
-LINING_SPACING, TRIES = 0.02, 30.0
+LINING_SPACING, TRIES = 0.01, 30.0
 """Distance of the discs that line guessed faces, at least [typical depth], and places tried for each."""
 LINING_OBTRUSIVE = 0.001
 """As `OBTRUSIVE`: these lie at edges, where views see past what is before them."""
