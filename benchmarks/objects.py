@@ -38,8 +38,8 @@ SEEN = 0.025
 """Surface farther from what was measured was not seen [m]."""
 AT_ONCE, ROUNDS, SECONDS = 600, 17, 3.0
 """Bodies that fall at once, how often, and for how long."""
-EDGE = 0.6
-"""Bodies fall where there is ground as far to all sides [m]."""
+EDGE, HIGHEST = 0.6, 1.5
+"""Bodies fall where there is ground as far to all sides, and that is not higher than the second over the floor [m]."""
 ENVS, STEPS = 64, 100
 
 
@@ -139,7 +139,7 @@ def _free_places(level: Mesh, caster: RayCaster, radius: float, rng: np.random.G
 
 def _free(points: F64, caster: RayCaster, radius: float) -> Mask:
     up = np.array([0, 0, 1.0])
-    room = caster.cast(points + 0.02 * up, up).distance > 2 * radius + 0.45
+    room = (points[:, 2] < HIGHEST) & (caster.cast(points + 0.02 * up, up).distance > 2 * radius + 0.45)
     room &= caster.distances(points + (radius + 0.2) * up) > radius
     for angle in np.linspace(0, 2 * np.pi, 8, endpoint=False):  # not at an edge of what was scanned
         beside = points + EDGE * np.array([np.cos(angle), np.sin(angle), 0]) + 0.3 * up

@@ -42,6 +42,8 @@ UNSEEN = "something unseen"
 """What is known of what some objects stand on."""
 UNDER, MOST = 0.03, 0.5
 """A body carries what is as near above most of its top [m]."""
+HARDLY = 0.15
+"""Least share of a body's surface that was seen for it to be moved."""
 AT_IT = 0.05
 """A ray that meets a body meets nothing else before it by more than this [m]."""
 OVER_FLOOR = 0.06
@@ -128,6 +130,8 @@ def _not_loose(body: Body, on: str, around: RayCaster) -> str:
         return f"only {1000 * body.size.min():.0f} mm thin"
     if triangle_components(body.mesh.triangles).max() > 0:
         return "in pieces"
+    if body.mesh.guessed.mean() > 1 - HARDLY:
+        return "hardly seen"
     vertices = body.mesh.vertices.astype(np.float64)
     top = vertices[vertices[:, 2] > vertices[:, 2].max() - UNDER]
     above = around.cast(top, np.array([0, 0, 1.0])).distance < UNDER

@@ -33,6 +33,8 @@ REST, WINDOW = 0.01, 0.2
 """A body falls asleep that moves by less [m/s] on average over that time [s], in which PhysX adds up its velocities."""
 RESISTANCE = 0.5
 """Share of a loose body's turning that is lost each second [1/s]: nothing else stops one that spins on a corner."""
+LEAVES = 1.0
+"""A body that overlaps the ground leaves it at this speed at most [m/s]; PhysX's own bound throws it out of the place."""
 CREEP = 1e-4
 """A joint's friction is a drive to rest of limited force, which lets it move by as much [m/s or rad/s]."""
 
@@ -96,6 +98,7 @@ class LooseBody(_Body):
         super().__init__(sapien, sapien.physx.PhysxRigidDynamicComponent(), body, frictions)
         self._part.set_sleep_threshold((REST * WINDOW / world.timestep) ** 2 / 2)
         self._part.set_angular_damping(RESISTANCE)
+        self._part.set_max_depenetration_velocity(LEAVES)
         self._entity.set_pose(sapien.Pose(list(ABSENT)))
         self._part.set_kinematic(True)
         world.add_entity(self._entity)

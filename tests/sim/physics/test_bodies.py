@@ -202,6 +202,18 @@ def test_walls_do_not_push_what_stands_close(name: str):
     engine.close()
 
 
+def test_what_overlaps_the_ground_is_not_thrown_out():
+    """5 cm deep in a slope: it comes out, and stays."""
+    engine = ENGINES["sapien"].make(ROVER, [floor(slope=0.2)], 1, bodies=[[block((0.3, 0.2, 0.16))]])
+    aside = RobotState.at_rest(np.array([[FAR, FAR, 1.5]]), np.array([[1.0, 0, 0, 0]]), ROVER.default_position[None])
+    engine.reset(np.arange(1), aside, np.zeros(1, int))
+    put(engine, [[0.0, 0.0, -0.05]], [[0.1, -0.2, 0.3]])
+    highest = max(run(engine, 0.05).position[0, 0, 2] for _ in range(20))
+    assert 0 < highest < 0.1
+    assert np.linalg.norm(engine.read_bodies().linear_velocity) < 0.05
+    engine.close()
+
+
 def test_they_stack(make: Make):
     """Three bricks stay on each other, and have not sunk in."""
     engine = make([BRICK, BRICK, BRICK])
