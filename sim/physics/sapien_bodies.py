@@ -34,7 +34,7 @@ REST, WINDOW = 0.01, 0.2
 RESISTANCE = 0.5
 """Share of a loose body's turning that is lost each second [1/s]: nothing else stops one that spins on a corner."""
 LEAVES = 1.0
-"""A body that overlaps the ground leaves it at this speed at most [m/s]; PhysX's own bound throws it out of the place."""
+"""A body that overlaps the ground leaves it at this speed at most [m/s]; by PhysX's default it is thrown out."""
 CREEP = 1e-4
 """A joint's friction is a drive to rest of limited force, which lets it move by as much [m/s or rad/s]."""
 
