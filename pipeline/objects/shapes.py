@@ -278,10 +278,18 @@ def _round(surface: _Surface, own: Mask, axes: F64, support: float | None) -> tu
     each = np.repeat(weights, len(axes))
     begin = np.linalg.lstsq(matrix.reshape(-1, free + 1) * each[:, None], known.reshape(-1) * each)[0]
 
-    def errors(parameters: F64) -> F64:
-        return (np.linalg.norm(points - centre(parameters), axis=1) - parameters[-1]) * weights * np.sqrt(len(rows))
+    weights *= np.sqrt(len(rows))
 
-    found = least_squares(errors, begin, loss="soft_l1", f_scale=SPREAD).x
+    def errors(parameters: F64) -> F64:
+        return (np.linalg.norm(points - centre(parameters), axis=1) - parameters[-1]) * weights
+
+    def derivatives(parameters: F64) -> F64:
+        away = centre(parameters) - points
+        away /= np.linalg.norm(away, axis=1, keepdims=True) + 1e-12
+        by_radius = np.full(len(away), -1.0) if support is None else away[:, -1] - 1
+        return np.column_stack([away[:, :free], by_radius]) * weights[:, None]
+
+    found = least_squares(errors, begin, derivatives, loss="soft_l1", f_scale=SPREAD).x  # type: ignore[arg-type]
     return (centre(found), float(found[-1])) if 0 < found[-1] < WIDEST else None
 
 
