@@ -16,8 +16,9 @@ from pipeline.types import F64, Mask
 
 REACH = 0.03
 """Gaussians may lie outside of the body by this much [m]."""
-SHOWN, SHOWN_REACH = 0.5, 0.2
-"""Those that show more than the first of what they show where the body is seen, by the second [m]."""
+SHOWN, SHOWN_REACH, GHOST = 0.5, 0.2, 0.7
+"""Those that show more than the first of what they show where the body is seen, by the second [m]. Those that show more
+than the third, but are nearer to something else, are nobody's: without the body they would be its ghost."""
 FLAT, FLAT_BELOW = 0.7, 0.02
 """Gaussians whose thinnest axis is as upright as the first, lower than the second over the support, are its own [m]."""
 LEVEL = 0.03
@@ -59,9 +60,12 @@ def cut_splat(
     support = float(body.world_from_body.translation[2])
     upright = np.abs(_thinnest(gaussians)[:, 2]) > FLAT
     means, above = gaussians.means.astype(np.float64), gaussians.means[:, 2] - support
-    shown = views.shares(gaussians, body) > SHOWN
-    own = _nearer(means, body, scene, ~(upright & (above < FLAT_BELOW)), np.where(shown, SHOWN_REACH, REACH))
-    rest = gaussians[~own & ~_astray(means, body, scene, views)]
+    shares = views.shares(gaussians, body)
+    reach = np.where(shares > SHOWN, SHOWN_REACH, REACH)
+    own = _nearer(means, body, scene, ~(upright & (above < FLAT_BELOW)), reach)
+    ghosts = shares > GHOST
+    ghosts[ghosts] = RayCaster(body.mesh).distances(means[ghosts]) < SHOWN_REACH
+    rest = gaussians[~own & ~ghosts & ~_astray(means, body, scene, views)]
     for hole in holes:
         rest = hole.fill(rest)
     whole = Gaussians.concatenate([gaussians[own], _lining(gaussians[own], body, views, disc)])

@@ -40,7 +40,7 @@ logger = logging.getLogger(__name__)
 PAGE_FILE = "objects.html"
 MADE_HERE = {MANIFEST_FILE, QUALITY_FILE, PAGE_FILE, REST_COLLISION, *(f"{level}.ply" for level in REST.values())}
 """Files that are never the parent's."""
-CUT_VERSION = 3
+CUT_VERSION = 4
 """Changes when the same objects of the same bundle would come out otherwise."""
 ALL = "all"
 """Stands for all objects that could be moved."""

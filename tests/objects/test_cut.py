@@ -105,6 +105,17 @@ def test_what_is_deep_inside_goes_along(body: Body, scene: tuple[Gaussians, Gaus
     assert len(cut(Gaussians.concatenate([floor, inside]), body, mesh).own) == 1
 
 
+def test_a_ghost_is_nobodys(body: Body, scene: tuple[Gaussians, Gaussians, Gaussians, Mesh]):
+    """It begins on the floor beside the box and reaches up before it: all that it shows is where the box is seen."""
+    floor, _, _, mesh = scene
+    foot = FRAME.apply(np.array([[0.0, -0.16, 0.012]]))
+    ghost = flat(foot, FRAME.rotate(np.array([[0.0, -1.0, 0.15]])), (0.9, 0.1, 0.9))
+    ghost = replace(ghost, log_scales=np.log(np.array([[0.1, 0.1, 0.002]], np.float32)))
+    done = cut(Gaussians.concatenate([floor, ghost]), body, mesh)
+    assert not len(done.own)
+    assert (done.rest.sh[:, 0, 0] < 0.5).all()
+
+
 def test_the_hole_is_filled_from_a_bare_place(body: Body, scene: tuple[Gaussians, Gaussians, Gaussians, Mesh]):
     """With the floor's Gaussians, level with it, and none of the post's."""
     floor, box, post, mesh = scene
