@@ -174,11 +174,11 @@ def loosen(folder: Path, movables: Movables) -> None:
 
 
 def _without(objects: Sequence[SceneObject], names: Sequence[str]) -> list[SceneObject]:
-    """Objects, the lowest first, without these and what stands on them."""
+    """Objects, the lowest first, without these and what they stand on."""
     gone = set(names)
-    for one in objects:
-        if one.on in gone:
-            gone.add(one.name)
+    for one in reversed(objects):
+        if one.name in gone:
+            gone.add(one.on)
     left = [one for one in objects if one.name not in gone]
     if not left:
         raise BundleError(

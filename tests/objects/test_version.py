@@ -181,6 +181,15 @@ def test_what_is_proposed_and_unfit_stays(
     assert not asked.quality.gate("objects_put_back").passed
 
 
+def test_nothing_is_left_without_what_it_stands_on(objects: list[SceneObject]):
+    """The crate stays where the parcel on it must; the parcel may be cut out where the crate stays."""
+    chosen = chosen_objects(objects, all_movable=True)
+    parcel = next(one for one in chosen if one.on in {other.name for other in chosen})
+    left = {one.name for one in version._without(chosen, [parcel.name])}
+    assert left == {one.name for one in chosen} - {parcel.name, parcel.on}
+    assert parcel in version._without(chosen, [parcel.on])
+
+
 def test_a_card_has_them_cut_out_of_the_bundle_itself(whole: Bundle, tmp_path: Path):
     """By a point on the mug: in the same version, with its parents, the rest of it as it was."""
     folder = tmp_path / "1.0.0"
