@@ -28,6 +28,8 @@ FLOOR = 0.0
 """Height of the floor [m]."""
 SEEN_THROUGH = 0.1
 """Share of what closes a body that depth maps may look through: more is no body."""
+WHOLE = 0.9
+"""Share of a body's surface that hangs together, at least: less is in pieces."""
 SPACING, FLUSH = 0.005, 0.004
 """A face goes beyond the border of the surface where it is as near to points on that border, so far apart, as to the
 surface, and farther than the second from it [m]."""
@@ -66,8 +68,12 @@ def close_objects(
 
 
 def _is_one(body: Body) -> bool:
-    """Whether it is neither thin, as noise may be, nor in pieces, as what was closed from too little of a surface."""
-    return float(body.size.min()) >= THINNEST and triangle_components(body.mesh.triangles).max() == 0
+    """Whether it is neither thin, as noise may be, nor in pieces, as what was closed from too little of a surface.
+
+    A leg may be apart, of which a piece in the middle is missing.
+    """
+    sizes = np.bincount(triangle_components(body.mesh.triangles), body.mesh.face_areas())
+    return float(body.size.min()) >= THINNEST and sizes.max() >= WHOLE * sizes.sum()
 
 
 def _mostly(piece: Mesh, kept: Mask) -> bool:

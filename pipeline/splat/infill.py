@@ -51,6 +51,8 @@ MIN_WEIGHT = 0.02
 
 LINING_SPACING, TRIES = 0.01, 30.0
 """Distance of the discs that line guessed faces, at least [typical depth], and places tried for each."""
+KNOWN = 0.01
+"""Distance from the cloud up to which guessed faces are not lined [typical depth]."""
 LINING_OBTRUSIVE = 0.001
 """As `OBTRUSIVE`: these lie at edges, where views see past what is before them."""
 
@@ -60,8 +62,9 @@ CANDIDATES = 4000
 """Random positions from which they are chosen."""
 CLEARANCE = 0.1
 """Distance of a viewpoint from the nearest surface, as a share of the typical distance."""
-FACE_SIDE = 128
-"""Side of each of the six images of a cube map at a viewpoint [px]."""
+FACE_SIDE, FACE_MARGIN = 128, 16
+"""Side of each of the six images of a cube map at a viewpoint [px], and what is drawn round it: at the border of an image
+Gaussians are cut short, which looks like a hole."""
 HOLE_STEP = 3
 """Distance between the discs in a hole [px]."""
 MAX_FROM_RIM = 32
@@ -133,12 +136,12 @@ def _unobtrusive(
 
 def _linings(closing: Mesh, cloud: PointCloud, distance: float, limit: int, nothing: Gaussians) -> Gaussians:
     """Discs just inside of the guessed faces of a mesh that close what stands in it, where the cloud has no points."""
-    area, finest = float(closing.face_areas().sum()), LINING_SPACING * distance
-    spacing = max(finest, np.sqrt(area / limit))
+    area = float(closing.face_areas().sum())
+    spacing = max(LINING_SPACING * distance, np.sqrt(area / limit))
     points, faces = sample_surface(closing, int(TRIES * area / spacing**2) + 1, np.random.default_rng(0))
     kept = np.unique(np.floor(points / spacing).astype(np.int64), axis=0, return_index=True)[1]
     points, normals, tree = points[kept].astype(np.float64), closing.face_normals()[faces[kept]], KDTree(cloud.points)
-    unknown = np.asarray(tree.query(points)[0]) > 0.5 * finest
+    unknown = np.asarray(tree.query(points)[0]) > KNOWN * distance
     points, normals = points[unknown], normals[unknown]
     if not len(points):
         return nothing
@@ -207,7 +210,8 @@ def _fillings(
 ) -> Gaussians:
     """Discs where an eye in free space would see a hole, at its rim's depth and colour; nearest to a rim first."""
     count = len(gaussians)
-    camera = Camera(FACE_SIDE, FACE_SIDE, FACE_SIDE / 2, FACE_SIDE / 2, FACE_SIDE / 2, FACE_SIDE / 2)
+    side = FACE_SIDE + 2 * FACE_MARGIN
+    camera = Camera(side, side, FACE_SIDE / 2, FACE_SIDE / 2, side / 2, side / 2)
     poses = [Pose(face, eye) for eye in _viewpoints(cloud, free, distance, rng) for face in _faces()]
     openness = [(render(gaussians, camera, pose).alpha < COVERED).mean() for pose in poses]
     if not poses or np.mean(openness) > MAX_OPEN:
@@ -252,7 +256,8 @@ def _in_face(
     if not 0 < hole.mean() <= MAX_HOLE or not solid.any():
         return gaussians[:0], np.zeros(0)
     chosen = np.zeros_like(hole)
-    chosen[1::HOLE_STEP, 1::HOLE_STEP] = hole[1::HOLE_STEP, 1::HOLE_STEP]
+    grid = slice(FACE_MARGIN + 1, -FACE_MARGIN, HOLE_STEP)
+    chosen[grid, grid] = hole[grid, grid]
     rows, columns = np.nonzero(chosen)
     from_rim = np.asarray(distance_transform_edt(hole))
     nearest = np.asarray(distance_transform_edt(~solid, return_distances=False, return_indices=True))

@@ -40,7 +40,10 @@ def regions(room: Room) -> Regions:
 
 
 def test_level_looks_like_the_splat(many: Gaussians, regions: Regions):
-    """Few, of those that robots see, fitted again: images far nearer than with as many picked blindly."""
+    """Few, of those that robots see, fitted again: images far nearer than with as many picked blindly.
+
+    In their middle: at borders, Gaussians as large as these are cut short by other lenses than they were fitted with.
+    """
     made = sim_lod_from_renders(many, regions, 3000)
     assert len(made) == 3000
     assert (made.means[:, 2] > -0.5).all()
@@ -49,7 +52,8 @@ def test_level_looks_like_the_splat(many: Gaussians, regions: Regions):
     poses = [look_at(np.array([*spawn.position[:2], 0.25]), np.array([2.0, 1.4, 0.5])) for spawn in regions.spawn_poses]
     fine = CAMERA.resized(4 * CAMERA.width, 4 * CAMERA.height)
     true = render_batch(many, fine, poses).rgb.reshape(-1, CAMERA.height, 4, CAMERA.width, 4, 3).mean((2, 4))
-    ours, theirs = (np.abs(render_batch(some, CAMERA, poses).rgb - true).mean() for some in (made, blind))
+    off = [np.abs(render_batch(some, CAMERA, poses).rgb - true) for some in (made, blind)]
+    ours, theirs = (error[:, 12:36, 16:48].mean() for error in off)
     assert ours < 0.5 * theirs
 
 
