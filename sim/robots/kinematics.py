@@ -21,7 +21,7 @@ def link_poses(robot: Robot, state: RobotState) -> F64:
     """World from links (N, L, 4, 4) in the order of the robot's links."""
     base = np.tile(np.eye(4), (len(state), 1, 1))
     base[:, :3, :3], base[:, :3, 3] = state.world_from_base, state.position
-    return _poses(base, state.joint_position, *_tree(robot))
+    return _poses(base, state.joint_position, *tree_of(robot))
 
 
 def link_velocities(robot: Robot, state: RobotState, poses: F64) -> tuple[F64, F64]:
@@ -29,13 +29,13 @@ def link_velocities(robot: Robot, state: RobotState, poses: F64) -> tuple[F64, F
 
     `poses` is the result of `link_poses`.
     """
-    parents, kinds, columns, _, axes, anchors = _tree(robot)
+    parents, kinds, columns, _, axes, anchors = tree_of(robot)
     speeds = state.angular_velocity, state.linear_velocity
     return _velocities(poses, state.joint_velocity, *speeds, parents, kinds, columns, axes, anchors)
 
 
 @functools.lru_cache(16)
-def _tree(robot: Robot) -> tuple[I64, I64, I64, F64, F64, F64]:
+def tree_of(robot: Robot) -> tuple[I64, I64, I64, F64, F64, F64]:
     """Parents (L,), kinds of joint (L,), their columns (L,), poses at zero (L, 4, 4), axes and anchors (L, 3)."""
     joints = [link.joint for link in robot.links]
     return (

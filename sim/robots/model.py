@@ -136,8 +136,28 @@ class Servos:
 
 
 @dataclass(frozen=True, eq=False)
+class Gripper:
+    """Fingers that one action opens and shuts.
+
+    Attributes:
+        joints: Names of the fingers' joints; all get the same target.
+        opened: Their position when open [m, rad].
+        closed: Their position when shut [m, rad].
+        link: Name of the link that carries the hand.
+        link_from_hand: Frame of the hand: origin between the fingertips, z the way it approaches, y the way the
+            fingers shut.
+    """
+
+    joints: tuple[str, ...]
+    opened: float
+    closed: float
+    link: str
+    link_from_hand: Pose
+
+
+@dataclass(frozen=True, eq=False)
 class Robot:
-    """A robot with a free base.
+    """A robot with a free base, or an arm whose base is fixed.
 
     Attributes:
         links: The base first.
@@ -148,6 +168,8 @@ class Robot:
         height: Height of its highest point above the ground at rest [m].
         base_from_camera: Default mount of a camera.
         reduced: Whether its shapes are those of `sim.robots.legs.reduced` instead of its file's.
+        fixed_base: Whether the base stays where a reset puts it.
+        gripper: Its fingers; None without any.
     """
 
     name: str
@@ -160,6 +182,8 @@ class Robot:
     height: float
     base_from_camera: Pose
     reduced: bool = False
+    fixed_base: bool = False
+    gripper: Gripper | None = None
 
     @property
     def joints(self) -> tuple[Joint, ...]:

@@ -1,0 +1,190 @@
+"""Arms: where the hand is at joint positions, and joint positions that bring it somewhere, for many at once."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pipeline.errors import SimError
+from pipeline.geometry.jit import njit
+from pipeline.types import F32, F64, I64, Floats
+from sim.robots.kinematics import SLIDE, tree_of
+from sim.robots.model import Gripper, Robot
+
+DAMPING = 0.05
+"""Of least squares [m, rad]: larger is slower and steadier near singular poses."""
+PULL = 0.02
+"""Share of the way to the pose at rest that a round goes in directions that leave the hand where it is."""
+
+
+class Arm:
+    """The chain from the base of a robot to its hand.
+
+    Attributes:
+        gripper: The robot's.
+        columns: (C,) columns of the chain's joints in joint arrays.
+        fingers: (F,) columns of the fingers' joints.
+        low: (C,) smallest positions [rad, m].
+        high: (C,) largest.
+
+    Raises:
+        SimError: When the robot has no gripper, or a joint of the chain no limits.
+    """
+
+    def __init__(self, robot: Robot) -> None:
+        self.gripper = _gripper(robot)
+        names, links = robot.joint_names, [link.name for link in robot.links]
+        chain, link = [], links.index(self.gripper.link)
+        while link > 0:
+            chain.append(link)
+            link = robot.links[link].parent
+        chain.reverse()
+        free = [joint.name for link in chain if (joint := robot.links[link].joint) and joint.limits is None]
+        if free:
+            raise SimError(
+                "an arm's joints have limits",
+                found=f"none for {', '.join(free)}",
+                remedy="add <limit lower= upper=> to the URDF, or range= to the MJCF",
+                file=robot.file,
+            )
+        joints = [joint for link in chain if (joint := robot.links[link].joint) and joint.limits]
+        self.columns = np.array([names.index(joint.name) for joint in joints], np.int64)
+        self.fingers = np.array([names.index(name) for name in self.gripper.joints], np.int64)
+        self.low, self.high = np.array([joint.limits for joint in joints], np.float64).T.copy()
+        self._rest = robot.default_position[self.columns]
+        _, kinds, columns, at_zero, axes, anchors = tree_of(robot)
+        place = np.full(len(names), -1)
+        place[self.columns] = np.arange(len(self.columns))
+        self._chain = (
+            kinds[chain],
+            place[np.maximum(columns[chain], 0)],
+            np.ascontiguousarray(at_zero[chain]),
+            axes[chain],
+            anchors[chain],
+            self.gripper.link_from_hand.matrix,
+        )
+
+    def hands(self, joints: Floats) -> F64:
+        """Base from hand (N, 4, 4) at joint positions (N, J)."""
+        return _forward(np.asarray(joints[:, self.columns], np.float64), *self._chain)
+
+    def solve(self, joints: Floats, base_from_hand: F64, rounds: int) -> F32:
+        """Joint positions (N, J) that bring hands to poses (N, 4, 4), as far as so many rounds get from `joints` (N, J).
+
+        Fingers stay as they are. Damped least squares, towards the pose at rest in what is free: C. Wampler,
+        Manipulator inverse kinematic solutions based on damped least squares, IEEE SMC 1986.
+        """
+        positions = np.asarray(joints[:, self.columns], np.float64)
+        _inverse(positions, base_from_hand, self._rest, self.low, self.high, rounds, *self._chain)
+        solved = np.array(joints, np.float32)
+        solved[:, self.columns] = positions
+        return solved
+
+
+def _gripper(robot: Robot) -> Gripper:
+    if robot.gripper is None:
+        raise SimError(
+            "an arm has a gripper: two fingers that slide, at one link",
+            found=f"none in {robot.name}",
+            remedy="take panda, or a file of an arm with its gripper",
+            file=robot.file,
+        )
+    return robot.gripper
+
+
+@njit(cache=True, nogil=True)
+def _to_hand(
+    position: F64, frames: F64, kinds: I64, places: I64, at_zero: F64, axes: F64, anchors: F64, hand: F64
+) -> F64:
+    """Base from hand (4, 4) at positions (C,); base from link (L, 4, 4) goes to `frames`."""
+    pose = np.eye(4)
+    turn = np.eye(4)
+    for link in range(len(kinds)):
+        pose = pose @ at_zero[link]
+        if kinds[link]:
+            value, axis, anchor = position[places[link]], axes[link], anchors[link]
+            turn[:3, :3] = np.eye(3)
+            turn[:3, 3] = 0
+            if kinds[link] == SLIDE:
+                turn[:3, 3] = value * axis
+            else:  # Rodrigues' formula, about the anchor
+                sine, cosine = np.sin(value), np.cos(value)
+                for i in range(3):
+                    for j in range(3):
+                        turn[i, j] = (1 - cosine) * axis[i] * axis[j]
+                    turn[i, i] += cosine
+                turn[0, 1] -= sine * axis[2]
+                turn[1, 0] += sine * axis[2]
+                turn[0, 2] += sine * axis[1]
+                turn[2, 0] -= sine * axis[1]
+                turn[1, 2] -= sine * axis[0]
+                turn[2, 1] += sine * axis[0]
+                for i in range(3):
+                    turn[i, 3] = anchor[i]
+                    for j in range(3):
+                        turn[i, 3] -= turn[i, j] * anchor[j]
+            pose = pose @ turn
+        frames[link] = pose
+    return pose @ hand
+
+
+@njit(cache=True, nogil=True)
+def _forward(position: F64, kinds: I64, places: I64, at_zero: F64, axes: F64, anchors: F64, hand: F64) -> F64:
+    frames, poses = np.empty((len(kinds), 4, 4)), np.empty((len(position), 4, 4))
+    for n in range(len(position)):
+        poses[n] = _to_hand(position[n], frames, kinds, places, at_zero, axes, anchors, hand)
+    return poses
+
+
+@njit(cache=True, nogil=True)
+def _rotation_vector(turn: F64) -> F64:
+    """The rotation vector (3,) of a matrix (3, 3), whose angle is below half a turn [rad]."""
+    axis = np.array([turn[2, 1] - turn[1, 2], turn[0, 2] - turn[2, 0], turn[1, 0] - turn[0, 1]]) / 2
+    sine = np.sqrt((axis * axis).sum())
+    angle = np.arctan2(sine, (turn[0, 0] + turn[1, 1] + turn[2, 2] - 1) / 2)
+    return axis * (angle / sine if sine > 1e-9 else 1.0)
+
+
+@njit(cache=True, nogil=True)
+def _inverse(
+    positions: F64,
+    aims: F64,
+    rest: F64,
+    low: F64,
+    high: F64,
+    rounds: int,
+    kinds: I64,
+    places: I64,
+    at_zero: F64,
+    axes: F64,
+    anchors: F64,
+    hand: F64,
+) -> None:
+    """Improve positions (N, C) in place."""
+    joints = positions.shape[1]
+    frames, jacobian, wrong = np.empty((len(kinds), 4, 4)), np.zeros((6, joints)), np.empty(6)
+    damped = DAMPING**2 * np.eye(6)
+    for n in range(len(positions)):
+        for _ in range(rounds):
+            at = _to_hand(positions[n], frames, kinds, places, at_zero, axes, anchors, hand)
+            wrong[:3] = aims[n, :3, 3] - at[:3, 3]
+            wrong[3:] = _rotation_vector(np.ascontiguousarray(aims[n, :3, :3]) @ at[:3, :3].T)
+            for link in range(len(kinds)):
+                if kinds[link] == 0:
+                    continue
+                column, frame = places[link], frames[link]
+                axis, point = np.zeros(3), frame[:3, 3].copy()
+                for i in range(3):
+                    for j in range(3):
+                        axis[i] += frame[i, j] * axes[link, j]
+                        point[i] += frame[i, j] * anchors[link, j]
+                if kinds[link] == SLIDE:
+                    jacobian[:3, column], jacobian[3:, column] = axis, 0
+                    continue
+                arm = at[:3, 3] - point
+                jacobian[0, column] = axis[1] * arm[2] - axis[2] * arm[1]
+                jacobian[1, column] = axis[2] * arm[0] - axis[0] * arm[2]
+                jacobian[2, column] = axis[0] * arm[1] - axis[1] * arm[0]
+                jacobian[3:, column] = axis
+            back = PULL * (rest - positions[n])
+            step = jacobian.T @ np.linalg.solve(jacobian @ jacobian.T + damped, wrong - jacobian @ back) + back
+            positions[n] = np.minimum(np.maximum(positions[n] + step, low), high)

@@ -1,0 +1,174 @@
+"""Stations: where the base of an arm may stand in a scene, with a level and free surface before it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.errors import SimError
+from pipeline.geometry import Pose, matrix_from_rotvec
+from pipeline.geometry.rays import RayCaster
+from pipeline.types import F64
+from sim.scene import SimScene
+
+WORK = ((0.28, 0.62), (-0.26, 0.29))
+"""Surface before the base that things lie on: x and y in the base's axes [m]."""
+ROOM = ((-0.15, 0.75), (-0.40, 0.40))
+"""Space that the arm moves in; nothing else may stand there."""
+FOOT = 0.09
+"""Radius of the base's foot [m]."""
+TABLES = (0.3, 1.3)
+"""Height of tables over the floor [m]."""
+CELL, STEP = 0.02, 0.04
+"""Edge of the cells of a height map, and distance between the places that are tried [m]."""
+HEADINGS = np.deg2rad(np.arange(0, 360, 15))
+OVERHEAD = 0.9
+"""Free height over the surface [m]."""
+UNEVEN, LEAN = 0.006, 2.0
+"""A surface is level where it deviates by less from its plane [m], which leans by less [degrees]."""
+MAX_LEVELS, MAX_STATIONS = 6, 8
+APART = 0.3
+"""Distance between stations that look the same way [m]."""
+
+
+@dataclass(frozen=True, eq=False)
+class Station:
+    """A place for an arm.
+
+    Attributes:
+        world_from_base: Pose of the base: z up, x over the work surface, which is at z = 0.
+        stands: Whether the base stands on the surface; else beside it, on a pedestal.
+    """
+
+    world_from_base: Pose
+    stands: bool
+
+
+def find_stations(scene: SimScene) -> list[Station]:
+    """Find places for an arm at the tables of a scene, or else on its floor; the best first, at most `MAX_STATIONS`.
+
+    The best are those whose base stands on the surface, with the most even work surface. The same scene has the same
+    stations. Distances are those of Franka's Panda, which most tabletop arms are as long as.
+
+    Raises:
+        SimError: When there is none.
+    """
+    floor, caster = scene.regions.floor_height, RayCaster(scene.collision)
+    levels = _levels(scene)
+    tables = [level for level in levels if TABLES[0] <= level - floor <= TABLES[1]]
+    found = list[tuple[bool, float, Pose]]()
+    for level in tables or [floor]:
+        found += _stations_at(scene, caster, level)
+    found.sort(key=lambda one: (not one[0], one[1]))
+    chosen = list[Station]()
+    for stands, _, pose in found:
+        if all(_apart(pose, other.world_from_base) for other in chosen):
+            chosen.append(Station(pose, stands))
+        if len(chosen) == MAX_STATIONS:
+            break
+    if not chosen:
+        raise SimError(
+            "an arm stands before a level surface of 34 x 55 cm, with 90 cm of free space above and round it",
+            found=f"none in {scene.lock.reference}, on {len(tables)} tables and the floor",
+            remedy="clear a table and scan it again, or cut out what lies there: `splatyard objects BUNDLE "
+            "--all-movable`, then --objects",
+        )
+    return chosen
+
+
+def _apart(pose: Pose, other: Pose) -> bool:
+    turned = float((pose.rotation[:, 0] * other.rotation[:, 0]).sum()) < np.cos(np.deg2rad(40))
+    return turned or float(np.linalg.norm(pose.translation - other.translation)) > APART
+
+
+def _levels(scene: SimScene) -> list[float]:
+    """Heights [m] at which the scene has most level surface, by centimetres."""
+    mesh = scene.collision
+    level = mesh.face_normals()[:, 2] > np.cos(np.deg2rad(5))
+    heights = mesh.corners()[level, :, 2].mean(1)
+    if not len(heights):
+        return []
+    edges = np.arange(heights.min() - 0.01, heights.max() + 0.03, 0.01)
+    areas = np.histogram(heights, edges, weights=mesh.face_areas()[level])[0]
+    areas = np.convolve(areas, np.ones(3), "same")
+    levels = list[float]()
+    while len(levels) < MAX_LEVELS and areas.max() > 0.15:
+        best = int(areas.argmax())
+        levels.append(float(edges[best] + 0.005))
+        areas[max(0, best - 4) : best + 5] = 0
+    return levels
+
+
+def _stations_at(scene: SimScene, caster: RayCaster, level: float) -> list[tuple[bool, float, Pose]]:
+    """Stations on a level: whether the base stands on it, how uneven it is [m], pose of the base."""
+    mesh = scene.collision
+    corners = mesh.corners()
+    on = (np.abs(corners[..., 2].mean(1) - level) < 0.02) & (mesh.face_normals()[:, 2] > np.cos(np.deg2rad(10)))
+    if not on.any():
+        return []
+    margin = 1.0
+    low, high = corners[on, :, :2].min((0, 1)) - margin, corners[on, :, :2].max((0, 1)) + margin
+    shape = np.ceil((high - low) / CELL).astype(int)
+    if np.prod(shape) > 4_000_000:
+        low, high = low, low + CELL * np.minimum(shape, 2000)
+        shape = np.minimum(shape, 2000)
+    cells = low + (np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), -1) + 0.5) * CELL
+    above = np.concatenate([cells.reshape(-1, 2), np.full((cells.size // 2, 1), level + OVERHEAD)], 1)
+    distance = caster.cast(above, np.array([0, 0, -1.0])).distance.reshape(tuple(shape))
+    height = np.where(np.isfinite(distance), OVERHEAD - distance, -np.inf)  # over the level
+    every = max(1, round(STEP / CELL))
+    places = cells[::every, ::every].reshape(-1, 2)
+    inside = np.abs(_at(height, low, places)) < 1.0  # something is below, at least the floor
+    places = places[inside]
+    work, room, foot = _grid(WORK, CELL), _grid(ROOM, 2 * CELL), _disc(FOOT)
+    found = list[tuple[bool, float, Pose]]()
+    for heading in HEADINGS:
+        turn = np.array([[np.cos(heading), -np.sin(heading)], [np.sin(heading), np.cos(heading)]])
+        tried = places
+        for part, most in ((work[::7], 3 * UNEVEN), (work, 3 * UNEVEN)):  # few points first
+            values = np.abs(_at(height, low, tried[:, None] + part @ turn.T))
+            tried = tried[np.isfinite(values).all(1) & (values < most).all(1)]
+        tried = tried[(_at(height, low, tried[:, None] + room @ turn.T) < 3 * UNEVEN).all(1)]
+        for place in tried:
+            plane = _plane(work, _at(height, low, place + work @ turn.T))
+            if plane is None:
+                continue
+            offset, uneven = plane
+            feet = _at(height, low, place + foot)
+            stands = bool((np.abs(feet - offset) < 2 * UNEVEN).all())
+            rotation = matrix_from_rotvec(np.array([0, 0, heading]))
+            pose = Pose(rotation, np.array([*place, level + offset]))
+            found.append((stands, uneven, pose))
+    return found
+
+
+def _plane(points: F64, heights: F64) -> tuple[float, float] | None:
+    """Height in the middle and largest deviation [m] of a plane through points (P, 2); None where it isn't level."""
+    middle = points.mean(0)
+    matrix = np.column_stack([points - middle, np.ones(len(points))])
+    plane = np.linalg.lstsq(matrix, heights, rcond=None)[0]
+    off = float(np.abs(heights - matrix @ plane).max())
+    if off > UNEVEN or np.hypot(*plane[:2]) > np.tan(np.deg2rad(LEAN)):
+        return None
+    return float(plane[2]), off
+
+
+def _at(height: F64, low: F64, places: F64) -> F64:
+    """Heights (...) of the map at places (..., 2); inf off it."""
+    index = np.floor((places - low) / CELL).astype(np.int64)
+    off = (index < 0).any(-1) | (index >= height.shape).any(-1)
+    index = np.clip(index, 0, np.array(height.shape) - 1)
+    return np.where(off, np.inf, height[index[..., 0], index[..., 1]])
+
+
+def _grid(area: tuple[tuple[float, float], tuple[float, float]], step: float) -> F64:
+    """Points (P, 2) of a rectangle."""
+    ranges = [np.arange(low, high + step / 2, step) for low, high in area]
+    return np.stack(np.meshgrid(*ranges, indexing="ij"), -1).reshape(-1, 2)
+
+
+def _disc(radius: float) -> F64:
+    """Points (P, 2) of a disc."""
+    points = _grid(((-radius, radius), (-radius, radius)), CELL)
+    return points[np.linalg.norm(points, axis=1) <= radius]
