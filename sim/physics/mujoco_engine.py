@@ -17,9 +17,10 @@ from sim import libraries
 from sim.physics.bodies import BodyState, RigidBody
 from sim.physics.mujoco_bodies import SCENE, Coordinates, add_bodies
 from sim.physics.state import Dynamics, PhysicsEngine, RobotState
-from sim.robots.model import Robot, add_servos, read_spec, replace_shapes
+from sim.robots.model import Robot, equip, link_geoms, read_spec, replace_shapes
 
 if TYPE_CHECKING:
+    from mujoco._specs import MjSpec
     from mujoco._structs import MjModel
 
 SKIN = 0.005
@@ -30,6 +31,11 @@ STIFF = (0.008, 1.0)
 """solref of contacts: the default lets bodies sink in by centimetres at these time steps."""
 MAX_STEP = STIFF[0] / 2
 """Longest step [s]: MuJoCo's contacts soften with two steps' length, and robots jitter on them."""
+GRASP_STEP = 0.0025
+"""Longest step with a gripper [s]: in longer ones what it holds is squeezed out."""
+GRASP_SOLREF, GRASP_SOLIMP, GRASP_IMPRATIO = (2 * GRASP_STEP, 1.0), (0.95, 0.99, 0.001, 0.5, 2.0), 10.0
+TWIST, ROLL = 0.02, 0.001
+"""Contacts of fingers: as stiff as that step allows, with friction stiffer than pressure, and that of turning [m]."""
 MAX_WITH_BODIES = 30
 """Bits of contype beside the scenes'; they are the robots' own, for their loose bodies."""
 
@@ -52,9 +58,13 @@ def below_skin(mesh: Mesh) -> Mesh:
 
 
 class MujocoEngine(PhysicsEngine):
-    """One MuJoCo world that holds all scenes side by side; time steps longer than `MAX_STEP` are split."""
+    """One MuJoCo world that holds all scenes side by side.
+
+    Time steps longer than `MAX_STEP`, or than `GRASP_STEP` with a gripper, are split.
+    """
 
     has_bodies = True
+    has_fixed_bases = True
 
     def __init__(
         self,
@@ -72,7 +82,7 @@ class MujocoEngine(PhysicsEngine):
                 remedy="engine sapien, or fewer robots",
             )
         self._mujoco = libraries.mujoco()
-        self._inner = math.ceil(time_step / MAX_STEP - 1e-6)
+        self._inner = math.ceil(time_step / (GRASP_STEP if robot.gripper else MAX_STEP) - 1e-6)
         self._forces = np.zeros((num_robots, len(robot.links), 3), np.float32)
         self._model = self._compile()
         self._data = self._mujoco.MjData(self._model)
@@ -86,6 +96,8 @@ class MujocoEngine(PhysicsEngine):
         world.option.timestep = self.time_step / self._inner
         world.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
         world.option.cone = mujoco.mjtCone.mjCONE_ELLIPTIC
+        if robot.gripper:
+            world.option.impratio = GRASP_IMPRATIO
         for mesh, offset in zip(self._scenes, self._offsets, strict=True):
             ground = world.add_flex()
             ground.dim, ground.vertbody, ground.radius = 2, ["world"], SKIN
@@ -103,12 +115,22 @@ class MujocoEngine(PhysicsEngine):
                 solid = bool(geom.contype or geom.conaffinity)
                 geom.contype, geom.conaffinity = 0, (SCENE | _own(number)) * int(solid)
                 geom.priority, geom.solref = 2, [*STIFF]
-            add_servos(spec, robot)
+            equip(spec, robot)
+            self._prepare_hand(spec, number)
             frame = world.worldbody.add_frame()
             world.attach(spec, prefix=f"{number}/", frame=frame)
         owners = {f"{number}/": _own(number) for number in range(self.num_robots)}
         add_bodies(world, self.bodies, owners, STIFF, self._offsets[self.scene_of_body])
         return world.compile()
+
+    def _prepare_hand(self, spec: MjSpec, number: int) -> None:
+        """Let a robot's fingers hold; a fixed base doesn't touch the scene."""
+        for finger in self._robot.fingers:
+            for geom in link_geoms(spec.body(self.link_names[finger])):
+                geom.condim, geom.friction = 4, [geom.friction[0], TWIST, ROLL]
+                geom.solref, geom.solimp = [*GRASP_SOLREF], [*GRASP_SOLIMP]
+        for geom in link_geoms(spec.body(self.link_names[0])) if self._robot.fixed_base else ():
+            geom.conaffinity &= ~SCENE
 
     def _find_columns(self) -> None:
         """Find the indices of each robot's values in MuJoCo's arrays."""
@@ -117,9 +139,10 @@ class MujocoEngine(PhysicsEngine):
         joints = np.array([[model.joint(f"{n}/{name}").id for name in self.joint_names] for n in robots], np.int64)
         joints = joints.reshape(self.num_robots, len(self.joint_names))
         root = model.body_jntadr[bodies[:, 0]]
-        self._bodies = bodies
-        self._pose_at = model.jnt_qposadr[root][:, None] + np.arange(7)
-        self._twist_at = model.jnt_dofadr[root][:, None] + np.arange(6)
+        self._mocap = model.body_mocapid[bodies[:, 0]]
+        across = 0 if self._robot.fixed_base else 1  # a fixed base has no coordinates
+        self._pose_at = model.jnt_qposadr[root][:, None] + np.arange(7 * across)
+        self._twist_at = model.jnt_dofadr[root][:, None] + np.arange(6 * across)
         self._position_at, self._rate_at = model.jnt_qposadr[joints], model.jnt_dofadr[joints]
         driven = {int(model.actuator_trnid[a, 0]): a for a in range(model.nu)}
         self._control_at = np.array([[driven[int(j)] for j in joints[n, self._driven]] for n in robots], np.int64)
@@ -139,11 +162,15 @@ class MujocoEngine(PhysicsEngine):
         """Put robots (M,) into states of length M, in scenes (M,)."""
         data = self._data
         self._scene_of[robots] = scenes
-        rotations = state.world_from_base
-        data.qpos[self._pose_at[robots, :3]] = state.position + self._offsets_of(robots, scenes)
-        data.qpos[self._pose_at[robots, 3:]] = state.quaternion
-        data.qvel[self._twist_at[robots, :3]] = state.linear_velocity
-        data.qvel[self._twist_at[robots, 3:]] = np.einsum("nji,nj->ni", rotations, state.angular_velocity)
+        position = state.position + self._offsets_of(robots, scenes)
+        if self._robot.fixed_base:
+            data.mocap_pos[self._mocap[robots]], data.mocap_quat[self._mocap[robots]] = position, state.quaternion
+        else:
+            data.qpos[self._pose_at[robots, :3]] = position
+            data.qpos[self._pose_at[robots, 3:]] = state.quaternion
+            data.qvel[self._twist_at[robots, :3]] = state.linear_velocity
+            turned = np.einsum("nji,nj->ni", state.world_from_base, state.angular_velocity)
+            data.qvel[self._twist_at[robots, 3:]] = turned
         data.qpos[self._position_at[robots]] = state.joint_position
         data.qvel[self._rate_at[robots]] = state.joint_velocity
         data.ctrl[self._control_at[robots]] = state.joint_position[:, self._driven] * self._is_position
@@ -165,16 +192,18 @@ class MujocoEngine(PhysicsEngine):
     def read(self) -> RobotState:
         """Current state of all robots."""
         data = self._data
-        quaternion = data.qpos[self._pose_at[:, 3:]]
+        if self._robot.fixed_base:
+            position, quaternion = data.mocap_pos[self._mocap], data.mocap_quat[self._mocap]
+            linear = angular = np.zeros_like(position)
+        else:
+            position, quaternion = data.qpos[self._pose_at[:, :3]], data.qpos[self._pose_at[:, 3:]]
+            linear, angular = data.qvel[self._twist_at[:, :3]], data.qvel[self._twist_at[:, 3:]]
         quaternion = quaternion / np.linalg.norm(quaternion, axis=1, keepdims=True)
-        rotations = matrix_from_quaternion(quaternion)
-        position = data.qpos[self._pose_at[:, :3]] - self._offsets_now
-        angular = np.einsum("nij,nj->ni", rotations, data.qvel[self._twist_at[:, 3:]])
         arrays = (
-            position,
+            position - self._offsets_now,
             quaternion * np.where(quaternion[:, :1] < 0, -1, 1),
-            data.qvel[self._twist_at[:, :3]],
-            angular,
+            linear,
+            np.einsum("nij,nj->ni", matrix_from_quaternion(quaternion), angular),
             data.qpos[self._position_at],
             data.qvel[self._rate_at],
         )
@@ -213,7 +242,8 @@ class MujocoEngine(PhysicsEngine):
 
     def push(self, robots: I64, velocity: F32) -> None:
         """Change the base's linear velocity of robots (M,) by (M, 3) [m/s]."""
-        self._data.qvel[self._twist_at[robots, :3]] += velocity
+        if not self._robot.fixed_base:
+            self._data.qvel[self._twist_at[robots, :3]] += velocity
 
     def set_dynamics(self, robots: I64, dynamics: Dynamics) -> None:
         """Set friction, mass and motor strength of robots (M,)."""

@@ -17,7 +17,7 @@ from sim.physics.bodies import BodyState, RigidBody
 from sim.physics.mujoco_bodies import SCENE, Coordinates, add_bodies
 from sim.physics.state import Dynamics, PhysicsEngine, RobotState
 from sim.robots.legs import Legs, reduced
-from sim.robots.model import Robot, add_servos, read_spec, replace_shapes
+from sim.robots.model import Robot, equip, read_spec, replace_shapes
 from sim.terrain import BoxMesh
 
 if TYPE_CHECKING:
@@ -220,7 +220,7 @@ class MujocoWorldsEngine(PhysicsEngine):
                 name=f"force/{name}", type=mujoco.mjtSensor.mjSENS_CONTACT, objtype=kind, objname=name
             )
             sensor.intprm = FORCE_SENSOR
-        add_servos(spec, robot)
+        equip(spec, robot)
         add_bodies(spec, self.bodies, {"": SCENE}, STIFF, np.zeros((len(self.bodies), 3)))
         return spec
 

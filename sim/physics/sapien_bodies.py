@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -14,11 +15,15 @@ from sim.physics.bodies import ABSENT, BodyJoint, BodyState, RigidBody
 
 if TYPE_CHECKING:
     import sapien
+    from sapien import physx
 
 Groups = tuple[int, int, int, int]
 GROUND: Groups = (1, 2, 0, 0)
 ROBOT: Groups = (2, 1, 0, 0)
-"""Collision groups: own group, and what it collides with. Robots touch the ground only, so all share one world."""
+FIXED: Groups = (2, 0, 0, 0)
+"""Collision groups: own group, and what it collides with. Robots touch the ground only, so all share one world.
+
+A base that is fixed doesn't touch the ground."""
 ON_GROUND: Groups = (4, 1, 0, 0)
 BESIDE_ROBOT: Groups = (8, 2, 0, 0)
 ON_BODY: Groups = (16, 16, 0, 0)
@@ -39,9 +44,27 @@ CREEP = 1e-4
 """A joint's friction is a drive to rest of limited force, which lets it move by as much [m/s or rad/s]."""
 
 
+LONGEST, SLICE = 0.025, 0.0017
+"""A grasp slips in longer steps, and if a step has fewer position iterations than slices as long as the second [s]."""
+REACH, PATCH = 0.005, 0.1
+"""Contacts of a world with grippers begin at this distance, and resist turning like a patch of this radius [m]."""
+
+
 def physx_pose(sapien: ModuleType, pose: Pose) -> sapien.Pose:
     """A pose as SAPIEN has it."""
     return sapien.Pose(pose.translation.tolist(), pose.quaternion.tolist())
+
+
+def grasp_iterations(time_step: float) -> int:
+    """Position iterations of the solver in a step [s] that keep a grasp: each is a part of the step."""
+    return math.ceil(time_step / SLICE)
+
+
+def set_grip(shape: physx.PhysxCollisionShape) -> None:
+    """Make a shape one of those that hold and are held. Its own settings, for SAPIEN's defaults are the process's."""
+    shape.set_contact_offset(REACH)
+    shape.set_patch_radius(PATCH)
+    shape.set_min_patch_radius(PATCH)
 
 
 class _Body:
@@ -91,14 +114,18 @@ class _Body:
 
 
 class LooseBody(_Body):
-    """A rigid body that moves by itself."""
+    """A rigid body that moves by itself; if `grasped`, one that a gripper can hold."""
 
-    def __init__(self, sapien: ModuleType, world: sapien.Scene, body: RigidBody) -> None:
+    def __init__(self, sapien: ModuleType, world: sapien.Scene, body: RigidBody, *, grasped: bool = False) -> None:
         frictions = {ON_GROUND: PHYSX_FRICTION * body.friction, BESIDE_ROBOT: 0.0, ON_BODY: body.friction}
         super().__init__(sapien, sapien.physx.PhysxRigidDynamicComponent(), body, frictions)
         self._part.set_sleep_threshold((REST * WINDOW / world.timestep) ** 2 / 2)
         self._part.set_angular_damping(RESISTANCE)
         self._part.set_max_depenetration_velocity(LEAVES)
+        if grasped:
+            self._part.set_solver_position_iterations(grasp_iterations(world.timestep))
+            for shape in self._part.collision_shapes:
+                set_grip(shape)
         self._entity.set_pose(sapien.Pose(list(ABSENT)))
         self._part.set_kinematic(True)
         world.add_entity(self._entity)

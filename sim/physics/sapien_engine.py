@@ -8,11 +8,25 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pipeline.errors import SimError
 from pipeline.geometry import Mesh, Pose, matrix_from_quaternion, rotation_between
 from pipeline.types import F32, F64, I64
 from sim import libraries
 from sim.physics.bodies import ABSENT, BodyState, RigidBody
-from sim.physics.sapien_bodies import GROUND, PHYSX_FRICTION, ROBOT, X_AXIS, HeldBody, LooseBody, physx_pose
+from sim.physics.sapien_bodies import (
+    FIXED,
+    GROUND,
+    LONGEST,
+    PHYSX_FRICTION,
+    REACH,
+    ROBOT,
+    X_AXIS,
+    HeldBody,
+    LooseBody,
+    grasp_iterations,
+    physx_pose,
+    set_grip,
+)
 from sim.physics.state import Dynamics, PhysicsEngine, RobotState, scene_offsets
 from sim.robots.model import Actuator, Link, Robot, Shape
 
@@ -37,18 +51,31 @@ class SapienBody:
             part = sapien.physx.PhysxArticulationLinkComponent(self.links[link.parent] if link.parent >= 0 else None)
             part.set_name(link.name)
             for shape in link.shapes:
-                part.attach(_collision_shape(sapien, shape))
+                made = _collision_shape(sapien, shape)
+                if robot.gripper:
+                    made.set_contact_offset(REACH)
+                part.attach(made)
             part.set_mass(link.mass)
             part.set_cmass_local_pose(physx_pose(sapien, link.link_from_inertia))
             part.set_inertia(link.inertia)
             if link.parent >= 0:
                 _set_joint(sapien, part.joint, link)
+            part.set_disable_gravity(robot.gravity_compensation)
             self.links.append(part)
+        for finger in robot.fingers:
+            for shape in self.links[finger].collision_shapes:
+                set_grip(shape)
+        if robot.fixed_base:
+            self.links[0].joint.set_type("fixed")
+            for shape in self.links[0].collision_shapes:
+                shape.set_collision_groups(FIXED)
         for part in self.links:
             entity = sapien.Entity()
             entity.add_component(part)
             world.add_entity(entity)
         self.articulation = self.links[0].articulation
+        if robot.gripper:
+            self.articulation.set_solver_position_iterations(grasp_iterations(world.timestep))
         order = [joint.name for joint in self.articulation.active_joints]
         self.ours_from_engine = np.array([order.index(name) for name in robot.joint_names], np.int64)
         self._engine_from_ours = np.argsort(self.ours_from_engine)
@@ -58,14 +85,16 @@ class SapienBody:
         self.drives = [SapienDrive(actuator, *driven[actuator.joint]) for actuator in robot.actuators]
         self._frictions = [[PHYSX_FRICTION * shape.friction for shape in link.shapes] for link in robot.links]
         self._mass, self._inertia = robot.links[0].mass, robot.links[0].inertia
+        self._fixed = robot.fixed_base
 
     def place(self, position: F64, state: RobotState, row: int) -> None:
         """Put it at a position (3,) of the world, in the state of that row."""
         body, rotation = self.articulation, matrix_from_quaternion(state.quaternion[row])
         angular = state.angular_velocity[row]
         body.set_root_pose(self._sapien.Pose(position.tolist(), state.quaternion[row].tolist()))
-        body.set_root_angular_velocity(angular)
-        body.set_root_linear_velocity(state.linear_velocity[row] + np.cross(angular, rotation @ self._mass_centre))
+        if not self._fixed:
+            body.set_root_angular_velocity(angular)
+            body.set_root_linear_velocity(state.linear_velocity[row] + np.cross(angular, rotation @ self._mass_centre))
         body.set_qpos(state.joint_position[row][self._engine_from_ours])
         body.set_qvel(state.joint_velocity[row][self._engine_from_ours])
 
@@ -190,6 +219,8 @@ class SapienBase(PhysicsEngine):
             material = physx.PhysxMaterial(0, 0, 0)
             shape = physx.PhysxCollisionShapeTriangleMesh(vertices, triangles, [1, 1, 1], material)
             shape.set_collision_groups(GROUND)
+            if self._robot.gripper:
+                shape.set_contact_offset(REACH)
             for offset in self._offsets[..., number, :].reshape(-1, 3):
                 ground = physx.PhysxRigidStaticComponent()
                 ground.attach(shape)
@@ -236,9 +267,30 @@ class SapienBase(PhysicsEngine):
 
 
 class SapienEngine(SapienBase):
-    """SAPIEN on the CPU."""
+    """SAPIEN on the CPU.
+
+    Raises:
+        SimError: When the time step is too long for a gripper.
+    """
 
     has_bodies = True
+    has_fixed_bases = True
+
+    def __init__(
+        self,
+        robot: Robot,
+        scenes: Sequence[Mesh],
+        num_robots: int,
+        time_step: float = 0.004,
+        bodies: Sequence[Sequence[RigidBody]] = (),
+    ) -> None:
+        if robot.gripper and time_step > LONGEST + 1e-9:
+            raise SimError(
+                f"with a gripper, time steps are {1000 * LONGEST:.0f} ms at most",
+                found=f"{1000 * time_step:.0f} ms, in which grasps slip",
+                remedy="more and shorter substeps",
+            )
+        super().__init__(robot, scenes, num_robots, time_step, bodies)
 
     def _build(self) -> None:
         self._make_world(self._sapien.physx.PhysxCpuSystem())
@@ -254,7 +306,7 @@ class SapienEngine(SapienBase):
             if body.joint:
                 own.append(HeldBody(self._sapien, self._world, body, body.joint, self._offsets[robot, scene]))
             else:
-                own.append(LooseBody(self._sapien, self._world, body))
+                own.append(LooseBody(self._sapien, self._world, body, grasped=self._robot.gripper is not None))
         return own
 
     def reset(self, robots: I64, state: RobotState, scenes: I64) -> None:
@@ -338,7 +390,7 @@ class SapienEngine(SapienBase):
 
     def push(self, robots: I64, velocity: F32) -> None:
         """Change the base's linear velocity of robots (M,) by (M, 3) [m/s]."""
-        for robot, change in zip(robots, velocity, strict=True):
+        for robot, change in zip(robots, velocity, strict=True) if not self._robot.fixed_base else ():
             body = self._bodies[robot].articulation
             body.set_root_linear_velocity(body.root_linear_velocity + change)
 

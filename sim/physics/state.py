@@ -16,6 +16,9 @@ from pipeline.types import F32, F64, I64, Floats, Mask
 from sim.physics.bodies import BodyState, RigidBody
 from sim.robots.model import Robot
 
+EVERYWHERE = -1
+"""In place of a body's scene: it is in all of them."""
+
 
 @dataclass(frozen=True, eq=False)
 class RobotState:
@@ -93,23 +96,26 @@ class Dynamics:
 class PhysicsEngine:
     """N robots of one kind, each alone in one of several scenes of one world; robots never touch each other.
 
-    Scenes are collision meshes in their world frames, with loose bodies of their own; every robot has its own copies
-    of the bodies. The time step is that of a substep [s].
+    Scenes are collision meshes in their world frames, with bodies of their own; one more sequence of bodies than scenes
+    are loose ones that are in every scene. Every robot has its own copies of the bodies. The time step is that of a
+    substep [s]. A robot with a fixed base stays where its reset puts it.
 
     Attributes:
         joint_names: Order of the joints in every array.
         link_names: Order of the links, the base first.
         bodies: (K,) of all scenes, in the order of every array.
-        scene_of_body: (K,) scene of each.
+        scene_of_body: (K,) scene of each, or `EVERYWHERE`.
         mass_requires_rebuild: Whether changing a robot's mass rebuilds the world.
         has_bodies: Whether it can have bodies.
+        has_fixed_bases: Whether it can have robots with fixed bases.
 
     Raises:
-        SimError: When it can't have bodies, or not so many.
+        SimError: When it can't have bodies, or not so many, or not with joints in every scene; or no fixed bases.
     """
 
     mass_requires_rebuild = False
     has_bodies = False
+    has_fixed_bases = False
 
     def __init__(
         self,
@@ -120,12 +126,25 @@ class PhysicsEngine:
         bodies: Sequence[Sequence[RigidBody]] = (),
     ) -> None:
         self.bodies = tuple(body for own in bodies for body in own)
-        self.scene_of_body = np.repeat(np.arange(len(bodies)), [len(own) for own in bodies]).astype(np.int64)
+        owners = np.where(np.arange(len(bodies)) < len(scenes), np.arange(len(bodies)), EVERYWHERE)
+        self.scene_of_body = np.repeat(owners, [len(own) for own in bodies]).astype(np.int64)
         if self.bodies and not self.has_bodies:
             raise SimError(
                 "this engine has no loose bodies",
                 found=f"{len(self.bodies)} objects for {type(self).__name__}",
                 remedy="engine sapien, or a scene without objects",
+            )
+        if held := [body.name for own in bodies[len(scenes) :] for body in own if body.joint]:
+            raise SimError(
+                "bodies that are in every scene are loose",
+                found=f"{', '.join(held)} on a joint",
+                remedy="give it to the scene whose frame its joint is in",
+            )
+        if robot.fixed_base and not self.has_fixed_bases:
+            raise SimError(
+                "this engine has no robots with a fixed base",
+                found=f"{robot.name} for {type(self).__name__}",
+                remedy="engine sapien or mujoco",
             )
         self.num_robots, self.time_step = num_robots, time_step
         self.joint_names = robot.joint_names
@@ -166,7 +185,7 @@ class PhysicsEngine:
 
     def _present(self, robots: I64) -> Mask:
         """Which bodies (M, K) are in the scenes of robots (M,)."""
-        return self._scene_of[robots, None] == self.scene_of_body
+        return (self._scene_of[robots, None] == self.scene_of_body) | (self.scene_of_body == EVERYWHERE)
 
     def set_targets(self, targets: F32) -> None:
         """Set the actuators' targets (N, A), positions or velocities by actuator; held until changed."""
@@ -192,7 +211,7 @@ class PhysicsEngine:
         return self.contact_forces()[:, links]
 
     def push(self, robots: I64, velocity: F32) -> None:
-        """Change the base's linear velocity of robots (M,) by (M, 3) [m/s]."""
+        """Change the base's linear velocity of robots (M,) by (M, 3) [m/s]; a fixed base stays."""
         raise NotImplementedError
 
     def set_dynamics(self, robots: I64, dynamics: Dynamics) -> None:

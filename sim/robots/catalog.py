@@ -13,7 +13,8 @@ from pipeline.errors import SimError
 from pipeline.geometry import Pose, matrix_from_rotvec
 from sim.gaits import Gait, GaitDrive, gait_file, own_gait
 from sim.robots.drive import DifferentialDrive, Drive, JointOffsets
-from sim.robots.model import Robot, Servos, load_robot
+from sim.robots.gripper import ARM_ROTOR, ARM_SERVO, FINGER_ROTOR, FINGER_SERVO, arm_servos, as_arm, find_gripper
+from sim.robots.model import Gripper, Robot, Servos, load_robot
 from sim.robots.stance import own_servos
 from sim.tasks.task import Task
 
@@ -31,6 +32,7 @@ class RobotEntry:
         servos: Actuators of its joints, if the file has none.
         sdk_joints: Its joints in the order of its maker's SDK, if that is another one.
         camera_pitch: How far its camera is turned down from where the file has it, or from straight ahead [rad].
+        gripper: Fingers of an arm, whose base is fixed.
     """
 
     file: Path
@@ -38,6 +40,7 @@ class RobotEntry:
     servos: Servos | None = None
     sdk_joints: tuple[str, ...] = ()
     camera_pitch: float = 0.0
+    gripper: Gripper | None = None
 
 
 G1_GAINS = {
@@ -49,6 +52,16 @@ G1_GAINS = {
     "": (40.0, 2.0, 25.0),
 }
 """Stiffness, damping and largest torque of G1's joints: legs as in Unitree's own examples (unitree_rl_gym)."""
+
+PANDA_HAND = Gripper(
+    joints=("panda_finger_joint1", "panda_finger_joint2"),
+    opened=0.04,
+    closed=0.0,
+    link="panda_link7",  # 0.107 to the flange, where the hand is turned, and 0.1034 to between the tips
+    link_from_hand=Pose(matrix_from_rotvec(np.array([0, 0, -np.pi / 4])), np.array([0, 0, 0.2104])),
+)
+PANDA_REST = {"finger": 0.04, "joint2": 0.2594, "joint4": -2.2891, "joint6": 2.5147, "joint7": 0.7854}
+"""The hand is over the table before the arm, and looks down."""
 
 ROBOTS = {
     "rover": RobotEntry(ROVER, lambda _: ROVER_DRIVE),
@@ -77,6 +90,11 @@ ROBOTS = {
             },
         ),
     ),
+    "panda": RobotEntry(
+        PACKAGE / "panda_description/urdf/panda.urdf",
+        servos=Servos({"finger": FINGER_SERVO, "": ARM_SERVO}, PANDA_REST, {"finger": FINGER_ROTOR, "": ARM_ROTOR}),
+        gripper=PANDA_HAND,
+    ),
 }
 
 
@@ -89,7 +107,7 @@ def find_robot(name: str, gait: str = "") -> tuple[Robot, Drive]:
     """Load a robot by its name or by the path of a URDF or MJCF file, with its drive.
 
     A gait, by its name or its file, is the drive of legs; those that come with splatyard are for the robots of their
-    names.
+    names. A file with a gripper (`find_gripper`) is an arm, whose base is fixed.
 
     Raises:
         SimError: When there is no such name or file, the file doesn't contain exactly one robot, or the gait is of
@@ -111,11 +129,12 @@ def _find_robot(name: str) -> tuple[Robot, Drive]:
         entry = ROBOTS[name]
         if not entry.file.is_file():
             raise SimError(
-                "legged robots come from the package example-robot-data",
+                "legged robots and arms come from the package example-robot-data",
                 found="it is not installed",
                 remedy="pip install 'splatyard[robots]'",
             )
         robot = load_robot(entry.file, name, entry.servos)
+        robot = as_arm(robot, entry.gripper) if entry.gripper else robot
         turn = Pose(matrix_from_rotvec(np.array([-entry.camera_pitch, 0, 0])), np.zeros(3))  # y is down
         robot = replace(robot, base_from_camera=robot.base_from_camera @ turn)
         return robot, entry.drive(robot)
@@ -127,8 +146,10 @@ def _find_robot(name: str) -> tuple[Robot, Drive]:
             remedy=f"use {', '.join(ROBOTS)}, or the path of a file",
         )
     robot = load_robot(path)
+    gripper = find_gripper(robot)
     if not robot.actuators and path.suffix == ".urdf":
-        robot = load_robot(path, servos=own_servos(robot))
+        robot = load_robot(path, servos=arm_servos(robot, gripper) if gripper else own_servos(robot))
+    robot = as_arm(robot, gripper) if gripper else robot
     if not robot.actuators or any(actuator.mode != "position" for actuator in robot.actuators):
         raise SimError(
             "a robot from a file is driven by position actuators",

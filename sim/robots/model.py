@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -18,7 +18,7 @@ from sim import libraries
 logger = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
-    from mujoco._specs import MjsBody, MjSpec
+    from mujoco._specs import MjsBody, MjsGeom, MjSpec
     from mujoco._structs import MjData, MjModel
 
 ShapeKind = Literal["box", "sphere", "capsule", "cylinder", "mesh"]
@@ -118,21 +118,32 @@ class Servos:
     """Position actuators at every joint of a robot whose file has none.
 
     Attributes:
-        gains: Stiffness [N m/rad], damping [N m s/rad] and largest force [N m] by part of the joint's name; the first
-            match counts.
-        rest: Joint angles at rest [rad], likewise; 0 without any.
+        gains: Stiffness [N m/rad], damping [N m s/rad] and largest force [N m], or the same of slides [N, m], by part
+            of the joint's name; the first match counts.
+        rest: Joint positions at rest [rad, m], likewise; 0 without any.
+        armature: Inertia of the rotors [kg m^2, kg], likewise; the file's without any.
     """
 
     gains: Mapping[str, tuple[float, float, float]]
     rest: Mapping[str, float]
+    armature: Mapping[str, float] = field(default_factory=dict)
 
-    def actuator(self, joint: str) -> Actuator:
-        """The actuator at a joint."""
-        return Actuator(joint, "position", *next(gain for part, gain in self.gains.items() if part in joint))
+    def actuator(self, joint: Joint) -> Actuator:
+        """The actuator at a joint, no stronger than the file says that it is."""
+        stiffness, damping, force = next(gain for part, gain in self.gains.items() if part in joint.name)
+        limit = joint.max_force if joint.max_force > 0 else np.inf
+        return Actuator(joint.name, "position", stiffness, damping, min(force, limit))
 
-    def angle(self, joint: str) -> float:
-        """Where a joint is at rest [rad]."""
-        return next((angle for part, angle in self.rest.items() if part in joint), 0.0)
+    def position(self, joint: str) -> float:
+        """Where a joint is at rest [rad, m]."""
+        return next((position for part, position in self.rest.items() if part in joint), 0.0)
+
+    def with_rotors(self, link: Link) -> Link:
+        """A link whose joint has the inertia of its rotor."""
+        if link.joint is None:
+            return link
+        inertia = next((one for part, one in self.armature.items() if part in link.joint.name), link.joint.armature)
+        return replace(link, joint=replace(link.joint, armature=inertia))
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,9 +152,9 @@ class Gripper:
 
     Attributes:
         joints: Names of the fingers' joints; all get the same target.
-        opened: Their position when open [m, rad].
-        closed: Their position when shut [m, rad].
-        link: Name of the link that carries the hand.
+        opened: Their positions when open [m, rad].
+        closed: Their positions when shut [m, rad].
+        link: Name of the link that carries the hand (after MuJoCo's compiler merged fixed links).
         link_from_hand: Frame of the hand: origin between the fingertips, z the way it approaches, y the way the
             fingers shut.
     """
@@ -157,7 +168,7 @@ class Gripper:
 
 @dataclass(frozen=True, eq=False)
 class Robot:
-    """A robot with a free base, or an arm whose base is fixed.
+    """A robot, with a base that is free or fixed.
 
     Attributes:
         links: The base first.
@@ -169,7 +180,8 @@ class Robot:
         base_from_camera: Default mount of a camera.
         reduced: Whether its shapes are those of `sim.robots.legs.reduced` instead of its file's.
         fixed_base: Whether the base stays where a reset puts it.
-        gripper: Its fingers; None without any.
+        gravity_compensation: Whether its links are weightless: its real controller carries them.
+        gripper: Its fingers, if it has any.
     """
 
     name: str
@@ -183,6 +195,7 @@ class Robot:
     base_from_camera: Pose
     reduced: bool = False
     fixed_base: bool = False
+    gravity_compensation: bool = False
     gripper: Gripper | None = None
 
     @property
@@ -200,6 +213,12 @@ class Robot:
         """Columns (A,) of the actuators' joints in joint arrays."""
         names = self.joint_names
         return np.array([names.index(actuator.joint) for actuator in self.actuators], np.int64)
+
+    @property
+    def fingers(self) -> tuple[int, ...]:
+        """Indices of the links that are its gripper's fingers."""
+        joints = self.gripper.joints if self.gripper else ()
+        return tuple(number for number, link in enumerate(self.links) if link.joint and link.joint.name in joints)
 
     @property
     def mass(self) -> float:
@@ -264,14 +283,36 @@ def replace_shapes(spec: MjSpec, robot: Robot) -> None:
             )
 
 
-def add_servos(spec: MjSpec, robot: Robot) -> None:
-    """Add a robot's actuators to its file's editable model, if that has none, as a URDF."""
-    for actuator in robot.actuators if not len(spec.actuators) else ():
-        servo = spec.add_actuator()
-        servo.name = servo.target = actuator.joint
-        servo.trntype = libraries.mujoco().mjtTrn.mjTRN_JOINT
-        servo.set_to_position(kp=actuator.stiffness, kv=actuator.damping)
-        servo.forcelimited, servo.forcerange = True, [-actuator.max_force, actuator.max_force]
+def link_geoms(body: MjsBody) -> list[MjsGeom]:
+    """Geoms of a link in its robot's editable model: of its body, and of those that are fixed to it."""
+    fixed = [below for below in body.bodies if not below.joints]
+    return [*body.geoms, *(geom for below in fixed for geom in link_geoms(below))]
+
+
+def equip(spec: MjSpec, robot: Robot) -> None:
+    """Give a robot's editable model what its file lacks: servos, rotors, grip, weightlessness, a fixed base."""
+    driven = {actuator.target for actuator in spec.actuators}
+    for actuator in robot.actuators:
+        if actuator.joint not in driven:
+            servo = spec.add_actuator()
+            servo.name = servo.target = actuator.joint
+            servo.trntype = libraries.mujoco().mjtTrn.mjTRN_JOINT
+            servo.set_to_position(kp=actuator.stiffness, kv=actuator.damping)
+            servo.forcelimited, servo.forcerange = True, [-actuator.max_force, actuator.max_force]
+    for joint in robot.joints:
+        spec.joint(joint.name).armature = joint.armature
+    for finger in robot.fingers:
+        link = robot.links[finger]
+        for geom in link_geoms(spec.body(link.name)) if link.shapes else ():
+            geom.friction = [link.shapes[0].friction, *geom.friction[1:]]
+    for body in spec.bodies if robot.gravity_compensation else ():
+        body.gravcomp = 1
+    if robot.fixed_base:
+        base = spec.body(robot.links[0].name)
+        spec.delete(base.joints[0])
+        base.mocap = True
+        for key in list(spec.keys):  # they begin with the free base
+            spec.delete(key)
 
 
 def load_robot(path: Path, name: str | None = None, servos: Servos | None = None) -> Robot:
@@ -318,8 +359,9 @@ def _robot_of(model: MjModel, path: Path, name: str, servos: Servos | None) -> R
     if home is not None:
         mujoco.mj_resetDataKeyframe(model, data, home)
     for joint in range(1, model.njnt) if servos else ():
-        data.qpos[model.jnt_qposadr[joint]] = servos.angle(model.joint(joint).name) if servos else 0.0
+        data.qpos[model.jnt_qposadr[joint]] = servos.position(model.joint(joint).name) if servos else 0.0
     links = [_link(model, body, path) for body in range(1, model.nbody)]
+    links = [servos.with_rotors(link) for link in links] if servos else links
     rest = [data.qpos[model.jnt_qposadr[model.body_jntadr[body]]] for body, link in enumerate(links, 1) if link.joint]
     data.qpos[:7] = [0, 0, 0, 1, 0, 0, 0]
     mujoco.mj_forward(model, data)
@@ -336,7 +378,7 @@ def _robot_of(model: MjModel, path: Path, name: str, servos: Servos | None) -> R
         name=name,
         file=path,
         links=tuple(links),
-        actuators=tuple(servos.actuator(link.joint.name) for link in links if link.joint)
+        actuators=tuple(servos.actuator(link.joint) for link in links if link.joint)
         if servos
         else _actuators(model, path),
         default_position=np.array(rest, np.float64),
