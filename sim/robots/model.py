@@ -148,6 +148,7 @@ class Robot:
         height: Height of its highest point above the ground at rest [m].
         base_from_camera: Default mount of a camera.
         reduced: Whether its shapes are those of `sim.robots.legs.reduced` instead of its file's.
+        fixed_base: Whether its base stays where it is placed.
     """
 
     name: str
@@ -160,6 +161,7 @@ class Robot:
     height: float
     base_from_camera: Pose
     reduced: bool = False
+    fixed_base: bool = False
 
     @property
     def joints(self) -> tuple[Joint, ...]:
