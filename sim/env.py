@@ -83,7 +83,8 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
     the task in `info["final_success"]` (N,), and further outcomes in `info["final_outcomes"]`, (N,) by name; false
     where no episode ended. `info["scene"]` (N,) is the scene of this step's episodes. An action with NaN ends the
     episode of its environment; `info["invalid_action"]` says where. `last_step` is the state after the last step,
-    before episodes that ended were reset.
+    before episodes that ended were reset. `solid_hulls` are the corners (V, 3) of the convex pieces of each body of the
+    props' solids, in its own axes [m].
 
     Raises:
         SimError: When there is no such device or engine here, or a scene doesn't suit the task.
@@ -115,6 +116,7 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
         loose = [[one.body for one in own] for own in objects] if any(objects) else []
         self.engine = find_engine(config.engine, config.device)(body, meshes, num_envs, time_step, loose)
         self._objects = [one for own in objects for one in own]
+        self.solid_hulls: tuple[tuple[F64, ...], ...] = ()
         regions = [scene.regions for scene in scenes]
         randomisation = config.randomisation or Randomisation()
         self._randomiser = Randomiser(randomisation, self.engine, robot, regions, round(period / time_step))
@@ -126,7 +128,8 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
             renderer = make_renderer([*(scene.gaussians for scene in scenes), *things], config.device)
             drawn = ObjectSplats(renderer, len(scenes), things)
             self.cameras = tuple(
-                CameraRig(camera, robot, renderer, num_envs, settings, task.control_period, drawn) for camera in cameras
+                CameraRig(camera, robot, renderer, num_envs, settings, task.control_period, drawn, self.solid_hulls)
+                for camera in cameras
             )
         spaces: dict[str, gymnasium.Space] = {}
         for rig in self.cameras:

@@ -1,4 +1,4 @@
-"""A robot rendered into its own images: its collision shapes as triangles, in a z-buffer.
+"""A robot and the rigid bodies around it, rendered into images: convex pieces as triangles, in a z-buffer.
 
 Edge functions of J. Pineda, A parallel algorithm for polygon rasterization, SIGGRAPH 1988; a triangle's plane gives the
 depth at each pixel.
@@ -15,16 +15,20 @@ from pipeline.geometry import Camera
 from pipeline.geometry.convex import extreme_points
 from pipeline.geometry.jit import njit, prange
 from pipeline.types import F32, F64, I64, Floats
-from sim.cameras.props import light
+from sim.cameras.props import Solids, light
 from sim.robots.model import Robot, Shape
 
 Vector = tuple[np.float32, np.float32, np.float32]
 
 COLOR = (0.94, 0.47, 0.12)
+"""Of a robot."""
 AROUND = 16
 """Sides of round shapes."""
 DIRECTIONS = 64
 """Directions in which a simplified hull keeps its width; it is a little narrower between them."""
+GRACE = np.float32(0.05)
+"""How far behind the depth of an image bodies are drawn where there are solids [m]. The depth of a splat's table is
+centimetres too near in places, from 12 cm and at a slant by up to 5; it would poke through a plate that lies on it."""
 NEAR = np.float32(0.005)
 """Near plane [m]."""
 TINY = np.float32(1e-5)
@@ -32,60 +36,87 @@ TINY = np.float32(1e-5)
 
 
 class Body(NamedTuple):
-    """All shapes of a robot.
+    """All shapes of K solids, then those of a robot with L links.
 
     Attributes:
-        link: (S,) of each shape.
-        spheres: (S, 4) middle and radius of a sphere around each shape, in its link's axes [m].
-        corners: (T, 3, 3) of triangles, in their link's axes [m], counter-clockwise from outside.
-        planes: (T, 4) unit normals that point outwards, and their distance from the link's origin [m].
+        owner: (S,) of each shape: the number of a solid, or K and the number of a link.
+        spheres: (S, 4) middle and radius of a sphere around each shape, in its owner's axes [m].
+        corners: (T, 3, 3) of triangles, in their owner's axes [m], counter-clockwise from outside.
+        planes: (T, 4) unit normals that point outwards, and their distance from the owner's origin [m].
         first: (S + 1,) where the triangles of each shape begin.
+        solids: K.
     """
 
-    link: I64
+    owner: I64
     spheres: F32
     corners: F32
     planes: F32
     first: I64
+    solids: int
 
 
-def body_of(robot: Robot) -> Body:
-    """The shapes of a robot as triangles."""
-    shapes = [(index, shape) for index, link in enumerate(robot.links) for shape in link.shapes]
-    pieces = [shape.link_from_shape.apply(_triangles(shape)) for _, shape in shapes]
+def body_of(robot: Robot, solids: Sequence[Sequence[F64]] = ()) -> Body:
+    """The shapes of a robot and of K solids as triangles.
+
+    Each solid is given by the corners (V, 3) of its convex pieces, in its own axes [m].
+    """
+    hulls = [(number, _hull(corners)) for number, pieces in enumerate(solids) for corners in pieces]
+    shapes = [(len(solids) + index, shape) for index, link in enumerate(robot.links) for shape in link.shapes]
+    hulls += [(owner, shape.link_from_shape.apply(_triangles(shape))) for owner, shape in shapes]
+    pieces = [piece for _, piece in hulls]
     middle = [(piece.min((0, 1)) + piece.max((0, 1))) / 2 for piece in pieces]
     reach = [np.linalg.norm(piece - at, axis=-1).max() for piece, at in zip(pieces, middle, strict=True)]
     corners = np.concatenate([np.zeros((0, 3, 3)), *pieces])
     normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     normal /= np.linalg.norm(normal, axis=1, keepdims=True)
     return Body(
-        link=np.array([index for index, _ in shapes], np.int64),
+        owner=np.array([owner for owner, _ in hulls], np.int64),
         spheres=np.column_stack([np.reshape(middle, (-1, 3)), reach]).astype(np.float32),
         corners=corners.astype(np.float32),
         planes=np.column_stack([normal, (normal * corners[:, 0]).sum(1)]).astype(np.float32),
         first=np.cumsum([0, *map(len, pieces)]).astype(np.int64),
+        solids=len(solids),
     )
 
 
 def draw_body(
-    rgb: F32, depth: F32, body: Body, camera_from_links: Floats, world_from_cameras: Floats, lens: Camera
+    rgb: F32,
+    depth: F32,
+    body: Body,
+    camera_from_links: Floats,
+    world_from_cameras: Floats,
+    lens: Camera,
+    solids: Solids | None = None,
 ) -> None:
-    """Draw the robot into each image where it is nearer than its depth; changes both in place.
+    """Draw the solids and the robot into each image where they are nearer than its depth; changes both in place.
 
     Only front faces are drawn: a shape around the camera is invisible. Images (B, H, W, 3) are 0..1, depths (B, H, W)
-    along the camera's z [m], 0 = unknown; `camera_from_links` is (B, L, 4, 4), `world_from_cameras` (B, 4, 4) is for
-    the light.
+    along the camera's z [m], 0 = unknown; `camera_from_links` is (B, L, 4, 4), `world_from_cameras` (B, 4, 4); the B
+    rows of `solids` are those of the images. Where there are solids, they and the robot are drawn up to `GRACE` behind
+    what was there.
+
+    Raises:
+        ValueError: When there are not as many solids as the body has shapes of.
     """
-    if not len(body.link):
+    solids = solids or Solids.none(len(depth))
+    if solids.pose.shape[1] != body.solids:
+        raise ValueError(f"the shapes are of {body.solids} solids, the poses of {solids.pose.shape[1]}")
+    if not len(body.owner):
         return
+    poses = camera_from_links
+    colors = np.empty((len(depth), body.solids + poses.shape[1], 3), np.float32)
+    colors[:, body.solids :] = COLOR
+    if body.solids:
+        poses = np.concatenate([np.linalg.inv(world_from_cameras)[:, None] @ solids.pose, poses], 1)
+        colors[:, : body.solids] = solids.color
     _draw(
         rgb,
         depth,
         body,
-        np.ascontiguousarray(camera_from_links[:, :, :3], np.float32),
+        np.ascontiguousarray(poses[:, :, :3], np.float32),
         np.ascontiguousarray(world_from_cameras[:, 2, :3], np.float32),
         np.array([lens.fx, lens.fy, lens.cx, lens.cy], np.float32),
-        np.array(COLOR, np.float32),
+        colors,
     )
 
 
@@ -126,33 +157,51 @@ def _hull(points: F64) -> F64:
 
 
 @njit(parallel=True, cache=True, nogil=True, error_model="numpy")
-def _draw(rgb: F32, depth: F32, body: Body, camera_from_links: F32, vertical: F32, intrinsics: F32, color: F32) -> None:
-    links, spheres, corners, planes, first = body
+def _draw(rgb: F32, depth: F32, body: Body, poses: F32, vertical: F32, intrinsics: F32, colors: F32) -> None:
     count, height, width = depth.shape
+    for b in prange(count):
+        if body.solids == 0:
+            _draw_shapes(rgb[b], depth[b], body, poses[b], vertical[b], intrinsics, colors[b])
+            continue
+        before = depth[b].copy()
+        for row in range(height):
+            for column in range(width):
+                if before[row, column] > 0:
+                    depth[b, row, column] += GRACE
+        _draw_shapes(rgb[b], depth[b], body, poses[b], vertical[b], intrinsics, colors[b])
+        for row in range(height):
+            for column in range(width):
+                if depth[b, row, column] == before[row, column] + GRACE:  # nothing was drawn
+                    depth[b, row, column] = before[row, column]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _draw_shapes(rgb: F32, depth: F32, body: Body, poses: F32, vertical: F32, intrinsics: F32, colors: F32) -> None:
+    owner, spheres, corners, planes, first, _ = body
+    height, width = depth.shape
     fx, fy, cx, cy = intrinsics
     sides = (cx / fx, (width - cx) / fx, cy / fy, (height - cy) / fy)
-    for b in prange(count):
-        triangle, polygon = np.empty((3, 3), np.float32), np.empty((4, 3), np.float32)
-        for s in range(len(links)):
-            pose = camera_from_links[b, links[s]]
-            middle = _transformed(pose, spheres[s])
-            if _outside(middle, spheres[s, 3], sides):
+    triangle, polygon = np.empty((3, 3), np.float32), np.empty((4, 3), np.float32)
+    for s in range(len(owner)):
+        pose = poses[owner[s]]
+        middle = _transformed(pose, spheres[s])
+        if _outside(middle, spheres[s, 3], sides):
+            continue
+        eye = _camera_position(pose)
+        away = np.sqrt(middle[0] * middle[0] + middle[1] * middle[1] + middle[2] * middle[2])
+        for t in range(first[s], first[s + 1]):
+            distance = planes[t, 0] * eye[0] + planes[t, 1] * eye[1] + planes[t, 2] * eye[2] - planes[t, 3]
+            if distance <= 0:  # it faces away
                 continue
-            eye = _camera_position(pose)
-            away = np.sqrt(middle[0] * middle[0] + middle[1] * middle[1] + middle[2] * middle[2])
-            for t in range(first[s], first[s + 1]):
-                distance = planes[t, 0] * eye[0] + planes[t, 1] * eye[1] + planes[t, 2] * eye[2] - planes[t, 3]
-                if distance <= 0:  # it faces away
-                    continue
-                for corner in range(3):
-                    x, y, z = _transformed(pose, corners[t, corner])
-                    triangle[corner, 0], triangle[corner, 1], triangle[corner, 2] = x, y, z
-                number = _cut(triangle, polygon, intrinsics)
-                if number >= 3:
-                    normal = _rotated(pose, planes[t])
-                    up = vertical[b, 0] * normal[0] + vertical[b, 1] * normal[1] + vertical[b, 2] * normal[2]
-                    bright = light(up, distance / away)  # the same for all triangles of a side
-                    _fill(rgb[b], depth[b], polygon, number, normal, distance, intrinsics, color, bright)
+            for corner in range(3):
+                x, y, z = _transformed(pose, corners[t, corner])
+                triangle[corner, 0], triangle[corner, 1], triangle[corner, 2] = x, y, z
+            number = _cut(triangle, polygon, intrinsics)
+            if number >= 3:
+                normal = _rotated(pose, planes[t])
+                up = vertical[0] * normal[0] + vertical[1] * normal[1] + vertical[2] * normal[2]
+                bright = light(up, distance / away)  # the same for all triangles of a side
+                _fill(rgb, depth, polygon, number, normal, distance, intrinsics, colors[owner[s]], bright)
 
 
 @njit(cache=True, nogil=True, inline="always")

@@ -1,4 +1,4 @@
-"""Props of a task that cameras see: balls, posts and paint on the floor, drawn into images by depth."""
+"""Props of a task that cameras see: balls, posts, paint on the floor, and rigid bodies, drawn into images by depth."""
 
 from __future__ import annotations
 
@@ -62,6 +62,24 @@ class Patches(Balls):
     """K round patches of paint on the floor for each of N robots, with their centres at the floor's height."""
 
 
+@dataclass(frozen=True, eq=False)
+class Solids(_Kind):
+    """K rigid bodies for each of N robots; their shapes are given to the cameras, the same for all robots.
+
+    Attributes:
+        pose: (N, K, 4, 4) world from body.
+        color: (N, K, 3), 0..1.
+    """
+
+    pose: Floats
+    color: Floats
+
+    @classmethod
+    def none(cls, count: int) -> Self:
+        """No bodies for N robots."""
+        return cls(np.zeros((count, 0, 4, 4)), np.zeros((count, 0, 3)))
+
+
 NO_OBJECTS = np.zeros((0, 4, 4))
 
 
@@ -69,18 +87,21 @@ NO_OBJECTS = np.zeros((0, 4, 4))
 class Props:
     """Props of a task for each of N robots, and the loose bodies of its scene; each robot sees its own.
 
-    `objects` are the bodies' poses (N, K, 4, 4), world from body; (0, 4, 4) where no scene has any.
+    `objects` are the bodies' poses (N, K, 4, 4), world from body; (0, 4, 4) where no scene has any. `solids` has no
+    rows where the task has none.
     """
 
     balls: Balls
     posts: Posts
     patches: Patches
     objects: F64 = field(default_factory=lambda: NO_OBJECTS)
+    solids: Solids = field(default_factory=lambda: Solids.none(0))
 
     def __getitem__(self, robots: I64 | Mask | slice) -> Props:
         """Props of the chosen robots."""
         objects = self.objects[robots] if len(self.objects) else self.objects
-        return Props(self.balls[robots], self.posts[robots], self.patches[robots], objects)
+        solids = self.solids[robots] if len(self.solids.pose) else self.solids
+        return Props(self.balls[robots], self.posts[robots], self.patches[robots], objects, solids)
 
     @staticmethod
     def none(count: int) -> Props:
@@ -95,7 +116,7 @@ OPACITY = np.float32(0.75)
 
 
 def draw_props(rgb: F32, depth: F32, props: Props, world_from_cameras: Floats, lens: Camera) -> None:
-    """Draw the props of each image where they are nearer than its depth; changes both in place.
+    """Draw the balls, posts and paint of each image where they are nearer than its depth; changes both in place.
 
     Images (B, H, W, 3) are 0..1, depths (B, H, W) along the camera's z [m], 0 = nothing there.
     """

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import gymnasium
 import numpy as np
 
@@ -10,6 +12,7 @@ from pipeline.errors import SimError
 from pipeline.geometry import Camera, matrix_from_rotvec
 from pipeline.geometry.jit import njit, prange
 from pipeline.types import F32, F64, I64, U8, Floats
+from sim.cameras.backgrounds import Backgrounds
 from sim.cameras.body import body_of, draw_body
 from sim.cameras.lens import Bend, lens_of
 from sim.cameras.objects import ObjectSplats
@@ -27,6 +30,9 @@ Observed = U8 | F32
 class CameraRig:
     """One camera per robot, of the same lens, each with its own mount.
 
+    `solids` are the corners (V, 3) of the convex pieces of each body of the task's `Props.solids`, in its own axes [m].
+    A camera on a base that is fixed stands still: its background is drawn once an episode.
+
     Raises:
         SimError: When the robot has no such link, or the lens is too wide.
     """
@@ -40,6 +46,7 @@ class CameraRig:
         settings: CameraSettings,
         control_period: float,
         objects: ObjectSplats | None = None,
+        solids: Sequence[Sequence[F64]] = (),
     ) -> None:
         self.camera = camera
         self.images_taken = 0
@@ -54,12 +61,15 @@ class CameraRig:
         self._link = 0 if camera.link is None else links.index(camera.link)
         self._nominal = (camera.link_from_camera or robot.base_from_camera).matrix
         self._link_from_camera = np.tile(self._nominal, (num_robots, 1, 1))
-        self._body = body_of(robot)
+        self._body = body_of(robot, solids)
         if isinstance(camera.lens, Camera) and camera.lens.is_pinhole:
             self._bend, self._pinhole = None, camera.lens
         else:
             self._bend = Bend(camera.lens if isinstance(camera.lens, Lens) else lens_of(camera.lens))
             self._pinhole = self._bend.pinhole
+        faces = len(self._bend.camera_from_faces) if self._bend else 1
+        still = robot.fixed_base and self._link == 0
+        self._backgrounds = Backgrounds(renderer, self._pinhole, num_robots, faces) if still else None
         self._clock = CameraClock(settings, self._shapes(), num_robots, control_period)
         self._effects = SensorEffects(settings, num_robots)
 
@@ -108,15 +118,16 @@ class CameraRig:
     def shoot(self, robots: I64, state: RobotState, scene_of: I64, props: Props) -> dict[Output, F32]:
         """Render ideal outputs for robots (M,); state, scenes and props are those of these robots.
 
-        With an exposure time, colours are averaged over it, along the camera's motion; depth is that of its middle.
+        With an exposure time, colours are averaged over it, along the motion of a camera that doesn't stand still;
+        depth is that of its middle.
         """
         links = link_poses(self._robot, state)
         poses = links[:, self._link] @ self._link_from_camera[robots]
         camera_from_links = np.linalg.inv(poses)[:, None] @ links
-        rgb, depth = self._draw(poses, camera_from_links, scene_of, props)
-        if self._settings.exposure and "rgb" in self.camera.outputs:
+        rgb, depth = self._draw(robots, poses, camera_from_links, scene_of, props)
+        if self._settings.exposure and "rgb" in self.camera.outputs and not self._backgrounds:
             moving = self._moving(poses, links, state)  # its own body moves along
-            moved = [self._draw(pose, camera_from_links, scene_of, props)[0] for pose in moving]
+            moved = [self._draw(robots, pose, camera_from_links, scene_of, props)[0] for pose in moving]
             rgb = np.asarray(np.mean(moved, axis=0, dtype=np.float32))
         bend, seen = self._bend, dict[Output, F32]()
         for output in self.camera.outputs:
@@ -143,21 +154,24 @@ class CameraRig:
             result.append(poses @ change)
         return result
 
-    def _draw(self, poses: F64, camera_from_links: F64, scene_of: I64, props: Props) -> tuple[F32, F32]:
+    def _draw(self, robots: I64, poses: F64, camera_from_links: F64, scene_of: I64, props: Props) -> tuple[F32, F32]:
         """Colours and depths of the pinhole, or of each pinhole of a distorted lens."""
-        lens = self._pinhole
+        lens, rows = self._pinhole, np.arange(len(poses))
         if self._bend:
             faces = self._bend.camera_from_faces
-            rows = np.repeat(np.arange(len(poses)), len(faces))
+            rows = np.repeat(rows, len(faces))
             poses = (poses[:, None] @ faces).reshape(-1, 4, 4)
             rotated = np.linalg.inv(faces)[:, None] @ camera_from_links[:, None]
             camera_from_links = rotated.reshape(-1, *camera_from_links.shape[1:])
-            scene_of, props = scene_of[rows], props[rows]
-        rgb, depth = self._renderer.render(lens, poses, scene_of)
+            props = props[rows]
+        if self._backgrounds:
+            rgb, depth = self._backgrounds.render(robots, poses, scene_of)
+        else:
+            rgb, depth = self._renderer.render(lens, poses, scene_of[rows])
         if self._objects and len(props.objects):
             self._objects.draw(rgb, depth, props.objects, poses, lens)
         draw_props(rgb, depth, props, poses, lens)
-        draw_body(rgb, depth, self._body, camera_from_links, poses, lens)
+        draw_body(rgb, depth, self._body, camera_from_links, poses, lens, props.solids)
         return rgb, depth
 
 
