@@ -16,6 +16,7 @@ from sim.gaits import Gait, observed, own_gait
 from sim.robots.drive import GroundDrive, VelocityDrive
 from sim.robots.trot import TrotDrive
 from sim.tasks.commands import CommandScenario
+from sim.tasks.task import Term
 from sim.tasks.walking import ground
 
 logger = logging.getLogger(__name__)
@@ -62,12 +63,18 @@ def _walk(env: SceneEnv, gait: Gait) -> F32:
     return gait.act(observed(env.last_step))
 
 
+def _ask(env: SceneEnv, expert: Term[F32]) -> F32:
+    """Actions (N, A) of one who knows."""
+    assert env.now, "it was reset"
+    return expert(env.now)
+
+
 def find_driver(name: DriverName, env: SceneEnv, seed: int) -> Driver:
     """Make a driver.
 
     Args:
         name: "random"; "still", in which legs keep their pose at rest; or "auto", which follows the path or the
-            command, on legs by a gait.
+            command, on legs by a gait, and knows how arms do their tasks.
         env: Environment of the robots.
         seed: Seed of random actions.
     """
@@ -75,6 +82,8 @@ def find_driver(name: DriverName, env: SceneEnv, seed: int) -> Driver:
     if name == "random":
         rng = np.random.default_rng(seed)
         return lambda: rng.uniform(-1, 1, (env.num_envs, drive.size)).astype(np.float32)
+    if name == "auto" and env.task.expert:
+        return partial(_ask, env, env.task.expert)
     if name == "auto" and isinstance(drive, VelocityDrive):
         if isinstance(scenario, CommandScenario):
             return lambda: drive.actions(*scenario.state().command[:, [0, 2]].T)

@@ -28,6 +28,7 @@ from sim.physics.catalog import find_engine
 from sim.physics.state import RobotState, packed
 from sim.randomisation import Randomisation, Randomiser
 from sim.robots.drive import Drive, Walker
+from sim.robots.hand_drive import HandDrive
 from sim.robots.legs import reduced
 from sim.robots.model import Robot
 from sim.scene import GRAVITY, SimScene
@@ -83,7 +84,7 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
     the task in `info["final_success"]` (N,), and further outcomes in `info["final_outcomes"]`, (N,) by name; false
     where no episode ended. `info["scene"]` (N,) is the scene of this step's episodes. An action with NaN ends the
     episode of its environment; `info["invalid_action"]` says where. `last_step` is the state after the last step,
-    before episodes that ended were reset. `solid_hulls` are the corners (V, 3) of the convex pieces of each body of the
+    before episodes that ended were reset; `now` is the state that the last observations show, after that. `solid_hulls` are the corners (V, 3) of the convex pieces of each body of the
     props' solids, in its own axes [m].
 
     Raises:
@@ -107,20 +108,22 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
         self.scenario = task.scenario(Floors(scenes, robot, config.starts), num_envs, task.control_period)
         meshes = [scene.collision for scene in scenes]
         self._walker = drive if isinstance(drive, Walker) else None
+        self._hands = drive if isinstance(drive, HandDrive) else None
         period, time_step = task.control_period, task.time_step
         if self._walker:
             period, time_step = self._walker.period, self._walker.time_step
         self._loops = round(task.control_period / period)
         body = reduced(robot) if self._walker and config.reduced_collision else robot
         objects = [scene.objects for scene in scenes]
-        loose = [[one.body for one in own] for own in objects] if any(objects) else []
+        loose = [[one.body for one in own] for own in objects] if any(objects) or task.items else []
+        loose += [[item.body for item in task.items]] if task.items else []
         self.engine = find_engine(config.engine, config.device)(body, meshes, num_envs, time_step, loose)
         self._objects = [one for own in objects for one in own]
-        self.solid_hulls: tuple[tuple[F64, ...], ...] = ()
+        self.solid_hulls = tuple(item.body.hulls for item in task.items)
         regions = [scene.regions for scene in scenes]
         randomisation = config.randomisation or Randomisation()
         self._randomiser = Randomiser(randomisation, self.engine, robot, regions, round(period / time_step))
-        cameras = (RobotCamera(task.camera),) if config.cameras is None else config.cameras
+        cameras = (task.cameras or (RobotCamera(task.camera),)) if config.cameras is None else config.cameras
         settings = config.camera_settings or task.camera_settings
         self.cameras: tuple[CameraRig, ...] = ()
         if cameras:
@@ -154,11 +157,14 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
         self._weight = robot.mass * -GRAVITY[2]
         if self._walker:
             self._walker.start(num_envs)
+        if self._hands:
+            self._hands.start(num_envs)
         super().reset(seed=config.seed)
         self.scene_of = np.arange(num_envs) % len(scenes)
         self.level = np.full(num_envs, config.level)
         self._scene_weights = np.ones((num_envs, len(scenes)))  # a row per environment, so that `save` keeps them
         self.last_step: StepState[Any] | None = None
+        self.now: StepState[Any] | None = None
         self._action, self._seconds = np.zeros((num_envs, drive.size), np.float32), np.zeros(num_envs, np.float32)
 
     def reset(
@@ -172,8 +178,8 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
         self._reset_envs(np.arange(self.num_envs))
         if self.config.stagger:
             self._seconds = (self.np_random.random(self.num_envs) * self.task.seconds).astype(np.float32)
-        self.last_step = self._step_state(self.engine.read(), self._action, self._contact_force())
-        return self._observe(self.last_step), {}
+        self.now = self.last_step = self._step_state(self.engine.read(), self._action, self._contact_force())
+        return self._observe(self.now), {}
 
     def step(self, actions: F32) -> tuple[Observations, F32, Mask, Mask, dict[str, Any]]:
         """Act for one control period."""
@@ -207,6 +213,7 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
                 self._change_levels(self.task.curriculum, step, terminated, done)
             self._reset_envs(done)
             step = self._step_state(self.engine.read(), self._action, contact_force)
+        self.now = step
         return self._observe(step), reward, terminated, truncated, info
 
     def _change_levels(self, curriculum: Curriculum, step: StepState[Any], failed: Mask, done: I64) -> None:
@@ -218,6 +225,10 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
 
     def _act(self, action: F32) -> None:
         """Drive for one control period."""
+        if self._hands:
+            assert self.now, "it was reset"
+            self._randomiser.step(self._hands.moved(action, self.now.state.joint_position), self.np_random)
+            return
         if not isinstance(self.drive, Walker):
             self._randomiser.step(self.drive.targets(action), self.np_random)
             return
@@ -288,6 +299,8 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
         replaced: dict[int, np.ndarray] = {}
         for path, (holder, name) in holders.items():
             holder[name] = replaced.setdefault(id(holder[name]), saved[path])
+        if self.now is not None:
+            self.now = self._step_state(self.engine.read(), self._action, self._contact_force())
 
     def _about(self) -> dict[str, object]:
         """Identity of the environment."""
@@ -303,7 +316,7 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
 
     def _rows(self) -> Iterator[tuple[str, dict[str, Any], str]]:
         """Path, holder and name of every array with N rows, the same order for the same kind of environment."""
-        known, waiting = {id(self.engine), id(self.last_step)}, [("env", vars(self))]
+        known, waiting = {id(self.engine), id(self.last_step), id(self.now)}, [("env", vars(self))]
         while waiting:
             path, parts = waiting.pop()
             for name, value in parts.items():
@@ -335,10 +348,16 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
         half, zeros = poses.yaw / 2, np.zeros(len(envs))
         quaternion = np.column_stack([np.cos(half), zeros, zeros, np.sin(half)])
         rest = np.tile(self.robot.default_position.astype(np.float32), (len(envs), 1))
-        state = RobotState.at_rest(poses.position + np.array([0, 0, DROP]), quaternion, rest)
+        joints = rest if poses.joints is None else poses.joints
+        drop = np.array([0, 0, 0 if self.robot.fixed_base else DROP])
+        state = RobotState.at_rest(poses.position + drop, quaternion, joints)
         self.engine.reset(envs, state, scenes)
-        if self._objects:
-            self.engine.place_bodies(envs, self._objects_at_rest(poses.position, rng), asleep=True)
+        if self._hands:
+            self._hands.reset(envs, joints)
+        if self.engine.bodies:
+            bodies = self._objects_at_rest(poses.position, rng)
+            bodies = bodies if poses.bodies is None else bodies.joined(poses.bodies)
+            self.engine.place_bodies(envs, bodies, asleep=poses.bodies is None)
         self._randomiser.reset(envs, scenes, state.position, rng)
         if self._walker:
             self._walker.reset(envs, rng)
@@ -349,7 +368,7 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
 
     def _objects_at_rest(self, robots: Floats, rng: np.random.Generator) -> BodyState:
         """Where objects stand when episodes begin with robots at positions (M, 3): not in a robot, where it can be."""
-        positions, quaternions = np.empty((len(robots), len(self._objects), 3)), []
+        positions, quaternions = np.empty((len(robots), len(self._objects), 3)), [np.zeros((len(robots), 0, 4))]
         for number, one in enumerate(self._objects):
             (where, turned), drawn = one.starts, np.zeros(len(robots), np.int64)
             if one.places:
@@ -357,11 +376,16 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
                 free = np.linalg.norm(where[None, :, :2] - robots[:, None, :2], axis=2) > apart
                 drawn = (rng.random(free.shape) + free).argmax(1)
             positions[:, number] = where[drawn]
-            quaternions.append(turned[drawn])
-        return BodyState.at_rest(positions, np.stack(quaternions, 1))
+            quaternions.append(turned[drawn][:, None])
+        return BodyState.at_rest(positions, np.concatenate(quaternions, 1))
 
     def _contact_force(self) -> F32:
-        """Horizontal contact force on the bases (N,), relative to the weight; costs SAPIEN a loop over contacts."""
+        """Horizontal contact force on the bases (N,), relative to the weight; costs SAPIEN a loop over contacts.
+
+        0 for bases that are fixed.
+        """
+        if self.robot.fixed_base:
+            return np.zeros(self.num_envs, np.float32)
         force = self.engine.contact_forces()[:, 0, :2]
         return (np.linalg.norm(force, axis=1) / self._weight).astype(np.float32)
 
@@ -386,6 +410,8 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
             elapsed=self._seconds / np.float32(self.task.seconds),
             legs=legs,
             scenario=self.scenario.state(),
+            arm=self._hands.state if self._hands else None,
+            bodies=self.engine.read_bodies() if self.engine.bodies else None,
         )
 
     def _observe(self, step: StepState[object]) -> Observations:
@@ -401,9 +427,11 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
 
     def props(self) -> Props:
         """What cameras see beside splats and robots."""
-        props = self.scenario.props()
-        if self._objects:
-            props = replace(props, objects=self.engine.read_bodies().world_from_bodies)
+        props, own = self.scenario.props(), len(self._objects)
+        if self.engine.bodies:
+            poses = self.engine.read_bodies().world_from_bodies
+            solids = replace(props.solids, pose=poses[:, own:]) if self.task.items else props.solids
+            props = replace(props, objects=poses[:, :own] if own else props.objects, solids=solids)
         return props
 
     def _final(self, done: I64, step: StepState[object]) -> dict[str, object]:

@@ -165,8 +165,10 @@ def _price(grid: Mask, edge: F32) -> F32:
 
 
 def _fitting(scene: SimScene, robot: Robot) -> tuple[Mask, Mask]:
-    """Walkable and drivable floor (X, Y) on which the robot has room."""
+    """Walkable and drivable floor (X, Y) on which the robot has room; all of it for one that goes nowhere."""
     regions = scene.regions
+    if robot.fixed_base:
+        return regions.walkable, regions.drivable
     radius, height = scene.measured_for
     walkable, drivable = regions.walkable, regions.drivable
     if robot.height > height:

@@ -154,6 +154,11 @@ class BodyState:
         """Those of the chosen robots, or of one of their bodies."""
         return BodyState(*(getattr(self, field.name)[chosen] for field in fields(self)))
 
+    def joined(self, other: BodyState) -> BodyState:
+        """These bodies and others of the same N robots."""
+        pairs = ((getattr(self, field.name), getattr(other, field.name)) for field in fields(self))
+        return BodyState(*(np.concatenate(pair, 1) for pair in pairs))
+
     @property
     def world_from_bodies(self) -> F64:
         """(N, K, 4, 4)."""

@@ -167,7 +167,7 @@ def _inverse(
         for _ in range(rounds):
             at = _to_hand(positions[n], frames, kinds, places, at_zero, axes, anchors, hand)
             wrong[:3] = aims[n, :3, 3] - at[:3, 3]
-            wrong[3:] = _rotation_vector(np.ascontiguousarray(aims[n, :3, :3]) @ at[:3, :3].T)
+            wrong[3:] = _rotation_vector(np.ascontiguousarray(aims[n, :3, :3]) @ np.ascontiguousarray(at[:3, :3].T))
             for link in range(len(kinds)):
                 if kinds[link] == 0:
                     continue

@@ -18,6 +18,7 @@ from sim.robots.drive import Drive, Follower, GroundDrive
 from sim.robots.model import Robot
 from sim.robots.trot import TrotDrive
 from sim.tasks import terms, walking
+from sim.tasks.arm_tasks import ARM_TASKS
 from sim.tasks.commands import RISES, CommandScenario
 from sim.tasks.exploration import MAP_SIDE, ExplorationScenario
 from sim.tasks.goals import GoalScenario
@@ -249,7 +250,8 @@ CLIMB = replace(
 )
 
 
-TASKS = {task.name: task for task in (NAVIGATE, SEARCH, STAIRS, AVOID, CLIMB, CLIMB_JOINTS, EXPLORE, WEAVE, WALK)}
+_ALL = (NAVIGATE, SEARCH, STAIRS, AVOID, CLIMB, CLIMB_JOINTS, EXPLORE, WEAVE, WALK, *ARM_TASKS)
+TASKS = {task.name: task for task in _ALL}
 
 
 def find_task(name: str) -> Task:

@@ -21,14 +21,12 @@ GRASP, DEEPER = 0.022, 0.002
 """Horizontal error at which fingers shut, and how far below the thing's middle they do [m]."""
 CLEAR = 0.05
 """The hand rises before it goes aside, as long as it is lower than this over a thing's middle [m]."""
-OPENS = 0.042
-"""Horizontal distance from the goal at which what lies there is let go [m]."""
 BEHIND, TOUCHES = 0.075, 0.028
 """How far behind a thing a hand goes down to push it, and where it pushes [m]."""
 
 
-def pick_and_place(item: int, goal: Goal) -> Term[F32]:
-    """Bring a thing to a goal and let it go there."""
+def pick_and_place(item: int, goal: Goal, let_go: float = 0.042) -> Term[F32]:
+    """Bring a thing to a goal and let it go there, so near to it [m]."""
 
     def act(step: StepState[TableState]) -> F32:
         now, what = seen(step), step.scenario.items[item]
@@ -37,12 +35,12 @@ def pick_and_place(item: int, goal: Goal) -> Term[F32]:
         shut = at_it.copy()
         held = now.held(item, what.width) & at_it
         beside = np.linalg.norm((there - thing)[:, :2], axis=1)
-        height = there[:, 2] + 0.006 + np.clip(SLOPE * (beside - 0.025), 0, CARRY)
+        height = there[:, 2] + 0.006 + np.clip(SLOPE * (beside - 0.6 * let_go), 0, CARRY)
         carried = np.column_stack([hand[:, :2] + (there - thing)[:, :2], height])
-        low = (beside >= 0.04) & (hand[:, 2] < there[:, 2] + 0.04)
+        low = (beside >= let_go) & (hand[:, 2] < there[:, 2] + 0.04)
         carried[low, :2] = hand[low, :2]
         target[held], shut[held] = carried[held], True
-        lies = (beside < OPENS) & (thing[:, 2] < there[:, 2] + 0.014)
+        lies = (beside < let_go) & (thing[:, 2] < there[:, 2] + 0.014)
         shut[lies] = False
         away = lies & (now.fingers > what.width + 0.008)
         target[away, 2] = 0.2

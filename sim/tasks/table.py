@@ -12,16 +12,14 @@ from pipeline.geometry import matrix_from_quaternion, matrix_from_rotvec, quater
 from pipeline.types import F32, F64, I64, Mask
 from sim.cameras.props import Patches, Props, Solids
 from sim.floors import Floors
-from sim.physics.bodies import BodyState, RigidBody
+from sim.physics.bodies import BodyState
 from sim.physics.state import RobotState
 from sim.robots.arm import Arm
 from sim.robots.hand_drive import ArmState
 from sim.robots.model import Robot
 from sim.tasks.stations import Station, find_stations
-from sim.tasks.task import ResetPoses, StepState, Term
+from sim.tasks.task import Area, Item, ResetPoses, StepState, Term
 
-Area = tuple[tuple[float, float], tuple[float, float]]
-"""x and y in the base's axes [m], from and to."""
 DOWN = np.diag([1.0, -1.0, -1.0])
 """Rotation of a hand that points down, base from hand."""
 ABOVE = 0.001
@@ -32,29 +30,6 @@ SOLVING = 30
 """Rounds of inverse kinematics from the pose at rest to where the hand begins."""
 COLOR_SPREAD = 0.12
 """Things' colours differ between episodes by up to this much, in each channel."""
-
-
-@dataclass(frozen=True, eq=False)
-class Item:
-    """A thing of a task.
-
-    Attributes:
-        body: Its origin is what lies on the surface at `rest` [m].
-        rest: Height of its origin over what it stands on [m].
-        top: Height of its upper side over its origin [m].
-        width: How far fingers are apart that hold it [m].
-        color: 0..1.
-        area: Where it begins.
-        yaw: How far it is turned either way at most [rad].
-    """
-
-    body: RigidBody
-    rest: float
-    top: float
-    width: float
-    color: tuple[float, float, float]
-    area: Area
-    yaw: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +67,7 @@ class Table:
     def held(self, item: int, width: float) -> Mask:
         """Whether (N,) a thing of a width [m] is between the fingers, which press it."""
         near = np.linalg.norm(self.hand[:, :3, 3] - self.place[:, item], axis=1) < 0.025
-        return near & (np.abs(self.fingers - width) < 0.008)
+        return near & (self.fingers < width + 0.006) & (self.fingers > width - SINK)
 
     def apart(self, one: int, other: int) -> F64:
         """Horizontal distances (N,) of two things [m]."""
@@ -128,6 +103,7 @@ def seen(step: StepState[TableState]) -> Table:
 
 def _table(step: StepState[TableState]) -> Table:
     scenario, state, bodies = step.scenario, step.state, step.bodies
+    assert bodies is not None, "these tasks have things"
     base, count = state.world_from_base, len(scenario.items)
     place = np.einsum("nji,nkj->nki", base, bodies.position[:, -count:] - state.position[:, None])
     rotation = np.einsum("nji,nkjl->nkil", base, matrix_from_quaternion(bodies.quaternion[:, -count:]))
@@ -425,6 +401,8 @@ def _placed(off: F64) -> Mask:
 
 MIDDLE = np.array([0.5, 0.0, 0.1])
 """Of where hands are, base frame [m]."""
+SINK = 0.012
+"""How far fingers sink into what they hold, at most, both together [m]."""
 LIES, LET_GO = 0.015, 0.008
 """Largest difference of heights of what lies somewhere, and least gap of fingers to what was let go [m]."""
 SLOW, STILL = 0.05, 1.0

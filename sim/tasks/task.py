@@ -11,15 +11,44 @@ import numpy as np
 from pipeline.geometry import Camera
 from pipeline.types import F32, I64, Floats, Mask
 from sim.cameras.props import Props
-from sim.cameras.settings import CameraSettings
+from sim.cameras.settings import CameraSettings, RobotCamera
 from sim.floors import Floors
 from sim.height_scan import ScanGrid
+from sim.physics.bodies import BodyState, RigidBody
 from sim.physics.state import RobotState
 from sim.robots.drive import Drive, LegsState
+from sim.robots.hand_drive import ArmState
 from sim.robots.model import Robot
 
 ScenarioState = TypeVar("ScenarioState", covariant=True)
 """What a scenario shows the terms of its task."""
+
+
+Area = tuple[tuple[float, float], tuple[float, float]]
+"""x and y in a base's axes [m], from and to."""
+
+
+@dataclass(frozen=True, eq=False)
+class Item:
+    """A thing of a task.
+
+    Attributes:
+        body: Its origin is what lies on the surface at `rest` [m].
+        rest: Height of its origin over what it stands on [m].
+        top: Height of its upper side over its origin [m].
+        width: How far fingers are apart that hold it [m].
+        color: 0..1.
+        area: Where it begins.
+        yaw: How far it is turned either way at most [rad].
+    """
+
+    body: RigidBody
+    rest: float
+    top: float
+    width: float
+    color: tuple[float, float, float]
+    area: Area
+    yaw: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +65,8 @@ class StepState(Generic[ScenarioState]):
         elapsed: (N,) the same as a fraction of the episode's time limit, 0..1.
         legs: What the legs do; None for a robot on wheels.
         scenario: What the task's own scenario adds, for example the path to a goal.
+        arm: Where the hands were sent; None for a robot without.
+        bodies: Loose bodies (N, K), the task's own last; None where there are none.
     """
 
     robot: Robot
@@ -49,6 +80,8 @@ class StepState(Generic[ScenarioState]):
     elapsed: F32
     legs: LegsState | None
     scenario: ScenarioState
+    arm: ArmState | None = None
+    bodies: BodyState | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,10 +91,14 @@ class ResetPoses:
     Attributes:
         position: (M, 3) positions of the robots' bases at rest on the floor [m], world frame of each robot's scene.
         yaw: (M,) headings [rad].
+        joints: (M, J) joint positions; None for those at rest.
+        bodies: (M, K) of the task's things; None without any.
     """
 
     position: Floats
     yaw: Floats
+    joints: F32 | None = None
+    bodies: BodyState | None = None
 
 
 Value = TypeVar("Value")
@@ -146,6 +183,9 @@ class Task:
         camera_settings: Camera behaviour unless other settings are given; ideal by default.
         scene: Reference of the scene that it is for; empty if it is for any that is given.
         drive: Makes the drive of a robot from that and its usual drive, if the task has its own action space.
+        items: Things that are in every scene, beside the robot.
+        cameras: Robots' cameras; () for one at the mount in the robot's file, with the lens `camera`.
+        expert: Actions (N, A) of one who knows where everything is, if anybody does.
     """
 
     name: str
@@ -164,6 +204,9 @@ class Task:
     camera_settings: CameraSettings = field(default_factory=CameraSettings)
     scene: str = ""
     drive: Callable[[Robot, Drive], Drive] | None = None
+    items: tuple[Item, ...] = ()
+    cameras: tuple[RobotCamera, ...] = ()
+    expert: Term[F32] | None = None
 
     @property
     def substeps(self) -> int:
