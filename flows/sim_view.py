@@ -115,11 +115,13 @@ class SimPage:
                 handle.wxyz = bodies.quaternion[robot, number]
 
     def _show_solids(self, solids: Solids) -> None:
-        """Move the bodies of at most one robot; they are made again where their colours have changed."""
+        """Move the bodies of a robot, or hide them if there is none; with other colours they are made again."""
+        for frame in self._solids:
+            frame.visible = len(solids.pose) > 0
         for pose, frame in zip(solids.pose.reshape(-1, 4, 4), self._solids, strict=False):
             frame.position, frame.wxyz = pose[:3, 3], quaternion_from_matrix(pose[:3, :3])
         colors = [_bytes(color) for color in solids.color.reshape(-1, 3)]
-        if colors == self._solid_colors:
+        if not colors or colors == self._solid_colors:
             return
         self._solid_colors = colors
         for number, color in enumerate(colors):
