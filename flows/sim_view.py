@@ -14,7 +14,7 @@ from flows.view import viser_server
 from pipeline.gallery.layers import show_splat
 from pipeline.geometry import quaternion_from_matrix
 from pipeline.types import Floats
-from sim.cameras.props import Props
+from sim.cameras.props import Props, Solids
 from sim.drivers import EpisodeResult
 from sim.env import SceneEnv
 from sim.robots.kinematics import link_poses
@@ -55,6 +55,10 @@ class SimPage:
             show_splat(self._server, one.splat(), f"/object_{number}")
             for number, one in enumerate(env.scenes[0].objects)
         ]
+        self._solids = [
+            self._server.scene.add_frame(f"/solid_{number}", show_axes=False) for number in range(len(env.solid_hulls))
+        ]
+        self._solid_colors: list[Color] = []
         self._props: list[viser.MeshHandle] = []
         self._prop_positions: list[tuple[float, ...]] = []
         self._drawn = -REFRESH
@@ -91,7 +95,9 @@ class SimPage:
                 for link, frame in enumerate(frames):
                     frame.position, frame.wxyz = poses[row, link, :3, 3], wxyz[row, link]
                     frame.visible = bool(visible[row])
-            self._show_props(self._env.scenario.props()[self._shown[: int(visible[0])]])
+            props = self._env.props()[self._shown[: int(visible[0])]]
+            self._show_props(props)
+            self._show_solids(props.solids)
             self._move_objects(int(self._shown[0]))
             images = images_of(seen)
             if images is not None:
@@ -107,6 +113,20 @@ class SimPage:
             for number, handle in enumerate(self._objects):
                 handle.position = bodies.position[robot, number]
                 handle.wxyz = bodies.quaternion[robot, number]
+
+    def _show_solids(self, solids: Solids) -> None:
+        """Move the bodies of a robot, or hide them if there is none; with other colours they are made again."""
+        for frame in self._solids:
+            frame.visible = len(solids.pose) > 0
+        for pose, frame in zip(solids.pose.reshape(-1, 4, 4), self._solids, strict=False):
+            frame.position, frame.wxyz = pose[:3, 3], quaternion_from_matrix(pose[:3, :3])
+        colors = [_bytes(color) for color in solids.color.reshape(-1, 3)]
+        if not colors or colors == self._solid_colors:
+            return
+        self._solid_colors = colors
+        for number, color in enumerate(colors):
+            for index, corners in enumerate(self._env.solid_hulls[number]):
+                self._add_mesh(f"/solid_{number}/{index}", hull_mesh(corners), color, np.zeros(3))
 
     def _show_props(self, props: Props) -> None:
         """Replace the props where they have moved."""
@@ -145,9 +165,14 @@ def solids_of(props: Props) -> list[tuple[trimesh.Trimesh, Color, Floats]]:
             if radius > 0:
                 creation = trimesh.creation
                 mesh = creation.cylinder(radius, height) if height else creation.icosphere(2, radius)
-                red, green, blue = (int(255 * value) for value in color)
-                solids.append((mesh, (red, green, blue), center))
+                solids.append((mesh, _bytes(color), center))
     return solids
+
+
+def _bytes(color: Floats) -> Color:
+    """A colour (3,), 0..1, as viser wants it."""
+    red, green, blue = (int(255 * value) for value in color)
+    return red, green, blue
 
 
 def shape_mesh(shape: Shape) -> trimesh.Trimesh:
@@ -163,4 +188,11 @@ def shape_mesh(shape: Shape) -> trimesh.Trimesh:
         return trimesh.creation.capsule(2 * float(size[1]), float(size[0]))
     if shape.kind == "cylinder":
         return trimesh.creation.cylinder(float(size[0]), 2 * float(size[1]))
-    return trimesh.convex.convex_hull(shape.vertices)
+    return hull_mesh(shape.vertices)
+
+
+def hull_mesh(corners: Floats) -> trimesh.Trimesh:
+    """The surface around corners (V, 3)."""
+    import trimesh
+
+    return trimesh.convex.convex_hull(corners)

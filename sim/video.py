@@ -1,10 +1,10 @@
-"""Videos of robots: what their cameras see, and one of them from behind and above. No display is needed."""
+"""Videos of robots: what their cameras see, and one of them from outside. No display is needed."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -35,9 +35,9 @@ RATE = 25
 HOLD = 1.0
 """How long the last image of an episode is shown [s]."""
 PANEL = 320
-"""Width of the panel next to the view from behind [px]."""
+"""Width of the panel next to the view from outside [px]."""
 IMAGE_HEIGHT = 280
-"""Largest height of the robot's image there [px]."""
+"""Largest height of the robot's images there [px]."""
 FAR = 5.0
 """Depth from which on images are black [m]."""
 MARGIN, LINE = 12, 28
@@ -93,19 +93,22 @@ def pixel_format(height: int, width: int) -> str:
 
 
 class CameraVideo(VideoWriter):
-    """Video of all cameras, side by side."""
+    """Video of what all robots see, side by side."""
 
     def update(self, seen: Observations, ended: Mapping[int, EpisodeResult]) -> None:
-        """Add an image of all cameras."""
-        self.add(tiled(seen["rgb"][:SHOWN]).repeat(ENLARGED, 0).repeat(ENLARGED, 1))
+        """Add an image of all robots' cameras."""
+        images = images_of(seen)
+        assert images is not None  # the simulation was made with cameras
+        self.add(tiled(images[:SHOWN]).repeat(ENLARGED, 0).repeat(ENLARGED, 1))
 
 
 class ChaseVideo(VideoWriter):
-    """Video of the first robot from behind and above, next to its camera image and the results of its episodes.
+    """Video of the first robot as a `ChaseCamera` sees it, next to its cameras' images and its episodes' results.
 
-    Between two steps the robot's pose is interpolated; its camera image stays the same. The last step of an episode is
-    missing: after it, the robot is already at the start of the next. The title is the first line of the caption, such
-    as the driver's name; the view from behind shows `splats`, by default those of the robots' cameras.
+    Between two steps the poses of robot and bodies are interpolated; its cameras' images stay the same. The last step
+    of an episode is missing: after it, the robot is already at the start of the next. The title is the first line of
+    the caption, such as the driver's name; the view from outside shows `splats`, by default those of the robots'
+    cameras.
     """
 
     def __init__(self, env: SceneEnv, path: Path, title: str, splats: Sequence[Gaussians] | None = None) -> None:
@@ -115,13 +118,13 @@ class ChaseVideo(VideoWriter):
         self._period = step * self._every / self._moments
         super().__init__(path, 1 / self._period)
         self._env, self._title = env, title
-        self._chase = ChaseCamera(env.robot, env.scenes, splats)
+        self._chase = ChaseCamera(env.robot, env.scenes, splats, solids=env.solid_hulls)
         self._robot: RobotState | None = None
         self._steps, self._over, self._done = 0, 0, 0
 
     def update(self, seen: Observations, ended: Mapping[int, EpisodeResult]) -> None:
         """Add the motion since the last update, or the result of an episode."""
-        robot = self._env.engine.read()[FIRST]
+        robot, props = self._env.engine.read()[FIRST], self._env.props()[FIRST]
         if self._robot is not None and 0 in ended:
             self._end(self._robot, ended[0])
         elif self._robot is not None:
@@ -130,30 +133,30 @@ class ChaseVideo(VideoWriter):
                 return
             shares = np.arange(1, self._moments + 1) / self._moments
             panel = self._panel("", WHITE)
-            for view in self._views(between(self._robot, robot, shares)):
+            for view in self._views(between(self._robot, robot, shares), props_between(self._props, props, shares)):
                 self.add(np.concatenate([view, panel], 1))
         images = images_of(seen)
         self._robot, self._scene = robot, int(self._env.scene_of[0])
-        self._props, self._image = self._env.props()[FIRST], None if images is None else images[0]
+        self._props, self._image = props, None if images is None else images[0]
 
     def _end(self, robot: RobotState, ending: EpisodeResult) -> None:
         """Add where the episode ended, and how."""
         self._over += 1
         self._done += ending.success
         page = np.concatenate(
-            [self._views(robot)[0], self._panel(ending.ended_by, GREEN if ending.success else RED)], 1
+            [self._views(robot, self._props)[0], self._panel(ending.ended_by, GREEN if ending.success else RED)], 1
         )
         for _ in range(round(HOLD / self._period)):
             self.add(page)
         self._chase.cut()
         self._steps = 0
 
-    def _views(self, moments: RobotState) -> U8:
-        """Images (B, H, W, 3) from behind."""
-        return self._chase.shoot(moments, self._scene, self._props[np.zeros(len(moments), np.int64)], self._period)
+    def _views(self, moments: RobotState, props: Props) -> U8:
+        """Images (B, H, W, 3) from outside."""
+        return self._chase.shoot(moments, self._scene, props, self._period)
 
     def _panel(self, outcome: str, color: tuple[int, int, int]) -> U8:
-        """The robot's image above the caption (H, `PANEL`, 3)."""
+        """The robot's images above the caption (H, `PANEL`, 3)."""
         from PIL import Image, ImageDraw, ImageFont
 
         env = self._env
@@ -179,15 +182,24 @@ class ChaseVideo(VideoWriter):
 
 
 def images_of(seen: Observations) -> U8 | None:
-    """Visible images of a camera (N, H, W, 3): its colours, else its depths, near ones bright; None without either."""
-    for values in seen.values():
-        if values.dtype == np.uint8 and values.ndim == 4:
-            return values
-    for values in seen.values():
-        if values.ndim == 3:
-            grey = np.where(values > 0, 255 * (1 - np.minimum(values, FAR) / FAR), 0).astype(np.uint8)
-            return np.repeat(grey[..., None], 3, -1)
-    return None
+    """Visible images of each robot's cameras, one below the other (N, H, W, 3); None without any.
+
+    They are the cameras' colours; if none has colours, their depths, near ones bright. Smaller images are enlarged to
+    the width of the widest where it is a multiple of theirs, else they have a black edge.
+    """
+    images = [values for values in seen.values() if values.dtype == np.uint8 and values.ndim == 4]
+    if not images:
+        depths = [values for values in seen.values() if values.ndim == 3]
+        greys = [np.where(values > 0, 255 * (1 - np.minimum(values, FAR) / FAR), 0) for values in depths]
+        images = [np.repeat(grey.astype(np.uint8)[..., None], 3, -1) for grey in greys]
+    if len(images) < 2:
+        return images[0] if images else None
+    width, rows = max(image.shape[2] for image in images), []
+    for image in images:
+        factor = width // image.shape[2] if width % image.shape[2] == 0 else 1
+        row = image.repeat(factor, 1).repeat(factor, 2)
+        rows.append(np.pad(row, ((0, 0), (0, 0), (0, width - row.shape[2]), (0, 0))))
+    return np.concatenate(rows, 1)
 
 
 def tiled(images: U8) -> U8:
@@ -215,13 +227,20 @@ MIN_DISTANCE = 0.3
 """Smallest distance of the camera from the robot's centre [m]."""
 LAG = 0.6
 """Time constant with which the camera follows a rotation [s]."""
+REACH, RAISED = 0.5, 0.15
+"""What a camera looks at that shows a robot with a fixed base: so far ahead of the base and above its origin [m]."""
+STANDING = np.deg2rad([45, -45, 80, -80, 10, 120, -120])
+"""Its directions from there, from straight ahead of the robot [rad]; the first with the most room is used."""
+DISTANCE, ELEVATION = 1.2, float(np.deg2rad(35))
+"""Its distance [m] and elevation [rad] from there."""
 
 
 class ChaseCamera:
     """A camera that follows a robot, with the task's props and the robot's collision shapes in its images.
 
-    Walls of the collision mesh shorten the arm between the robot and the camera. Drawn on the CPU. It shows `splats`,
-    by default those of the robots' cameras, through a pinhole.
+    It is behind and above the robot. Before a robot with a fixed base it stands instead, and looks at where the robot
+    works. Walls of the collision mesh shorten the arm between that and the camera. Drawn on the CPU. It shows `splats`,
+    by default those of the robots' cameras, through a pinhole; `solids` are as those of `CameraRig`.
     """
 
     def __init__(
@@ -230,14 +249,15 @@ class ChaseCamera:
         scenes: Sequence[SimScene],
         splats: Sequence[Gaussians] | None = None,
         lens: Camera = LENS,
+        solids: Sequence[Sequence[F64]] = (),
     ) -> None:
         self.lens = lens
-        self._robot, self._body = robot, body_of(robot)
+        self._robot, self._body = robot, body_of(robot, solids)
         self._splats = list(splats or [scene.gaussians for scene in scenes])
         things = [one.splat() for scene in scenes for one in scene.objects]
         self._objects = ObjectSplats(CpuRenderer(things), 0, things)
         self._casters = [RayCaster(scene.collision) for scene in scenes]
-        self._length = ARM + robot.radius
+        self._length = DISTANCE if robot.fixed_base else ARM + robot.radius
         self._up = robot.height / 2 - robot.base_height  # from the base's origin to the robot's middle
         self.cut()
 
@@ -251,6 +271,8 @@ class ChaseCamera:
         poses = np.stack([self.follow(moments[row : row + 1], scene, period) for row in range(len(moments))])
         splat, middle = self._splats[scene], moments.position + np.array([0, 0, self._up])
         clear = HAZE * np.linalg.norm(middle - poses[:, :3, 3], axis=1)
+        if self._robot.fixed_base:
+            clear = np.minimum(clear, MIN_DISTANCE)  # what it works with is nearer than the robot
         far = np.linalg.norm(splat.means[:, None] - poses[:, :3, 3], axis=2) > clear
         drawn = render_batch(splat[np.flatnonzero(far.all(1))], self.lens, poses)
         assert drawn.median_depth is not None  # a batch always has it
@@ -259,11 +281,13 @@ class ChaseCamera:
             self._objects.draw(rgb, depth, props.objects, poses, self.lens)
         draw_props(rgb, depth, props, poses, self.lens)
         camera_from_links = np.linalg.inv(poses)[:, None] @ link_poses(self._robot, moments)
-        draw_body(rgb, depth, self._body, camera_from_links, poses, self.lens)
+        draw_body(rgb, depth, self._body, camera_from_links, poses, self.lens, props.solids)
         return (np.clip(rgb, 0, 1) * 255 + 0.5).astype(np.uint8)
 
     def follow(self, moment: RobotState, scene: int, period: float) -> F64:
         """World from camera (4, 4) for the next moment of one robot, a period [s] after the one before."""
+        if self._robot.fixed_base:
+            return self._standing(moment, scene)
         forward = moment.world_from_base[0, :, 0]
         middle = moment.position[0].astype(np.float64) + np.array([0, 0, self._up])
         yaw, share = float(np.arctan2(forward[1], forward[0])), 1 - np.exp(-period / LAG)
@@ -278,6 +302,16 @@ class ChaseCamera:
         self._arm = room if first else min(room, self._arm + share * (room - self._arm))
         ahead = np.array([np.cos(yaw), np.sin(yaw), 0.0])
         return look_at(middle + self._arm * away, middle + AHEAD * ahead)
+
+    def _standing(self, moment: RobotState, scene: int) -> F64:
+        """World from camera (4, 4) before a robot that stays where it is."""
+        forward = moment.world_from_base[0, :, 0].astype(np.float64)
+        at = moment.position[0] + REACH * forward + np.array([0, 0, RAISED])
+        yaw = float(np.arctan2(forward[1], forward[0]))
+        away = [_away(yaw + np.pi + side, ELEVATION) for side in STANDING]
+        room = self._free(at, away, scene)
+        best = int(np.argmax(room))  # the first of equals
+        return look_at(at + room[best] * away[best], at)
 
     def _free(self, middle: F64, away: list[F64], scene: int) -> F64:
         """Longest arm in each direction (E,) [m]."""
@@ -297,6 +331,24 @@ def between(before: RobotState, after: RobotState, shares: Floats) -> RobotState
     }
     mixed["quaternion"] /= np.linalg.norm(mixed["quaternion"], axis=1, keepdims=True)
     return RobotState(**mixed)
+
+
+def props_between(before: Props, after: Props, shares: Floats) -> Props:
+    """One robot's props at shares (B,): bodies on their way from `before` (0) to `after` (1), the rest as before."""
+    props = before[np.zeros(len(shares), np.int64)]
+    solids = replace(props.solids, pose=_poses_between(before.solids.pose, after.solids.pose, shares))
+    return replace(props, objects=_poses_between(before.objects, after.objects, shares), solids=solids)
+
+
+def _poses_between(before: Floats, after: Floats, shares: Floats) -> F64:
+    """Poses (B, K, 4, 4) on the way from (1, K, 4, 4) to others; what has no rows keeps none."""
+    if not len(before):
+        return np.asarray(before, np.float64)
+    weight = shares[:, None, None, None]
+    mixed = np.asarray((1 - weight) * before + weight * after, np.float64)
+    left, _, right = np.linalg.svd(mixed[..., :3, :3])
+    mixed[..., :3, :3] = left @ right  # the nearest rotation
+    return mixed
 
 
 def _away(yaw: float, elevation: float) -> F64:

@@ -14,8 +14,8 @@ import viser
 import sim
 from flows.cli import main
 from flows.sim_view import SimPage, shape_mesh, solids_of
-from pipeline.geometry import Pose
-from sim.cameras.props import Balls, Patches, Posts, Props
+from pipeline.geometry import Pose, matrix_from_rotvec
+from sim.cameras.props import Balls, Patches, Posts, Props, Solids
 from sim.env import SceneEnv
 from sim.robots.model import Shape
 from tests.bundles import make_bundle
@@ -98,6 +98,35 @@ def test_the_page_shows_the_first_robots_props(page: tuple[SceneEnv, SimPage]):
     assert shown._props != handles
     names = [name for name in shown._server.scene._handle_from_node_name if name.startswith("/prop")]
     assert len(names) == len(shown._props)
+
+
+def test_the_page_shows_the_first_robots_bodies(bundle: Path):
+    """Where they are; a new colour makes them anew, a move doesn't."""
+    env = sim.make("navigate", [bundle], 1)
+    plate = np.array([[0, 0, 0], [0.2, 0, 0], [0, 0.3, 0], [0.2, 0.3, 0], [0.1, 0.1, 0.05]])
+    env.solid_hulls = ((plate,), (plate, plate + np.array([0, 0, 0.1])))
+    shown = SimPage(env, port=18091)
+    try:
+        scene = shown._server.scene
+        turned = Pose(matrix_from_rotvec([0.3, 0, 0.6]), np.array([1.0, 2.0, 0.4]))
+        poses, colors = np.stack([np.eye(4), turned.matrix])[None], np.array([[[1, 0, 0], [0, 1.0, 0]]])
+        shown._show_solids(Solids(poses, colors))
+        nodes = scene._handle_from_node_name
+        frame, mesh = nodes["/solid_1"], nodes["/solid_1/1"]
+        np.testing.assert_allclose(frame.position, turned.translation, atol=1e-6)
+        np.testing.assert_allclose(frame.wxyz, turned.quaternion, atol=1e-6)
+        assert mesh.color == (0, 255, 0)
+        np.testing.assert_allclose(mesh.vertices.min(0), [0, 0, 0.1], atol=1e-6)
+        shown._show_solids(Solids(poses[:, ::-1], colors))
+        np.testing.assert_allclose(frame.position, 0)
+        assert nodes["/solid_1/1"] is mesh
+        shown._show_solids(Solids(poses, colors[:, ::-1]))
+        assert nodes["/solid_1/1"].color == (255, 0, 0)
+        shown._show_solids(Solids(poses, colors)[:0])
+        assert not frame.visible
+    finally:
+        shown.close()
+        env.close()
 
 
 def test_things_are_solids_of_their_size():

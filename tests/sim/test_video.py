@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from pipeline.errors import SimError
-from pipeline.geometry import Camera, Gaussians, Mesh
+from pipeline.geometry import Camera, Gaussians, Mesh, Pose, matrix_from_rotvec
 from sim.cameras.body import COLOR
-from sim.cameras.props import Balls, Patches, Posts, Props
+from sim.cameras.props import Balls, Patches, Posts, Props, Solids
 from sim.drivers import EpisodeResult
 from sim.env import EnvConfig, SceneEnv
 from sim.physics.state import RobotState
@@ -25,18 +25,24 @@ from sim.video import (
     AHEAD,
     ARM,
     CLEAR,
+    DISTANCE,
+    ELEVATION,
     ELEVATIONS,
     ENLARGED,
     HOLD,
     LENS,
     PANEL,
+    RAISED,
+    REACH,
     SHOWN,
+    STANDING,
     CameraVideo,
     ChaseCamera,
     ChaseVideo,
     VideoWriter,
     between,
     images_of,
+    props_between,
     tiled,
 )
 from tests.sim.floors import floor_scene, standing
@@ -149,6 +155,33 @@ def test_depths_are_shown_in_grey():
     rgb = images(1, 50)
     assert images_of({"depth": depth, "rgb": rgb}) is rgb
     assert images_of({"velocity": np.zeros((1, 3), np.float32)}) is None
+
+
+def test_cameras_are_shown_one_below_the_other():
+    """Each robot's: smaller images as wide as the widest, or with a black edge; depths only if there are no colours."""
+    third, wrist, narrow = images(2, 50), images(2, 100)[:, :2, :6], images(2, 150)[:, :3, :5]
+    depth = np.full((2, 2, 4), 2.5, np.float32)
+    shown = images_of({"third_rgb": third, "third_depth": depth, "wrist_rgb": wrist, "narrow_rgb": narrow})
+    assert shown is not None
+    assert shown.shape == (2, 8 + 4 + 3, 12, 3)
+    for robot in range(2):
+        assert (shown[robot, :8] == 50 + 12 * robot).all()
+        assert (shown[robot, 8:12] == 100 + 12 * robot).all()
+        assert (shown[robot, 12:, :5] == 150 + 12 * robot).all()
+        assert not shown[robot, 12:, 5:].any()
+    both = images_of({"a_depth": depth, "b_depth": depth / 2})
+    assert both is not None
+    assert both[0, :, 0, 0].tolist() == [127, 127, 191, 191]
+
+
+def test_a_video_shows_cameras_with_names(tmp_path: Path):
+    """The third person above the wrist, of each robot."""
+    film = CameraVideo(tmp_path / "video.mp4", rate=5)
+    film.update({"third_rgb": images(4, 50), "wrist_rgb": images(4, 150)}, {})
+    film.close()
+    frames, _ = frames_of(tmp_path / "video.mp4")
+    places = frames[0].reshape(4, 8 * ENLARGED, 2, 12 * ENLARGED, 3).mean((1, 3, 4))
+    np.testing.assert_allclose(places, [[50, 62], [150, 162], [74, 86], [174, 186]], atol=4)
 
 
 def test_a_video_is_an_mp4(tmp_path: Path):
@@ -303,3 +336,64 @@ def test_a_robot_is_shown_on_its_way_between_two_steps():
     np.testing.assert_allclose(
         2 * np.arctan2(moments.quaternion[:, 3], moments.quaternion[:, 0]), [0.4, 0.6], atol=1e-6
     )
+
+
+def panel_side(eye: np.ndarray, at: np.ndarray, ahead: np.ndarray) -> float:
+    """Angle of a camera around what it looks at, from straight ahead of the robot [rad]."""
+    away = eye - at
+    return float(np.arctan2(ahead[0] * away[1] - ahead[1] * away[0], away[:2] @ ahead[:2]))
+
+
+def test_before_an_arm_the_camera_stands_and_looks_at_the_workspace(rover: Robot):
+    """From ahead and the left, above; where a wall hides that side, from the right."""
+    arm = replace(rover, fixed_base=True)
+    state, ahead = standing(PLACE, YAW), -BACK
+    at = state.position[0] + REACH * ahead + [0, 0, RAISED]
+    pose = ChaseCamera(arm, [scene()], lens=SMALL_LENS).follow(state, 0, NOW)
+    away = pose[:3, 3] - at
+    assert np.linalg.norm(away) == pytest.approx(DISTANCE, abs=1e-5)
+    assert np.arcsin(away[2] / DISTANCE) == pytest.approx(ELEVATION, abs=1e-5)
+    assert panel_side(pose[:3, 3], at, ahead) == pytest.approx(STANDING[0], abs=1e-5)
+    np.testing.assert_allclose(pose[:3, :3].T @ (at - pose[:3, 3]), [0, 0, DISTANCE], atol=1e-5)
+    left = np.array([-ahead[1], ahead[0], 0.0])
+    corners = at + 0.3 * left + np.array([s * 3 * ahead + [0, 0, z] for s, z in ((-1, -1), (1, -1), (1, 3), (-1, 3))])
+    wall = Mesh.from_arrays(corners, np.array([[0, 1, 2], [0, 2, 3], [0, 2, 1], [0, 3, 2]]))
+    pose = ChaseCamera(arm, [scene(wall)], lens=SMALL_LENS).follow(state, 0, NOW)
+    assert panel_side(pose[:3, 3], at, ahead) == pytest.approx(STANDING[1], abs=1e-5)
+    assert STANDING[1] < 0 < STANDING[0]
+
+
+def test_what_an_arm_works_on_is_in_its_film(rover: Robot):
+    """A green cube where the camera looks is in the middle of the image, with a splat just before it."""
+    arm, state = replace(rover, fixed_base=True), standing(PLACE, YAW)
+    cube = np.array(np.meshgrid(*[[-0.08, 0.08]] * 3)).reshape(3, -1).T
+    at = state.position[0] - REACH * BACK + [0, 0, RAISED]
+    solids = Solids(Pose(np.eye(3), at).matrix[None, None], np.array([[[0.1, 0.9, 0.1]]]))
+    props = replace(Props.none(1), solids=solids)
+    eye = ChaseCamera(arm, [scene()], lens=SMALL_LENS).follow(state, 0, NOW)[:3, 3]
+    blue = blobs((0.45 * eye + 0.55 * at)[None] - [0, 0, 0.15], 0.03, np.array([[-1.5, -1.5, 1.5]]))
+    image = ChaseCamera(arm, [scene()], [blue], SMALL_LENS, ((cube,),)).shoot(state, 0, props, NOW)[0].astype(int)
+    rows, columns = np.nonzero(image[..., 1] > image[..., [0, 2]].max(-1) + 40)
+    assert len(rows) > 30
+    np.testing.assert_allclose([rows.mean() + 0.5, columns.mean() + 0.5], [SMALL_LENS.cy, SMALL_LENS.cx], atol=1.0)
+    assert (image[..., 2] > image[..., :2].max(-1) + 60).sum() > 5
+
+
+def test_bodies_are_shown_on_their_way_between_two_steps():
+    """A third of the way and of the turn, in place; the rest as it was; tasks without bodies have none."""
+    turns = np.array([0.3, -0.5, 0.8]) / 1.2
+    one, two = (
+        Pose(matrix_from_rotvec(turns * angle), np.array(place)).matrix[None, None]
+        for angle, place in ((0.1, [1.0, 2.0, 0.5]), (0.4, [1.3, 1.7, 0.5]))
+    )
+    color = np.array([[[0.1, 0.2, 0.3]]])
+    before, after = (replace(Props.none(1), objects=pose, solids=Solids(pose, color)) for pose in (one, two))
+    shown = props_between(before, after, np.array([1 / 3, 1.0]))
+    halfway = Pose(matrix_from_rotvec(turns * 0.2), np.array([1.1, 1.9, 0.5])).matrix
+    for poses in (shown.objects, shown.solids.pose):
+        np.testing.assert_allclose(poses[0, 0], halfway, atol=2e-3)
+        np.testing.assert_allclose(poses[1], two[0], atol=1e-9)
+        np.testing.assert_allclose(poses[0, 0, :3, :3] @ poses[0, 0, :3, :3].T, np.eye(3), atol=1e-9)
+    np.testing.assert_array_equal(shown.solids.color, np.tile(color, (2, 1, 1)))
+    nothing = props_between(Props.none(1), Props.none(1), np.array([0.2, 0.5, 1.0]))
+    assert (len(nothing.objects), nothing.balls.radius.shape) == (0, (3, 0))

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from pipeline.geometry import Camera, Pose, matrix_from_rotvec
-from sim.cameras.body import COLOR, body_of, draw_body
+from sim.cameras.body import COLOR, GRACE, body_of, draw_body
+from sim.cameras.props import Solids
 from sim.robots.model import Link, Robot, Shape
 
 CAMERA = Camera(60, 40, 50.0, 48.0, 31.0, 18.5)
@@ -142,3 +143,99 @@ def test_shape_whose_middle_is_outside_of_the_image(middle: list[float]):
     assert (off_axis < 0.29).sum() > 20
     assert (depth[off_axis < 0.28] > 0).all()
     assert not depth[off_axis > 0.3].any()
+
+
+RED, GREEN = np.array([0.9, 0.1, 0.05]), np.array([0.1, 0.8, 0.2])
+WORLD = Pose(matrix_from_rotvec([0.3, -2.0, 0.4]), np.array([1.0, -2.0, 0.5]))
+"""World from camera."""
+BOX = np.array(np.meshgrid([-0.3, 0.3], [-0.15, 0.15], [-0.1, 0.1])).reshape(3, -1).T
+
+
+def with_solids(
+    hulls: list[tuple[np.ndarray, ...]],
+    cameras_from_solids: list[list[Pose]],
+    colors: list[list[np.ndarray]],
+    behind: float = 0.0,
+    robot: Robot | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Images and depths of solids, and of a robot as in `drawn`, before black walls."""
+    count = len(colors)
+    rgb, depth = np.zeros((count, 40, 60, 3), np.float32), np.full((count, 40, 60), behind, np.float32)
+    robot = robot or robot_of()
+    links = np.tile(np.stack([Pose(np.eye(3), np.array([0, 0, -50.0])).matrix, LINK.matrix]), (count, 1, 1, 1))
+    poses = np.array([[(WORLD @ pose).matrix for pose in row] for row in cameras_from_solids])
+    cameras = np.tile(WORLD.matrix, (count, 1, 1))
+    draw_body(rgb, depth, body_of(robot, hulls), links, cameras, CAMERA, Solids(poses, np.array(colors)))
+    return rgb, depth
+
+
+def hue(rgb: np.ndarray) -> np.ndarray:
+    """Colours (P, 3) whatever their brightness."""
+    return rgb / rgb.max(1, keepdims=True)
+
+
+def test_each_image_has_its_solids_at_its_own_poses_and_in_its_own_colours():
+    """Where rays come into them: a box, and a body of two pieces; the two change places and colours."""
+    far = Pose(matrix_from_rotvec([0.2, 0.9, -0.3]), np.array([-0.2, 0.2, 1.6]))
+    near = LINK @ PLACE
+    hulls = [(BOX,), (WEDGE, WEDGE - [0.4, 0.3, 0.5])]
+    rgb, depth = with_solids(hulls, [[near, far], [far, near]], [[RED, GREEN], [GREEN, RED]])
+    steps = np.arange(0.4, 3.0, 0.004)
+    for image, (box, wedges) in enumerate([(near, far), (far, near)]):
+        points = CAMERA.rays()[..., None, :] * steps[:, None]
+        in_wedges, shift = wedges.inverse().apply(points), np.array([0.4, 0.3, 0.5])
+        where = [
+            inside(SHAPES["box"], box.inverse().apply(points)),
+            inside(SHAPES["mesh"], in_wedges) | inside(SHAPES["mesh"], in_wedges + shift),
+        ]
+        steps_to = np.stack([np.where(one.any(-1), steps[one.argmax(-1)], np.inf) for one in where])
+        expected, hit = steps_to.min(0), depth[image] > 0
+        assert (np.isfinite(expected) != hit).sum() < 0.06 * hit.sum()
+        both = hit & np.isfinite(expected)
+        assert np.quantile(np.abs(depth[image][both] - expected[both]), 0.95) < 0.006
+        for number, color in enumerate([(RED, GREEN), (GREEN, RED)][image]):
+            own = both & (steps_to[number] < steps_to[1 - number] - 0.01)
+            assert own.sum() > 60
+            np.testing.assert_allclose(hue(rgb[image][own]), np.tile(color / color.max(), (own.sum(), 1)), rtol=1e-4)
+
+
+def test_what_lies_on_an_uneven_ground_is_seen_whole():
+    """A wall that is too near by less than the grace hides nothing; the depths are the solid's, others as before."""
+    at = LINK @ PLACE
+    whole = with_solids([(BOX,)], [[at]], [[RED]])[1][0]
+    shown = whole > 0
+    middle = float(np.median(whole[shown]))
+    rgb, depth = with_solids([(BOX,)], [[at]], [[RED]], behind=middle)
+    expected = shown & (whole < np.float32(middle) + GRACE)
+    assert 50 < expected.sum() < shown.sum() - 50
+    assert (whole[expected] > middle).sum() > 20
+    np.testing.assert_array_equal(rgb[0, ..., 0] > 0, expected)
+    np.testing.assert_array_equal(depth[0], np.where(expected, whole, np.float32(middle)))
+
+
+def test_the_nearer_of_solids_and_robot_is_seen_however_near():
+    """One centimetre between them, less than the grace, before a wall within it; whatever their order."""
+    slab = np.array(np.meshgrid([-0.3, 0.3], [-0.2, 0.2], [0, 0.002])).reshape(3, -1).T
+    ahead = [Pose(np.eye(3), np.array([x, 0, 1.2 + z])) for x, z in ((0.0, 0.0), (0.1, 0.01))]
+    own = Shape("mesh", np.zeros(3), LINK.inverse() @ Pose(np.eye(3), np.array([0.2, 0, 1.195])), 1.0, slab)
+    images = [
+        with_solids([(slab,), (slab,)], [[ahead[i] for i in order]], [[(RED, GREEN)[i] for i in order]], 1.19, robot)
+        for order in ((0, 1), (1, 0))
+        for robot in (robot_of(), robot_of(own))
+    ]
+    np.testing.assert_array_equal(images[0][0], images[2][0])
+    np.testing.assert_array_equal(images[1][0], images[3][0])
+    (alone, depths), (beside, _) = images[:2]
+    row = alone[0, 20]
+    edge = int(31 + 0.3 * 50 / 1.2)
+    np.testing.assert_allclose(hue(row[22 : edge - 1]), np.tile(RED / RED.max(), (edge - 23, 1)), rtol=1e-4)
+    np.testing.assert_allclose(hue(row[edge + 1 : edge + 4]), np.tile(GREEN / GREEN.max(), (3, 1)), rtol=1e-4)
+    np.testing.assert_allclose(depths[0, 20, [25, edge + 2]], [1.2, 1.21], atol=1e-5)
+    orange = np.array(COLOR) / COLOR[0]
+    np.testing.assert_allclose(hue(beside[0, 20, 30 : edge + 6]), np.tile(orange, (edge - 24, 1)), rtol=1e-4)
+
+
+def test_poses_of_other_solids_than_the_shapes_are_refused():
+    """The kernel would read beyond its arrays."""
+    with pytest.raises(ValueError, match="1 solids, the poses of 2"):
+        with_solids([(BOX,)], [[LINK, LINK]], [[RED, GREEN]])

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from pipeline.geometry import Camera, Pose, matrix_from_rotvec
-from sim.cameras.props import AMBIENT, FLOOR_BAND, OPACITY, Balls, Patches, Posts, Props, draw_props
+from sim.cameras.props import AMBIENT, FLOOR_BAND, OPACITY, Balls, Patches, Posts, Props, Solids, draw_props
 
 CAMERA = Camera(60, 40, 50.0, 48.0, 31.0, 18.5)
 POSE = Pose(matrix_from_rotvec([0.3, -2.0, 0.4]), np.array([1.0, -2.0, 0.5]))
@@ -162,3 +164,16 @@ def test_things_are_each_robots_own():
         rgb, depth = np.zeros((2, 40, 60, 3), np.float32), np.zeros((2, 40, 60), np.float32)
         draw_props(rgb, depth, props[np.array(rows)], np.tile(POSE.matrix, (2, 1, 1)), CAMERA)
         assert depth.any((1, 2)).tolist() == expected
+
+
+def test_solids_are_chosen_with_the_rest():
+    """By numbers or a mask; a task without any has none for any choice."""
+    poses = np.arange(3 * 2 * 16, dtype=float).reshape(3, 2, 4, 4)
+    colors = np.arange(18, dtype=float).reshape(3, 2, 3) / 18
+    nothing = Props.none(3)
+    props = replace(nothing, solids=Solids(poses, colors))
+    for robots in (np.array([2, 0]), np.array([False, True, True]), slice(1, 2)):
+        np.testing.assert_array_equal(props[robots].solids.pose, poses[robots])
+        np.testing.assert_array_equal(props[robots].solids.color, colors[robots])
+        assert nothing[robots].solids.pose.shape[1] == 0
+    assert (Solids.none(3).pose.shape, Solids.none(3).color.shape) == ((3, 0, 4, 4), (3, 0, 3))
