@@ -40,8 +40,6 @@ RESISTANCE = 0.5
 """Share of a loose body's turning that is lost each second [1/s]: nothing else stops one that spins on a corner."""
 LEAVES = 1.0
 """A body that overlaps the ground leaves it at this speed at most [m/s]; by PhysX's default it is thrown out."""
-LEAVES_FINGERS = 5.0
-"""The same of what is grasped: at 1 m/s fingers sink in by a centimetre."""
 CREEP = 1e-4
 """A joint's friction is a drive to rest of limited force, which lets it move by as much [m/s or rad/s]."""
 
@@ -123,7 +121,7 @@ class LooseBody(_Body):
         super().__init__(sapien, sapien.physx.PhysxRigidDynamicComponent(), body, frictions)
         self._part.set_sleep_threshold((REST * WINDOW / world.timestep) ** 2 / 2)
         self._part.set_angular_damping(RESISTANCE)
-        self._part.set_max_depenetration_velocity(LEAVES_FINGERS if grasped else LEAVES)
+        self._part.set_max_depenetration_velocity(LEAVES)
         if grasped:
             self._part.set_solver_position_iterations(grasp_iterations(world.timestep))
             for shape in self._part.collision_shapes:

@@ -39,10 +39,12 @@ class Station:
     Attributes:
         world_from_base: Pose of the base: z up, x over the work surface, which is at z = 0.
         stands: Whether the base stands on the surface; else beside it, on a pedestal.
+        uneven: Largest deviation of the surface from a level plane [m].
     """
 
     world_from_base: Pose
     stands: bool
+    uneven: float
 
 
 def find_stations(scene: SimScene) -> list[Station]:
@@ -62,9 +64,9 @@ def find_stations(scene: SimScene) -> list[Station]:
         found += _stations_at(scene, caster, level)
     found.sort(key=lambda one: (not one[0], one[1]))
     chosen = list[Station]()
-    for stands, _, pose in found:
+    for stands, uneven, pose in found:
         if all(_apart(pose, other.world_from_base) for other in chosen):
-            chosen.append(Station(pose, stands))
+            chosen.append(Station(pose, stands, uneven))
         if len(chosen) == MAX_STATIONS:
             break
     if not chosen:
@@ -144,14 +146,13 @@ def _stations_at(scene: SimScene, caster: RayCaster, level: float) -> list[tuple
 
 
 def _plane(points: F64, heights: F64) -> tuple[float, float] | None:
-    """Height in the middle and largest deviation [m] of a plane through points (P, 2); None where it isn't level."""
+    """Height of a plane through points (P, 2) in their middle, and largest deviation from that [m]; None if not level."""
     middle = points.mean(0)
     matrix = np.column_stack([points - middle, np.ones(len(points))])
     plane = np.linalg.lstsq(matrix, heights, rcond=None)[0]
-    off = float(np.abs(heights - matrix @ plane).max())
-    if off > UNEVEN or np.hypot(*plane[:2]) > np.tan(np.deg2rad(LEAN)):
+    if np.abs(heights - matrix @ plane).max() > UNEVEN or np.hypot(*plane[:2]) > np.tan(np.deg2rad(LEAN)):
         return None
-    return float(plane[2]), off
+    return float(plane[2]), float(np.abs(heights - plane[2]).max())
 
 
 def _at(height: F64, low: F64, places: F64) -> F64:

@@ -22,8 +22,6 @@ from sim.tasks.task import Area, Item, ResetPoses, StepState, Term
 
 DOWN = np.diag([1.0, -1.0, -1.0])
 """Rotation of a hand that points down, base from hand."""
-ABOVE = 0.001
-"""Things begin that high over the surface [m]."""
 TRIES = 24
 """Draws of places until things don't overlap; the last one counts."""
 SOLVING = 30
@@ -167,9 +165,9 @@ class TableScenario:
     def reset(self, envs: I64, scenes: I64, levels: I64, rng: np.random.Generator) -> ResetPoses:
         """Begin new episodes in environments (M,), in scenes (M,)."""
         count, items = len(envs), self.items
-        stations = [self.stations[scene][rng.integers(len(self.stations[scene]))].world_from_base for scene in scenes]
-        base = np.array([pose.translation for pose in stations])
-        turn = np.array([pose.rotation for pose in stations])
+        stations = [self.stations[scene][rng.integers(len(self.stations[scene]))] for scene in scenes]
+        base = np.array([station.world_from_base.translation for station in stations])
+        turn = np.array([station.world_from_base.rotation for station in stations])
         self._base[envs], self._turn[envs] = base, turn
         places = self._draw(count, rng)
         if self._mark_radius:
@@ -178,7 +176,8 @@ class TableScenario:
             np.array([item.color for item in items]) + rng.uniform(-1, 1, (count, len(items), 3)) * COLOR_SPREAD, 0, 1
         )
         local = np.concatenate([places[:, : len(items)], np.zeros((count, len(items), 1))], 2)
-        local[..., 2] = [item.rest + ABOVE for item in items]
+        local[..., 2] = [item.rest for item in items]
+        local[..., 2] += np.array([station.uneven for station in stations])[:, None]
         yaw = rng.uniform(-1, 1, (count, len(items))) * [item.yaw for item in items]
         rotation = turn[:, None] @ matrix_from_rotvec(yaw[..., None] * np.array([0, 0, 1.0]))
         position = base[:, None] + np.einsum("nij,nkj->nki", turn, local)
