@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -26,6 +27,8 @@ ShapeKind = Literal["box", "sphere", "capsule", "cylinder", "mesh"]
 PACKAGE = "package:"
 CAMERA_SITE = "camera"
 """Site of an MJCF with the pose of the camera; its axes are OpenCV's."""
+FREE = (0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0)
+"""Coordinates of a free base at the origin."""
 LIGHT, TINY = 0.01, 1e-6
 """Links lighter than this are frames, which get at least this mass [kg]."""
 
@@ -242,12 +245,40 @@ def read_spec(path: Path) -> MjSpec:
             inside = Path(mesh.file.removeprefix(PACKAGE).lstrip("/"))
             above = [folder / inside for folder in path.resolve().parents]
             mesh.file = str(next((file for file in above if file.is_file()), inside))
+    _turn_fingers(spec)
     roots = list(spec.worldbody.bodies)
     if len(roots) == 1 and not any(joint.type == mujoco.mjtJoint.mjJNT_FREE for joint in spec.joints):
         roots[0].add_freejoint()  # a URDF has none
+        for key in spec.keys:
+            key.qpos = [*FREE, *key.qpos] if len(key.qpos) else []
+            key.qvel = [*np.zeros(6), *key.qvel] if len(key.qvel) else []
     for body in spec.bodies:
         _correct_inertia(body)
     return spec
+
+
+def _turn_fingers(spec: MjSpec) -> None:
+    """Reverse fingers that slide through the negatives of their neighbour's positions, so that both move alike."""
+    mujoco, joints = libraries.mujoco(), list(spec.joints)
+    widths = {mujoco.mjtJoint.mjJNT_FREE: 7, mujoco.mjtJoint.mjJNT_BALL: 4}
+    starts = np.cumsum([0, *(widths.get(joint.type, 1) for joint in joints)])
+    slides = [joint for joint in joints if joint.type == mujoco.mjtJoint.mjJNT_SLIDE]
+    for one, two in itertools.permutations(slides, 2):
+        mirrored = two.range[1] <= 0 < one.range[1] and np.allclose(one.range, -two.range[::-1])
+        if not mirrored or one.parent.parent != two.parent.parent:
+            continue
+        two.axis, two.range, two.ref = -two.axis, -two.range[::-1], -two.ref
+        for equality in spec.equalities:  # a polynomial of the second joint's position
+            if equality.type == mujoco.mjtEq.mjEQ_JOINT and equality.name1 == two.name:
+                equality.data[:5] *= -1
+            if equality.type == mujoco.mjtEq.mjEQ_JOINT and equality.name2 == two.name:
+                equality.data[1:5:2] *= -1
+        for servo in spec.actuators:
+            if servo.target == two.name:
+                servo.ctrlrange, servo.forcerange = -servo.ctrlrange[::-1], -servo.forcerange[::-1]
+        for key in spec.keys:
+            if len(key.qpos):
+                key.qpos[int(starts[joints.index(two)])] *= -1
 
 
 def _correct_inertia(body: MjsBody) -> None:

@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 
 from pipeline.errors import SimError
+from sim.physics.catalog import ENGINES
+from sim.physics.state import RobotState
 from sim.robots.catalog import PACKAGE, ROBOTS, find_robot
 from sim.robots.gripper import PADS, find_gripper
 from sim.robots.model import load_robot
+from tests.sim.physics.test_conformance import floor
 
 INERTIA = '<inertia ixx="0.01" iyy="0.01" izz="0.01" ixy="0" ixz="0" iyz="0"/>'
 
@@ -98,3 +101,41 @@ def test_an_arm_has_limits(tmp_path: Path) -> None:
     """A joint that turns for ever is refused by name."""
     with pytest.raises(SimError, match=r"(?s)joints of an arm have limits.*turn"):
         find_robot(str(two_fingers(tmp_path, "", "continuous")))
+
+
+MIRRORED = """
+<mujoco><compiler angle="radian" autolimits="true"/><worldbody><body name="post">
+  <geom type="box" size="0.05 0.05 0.2"/>
+  <body name="fore" pos="0 0 0.2"><joint name="turn" axis="0 0 1" range="-1 2"/>
+    <geom type="box" size="0.15 0.02 0.02" pos="0.15 0 0"/>
+    <body name="up" pos="0.3 0 0"><joint name="up" type="slide" axis="0 0 1" range="0 0.03"/>
+      <geom type="box" size="0.03 0.01 0.005" pos="0.03 0 0.005"/></body>
+    <body name="low" pos="0.3 0 0"><joint name="low" type="slide" axis="0 0 1" range="-0.03 0"/>
+      <geom type="box" size="0.03 0.01 0.005" pos="0.03 0 -0.005"/></body></body></body></worldbody>
+  <equality><joint joint1="low" joint2="up" polycoef="0 -1 0 0 0"/></equality>
+  <actuator><position joint="turn" kp="500" kv="50"/><position joint="up" kp="800" kv="40" forcerange="-30 30"/>
+  </actuator>
+  <keyframe><key name="home" qpos="0.3 0.02 -0.02"/></keyframe>
+</mujoco>
+"""
+"""An arm as MJCF collections have them: no free base, one driven finger, the other on its negative positions."""
+
+
+@pytest.mark.parametrize("name", ["sapien", "mujoco"])
+def test_fingers_of_opposite_signs_move_alike(name: str, tmp_path: Path) -> None:
+    """The pose at rest is the keyframe's; one target moves both."""
+    path = tmp_path / "mirrored.xml"
+    path.write_text(MIRRORED)
+    robot, _ = find_robot(str(path))
+    assert robot.gripper
+    assert (robot.gripper.opened, robot.gripper.closed) == (pytest.approx(0.03), 0)
+    assert robot.gripper.joints == ("up", "low")
+    np.testing.assert_allclose(robot.default_position, [0.3, 0.02, 0.02], atol=1e-9)
+    assert [servo.joint for servo in robot.actuators] == ["turn", "up", "low"]
+    engine = ENGINES[name].make(robot, [floor()], 1, 0.02)
+    rest = robot.default_position[None].astype(np.float32)
+    engine.reset(np.arange(1), RobotState.at_rest(np.array([[0, 0, 1.0]]), np.eye(1, 4), rest), np.zeros(1, int))
+    engine.set_targets(np.array([[0.5, 0.01, 0.01]], np.float32))
+    engine.step(100)
+    np.testing.assert_allclose(engine.read().joint_position, [[0.5, 0.01, 0.01]], atol=1e-3)
+    engine.close()
