@@ -61,6 +61,7 @@ class EnvConfig:
         level: Initial level of the task's curriculum.
         observation_noise: Whether observations are as noisy as the task says.
         reduced_collision: Whether legs touch the scene with few simple shapes: several times as fast.
+        expert: Whether the actions of the task's expert are an observation.
         stagger: Whether the first episodes after `reset` end at different times, so that not all end at once.
     """
 
@@ -74,6 +75,7 @@ class EnvConfig:
     level: int = 0
     observation_noise: bool = False
     reduced_collision: bool = False
+    expert: bool = False
     stagger: bool = False
 
 
@@ -103,6 +105,7 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
         config: EnvConfig = EnvConfig(),
     ) -> None:
         check_device(config.device)
+        task = task.with_expert() if config.expert else task
         self.task, self.scenes, self.robot, self.num_envs = task, list(scenes), robot, num_envs
         self.drive, self.config = drive, config
         self.scenario = task.scenario(Floors(scenes, robot, config.starts), num_envs, task.control_period)
@@ -123,7 +126,7 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
         regions = [scene.regions for scene in scenes]
         randomisation = config.randomisation or Randomisation()
         self._randomiser = Randomiser(randomisation, self.engine, robot, regions, round(period / time_step))
-        cameras = (task.cameras or (RobotCamera(task.camera),)) if config.cameras is None else config.cameras
+        cameras = task.cameras_of(robot) if config.cameras is None else config.cameras
         settings = config.camera_settings or task.camera_settings
         self.cameras: tuple[CameraRig, ...] = ()
         if cameras:

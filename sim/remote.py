@@ -44,7 +44,8 @@ class RemoteEnv:
     """
 
     def __init__(self, settings: Mapping[str, Any], threads: int) -> None:
-        self.num_envs, self.task = int(settings["num_envs"]), find_task(settings["task"])
+        task = find_task(settings["task"])
+        self.num_envs, self.task = int(settings["num_envs"]), task.with_expert() if settings.get("expert") else task
         _, self.drive = robot_for(self.task, settings["robot"], settings.get("gait", ""))
         self.scene_of: I64 = np.zeros(self.num_envs, np.int64)
         context = multiprocessing.get_context("spawn")  # numba's threads don't survive a fork

@@ -12,13 +12,16 @@ from rsl_rl.env import VecEnv
 from tensordict import TensorDict
 
 import sim
+from pipeline.errors import TrainError
 from pipeline.types import F32, F64, I64, Mask
-from sim.cameras.settings import RobotCamera
+from sim.cameras.settings import Output, RobotCamera
 from sim.env import TIME, Observations, SceneEnv
 from sim.floors import Split
 from sim.randomisation import Randomisation
+from sim.robots.catalog import robot_for
 from sim.scene import SimScene
 from sim.tasks.catalog import find_task
+from sim.tasks.task import EXPERT, Task
 from train.models.encoders import ObservationGroup, find_encoder
 from train.models.voxels import Voxels
 from train.preset import Preset
@@ -204,6 +207,23 @@ def make_env(
     return TrainEnv(env, groups, device, seed)
 
 
+def _cameras(preset: Preset, task: Task, outputs: Sequence[Output]) -> list[RobotCamera]:
+    """Cameras that a preset's policy sees by."""
+    if not outputs:
+        return []
+    cameras = (
+        task.cameras_of(robot_for(task, preset.robot, preset.gait)[0]) if task.cameras else [RobotCamera(task.camera)]
+    )
+    names = [camera.name for camera in cameras]
+    if unknown := set(preset.cameras) - set(names):
+        raise TrainError(
+            "a policy sees by cameras of its task",
+            found=f"{', '.join(sorted(unknown))} for {task.name!r}",
+            remedy=f"cameras: some of {', '.join(filter(None, names)) or 'none: it has one without a name'}",
+        )
+    return [replace(one, outputs=tuple(outputs)) for one in cameras if not preset.cameras or one.name in preset.cameras]
+
+
 def simulation_settings(
     preset: Preset, scenes: Sequence[SimScene], num_envs: int, seed: int, starts: Split = "train", device: str = "cpu"
 ) -> dict[str, Any]:
@@ -224,7 +244,8 @@ def simulation_settings(
         "engine": preset.engine,
         "device": device,
         "seed": seed,
-        "cameras": [RobotCamera(task.camera, outputs=encoder.outputs)] if encoder.outputs else (),
+        "cameras": _cameras(preset, task, encoder.outputs),
+        "expert": preset.teacher == EXPERT,
         "camera_settings": replace(task.camera_settings, **preset.camera.model_dump()) if training else None,
         "starts": starts,
         "randomisation": Randomisation(**preset.dynamics.model_dump()) if training else None,

@@ -16,12 +16,12 @@ from sim.remote import RemoteEnv
 from sim.scene import SimScene
 from train.distributed import Processes, own_seed
 from train.environment import DoneInfo, EnvironmentState, TrainEnv, make_env, simulation_settings
-from train.models.encoders import Images
+from train.models.encoders import ObservationGroup, find_encoder
 from train.preset import Preset
 
 ENGINES = ("sapien", "mujoco", "mujoco-worlds")
 """Engines that compute on the CPU, in the process that asks them to."""
-ENCODERS = ("cnn", "resnet", "none")
+ENCODERS = ("cnn", "resnet", "truth", "none")
 """Encoders whose input is what a simulation returns."""
 
 
@@ -30,7 +30,7 @@ class RemoteTrainEnv(TrainEnv):
 
     env: RemoteEnv  # type: ignore[assignment]
 
-    def __init__(self, env: RemoteEnv, groups: Sequence[Images], seed: int) -> None:
+    def __init__(self, env: RemoteEnv, groups: Sequence[ObservationGroup], seed: int) -> None:
         super().__init__(env, groups, seed=seed)  # type: ignore[arg-type]
 
 
@@ -133,7 +133,7 @@ def make_training_env(
     remote = RemoteEnv(simulation_settings(preset, scenes, second, seeds[1]), threads)
     try:
         near = make_env(preset, scenes, num_envs=preset.num_envs - second, seed=seeds[0])
-        groups = [Images(policy.modality)] if near.env.cameras else []
+        groups = find_encoder(policy.encoder, policy.modality).groups(near.env)
         return Halves(near, RemoteTrainEnv(remote, groups, seed=seeds[1]), threads)
     except BaseException:
         remote.close()

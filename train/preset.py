@@ -142,7 +142,10 @@ class Preset(Settings):
     scene_sampling: Literal["uniform", "learning_progress"] = "uniform"
     """How scenes are drawn: uniformly, or by learning progress."""
     teacher: str = ""
-    """Privileged observation that is the right action, and that the policy learns to output; empty for PPO."""
+    """Privileged observation that is the right action, and that the policy learns to output; "expert" asks the task's
+    expert; empty for PPO."""
+    cameras: tuple[str, ...] = ()
+    """Names of the task's cameras that the policy sees by; all by default."""
     camera: CameraRandomisation = CameraRandomisation()
     """Randomisation of the camera."""
     policy: PolicySettings = PolicySettings()

@@ -98,6 +98,11 @@ class HandDrive:
         """Where the hands were sent last."""
         return ArmState(self.action, self._target)
 
+    def targets(self, actions: F32) -> F32:
+        """What an exported policy commands, before inverse kinematics: moves (N, size) [m, rad], the gripper's last."""
+        scale = [self.action.reach if move < 3 else self.action.turn for move in self.action.moves]
+        return (actions * np.array([*scale, 1.0], np.float32)).astype(np.float32)
+
     def moved(self, actions: F32, joints: Floats) -> F32:
         """Targets (N, A) of the actuators for actions (N, size) at joint positions (N, J)."""
         action, hands = self.action, self.arm.hands(joints)

@@ -73,6 +73,11 @@ def wrist_camera(robot: Robot, size: int = 64) -> RobotCamera:
     )
 
 
+def third_and_wrist(robot: Robot) -> tuple[RobotCamera, ...]:
+    """Both cameras of these tasks."""
+    return THIRD, wrist_camera(robot)
+
+
 def _hands(name: str) -> Callable[[Robot, Drive], Drive]:
     def drive(robot: Robot, _: Drive) -> Drive:
         return HandDrive(robot, HAND_ACTIONS[name])
@@ -115,7 +120,7 @@ PUT_CUBE_ON_PLATE = Task(
     terminations={"done": ON_PLATE, "dropped": table.dropped},
     drive=_hands("position_yaw"),
     items=(CUBE, PLATE),
-    cameras=(THIRD,),
+    cameras=third_and_wrist,
     expert=experts.pick_and_place(0, PUT),
 )
 
@@ -136,7 +141,12 @@ ON_MARK = table.is_at_mark(0, 0.03)
 PUSH_TO_MARK = replace(
     LIFT,
     name="push_to_mark",
-    scenario=partial(TableScenario, items=(replace(CUBE, area=((0.40, 0.54), (0.0, 0.2))),), mark=((0.40, 0.54), (-0.2, 0.0)), apart=0.1),
+    scenario=partial(
+        TableScenario,
+        items=(replace(CUBE, area=((0.40, 0.54), (0.0, 0.2))),),
+        mark=((0.40, 0.54), (-0.2, 0.0)),
+        apart=0.1,
+    ),
     success=ON_MARK,
     observations={**LIFT.observations, "mark": Observation(table.mark, 4, privileged=True)},
     rewards=_rewards({"reach": table.reach(0), "push": table.push(0)}, ON_MARK),

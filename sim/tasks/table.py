@@ -16,7 +16,6 @@ from sim.physics.bodies import BodyState
 from sim.physics.state import RobotState
 from sim.robots.arm import Arm
 from sim.robots.hand_drive import ArmState
-from sim.robots.model import Robot
 from sim.tasks.stations import Station, find_stations
 from sim.tasks.task import Area, Item, ResetPoses, StepState, Term
 
@@ -113,7 +112,7 @@ def _table(step: StepState[TableState]) -> Table:
         rotation=rotation,
         speed=np.linalg.norm(bodies.linear_velocity[:, -count:], axis=2),
         rates=np.abs(state.joint_velocity[:, scenario.arm.columns]).max(1),
-        mark=scenario.mark,
+        mark=scenario.mark.astype(np.float64),
     )
 
 
@@ -246,7 +245,14 @@ def things(step: StepState[TableState]) -> F32:
         ahead = now.place[:, (number + 1) % now.place.shape[1]] - now.place[:, number]
         wrong = quarter(now.yaw[:, number] - now.hand_yaw)
         held = now.held(number, item.width)
-        parts += [from_hand * 8, np.clip(from_hand * 40, -3, 3), ahead * 5, wrong * 2, held, now.place[:, number, 2] * 5]
+        parts += [
+            from_hand * 8,
+            np.clip(from_hand * 40, -3, 3),
+            ahead * 5,
+            wrong * 2,
+            held,
+            now.place[:, number, 2] * 5,
+        ]
     return np.column_stack(parts).astype(np.float32)
 
 
@@ -376,7 +382,7 @@ def is_at_mark(item: int, within: float) -> Term[Mask]:
 
 def dropped(step: StepState[TableState]) -> Mask:
     """Whether a thing fell off the surface."""
-    return (seen(step).place[..., 2] < -FALLEN).any(1)
+    return np.asarray((seen(step).place[..., 2] < -FALLEN).any(1))
 
 
 def sent(step: StepState[TableState]) -> ArmState:

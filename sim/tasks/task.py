@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
 import numpy as np
 
+from pipeline.errors import SimError
 from pipeline.geometry import Camera
 from pipeline.types import F32, I64, Floats, Mask
 from sim.cameras.props import Props
@@ -20,6 +21,8 @@ from sim.robots.drive import Drive, LegsState
 from sim.robots.hand_drive import ArmState
 from sim.robots.model import Robot
 
+EXPERT = "expert"
+"""Observation with the actions of a task's expert."""
 ScenarioState = TypeVar("ScenarioState", covariant=True)
 """What a scenario shows the terms of its task."""
 
@@ -184,7 +187,7 @@ class Task:
         scene: Reference of the scene that it is for; empty if it is for any that is given.
         drive: Makes the drive of a robot from that and its usual drive, if the task has its own action space.
         items: Things that are in every scene, beside the robot.
-        cameras: Robots' cameras; () for one at the mount in the robot's file, with the lens `camera`.
+        cameras: A robot's cameras; by default one at the mount in its file, with the lens `camera`.
         expert: Actions (N, A) of one who knows where everything is, if anybody does.
     """
 
@@ -205,8 +208,23 @@ class Task:
     scene: str = ""
     drive: Callable[[Robot, Drive], Drive] | None = None
     items: tuple[Item, ...] = ()
-    cameras: tuple[RobotCamera, ...] = ()
+    cameras: Callable[[Robot], tuple[RobotCamera, ...]] | None = None
     expert: Term[F32] | None = None
+
+    def cameras_of(self, robot: Robot) -> tuple[RobotCamera, ...]:
+        """The cameras of a robot."""
+        return self.cameras(robot) if self.cameras else (RobotCamera(self.camera),)
+
+    def with_expert(self) -> Task:
+        """The same with the right actions as an observation, `EXPERT`.
+
+        Raises:
+            SimError: When nobody knows them.
+        """
+        if self.expert is None:
+            raise SimError("a task's expert is asked", found=f"{self.name} has none", remedy="take another task")
+        seen = {**self.observations, EXPERT: Observation(self.expert, "action", privileged=True)}
+        return replace(self, observations=seen)
 
     @property
     def substeps(self) -> int:

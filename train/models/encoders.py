@@ -41,10 +41,26 @@ class Images:
     name: Modality
 
     def read(self, env: SceneEnv, seen: Observations) -> torch.Tensor:
-        """Channels first."""
+        """Channels first; those of several cameras one after another."""
+        images = [values for name, values in seen.items() if name.rpartition("_")[2] == self.name]
         if self.name == "depth":
-            return torch.tensor(seen[self.name][:, None])
-        return torch.from_numpy(np.ascontiguousarray(seen[self.name].transpose(0, 3, 1, 2)))
+            return torch.tensor(np.stack(images, 1))
+        return torch.from_numpy(np.concatenate([image.transpose(0, 3, 1, 2) for image in images], 1))
+
+
+TRUTHS = ("things", "mark")
+"""Observations of places that only a simulator knows."""
+
+
+@dataclass(frozen=True)
+class Truth:
+    """Where things are, (N, K): vectors, for policies that are to know instead of see."""
+
+    name: str = "truth"
+
+    def read(self, env: SceneEnv, seen: Observations) -> torch.Tensor:
+        """One after another."""
+        return torch.tensor(np.concatenate([seen[name] for name in TRUTHS if name in seen], 1))
 
 
 FAR = 5.0
@@ -123,7 +139,7 @@ class _Residual(nn.Module):
 
 def centred(images: torch.Tensor) -> torch.Tensor:
     """Colours 0..255 or depths [m], centred at 0."""
-    if images.shape[1] == 1:
+    if images.dtype != torch.uint8:
         return images.clamp(max=FAR) / FAR - 0.5
     return images.to(torch.float32, copy=True).mul_(1 / 255).sub_(0.5)
 
@@ -134,6 +150,7 @@ NETWORKS: dict[str, Callable[[tuple[int, ...]], nn.Module] | None] = {
     "gaussians": SetTransformer,
     "none": None,
     "resnet": ImageResNet,
+    "truth": None,
 }
 
 
@@ -167,6 +184,8 @@ def find_encoder(name: str, modality: Modality = "rgb") -> Encoder:
     require_known(name, NETWORKS, "encoder", TrainError, rule="an encoder has a known name")
     if name == "none":
         return Encoder((), None)
+    if name == "truth":
+        return Encoder((), lambda *_: Truth())
     if name == "gaussians":
         return Encoder((), lambda env, _: GaussianTokens(env.scenes, env.robot, env.task.camera))
     if name == "dinov2":
