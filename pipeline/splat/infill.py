@@ -63,8 +63,8 @@ CANDIDATES = 4000
 CLEARANCE = 0.1
 """Distance of a viewpoint from the nearest surface, as a share of the typical distance."""
 FACE_SIDE, FACE_MARGIN = 128, 16
-"""Side of each of the six images of a cube map at a viewpoint [px], and what is drawn round it: at the border of an image
-Gaussians are cut short, which looks like a hole."""
+"""Side of each of the six images of a cube map at a viewpoint [px], and what is drawn round it: at the border of an
+image Gaussians are cut short, which looks like a hole."""
 HOLE_STEP = 3
 """Distance between the discs in a hole [px]."""
 MAX_FROM_RIM = 32

@@ -68,7 +68,7 @@ class Arm:
         return _forward(np.asarray(joints[:, self.columns], np.float64), *self._chain)
 
     def solve(self, joints: Floats, base_from_hand: F64, rounds: int) -> F32:
-        """Joint positions (N, J) that bring hands to poses (N, 4, 4), as far as so many rounds get from `joints` (N, J).
+        """Joint positions (N, J) that bring hands to poses (N, 4, 4), as far as that many rounds from `joints` get.
 
         Fingers stay as they are. Damped least squares, towards the pose at rest in what is free: C. Wampler,
         Manipulator inverse kinematic solutions based on damped least squares, IEEE SMC 1986.

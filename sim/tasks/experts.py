@@ -1,7 +1,7 @@
 """Experts: actions of one who knows where things are. They depend on nothing but what is now.
 
-Heights are funnels over the horizontal error: an expert that waited for millimetres would teach waiting to a student that
-sees centimetres (DAgger: S. Ross et al., A reduction of imitation learning to no-regret online learning, 2011).
+Heights are funnels over the horizontal error: an expert that waited for millimetres would teach waiting to a student
+that sees centimetres (DAgger: S. Ross et al., A reduction of imitation learning to no-regret online learning, 2011).
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def _to_grasp(hand: F64, thing: F64) -> tuple[F64, Mask]:
 
 
 def _turned(hand_yaw: F64, yaw: F64, turns: Mask) -> F64:
-    """Rotations (N, 3, 3), base from hand, of hands that point down, turned to things of square section or as they are."""
+    """Rotations (N, 3, 3), base from hand, of hands that point down; some turn to things of square section."""
     wrong = quarter(yaw - hand_yaw)
     wrong = np.where(turns & (np.abs(wrong) < np.pi / 5), wrong, 0)
     return matrix_from_rotvec((hand_yaw + wrong)[:, None] * np.array([0, 0, 1.0])) @ DOWN

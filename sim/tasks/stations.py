@@ -146,7 +146,7 @@ def _stations_at(scene: SimScene, caster: RayCaster, level: float) -> list[tuple
 
 
 def _plane(points: F64, heights: F64) -> tuple[float, float] | None:
-    """Height of a plane through points (P, 2) in their middle, and largest deviation from that [m]; None if not level."""
+    """Height of a plane through points (P, 2) in their middle, largest deviation from it [m]; None if not level."""
     middle = points.mean(0)
     matrix = np.column_stack([points - middle, np.ones(len(points))])
     plane = np.linalg.lstsq(matrix, heights, rcond=None)[0]
