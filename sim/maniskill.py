@@ -64,7 +64,7 @@ class ManiSkillEnv(gymnasium.vector.VectorEnv[Layout, F32, np.ndarray]):
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, object] | None = None
-    ) -> tuple[Layout, dict[str, object]]:
+    ) -> tuple[Layout, dict[str, Any]]:
         """Begin all episodes; `seed` makes everything after it repeatable."""
         seen, info = self.env.reset(seed=seed, options=options)
         assert self.env.now
