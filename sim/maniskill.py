@@ -53,7 +53,9 @@ class ManiSkillEnv(gymnasium.vector.VectorEnv[Layout, F32, np.ndarray]):
         pose = gymnasium.spaces.Box(-np.inf, np.inf, (7,), np.float32)
         given = env.single_observation_space
         assert isinstance(given, gymnasium.spaces.Dict)
-        images = {name: gymnasium.spaces.Dict(rgb=given[key]) for key, name in self._keys.items()}
+        images: dict[str, gymnasium.Space] = {
+            name: gymnasium.spaces.Dict(rgb=given[key]) for key, name in self._keys.items()
+        }
         self.single_observation_space = gymnasium.spaces.Dict(
             agent=gymnasium.spaces.Dict(qpos=joints, qvel=joints),
             extra=gymnasium.spaces.Dict(tcp_pose=pose),
