@@ -19,7 +19,8 @@ from sim.drivers import EpisodeResult
 from sim.env import SceneEnv
 from sim.robots.kinematics import link_poses
 from sim.robots.model import Robot, Shape
-from sim.video import ENLARGED, SHOWN, images_of, tiled
+from sim.tasks.table import TableScenario
+from sim.video import ENLARGED, RAISED, REACH, SHOWN, images_of, tiled
 
 if TYPE_CHECKING:
     import trimesh
@@ -34,6 +35,8 @@ REFRESH = 0.05
 """Minimum time between two updates of the page [s]; some tasks step more often."""
 UPRIGHT = np.array([1.0, 0, 0, 0])
 EYE_HEIGHT = 1.7  # [m]
+BEFORE = (1.2, -0.6, 0.7)
+"""From where the page looks at an arm, in the axes of its base [m]."""
 PAINT = 0.01
 """Thickness of patches on the floor [m]."""
 
@@ -63,9 +66,8 @@ class SimPage:
         self._prop_positions: list[tuple[float, ...]] = []
         self._drawn = -REFRESH
         self._images = self._server.gui.add_image(np.zeros((8, 8, 3), np.uint8), label="cameras")
-        eye = env.scenes[0].regions.spawn_poses[0].world_from_base  # heads towards open space
-        self._server.initial_camera.position = tuple(eye.apply(np.array([0, 0, EYE_HEIGHT])))
-        self._server.initial_camera.look_at = tuple(eye.apply(np.array([3.0, 0, 0])))
+        eye, at = _first_view(env)
+        self._server.initial_camera.position, self._server.initial_camera.look_at = tuple(eye), tuple(at)
         self._server.initial_camera.up = (0.0, 0.0, 1.0)
         logger.info("http://127.0.0.1:%d shows the robots; Ctrl-C ends it", self._server.get_port())
 
@@ -145,6 +147,15 @@ class SimPage:
     def close(self) -> None:
         """End the page."""
         self._server.stop()
+
+
+def _first_view(env: SceneEnv) -> tuple[Floats, Floats]:
+    """Where the page looks from and to at first: before the first station of arms, else over a robot's shoulder."""
+    if isinstance(env.scenario, TableScenario):
+        base = env.scenario.stations[0][0].world_from_base
+        return base.apply(np.array(BEFORE)), base.apply(np.array([REACH, 0, RAISED]))
+    start = env.scenes[0].regions.spawn_poses[0].world_from_base  # heads towards open space
+    return start.apply(np.array([0, 0, EYE_HEIGHT])), start.apply(np.array([3.0, 0, 0]))
 
 
 def solids_of(props: Props) -> list[tuple[trimesh.Trimesh, Color, Floats]]:

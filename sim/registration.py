@@ -10,5 +10,9 @@ def register() -> None:
     from sim.tasks.catalog import TASKS
 
     for name in TASKS:
-        version = f"{name.capitalize()}-v0"
-        gymnasium.register(id=version, vector_entry_point="sim:make", kwargs={"task": name})
+        gymnasium.register(id=f"{version_name(name)}-v0", vector_entry_point="sim:make", kwargs={"task": name})
+
+
+def version_name(task: str) -> str:
+    """Name of a task in capitals, as gymnasium's own: PutCubeOnPlate of put_cube_on_plate, Climb-joints of others."""
+    return "".join(word.capitalize() for word in task.split("_"))

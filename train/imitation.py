@@ -80,10 +80,10 @@ def record(
             folder,
             rate=rate,
             robot=env.env.robot.name,
-            task=task.name,
+            task=task.instruction or task.name,
             state=[f"{name}_{number}" for name in env.vectors for number in range(math.prod(spaces[name].shape or ()))],
             action=[f"action_{number}" for number in range(env.num_actions)],
-            cameras={name: (of.shape[1], of.shape[2]) for name, of in _images(seen).items()},
+            cameras={name: (of.shape[1], of.shape[2]) for name, of in _images(env).items()},
         ) as writer,
         torch.inference_mode(),
     ):
@@ -105,7 +105,7 @@ def _rollout(
     written = successful = 0
     while written < episodes:
         action = actor(seen).clamp(-1, 1)
-        images, state = _images(seen), seen[VECTOR].cpu().numpy().copy()
+        images, state = _images(env), seen[VECTOR].cpu().numpy().copy()
         seen, reward, dones, _ = env.step(action)
         actor.reset(dones)
         past.append((images, state, action.cpu().numpy().copy(), reward.cpu().numpy()))
@@ -125,10 +125,7 @@ def _rollout(
     return successful
 
 
-def _images(seen: TensorDict) -> dict[str, U8]:
+def _images(env: TrainEnv) -> dict[str, U8]:
     """Images of all N robots, by camera (N, H, W, 3)."""
-    groups = {name: seen[name] for name in map(str, seen.keys()) if name.endswith("rgb")}
-    return {
-        name.removesuffix("rgb").rstrip("_") or FRONT: of.permute(0, 2, 3, 1).cpu().numpy().copy()
-        for name, of in groups.items()
-    }
+    groups = {name: values for name, values in env.seen.items() if name.rpartition("_")[2] == "rgb"}
+    return {name.rpartition("_")[0] or FRONT: values.copy() for name, values in groups.items()}

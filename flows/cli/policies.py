@@ -344,20 +344,22 @@ class Record:
     Lets the policy of a run, or a driver who knows the way, do a task, and writes images, what the robot knew,
     actions and rewards of whole episodes as a LeRobot dataset (version 3.0), from which others learn by imitation.
     Episodes begin at poses to train at; those held out stay unseen. Failures are recorded too: next.success tells
-    them apart.
+    them apart. All cameras are recorded; the task's text is its instruction, if it has one, or else its name.
 
     Examples:
         splatyard record navigate-hall-1 --lerobot hall_demos --episodes 100
         splatyard record --driver auto --scene hall@1.0.0 --task avoid --lerobot avoid_demos --episodes 50
+        splatyard record --driver auto --scene hall --task lift --robot panda --lerobot lift_demos
     """
 
     run_name: Annotated[str | None, Arg("a run's name or folder", "RUN")] = None
     _: KW_ONLY
     lerobot: Annotated[Path, Arg("a new folder for the dataset", "DIR")]
     episodes: Annotated[int, Arg("", "N")] = 100
-    driver: Annotated[Literal["auto"] | None, Arg("instead of a run: follows the path or the command, on wheels")] = (
-        None
-    )
+    driver: Annotated[
+        Literal["auto"] | None,
+        Arg("instead of a run: follows a path, or knows an arm's task"),
+    ] = None
     task: Annotated[str, Arg("with --driver")] = "navigate"
     robot: Robot = "rover"
     scenes: Scenes = ()

@@ -27,7 +27,8 @@ def sim(
     seconds: Annotated[float, Arg("simulated time")] = 30.0,
     seed: Seed = 0,
     driver: Annotated[
-        Literal["auto", "random", "still"], Arg("auto follows the path or the command on wheels and leaves legs still")
+        Literal["auto", "random", "still"],
+        Arg("auto follows the path or the command, or knows how an arm does its task"),
     ] = "auto",
     view: Annotated[bool, Arg("look on in the browser, until Ctrl-C")] = False,
     port: Port = 8080,
@@ -49,6 +50,7 @@ def sim(
         splatyard sim hall --task explore --video explore.mp4 --follow --envs 1
         splatyard sim hall --task climb --robot go2 --view
         splatyard sim hall --robot my_robot.urdf --driver random
+        splatyard sim hall --task put_cube_on_plate --robot panda --view
         splatyard sim hall@1.1.0 --objects all --video push.mp4 --follow --envs 1
         splatyard sim hall --objects mug@1.0.0 --view
     """

@@ -20,8 +20,8 @@ from sim.robots.model import Robot, Shape
 
 Vector = tuple[np.float32, np.float32, np.float32]
 
-COLOR = (0.94, 0.47, 0.12)
-"""Of a robot."""
+COLOR, ARM_COLOR = (0.94, 0.47, 0.12), (0.7, 0.72, 0.75)
+"""Of a robot, and of one whose base is fixed: things of any colour stand out against its grey."""
 AROUND = 16
 """Sides of round shapes."""
 DIRECTIONS = 64
@@ -45,6 +45,7 @@ class Body(NamedTuple):
         planes: (T, 4) unit normals that point outwards, and their distance from the owner's origin [m].
         first: (S + 1,) where the triangles of each shape begin.
         solids: K.
+        color: (3,) of the robot, 0..1.
     """
 
     owner: I64
@@ -53,6 +54,7 @@ class Body(NamedTuple):
     planes: F32
     first: I64
     solids: int
+    color: F32
 
 
 def body_of(robot: Robot, solids: Sequence[Sequence[F64]] = ()) -> Body:
@@ -76,6 +78,7 @@ def body_of(robot: Robot, solids: Sequence[Sequence[F64]] = ()) -> Body:
         planes=np.column_stack([normal, (normal * corners[:, 0]).sum(1)]).astype(np.float32),
         first=np.cumsum([0, *map(len, pieces)]).astype(np.int64),
         solids=len(solids),
+        color=np.array(ARM_COLOR if robot.fixed_base else COLOR, np.float32),
     )
 
 
@@ -105,7 +108,7 @@ def draw_body(
         return
     poses = camera_from_links
     colors = np.empty((len(depth), body.solids + poses.shape[1], 3), np.float32)
-    colors[:, body.solids :] = COLOR
+    colors[:, body.solids :] = body.color
     if body.solids:
         poses = np.concatenate([np.linalg.inv(world_from_cameras)[:, None] @ solids.pose, poses], 1)
         colors[:, : body.solids] = solids.color
@@ -177,7 +180,7 @@ def _draw(rgb: F32, depth: F32, body: Body, poses: F32, vertical: F32, intrinsic
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _draw_shapes(rgb: F32, depth: F32, body: Body, poses: F32, vertical: F32, intrinsics: F32, colors: F32) -> None:
-    owner, spheres, corners, planes, first, _ = body
+    owner, spheres, corners, planes, first, _, _ = body
     height, width = depth.shape
     fx, fy, cx, cy = intrinsics
     sides = (cx / fx, (width - cx) / fx, cy / fy, (height - cy) / fy)

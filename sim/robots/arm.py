@@ -85,7 +85,7 @@ def _gripper(robot: Robot) -> Gripper:
         raise SimError(
             "an arm has a gripper: two fingers that slide, at one link",
             found=f"none in {robot.name}",
-            remedy="take panda, or a file of an arm with its gripper",
+            remedy="--robot panda, or --robot with the file of an arm and its gripper",
             file=robot.file,
         )
     return robot.gripper

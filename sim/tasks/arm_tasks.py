@@ -53,17 +53,19 @@ def looking(eye: tuple[float, float, float], at: tuple[float, float, float]) -> 
 
 
 LENS = Camera(64, 64, 56.0, 56.0, 32.0, 32.0)
-THIRD = RobotCamera(LENS, "third", None, looking((1.05, -0.38, 0.52), (0.48, 0.02, 0.03)))
-"""Stands before the table and sees all of what lies on it."""
+THIRD = RobotCamera(
+    Camera(64, 64, 62.0, 62.0, 32.0, 32.0), "third", None, looking((0.95, -0.22, 0.52), (0.47, 0.02, 0.04))
+)
+"""Stands before the arm and sees all of what lies there, from over the space that stations keep free."""
 
 
 def wrist_camera(robot: Robot, size: int = 64) -> RobotCamera:
     """A camera at the hand of a robot, that sees between its fingertips."""
     gripper = robot.gripper
     assert gripper
-    tilt = np.deg2rad(20)
-    x, y = np.array([0.0, 1, 0]), np.array([-np.cos(tilt), 0, np.sin(tilt)])
-    hand_from_camera = Pose(np.column_stack([x, y, np.cross(x, y)]), np.array([0.07, 0, -0.12]))
+    tilt = np.deg2rad(32)  # towards the tips, from beside the hand
+    x, y = np.array([0.0, 1, 0]), np.array([-np.cos(tilt), 0, -np.sin(tilt)])
+    hand_from_camera = Pose(np.column_stack([x, y, np.cross(x, y)]), np.array([0.075, 0, -0.065]))
     focal = size / 2
     return RobotCamera(
         Camera(size, size, focal, focal, size / 2, size / 2),
@@ -122,6 +124,7 @@ PUT_CUBE_ON_PLATE = Task(
     items=(CUBE, PLATE),
     cameras=third_and_wrist,
     expert=experts.pick_and_place(0, PUT),
+    instruction="pick up the cube and put it on the plate",
 )
 
 IN_AIR = table.is_lifted(0, 0.1)
@@ -135,6 +138,7 @@ LIFT = replace(
     terminations={"done": IN_AIR, "dropped": table.dropped},
     items=(CUBE,),
     expert=experts.lift(0, 0.2),
+    instruction="lift the cube",
 )
 
 ON_MARK = table.is_at_mark(0, 0.03)
@@ -152,6 +156,7 @@ PUSH_TO_MARK = replace(
     rewards=_rewards({"reach": table.reach(0), "push": table.push(0)}, ON_MARK),
     terminations={"done": ON_MARK, "dropped": table.dropped},
     expert=experts.push(0),
+    instruction="push the cube onto the yellow mark",
 )
 
 BASE_CUBE = replace(CUBE, color=BLUE, area=PLATE_AREA)
@@ -165,6 +170,7 @@ STACK = replace(
     terminations={"done": ON_CUBE, "dropped": table.dropped},
     items=(CUBE, BASE_CUBE),
     expert=experts.pick_and_place(0, PUT, let_go=0.012),
+    instruction="put the red cube on the blue cube",
 )
 
 GSENV_ITEMS = (

@@ -189,6 +189,7 @@ class Task:
         items: Things that are in every scene, beside the robot.
         cameras: A robot's cameras; by default one at the mount in its file, with the lens `camera`.
         expert: Actions (N, A) of one who knows where everything is, if anybody does.
+        instruction: What one would tell somebody to do, for policies that are told.
     """
 
     name: str
@@ -210,6 +211,7 @@ class Task:
     items: tuple[Item, ...] = ()
     cameras: Callable[[Robot], tuple[RobotCamera, ...]] | None = None
     expert: Term[F32] | None = None
+    instruction: str = ""
 
     def cameras_of(self, robot: Robot) -> tuple[RobotCamera, ...]:
         """The cameras of a robot."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import av
 import numpy as np
 import pyarrow.parquet
 import pytest
 
 from flows.cli import main
 from sim.floors import held_out
+from sim.robots.catalog import PACKAGE
 from sim.scene import open_scene
 from tests.bundles import floor_of, make_bundle
 from tests.synthetic import Room
@@ -94,3 +96,22 @@ def test_a_wrong_command_says_what_to_do(
     assert main(["record", "--lerobot", "demos", *words]) == 2
     assert remedy in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not PACKAGE.is_dir(), reason="example-robot-data is not installed")
+def test_an_arm_is_recorded_by_both_cameras(bundle: Path, tmp_path: Path):
+    """With what it was told to do as the task's text."""
+    out = tmp_path / "demos"
+    words = ["--task", "put_cube_on_plate", "--robot", "panda", "--scene", str(bundle), "--episodes", "1"]
+    assert main(["record", "--driver", "auto", "--lerobot", str(out), *words]) == 0
+    info = json.loads((out / "meta/info.json").read_text())
+    films = [name for name in info["features"] if name.startswith("observation.images.")]
+    assert films == ["observation.images.third", "observation.images.wrist"]
+    assert (info["robot_type"], info["fps"]) == ("panda", 20)
+    for name in films:
+        with av.open(out / f"videos/{name}/chunk-000/file-000.mp4") as film:
+            images = [frame.to_ndarray(format="rgb24") for frame in film.decode(video=0)]
+        assert len(images) == info["total_frames"]
+        assert images[0].shape == (64, 64, 3)
+    told = pyarrow.parquet.read_table(out / "meta/tasks.parquet")["task"].to_pylist()
+    assert told == ["pick up the cube and put it on the plate"]

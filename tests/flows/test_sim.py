@@ -17,7 +17,9 @@ from flows.sim_view import SimPage, shape_mesh, solids_of
 from pipeline.geometry import Pose, matrix_from_rotvec
 from sim.cameras.props import Balls, Patches, Posts, Props, Solids
 from sim.env import SceneEnv
+from sim.robots.catalog import PACKAGE
 from sim.robots.model import Shape
+from sim.tasks.table import TableScenario
 from tests.bundles import make_bundle
 from tests.synthetic import Room
 
@@ -161,3 +163,27 @@ def test_shapes_have_the_size_of_the_robots(kind: str, size: tuple, extents: tup
     mesh = shape_mesh(Shape(kind, np.array(size), Pose.identity(), 1.0, np.zeros((0, 3))))  # type: ignore[arg-type]
     np.testing.assert_allclose(mesh.extents, extents, atol=5e-3)
     np.testing.assert_allclose(mesh.bounds.mean(0), 0, atol=1e-6)
+
+
+def test_a_task_of_arms_asks_for_an_arm(bundle: Path, capsys: pytest.CaptureFixture[str]):
+    """The usual robot is none."""
+    assert main(["sim", str(bundle), "--task", "lift"]) == 2
+    assert "--robot panda" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not PACKAGE.is_dir(), reason="example-robot-data is not installed")
+def test_the_page_begins_before_the_first_station(bundle: Path):
+    """Of arms; it looks at where the hand works, from beside it and from above."""
+    env = sim.make("lift", [bundle], 1, robot="panda", cameras=())
+    assert isinstance(env.scenario, TableScenario)
+    shown = SimPage(env, port=18092)
+    try:
+        camera = shown._server.initial_camera
+        base = env.scenario.stations[0][0].world_from_base
+        np.testing.assert_allclose(base.inverse().apply(np.array(camera.look_at)), [0.5, 0, 0.15], atol=1e-6)
+        assert 0.5 < np.linalg.norm(np.subtract(camera.position, camera.look_at)) < 1.5
+        shown.update(env.reset(seed=0)[0], {})
+        assert "/solid_0/0" in shown._server.scene._handle_from_node_name
+    finally:
+        shown.close()
+        env.close()

@@ -31,9 +31,15 @@ class Rewarding(Scripted):
         self.vectors = ["clock"]
         terms = {"clock": SimpleNamespace(privileged=False), "goal": SimpleNamespace(privileged=True)}
         space = gymnasium.spaces.Box(-9, 9, (2,), np.float32)
-        self.env.task = SimpleNamespace(name="navigate", control_period=period, observations=terms)
+        self.env.task = SimpleNamespace(name="navigate", instruction="", control_period=period, observations=terms)
         self.env.robot = SimpleNamespace(name="rover")
         self.env.single_observation_space = gymnasium.spaces.Dict({"clock": space, "goal": space})
+
+    @property
+    def seen(self) -> dict[str, np.ndarray]:
+        """The image that the group is made of, and another output of its camera."""
+        rgb = self.get_observations()["rgb"].permute(0, 2, 3, 1).numpy()
+        return {"rgb": rgb, "depth": np.zeros(rgb.shape[:3], np.float32)}
 
     def step(self, actions: torch.Tensor) -> tuple[TensorDict, torch.Tensor, torch.Tensor, dict]:
         """As scripted, but later episodes end as the first one does."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from pipeline.geometry import Camera, Pose, matrix_from_rotvec
-from sim.cameras.body import COLOR, GRACE, body_of, draw_body
+from sim.cameras.body import ARM_COLOR, COLOR, GRACE, body_of, draw_body
 from sim.cameras.props import Solids
 from sim.robots.model import Link, Robot, Shape
 
@@ -239,3 +240,9 @@ def test_poses_of_other_solids_than_the_shapes_are_refused():
     """The kernel would read beyond its arrays."""
     with pytest.raises(ValueError, match="1 solids, the poses of 2"):
         with_solids([(BOX,)], [[LINK, LINK]], [[RED, GREEN]])
+
+
+def test_arms_are_grey(rover: Robot):
+    """Whatever an arm holds is of another colour; what drives stays orange."""
+    np.testing.assert_allclose(body_of(rover).color, COLOR, atol=1e-6)
+    np.testing.assert_allclose(body_of(replace(rover, fixed_base=True)).color, ARM_COLOR, atol=1e-6)

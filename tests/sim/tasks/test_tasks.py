@@ -16,7 +16,7 @@ from pipeline.errors import SimError
 from sim.drivers import find_driver
 from sim.env import SceneEnv
 from sim.floors import held_out
-from sim.registration import register
+from sim.registration import register, version_name
 from sim.scene import SimScene
 from sim.tasks.catalog import TASKS
 from sim.tasks.task import Curriculum
@@ -37,7 +37,7 @@ def make(room_scene: SimScene, hall_scene: SimScene, monkeypatch: pytest.MonkeyP
             register()
 
     def build(task: str, count: int, **arguments: object) -> SceneEnv:
-        name = f"splatyard/{task.capitalize()}-v0"
+        name = f"splatyard/{version_name(task)}-v0"
         scene = "hall" if task == "stairs" else "room"
         made.append(gymnasium.make_vec(name, num_envs=count, scenes=[scene], **arguments))
         return made[-1]  # type: ignore[return-value]
@@ -341,3 +341,11 @@ def test_legs_can_climb_too(make: Make):
     assert seen["joint_positions"].shape == (2, 6)
     np.testing.assert_allclose(seen["joint_positions"], 0, atol=1e-6)
     np.testing.assert_allclose(seen["projected_gravity"], np.tile([0, 0, -1], (2, 1)), atol=1e-6)
+
+
+def test_names_in_gymnasium():
+    """Words of a task's name are joined, each with a capital; those with a hyphen stay as they were."""
+    names = {task: version_name(task) for task in TASKS}
+    assert names["put_cube_on_plate"] == "PutCubeOnPlate"
+    assert (names["navigate"], names["climb-joints"]) == ("Navigate", "Climb-joints")
+    assert len(set(names.values())) == len(TASKS)
