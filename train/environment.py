@@ -18,7 +18,6 @@ from sim.cameras.settings import Output, RobotCamera
 from sim.env import TIME, Observations, SceneEnv
 from sim.floors import Split
 from sim.randomisation import Randomisation
-from sim.robots.catalog import robot_for
 from sim.scene import SimScene
 from sim.tasks.catalog import find_task
 from sim.tasks.task import EXPERT, Task
@@ -209,6 +208,8 @@ def make_env(
 
 def _cameras(preset: Preset, task: Task, outputs: Sequence[Output]) -> list[RobotCamera]:
     """Cameras that a preset's policy sees by."""
+    from sim.robots.catalog import robot_for
+
     if not outputs:
         return []
     cameras = (

@@ -203,7 +203,7 @@ def _test_scene(scene: SimScene, starts: Split, env: TrainEnv) -> TestScene:
     observations = env.get_observations()
     images = ""
     if "rgb" in observations.keys():  # noqa: SIM118 - no plain dict
-        page = tiled(observations["rgb"][:SHOWN].cpu().numpy().transpose(0, 2, 3, 1))
+        page = tiled(observations["rgb"][:SHOWN, :3].cpu().numpy().transpose(0, 2, 3, 1))
         images = base64.b64encode(cv2.imencode(".png", page[..., ::-1])[1].tobytes()).decode()
     lock, plan = scene.lock, FloorPlan.of(scene, env.env.robot)
     return TestScene(reference=lock.reference, sha256=lock.sha256, starts=starts, plan=plan, images=images)

@@ -2,39 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
-
 import numpy as np
 
-from pipeline.geometry import matrix_from_rotvec, rotvec_from_matrix
-from pipeline.types import F32, F64, I64, Floats
+from pipeline.geometry import matrix_from_rotvec
+from pipeline.types import F32, I64, Floats
 from sim.robots.arm import Arm
+from sim.robots.drive import ArmState, HandAction
 from sim.robots.model import Robot
 
 ROUNDS = 2
 """Of inverse kinematics for each action: it begins where the last one ended."""
-
-
-@dataclass(frozen=True)
-class HandAction:
-    """What the elements of an action mean; the last one is the gripper's.
-
-    Attributes:
-        moves: Which of x, y, z and the turns about x, y, z the others are, 0 to 5; in the base's axes.
-        reach: How far the hand is sent by an action of 1 [m].
-        turn: How far it is turned by an action of 1 [rad].
-        from_target: Whether that is from where it was sent last, or else from where it is.
-        windup: How far from the hand it may be sent at most [m].
-        gripper: A switch opens above 0 and shuts below; a position goes from shut at -1 to open at 1.
-    """
-
-    moves: tuple[int, ...]
-    reach: float
-    turn: float
-    from_target: bool = True
-    windup: float = np.inf
-    gripper: Literal["switch", "position"] = "switch"
 
 
 ALL_SIX = (0, 1, 2, 3, 4, 5)
@@ -45,25 +22,6 @@ HAND_ACTIONS = {
     "position": HandAction((0, 1, 2), 0.03, 0.0, windup=0.04),
 }
 """By name; the first two are ManiSkill's, whose limits are 0.1 m and 0.1 rad a step, with six moves and the gripper."""
-
-
-@dataclass(frozen=True, eq=False)
-class ArmState:
-    """Where the hands of N arms were sent last, base from hand `target` (N, 4, 4), and what actions mean."""
-
-    action: HandAction
-    target: F64
-
-    def actions(self, hands: F64, places: F64, rotations: F64, fingers: Floats) -> F32:
-        """Actions (N, size) that send hands at poses (N, 4, 4) to places (N, 3), turned as (N, 3, 3), base from hand.
-
-        `fingers` (N,) is 1 to open and -1 to shut. What one action can't reach is clipped.
-        """
-        action = self.action
-        start = self.target if action.from_target else hands
-        turns = rotvec_from_matrix(rotations @ start[:, :3, :3].transpose(0, 2, 1))
-        six = np.concatenate([(places - start[:, :3, 3]) / action.reach, turns / (action.turn or 1.0)], 1)
-        return np.clip(np.column_stack([six[:, action.moves], fingers]), -1, 1).astype(np.float32)
 
 
 class HandDrive:

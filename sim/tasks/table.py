@@ -15,7 +15,7 @@ from sim.floors import Floors
 from sim.physics.bodies import BodyState
 from sim.physics.state import RobotState
 from sim.robots.arm import Arm
-from sim.robots.hand_drive import ArmState
+from sim.robots.drive import ArmState
 from sim.tasks.stations import Station, find_stations
 from sim.tasks.task import Area, Item, ResetPoses, StepState, Term
 

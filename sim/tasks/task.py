@@ -17,8 +17,7 @@ from sim.floors import Floors
 from sim.height_scan import ScanGrid
 from sim.physics.bodies import BodyState, RigidBody
 from sim.physics.state import RobotState
-from sim.robots.drive import Drive, LegsState
-from sim.robots.hand_drive import ArmState
+from sim.robots.drive import ArmState, Drive, LegsState
 from sim.robots.model import Robot
 
 EXPERT = "expert"
