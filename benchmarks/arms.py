@@ -61,7 +61,7 @@ def shaken(env: SceneEnv) -> tuple[int, float]:
         action[up, 2] = 1
         action[held, -1] = -1
         env.step(action)
-    begun, rng = _in_hand(env), np.random.default_rng(0)
+    begun, rng, way = _in_hand(env), np.random.default_rng(0), np.zeros((env.num_envs, 4))
     for step in range(round(SECONDS / env.task.control_period)):
         if step % 4 == 0:
             way = rng.choice([-1.0, 1.0], (env.num_envs, 4)) * [1, 1, 0.6, 1]

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from pipeline.geometry import Camera
 from pipeline.types import F32, F64, I64
-from sim.cameras.renderer import SceneRenderer
+
+if TYPE_CHECKING:
+    from sim.cameras.renderer import SceneRenderer
 
 
 class Backgrounds:

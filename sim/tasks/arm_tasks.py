@@ -15,7 +15,7 @@ from sim.physics.bodies import RigidBody
 from sim.robots.drive import Drive
 from sim.robots.hand_drive import HAND_ACTIONS, HandDrive
 from sim.robots.model import Robot
-from sim.tasks import experts, table, terms
+from sim.tasks import experts, table
 from sim.tasks.table import HandStart, TableScenario
 from sim.tasks.task import Area, Item, Observation, Reward, Task, Term
 
@@ -114,9 +114,9 @@ PUT_CUBE_ON_PLATE = Task(
     success=ON_PLATE,
     observations={
         "hand": Observation(table.proprioception, 10),
-        "action": Observation(terms.last_action, "action"),
+        "action": Observation(lambda step: step.action, "action"),
         "things": Observation(table.things, 24, privileged=True),
-        "time": Observation(terms.elapsed, 1, privileged=True),
+        "time": Observation(lambda step: step.elapsed[:, None], 1, privileged=True),
     },
     rewards=_rewards(_place(PUT), ON_PLATE),
     terminations={"done": ON_PLATE, "dropped": table.dropped},
