@@ -9,7 +9,7 @@ import numpy as np
 from pipeline.errors import SimError
 from pipeline.geometry import Pose, matrix_from_rotvec
 from pipeline.geometry.rays import RayCaster
-from pipeline.types import F64
+from pipeline.types import F64, Mask
 from sim.scene import SimScene
 
 WORK = ((0.28, 0.62), (-0.26, 0.29))
@@ -27,6 +27,8 @@ OVERHEAD = 0.9
 """Free height over the surface [m]."""
 UNEVEN, LEAN = 0.006, 2.0
 """A surface is level where it deviates by less from its plane [m], which leans by less [degrees]."""
+SIGHTS = (0.1, 0.4, 0.75)
+"""Heights over the surface at which nothing may stand in the arm's room [m]."""
 MAX_LEVELS, MAX_STATIONS = 6, 8
 APART = 0.3
 """Distance between stations that look the same way [m]."""
@@ -132,7 +134,7 @@ def _stations_at(scene: SimScene, caster: RayCaster, level: float) -> list[tuple
             values = np.abs(_at(height, low, tried[:, None] + part @ turn.T))
             tried = tried[np.isfinite(values).all(1) & (values < most).all(1)]
         tried = tried[(_at(height, low, tried[:, None] + room @ turn.T) < 3 * UNEVEN).all(1)]
-        for place in tried:
+        for place in tried[_in_sight(caster, tried, level, turn)]:
             plane = _plane(work, _at(height, low, place + work @ turn.T))
             if plane is None:
                 continue
@@ -143,6 +145,20 @@ def _stations_at(scene: SimScene, caster: RayCaster, level: float) -> list[tuple
             pose = Pose(rotation, np.array([*place, level + offset]))
             found.append((stands, uneven, pose))
     return found
+
+
+def _in_sight(caster: RayCaster, places: F64, level: float, turn: F64) -> Mask:
+    """From which places (P, 2) no wall stands between the base and the border of the arm's room."""
+    edges = np.concatenate([_grid((ROOM[0], (side, side)), 0.1) for side in ROOM[1]])
+    edges = np.concatenate([edges, *(_grid(((end, end), ROOM[1]), 0.1) for end in ROOM[0])])
+    far = np.linalg.norm(edges, axis=1)
+    ways = np.column_stack([edges / far[:, None] @ turn.T, np.zeros(len(far))])
+    free = np.ones(len(places), bool)
+    for height in SIGHTS:
+        eyes = np.column_stack([places, np.full(len(places), level + height)])
+        rays = np.repeat(eyes, len(ways), 0), np.tile(ways, (len(places), 1))
+        free &= (caster.cast(*rays).distance.reshape(len(places), len(ways)) > far).all(1)
+    return free
 
 
 def _plane(points: F64, heights: F64) -> tuple[float, float] | None:

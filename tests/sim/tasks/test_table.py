@@ -63,7 +63,7 @@ def test_stations_are_at_the_table(room_scene: SimScene):
 
 
 def test_stations_keep_off_what_stands_there(room_scene: SimScene):
-    """A box on the table is in no arm's room; with one that leaves no space there is no station."""
+    """A box on the table is in no arm's room; with one that leaves no space, arms stand at the crate."""
     x, y = (TABLE_LOW + TABLE_HIGH) / 2
     low, high = np.array([x - 0.1, y - 0.1, TABLE_TOP]), np.array([x + 0.1, y + 0.14, TABLE_TOP + 0.1])
     for station in find_stations(with_box(room_scene, low, high)):
@@ -72,8 +72,17 @@ def test_stations_keep_off_what_stands_there(room_scene: SimScene):
         local = station.world_from_base.inverse().apply(edge)
         inside = (local[:, 0] > ROOM[0][0]) & (local[:, 0] < ROOM[0][1]) & (np.abs(local[:, 1]) < ROOM[1][1])
         assert not inside.any()
+    tall = with_box(room_scene, low - np.array([0.3, 0.1, 0]), high + np.array([0.3, 0.1, 1.4]))
+    np.testing.assert_allclose([one.world_from_base.translation[2] for one in find_stations(tall)], 0.55, atol=1e-3)
+
+
+def test_without_a_level_surface_there_is_no_station(room_scene: SimScene):
+    """A plane that leans by ten degrees, and nothing else."""
+    corners = np.array([[-3.0, -3, 0], [3, -3, 0], [3, 3, 0], [-3, 3, 0]])
+    corners[:, 2] = np.tan(np.deg2rad(10)) * corners[:, 0]
+    slope = Mesh.from_arrays(corners, np.array([[0, 1, 2], [0, 2, 3]]))
     with pytest.raises(SimError, match="level surface"):
-        find_stations(with_box(room_scene, low - np.array([0.3, 0.1, 0]), high + np.array([0.3, 0.1, 1.4])))
+        find_stations(replace(room_scene, collision=slope))
 
 
 def test_a_tilted_table_is_none(room_scene: SimScene):
