@@ -178,6 +178,13 @@ def export_policy(
     libraries = ("onnx", "onnxruntime", "onnxscript")  # the last one for torch's exporter
     onnx, runtime, _ = (load(name, rule, remedy, TrainError) for name in libraries)
     encoder, simulation = find_encoder(preset.policy.encoder, preset.policy.modality), env.env
+    cameras = [rig.camera.name for rig in simulation.cameras]
+    if preset.policy.encoder == "truth" or cameras not in ([], [""]):
+        raise TrainError(
+            "an exported policy is blind, or sees by the camera in its robot's file",
+            found=f"encoder {preset.policy.encoder!r}, cameras {cameras}",
+            remedy="run the policy from its checkpoint",
+        )
     group = next(iter(encoder.groups(simulation)), None)
     image = encoder.outputs[0] if encoder.outputs else group.name if group else None
     controller = Controller(policy, image, getattr(group, "module", None), simulation.drive).eval()
