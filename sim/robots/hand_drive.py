@@ -90,6 +90,7 @@ class HandDrive:
 
     def reset(self, envs: I64, joints: F32) -> None:
         """Begin episodes in environments (M,) at joint positions (M, J)."""
+        self._target = self._target.copy()  # states that were read hold the old one
         self._target[envs] = self.arm.hands(joints)
         self._sent[envs] = joints
 

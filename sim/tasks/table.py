@@ -22,7 +22,7 @@ from sim.tasks.task import Area, Item, ResetPoses, StepState, Term
 DOWN = np.diag([1.0, -1.0, -1.0])
 """Rotation of a hand that points down, base from hand."""
 TRIES = 24
-"""Draws of places until things don't overlap; the last one counts."""
+"""Draws of places: the first whose things don't overlap counts, or else that whose things are farthest apart."""
 SOLVING = 30
 """Rounds of inverse kinematics from the pose at rest to where the hand begins."""
 COLOR_SPREAD = 0.12
