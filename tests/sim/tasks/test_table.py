@@ -1,308 +1,291 @@
-"""Tasks of arms: where they stand, what lies there, when it is done, and that experts do it."""
+"""Terms of tasks at tables, by hand-made states, and where their things begin."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from pipeline.errors import SimError
-from pipeline.geometry import Mesh, matrix_from_rotvec, quaternion_from_matrix
-from sim.drivers import find_driver
-from sim.env import EnvConfig, SceneEnv
+from pipeline.geometry import matrix_from_quaternion, matrix_from_rotvec, quaternion_from_matrix
+from pipeline.types import F64
+from sim.floors import Floors
 from sim.physics.bodies import BodyState
 from sim.physics.state import RobotState
 from sim.robots.arm import Arm
-from sim.robots.catalog import PACKAGE, find_robot, robot_for
-from sim.robots.drive import ArmState
-from sim.robots.hand_drive import HAND_ACTIONS
+from sim.robots.catalog import PACKAGE, find_robot
 from sim.scene import SimScene
 from sim.tasks import table
-from sim.tasks.arm_tasks import ARM_TASKS, CUBE, PLATE, PUSH_TO_MARK, PUT_CUBE_ON_PLATE
-from sim.tasks.stations import ROOM, WORK, find_stations
+from sim.tasks.arm_tasks import CUBE, PLATE, PLATE_AREA, PUSH_TO_MARK
 from sim.tasks.table import TableScenario, TableState
-from sim.tasks.task import StepState, Task
-from tests.synthetic import TABLE_HIGH, TABLE_LOW, TABLE_TOP, box_faces
+from sim.tasks.task import Item, StepState
 
 pytest.importorskip("mujoco")
-pytest.importorskip("sapien")
 if not PACKAGE.is_dir():
     pytest.skip("example-robot-data is not installed", allow_module_level=True)
 
 PANDA, _ = find_robot("panda")
 ARM = Arm(PANDA)
+YAW, BASE = np.deg2rad(40), np.array([1.2, -0.7, 0.72])
+TURN = matrix_from_rotvec(np.array([0, 0, YAW]))
 
 
-def with_box(scene: SimScene, low: np.ndarray, high: np.ndarray) -> SimScene:
-    """A scene with one box more."""
-    return replace(scene, collision=scene.collision.joined(Mesh.from_arrays(*box_faces(low, high))))
+def hand_at(place: list[float]) -> F64:
+    """Joints (J,) with the hand there, pointing down."""
+    aim = np.eye(4)
+    aim[:3, :3], aim[:3, 3] = table.DOWN, place
+    return ARM.solve(PANDA.default_position[None], aim[None], 60)[0].astype(np.float64)
 
 
-def corners_of(area: tuple[tuple[float, float], tuple[float, float]]) -> np.ndarray:
-    """Corners (4, 3) of an area, base frame."""
-    return np.array([[x, y, 0.0] for x in area[0] for y in area[1]])
-
-
-def test_stations_are_at_the_table(room_scene: SimScene):
-    """At its height, the work surface on it, nothing in the arm's room; always the same."""
-    found = find_stations(room_scene)
-    assert found
-    for station in found:
-        assert abs(station.world_from_base.translation[2] - TABLE_TOP) < 1e-3
-        work = station.world_from_base.apply(corners_of(WORK))
-        assert (work[:, :2] > TABLE_LOW - 0.02).all()
-        assert (work[:, :2] < TABLE_HIGH + 0.02).all()
-        room = station.world_from_base.apply(corners_of(ROOM))
-        assert (room[:, :2] > -0.03).all(), "the wall"
-    again = find_stations(room_scene)
-    for one, other in zip(found, again, strict=True):
-        np.testing.assert_array_equal(one.world_from_base.matrix, other.world_from_base.matrix)
-
-
-def test_stations_keep_off_what_stands_there(room_scene: SimScene):
-    """A box on the table is in no arm's room; with one that leaves no space, arms stand at the crate."""
-    x, y = (TABLE_LOW + TABLE_HIGH) / 2
-    low, high = np.array([x - 0.1, y - 0.1, TABLE_TOP]), np.array([x + 0.1, y + 0.14, TABLE_TOP + 0.1])
-    for station in find_stations(with_box(room_scene, low, high)):
-        corners = box_faces(low, high)[0]
-        edge = np.concatenate([corners, (corners[:, None] + corners[None]).reshape(-1, 3) / 2])
-        local = station.world_from_base.inverse().apply(edge)
-        inside = (local[:, 0] > ROOM[0][0]) & (local[:, 0] < ROOM[0][1]) & (np.abs(local[:, 1]) < ROOM[1][1])
-        assert not inside.any()
-    tall = with_box(room_scene, low - np.array([0.3, 0.1, 0]), high + np.array([0.3, 0.1, 1.4]))
-    np.testing.assert_allclose([one.world_from_base.translation[2] for one in find_stations(tall)], 0.55, atol=1e-3)
-
-
-def test_without_a_level_surface_there_is_no_station(room_scene: SimScene):
-    """A plane that leans by ten degrees, and nothing else."""
-    corners = np.array([[-3.0, -3, 0], [3, -3, 0], [3, 3, 0], [-3, 3, 0]])
-    corners[:, 2] = np.tan(np.deg2rad(10)) * corners[:, 0]
-    slope = Mesh.from_arrays(corners, np.array([[0, 1, 2], [0, 2, 3]]))
-    with pytest.raises(SimError, match="level surface"):
-        find_stations(replace(room_scene, collision=slope))
-
-
-def test_a_tilted_table_is_none(room_scene: SimScene):
-    """By three degrees things would slide in images and lie askew."""
-    vertices = room_scene.collision.vertices.astype(np.float64).copy()
-    on_table = (np.abs(vertices[:, 2] - TABLE_TOP) < 0.05) & (vertices[:, :2] > TABLE_LOW - 0.01).all(1)
-    on_table &= (vertices[:, :2] < TABLE_HIGH + 0.01).all(1)
-    assert on_table.sum() >= 8
-    vertices[on_table, 2] += np.tan(np.deg2rad(3)) * (vertices[on_table, 0] - TABLE_LOW[0])
-    tilted = replace(room_scene, collision=replace(room_scene.collision, vertices=vertices.astype(np.float32)))
-    try:
-        found = find_stations(tilted)
-    except SimError:
-        return
-    assert all(abs(station.world_from_base.translation[2] - TABLE_TOP) > 0.1 for station in found)
+AT = hand_at([0.5, 0.05, 0.13])
+HAND = ARM.hands(AT[None])[0, :3, 3]
 
 
 def step_of(
-    places: list[list[float]], fingers: float = 0.08, speed: float = 0.0, mark: tuple[float, ...] = (0, 0, 0)
-) -> StepState[TableState]:
-    """One arm, its base lifted and turned by 40 degrees, with things at places in its frame."""
-    base, turn = np.array([1.3, -0.7, 0.74]), matrix_from_rotvec(np.array([0, 0, np.deg2rad(40)]))
-    joints = PANDA.default_position.astype(np.float32)[None].copy()
-    joints[:, ARM.fingers] = fingers / 2
-    state = RobotState.at_rest(base[None], quaternion_from_matrix(turn)[None], joints)
-    own = turn @ matrix_from_rotvec(np.array([0, 0, 0.3]))
-    bodies = BodyState.at_rest(
-        (base + np.array(places) @ turn.T)[None], np.tile(quaternion_from_matrix(own), (1, len(places), 1))
-    )
-    moving = replace(bodies, linear_velocity=np.full(bodies.position.shape, speed / np.sqrt(3), np.float32))
-    nothing = np.zeros(1, np.float32)
+    places: list[list[Any]],
+    *,
+    joints: F64 = AT,
+    fingers: float = 0.08,
+    rate: float = 0.0,
+    speed: float = 0.0,
+    yaws: tuple[float, ...] = (0.0, 0.0),
+    mark: tuple[float, float] = (0.0, 0.0),
+    items: tuple[Item, ...] = (CUBE, PLATE),
+) -> StepState:
+    """A step of N arms with things at places (N, K, 3) before their base, which is turned and lifted.
+
+    `fingers` is how far they are apart; another body of the scene comes first.
+    """
+    local, count = np.array(places, np.float64), len(places)
+    quaternion = np.tile([np.cos(YAW / 2), 0, 0, np.sin(YAW / 2)], (count, 1))
+    position = np.tile(joints, (count, 1)).astype(np.float32)
+    position[:, ARM.fingers] = [0.4 * fingers, 0.6 * fingers]
+    state = RobotState.at_rest(np.tile(BASE, (count, 1)), quaternion, position)
+    state.joint_velocity[:, ARM.columns[2]] = -rate
+    turns = TURN @ matrix_from_rotvec(np.array(yaws)[: local.shape[1], None] * np.array([0, 0, 1.0]))
+    own = BodyState.at_rest(BASE + local @ TURN.T, np.tile(quaternion_from_matrix(turns), (count, 1, 1)))
+    own.linear_velocity[:, 0] = [0.6 * speed, 0, -0.8 * speed]
+    other = BodyState.at_rest(np.full((count, 1, 3), 7.0), np.tile([1.0, 0, 0, 0], (count, 1, 1)))
+    none, nothing = np.zeros((count, 4), np.float32), np.zeros(count, np.float32)
+    marks = np.tile(np.array([*mark, 0], np.float32), (count, 1))
     return StepState(
         robot=PANDA,
         state=state,
-        action=np.zeros((1, 5), np.float32),
-        last_action=np.zeros((1, 5), np.float32),
+        action=none,
+        last_action=none,
         contact_force=nothing,
-        heights=np.zeros((1, 0), np.float32),
+        heights=none,
         tilt=nothing,
         seconds=nothing,
         elapsed=nothing,
         legs=None,
-        scenario=TableState((CUBE, PLATE), ARM, np.array([mark], np.float32)),
-        arm=ArmState(HAND_ACTIONS["position_yaw"], ARM.hands(joints)),
-        bodies=moving,
+        scenario=TableState(items, ARM, marks),
+        bodies=other.joined(own),
     )
 
 
-def hand_at() -> list[float]:
-    """Where the hand is at rest, base frame."""
-    return ARM.hands(PANDA.default_position[None].astype(np.float32))[0, :3, 3].tolist()
+FAR = [0.45, -0.15, 0.0]
 
 
-def test_places_are_in_the_bases_frame():
-    """Of things, their turns, the hand."""
-    now = table.seen(step_of([[0.5, 0.1, 0.02], [0.4, -0.2, 0.0]]))
-    np.testing.assert_allclose(now.place[0], [[0.5, 0.1, 0.02], [0.4, -0.2, 0.0]], atol=1e-6)
-    np.testing.assert_allclose(now.yaw[0], 0.3, atol=1e-6)
-    np.testing.assert_allclose(now.hand[0, :3, 3], hand_at(), atol=1e-6)
-    np.testing.assert_allclose(now.fingers, 0.08, atol=1e-6)
+def test_a_table_is_seen_from_the_base() -> None:
+    """Places and turns of the task's own things in the base's axes, its surface at 0; speeds and gaps as they are."""
+    step = step_of(
+        [[[0.5, 0.1, 0.02], [0.4, -0.2, 0.03]]], yaws=(0.3, -0.5), fingers=0.05, rate=0.7, speed=0.2, mark=(0.45, 0.1)
+    )
+    now = table.seen(step)
+    np.testing.assert_allclose(now.place, [[[0.5, 0.1, 0.02], [0.4, -0.2, 0.03]]], atol=1e-6)
+    np.testing.assert_allclose(now.yaw, [[0.3, -0.5]], atol=1e-6)
+    np.testing.assert_allclose(now.hand[0, :3, 3], [0.5, 0.05, 0.13], atol=1e-3)
+    np.testing.assert_allclose(now.hand_yaw, [0], atol=5e-3)
+    np.testing.assert_allclose(now.speed, [[0.2, 0]], atol=1e-6)
+    assert now.fingers == pytest.approx(0.05)
+    assert now.rates == pytest.approx(0.7)
+    np.testing.assert_allclose(now.mark, [[0.45, 0.1, 0]], atol=1e-6)
+    assert now.apart(0, 1) == pytest.approx(np.hypot(0.1, 0.3), abs=1e-6)
+    assert now.higher(0, 1) == pytest.approx(-0.01, abs=1e-6)
+    assert table.seen(step) is now
 
 
 @pytest.mark.parametrize(
-    ("cube", "fingers", "speed", "rests", "over"),
+    ("off", "fingers", "held"),
+    [(0.024, 0.04, True), (0.026, 0.04, False), (0, 0.0455, True), (0, 0.0465, False)]
+    + [(0, 0.0285, True), (0, 0.0275, False)],
+)
+def test_held_is_near_and_between_fingers(off: float, fingers: float, held: bool) -> None:
+    """Within 25 mm of the hand; fingers 6 mm wider or 12 mm narrower than the thing hold nothing."""
+    step = step_of([[HAND + [0, 0.6 * off, -0.8 * off], FAR]], fingers=fingers)
+    assert table.seen(step).held(0, 0.04).tolist() == [held]
+
+
+def on_plate(aside: float = 0.0, lift: float = 0.0) -> list[list[float]]:
+    """A cube on a plate: 2 cm over its top of 1 cm."""
+    return [[0.45 + aside, -0.15, 0.03 + lift], FAR]
+
+
+@pytest.mark.parametrize(
+    ("places", "state", "rests"),
     [
-        ([0.44, -0.2, 0.03], 0.08, 0.0, True, True),
-        ([0.44, -0.2, 0.03], 0.045, 0.0, False, True),  # not let go
-        ([0.44, -0.2, 0.03], 0.08, 0.1, False, True),  # moves
-        ([0.44, -0.2, 0.06], 0.08, 0.0, False, True),  # held over it
-        ([0.46, -0.2, 0.03], 0.08, 0.0, False, True),  # at the rim
-        ([0.48, -0.2, 0.03], 0.08, 0.0, False, False),
-        ([0.44, -0.2, 0.08], 0.08, 0.0, False, False),
+        (on_plate(), {}, True),
+        (on_plate(0.049), {}, True),
+        (on_plate(0.051), {}, False),
+        (on_plate(lift=0.014), {}, True),
+        (on_plate(lift=0.016), {}, False),
+        (on_plate(lift=-0.014), {}, True),
+        (on_plate(lift=-0.016), {}, False),
+        (on_plate(), {"fingers": 0.0485}, True),
+        (on_plate(), {"fingers": 0.0475}, False),
+        (on_plate(), {"speed": 0.049}, True),
+        (on_plate(), {"speed": 0.051}, False),
+        (on_plate(), {"rate": 0.99}, True),
+        (on_plate(), {"rate": 1.01}, False),
     ],
 )
-def test_what_counts_as_on_the_plate(cube: list[float], fingers: float, speed: float, *, rests: bool, over: bool):
-    """Ours: lies there, let go, at rest. GSEnv's: is over it, held or not."""
-    step = step_of([cube, [0.4, -0.2, 0.0]], fingers, speed)
-    assert table.rests_on(0, 1, 0.05)(step)[0] == rests
-    assert table.over(0, 1, 0.07, 0.07)(step)[0] == over
+def test_rests_on(places: list, state: dict[str, float], rests: bool) -> None:
+    """Near the middle, at its height, let go, and both at rest: just inside and just outside of each bound."""
+    assert table.rests_on(0, 1, 0.05)(step_of([places], **state)).tolist() == [rests]  # type: ignore[arg-type]
 
 
-def test_what_is_held_lifted_at_the_mark_and_fallen():
-    """Each on both sides of its bound."""
-    x, y, z = hand_at()
-    for fingers, expected in ((0.038, True), (0.025, False), (0.05, False)):
-        step = step_of([[x, y + 0.01, z - 0.01], [0.4, -0.2, 0]], fingers)
-        assert table.seen(step).held(0, CUBE.width)[0] == expected
-        assert table.is_lifted(0, z - 0.05)(step)[0] == expected
-        assert not table.is_lifted(0, z)(step)[0]
-    for off, expected in ((0.02, True), (0.04, False)):
-        step = step_of([[0.5 + off, 0.1, 0.02], [0.4, -0.2, 0]], mark=(0.5, 0.1, 0))
-        assert table.is_at_mark(0, 0.03)(step)[0] == expected
-    for height, expected in ((-0.05, False), (-0.15, True)):
-        assert table.dropped(step_of([[0.5, 0.1, 0.02], [0.4, -0.2, height]]))[0] == expected
+def test_over_is_gsenvs_success() -> None:
+    """Within 7 cm of the middle and up to 7 cm above, held or not."""
+    places = [[[0.45, -0.15 + y, z], FAR] for y, z in ((0.069, 0.0001), (0.071, 0.03), (0, -0.001), (0, 0.0699))]
+    places.append([[0.45, -0.15, 0.0705], FAR])
+    assert table.over(0, 1, 0.07, 0.07)(step_of(places, fingers=0.04)).tolist() == [True, False, False, True, False]
 
 
-def test_rewards_grow_towards_the_end():
-    """Reach by its formula; carrying pays by nearness while held; letting go pays only at the goal."""
-    x, y, z = hand_at()
-    far = step_of([[x, y, z - 0.2], [0.4, -0.2, 0]])
-    np.testing.assert_allclose(table.reach(0)(far), 1 - np.tanh(1.0), atol=1e-5)
-    assert table.carry(0, table.on_top(0, 1))(far)[0] == 0
-    held = step_of([[x, y, z], [0.4, -0.2, 0]], 0.038)
-    away = np.linalg.norm(np.array([x, y, z]) - [0.4, -0.2, 0.03])
-    np.testing.assert_allclose(table.carry(0, table.on_top(0, 1))(held), 1 + 2 * (1 - np.tanh(5 * away)), atol=1e-5)
-    there = step_of([[0.4, -0.2, 0.03], [0.4, -0.2, 0]], 0.06)
-    np.testing.assert_allclose(table.release(0, table.on_top(0, 1))(there), 0.75, atol=1e-5)
-    assert table.release(0, table.on_top(0, 1))(held)[0] == 0
+def test_is_lifted() -> None:
+    """Held, and 10 cm over where it lay at 2 cm."""
+    assert HAND[2] == pytest.approx(0.13, abs=1e-3)
+    places = [[[*HAND[:2], z], FAR] for z in (0.1205, 0.1195)]
+    lifted = table.is_lifted(0, 0.1)
+    assert lifted(step_of(places, fingers=0.04)).tolist() == [True, False]
+    assert lifted(step_of(places, fingers=0.08)).tolist() == [False, False]
 
 
-def make(task: Task, scene: SimScene, count: int, **config: object) -> SceneEnv:
-    """Arms that do a task."""
-    return SceneEnv(task, [scene], *robot_for(task, "panda"), count, EnvConfig(**{"cameras": (), **config}))
+@pytest.mark.parametrize(("speed", "slow"), [(0.049, True), (0.051, False)])
+def test_is_at_mark(speed: float, slow: bool) -> None:
+    """Within 3 cm of its middle, lying, at rest."""
+    near = [[0.45 + x, 0.1 + y, 0.02 + z] for x, y, z in ((0, 0.029, 0), (-0.031, 0, 0), (0, 0, 0.014), (0, 0, 0.016))]
+    step = step_of([[place, FAR] for place in near], mark=(0.45, 0.1), speed=speed)
+    assert table.is_at_mark(0, 0.03)(step).tolist() == [slow, False, slow, False]
 
 
-def test_things_lie_in_their_areas(room_scene: SimScene):
-    """Apart from each other and from the mark, on the surface, which images show painted; the same seed, the same."""
-    env = make(PUSH_TO_MARK, room_scene, 40)
-    env.reset(seed=5)
-    assert env.now
-    now = table.seen(env.now)
-    (x, y), (mark_x, mark_y) = ((0.40, 0.54), (0.0, 0.2)), ((0.40, 0.54), (-0.2, 0.0))
-    for places, (low_x, high_x), (low_y, high_y) in ((now.place[:, 0], x, y), (now.mark, mark_x, mark_y)):
-        assert (places[:, 0] > low_x - 1e-4).all() and (places[:, 0] < high_x + 1e-4).all()
-        assert (places[:, 1] > low_y - 1e-4).all() and (places[:, 1] < high_y + 1e-4).all()
-        assert np.ptp(places[:, :2], axis=0).min() > 0.08
-    assert np.linalg.norm((now.place[:, 0] - now.mark)[:, :2], axis=1).min() > 0.1
-    np.testing.assert_allclose(now.place[:, 0, 2], 0.02, atol=2e-3)
-    state = env.now.state
-    local = np.einsum("nji,nj->ni", state.world_from_base, env.props().patches.center[:, 0] - state.position)
-    np.testing.assert_allclose(local, now.mark, atol=1e-5)
-    np.testing.assert_allclose(now.hand[:, :3, 2], np.tile([0, 0, -1.0], (40, 1)), atol=0.02)
-    before = now.place.copy()
-    env.reset(seed=5)
-    np.testing.assert_array_equal(table.seen(env.now).place, before)
-    env.close()
+def test_dropped() -> None:
+    """Any thing more than 10 cm below the surface."""
+    places = [[[0.9, 0, -0.099], FAR], [[0.9, 0, -0.101], FAR], [[0.5, 0, 0.02], [0.9, 0, -0.2]]]
+    assert table.dropped(step_of(places)).tolist() == [False, True, True]
 
 
-@pytest.mark.parametrize("task", ARM_TASKS, ids=lambda task: task.name)
-def test_experts_do_their_tasks(task: Task, room_scene: SimScene):
-    """24 arms in SAPIEN; one may fail."""
-    env = make(task, room_scene, 24)
-    act = find_driver("auto", env, 0)
-    env.reset(seed=2)
-    solved, over = np.zeros(24, bool), np.zeros(24, bool)
-    while not over.all():
-        _, _, terminated, truncated, info = env.step(act())
-        ended = (terminated | truncated) & ~over
-        solved[ended] = info.get("final_success", over)[ended]
-        over |= ended
-    env.close()
-    assert solved.sum() >= 23
+def test_reach_and_push_by_hand() -> None:
+    """1 - tanh of five times the distance, of the hand to a thing and of a thing to the mark."""
+    step = step_of([[HAND + [0.06, 0, -0.08], FAR], [HAND, FAR]])
+    np.testing.assert_allclose(table.reach(0)(step), [1 - np.tanh(0.5), 1], atol=1e-5)
+    step = step_of([[[0.45, 0.06, 0.1], FAR], [[0.45, 0.0, 0.02], FAR]], mark=(0.45, 0.0))
+    np.testing.assert_allclose(table.push(0)(step), [1 - np.tanh(0.5), 1], atol=1e-5)
 
 
-def test_expert_in_mujoco(room_scene: SimScene):
-    """The same contract in the other engine."""
-    env = make(PUT_CUBE_ON_PLATE, room_scene, 4, engine="mujoco")
-    act = find_driver("auto", env, 0)
-    env.reset(seed=2)
-    solved = np.zeros(4, bool)
-    for _ in range(99):
-        _, _, _, _, info = env.step(act())
-        solved |= info.get("final_success", False)
-    env.close()
-    assert solved.sum() >= 3
+def test_carry_and_release_by_hand() -> None:
+    """Held pays 1 and up to 2 for nearness; without hold only what is at its goal pays; there, open fingers pay."""
+    goal = table.on_top(0, 1)
+    plate = [HAND[0] - 0.16, HAND[1], HAND[2] - 0.03 - 0.12]  # the goal is 20 cm away
+    places = [[HAND, plate], on_plate(0.03), on_plate(0.039), on_plate(0.041)]
+    held = step_of(places, fingers=0.04)
+    near = [3 - 2 * np.tanh(5 * off) for off in (0.2, 0.03, 0.039)]
+    np.testing.assert_allclose(table.carry(0, goal)(held), [*near, 0], atol=1e-4)
+    np.testing.assert_allclose(table.carry(0, goal)(step_of(places)), [0, *near[1:], 0], atol=1e-4)
+    np.testing.assert_allclose(table.release(0, goal)(step_of(places, fingers=0.06)), [0, 0.75, 0.75, 0], atol=1e-5)
+    raised = table.carry(0, table.raised(0, 0.23))(step_of([[HAND, FAR]], fingers=0.04))
+    np.testing.assert_allclose(raised, [3 - 2 * np.tanh(5 * (0.23 - HAND[2]))], atol=1e-4)
 
 
-def test_saved_arms_do_the_same_again(room_scene: SimScene):
-    """Bit for bit, where hands were sent included; a restored environment asks its expert the same."""
-    env = make(PUT_CUBE_ON_PLATE, room_scene, 3, expert=True)
-    env.reset(seed=1)
-    rng = np.random.default_rng(0)
-    actions = rng.uniform(-1, 1, (12, 3, 5)).astype(np.float32)
-    for action in actions[:6]:
-        env.step(action)
-    state = env.save()
-    first = [env.step(action)[0] for action in actions[6:]]
-    env.restore(state)
-    assert env.now
-    second = [env.step(action)[0] for action in actions[6:]]
-    for one, other in zip(first, second, strict=True):
-        for name in one:
-            np.testing.assert_array_equal(one[name], other[name], err_msg=name)
-    assert first[0]["expert"].shape == (3, 5)
-    assert np.abs(first[0]["expert"] - first[-1]["expert"]).max() > 0
-    env.close()
+def test_turns_of_cubes_are_modulo_a_quarter() -> None:
+    """The nearest to 0."""
+    np.testing.assert_allclose(table.quarter(np.array([0.3, np.pi / 2 - 0.2, -np.pi - 0.1, 1.0])), [0.3, -0.2, -0.1, 1 - np.pi / 2])
 
 
-def test_an_action_that_is_no_number_ends_the_episode(room_scene: SimScene):
-    """Of that arm only."""
-    env = make(PUT_CUBE_ON_PLATE, room_scene, 2)
-    env.reset(seed=1)
-    action = np.zeros((2, 5), np.float32)
-    action[1, 2] = np.nan
-    _, _, terminated, _, info = env.step(action)
-    np.testing.assert_array_equal(terminated, [False, True])
-    np.testing.assert_array_equal(info["invalid_action"], [False, True])
-    env.close()
+COUNT = 300
+Begin = tuple[TableScenario, Any]
 
 
-def test_both_cameras_see(room_scene: SimScene):
-    """A red cube is in the third camera's image; the wrist's changes as the hand goes down."""
-    task = replace(PUT_CUBE_ON_PLATE, scenario=partial(TableScenario, items=(CUBE, PLATE)))
-    env = SceneEnv(task, [room_scene], *robot_for(task, "panda"), 2, EnvConfig())
-    seen, _ = env.reset(seed=3)
-    assert set(seen) >= {"third_rgb", "wrist_rgb"}
-    red = (seen["third_rgb"][..., 0] > 110) & (seen["third_rgb"][..., 1] < 90)
-    assert (red.sum((1, 2)) > 4).all()
-    later, *_ = env.step(np.tile(np.float32([0, 0, -1, 0, 1]), (2, 1)))
-    assert np.abs(later["wrist_rgb"].astype(int) - seen["wrist_rgb"]).mean() > 0.5
-    env.close()
+def begun(scene: SimScene, seed: int, **arguments: Any) -> Begin:
+    """A scenario and its first episodes."""
+    scenario = TableScenario(Floors([scene], PANDA), COUNT, 0.05, **arguments)
+    envs, zeros = np.arange(COUNT), np.zeros(COUNT, int)
+    return scenario, scenario.reset(envs, zeros, zeros, np.random.default_rng(seed))
 
 
-def test_a_task_without_an_expert_can_not_be_asked(room_scene: SimScene):
-    """It says so."""
-    with pytest.raises(SimError, match="expert"):
-        replace(PUT_CUBE_ON_PLATE, expert=None).with_expert()
+def in_base(poses: Any, points: F64) -> F64:
+    """World points (N, K, 3) in the frames of the bases."""
+    turn = matrix_from_rotvec(poses.yaw[:, None] * np.array([0, 0, 1.0]))
+    return np.einsum("nji,nkj->nki", turn, points - poses.position[:, None])
 
 
-def test_arms_are_asked_for(room_scene: SimScene, tmp_path: Path):
-    """A rover can't do it."""
-    with pytest.raises(SimError, match="panda"):
-        robot_for(PUT_CUBE_ON_PLATE, "rover")
+def test_things_begin_in_their_areas(room_scene: SimScene) -> None:
+    """On a station's surface, turned as far as they may be, apart; hands begin open over the table."""
+    begin = partial(begun, room_scene, items=(CUBE, PLATE))
+    scenario, poses = begin(1)
+    local = in_base(poses, poses.bodies.position.astype(np.float64))
+    for number, item in enumerate((CUBE, PLATE)):
+        low, high = np.array(item.area).T
+        assert (local[:, number, :2] > low - 1e-5).all()
+        assert (local[:, number, :2] < high + 1e-5).all()
+        assert np.ptp(local[:, number, :2], axis=0) == pytest.approx(high - low, rel=0.1)
+        np.testing.assert_allclose(local[:, number, 2], item.rest, atol=1e-5)
+        turn = matrix_from_quaternion(poses.bodies.quaternion[:, number])
+        yaw = np.arctan2(turn[:, 1, 0], turn[:, 0, 0]) - poses.yaw
+        yaw = (yaw + np.pi) % (2 * np.pi) - np.pi
+        assert np.abs(yaw).max() == pytest.approx(item.yaw, rel=0.05, abs=1e-4)
+    apart = np.linalg.norm((local[:, 0] - local[:, 1])[:, :2], axis=1)
+    assert apart.min() >= 0.14 - 1e-5
+    stations = {tuple(np.round(station.world_from_base.translation, 4)) for station in scenario.stations[0]}
+    assert {tuple(place) for place in np.round(poses.position, 4)} == stations
+    hands = ARM.hands(poses.joints)
+    assert np.abs(hands[:, :3, 3] - [0.5, 0, 0.18]).max() < 0.032
+    np.testing.assert_allclose(hands[:, 2, 2], -1, atol=1e-3)
+    assert (poses.joints[:, ARM.fingers] == np.float32(0.04)).all()
+    again, other = begin(1)[1], begin(2)[1]
+    for name in ("position", "quaternion"):
+        np.testing.assert_array_equal(getattr(again.bodies, name), getattr(poses.bodies, name))
+    np.testing.assert_array_equal(again.joints, poses.joints)
+    assert (other.bodies.position != poses.bodies.position).any(2).all()
+
+
+def test_things_in_one_area_are_apart(room_scene: SimScene) -> None:
+    """Three cubes in 18 x 14 cm."""
+    _, poses = begun(room_scene, 3, items=(CUBE, CUBE, CUBE), apart=0.065)
+    place = poses.bodies.position
+    for one, other in ((0, 1), (0, 2), (1, 2)):
+        assert np.linalg.norm(place[:, one] - place[:, other], axis=1).min() >= 0.065 - 1e-5
+
+
+def test_a_mark_is_painted_where_terms_have_it(room_scene: SimScene) -> None:
+    """Its patch is in the world, on turned tables too; terms have it before the base; things are beside it."""
+    area = PLATE_AREA
+    scenario, poses = begun(room_scene, 4, items=(CUBE,), mark=area, mark_radius=0.05, mark_color=(0.1, 0.6, 0.3))
+    assert np.unique(np.round(poses.yaw, 3)).size > 2
+    patches, mark = scenario.props().patches, scenario.state().mark
+    local = in_base(poses, patches.center)
+    np.testing.assert_allclose(local[:, 0], mark, atol=1e-6)
+    low, high = np.array(area).T
+    assert (mark[:, :2] >= low).all()
+    assert (mark[:, :2] <= high).all()
+    assert (mark[:, 2] == 0).all()
+    assert (patches.radius == 0.05).all()
+    np.testing.assert_allclose(patches.color[7, 0], [0.1, 0.6, 0.3])
+    things = in_base(poses, poses.bodies.position.astype(np.float64))
+    assert np.linalg.norm((things[:, 0] - local[:, 0])[:, :2], axis=1).min() >= 0.14 - 1e-5
+    kept = mark.copy()
+    scenario.reset(np.array([3]), np.array([0]), np.array([0]), np.random.default_rng(9))
+    np.testing.assert_array_equal(mark, kept)
+    changed = (scenario.state().mark != kept).any(1)
+    assert np.flatnonzero(changed).tolist() == [3]
+
+
+def test_without_a_mark_nothing_is_painted(room_scene: SimScene) -> None:
+    """Things have their own colours, a little off."""
+    scenario, _ = begun(room_scene, 4, items=(CUBE, PLATE))
+    props = scenario.props()
+    assert (props.patches.radius == 0).all()
+    off = np.abs(props.solids.color - [CUBE.color, PLATE.color])
+    assert 0.1 < off.max() <= 0.12 + 1e-9
+    assert PUSH_TO_MARK.items == (CUBE,)

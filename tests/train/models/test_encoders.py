@@ -30,6 +30,7 @@ SIGHTS = {
     "gaussians": ("gaussians", (7, 13)),
     "none": None,
     "resnet": ("rgb", (3, 40, 44)),
+    "truth": None,
 }
 """What each sees, small."""
 EVERY = pytest.mark.parametrize("name", SIGHTS)
@@ -89,6 +90,7 @@ def test_cameras_give_what_encoders_take():
         "gaussians": (),
         "none": (),
         "resnet": ("rgb",),
+        "truth": (),
     }
     assert find_encoder("resnet", "depth").outputs == ("depth",)
     with pytest.raises(TrainError, match="photos"):

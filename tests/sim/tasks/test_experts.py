@@ -1,0 +1,57 @@
+"""Experts do their tasks, in physics."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import sim
+from pipeline.errors import SimError
+from sim.robots.catalog import PACKAGE
+from sim.scene import SimScene
+from sim.tasks.arm_tasks import ARM_TASKS
+from sim.tasks.catalog import NAVIGATE
+from sim.tasks.task import EXPERT
+
+pytest.importorskip("mujoco")
+if not PACKAGE.is_dir():
+    pytest.skip("example-robot-data is not installed", allow_module_level=True)
+
+
+def first_successes(scene: SimScene, task: str, count: int, engine: str) -> np.ndarray:
+    """Whether the expert solves the first episodes (N,)."""
+    env = sim.make(task, [scene], count, robot="panda", cameras=(), expert=True, engine=engine)
+    seen, _ = env.reset(seed=6)
+    ended, solved = np.zeros(count, bool), np.zeros(count, bool)
+    for _ in range(round(env.task.seconds / env.task.control_period)):
+        assert seen[EXPERT].shape == (count, env.drive.size)
+        assert np.abs(seen[EXPERT]).max() <= 1
+        seen, _, terminated, truncated, info = env.step(seen[EXPERT])
+        done = (terminated | truncated) & ~ended
+        if done.any():
+            solved[done], ended[done] = info["final_success"][done], True
+        if ended.all():
+            break
+    env.close()
+    assert ended.all()
+    return solved
+
+
+@pytest.mark.parametrize("task", [task.name for task in ARM_TASKS])
+def test_experts_succeed(room_scene: SimScene, task: str) -> None:
+    """In 95 % of first episodes at least, on every station of the room."""
+    assert first_successes(room_scene, task, 24, "sapien").mean() >= 0.95
+
+
+def test_an_expert_succeeds_in_mujoco(room_scene: SimScene) -> None:
+    """Its contacts are others."""
+    assert first_successes(room_scene, "put_cube_on_plate", 6, "mujoco").all()
+
+
+def test_a_task_without_an_expert_has_none() -> None:
+    """Asking for it is an error; the task itself stays as it is with one."""
+    with pytest.raises(SimError, match=r"(?s)expert is asked.*navigate"):
+        NAVIGATE.with_expert()
+    task = ARM_TASKS[0]
+    assert list(task.with_expert().observations) == [*task.observations, EXPERT]
+    assert EXPERT not in task.observations

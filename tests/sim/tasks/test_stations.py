@@ -1,0 +1,130 @@
+"""Stations of arms, in the room whose table is known exactly."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from pipeline.errors import SimError
+from pipeline.geometry import Mesh, matrix_from_rotvec
+from pipeline.types import F64
+from sim.scene import SimScene
+from sim.tasks.stations import APART, LEAN, ROOM, WORK, Station, find_stations
+from tests.synthetic import BOXES, SIZE, TABLE_HIGH, TABLE_LOW, TABLE_TOP, box_faces
+
+
+def places(station: Station, area: tuple[tuple[float, float], tuple[float, float]], heights: list[float]) -> F64:
+    """Points (P, 3) of a box before the base, world frame."""
+    grids = np.meshgrid(*(np.linspace(*part, 13) for part in area), heights, indexing="ij")
+    return station.world_from_base.apply(np.stack(grids, -1).reshape(-1, 3))
+
+
+def with_box(scene: SimScene, low: list[float], high: list[float]) -> SimScene:
+    """A scene with one box more."""
+    corners, triangles = box_faces(np.array(low), np.array(high))
+    mesh = scene.collision
+    vertices = np.concatenate([mesh.vertices, corners])
+    return replace(
+        scene, collision=Mesh.from_arrays(vertices, np.concatenate([mesh.triangles, triangles + len(mesh.vertices)]))
+    )
+
+
+def with_table_tilted(scene: SimScene, degrees: float) -> SimScene:
+    """The room, its table top turned about the world's y axis through the middle of the top."""
+    vertices = np.array(scene.collision.vertices, np.float64)
+    on = (vertices[:, :2] >= TABLE_LOW - 1e-4).all(1) & (vertices[:, :2] <= TABLE_HIGH + 1e-4).all(1)
+    on &= np.abs(vertices[:, 2] - TABLE_TOP) < 1e-4
+    assert on.sum() == 4
+    middle = np.array([*(TABLE_LOW + TABLE_HIGH) / 2, TABLE_TOP])
+    turn = matrix_from_rotvec(np.array([0, np.deg2rad(degrees), 0]))
+    vertices[on] = (vertices[on] - middle) @ turn.T + middle
+    return replace(scene, collision=Mesh.from_arrays(vertices, scene.collision.triangles))
+
+
+def check_free(station: Station, boxes: list[tuple]) -> None:
+    """The arm has room: nothing is in it, from 2 cm over the table up, and it ends before the walls."""
+    points = places(station, ROOM, [0.03, 0.2, 0.5, 0.85])
+    assert (points > 0).all()
+    assert (points < SIZE).all()
+    for low, high in boxes:
+        assert not ((points > low) & (points < high)).all(1).any()
+
+
+def test_stations_are_at_the_table(room_scene: SimScene) -> None:
+    """At its height, level, the work surface on it, the arm's room free; bases that stand on it have it below them."""
+    stations = find_stations(room_scene)
+    assert stations[0].stands
+    for station in stations:
+        pose = station.world_from_base
+        assert pose.translation[2] == pytest.approx(TABLE_TOP, abs=1e-4)
+        assert station.uneven < 1e-4
+        np.testing.assert_allclose(pose.rotation[:, 2], [0, 0, 1], atol=1e-9)
+        work = places(station, WORK, [0.0])[:, :2]
+        assert (work > TABLE_LOW - 0.01).all()  # by the cells of the height map
+        assert (work < TABLE_HIGH + 0.01).all()
+        check_free(station, [box[1:3] for box in BOXES])
+        inside = (pose.translation[:2] > TABLE_LOW).all() and (pose.translation[:2] < TABLE_HIGH).all()
+        assert inside == station.stands
+    order = [station.stands for station in stations]
+    assert order == sorted(order, reverse=True)
+    for number, one in enumerate(stations):
+        for other in stations[:number]:
+            away = np.linalg.norm(one.world_from_base.translation - other.world_from_base.translation)
+            cosine = one.world_from_base.rotation[:, 0] @ other.world_from_base.rotation[:, 0]
+            assert away > APART or cosine < np.cos(np.deg2rad(39))
+
+
+def test_the_same_scene_has_the_same_stations(room_scene: SimScene) -> None:
+    """Bit for bit, in order."""
+    one, other = find_stations(room_scene), find_stations(replace(room_scene))
+    assert len(one) == len(other)
+    for a, b in zip(one, other, strict=True):
+        np.testing.assert_array_equal(a.world_from_base.matrix, b.world_from_base.matrix)
+        assert (a.stands, a.uneven) == (b.stands, b.uneven)
+
+
+def test_what_stands_on_the_table_moves_stations(room_scene: SimScene) -> None:
+    """A box of 8 cm at one end of the table: no station has it in its work or its arm's room, though some had."""
+    low, high = [2.16, 2.3, TABLE_TOP], [2.24, 2.38, TABLE_TOP + 0.08]
+
+    def blocked(station: Station) -> bool:
+        points = places(station, ROOM, [0.04])
+        return bool(((points > low) & (points < high)).all(1).any())
+
+    assert any(blocked(station) for station in find_stations(room_scene))
+    stations = find_stations(with_box(room_scene, low, high))
+    assert not any(blocked(station) for station in stations)
+    assert stations
+
+
+def test_a_table_with_something_in_its_middle_is_refused(room_scene: SimScene) -> None:
+    """There is no other free surface; the error says what an arm needs."""
+    with pytest.raises(SimError, match=r"(?s)level surface of 34 x 55 cm.*room@1.0.0, on 1 tables"):
+        find_stations(with_box(room_scene, [1.67, 2.2, TABLE_TOP], [1.75, 2.28, TABLE_TOP + 0.08]))
+
+
+def test_a_table_that_leans_is_refused(room_scene: SimScene) -> None:
+    """By 3 degrees; by one there are stations, which say how uneven their surface is."""
+    with pytest.raises(SimError, match="level surface"):
+        find_stations(with_table_tilted(room_scene, 3.0))
+    stations = find_stations(with_table_tilted(room_scene, 1.0))
+    slope = np.tan(np.deg2rad(1.0))
+    for station in stations:
+        middle = station.world_from_base.apply(np.array([np.mean(WORK[0]), np.mean(WORK[1]), 0.0]))
+        height = TABLE_TOP - slope * (middle[0] - (TABLE_LOW + TABLE_HIGH)[0] / 2)
+        assert middle[2] == pytest.approx(height, abs=1e-3)
+        assert slope * 0.15 < station.uneven < slope * 0.33
+
+
+def test_a_tilted_plane_has_no_station(room_scene: SimScene) -> None:
+    """Nor a floor that leans more than a level surface may."""
+    corners = np.array([[-2.0, -2, 0], [2, -2, 0], [2, 2, 0], [-2, 2, 0]])
+    corners[:, 2] = corners[:, 0] * np.tan(np.deg2rad(2 * LEAN))
+    plane = Mesh.from_arrays(corners, np.array([[0, 1, 2], [0, 2, 3]]))
+    with pytest.raises(SimError, match="on 0 tables and the floor"):
+        find_stations(replace(room_scene, collision=plane))
+    corners[:, 2] = 0.0
+    flat = find_stations(replace(room_scene, collision=Mesh.from_arrays(corners, np.array([[0, 1, 2], [0, 2, 3]]))))
+    assert all(station.world_from_base.translation[2] == pytest.approx(0, abs=1e-6) for station in flat)
