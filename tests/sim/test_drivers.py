@@ -32,7 +32,7 @@ class ToPoint:
 def world(xy: np.ndarray, yaw: np.ndarray, drive: Any = DRIVE, scenario: Any = None) -> Any:
     """What drivers look at of an environment."""
     engine = SimpleNamespace(read=lambda: standing(xy, yaw))
-    names = {"robot": SimpleNamespace(name="r"), "task": SimpleNamespace(name="t")}
+    names = {"robot": SimpleNamespace(name="r"), "task": SimpleNamespace(name="t", expert=None)}
     return SimpleNamespace(engine=engine, drive=drive, scenario=scenario, num_envs=len(xy), **names)
 
 

@@ -60,7 +60,14 @@ class Truth:
 
     def read(self, env: SceneEnv, seen: Observations) -> torch.Tensor:
         """One after another."""
-        return torch.tensor(np.concatenate([seen[name] for name in TRUTHS if name in seen], 1))
+        known = [seen[name] for name in TRUTHS if name in seen]
+        if not known:
+            raise TrainError(
+                "the encoder truth reads where things are",
+                found="a task that says it of nothing",
+                remedy="take a task of arms, or another encoder",
+            )
+        return torch.tensor(np.concatenate(known, 1))
 
 
 FAR = 5.0
