@@ -59,10 +59,7 @@ def test_elements_of_an_action(name: str) -> None:
         np.testing.assert_allclose(target[:, :3, :3], rotation, atol=1e-9)
         still = np.zeros((2, drive.size), np.float32)
         for _ in range(8):  # a target stays; one from where the hand is would follow the given joints
-            if HAND_ACTIONS[name].from_target:
-                sent = drive.moved(still, joints)
-            else:
-                sent = drive.moved(actions, joints)
+            sent = drive.moved(still if HAND_ACTIONS[name].from_target else actions, joints)
         hands = drive.arm.hands(sent)
         assert np.abs(hands[:, :3, 3] - place).max() < 1e-3
         assert np.abs(hands[:, :3, :3] - rotation).max() < 5e-3

@@ -109,12 +109,18 @@ def test_a_table_is_seen_from_the_base() -> None:
 
 @pytest.mark.parametrize(
     ("off", "fingers", "held"),
-    [(0.024, 0.04, True), (0.026, 0.04, False), (0, 0.0455, True), (0, 0.0465, False)]
-    + [(0, 0.0285, True), (0, 0.0275, False)],
+    [
+        (0.024, 0.04, True),
+        (0.026, 0.04, False),
+        (0, 0.0455, True),
+        (0, 0.0465, False),
+        (0, 0.0285, True),
+        (0, 0.0275, False),
+    ],
 )
 def test_held_is_near_and_between_fingers(off: float, fingers: float, held: bool) -> None:
     """Within 25 mm of the hand; fingers 6 mm wider or 12 mm narrower than the thing hold nothing."""
-    step = step_of([[HAND + [0, 0.6 * off, -0.8 * off], FAR]], fingers=fingers)
+    step = step_of([[HAND + np.array([0, 0.6 * off, -0.8 * off]), FAR]], fingers=fingers)
     assert table.seen(step).held(0, 0.04).tolist() == [held]
 
 
@@ -178,7 +184,7 @@ def test_dropped() -> None:
 
 def test_reach_and_push_by_hand() -> None:
     """1 - tanh of five times the distance, of the hand to a thing and of a thing to the mark."""
-    step = step_of([[HAND + [0.06, 0, -0.08], FAR], [HAND, FAR]])
+    step = step_of([[HAND + np.array([0.06, 0, -0.08]), FAR], [HAND, FAR]])
     np.testing.assert_allclose(table.reach(0)(step), [1 - np.tanh(0.5), 1], atol=1e-5)
     step = step_of([[[0.45, 0.06, 0.1], FAR], [[0.45, 0.0, 0.02], FAR]], mark=(0.45, 0.0))
     np.testing.assert_allclose(table.push(0)(step), [1 - np.tanh(0.5), 1], atol=1e-5)
@@ -200,7 +206,9 @@ def test_carry_and_release_by_hand() -> None:
 
 def test_turns_of_cubes_are_modulo_a_quarter() -> None:
     """The nearest to 0."""
-    np.testing.assert_allclose(table.quarter(np.array([0.3, np.pi / 2 - 0.2, -np.pi - 0.1, 1.0])), [0.3, -0.2, -0.1, 1 - np.pi / 2])
+    np.testing.assert_allclose(
+        table.quarter(np.array([0.3, np.pi / 2 - 0.2, -np.pi - 0.1, 1.0])), [0.3, -0.2, -0.1, 1 - np.pi / 2]
+    )
 
 
 COUNT = 300
