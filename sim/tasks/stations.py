@@ -27,7 +27,8 @@ OVERHEAD = 0.9
 """Free height over the surface [m]."""
 UNEVEN, LEAN = 0.006, 2.0
 """A surface is level where it deviates by less from its plane [m], which leans by less [degrees]."""
-MAX_LEVELS, MAX_STATIONS = 6, 8
+MAX_LEVELS, MAX_STATIONS, MAX_TRIED = 6, 8, 1000
+"""The last is of places by heading: a wide floor has more, which are thinned evenly."""
 APART = 0.3
 """Distance between stations that look the same way [m]."""
 
@@ -123,7 +124,7 @@ def _stations_at(scene: SimScene, caster: RayCaster, level: float) -> list[tuple
     places = cells[::every, ::every].reshape(-1, 2)
     inside = np.abs(_at(height, low, places)) < 1.0  # something is below, at least the floor
     places = places[inside]
-    work, room, foot = _grid(WORK, CELL), _grid(ROOM, 2 * CELL), _disc(FOOT)
+    work, room, foot = _grid(WORK, CELL), _grid(ROOM, CELL), _disc(FOOT)
     found = list[tuple[bool, float, Pose]]()
     for heading in HEADINGS:
         turn = np.array([[np.cos(heading), -np.sin(heading)], [np.sin(heading), np.cos(heading)]])
@@ -131,6 +132,7 @@ def _stations_at(scene: SimScene, caster: RayCaster, level: float) -> list[tuple
         for part, most in ((work[::7], 3 * UNEVEN), (work, 3 * UNEVEN)):  # few points first
             values = np.abs(_at(height, low, tried[:, None] + part @ turn.T))
             tried = tried[np.isfinite(values).all(1) & (values < most).all(1)]
+            tried = tried[:: max(1, -(-len(tried) // MAX_TRIED))]
         tried = tried[(_at(height, low, tried[:, None] + room @ turn.T) < 3 * UNEVEN).all(1)]
         offsets, uneven, level_there = _planes(work, _at(height, low, tried[:, None] + work @ turn.T))
         feet = _at(height, low, tried[:, None] + foot)

@@ -71,7 +71,7 @@ def test_a_camera_that_the_task_lacks_is_refused(room_scene: SimScene) -> None:
 def test_an_expert_that_nobody_has_is_refused(room_scene: SimScene) -> None:
     """Of a rover's task."""
     with pytest.raises(SimError, match="expert is asked"):
-        make_env(load_preset("navigate", {"num_envs": 2, "teacher": EXPERT}), [room_scene])
+        make_env(load_preset("navigate", {"num_envs": 4, "teacher": EXPERT}), [room_scene])
 
 
 def test_halves_with_an_expert_are_alike(room_scene: SimScene) -> None:
