@@ -59,8 +59,19 @@ class Truth:
     name: str = "truth"
 
     def read(self, env: SceneEnv, seen: Observations) -> torch.Tensor:
-        """One after another."""
-        return torch.tensor(np.concatenate([seen[name] for name in TRUTHS if name in seen], 1))
+        """One after another.
+
+        Raises:
+            TrainError: When the task has none.
+        """
+        truths = [seen[name] for name in TRUTHS if name in seen]
+        if not truths:
+            raise TrainError(
+                "the encoder truth reads where things are",
+                found=f"no {' or '.join(TRUTHS)} among the observations of {env.task.name!r}",
+                remedy="train a task of an arm, or policy.encoder: cnn",
+            )
+        return torch.tensor(np.concatenate(truths, 1))
 
 
 FAR = 5.0
