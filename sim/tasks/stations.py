@@ -29,7 +29,8 @@ UNEVEN, LEAN = 0.006, 2.0
 """A surface is level where it deviates by less from its plane [m], which leans by less [degrees]."""
 SIGHTS = (0.1, 0.4, 0.75)
 """Heights over the surface at which nothing may stand in the arm's room [m]."""
-MAX_LEVELS, MAX_STATIONS = 6, 8
+MAX_LEVELS, MAX_STATIONS, MAX_TRIED = 6, 8, 1000
+"""The last is of places by heading: a wide floor has more, which are thinned evenly."""
 APART = 0.3
 """Distance between stations that look the same way [m]."""
 
@@ -64,7 +65,7 @@ def find_stations(scene: SimScene) -> list[Station]:
     found = list[tuple[bool, float, Pose]]()
     for level in tables or [floor]:
         found += _stations_at(scene, caster, level)
-    found.sort(key=lambda one: (not one[0], one[1]))
+    found.sort(key=lambda one: (not one[0], round(one[1], 4)))  # rounding errors differ between machines
     chosen = list[Station]()
     for stands, uneven, pose in found:
         if all(_apart(pose, other.world_from_base) for other in chosen):
@@ -125,7 +126,7 @@ def _stations_at(scene: SimScene, caster: RayCaster, level: float) -> list[tuple
     places = cells[::every, ::every].reshape(-1, 2)
     inside = np.abs(_at(height, low, places)) < 1.0  # something is below, at least the floor
     places = places[inside]
-    work, room, foot = _grid(WORK, CELL), _grid(ROOM, 2 * CELL), _disc(FOOT)
+    work, room, foot = _grid(WORK, CELL), _grid(ROOM, CELL), _disc(FOOT)
     found = list[tuple[bool, float, Pose]]()
     for heading in HEADINGS:
         turn = np.array([[np.cos(heading), -np.sin(heading)], [np.sin(heading), np.cos(heading)]])
@@ -133,17 +134,16 @@ def _stations_at(scene: SimScene, caster: RayCaster, level: float) -> list[tuple
         for part, most in ((work[::7], 3 * UNEVEN), (work, 3 * UNEVEN)):  # few points first
             values = np.abs(_at(height, low, tried[:, None] + part @ turn.T))
             tried = tried[np.isfinite(values).all(1) & (values < most).all(1)]
+            tried = tried[:: max(1, -(-len(tried) // MAX_TRIED))]
         tried = tried[(_at(height, low, tried[:, None] + room @ turn.T) < 3 * UNEVEN).all(1)]
-        for place in tried[_in_sight(caster, tried, level, turn)]:
-            plane = _plane(work, _at(height, low, place + work @ turn.T))
-            if plane is None:
-                continue
-            offset, uneven = plane
-            feet = _at(height, low, place + foot)
-            stands = bool((np.abs(feet - offset) < 2 * UNEVEN).all())
-            rotation = matrix_from_rotvec(np.array([0, 0, heading]))
-            pose = Pose(rotation, np.array([*place, level + offset]))
-            found.append((stands, uneven, pose))
+        tried = tried[_in_sight(caster, tried, level, turn)]
+        offsets, uneven, level_there = _planes(work, _at(height, low, tried[:, None] + work @ turn.T))
+        feet = _at(height, low, tried[:, None] + foot)
+        stands = (np.abs(feet - offsets[:, None]) < 2 * UNEVEN).all(1)
+        rotation = matrix_from_rotvec(np.array([0, 0, heading]))
+        for one in np.flatnonzero(level_there):
+            pose = Pose(rotation, np.array([*tried[one], level + offsets[one]]))
+            found.append((bool(stands[one]), float(uneven[one]), pose))
     return found
 
 
@@ -161,14 +161,16 @@ def _in_sight(caster: RayCaster, places: F64, level: float, turn: F64) -> Mask:
     return free
 
 
-def _plane(points: F64, heights: F64) -> tuple[float, float] | None:
-    """Height of a plane through points (P, 2) in their middle, largest deviation from it [m]; None if not level."""
-    middle = points.mean(0)
-    matrix = np.column_stack([points - middle, np.ones(len(points))])
-    plane = np.linalg.lstsq(matrix, heights, rcond=None)[0]
-    if np.abs(heights - matrix @ plane).max() > UNEVEN or np.hypot(*plane[:2]) > np.tan(np.deg2rad(LEAN)):
-        return None
-    return float(plane[2]), float(np.abs(heights - plane[2]).max())
+def _planes(points: F64, heights: F64) -> tuple[F64, F64, Mask]:
+    """Planes through points (P, 2) at heights (T, P): their heights in the middle (T,), largest deviations [m], level.
+
+    Deviations are those from a level plane.
+    """
+    matrix = np.column_stack([points - points.mean(0), np.ones(len(points))])
+    planes = heights @ np.linalg.pinv(matrix).T
+    flat = np.abs(heights - planes @ matrix.T).max(1) <= UNEVEN
+    leans = np.hypot(planes[:, 0], planes[:, 1]) > np.tan(np.deg2rad(LEAN))
+    return planes[:, 2], np.abs(heights - planes[:, 2:]).max(1), flat & ~leans
 
 
 def _at(height: F64, low: F64, places: F64) -> F64:

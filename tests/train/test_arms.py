@@ -39,6 +39,12 @@ def test_truth_is_where_things_are(room_scene: SimScene, task: str, names: list[
     env.close()
 
 
+def test_truth_needs_things(room_scene: SimScene) -> None:
+    """A rover's task has none."""
+    with pytest.raises(TrainError, match=r"(?s)reads where things are.*no things or mark.*navigate"):
+        make_env(load_preset("navigate", {"num_envs": 4, "policy.encoder": "truth"}), [room_scene])
+
+
 @pytest.mark.parametrize("cameras", [[], ["third"], ["wrist"]])
 def test_images_of_several_cameras_are_stacked(room_scene: SimScene, cameras: list[str]) -> None:
     """Channels of the third person's camera first, then the wrist's; of those that the preset names."""
