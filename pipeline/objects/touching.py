@@ -109,6 +109,8 @@ def _in_grooves(mesh: Mesh, rows: I64, planes: Planes) -> list[int]:
     """Planes that meet another one in a groove, of some triangles; those with the longest grooves first."""
     centres, labels = mesh.corners()[rows].mean(1).astype(np.float64), planes.labels[rows]
     known = np.flatnonzero(labels >= 0)
+    if not len(known):
+        return []
     labels = labels[known[KDTree(centres[known]).query(centres)[1]]]
     graph = neighbours_of_triangles(mesh.triangles[rows]).tocoo()
     a, b = graph.row, graph.col

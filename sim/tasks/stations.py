@@ -135,7 +135,7 @@ def _stations_at(scene: SimScene, caster: RayCaster, level: float) -> list[tuple
             values = np.abs(_at(height, low, tried[:, None] + part @ turn.T))
             tried = tried[np.isfinite(values).all(1) & (values < most).all(1)]
             tried = tried[:: max(1, -(-len(tried) // MAX_TRIED))]
-        tried = tried[(_at(height, low, tried[:, None] + room @ turn.T) < 3 * UNEVEN).all(1)]
+        tried = tried[np.asarray(_at(height, low, tried[:, None] + room @ turn.T) < 3 * UNEVEN).all(1)]
         tried = tried[_in_sight(caster, tried, level, turn)]
         offsets, uneven, level_there = _planes(work, _at(height, low, tried[:, None] + work @ turn.T))
         feet = _at(height, low, tried[:, None] + foot)

@@ -59,15 +59,19 @@ class Truth:
     name: str = "truth"
 
     def read(self, env: SceneEnv, seen: Observations) -> torch.Tensor:
-        """One after another."""
-        known = [seen[name] for name in TRUTHS if name in seen]
-        if not known:
+        """One after another.
+
+        Raises:
+            TrainError: When the task has none.
+        """
+        truths = [seen[name] for name in TRUTHS if name in seen]
+        if not truths:
             raise TrainError(
                 "the encoder truth reads where things are",
-                found="a task that says it of nothing",
-                remedy="take a task of arms, or another encoder",
+                found=f"no {' or '.join(TRUTHS)} among the observations of {env.task.name!r}",
+                remedy="train a task of an arm, or policy.encoder: cnn",
             )
-        return torch.tensor(np.concatenate(known, 1))
+        return torch.tensor(np.concatenate(truths, 1))
 
 
 FAR = 5.0
