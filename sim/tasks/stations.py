@@ -135,11 +135,11 @@ def _stations_at(scene: SimScene, caster: RayCaster, level: float) -> list[tuple
             values = np.abs(_at(height, low, tried[:, None] + part @ turn.T))
             tried = tried[np.isfinite(values).all(1) & (values < most).all(1)]
             tried = tried[:: max(1, -(-len(tried) // MAX_TRIED))]
-        tried = tried[np.asarray(_at(height, low, tried[:, None] + room @ turn.T) < 3 * UNEVEN).all(1)]
+        tried = tried[(_at(height, low, tried[:, None] + room @ turn.T) < 3 * UNEVEN).all(1)]
         tried = tried[_in_sight(caster, tried, level, turn)]
         offsets, uneven, level_there = _planes(work, _at(height, low, tried[:, None] + work @ turn.T))
         feet = _at(height, low, tried[:, None] + foot)
-        stands = (np.abs(feet - offsets[:, None]) < 2 * UNEVEN).all(1)
+        stands: Mask = np.asarray((np.abs(feet - offsets[:, None]) < 2 * UNEVEN).all(1))
         rotation = matrix_from_rotvec(np.array([0, 0, heading]))
         for one in np.flatnonzero(level_there):
             pose = Pose(rotation, np.array([*tried[one], level + offsets[one]]))
