@@ -302,8 +302,7 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
         replaced: dict[int, np.ndarray] = {}
         for path, (holder, name) in holders.items():
             holder[name] = replaced.setdefault(id(holder[name]), saved[path])
-        if self.now is not None:
-            self.now = self._step_state(self.engine.read(), self._action, self._contact_force())
+        self.now = self._step_state(self.engine.read(), self._action, self._contact_force())
 
     def _about(self) -> dict[str, object]:
         """Identity of the environment."""

@@ -7,7 +7,7 @@ import numpy as np
 from pipeline.errors import SimError
 from pipeline.geometry.jit import njit
 from pipeline.types import F32, F64, I64, Floats
-from sim.robots.kinematics import SLIDE, tree_of
+from sim.robots.kinematics import SLIDE, rotate_about, tree_of
 from sim.robots.model import Gripper, Robot
 
 DAMPING = 0.05
@@ -106,18 +106,8 @@ def _to_hand(
             turn[:3, 3] = 0
             if kinds[link] == SLIDE:
                 turn[:3, 3] = value * axis
-            else:  # Rodrigues' formula, about the anchor
-                sine, cosine = np.sin(value), np.cos(value)
-                for i in range(3):
-                    for j in range(3):
-                        turn[i, j] = (1 - cosine) * axis[i] * axis[j]
-                    turn[i, i] += cosine
-                turn[0, 1] -= sine * axis[2]
-                turn[1, 0] += sine * axis[2]
-                turn[0, 2] += sine * axis[1]
-                turn[2, 0] -= sine * axis[1]
-                turn[1, 2] -= sine * axis[0]
-                turn[2, 1] += sine * axis[0]
+            else:  # about the anchor
+                rotate_about(turn, axis, value)
                 for i in range(3):
                     turn[i, 3] = anchor[i]
                     for j in range(3):

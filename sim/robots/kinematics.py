@@ -48,6 +48,22 @@ def tree_of(robot: Robot) -> tuple[I64, I64, I64, F64, F64, F64]:
     )
 
 
+@njit(cache=True, nogil=True, inline="always")
+def rotate_about(turn: F64, axis: F64, value: float) -> None:
+    """Write the rotation about a unit axis (3,) by an angle [rad] to `turn` (3, 3) or larger: Rodrigues' formula."""
+    sine, cosine = np.sin(value), np.cos(value)
+    for i in range(3):
+        for j in range(3):
+            turn[i, j] = (1 - cosine) * axis[i] * axis[j]
+        turn[i, i] += cosine
+    turn[0, 1] -= sine * axis[2]
+    turn[1, 0] += sine * axis[2]
+    turn[0, 2] += sine * axis[1]
+    turn[2, 0] -= sine * axis[1]
+    turn[1, 2] -= sine * axis[0]
+    turn[2, 1] += sine * axis[0]
+
+
 @njit(cache=True, nogil=True)
 def _poses(
     base: F64, position: F32, parents: I64, kinds: I64, columns: I64, at_zero: F64, axes: F64, anchors: F64
@@ -73,17 +89,7 @@ def _poses(
                 for i in range(3):
                     pose[i, 3] += value * (at[i, 0] * axis[0] + at[i, 1] * axis[1] + at[i, 2] * axis[2])
                 continue
-            sine, cosine = np.sin(value), np.cos(value)  # Rodrigues' formula
-            for i in range(3):
-                for j in range(3):
-                    turn[i, j] = (1 - cosine) * axis[i] * axis[j]
-                turn[i, i] += cosine
-            turn[0, 1] -= sine * axis[2]
-            turn[1, 0] += sine * axis[2]
-            turn[0, 2] += sine * axis[1]
-            turn[2, 0] -= sine * axis[1]
-            turn[1, 2] -= sine * axis[0]
-            turn[2, 1] += sine * axis[0]
+            rotate_about(turn, axis, value)
             for i in range(3):
                 for j in range(3):
                     pose[i, j] = at[i, 0] * turn[0, j] + at[i, 1] * turn[1, j] + at[i, 2] * turn[2, j]
