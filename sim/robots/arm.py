@@ -107,7 +107,7 @@ def _to_hand(
             if kinds[link] == SLIDE:
                 turn[:3, 3] = value * axis
             else:  # about the anchor
-                rotate_about(turn, axis, value)
+                rotate_about(turn, axis, float(value))
                 for i in range(3):
                     turn[i, 3] = anchor[i]
                     for j in range(3):
