@@ -143,6 +143,14 @@ class Views:
                 total += blending_weights(raster, plain, np.ones(mask.shape, bool))
         return inside / total
 
+    def weights(self, gaussians: Gaussians) -> F64:
+        """How many pixels each Gaussian (N,) shows in all views together."""
+        plain, total = grey(gaussians), np.zeros(len(gaussians))
+        for camera, pose, depth in self._views:
+            raster = rasterize(plain, replace(camera, distortion=(0.0, 0.0, 0.0, 0.0)), pose)
+            total += blending_weights(raster, plain, np.ones(depth.shape, bool))
+        return total
+
     def hidden_by(self, mesh: Mesh, points: F64, scene: RayCaster) -> Mask:
         """Which points (N, 3) lie behind a surface in some view, and before the rest of the scene."""
         caster, hidden = RayCaster(mesh), np.zeros(len(points), bool)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.spatial import KDTree
 
 from pipeline.geometry import Gaussians, Mesh, matrix_from_quaternion, quaternions_from_z
 from pipeline.geometry.rays import RayCaster, sample_surface
@@ -33,6 +34,9 @@ APART, INSET, DENSITY, MAX_DISCS = 1.5, 0.01, 4000, 20_000
 CLEAR = 0.02
 """Discs are left out where two views see them clear of what is behind by this much [m]."""
 OPACITY = 0.95
+BARED, NEIGHBOURS = 2.0, 8
+"""Gaussians that show more than they did by the first, and more than a pixel, without the objects before them have the
+colours of the second of those nearest that were seen."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,11 +69,28 @@ def cut_splat(
     own = _nearer(means, body, scene, ~(upright & (above < FLAT_BELOW)), reach)
     ghosts = shares > GHOST
     ghosts[ghosts] = RayCaster(body.mesh).distances(means[ghosts]) < SHOWN_REACH
-    rest = gaussians[~own & ~ghosts & ~_astray(means, body, scene, views)]
+    left = np.flatnonzero(~own & ~ghosts & ~_astray(means, body, scene, views))
+    rest = _recolored(gaussians[left], views.weights(gaussians)[left], views.weights(gaussians[left]))
     for hole in holes:
         rest = hole.fill(rest)
     whole = Gaussians.concatenate([gaussians[own], _lining(gaussians[own], body, views, disc)])
     return CutSplat(whole, rest)
+
+
+def _recolored(rest: Gaussians, before: F64, now: F64) -> Gaussians:
+    """What is left of a splat, by how many pixels each of its Gaussians showed and shows.
+
+    What objects hid gets colours of what is seen next to it: nothing gave it any in training, and it is glaring.
+    """
+    bared = np.flatnonzero(now > np.maximum(BARED * before, 1))
+    seen = np.flatnonzero(before > 1)
+    if not len(bared) or not len(seen):
+        return rest
+    near = KDTree(rest.means[seen]).query(rest.means[bared], min(NEIGHBOURS, len(seen)))[1].reshape(len(bared), -1)
+    sh = rest.sh.copy()
+    sh[bared] = 0
+    sh[bared, 0] = np.median(rest.sh[seen[near], 0], axis=1)
+    return replace(rest, sh=sh)
 
 
 def cut_mesh(mesh: Mesh, body: Body, scene: Mesh, holes: Sequence[Hole]) -> Mesh:

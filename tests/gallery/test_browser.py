@@ -292,7 +292,7 @@ def test_a_thousand_scenes_are_shown_by_and_by(visit, tmp_path, site):
         page = visit(f"{address}/index.html")
         assert len(names(page)) == 24
         page.get_by_role("button", name="Show more").click()
-        wait_for(lambda: len(names(page)) == 2 * 24)
+        wait_for(lambda page=page: len(names(page)) == 2 * 24)
         page.get_by_role("searchbox").fill("room-0777")
         assert names(page) == ["room-0777"]
         page.close()  # before the server, which would cut off images that are on their way

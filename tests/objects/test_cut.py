@@ -116,6 +116,26 @@ def test_a_ghost_is_nobodys(body: Body, scene: tuple[Gaussians, Gaussians, Gauss
     assert (done.rest.sh[:, 0, 0] < 0.5).all()
 
 
+def test_what_it_hid_gets_colours_of_what_is_beside(body: Body, scene: tuple[Gaussians, Gaussians, Gaussians, Mesh]):
+    """No view gave them any: they are glaring. What was seen keeps its own, whatever they are."""
+    floor, box, post, mesh = scene
+    views = views_of(mesh.joined(body.mesh), EYES[:1])
+    whole = Gaussians.concatenate([floor, box, post])
+    shown = views.weights(whole)[: len(floor)]
+    glaring, seen = flat(floor.means, np.tile([0, 0, 1.0], (len(floor), 1)), (3.0, -1.0, 2.0)), shown > 0.01
+    sh = np.where(seen[:, None, None], floor.sh, glaring.sh)
+    whole = Gaussians.concatenate([replace(floor, sh=sh), box, post])
+    rest = cut_splat(whole, body, mesh, holes_of(body, mesh, sheets_of(mesh, FLOOR), views), views).rest
+    colors = 0.5 + 0.28209479 * rest.sh[:, 0]
+    behind = (rest.means[:, 2] < FLOOR + 0.005) & (rest.means[:, 0] < 0.4) & (views.weights(rest) > 1)
+    assert (~seen).sum() > 50 and behind.sum() > 50
+    assert ((colors[behind] > -0.01) & (colors[behind] < 1)).all()
+    assert np.isclose(colors[behind], (0.2, 0.5, 0.2), atol=0.02).all(1).mean() > 0.9  # at the post's foot it is bluer
+    blue = rest.means[:, 2] > FLOOR + 0.05
+    assert blue.sum() == (post.means[:, 2] > FLOOR + 0.05).sum()
+    assert np.allclose(colors[blue], (0.1, 0.1, 0.8), atol=0.02)
+
+
 def test_the_hole_is_filled_from_a_bare_place(body: Body, scene: tuple[Gaussians, Gaussians, Gaussians, Mesh]):
     """With the floor's Gaussians, level with it, and none of the post's."""
     floor, box, post, mesh = scene
