@@ -80,6 +80,23 @@ class Solids(_Kind):
         return cls(np.zeros((count, 0, 4, 4)), np.zeros((count, 0, 3)))
 
 
+@dataclass(frozen=True, eq=False)
+class Lighting:
+    """The light on the solids of each of N robots, and the level surface that takes their shadows.
+
+    Attributes:
+        toward: (N, 3) unit, towards the light, world axes; upwards.
+        surface: (N,) height of the surface, world frame [m].
+    """
+
+    toward: F64
+    surface: F64
+
+    def __getitem__(self, robots: I64 | Mask | slice) -> Lighting:
+        """That of the chosen robots."""
+        return Lighting(self.toward[robots], self.surface[robots])
+
+
 NO_OBJECTS = np.zeros((0, 4, 4))
 
 
@@ -88,7 +105,7 @@ class Props:
     """Props of a task for each of N robots, and the loose bodies of its scene; each robot sees its own.
 
     `objects` are the bodies' poses (N, K, 4, 4), world from body; (0, 4, 4) where no scene has any. `solids` has no
-    rows where the task has none.
+    rows where the task has none. Without a `lighting`, solids cast no shadow.
     """
 
     balls: Balls
@@ -96,12 +113,14 @@ class Props:
     patches: Patches
     objects: F64 = field(default_factory=lambda: NO_OBJECTS)
     solids: Solids = field(default_factory=lambda: Solids.none(0))
+    lighting: Lighting | None = None
 
     def __getitem__(self, robots: I64 | Mask | slice) -> Props:
         """Props of the chosen robots."""
         objects = self.objects[robots] if len(self.objects) else self.objects
         solids = self.solids[robots] if len(self.solids.pose) else self.solids
-        return Props(self.balls[robots], self.posts[robots], self.patches[robots], objects, solids)
+        lighting = self.lighting[robots] if self.lighting else None
+        return Props(self.balls[robots], self.posts[robots], self.patches[robots], objects, solids, lighting)
 
     @staticmethod
     def none(count: int) -> Props:
@@ -163,7 +182,7 @@ def _paint(rgb: F32, depth: F32, poses: F32, intrinsics: F32, centers: F32, radi
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _bounds(
+def bounds(
     rotation: F32, middle: F32, half: F32, intrinsics: F32, height: int, width: int
 ) -> tuple[int, int, int, int]:
     """Rows and columns, from first to after the last, that may show a box (all if it is partly behind the camera).
@@ -210,7 +229,7 @@ def _draw_balls(rgb: F32, depth: F32, poses: F32, intrinsics: F32, centers: F32,
             z = rotation[0, 2] * offset[0] + rotation[1, 2] * offset[1] + rotation[2, 2] * offset[2]
             whole = x * x + y * y + z * z - radius * radius
             half = np.full(3, radius, np.float32)
-            top, bottom, left, right = _bounds(rotation, offset, half, intrinsics, height, width)
+            top, bottom, left, right = bounds(rotation, offset, half, intrinsics, height, width)
             for row in range(top, bottom):
                 v = (row + np.float32(0.5) - cy) / fy
                 for column in range(left, right):
@@ -248,7 +267,7 @@ def _draw_posts(
             inside = x * x + y * y - radius * radius
             half = np.array([radius, radius, tall / 2], np.float32)
             middle = np.array([-x, -y, tall / 2 - z], np.float32)
-            top, bottom, left, right = _bounds(rotation, middle, half, intrinsics, height, width)
+            top, bottom, left, right = bounds(rotation, middle, half, intrinsics, height, width)
             for row in range(top, bottom):
                 v = (row + np.float32(0.5) - cy) / fy
                 for column in range(left, right):

@@ -338,7 +338,7 @@ class SapienEngine(SapienBase):
 
     def place_bodies(self, robots: I64, state: BodyState, *, asleep: bool = False) -> None:
         """Put the bodies of robots (M,) into states of length M."""
-        offsets, present = self._offsets_of(robots, self._scene_of[robots]), self._present(robots)
+        offsets, present = self._offsets_of(robots, self._scene_of[robots]), self._present(robots) & ~state.absent
         self._unread[robots] = True
         for number in range(len(self.bodies)):
             rows = self._loose[0][number].states(state[:, number], offsets)

@@ -80,7 +80,7 @@ def step_of(
         seconds=nothing,
         elapsed=nothing,
         legs=None,
-        scenario=TableState(items, ARM, marks),
+        scenario=TableState(items, ARM, marks, nothing),
         bodies=other.joined(own),
     )
 
