@@ -18,10 +18,10 @@ LEVEL = np.float32(0.05)
 sample hall 99.9 % of the pixels of a wrist camera are, 99 % within 3.3 cm."""
 DARK = np.float32(0.5)
 """Share of the colour that the darkest shadow takes."""
-CORE, RIM = np.float32(0.8), np.float32(1.4)
-"""Between these parts of the ellipse's radius the shadow fades; boxes reach over their ellipsoids."""
-SOFT, SPREAD = np.float32(0.004), np.float32(0.15)
-"""Blur of an edge at the surface [m], and more by the height of the thing."""
+SOFT, SPREAD = np.float32(0.008), np.float32(0.15)
+"""Half the width of an edge [m], at the surface, and more by the height of the thing's middle."""
+THIN = np.float32(1e-6)
+"""Least square of an ellipse's half axis [m^2]."""
 HIGHEST = np.float32(1.0)
 """What is higher or lower than this has no shadow [m]."""
 
@@ -70,13 +70,15 @@ def _darken(
                 x = long * (solids[b, k, 0, axis] - slope_x * solids[b, k, 2, axis])
                 y = long * (solids[b, k, 1, axis] - slope_y * solids[b, k, 2, axis])
                 xx, xy, yy = xx + x * x, xy + x * y, yy + y * y
-            sharp = xx * yy - xy * xy
-            blur = SOFT + SPREAD * max(above, np.float32(0))
-            xx, yy = xx + blur * blur, yy + blur * blur
+            xx, yy = xx + THIN, yy + THIN
             area = xx * yy - xy * xy
-            dark = DARK * np.sqrt(sharp / area)  # as much light is missing, over a wider place
+            high = SPREAD * max(above, np.float32(0))
+            dark = DARK * np.sqrt(
+                area / ((xx + high * high) * (yy + high * high) - xy * xy)
+            )  # as much light is missing
+            soft = SOFT + high
             middle[0], middle[1], middle[2] = middle[0] - slope_x * above, middle[1] - slope_y * above, surface[b]
-            reach = np.array([RIM * np.sqrt(xx), RIM * np.sqrt(yy), 0], np.float32)
+            reach = np.array([np.sqrt(xx) + soft, np.sqrt(yy) + soft, 0], np.float32)
             top, bottom, left, right = bounds(rotation, middle - eye, reach, intrinsics, height, width)
             for row in range(top, bottom):
                 v = (row + half - cy) / fy
@@ -90,9 +92,10 @@ def _darken(
                     x = eye[0] + far * (rotation[0, 0] * u + rotation[0, 1] * v + rotation[0, 2]) - middle[0]
                     y = eye[1] + far * (rotation[1, 0] * u + rotation[1, 1] * v + rotation[1, 2]) - middle[1]
                     off = np.sqrt((yy * x * x - 2 * xy * x * y + xx * y * y) / area)
-                    if off >= RIM or far <= 0:
+                    beyond = (1 - 1 / max(off, THIN)) * np.sqrt(x * x + y * y)  # the edge, on the way from the middle
+                    if beyond >= soft or far <= 0:
                         continue
-                    share = min((RIM - off) / (RIM - CORE), np.float32(1))
+                    share = min((soft - beyond) / (2 * soft), np.float32(1))
                     left_over = 1 - dark * share * share * (3 - 2 * share)
                     for channel in range(3):
                         rgb[b, row, column, channel] *= left_over

@@ -29,7 +29,7 @@ SOLVING = 30
 """Rounds of inverse kinematics from the pose at rest to where the hand begins."""
 COLOR_SPREAD = 0.12
 """Things' colours differ between episodes by up to this much, in each channel."""
-LAMP, ELEVATIONS = np.deg2rad([40.0, 65.0]), tuple(np.deg2rad([40.0, 80.0]))
+LAMP, ELEVATIONS = np.deg2rad([40.0, 65.0]), (np.deg2rad(40.0), np.deg2rad(80.0))
 """Azimuth and elevation of the light in the world frame unless it varies [rad], and its elevations where it does."""
 
 
