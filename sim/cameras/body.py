@@ -15,11 +15,9 @@ from pipeline.geometry import Camera
 from pipeline.geometry.convex import extreme_points
 from pipeline.geometry.jit import njit, prange
 from pipeline.types import F32, F64, I64, Floats
-from sim.cameras.props import Lighting, Solids, light
+from sim.cameras.props import Lighting, Solids, Vector, light, rotated, transformed
 from sim.cameras.shadows import LEVEL, draw_shadows
 from sim.robots.model import Robot, Shape
-
-Vector = tuple[np.float32, np.float32, np.float32]
 
 COLOR, ARM_COLOR = (0.94, 0.47, 0.12), (0.7, 0.72, 0.75)
 """Of a robot, and of one whose base is fixed: things of any colour stand out against its grey."""
@@ -49,7 +47,7 @@ class Body(NamedTuple):
         planes: (T, 4) unit normals that point outwards, and their distance from the owner's origin [m].
         first: (S + 1,) where the triangles of each shape begin.
         solids: K.
-        boxes: (K, 2, 3) middle and half edges of a box around each solid, in its own axes [m].
+        ellipsoids: (K, 4, 3) middle and half axes of the ellipsoid that a solid is to the light, in its own axes [m].
         color: (3,) of the robot, 0..1.
     """
 
@@ -59,7 +57,7 @@ class Body(NamedTuple):
     planes: F32
     first: I64
     solids: int
-    boxes: F32
+    ellipsoids: F32
     color: F32
 
 
@@ -75,8 +73,6 @@ def body_of(robot: Robot, solids: Sequence[Sequence[F64]] = ()) -> Body:
     middle = [(piece.min((0, 1)) + piece.max((0, 1))) / 2 for piece in pieces]
     reach = [np.linalg.norm(piece - at, axis=-1).max() for piece, at in zip(pieces, middle, strict=True)]
     corners = np.concatenate([np.zeros((0, 3, 3)), *pieces])
-    ends = [(np.concatenate(hulls).min(0), np.concatenate(hulls).max(0)) for hulls in solids]
-    boxes = [((low + high) / 2, (high - low) / 2) for low, high in ends]
     normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     normal /= np.linalg.norm(normal, axis=1, keepdims=True)
     return Body(
@@ -86,7 +82,7 @@ def body_of(robot: Robot, solids: Sequence[Sequence[F64]] = ()) -> Body:
         planes=np.column_stack([normal, (normal * corners[:, 0]).sum(1)]).astype(np.float32),
         first=np.cumsum([0, *map(len, pieces)]).astype(np.int64),
         solids=len(solids),
-        boxes=np.array(boxes, np.float32).reshape(-1, 2, 3),
+        ellipsoids=np.array([_ellipsoid(pieces) for pieces in solids], np.float32).reshape(-1, 4, 3),
         color=np.array(ARM_COLOR if robot.fixed_base else COLOR, np.float32),
     )
 
@@ -121,7 +117,7 @@ def draw_body(
     colors = np.empty((len(depth), body.solids + poses.shape[1], 3), np.float32)
     colors[:, body.solids :] = body.color
     if lighting:
-        draw_shadows(rgb, depth, solids, body.boxes, lighting, world_from_cameras, lens)
+        draw_shadows(rgb, depth, solids, body.ellipsoids, lighting, world_from_cameras, lens)
     if body.solids:
         poses = np.concatenate([np.linalg.inv(world_from_cameras)[:, None] @ solids.pose, poses], 1)
         colors[:, : body.solids] = solids.color
@@ -181,6 +177,21 @@ def _hull(points: F64) -> F64:
     return corners
 
 
+def _ellipsoid(pieces: Sequence[F64]) -> F64:
+    """Middle and half axes (4, 3) for the convex pieces (V, 3) of a solid [m].
+
+    Half axes are twice the deviation of its volume: those of a disc are its radius, and a square's ellipse has its area
+    within 5 %.
+    """
+    corners = np.concatenate([_hull(piece) for piece in pieces])
+    ends = corners.sum(1)
+    volumes = np.linalg.det(corners) / 6  # of the tetrahedra between the triangles and the origin
+    middle = volumes @ ends / 4 / volumes.sum()
+    squares = np.einsum("t,tvi,tvj->ij", volumes, corners, corners) + np.einsum("t,ti,tj->ij", volumes, ends, ends)
+    spread = squares / 20 / volumes.sum() - np.outer(middle, middle)
+    return np.vstack([middle, 2 * np.linalg.cholesky(spread).T])
+
+
 @njit(parallel=True, cache=True, nogil=True, error_model="numpy")
 def _draw(
     rgb: F32,
@@ -231,7 +242,7 @@ def _draw_shapes(
     triangle, polygon = np.empty((3, 3), np.float32), np.empty((4, 3), np.float32)
     for s in range(len(owner)):
         pose = poses[owner[s]]
-        middle = _transformed(pose, spheres[s])
+        middle = transformed(pose, spheres[s])
         if _outside(middle, spheres[s, 3], sides):
             continue
         eye = _camera_position(pose)
@@ -241,11 +252,11 @@ def _draw_shapes(
             if distance <= 0:  # it faces away
                 continue
             for corner in range(3):
-                x, y, z = _transformed(pose, corners[t, corner])
+                x, y, z = transformed(pose, corners[t, corner])
                 triangle[corner, 0], triangle[corner, 1], triangle[corner, 2] = x, y, z
             number = _cut(triangle, polygon, intrinsics)
             if number >= 3:
-                normal = _rotated(pose, planes[t])
+                normal = rotated(pose, planes[t])
                 if len(toward):
                     facing = toward[0, 0] * normal[0] + toward[0, 1] * normal[1] + toward[0, 2] * normal[2]
                     bright = SHADE + KEY * max(np.float32(0), facing)
@@ -253,22 +264,6 @@ def _draw_shapes(
                     up = vertical[0] * normal[0] + vertical[1] * normal[1] + vertical[2] * normal[2]
                     bright = light(up, distance / away)  # the same for all triangles of a side
                 _fill(rgb, depth, polygon, number, normal, distance, intrinsics, colors[owner[s]], bright)
-
-
-@njit(cache=True, nogil=True, inline="always")
-def _rotated(pose: F32, direction: F32) -> Vector:
-    x, y, z = direction[0], direction[1], direction[2]
-    return (
-        pose[0, 0] * x + pose[0, 1] * y + pose[0, 2] * z,
-        pose[1, 0] * x + pose[1, 1] * y + pose[1, 2] * z,
-        pose[2, 0] * x + pose[2, 1] * y + pose[2, 2] * z,
-    )
-
-
-@njit(cache=True, nogil=True, inline="always")
-def _transformed(pose: F32, point: F32) -> Vector:
-    x, y, z = _rotated(pose, point)
-    return x + pose[0, 3], y + pose[1, 3], z + pose[2, 3]
 
 
 @njit(cache=True, nogil=True)

@@ -11,6 +11,8 @@ from pipeline.geometry import Camera
 from pipeline.geometry.jit import njit, prange
 from pipeline.types import F32, F64, I64, Floats, Mask
 
+Vector = tuple[np.float32, np.float32, np.float32]
+
 
 @dataclass(frozen=True, eq=False)
 class _Kind:
@@ -305,3 +307,21 @@ FROM_CAMERA = np.float32(0.25)
 def light(up: np.float32, facing: np.float32) -> np.float32:
     """Brightness, 0..1, of a surface by the cosines of its normal with the vertical and with the way to the camera."""
     return AMBIENT + FROM_ABOVE * max(np.float32(0), up) + FROM_CAMERA * facing
+
+
+@njit(cache=True, nogil=True, inline="always")
+def rotated(pose: F32, direction: F32) -> Vector:
+    """A direction (3,) in the axes that a pose (3 or more, 4) leads to."""
+    x, y, z = direction[0], direction[1], direction[2]
+    return (
+        pose[0, 0] * x + pose[0, 1] * y + pose[0, 2] * z,
+        pose[1, 0] * x + pose[1, 1] * y + pose[1, 2] * z,
+        pose[2, 0] * x + pose[2, 1] * y + pose[2, 2] * z,
+    )
+
+
+@njit(cache=True, nogil=True, inline="always")
+def transformed(pose: F32, point: F32) -> Vector:
+    """A point (3,) in the axes that a pose (3 or more, 4) leads to."""
+    x, y, z = rotated(pose, point)
+    return x + pose[0, 3], y + pose[1, 3], z + pose[2, 3]

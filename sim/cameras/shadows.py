@@ -1,7 +1,7 @@
 """Soft shadows of things on the level surface that they lie on.
 
-The shadow of an ellipsoid on a plane is an ellipse (the projection of its matrix along the light); things are taken as
-the ellipsoids in the boxes around them. A wide lamp blurs the edge by the height above the surface.
+Things are taken as ellipsoids, whose shadow on a plane is an ellipse (the projection of its matrix along the light). A
+wide lamp blurs the edge by the height above the surface.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import numpy as np
 from pipeline.geometry import Camera
 from pipeline.geometry.jit import njit, prange
 from pipeline.types import F32, Floats
-from sim.cameras.props import Lighting, Solids, bounds
+from sim.cameras.props import Lighting, Solids, bounds, rotated, transformed
 
 LEVEL = np.float32(0.05)
 """What a splat shows this near to the surface's height is the surface [m]: its depth is uneven. On the table of the
@@ -27,12 +27,12 @@ HIGHEST = np.float32(1.0)
 
 
 def draw_shadows(
-    rgb: F32, depth: F32, solids: Solids, boxes: F32, lighting: Lighting, world_from_cameras: Floats, lens: Camera
+    rgb: F32, depth: F32, solids: Solids, ellipsoids: F32, lighting: Lighting, world_from_cameras: Floats, lens: Camera
 ) -> None:
     """Darken each image where it shows the surface and a solid is before the light; changes `rgb` in place.
 
     Images (B, H, W, 3) are 0..1, depths (B, H, W) along the camera's z [m], 0 = unknown; the B rows of solids and light
-    are those of the images. `boxes` (K, 2, 3) are the middle and the half edges of the K solids, in their axes [m].
+    are those of the images. `ellipsoids` (K, 4, 3) are the middle and the half axes of the K solids, in their axes [m].
     """
     _darken(
         rgb,
@@ -40,7 +40,7 @@ def draw_shadows(
         np.ascontiguousarray(world_from_cameras, np.float32),
         np.array([lens.fx, lens.fy, lens.cx, lens.cy], np.float32),
         np.ascontiguousarray(solids.pose, np.float32),
-        boxes,
+        ellipsoids,
         np.ascontiguousarray(lighting.toward, np.float32),
         np.ascontiguousarray(lighting.surface, np.float32),
     )
@@ -48,7 +48,7 @@ def draw_shadows(
 
 @njit(parallel=True, cache=True, nogil=True, error_model="numpy")
 def _darken(
-    rgb: F32, depth: F32, cameras: F32, intrinsics: F32, solids: F32, boxes: F32, toward: F32, surface: F32
+    rgb: F32, depth: F32, cameras: F32, intrinsics: F32, solids: F32, ellipsoids: F32, toward: F32, surface: F32
 ) -> None:
     count, height, width = depth.shape
     fx, fy, cx, cy = intrinsics
@@ -57,18 +57,17 @@ def _darken(
         rotation, eye = cameras[b, :3, :3], cameras[b, :3, 3]
         over = eye[2] - surface[b]
         slope_x, slope_y = toward[b, 0] / toward[b, 2], toward[b, 1] / toward[b, 2]
-        for k in range(len(boxes)):
-            middle = solids[b, k, :3, 3].copy()
-            for axis in range(3):
-                middle += solids[b, k, :3, axis] * boxes[k, 0, axis]
+        for k in range(len(ellipsoids)):
+            pose = solids[b, k]
+            middle = np.empty(3, np.float32)
+            middle[0], middle[1], middle[2] = transformed(pose, ellipsoids[k, 0])
             above = middle[2] - surface[b]
             if abs(above) > HIGHEST:
                 continue
             xx, xy, yy = np.float32(0), np.float32(0), np.float32(0)  # the ellipse is q^T M^-1 q = 1
             for axis in range(3):
-                long = boxes[k, 1, axis]
-                x = long * (solids[b, k, 0, axis] - slope_x * solids[b, k, 2, axis])
-                y = long * (solids[b, k, 1, axis] - slope_y * solids[b, k, 2, axis])
+                x, y, z = rotated(pose, ellipsoids[k, 1 + axis])
+                x, y = x - slope_x * z, y - slope_y * z
                 xx, xy, yy = xx + x * x, xy + x * y, yy + y * y
             xx, yy = xx + THIN, yy + THIN
             area = xx * yy - xy * xy
