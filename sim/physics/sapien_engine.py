@@ -302,11 +302,11 @@ class SapienEngine(SapienBase):
 
     def _make_bodies(self, robot: int) -> list[LooseBody | HeldBody]:
         own = list[LooseBody | HeldBody]()
-        for body, scene in zip(self.bodies, self.scene_of_body, strict=True):
+        for number, (body, scene) in enumerate(zip(self.bodies, self.scene_of_body, strict=True)):
             if body.joint:
                 own.append(HeldBody(self._sapien, self._world, body, body.joint, self._offsets[robot, scene]))
             else:
-                own.append(LooseBody(self._sapien, self._world, body, grasped=self._robot.gripper is not None))
+                own.append(LooseBody(self._sapien, self._world, body, (robot, number), grasped=self._robot.gripper is not None))
         return own
 
     def reset(self, robots: I64, state: RobotState, scenes: I64) -> None:
