@@ -306,7 +306,9 @@ class SapienEngine(SapienBase):
             if body.joint:
                 own.append(HeldBody(self._sapien, self._world, body, body.joint, self._offsets[robot, scene]))
             else:
-                own.append(LooseBody(self._sapien, self._world, body, (robot, number), grasped=self._robot.gripper is not None))
+                own.append(
+                    LooseBody(self._sapien, self._world, body, (robot, number), grasped=self._robot.gripper is not None)
+                )
         return own
 
     def reset(self, robots: I64, state: RobotState, scenes: I64) -> None:
