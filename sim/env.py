@@ -32,6 +32,7 @@ from sim.robots.hand_drive import HandDrive
 from sim.robots.legs import reduced
 from sim.robots.model import Robot
 from sim.scene import GRAVITY, SimScene
+from sim.tasks.table import TableScenario
 from sim.tasks.task import Curriculum, StepState, Task
 
 DROP = 0.01
@@ -56,7 +57,7 @@ class EnvConfig:
         seed: Seed of everything random, until `reset` gives another.
         cameras: Cameras of each robot; by default one colour camera with the task's lens, () for blind robots.
         camera_settings: Clock, exposure and noise of the cameras; the task's by default.
-        randomisation: Ranges of friction, mass, motors, latency and pushes; none by default.
+        randomisation: Ranges of friction, mass, motors, latency, pushes and arms' tables; none by default.
         starts: Where episodes begin: anywhere ("all"), on the training floor, or on the held-out floor.
         level: Initial level of the task's curriculum.
         observation_noise: Whether observations are as noisy as the task says.
@@ -109,6 +110,18 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
         self.task, self.scenes, self.robot, self.num_envs = task, list(scenes), robot, num_envs
         self.drive, self.config = drive, config
         self.scenario = task.scenario(Floors(scenes, robot, config.starts), num_envs, task.control_period)
+        randomisation = config.randomisation or Randomisation()
+        settings = config.camera_settings or task.camera_settings
+        own_bodies = [item.body for item in task.items]
+        if isinstance(self.scenario, TableScenario):
+            self.scenario.vary(randomisation, light=settings.varies_light)
+            own_bodies = [*self.scenario.distractors, *own_bodies]
+        elif randomisation.base_height or randomisation.distractors:
+            raise SimError(
+                "base_height and distractors are of arms at tables",
+                found=f"they are to vary in the task {task.name}",
+                remedy="leave them 0",
+            )
         meshes = [scene.collision for scene in scenes]
         self._walker = drive if isinstance(drive, Walker) else None
         self._hands = drive if isinstance(drive, HandDrive) else None
@@ -118,16 +131,14 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
         self._loops = round(task.control_period / period)
         body = reduced(robot) if self._walker and config.reduced_collision else robot
         objects = [scene.objects for scene in scenes]
-        loose = [[one.body for one in own] for own in objects] if any(objects) or task.items else []
-        loose += [[item.body for item in task.items]] if task.items else []
+        loose = [[one.body for one in own] for own in objects] if any(objects) or own_bodies else []
+        loose += [own_bodies] if own_bodies else []
         self.engine = find_engine(config.engine, config.device)(body, meshes, num_envs, time_step, loose)
         self._objects = [one for own in objects for one in own]
-        self.solid_hulls = tuple(item.body.hulls for item in task.items)
+        self.solid_hulls = tuple(body.hulls for body in own_bodies)
         regions = [scene.regions for scene in scenes]
-        randomisation = config.randomisation or Randomisation()
         self._randomiser = Randomiser(randomisation, self.engine, robot, regions, round(period / time_step))
         cameras = task.cameras_of(robot) if config.cameras is None else config.cameras
-        settings = config.camera_settings or task.camera_settings
         self.cameras: tuple[CameraRig, ...] = ()
         if cameras:
             things = [one.splat() for own in objects for one in own]

@@ -1,4 +1,4 @@
-"""Domain randomisation: friction, mass, motors, latency and pushes of each episode; and friction of the ground."""
+"""Domain randomisation: friction, mass, motors, latency, pushes, tables of each episode; and friction of the ground."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from sim.robots.model import Robot
 FRICTION, MASS, STRENGTH = range(3)
 """Columns of the array of factors."""
 MAX_LATENCY = 2.0
+MAX_BASE_HEIGHT, MAX_DISTRACTORS = 0.05, 4
+"""Beyond, hands don't reach all of a table any more [m]; more don't fit on one, apart from what a task is about."""
 
 
 def _ascending(bounds: tuple[float, float]) -> tuple[float, float]:
@@ -48,6 +50,8 @@ class Randomisation:
             arrives, the robot holds its pose.
         push_interval: Time between two pushes [s], drawn after each push; pushes come at control steps.
         push_speed: Largest change of the base's velocity by a push [m/s]; horizontal, in any direction.
+        base_height: How far an arm's base may be above or below the surface that things lie on [m].
+        distractors: Number of things on an arm's table that have nothing to do with its task.
     """
 
     friction: Range = (1.0, 1.0)
@@ -56,6 +60,8 @@ class Randomisation:
     latency: Range = (0.0, 0.0)
     push_interval: Range = (0.0, 0.0)
     push_speed: NotNegative = 0.0
+    base_height: Annotated[float, Field(ge=0, le=MAX_BASE_HEIGHT)] = 0.0
+    distractors: Annotated[int, Field(ge=0, le=MAX_DISTRACTORS)] = 0
 
     def __post_init__(self) -> None:
         if not self.mass[0] > 0:

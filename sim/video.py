@@ -281,7 +281,7 @@ class ChaseCamera:
             self._objects.draw(rgb, depth, props.objects, poses, self.lens)
         draw_props(rgb, depth, props, poses, self.lens)
         camera_from_links = np.linalg.inv(poses)[:, None] @ link_poses(self._robot, moments)
-        draw_body(rgb, depth, self._body, camera_from_links, poses, self.lens, props.solids)
+        draw_body(rgb, depth, self._body, camera_from_links, poses, self.lens, props.solids, props.lighting)
         return (np.clip(rgb, 0, 1) * 255 + 0.5).astype(np.uint8)
 
     def follow(self, moment: RobotState, scene: int, period: float) -> F64:

@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from pipeline.errors import TrainError
 from pipeline.parameters import Settings, checked, parse_settings, read_yaml, require_known, with_changes
+from sim.randomisation import MAX_BASE_HEIGHT, MAX_DISTRACTORS
 from sim.tasks.catalog import TASKS
 
 FOLDER = Path(__file__).parent / "presets"
@@ -113,6 +114,10 @@ class DynamicsRandomisation(Settings):
     """Shortest and longest time between two pushes [s]."""
     push_speed: Annotated[float, Field(ge=0)] = 0.0
     """Largest change of the velocity by a push [m/s]."""
+    base_height: Annotated[float, Field(ge=0, le=MAX_BASE_HEIGHT)] = 0.0
+    """How far an arm's base may be above or below the surface that things lie on [m]."""
+    distractors: Annotated[int, Field(ge=0, le=MAX_DISTRACTORS)] = 0
+    """Number of things on an arm's table that have nothing to do with its task."""
 
 
 class Preset(Settings):

@@ -15,10 +15,9 @@ from pipeline.geometry import Camera
 from pipeline.geometry.convex import extreme_points
 from pipeline.geometry.jit import njit, prange
 from pipeline.types import F32, F64, I64, Floats
-from sim.cameras.props import Solids, light
+from sim.cameras.props import Lighting, Solids, Vector, light, rotated, transformed
+from sim.cameras.shadows import LEVEL, draw_shadows
 from sim.robots.model import Robot, Shape
-
-Vector = tuple[np.float32, np.float32, np.float32]
 
 COLOR, ARM_COLOR = (0.94, 0.47, 0.12), (0.7, 0.72, 0.75)
 """Of a robot, and of one whose base is fixed: things of any colour stand out against its grey."""
@@ -26,9 +25,12 @@ AROUND = 16
 """Sides of round shapes."""
 DIRECTIONS = 64
 """Directions in which a simplified hull keeps its width; it is a little narrower between them."""
-GRACE = np.float32(0.05)
-"""How far behind the depth of an image bodies are drawn where there are solids [m]. The depth of a splat's table is
-centimetres too near in places, from 12 cm and at a slant by up to 5; it would poke through a plate that lies on it."""
+GRACE, BESIDE = np.float32(0.05), np.float32(0.01)
+"""How far behind the depth of an image bodies are drawn where there are solids [m], and where that depth is known to be
+of something else than the surface that they lie on. The depth of a splat's table is centimetres too near in places,
+from 12 cm and at a slant by up to 5; it would poke through a plate that lies on it."""
+SHADE, KEY = np.float32(0.45), np.float32(0.55)
+"""Shares of a surface's colour that it has without the light, and by facing it; together 1."""
 NEAR = np.float32(0.005)
 """Near plane [m]."""
 TINY = np.float32(1e-5)
@@ -45,6 +47,7 @@ class Body(NamedTuple):
         planes: (T, 4) unit normals that point outwards, and their distance from the owner's origin [m].
         first: (S + 1,) where the triangles of each shape begin.
         solids: K.
+        ellipsoids: (K, 4, 3) middle and half axes of the ellipsoid that a solid is to the light, in its own axes [m].
         color: (3,) of the robot, 0..1.
     """
 
@@ -54,6 +57,7 @@ class Body(NamedTuple):
     planes: F32
     first: I64
     solids: int
+    ellipsoids: F32
     color: F32
 
 
@@ -78,6 +82,7 @@ def body_of(robot: Robot, solids: Sequence[Sequence[F64]] = ()) -> Body:
         planes=np.column_stack([normal, (normal * corners[:, 0]).sum(1)]).astype(np.float32),
         first=np.cumsum([0, *map(len, pieces)]).astype(np.int64),
         solids=len(solids),
+        ellipsoids=np.array([_ellipsoid(pieces) for pieces in solids], np.float32).reshape(-1, 4, 3),
         color=np.array(ARM_COLOR if robot.fixed_base else COLOR, np.float32),
     )
 
@@ -90,13 +95,15 @@ def draw_body(
     world_from_cameras: Floats,
     lens: Camera,
     solids: Solids | None = None,
+    lighting: Lighting | None = None,
 ) -> None:
     """Draw the solids and the robot into each image where they are nearer than its depth; changes both in place.
 
     Only front faces are drawn: a shape around the camera is invisible. Images (B, H, W, 3) are 0..1, depths (B, H, W)
     along the camera's z [m], 0 = unknown; `camera_from_links` is (B, L, 4, 4), `world_from_cameras` (B, 4, 4); the B
-    rows of `solids` are those of the images. Where there are solids, they and the robot are drawn up to `GRACE` behind
-    what was there.
+    rows of `solids` and `lighting` are those of the images. Where there are solids, they and the robot are drawn up to
+    `GRACE` behind what was there, `BESIDE` where that is off the surface. With a light, its direction shades them
+    (Lambert), and solids darken the surface.
 
     Raises:
         ValueError: When there are not as many solids as the body has shapes of.
@@ -109,6 +116,8 @@ def draw_body(
     poses = camera_from_links
     colors = np.empty((len(depth), body.solids + poses.shape[1], 3), np.float32)
     colors[:, body.solids :] = body.color
+    if lighting:
+        draw_shadows(rgb, depth, solids, body.ellipsoids, lighting, world_from_cameras, lens)
     if body.solids:
         poses = np.concatenate([np.linalg.inv(world_from_cameras)[:, None] @ solids.pose, poses], 1)
         colors[:, : body.solids] = solids.color
@@ -120,7 +129,16 @@ def draw_body(
         np.ascontiguousarray(world_from_cameras[:, 2, :3], np.float32),
         np.array([lens.fx, lens.fy, lens.cx, lens.cy], np.float32),
         colors,
+        *_light_of(lighting, world_from_cameras),
     )
+
+
+def _light_of(lighting: Lighting | None, world_from_cameras: Floats) -> tuple[F32, F32]:
+    """Ways to the light (B, 3) in the cameras' axes, and heights (B,) of the cameras over the surface [m]; or none."""
+    if lighting is None:
+        return np.zeros((0, 3), np.float32), np.zeros(0, np.float32)
+    toward = np.einsum("bji,bj->bi", world_from_cameras[:, :3, :3], lighting.toward)
+    return toward.astype(np.float32), (world_from_cameras[:, 2, 3] - lighting.surface).astype(np.float32)
 
 
 def _triangles(shape: Shape) -> F64:
@@ -159,35 +177,72 @@ def _hull(points: F64) -> F64:
     return corners
 
 
+def _ellipsoid(pieces: Sequence[F64]) -> F64:
+    """Middle and half axes (4, 3) for the convex pieces (V, 3) of a solid [m].
+
+    Half axes are twice the deviation of its volume: those of a disc are its radius, and a square's ellipse has its area
+    within 5 %.
+    """
+    corners = np.concatenate([_hull(piece) for piece in pieces])
+    ends = corners.sum(1)
+    volumes = np.linalg.det(corners) / 6  # of the tetrahedra between the triangles and the origin
+    middle = volumes @ ends / 4 / volumes.sum()
+    squares = np.einsum("t,tvi,tvj->ij", volumes, corners, corners) + np.einsum("t,ti,tj->ij", volumes, ends, ends)
+    spread = squares / 20 / volumes.sum() - np.outer(middle, middle)
+    return np.vstack([middle, 2 * np.linalg.cholesky(spread).T])
+
+
 @njit(parallel=True, cache=True, nogil=True, error_model="numpy")
-def _draw(rgb: F32, depth: F32, body: Body, poses: F32, vertical: F32, intrinsics: F32, colors: F32) -> None:
+def _draw(
+    rgb: F32,
+    depth: F32,
+    body: Body,
+    poses: F32,
+    vertical: F32,
+    intrinsics: F32,
+    colors: F32,
+    toward: F32,
+    over: F32,
+) -> None:
     count, height, width = depth.shape
+    fx, fy, cx, cy = intrinsics
     for b in prange(count):
+        lit = toward[b : b + 1]
         if body.solids == 0:
-            _draw_shapes(rgb[b], depth[b], body, poses[b], vertical[b], intrinsics, colors[b])
+            _draw_shapes(rgb[b], depth[b], body, poses[b], vertical[b], intrinsics, colors[b], lit)
             continue
         before = depth[b].copy()
         for row in range(height):
+            falls = vertical[b, 1] * (row + np.float32(0.5) - cy) / fy + vertical[b, 2]
             for column in range(width):
-                if before[row, column] > 0:
-                    depth[b, row, column] += GRACE
-        _draw_shapes(rgb[b], depth[b], body, poses[b], vertical[b], intrinsics, colors[b])
+                far = before[row, column]
+                if far > 0:
+                    grace = GRACE
+                    if len(lit):
+                        rises = far * (vertical[b, 0] * (column + np.float32(0.5) - cx) / fx + falls)
+                        grace = GRACE if abs(over[b] + rises) < LEVEL else BESIDE
+                    depth[b, row, column] += grace
+        forgiving = depth[b].copy()
+        _draw_shapes(rgb[b], depth[b], body, poses[b], vertical[b], intrinsics, colors[b], lit)
         for row in range(height):
             for column in range(width):
-                if depth[b, row, column] == before[row, column] + GRACE:  # nothing was drawn
+                if depth[b, row, column] == forgiving[row, column]:  # nothing was drawn
                     depth[b, row, column] = before[row, column]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _draw_shapes(rgb: F32, depth: F32, body: Body, poses: F32, vertical: F32, intrinsics: F32, colors: F32) -> None:
-    owner, spheres, corners, planes, first, _, _ = body
+def _draw_shapes(
+    rgb: F32, depth: F32, body: Body, poses: F32, vertical: F32, intrinsics: F32, colors: F32, toward: F32
+) -> None:
+    """Of one image; `toward` (1, 3) is the way to the light, (0, 3) where there is none."""
+    owner, spheres, corners, planes, first, _, _, _ = body
     height, width = depth.shape
     fx, fy, cx, cy = intrinsics
     sides = (cx / fx, (width - cx) / fx, cy / fy, (height - cy) / fy)
     triangle, polygon = np.empty((3, 3), np.float32), np.empty((4, 3), np.float32)
     for s in range(len(owner)):
         pose = poses[owner[s]]
-        middle = _transformed(pose, spheres[s])
+        middle = transformed(pose, spheres[s])
         if _outside(middle, spheres[s, 3], sides):
             continue
         eye = _camera_position(pose)
@@ -197,30 +252,18 @@ def _draw_shapes(rgb: F32, depth: F32, body: Body, poses: F32, vertical: F32, in
             if distance <= 0:  # it faces away
                 continue
             for corner in range(3):
-                x, y, z = _transformed(pose, corners[t, corner])
+                x, y, z = transformed(pose, corners[t, corner])
                 triangle[corner, 0], triangle[corner, 1], triangle[corner, 2] = x, y, z
             number = _cut(triangle, polygon, intrinsics)
             if number >= 3:
-                normal = _rotated(pose, planes[t])
-                up = vertical[0] * normal[0] + vertical[1] * normal[1] + vertical[2] * normal[2]
-                bright = light(up, distance / away)  # the same for all triangles of a side
+                normal = rotated(pose, planes[t])
+                if len(toward):
+                    facing = toward[0, 0] * normal[0] + toward[0, 1] * normal[1] + toward[0, 2] * normal[2]
+                    bright = SHADE + KEY * max(np.float32(0), facing)
+                else:
+                    up = vertical[0] * normal[0] + vertical[1] * normal[1] + vertical[2] * normal[2]
+                    bright = light(up, distance / away)  # the same for all triangles of a side
                 _fill(rgb, depth, polygon, number, normal, distance, intrinsics, colors[owner[s]], bright)
-
-
-@njit(cache=True, nogil=True, inline="always")
-def _rotated(pose: F32, direction: F32) -> Vector:
-    x, y, z = direction[0], direction[1], direction[2]
-    return (
-        pose[0, 0] * x + pose[0, 1] * y + pose[0, 2] * z,
-        pose[1, 0] * x + pose[1, 1] * y + pose[1, 2] * z,
-        pose[2, 0] * x + pose[2, 1] * y + pose[2, 2] * z,
-    )
-
-
-@njit(cache=True, nogil=True, inline="always")
-def _transformed(pose: F32, point: F32) -> Vector:
-    x, y, z = _rotated(pose, point)
-    return x + pose[0, 3], y + pose[1, 3], z + pose[2, 3]
 
 
 @njit(cache=True, nogil=True)

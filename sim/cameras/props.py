@@ -11,6 +11,8 @@ from pipeline.geometry import Camera
 from pipeline.geometry.jit import njit, prange
 from pipeline.types import F32, F64, I64, Floats, Mask
 
+Vector = tuple[np.float32, np.float32, np.float32]
+
 
 @dataclass(frozen=True, eq=False)
 class _Kind:
@@ -80,6 +82,23 @@ class Solids(_Kind):
         return cls(np.zeros((count, 0, 4, 4)), np.zeros((count, 0, 3)))
 
 
+@dataclass(frozen=True, eq=False)
+class Lighting:
+    """The light on the solids of each of N robots, and the level surface that takes their shadows.
+
+    Attributes:
+        toward: (N, 3) unit, towards the light, world axes; upwards.
+        surface: (N,) height of the surface, world frame [m].
+    """
+
+    toward: F64
+    surface: F64
+
+    def __getitem__(self, robots: I64 | Mask | slice) -> Lighting:
+        """That of the chosen robots."""
+        return Lighting(self.toward[robots], self.surface[robots])
+
+
 NO_OBJECTS = np.zeros((0, 4, 4))
 
 
@@ -88,7 +107,7 @@ class Props:
     """Props of a task for each of N robots, and the loose bodies of its scene; each robot sees its own.
 
     `objects` are the bodies' poses (N, K, 4, 4), world from body; (0, 4, 4) where no scene has any. `solids` has no
-    rows where the task has none.
+    rows where the task has none. Without a `lighting`, solids cast no shadow.
     """
 
     balls: Balls
@@ -96,12 +115,14 @@ class Props:
     patches: Patches
     objects: F64 = field(default_factory=lambda: NO_OBJECTS)
     solids: Solids = field(default_factory=lambda: Solids.none(0))
+    lighting: Lighting | None = None
 
     def __getitem__(self, robots: I64 | Mask | slice) -> Props:
         """Props of the chosen robots."""
         objects = self.objects[robots] if len(self.objects) else self.objects
         solids = self.solids[robots] if len(self.solids.pose) else self.solids
-        return Props(self.balls[robots], self.posts[robots], self.patches[robots], objects, solids)
+        lighting = self.lighting[robots] if self.lighting else None
+        return Props(self.balls[robots], self.posts[robots], self.patches[robots], objects, solids, lighting)
 
     @staticmethod
     def none(count: int) -> Props:
@@ -163,7 +184,7 @@ def _paint(rgb: F32, depth: F32, poses: F32, intrinsics: F32, centers: F32, radi
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _bounds(
+def bounds(
     rotation: F32, middle: F32, half: F32, intrinsics: F32, height: int, width: int
 ) -> tuple[int, int, int, int]:
     """Rows and columns, from first to after the last, that may show a box (all if it is partly behind the camera).
@@ -210,7 +231,7 @@ def _draw_balls(rgb: F32, depth: F32, poses: F32, intrinsics: F32, centers: F32,
             z = rotation[0, 2] * offset[0] + rotation[1, 2] * offset[1] + rotation[2, 2] * offset[2]
             whole = x * x + y * y + z * z - radius * radius
             half = np.full(3, radius, np.float32)
-            top, bottom, left, right = _bounds(rotation, offset, half, intrinsics, height, width)
+            top, bottom, left, right = bounds(rotation, offset, half, intrinsics, height, width)
             for row in range(top, bottom):
                 v = (row + np.float32(0.5) - cy) / fy
                 for column in range(left, right):
@@ -248,7 +269,7 @@ def _draw_posts(
             inside = x * x + y * y - radius * radius
             half = np.array([radius, radius, tall / 2], np.float32)
             middle = np.array([-x, -y, tall / 2 - z], np.float32)
-            top, bottom, left, right = _bounds(rotation, middle, half, intrinsics, height, width)
+            top, bottom, left, right = bounds(rotation, middle, half, intrinsics, height, width)
             for row in range(top, bottom):
                 v = (row + np.float32(0.5) - cy) / fy
                 for column in range(left, right):
@@ -286,3 +307,21 @@ FROM_CAMERA = np.float32(0.25)
 def light(up: np.float32, facing: np.float32) -> np.float32:
     """Brightness, 0..1, of a surface by the cosines of its normal with the vertical and with the way to the camera."""
     return AMBIENT + FROM_ABOVE * max(np.float32(0), up) + FROM_CAMERA * facing
+
+
+@njit(cache=True, nogil=True, inline="always")
+def rotated(pose: F32, direction: F32) -> Vector:
+    """A direction (3,) in the axes that a pose (3 or more, 4) leads to."""
+    x, y, z = direction[0], direction[1], direction[2]
+    return (
+        pose[0, 0] * x + pose[0, 1] * y + pose[0, 2] * z,
+        pose[1, 0] * x + pose[1, 1] * y + pose[1, 2] * z,
+        pose[2, 0] * x + pose[2, 1] * y + pose[2, 2] * z,
+    )
+
+
+@njit(cache=True, nogil=True, inline="always")
+def transformed(pose: F32, point: F32) -> Vector:
+    """A point (3,) in the axes that a pose (3 or more, 4) leads to."""
+    x, y, z = rotated(pose, point)
+    return x + pose[0, 3], y + pose[1, 3], z + pose[2, 3]

@@ -171,7 +171,7 @@ class CameraRig:
         if self._objects and len(props.objects):
             self._objects.draw(rgb, depth, props.objects, poses, lens)
         draw_props(rgb, depth, props, poses, lens)
-        draw_body(rgb, depth, self._body, camera_from_links, poses, lens, props.solids)
+        draw_body(rgb, depth, self._body, camera_from_links, poses, lens, props.solids, props.lighting)
         return rgb, depth
 
 

@@ -86,7 +86,7 @@ class SensorEffects:
     def __init__(self, settings: CameraSettings, num_envs: int) -> None:
         self._settings = settings
         self._gain = np.ones((num_envs, 3), np.float32)
-        self._colored = settings.gain != (1.0, 1.0) or settings.white_balance != (1.0, 1.0)
+        self._colored = settings.varies_light
 
     def reset(self, envs: I64, rng: np.random.Generator) -> None:
         """Draw new sensors in environments (M,)."""

@@ -61,7 +61,7 @@ class CameraSettings:
         mount_translation: Largest offset of the mount along each axis [m].
         mount_rotation: Largest rotation of the mount about each axis [rad].
         gain: Factor of the brightness.
-        white_balance: Factor of each colour channel.
+        white_balance: Factor of each colour channel. With either, the light on an arm's table comes from anywhere.
         noise: Standard deviation of the read-out noise, 0..1.
         jpeg_quality: 1..100 of a JPEG between camera and agent; None for none.
     """
@@ -77,3 +77,8 @@ class CameraSettings:
     white_balance: Range = (1.0, 1.0)
     noise: NotNegative = 0.0
     jpeg_quality: Annotated[int, Field(ge=1, le=100)] | None = None
+
+    @property
+    def varies_light(self) -> bool:
+        """Whether brightness or colour differ between episodes."""
+        return self.gain != (1.0, 1.0) or self.white_balance != (1.0, 1.0)

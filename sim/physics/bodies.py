@@ -160,6 +160,11 @@ class BodyState:
         return BodyState(*(np.concatenate(pair, 1) for pair in pairs))
 
     @property
+    def absent(self) -> Mask:
+        """Which (N, K) are where the bodies of other scenes are, or beside."""
+        return np.asarray(self.position[..., 2] < ABSENT[2] / 2)
+
+    @property
     def world_from_bodies(self) -> F64:
         """(N, K, 4, 4)."""
         poses = np.zeros((*self.position.shape[:-1], 4, 4))

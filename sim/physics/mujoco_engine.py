@@ -214,7 +214,7 @@ class MujocoEngine(PhysicsEngine):
         data, present, columns = self._data, self._present(robots), self._coordinates
         values, rates = columns.of(state, present, self._offsets_of(robots, self._scene_of[robots]))
         data.qpos[columns.value_at[robots]], data.qvel[columns.rate_at[robots]] = values, rates
-        self._model.body_gravcomp[columns.number[robots]] = ~present
+        self._model.body_gravcomp[columns.number[robots]] = ~present | state.absent
         data.qacc_warmstart[columns.rate_at[robots]] = 0
 
     def read_bodies(self) -> BodyState:

@@ -114,9 +114,20 @@ class _Body:
 
 
 class LooseBody(_Body):
-    """A rigid body that moves by itself; if `grasped`, one that a gripper can hold."""
+    """A rigid body that moves by itself; if `grasped`, one that a gripper can hold.
 
-    def __init__(self, sapien: ModuleType, world: sapien.Scene, body: RigidBody, *, grasped: bool = False) -> None:
+    Out of the way it is at its own (x, y), `away`: PhysX looks at all pairs of bodies in one place.
+    """
+
+    def __init__(
+        self,
+        sapien: ModuleType,
+        world: sapien.Scene,
+        body: RigidBody,
+        away: tuple[float, float],
+        *,
+        grasped: bool = False,
+    ) -> None:
         frictions = {ON_GROUND: PHYSX_FRICTION * body.friction, BESIDE_ROBOT: 0.0, ON_BODY: body.friction}
         super().__init__(sapien, sapien.physx.PhysxRigidDynamicComponent(), body, frictions)
         self._part.set_sleep_threshold((REST * WINDOW / world.timestep) ** 2 / 2)
@@ -126,7 +137,8 @@ class LooseBody(_Body):
             self._part.set_solver_position_iterations(grasp_iterations(world.timestep))
             for shape in self._part.collision_shapes:
                 set_grip(shape)
-        self._entity.set_pose(sapien.Pose(list(ABSENT)))
+        self._away = sapien.Pose([*away, ABSENT[2]])
+        self._entity.set_pose(self._away)
         self._part.set_kinematic(True)
         world.add_entity(self._entity)
 
@@ -150,7 +162,7 @@ class LooseBody(_Body):
     def remove(self) -> None:
         """Take it out of the way."""
         self._part.set_kinematic(True)
-        self._entity.set_pose(self._sapien.Pose(list(ABSENT)))
+        self._entity.set_pose(self._away)
 
     @property
     def _sleeps(self) -> bool:

@@ -302,11 +302,13 @@ class SapienEngine(SapienBase):
 
     def _make_bodies(self, robot: int) -> list[LooseBody | HeldBody]:
         own = list[LooseBody | HeldBody]()
-        for body, scene in zip(self.bodies, self.scene_of_body, strict=True):
+        for number, (body, scene) in enumerate(zip(self.bodies, self.scene_of_body, strict=True)):
             if body.joint:
                 own.append(HeldBody(self._sapien, self._world, body, body.joint, self._offsets[robot, scene]))
             else:
-                own.append(LooseBody(self._sapien, self._world, body, grasped=self._robot.gripper is not None))
+                own.append(
+                    LooseBody(self._sapien, self._world, body, (robot, number), grasped=self._robot.gripper is not None)
+                )
         return own
 
     def reset(self, robots: I64, state: RobotState, scenes: I64) -> None:
@@ -338,7 +340,7 @@ class SapienEngine(SapienBase):
 
     def place_bodies(self, robots: I64, state: BodyState, *, asleep: bool = False) -> None:
         """Put the bodies of robots (M,) into states of length M."""
-        offsets, present = self._offsets_of(robots, self._scene_of[robots]), self._present(robots)
+        offsets, present = self._offsets_of(robots, self._scene_of[robots]), self._present(robots) & ~state.absent
         self._unread[robots] = True
         for number in range(len(self.bodies)):
             rows = self._loose[0][number].states(state[:, number], offsets)

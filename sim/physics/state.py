@@ -166,6 +166,8 @@ class PhysicsEngine:
     def place_bodies(self, robots: I64, state: BodyState, *, asleep: bool = False) -> None:
         """Put the bodies of robots (M,) into states of length M; those of scenes that they aren't in are absent.
 
+        So are those whose state is; it has them apart from each other.
+
         With `asleep` they are known to rest there, and an engine may leave them alone until something touches them.
         """
         raise NotImplementedError

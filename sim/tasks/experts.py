@@ -43,7 +43,7 @@ def pick_and_place(item: int, goal: Goal, let_go: float = 0.042) -> Term[F32]:
         lies = (beside < let_go) & (thing[:, 2] < there[:, 2] + 0.014)
         shut[lies] = False
         away = lies & (now.fingers > what.width + 0.008)
-        target[away, 2] = 0.2
+        target[away, 2] = now.surface[away] + 0.2
         return _act(step, target, _turned(now.hand_yaw, now.yaw[:, item], ~held), shut)
 
     return act
@@ -57,7 +57,7 @@ def lift(item: int, height: float) -> Term[F32]:
         hand, thing = now.hand[:, :3, 3], now.place[:, item]
         target, at_it = _to_grasp(hand, thing)
         held = now.held(item, what.width) & at_it
-        target[held] = np.column_stack([hand[held, :2], np.full(held.sum(), height)])
+        target[held] = np.column_stack([hand[held, :2], now.surface[held] + height])
         return _act(step, target, _turned(now.hand_yaw, now.yaw[:, item], ~held), at_it)
 
     return act
@@ -81,7 +81,7 @@ def push(item: int) -> Term[F32]:
         low = thing[:, 2]
         target = np.column_stack([start, low + np.clip(SLOPE * (off - 0.02), 0, HOVER)])
         rises = (off > 0.05) & (hand[:, 2] < low + 0.04) & ~in_line
-        target[rises] = np.column_stack([hand[rises, :2], np.full(rises.sum(), HOVER)])
+        target[rises] = np.column_stack([hand[rises, :2], now.surface[rises] + HOVER])
         pushes = in_line & (hand[:, 2] < low + 0.015)
         reach = np.clip(left[:, 0], 0, 0.05) - TOUCHES
         target[pushes, :2] = (thing[:, :2] + reach[:, None] * way)[pushes]

@@ -10,12 +10,14 @@ import numpy as np
 
 from pipeline.geometry import matrix_from_quaternion, matrix_from_rotvec, quaternion_from_matrix
 from pipeline.types import F32, F64, I64, Mask
-from sim.cameras.props import Patches, Props, Solids
+from sim.cameras.props import Lighting, Patches, Props, Solids
 from sim.floors import Floors
-from sim.physics.bodies import BodyState
+from sim.physics.bodies import BodyState, RigidBody
 from sim.physics.state import RobotState
+from sim.randomisation import Randomisation
 from sim.robots.arm import Arm
 from sim.robots.drive import ArmState
+from sim.tasks.distractors import CLEAR, KINDS, distractors, draw_colors, place_distractors
 from sim.tasks.stations import Station, find_stations
 from sim.tasks.task import Area, Item, ResetPoses, StepState, Term
 
@@ -27,11 +29,13 @@ SOLVING = 30
 """Rounds of inverse kinematics from the pose at rest to where the hand begins."""
 COLOR_SPREAD = 0.12
 """Things' colours differ between episodes by up to this much, in each channel."""
+LAMP, ELEVATIONS = np.deg2rad([40.0, 65.0]), (np.deg2rad(40.0), np.deg2rad(80.0))
+"""Azimuth and elevation of the light in the world frame unless it varies [rad], and its elevations where it does."""
 
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """What lies before N arms now; in the frames of their bases, whose z = 0 is the surface.
+    """What lies before N arms now; in the frames of their bases.
 
     Attributes:
         hand: (N, 4, 4) base from hand.
@@ -41,6 +45,7 @@ class Table:
         speed: (N, K) [m/s].
         rates: (N,) fastest joint of the arm [rad/s].
         mark: (N, 3) middle of the mark on the surface, if the task has one [m].
+        surface: (N,) height of the surface [m].
     """
 
     hand: F64
@@ -50,6 +55,7 @@ class Table:
     speed: F64
     rates: F64
     mark: F64
+    surface: F64
 
     @cached_property
     def yaw(self) -> F64:
@@ -83,11 +89,13 @@ class TableState:
         items: Its things, in the order of every array.
         arm: The robot's.
         mark: (N, 3) base frame [m].
+        surface: (N,) height of the surface in the base frame [m].
     """
 
     items: tuple[Item, ...]
     arm: Arm
     mark: F32
+    surface: F32
 
 
 def seen(step: StepState[TableState]) -> Table:
@@ -113,6 +121,7 @@ def _table(step: StepState[TableState]) -> Table:
         speed=np.linalg.norm(bodies.linear_velocity[:, -count:], axis=2),
         rates=np.abs(state.joint_velocity[:, scenario.arm.columns]).max(1),
         mark=scenario.mark.astype(np.float64),
+        surface=scenario.surface.astype(np.float64),
     )
 
 
@@ -121,7 +130,7 @@ class HandStart:
     """Where hands begin: that far from a place over the surface, or joints by so much from rest.
 
     Attributes:
-        place: Of the hand, pointing down, base frame [m]; None leaves the arm at rest.
+        place: Of the hand, pointing down, before the base and over the surface [m]; None leaves the arm at rest.
         spread: Largest deviation on each axis [m].
         joints: Standard deviation of the arm's joints [rad].
     """
@@ -136,6 +145,9 @@ class TableScenario:
 
     Things don't overlap at first; `apart` is the least distance of their middles [m]. With a mark, a place of that
     colour and radius is painted on the surface, in its area, apart from the things too.
+
+    Attributes:
+        distractors: Bodies that may lie on the table, too; their states come before those of the things.
     """
 
     def __init__(
@@ -160,6 +172,15 @@ class TableScenario:
         self._color = np.tile(np.array([item.color for item in items]), (num_envs, 1, 1))
         self._base = np.zeros((num_envs, 3))
         self._turn = np.tile(np.eye(3), (num_envs, 1, 1))
+        self._surface = np.zeros(num_envs, np.float32)
+        self._toward = np.tile(_toward(*LAMP), (num_envs, 1))
+        self.vary(Randomisation(), light=False)
+
+    def vary(self, settings: Randomisation, *, light: bool) -> None:
+        """From the next episodes on, let tables differ, and the way to the light if that varies."""
+        self._settings, self._varies_light = settings, light
+        self.distractors: tuple[RigidBody, ...] = distractors() if settings.distractors else ()
+        self._clutter = np.zeros((len(self._mark), len(self.distractors), 3))
 
     def reset(self, envs: I64, scenes: I64, levels: I64, rng: np.random.Generator) -> ResetPoses:
         """Begin new episodes in environments (M,), in scenes (M,)."""
@@ -167,7 +188,14 @@ class TableScenario:
         stations = [self.stations[scene][rng.integers(len(self.stations[scene]))] for scene in scenes]
         base = np.array([station.world_from_base.translation for station in stations])
         turn = np.array([station.world_from_base.rotation for station in stations])
+        if self._settings.base_height:
+            offset = rng.uniform(-1, 1, count) * self._settings.base_height
+            base[:, 2] += offset
+            self._surface[envs] = self._mark[envs, 2] = -offset
+        surface = self._surface[envs].astype(np.float64)
         self._base[envs], self._turn[envs] = base, turn
+        if self._varies_light:
+            self._toward[envs] = _toward(rng.uniform(-np.pi, np.pi, count), rng.uniform(*ELEVATIONS, count))
         places = self._draw(count, rng)
         if self._mark_radius:
             self._mark[envs, :2] = places[:, len(items)]
@@ -176,13 +204,31 @@ class TableScenario:
         )
         local = np.concatenate([places[:, : len(items)], np.zeros((count, len(items), 1))], 2)
         local[..., 2] = [item.rest for item in items]
-        local[..., 2] += np.array([station.uneven for station in stations])[:, None]
+        uneven = surface + np.array([station.uneven for station in stations])
+        local[..., 2] += uneven[:, None]
         yaw = rng.uniform(-1, 1, (count, len(items))) * [item.yaw for item in items]
+        joints = self._joints(surface, rng)
+        if self._settings.distractors:
+            others, lies = place_distractors(self._settings.distractors, *self._taken(places), rng)
+            others[..., 2] += np.where(lies, uneven[:, None], 0)
+            local = np.concatenate([others, local], 1)
+            yaw = np.concatenate([rng.uniform(-np.pi, np.pi, (count, KINDS)), yaw], 1)
+            self._clutter[envs] = draw_colors(count, rng)
         rotation = turn[:, None] @ matrix_from_rotvec(yaw[..., None] * np.array([0, 0, 1.0]))
         position = base[:, None] + np.einsum("nij,nkj->nki", turn, local)
         bodies = BodyState.at_rest(position, quaternion_from_matrix(rotation.reshape(-1, 3, 3)).reshape(count, -1, 4))
         heading = np.arctan2(turn[:, 1, 0], turn[:, 0, 0])
-        return ResetPoses(base, heading, self._joints(count, rng), bodies)
+        return ResetPoses(base, heading, joints, bodies)
+
+    def _taken(self, places: F64) -> tuple[F64, F64]:
+        """Places (M, P, 2) that distractors keep away from, and how far (P,) [m]: things, marks and ways to these."""
+        margins = [item.width / 2 + CLEAR for item in self.items]
+        if self._mark_radius:  # a thing is pushed there by a hand that begins behind it
+            thing, mark = places[:, 0], places[:, -1]
+            way = [thing + share * (mark - thing) for share in (-0.3, 0.25, 0.5, 0.75)]
+            places = np.concatenate([places, np.stack(way, 1)], 1)
+            margins += [CLEAR] * (1 + len(way))
+        return places, np.array(margins)
 
     def _draw(self, count: int, rng: np.random.Generator) -> F64:
         """Places (M, K, 2) in the areas, apart from each other."""
@@ -192,15 +238,16 @@ class TableScenario:
         between[..., np.arange(len(low)), np.arange(len(low))] = np.inf
         return tried[np.arange(count), between.min((2, 3)).clip(max=self._apart).argmax(1)]
 
-    def _joints(self, count: int, rng: np.random.Generator) -> F32:
-        """Joint positions (M, J) at which hands begin, open."""
-        start, gripper = self._start, self._arm.gripper
+    def _joints(self, surface: F64, rng: np.random.Generator) -> F32:
+        """Joint positions (M, J) at which hands begin, open, over surfaces at heights (M,) [m]."""
+        start, gripper, count = self._start, self._arm.gripper, len(surface)
         joints = np.tile(self._robot.default_position.astype(np.float32), (count, 1))
         joints[:, self._arm.fingers] = gripper.opened
         if start.place is not None:
             hand = np.tile(np.eye(4), (count, 1, 1))
             hand[:, :3, :3] = DOWN
             hand[:, :3, 3] = np.array(start.place) + rng.uniform(-1, 1, (count, 3)) * start.spread
+            hand[:, 2, 3] += surface
             joints = self._arm.solve(joints, hand, SOLVING)
         if start.joints:
             joints[:, self._arm.columns] += start.joints * rng.standard_normal((count, len(self._arm.columns)))
@@ -211,15 +258,24 @@ class TableScenario:
 
     def state(self) -> TableState:
         """State that terms read."""
-        return TableState(self.items, self._arm, self._mark.copy())
+        return TableState(self.items, self._arm, self._mark.copy(), self._surface.copy())
 
     def props(self) -> Props:
-        """The mark, and the things in their colours; the environment knows where these are."""
+        """The mark, the light, and distractors and things in their colours; the environment knows where these are."""
         count = len(self._mark)
         middle = self._base + np.einsum("nij,nj->ni", self._turn, self._mark)
         radius, color = np.full((count, 1), self._mark_radius), np.tile(self._mark_color, (count, 1, 1))
-        solids = Solids(np.zeros((count, len(self.items), 4, 4)), self._color.copy())
-        return replace(Props.none(count), patches=Patches(middle[:, None], radius, color), solids=solids)
+        colors = np.concatenate([self._clutter, self._color], 1)
+        solids = Solids(np.zeros((*colors.shape[:2], 4, 4)), colors)
+        lighting = Lighting(self._toward.copy(), self._base[:, 2] + self._surface)
+        patches = Patches(middle[:, None], radius, color)
+        return replace(Props.none(count), patches=patches, solids=solids, lighting=lighting)
+
+
+def _toward(azimuth: F64, elevation: F64) -> F64:
+    """Unit vectors (..., 3) to lights at angles (...) [rad]."""
+    level = np.cos(elevation)
+    return np.stack([level * np.cos(azimuth), level * np.sin(azimuth), np.sin(elevation)], -1)
 
 
 # Observations.
@@ -251,7 +307,7 @@ def things(step: StepState[TableState]) -> F32:
             ahead * 5,
             wrong * 2,
             held,
-            now.place[:, number, 2] * 5,
+            (now.place[:, number, 2] - now.surface) * 5,
         ]
     return np.column_stack(parts).astype(np.float32)
 
@@ -288,7 +344,7 @@ def raised(item: int, height: float) -> Goal:
 
     def goal(step: StepState[TableState]) -> F64:
         place = seen(step).place[:, item].copy()
-        place[:, 2] = height
+        place[:, 2] = seen(step).surface + height
         return place
 
     return goal
@@ -363,7 +419,7 @@ def is_lifted(item: int, height: float) -> Term[Mask]:
 
     def lifted(step: StepState[TableState]) -> Mask:
         now, what = seen(step), step.scenario.items[item]
-        return now.held(item, what.width) & (now.place[:, item, 2] > what.rest + height)
+        return now.held(item, what.width) & (now.place[:, item, 2] - now.surface > what.rest + height)
 
     return lifted
 
@@ -374,7 +430,7 @@ def is_at_mark(item: int, within: float) -> Term[Mask]:
     def there(step: StepState[TableState]) -> Mask:
         now, what = seen(step), step.scenario.items[item]
         off = np.linalg.norm((now.place[:, item] - now.mark)[:, :2], axis=1)
-        lies = np.abs(now.place[:, item, 2] - what.rest) < LIES
+        lies = np.abs(now.place[:, item, 2] - now.surface - what.rest) < LIES
         return (off < within) & lies & (now.speed[:, item] < SLOW)
 
     return there
@@ -382,7 +438,8 @@ def is_at_mark(item: int, within: float) -> Term[Mask]:
 
 def dropped(step: StepState[TableState]) -> Mask:
     """Whether a thing fell off the surface."""
-    return np.asarray((seen(step).place[..., 2] < -FALLEN).any(1))
+    now = seen(step)
+    return np.asarray((now.place[..., 2] < now.surface[:, None] - FALLEN).any(1))
 
 
 def sent(step: StepState[TableState]) -> ArmState:

@@ -187,6 +187,10 @@ def test_the_areas_friction_multiplies_the_robots(rover: Robot) -> None:
         {"push_interval": (1.0, 2.0)},
         {"push_speed": 0.5},
         {"friction": (0.5, float("nan"))},
+        {"base_height": 0.06},
+        {"base_height": -0.01},
+        {"distractors": 5},
+        {"distractors": -1},
     ],
 )
 def test_refuses_impossible_ranges(values: dict) -> None:

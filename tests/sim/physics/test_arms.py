@@ -13,7 +13,7 @@ from pipeline.geometry import quaternion_from_matrix
 from pipeline.types import F64
 from sim.physics.bodies import ABSENT, BodyJoint, BodyState, RigidBody
 from sim.physics.catalog import ENGINES
-from sim.physics.state import EVERYWHERE, PhysicsEngine, RobotState
+from sim.physics.state import EVERYWHERE, Dynamics, PhysicsEngine, RobotState
 from sim.robots.catalog import PACKAGE, ROBOTS, find_robot
 from sim.robots.kinematics import link_poses
 from tests.sim.physics.test_bodies import BRICK
@@ -141,6 +141,52 @@ def test_servos_reach_their_targets(make: Make) -> None:
     assert np.abs(found.joint_position - targets)[:, :7].max() < np.deg2rad(0.1)
     assert np.abs(found.joint_position - targets)[:, FINGERS].max() < 5e-4
     assert np.abs(found.joint_velocity).max() < 0.01
+
+
+def test_weaker_servos_are_slower(make: Make) -> None:
+    """The fingers' too; all reach their targets in the end. By little: damping is weaker by as much as stiffness."""
+    engine = make(3)
+    ones = np.ones(3, np.float32)
+    engine.set_dynamics(np.arange(3), Dynamics(ones, ones, np.array([1.0, 0.5, 0.1], np.float32)))
+    targets = np.tile(ARM.default_position, (3, 1)).astype(np.float32)
+    targets[:, :7] += 0.1
+    targets[:, FINGERS] = HAND.closed
+    begun = engine.read().joint_position
+    engine.set_targets(targets)
+    engine.step(2)
+    way = np.abs(engine.read().joint_position - begun)
+    for joints, most in ((slice(0, 7), 0.75), (FINGERS, 0.97)):  # fingers are light
+        usual, half, weak = way[:, joints].sum(1)
+        assert half < usual
+        assert weak < most * usual
+    engine.step(round(4 / STEP))
+    assert np.abs(engine.read().joint_position - targets)[:, :7].max() < np.deg2rad(0.2)
+
+
+def test_bodies_that_are_put_away_stay_there(make: Make) -> None:
+    """Below everything, at rest, apart; and come back."""
+    engine = make(2, [[], [cube(), cube(), cube()]])
+    place = np.tile(ABSENT, (2, 3, 1))
+    place[..., 0] += np.arange(3)
+    place[:, 1] = engine.read().position + np.array([0.6, 0, 0.2])
+    state = BodyState.at_rest(place, np.tile([1.0, 0, 0, 0], (2, 3, 1)))
+    assert state.absent.tolist() == [[True, False, True]] * 2
+    engine.place_bodies(np.arange(2), state)
+    engine.step(40)
+    found = engine.read_bodies()
+    np.testing.assert_allclose(found.position[:, [0, 2], 2], ABSENT[2], atol=1e-3)
+    assert np.abs(found.linear_velocity[:, [0, 2]]).max() == 0
+    assert found.absent.tolist() == state.absent.tolist()
+    saved = engine.save()
+    engine.step(10)
+    engine.restore(saved)
+    engine.step(10)
+    np.testing.assert_allclose(engine.read_bodies().position[:, [0, 2], 2], ABSENT[2], atol=1e-3)
+    place[:, 0] = engine.read().position + np.array([0.6, 0.3, 0.2])
+    engine.place_bodies(np.array([1]), BodyState.at_rest(place, state.quaternion)[np.array([1])])
+    engine.step(40)
+    assert engine.read_bodies().absent.tolist() == [[True, False, True], [False, False, True]]
+    assert engine.read_bodies().position[1, 0, 2] < place[1, 0, 2] - 0.05
 
 
 @pytest.mark.parametrize(("name", "count", "most"), [("sapien", 32, 0.0005), ("mujoco", 24, 0.004)])

@@ -13,6 +13,7 @@ from pipeline.types import F64
 from sim.floors import Floors
 from sim.physics.bodies import BodyState
 from sim.physics.state import RobotState
+from sim.randomisation import Randomisation
 from sim.robots.arm import Arm
 from sim.robots.catalog import PACKAGE, find_robot
 from sim.scene import SimScene
@@ -52,10 +53,12 @@ def step_of(
     yaws: tuple[float, ...] = (0.0, 0.0),
     mark: tuple[float, float] = (0.0, 0.0),
     items: tuple[Item, ...] = (CUBE, PLATE),
+    surface: float = 0.0,
 ) -> StepState:
     """A step of N arms with things at places (N, K, 3) before their base, which is turned and lifted.
 
-    `fingers` is how far they are apart; another body of the scene comes first.
+    `fingers` is how far they are apart; another body of the scene comes first. `surface` is lower than the base by so
+    much.
     """
     local, count = np.array(places, np.float64), len(places)
     quaternion = np.tile([np.cos(YAW / 2), 0, 0, np.sin(YAW / 2)], (count, 1))
@@ -68,7 +71,7 @@ def step_of(
     own.linear_velocity[:, 0] = [0.6 * speed, 0, -0.8 * speed]
     other = BodyState.at_rest(np.full((count, 1, 3), 7.0), np.tile([1.0, 0, 0, 0], (count, 1, 1)))
     none, nothing = np.zeros((count, 4), np.float32), np.zeros(count, np.float32)
-    marks = np.tile(np.array([*mark, 0], np.float32), (count, 1))
+    marks = np.tile(np.array([*mark, surface], np.float32), (count, 1))
     return StepState(
         robot=PANDA,
         state=state,
@@ -80,7 +83,7 @@ def step_of(
         seconds=nothing,
         elapsed=nothing,
         legs=None,
-        scenario=TableState(items, ARM, marks),
+        scenario=TableState(items, ARM, marks, nothing + np.float32(surface)),
         bodies=other.joined(own),
     )
 
@@ -180,6 +183,20 @@ def test_dropped() -> None:
     """Any thing more than 10 cm below the surface."""
     places = [[[0.9, 0, -0.099], FAR], [[0.9, 0, -0.101], FAR], [[0.5, 0, 0.02], [0.9, 0, -0.2]]]
     assert table.dropped(step_of(places)).tolist() == [False, True, True]
+
+
+def test_heights_are_those_over_the_surface() -> None:
+    """With the base 4 cm above it or 3 cm below: what is lifted, dropped, at the mark, and where things are to go."""
+    for surface in (-0.04, 0.03):
+        places = [[[*HAND[:2], HAND[2]], FAR], [[0.45, 0.1, surface + 0.02], FAR], [[0.9, 0, surface - 0.101], FAR]]
+        step = step_of(places, fingers=0.04, mark=(0.45, 0.1), surface=surface)
+        assert table.is_lifted(0, HAND[2] - surface - 0.021)(step).tolist() == [True, False, False]
+        assert table.is_lifted(0, HAND[2] - surface - 0.019)(step).tolist() == [False, False, False]
+        assert table.is_at_mark(0, 0.03)(step).tolist() == [False, True, False]
+        assert table.dropped(step).tolist() == [False, False, True]
+        np.testing.assert_allclose(table.raised(0, 0.2)(step)[:, 2], surface + 0.2, atol=1e-6)
+        np.testing.assert_allclose(table.at_mark(0)(step)[:, 2], surface + 0.02, atol=1e-6)
+        np.testing.assert_allclose(table.things(step)[1, 11], 0.1, atol=1e-5)
 
 
 def test_reach_and_push_by_hand() -> None:
@@ -287,6 +304,53 @@ def test_a_mark_is_painted_where_terms_have_it(room_scene: SimScene) -> None:
     np.testing.assert_array_equal(mark, kept)
     changed = (scenario.state().mark != kept).any(1)
     assert np.flatnonzero(changed).tolist() == [3]
+
+
+def test_bases_stand_above_and_below_the_surface(room_scene: SimScene) -> None:
+    """By as much as was set; things, marks and hands stay over the surface, of which the light knows the height."""
+    plain, rest = begun(room_scene, 6, items=(CUBE, PLATE), mark=PLATE_AREA)
+    scenario = TableScenario(Floors([room_scene], PANDA), COUNT, 0.05, items=(CUBE, PLATE), mark=PLATE_AREA)
+    scenario.vary(Randomisation(base_height=0.04), light=False)
+    envs, zeros = np.arange(COUNT), np.zeros(COUNT, int)
+    poses = scenario.reset(envs, zeros, zeros, np.random.default_rng(6))
+    heights = {round(float(station.world_from_base.translation[2]), 5) for station in scenario.stations[0]}
+    lowered = scenario.state().surface
+    assert -0.04 <= lowered.min() < -0.038
+    assert 0.038 < lowered.max() <= 0.04
+    surface = poses.position[:, 2] + lowered
+    assert {round(float(height), 5) for height in surface} <= heights
+    light, patches = scenario.props().lighting, scenario.props().patches
+    assert light
+    np.testing.assert_allclose(light.surface, surface, atol=1e-6)
+    np.testing.assert_allclose(patches.center[:, 0, 2], surface, atol=1e-6)
+    np.testing.assert_allclose(poses.bodies.position[:, 0, 2] - surface, CUBE.rest, atol=0.01)
+    np.testing.assert_allclose(scenario.state().mark[:, 2], lowered)
+    hands = ARM.hands(poses.joints)[:, :3, 3]
+    assert np.abs(hands - [0.5, 0, 0.18] - lowered[:, None] * np.array([0, 0, 1.0])).max() < 0.032
+    assert np.ptp(hands[:, 2]) > np.ptp(ARM.hands(rest.joints)[:, 2, 3]) + 0.04
+    assert (plain.state().surface == 0).all()
+
+
+def test_the_light_comes_from_anywhere_if_it_varies(room_scene: SimScene) -> None:
+    """From above; another way in each episode, which others keep; else always the same."""
+    scenario, _ = begun(room_scene, 4, items=(CUBE,))
+    fixed = scenario.props().lighting
+    assert fixed
+    assert (fixed.toward == fixed.toward[0]).all()
+    scenario.vary(Randomisation(), light=True)
+    envs, zeros = np.arange(COUNT), np.zeros(COUNT, int)
+    scenario.reset(envs, zeros, zeros, np.random.default_rng(0))
+    drawn = scenario.props().lighting
+    assert drawn
+    np.testing.assert_allclose(np.linalg.norm(drawn.toward, axis=1), 1)
+    elevation = np.rad2deg(np.arcsin(drawn.toward[:, 2]))
+    assert 40 <= elevation.min() < 42
+    assert 78 < elevation.max() <= 80
+    assert np.abs(drawn.toward[:, :2].mean(0)).max() < 0.1
+    scenario.reset(np.array([3]), np.array([0]), np.array([0]), np.random.default_rng(9))
+    again = scenario.props().lighting
+    assert again
+    assert np.flatnonzero((again.toward != drawn.toward).any(1)).tolist() == [3]
 
 
 def test_without_a_mark_nothing_is_painted(room_scene: SimScene) -> None:
