@@ -263,6 +263,26 @@ class DifferentialDrive(VelocityDrive):
         return (np.stack([forward - half, forward + half], 1) / self.wheel_radius).astype(np.float32)
 
 
+class CarryingDrive(VelocityDrive):
+    """Wheels of a robot that carries something, such as an arm: that stays as it is at rest.
+
+    Attributes:
+        wheels: Drive of the wheels, which are all that is driven by speed.
+        rows: (W,) which of the actuators are the wheels'.
+    """
+
+    def __init__(self, robot: Robot, wheels: DifferentialDrive) -> None:
+        self.wheels, self.speed, self.yaw_rate = wheels, wheels.speed, wheels.yaw_rate
+        self.rows = np.flatnonzero([actuator.mode == "velocity" for actuator in robot.actuators])
+        self._rest = robot.default_position[robot.driven].astype(np.float32)
+
+    def targets(self, actions: F32) -> F32:
+        """Speeds of wheels [rad/s] and positions of all else [rad, m] (N, A)."""
+        targets = np.tile(self._rest, (len(actions), 1))
+        targets[:, self.rows] = self.wheels.targets(actions)
+        return targets
+
+
 class JointOffsets:
     """Joint positions relative to the pose at rest; for legs.
 
