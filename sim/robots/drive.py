@@ -94,10 +94,14 @@ class HandAction:
 
 @dataclass(frozen=True, eq=False)
 class ArmState:
-    """Where the hands of N arms were sent last, base from hand `target` (N, 4, 4), and what actions mean."""
+    """Where the hands of N arms were sent last, base from hand `target` (N, 4, 4), and what actions mean.
+
+    `wheels` is the drive of what carries the arms; actions of an arm on wheels begin with those of the wheels.
+    """
 
     action: HandAction
     target: F64
+    wheels: VelocityDrive | None = None
 
     def actions(self, hands: F64, places: F64, rotations: F64, fingers: Floats) -> F32:
         """Actions (N, size) that send hands at poses (N, 4, 4) to places (N, 3), turned as (N, 3, 3), base from hand.

@@ -94,6 +94,11 @@ class FetchDrive(HandDrive):
         self.base = base
         self.size += base.size
 
+    @property
+    def state(self) -> ArmState:
+        """Where the hands were sent last."""
+        return ArmState(self.action, self._target, self.base)
+
     def targets(self, actions: F32) -> F32:
         """What an exported policy commands: speeds of the wheels [rad/s], then as for a hand."""
         wheels, hands = np.split(actions, [self.base.size], 1)

@@ -10,6 +10,7 @@ import numpy as np
 
 from pipeline.geometry import matrix_from_rotvec
 from pipeline.types import F32, F64, Mask
+from sim.tasks.fetch import TO_HOME, TO_THING, FetchState
 from sim.tasks.table import DOWN, Goal, StepState, TableState, at_mark, quarter, seen, sent
 from sim.tasks.task import Term
 
@@ -23,6 +24,14 @@ CLEAR = 0.05
 """The hand rises before it goes aside, as long as it is lower than this over a thing's middle [m]."""
 BEHIND, TOUCHES = 0.075, 0.028
 """How far behind a thing a hand goes down to push it, and where it pushes [m]."""
+STAND, AHEAD, ASIDE = 0.30, 0.06, 0.05
+"""How far ahead of a base what its hand goes down to is at best, and the largest deviations ahead and aside [m]."""
+NEAR, SPEED, BACK = 0.6, 0.5, 0.2
+"""From this near a base goes straight to it [m]; speeds ahead and back [m/s]."""
+LOW, AT_HOME = 0.16, 0.08
+"""A base stands while its hand is lower, and lets go of what is this near to the middle of the mark [m]."""
+TUCKED = np.array([0.18, 0.0, 0.28])
+"""Where the hand is on the way, base frame [m]."""
 
 
 def pick_and_place(item: int, goal: Goal, let_go: float = 0.042) -> Term[F32]:
@@ -90,6 +99,44 @@ def push(item: int) -> Term[F32]:
         return _act(step, target, _turned(now.hand_yaw, yaw, ~pushes), np.ones(len(hand), bool))
 
     return act
+
+
+def fetch(step: StepState[FetchState]) -> F32:
+    """Drive to the thing, pick it up, drive home and put it down on the mark; actions of an arm on wheels."""
+    now, what, paths, arm = seen(step), step.scenario.items[0], step.scenario, sent(step)
+    assert arm.wheels, "a task for arms on wheels"
+    hand, thing, mark = now.hand[:, :3, 3], now.place[:, 0], now.mark
+    to_grasp, at_it = _to_grasp(hand, thing)
+    held = now.held(0, what.width) & at_it
+    beside = np.linalg.norm((mark - thing)[:, :2], axis=1)
+    home = (beside < AT_HOME) & (thing[:, 2] < mark[:, 2] + what.rest + 0.012)
+    goal = np.where(held[:, None], mark, thing)
+    ahead, left = goal[:, 0] - STAND, goal[:, 1]
+    there = (np.abs(ahead) < AHEAD) & (np.abs(left) < ASIDE)
+    low = hand[:, 2] < LOW
+
+    # wheels: along the path, and straight for what is near; they stand while the hand is low
+    row, way = np.arange(len(hand)), np.where(held, TO_HOME, TO_THING)
+    near = (np.linalg.norm(goal[:, :2], axis=1) < NEAR) & (paths.length[row, way] < 3 * NEAR)
+    turn = np.where(near, np.arctan2(left, goal[:, 0]), paths.turn[row, way])
+    forward = np.where(near, np.clip(2 * ahead, -BACK, SPEED), SPEED)
+    forward = np.where((np.abs(turn) < np.where(near, 0.2, 0.5)) | (near & (ahead < 0)), forward, 0)
+    stands = low | home
+    wheels = arm.wheels.actions(np.where(stands, 0, forward), np.where(stands, 0, 3 * turn))
+
+    # the hand: down to what is there, up first otherwise
+    target = np.where(low[:, None], hand + np.array([0, 0, 0.1]), TUCKED)
+    picks, shut = there & ~held & ~home, held | at_it
+    target[picks] = to_grasp[picks]
+    puts = there & held
+    height = mark[:, 2] + what.rest + 0.004 + np.clip(SLOPE * (beside - 0.03), 0, CARRY)
+    target[puts] = np.column_stack([hand[:, :2] + (mark - thing)[:, :2], height])[puts]
+    shut[home] = False
+    stays = home & (now.fingers < what.width + 0.008)
+    target[stays] = hand[stays]
+    yaw = np.where(picks, now.hand_yaw + quarter(now.yaw[:, 0] - now.hand_yaw), np.where(held, now.hand_yaw, 0))
+    rotation = matrix_from_rotvec(yaw[:, None] * np.array([0, 0, 1.0])) @ DOWN
+    return np.concatenate([wheels, _act(step, target, rotation, shut)], 1)
 
 
 def _to_grasp(hand: F64, thing: F64) -> tuple[F64, Mask]:
