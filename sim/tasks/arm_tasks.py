@@ -14,7 +14,7 @@ from pipeline.types import F32, Mask
 from sim.cameras.settings import RobotCamera
 from sim.physics.bodies import RigidBody
 from sim.robots.drive import CarryingDrive, Drive
-from sim.robots.hand_drive import HAND_ACTIONS, FetchDrive, HandDrive
+from sim.robots.hand_drive import HAND_ACTIONS, FetchDrive, HandDrive, JointSteps
 from sim.robots.model import Robot
 from sim.tasks import experts, fetch, table, terms
 from sim.tasks.table import HandStart, TableScenario
@@ -239,7 +239,7 @@ FETCH = Task(
         "hand": Observation(table.proprioception, 10),
         "velocity": Observation(terms.planar_velocity, 3),
         "action": Observation(lambda step: step.action, "action"),
-        "places": Observation(fetch.places, 17, privileged=True),
+        "things": Observation(fetch.things, 17, privileged=True),
         "ways": Observation(fetch.ways, 6, privileged=True),
         "time": Observation(terms.elapsed, 1, privileged=True),
     },
@@ -259,4 +259,40 @@ FETCH = Task(
     instruction="fetch the red cube",
 )
 
-ARM_TASKS = (PUT_CUBE_ON_PLATE, LIFT, PUSH_TO_MARK, STACK, GSENV, STRICT, FETCH)
+VSERL_STEPS = (0.05, 0.03, 0.03, 0.03, 0.03, 0.05, 0.005)
+VSERL_SUCCESS = fetch.is_raised(0.1)
+
+
+def _joint_steps(robot: Robot, drive: Drive) -> Drive:
+    _on_wheels(robot, drive)
+    return JointSteps(robot, VSERL_STEPS)
+
+
+# V-SERL's contract: a base that stands, 80 steps of 30 ms that move seven joints, and one image from its mast
+LIFT_VSERL = replace(
+    FETCH,
+    name="lift_vserl",
+    control_period=0.03,
+    time_step=0.015,
+    seconds=2.4,
+    scenario=partial(fetch.FetchScenario, items=(FLOOR_CUBE,), disc=(0.32, 0.0, 0.1)),
+    success=VSERL_SUCCESS,
+    observations={
+        "joints": Observation(fetch.joints, 7),
+        "things": Observation(fetch.things, 17, privileged=True),
+    },
+    rewards={
+        "reach": Reward(table.reach(0), 1.0),
+        "grasp": Reward(fetch.grasp(0.1), 1.0),
+        "done": Reward(VSERL_SUCCESS, 10.0),
+        "dropped": Reward(table.dropped, -5.0),
+    },
+    terminations={"done": VSERL_SUCCESS, "dropped": table.dropped},
+    outcomes={},
+    drive=_joint_steps,
+    cameras=lambda robot: mast_and_wrist(robot)[:1],
+    expert=None,
+    instruction="lift the red cube",
+)
+
+ARM_TASKS = (PUT_CUBE_ON_PLATE, LIFT, PUSH_TO_MARK, STACK, GSENV, STRICT, FETCH, LIFT_VSERL)

@@ -24,7 +24,7 @@ ROOM = 0.1
 """Things lie, and robots begin, at this distance from the edge of the drivable floor [m]."""
 TRIES = 20
 """Draws of homes until a thing can lie at the right distance."""
-FALL = 0.005
+FALL = 0.01
 """Height over the floor at which things begin [m]: the mesh is uneven."""
 MARK_COLOR, MARK_RADIUS = (0.95, 0.8, 0.1), 0.15
 
@@ -183,7 +183,7 @@ def ways(step: StepState[FetchState]) -> F32:
     return np.column_stack([paths.length, np.cos(paths.turn), np.sin(paths.turn)]).astype(np.float32)
 
 
-def places(step: StepState[FetchState]) -> F32:
+def things(step: StepState[FetchState]) -> F32:
     """The thing and the mark in the base's axes, at two scales; the thing from the hand, its turn, whether it is held
     (N, 17)."""
     now, what = seen(step), step.scenario.items[0]
@@ -234,6 +234,34 @@ def brought_home(within: float) -> Term[Mask]:
     return brought
 
 
-def raised(height: float) -> Term[Mask]:
+def is_raised(height: float) -> Term[Mask]:
     """V-SERL's success: whether the thing is so high over where it lay [m]."""
-    return lambda step: np.asarray(seen(step).place[:, 0, 2] > step.scenario.items[0].rest + height)
+    return lambda step: _raised(step) > height
+
+
+def joints(step: StepState[FetchState]) -> F32:
+    """Positions (N, 7) of an arm's six joints [rad], and of a finger [m]."""
+    arm = step.scenario.arm
+    return step.state.joint_position[:, np.append(arm.columns, arm.fingers[0])]
+
+
+def grasp(height: float) -> Term[F32]:
+    """V-SERL's reward at the thing: 1 near it, 0.5 for shut fingers, 1 for a grasp, 1 for the way up [m]."""
+
+    def grasped(step: StepState[FetchState]) -> F32:
+        now, gripper = seen(step), step.scenario.arm.gripper
+        near = np.linalg.norm(now.place[:, 0] - now.hand[:, :3, 3], axis=1) < GRASPED
+        shut = 1 - now.fingers / (len(gripper.joints) * gripper.opened)
+        up = np.clip(_raised(step) / height, 0, 1)
+        return (near * (1 + 0.5 * shut + holds(step) + up)).astype(np.float32)
+
+    return grasped
+
+
+def _raised(step: StepState[FetchState]) -> Floats:
+    """How high the thing is over where it lay (N,) [m]."""
+    return seen(step).place[:, 0, 2] - step.scenario.items[0].rest
+
+
+GRASPED = 0.045
+"""V-SERL's distance of a hand at the thing [m]."""
