@@ -21,6 +21,7 @@ from sim.tasks import terms, walking
 from sim.tasks.arm_tasks import ARM_TASKS
 from sim.tasks.commands import RISES, CommandScenario
 from sim.tasks.exploration import MAP_SIDE, ExplorationScenario
+from sim.tasks.fetch_tasks import FETCH_TASKS
 from sim.tasks.goals import GoalScenario
 from sim.tasks.obstacles import ObstacleScenario
 from sim.tasks.patches import PatchScenario
@@ -250,7 +251,7 @@ CLIMB = replace(
 )
 
 
-_ALL = (NAVIGATE, SEARCH, STAIRS, AVOID, CLIMB, CLIMB_JOINTS, EXPLORE, WEAVE, WALK, *ARM_TASKS)
+_ALL = (NAVIGATE, SEARCH, STAIRS, AVOID, CLIMB, CLIMB_JOINTS, EXPLORE, WEAVE, WALK, *ARM_TASKS, *FETCH_TASKS)
 TASKS = {task.name: task for task in _ALL}
 
 

@@ -15,7 +15,7 @@ from sim.navigation import DistanceFields, distances, path_ahead
 from sim.physics.bodies import BodyState
 from sim.physics.state import RobotState
 from sim.robots.arm import Arm
-from sim.tasks.table import COLOR_SPREAD, LET_GO, LIES, SLOW, TableState, seen
+from sim.tasks.table import COLOR_SPREAD, FALLEN, LET_GO, LIES, SLOW, TableState, seen
 from sim.tasks.task import Item, ResetPoses, StepState, Term
 
 TO_THING, TO_HOME = 0, 1
@@ -232,6 +232,13 @@ def brought_home(within: float) -> Term[Mask]:
         return (from_mark(step) < within) & lies & let_go & (now.speed[:, 0] < SLOW)
 
     return brought
+
+
+def dropped(step: StepState[FetchState]) -> Mask:
+    """Whether the thing fell off the floor."""
+    assert step.bodies
+    mark = step.state.position[:, 2] + (step.state.world_from_base[:, 2] * step.scenario.mark).sum(1)
+    return step.bodies.position[:, -1, 2] < mark - FALLEN
 
 
 def is_raised(height: float) -> Term[Mask]:
