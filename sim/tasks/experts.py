@@ -28,8 +28,9 @@ STAND, AHEAD, ASIDE = 0.30, 0.06, 0.05
 """How far ahead of a base what its hand goes down to is at best, and the largest deviations ahead and aside [m]."""
 NEAR, SPEED, BACK = 0.6, 0.5, 0.2
 """From this near a base goes straight to it [m]; speeds ahead and back [m/s]."""
-LOW, AT_HOME = 0.16, 0.08
-"""A base stands while its hand is lower, and lets go of what is this near to the middle of the mark [m]."""
+LOW, BENEATH, AT_HOME = 0.16, 0.12, 0.08
+"""A base stands while its hand is lower; then the hand reaches for what is this near, and lets go of what is this near
+to the middle of the mark [m]."""
 TUCKED = np.array([0.18, 0.0, 0.28])
 """Where the hand is on the way, base frame [m]."""
 
@@ -112,8 +113,9 @@ def fetch(step: StepState[FetchState]) -> F32:
     home = (beside < AT_HOME) & (thing[:, 2] < mark[:, 2] + what.rest + 0.012)
     goal = np.where(held[:, None], mark, thing)
     ahead, left = goal[:, 0] - STAND, goal[:, 1]
-    there = (np.abs(ahead) < AHEAD) & (np.abs(left) < ASIDE)
     low = hand[:, 2] < LOW
+    beneath = np.linalg.norm((goal - hand)[:, :2], axis=1) < BENEATH
+    there = (low & beneath) | (np.abs(ahead) < AHEAD) & (np.abs(left) < ASIDE)
 
     # wheels: along the path, and straight for what is near; they stand while the hand is low
     row, way = np.arange(len(hand)), np.where(held, TO_HOME, TO_THING)
@@ -129,7 +131,7 @@ def fetch(step: StepState[FetchState]) -> F32:
     picks, shut = there & ~held & ~home, held | at_it
     target[picks] = to_grasp[picks]
     puts = there & held
-    height = mark[:, 2] + what.rest + 0.004 + np.clip(SLOPE * (beside - 0.03), 0, CARRY)
+    height = mark[:, 2] + what.rest + 0.004 + np.clip(SLOPE * (beside - 0.06), 0, CARRY)
     target[puts] = np.column_stack([hand[:, :2] + (mark - thing)[:, :2], height])[puts]
     shut[home] = False
     stays = home & (now.fingers < what.width + 0.008)

@@ -184,15 +184,16 @@ def ways(step: StepState[FetchState]) -> F32:
 
 
 def things(step: StepState[FetchState]) -> F32:
-    """The thing and the mark in the base's axes, at two scales; the thing from the hand, its turn, whether it is held
-    (N, 17)."""
+    """Where things are, in the base's axes (N, 23): thing and mark from the base, thing from the hand, mark from the
+    thing, each at two scales; how the thing is turned, and whether it is held."""
     now, what = seen(step), step.scenario.items[0]
     from_hand = now.place[:, 0] - now.hand[:, :3, 3]
     spin = 4 * (now.yaw[:, 0] - now.hand_yaw)  # a cube looks alike four times a turn
     parts = [
         np.clip(np.concatenate([now.place[:, 0, :2], now.mark[:, :2]], 1) * scale, -FAR, FAR) for scale in (1.0, 5.0)
     ]
-    parts += [np.clip(from_hand * scale, -FAR, FAR) for scale in (8.0, 40.0)]
+    onward = now.mark - now.place[:, 0]
+    parts += [np.clip(part * scale, -FAR, FAR) for part in (from_hand, onward) for scale in (8.0, 40.0)]
     parts += [np.cos(spin), np.sin(spin), now.held(0, what.width)]
     return np.column_stack(parts).astype(np.float32)
 

@@ -53,7 +53,7 @@ FETCH = Task(
         "hand": Observation(table.proprioception, 10),
         "velocity": Observation(terms.planar_velocity, 3),
         "action": Observation(lambda step: step.action, "action"),
-        "things": Observation(fetch.things, 17, privileged=True),
+        "things": Observation(fetch.things, 23, privileged=True),
         "ways": Observation(fetch.ways, 6, privileged=True),
         "time": Observation(terms.elapsed, 1, privileged=True),
     },
@@ -93,7 +93,7 @@ LIFT_VSERL = replace(
     success=VSERL_SUCCESS,
     observations={
         "joints": Observation(fetch.joints, 7),
-        "things": Observation(fetch.things, 17, privileged=True),
+        "things": Observation(fetch.things, 23, privileged=True),
     },
     rewards={
         "reach": Reward(table.reach(0), 1.0),

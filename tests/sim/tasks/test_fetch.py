@@ -45,14 +45,14 @@ def test_spaces(room_scene: SimScene) -> None:
     assert env.single_action_space == box(-1, 1, (7,), np.float32)
     assert dict(env.single_observation_space.items()) == {
         **{"mast_rgb": image, "wrist_rgb": image, "hand": free(10), "velocity": free(3), "action": free(7)},
-        **{"things": free(17), "ways": free(6), "time": free(1)},
+        **{"things": free(23), "ways": free(6), "time": free(1)},
     }
     found, _ = env.reset(seed=1)
     assert env.observation_space.contains(found)
     env.close()
     vserl = sim.make("lift_vserl", [room_scene], 1, robot="fetcher")
     assert vserl.single_action_space == box(-1, 1, (7,), np.float32)
-    assert dict(vserl.single_observation_space.items()) == {"mast_rgb": image, "joints": free(7), "things": free(17)}
+    assert dict(vserl.single_observation_space.items()) == {"mast_rgb": image, "joints": free(7), "things": free(23)}
     found, _ = vserl.reset(seed=1)
     assert vserl.observation_space.contains(found)
     vserl.close()
