@@ -13,7 +13,16 @@ from pipeline.errors import SimError
 from pipeline.geometry import Pose, matrix_from_rotvec
 from sim.gaits import Gait, GaitDrive, gait_file, own_gait
 from sim.robots.drive import CarryingDrive, DifferentialDrive, Drive, JointOffsets
-from sim.robots.gripper import ARM_ROTOR, ARM_SERVO, FINGER_ROTOR, FINGER_SERVO, arm_servos, as_arm, find_gripper, with_gripper
+from sim.robots.gripper import (
+    ARM_ROTOR,
+    ARM_SERVO,
+    FINGER_ROTOR,
+    FINGER_SERVO,
+    arm_servos,
+    as_arm,
+    find_gripper,
+    with_gripper,
+)
 from sim.robots.model import Gripper, Mount, Robot, Servos, load_robot
 from sim.robots.stance import own_servos
 from sim.tasks.task import Task

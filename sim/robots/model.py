@@ -386,12 +386,11 @@ def equip(spec: MjSpec, robot: Robot) -> None:
             spec.delete(key)
 
 
-def load_robot(
-    path: Path, name: str | None = None, servos: Servos | None = None, mount: Mount | None = None
-) -> Robot:
+def load_robot(path: Path, name: str | None = None, servos: Servos | None = None, mount: Mount | None = None) -> Robot:
     """Load a URDF or MJCF file with one robot; a keyframe named `home`, if any, is its pose at rest.
 
-    With a mount, it carries another one. Meshes are searched relative to the file; servos are for files without actuators, such as URDFs.
+    With a mount, it carries another one. Meshes are searched relative to the file; servos are for files without
+    actuators, such as URDFs.
 
     Raises:
         SimError: When the file can't be read, a mesh is missing, or it isn't one robot with hinges and slides.

@@ -184,8 +184,11 @@ def ways(step: StepState[FetchState]) -> F32:
 
 
 def things(step: StepState[FetchState]) -> F32:
-    """Where things are, in the base's axes (N, 23): thing and mark from the base, thing from the hand, mark from the
-    thing, each at two scales; how the thing is turned, and whether it is held."""
+    """Where things are, in the base's axes (N, 23).
+
+    Thing and mark from the base, thing from the hand, mark from the thing, each at two scales; how the thing is turned,
+    and whether it is held.
+    """
     now, what = seen(step), step.scenario.items[0]
     from_hand = now.place[:, 0] - now.hand[:, :3, 3]
     spin = 4 * (now.yaw[:, 0] - now.hand_yaw)  # a cube looks alike four times a turn

@@ -20,9 +20,7 @@ from sim.tasks.task import Observation, Reward, Task
 
 def _on_wheels(robot: Robot, drive: Drive) -> CarryingDrive:
     if not isinstance(drive, CarryingDrive) or robot.gripper is None:
-        raise SimError(
-            "fetching needs an arm on wheels", found=f"{robot.name} is none", remedy="take --robot fetcher"
-        )
+        raise SimError("fetching needs an arm on wheels", found=f"{robot.name} is none", remedy="take --robot fetcher")
     return drive
 
 

@@ -37,7 +37,7 @@ def begun(drive: HandDrive, count: int) -> F32:
 
 
 def test_wheels_come_first_then_the_hand() -> None:
-    """Two elements as the rover's, then three moves, a turn and the gripper as a hand's, and neither moves the other."""
+    """Two elements as the rover's, then three moves, a turn and the gripper as a hand's; neither moves the other."""
     assert isinstance(CARRYING, CarryingDrive)
     both, hand = FetchDrive(FETCHER, ACTION, CARRYING), HandDrive(FETCHER, ACTION)
     assert (both.size, hand.size) == (7, 5)
@@ -71,8 +71,8 @@ def test_joint_steps_are_from_where_joints_are() -> None:
         joints = begun(drive, 2)
         actions = np.zeros((2, 7), np.float32)
         actions[:, element] = [1, -0.5]
-        for _ in range(2):  # joints that don't follow are not sent farther
-            found = drive.moved(actions, joints)
+        drive.moved(actions, joints)
+        found = drive.moved(actions, joints)  # joints that don't follow are not sent farther
         expected = joints.copy()
         moved = [8, 9] if element == 6 else [2 + element]
         expected[:, moved] += np.array([[1], [-0.5]]) * step

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -19,7 +20,7 @@ from sim.tasks import fetch
 from sim.tasks.fetch import TO_HOME, TO_THING, FetchScenario
 from sim.tasks.fetch_tasks import FETCH, FLOOR_CUBE, LIFT_VSERL
 from sim.tasks.table import seen
-from sim.tasks.task import EXPERT
+from sim.tasks.task import EXPERT, StepState
 from tests.sim.floors import floor_scene
 
 pytest.importorskip("mujoco")
@@ -38,12 +39,23 @@ def box(low: float, high: float, shape: tuple[int, ...], kind: type) -> gymnasiu
     return gymnasium.spaces.Box(low, high, shape, kind)  # type: ignore[arg-type]
 
 
+def spaces_of(env: SceneEnv) -> dict[str, gymnasium.Space]:
+    """Of one robot's observations."""
+    assert isinstance(env.single_observation_space, gymnasium.spaces.Dict)
+    return dict(env.single_observation_space.spaces)
+
+
+def state_of(env: SceneEnv) -> StepState[Any]:
+    """Now, after bodies were moved."""
+    return env._step_state(env.engine.read(), np.zeros((4, 7), np.float32), np.zeros(4, np.float32))
+
+
 def test_spaces(room_scene: SimScene) -> None:
     """Of fetching, and of V-SERL's contract: 128 x 128 pixels from the mast, seven joints, seven steps of joints."""
     image, free = box(0, 255, (128, 128, 3), np.uint8), lambda size: box(-np.inf, np.inf, (size,), np.float32)
     env = sim.make("fetch", [room_scene], 1, robot="fetcher")
     assert env.single_action_space == box(-1, 1, (7,), np.float32)
-    assert dict(env.single_observation_space.items()) == {
+    assert spaces_of(env) == {
         **{"mast_rgb": image, "wrist_rgb": image, "hand": free(10), "velocity": free(3), "action": free(7)},
         **{"things": free(23), "ways": free(6), "time": free(1)},
     }
@@ -52,7 +64,7 @@ def test_spaces(room_scene: SimScene) -> None:
     env.close()
     vserl = sim.make("lift_vserl", [room_scene], 1, robot="fetcher")
     assert vserl.single_action_space == box(-1, 1, (7,), np.float32)
-    assert dict(vserl.single_observation_space.items()) == {"mast_rgb": image, "joints": free(7), "things": free(23)}
+    assert spaces_of(vserl) == {"mast_rgb": image, "joints": free(7), "things": free(23)}
     found, _ = vserl.reset(seed=1)
     assert vserl.observation_space.contains(found)
     vserl.close()
@@ -93,7 +105,7 @@ def test_where_episodes_begin(env: SceneEnv, room_scene: SimScene) -> None:
             to_edge = env.scenario.floors.to_edge(np.zeros(4, np.int64), xy)  # type: ignore[attr-defined]
             assert (to_edge >= fetch.ROOM - room_scene.regions.cell).all()
         np.testing.assert_allclose(env.now.bodies.position[:, 0, 2], 0.03, atol=0.01)
-    assert len(np.unique(now.place[:, 0].round(3), axis=0)) == 4
+        assert len(np.unique(now.place[:, 0].round(3), axis=0)) == 4
 
 
 def test_places_are_in_the_base(env: SceneEnv) -> None:
@@ -120,18 +132,18 @@ def test_what_counts_as_brought_home(env: SceneEnv) -> None:
     env.reset(seed=2)
     assert env.now
     home = env.now.state.position.astype(np.float64) - [0, 0, 0.01]
-    place = home + [[0.14, 0, 0.02], [0.16, 0, 0.02], [0, 0.1, 0.12], [0, -0.1, 0.02]]
+    place = home + np.array([[0.14, 0, 0.02], [0.16, 0, 0.02], [0, 0.1, 0.12], [0, -0.1, 0.02]])
     bodies = BodyState.at_rest(place[:, None], np.tile([1.0, 0, 0, 0], (4, 1, 1)))
     bodies.linear_velocity[3] = [0.3, 0, 0]
     env.engine.place_bodies(np.arange(4), bodies)
-    step = env._step_state(env.engine.read(), np.zeros((4, 7), np.float32), np.zeros(4, np.float32))
+    step = state_of(env)
     assert fetch.brought_home(0.15)(step).tolist() == [True, False, False, False]
     assert fetch.carried_home(0.15)(step).tolist() == [True, False, True, True]
     assert fetch.is_raised(0.05)(step).tolist() == [False, False, True, False]
     assert not fetch.dropped(step).any()
     bodies.position[0, 0, 2] -= 0.2
     env.engine.place_bodies(np.arange(4), bodies)
-    step = env._step_state(env.engine.read(), np.zeros((4, 7), np.float32), np.zeros(4, np.float32))
+    step = state_of(env)
     assert fetch.dropped(step).tolist() == [True, False, False, False]
 
 
