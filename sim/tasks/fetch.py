@@ -15,7 +15,22 @@ from sim.navigation import DistanceFields, distances, path_ahead
 from sim.physics.bodies import BodyState
 from sim.physics.state import RobotState
 from sim.robots.arm import Arm
-from sim.tasks.table import COLOR_SPREAD, FALLEN, LET_GO, LIES, SLOW, TableState, seen
+from sim.tasks.table import (
+    CARRY,
+    COLOR_SPREAD,
+    DOWN,
+    FALLEN,
+    LET_GO,
+    LIES,
+    SLOPE,
+    SLOW,
+    TableState,
+    quarter,
+    seen,
+    sent,
+    sent_to,
+    to_grasp,
+)
 from sim.tasks.task import Item, ResetPoses, StepState, Term
 
 TO_THING, TO_HOME = 0, 1
@@ -276,3 +291,55 @@ def _raised(step: StepState[FetchState]) -> Floats:
 
 GRASPED = 0.045
 """V-SERL's distance of a hand at the thing [m]."""
+
+
+# The expert.
+
+STAND, AHEAD, ASIDE = 0.30, 0.06, 0.05
+"""How far ahead of a base what its hand goes down to is at best, and the largest deviations ahead and aside [m]."""
+NEAR, SPEED, BACK = 0.6, 0.5, 0.2
+"""From this near a base goes straight to it [m]; speeds ahead and back [m/s]."""
+LOW, BENEATH, AT_HOME = 0.16, 0.12, 0.08
+"""A base stands while its hand is lower; then the hand reaches for what is this near, and lets go of what is this near
+to the middle of the mark [m]."""
+TUCKED = np.array([0.18, 0.0, 0.28])
+"""Where the hand is on the way, base frame [m]."""
+
+
+def expert(step: StepState[FetchState]) -> F32:
+    """Drive to the thing, pick it up, drive home and put it down on the mark; actions of an arm on wheels."""
+    now, what, paths, arm = seen(step), step.scenario.items[0], step.scenario, sent(step)
+    assert arm.wheels, "a task for arms on wheels"
+    hand, thing, mark = now.hand[:, :3, 3], now.place[:, 0], now.mark
+    down, at_it = to_grasp(hand, thing)
+    held = now.held(0, what.width) & at_it
+    beside = np.linalg.norm((mark - thing)[:, :2], axis=1)
+    home = (beside < AT_HOME) & (thing[:, 2] < mark[:, 2] + what.rest + 0.012)
+    goal = np.where(held[:, None], mark, thing)
+    ahead, left = goal[:, 0] - STAND, goal[:, 1]
+    low = hand[:, 2] < LOW
+    beneath = np.linalg.norm((goal - hand)[:, :2], axis=1) < BENEATH
+    there = (low & beneath) | (np.abs(ahead) < AHEAD) & (np.abs(left) < ASIDE)
+
+    # wheels: along the path, and straight for what is near; they stand while the hand is low
+    row, way = np.arange(len(hand)), np.where(held, TO_HOME, TO_THING)
+    near = (np.linalg.norm(goal[:, :2], axis=1) < NEAR) & (paths.length[row, way] < 3 * NEAR)
+    turn = np.where(near, np.arctan2(left, goal[:, 0]), paths.turn[row, way])
+    forward = np.where(near, np.clip(2 * ahead, -BACK, SPEED), SPEED)
+    forward = np.where((np.abs(turn) < np.where(near, 0.2, 0.5)) | (near & (ahead < 0)), forward, 0)
+    stands = low | home
+    wheels = arm.wheels.actions(np.where(stands, 0, forward), np.where(stands, 0, 3 * turn))
+
+    # the hand: down to what is there, up first otherwise
+    target = np.where(low[:, None], hand + np.array([0, 0, 0.1]), TUCKED)
+    picks, shut = there & ~held & ~home, held | at_it
+    target[picks] = down[picks]
+    puts = there & held
+    height = mark[:, 2] + what.rest + 0.004 + np.clip(SLOPE * (beside - 0.06), 0, CARRY)
+    target[puts] = np.column_stack([hand[:, :2] + (mark - thing)[:, :2], height])[puts]
+    shut[home] = False
+    stays = home & (now.fingers < what.width + 0.008)
+    target[stays] = hand[stays]
+    yaw = np.where(picks, now.hand_yaw + quarter(now.yaw[:, 0] - now.hand_yaw), np.where(held, now.hand_yaw, 0))
+    rotation = matrix_from_rotvec(yaw[:, None] * np.array([0, 0, 1.0])) @ DOWN
+    return np.concatenate([wheels, sent_to(step, target, rotation, shut)], 1)

@@ -414,3 +414,31 @@ SLOW, STILL = 0.05, 1.0
 """Speeds of a thing [m/s] and of an arm's joint [rad/s] below which they are at rest."""
 FALLEN = 0.1
 """[m] below the surface."""
+
+
+# What all experts do.
+
+SLOPE = 4.0
+"""Height of a funnel over the horizontal error."""
+HOVER, CARRY = 0.09, 0.11
+"""Largest heights of the funnels over a thing and over its goal [m]."""
+GRASP, DEEPER = 0.022, 0.002
+"""Horizontal error at which fingers shut, and how far below the thing's middle they do [m]."""
+CLEAR = 0.05
+"""The hand rises before it goes aside, as long as it is lower than this over a thing's middle [m]."""
+
+
+def to_grasp(hand: F64, thing: F64) -> tuple[F64, Mask]:
+    """Where hands (N, 3) go for things (N, 3), and whether they are there."""
+    beside = np.linalg.norm((thing - hand)[:, :2], axis=1)
+    target = np.column_stack([thing[:, :2], thing[:, 2] - DEEPER + np.clip(SLOPE * (beside - 0.016), 0, HOVER)])
+    at_it = (beside < GRASP) & (np.abs(hand[:, 2] - thing[:, 2]) < 0.014)
+    low = (beside > 0.03) & (hand[:, 2] < thing[:, 2] + CLEAR)
+    target[low, :2] = hand[low, :2]
+    target[low, 2] = thing[low, 2] + HOVER
+    return target, at_it
+
+
+def sent_to(step: StepState[TableState], target: F64, rotation: F64, shut: Mask) -> F32:
+    """Actions that send hands to places (N, 3), turned as (N, 3, 3), base from hand, open or shut (N,)."""
+    return sent(step).actions(seen(step).hand, target, rotation, np.where(shut, -1.0, 1.0))

@@ -17,8 +17,8 @@ from sim.physics.bodies import BodyState
 from sim.robots.catalog import find_robot
 from sim.scene import SimScene
 from sim.tasks import fetch
+from sim.tasks.catalog import FETCH, FLOOR_CUBE, LIFT_VSERL
 from sim.tasks.fetch import TO_HOME, TO_THING, FetchScenario
-from sim.tasks.fetch_tasks import FETCH, FLOOR_CUBE, LIFT_VSERL
 from sim.tasks.table import seen
 from sim.tasks.task import EXPERT, StepState
 from tests.sim.floors import floor_scene
