@@ -13,6 +13,7 @@ import numpy as np
 from pipeline.types import F32, I64, Floats
 from sim.env import TIME, Observations, SceneEnv
 from sim.gaits import Gait, observed, own_gait
+from sim.navigation import path_ahead
 from sim.robots.drive import GroundDrive, VelocityDrive
 from sim.robots.trot import TrotDrive
 from sim.tasks.commands import CommandScenario
@@ -22,8 +23,6 @@ from sim.tasks.walking import ground
 logger = logging.getLogger(__name__)
 
 DriverName = Literal["auto", "random", "still"]
-LOOK_AHEAD = np.array([0.0, 0.1, 0.2])  # [m]: here, close to the goal, and farther away
-HEADINGS = np.linspace(-np.pi, np.pi, 24, endpoint=False)
 TURN_FIRST = 0.5  # [rad]; with more to turn, it turns on the spot
 NEAR = 0.3  # [m]; on the last part of the path it only turns
 SPEED = 0.5  # [m/s]
@@ -44,15 +43,8 @@ class HasPath(Protocol):
 
 def follow_path(env: SceneEnv, drive: VelocityDrive, scenario: HasPath) -> F32:
     """Actions (N, 2) that turn to where the path gets shortest, then drive."""
-    state = env.engine.read()
-    pose = state.planar
-    heading = pose[:, 2:] + HEADINGS
-    ahead = LOOK_AHEAD[:, None, None] * np.stack([np.cos(heading), np.sin(heading)], -1)[:, None]
-    positions = pose[:, None, None, :2] + ahead
-    envs = np.repeat(np.arange(len(state)), positions[0].size // 2)
-    lengths = scenario.path_length(positions.reshape(-1, 2), envs).reshape(positions.shape[:3])
-    here = lengths[:, 0, 0]
-    turn = HEADINGS[np.where(here[:, None] < LOOK_AHEAD[2], lengths[:, 1], lengths[:, 2]).argmin(1)]
+    pose = env.engine.read().planar
+    here, turn = path_ahead(pose, scenario.path_length, np.arange(len(pose)))
     forward = np.where((np.abs(turn) < TURN_FIRST) & (here > NEAR), SPEED, 0.0)
     return drive.actions(forward, 3 * turn)
 

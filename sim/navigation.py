@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,8 @@ from pipeline.types import F32, F64, I64, Floats, Mask
 
 RIM_PRICE = 3.0
 """Price of a metre beyond the floor's edge."""
+LOOK_AHEAD = np.array([0.0, 0.1, 0.2])  # [m]: here, close to the goal, and farther away
+HEADINGS = np.linspace(-np.pi, np.pi, 24, endpoint=False)
 CORNERS = np.array([[0, 0], [1, 0], [0, 1], [1, 1]])
 BETWEEN = RIM_PRICE * np.linalg.norm(CORNERS[:, None] - CORNERS, axis=2)
 """Distances between the corners of a cell, at that price (4, 4) [cells]."""
@@ -48,6 +51,21 @@ class DistanceFields:
         weight = np.where(CORNERS, share[:, None], 1 - share[:, None]).prod(2)
         known = np.asarray(np.isfinite(values).all(1) & ((position >= -1) & (position <= shape)).all(1))
         return np.where(known, (np.where(known[:, None], values, 0) * weight).sum(1), np.inf).astype(np.float32)
+
+
+def path_ahead(pose: Floats, length: Callable[[Floats, I64], F32], fields: I64) -> tuple[F32, F64]:
+    """Path lengths (N,) [m] at poses (N, 3): x, y [m], heading [rad]; and how far to turn to where they get shortest.
+
+    `length` gives path lengths (K,) at positions (K, 2) in fields (K,); turns (N,) are to the left [rad].
+    """
+    heading = pose[:, 2:] + HEADINGS
+    ahead = LOOK_AHEAD[:, None, None] * np.stack([np.cos(heading), np.sin(heading)], -1)[:, None]
+    positions = pose[:, None, None, :2] + ahead
+    rows = np.repeat(fields, positions[0].size // 2)
+    lengths = length(positions.reshape(-1, 2), rows).reshape(positions.shape[:3])
+    here = lengths[:, 0, 0]
+    turn = HEADINGS[np.where(here[:, None] < LOOK_AHEAD[2], lengths[:, 1], lengths[:, 2]).argmin(1)]
+    return here, turn
 
 
 def distances(price: F32, sources: Mask, cell: Floats) -> F32:

@@ -108,7 +108,7 @@ class MujocoEngine(PhysicsEngine):
             ground.solref = STIFF
             ground.friction = [0, *ground.friction[1:]]  # what touches it has its own
         for number in range(self.num_robots):
-            spec = read_spec(robot.file)
+            spec = read_spec(robot.file, robot.mount)
             if robot.reduced:
                 replace_shapes(spec, robot)
             for geom in spec.geoms:

@@ -196,7 +196,7 @@ class MujocoWorldsEngine(PhysicsEngine):
     def _robot_spec(self) -> MjSpec:
         """The robot without a ground, with its shapes, actuators and sensors."""
         mujoco, robot = self._mujoco, self._robot
-        spec = read_spec(robot.file)
+        spec = read_spec(robot.file, robot.mount)
         replace_shapes(spec, robot)
         spec.compiler.discardvisual = False
         option = spec.option

@@ -12,13 +12,23 @@ import numpy as np
 from pipeline.errors import SimError
 from pipeline.geometry import Pose, matrix_from_rotvec
 from sim.gaits import Gait, GaitDrive, gait_file, own_gait
-from sim.robots.drive import DifferentialDrive, Drive, JointOffsets
-from sim.robots.gripper import ARM_ROTOR, ARM_SERVO, FINGER_ROTOR, FINGER_SERVO, arm_servos, as_arm, find_gripper
-from sim.robots.model import Gripper, Robot, Servos, load_robot
+from sim.robots.drive import CarryingDrive, DifferentialDrive, Drive, JointOffsets
+from sim.robots.gripper import (
+    ARM_ROTOR,
+    ARM_SERVO,
+    FINGER_ROTOR,
+    FINGER_SERVO,
+    arm_servos,
+    as_arm,
+    find_gripper,
+    with_gripper,
+)
+from sim.robots.model import Gripper, Mount, Robot, Servos, load_robot
 from sim.robots.stance import own_servos
 from sim.tasks.task import Task
 
 ROVER = Path(__file__).parent / "rover.xml"
+ARM6 = Path(__file__).parent / "arm6.xml"
 ROVER_DRIVE = DifferentialDrive(wheel_radius=0.08, track_width=0.32, speed=(-0.24, 0.8), yaw_rate=1.5)
 PACKAGE = Path(sysconfig.get_path("purelib")) / "cmeel.prefix/share/example-robot-data/robots"
 """Where the package example-robot-data puts its URDFs."""
@@ -33,6 +43,7 @@ class RobotEntry:
         sdk_joints: Its joints in the order of its maker's SDK, if that is another one.
         camera_pitch: How far its camera is turned down from where the file has it, or from straight ahead [rad].
         gripper: Fingers of an arm, whose base is fixed.
+        mount: An arm with a gripper that it carries.
     """
 
     file: Path
@@ -41,6 +52,7 @@ class RobotEntry:
     sdk_joints: tuple[str, ...] = ()
     camera_pitch: float = 0.0
     gripper: Gripper | None = None
+    mount: Mount | None = None
 
 
 G1_GAINS = {
@@ -65,6 +77,11 @@ PANDA_REST = {"finger": 0.04, "joint2": 0.2594, "joint4": -2.2891, "joint6": 2.5
 
 ROBOTS = {
     "rover": RobotEntry(ROVER, lambda _: ROVER_DRIVE),
+    "fetcher": RobotEntry(
+        ROVER,
+        lambda robot: CarryingDrive(robot, ROVER_DRIVE),
+        mount=Mount(ARM6, "base", Pose(np.eye(3), np.array([-0.05, 0.0, 0.21]))),  # on the hull, behind its middle
+    ),
     "go2": RobotEntry(
         PACKAGE / "go2_description/urdf/go2.urdf",
         servos=Servos({"": (40.0, 1.0, 40.0)}, {"thigh": 0.8, "calf": -1.5}),
@@ -133,8 +150,10 @@ def _find_robot(name: str) -> tuple[Robot, Drive]:
                 found="it is not installed",
                 remedy="pip install 'splatyard[robots]'",
             )
-        robot = load_robot(entry.file, name, entry.servos)
+        robot = load_robot(entry.file, name, entry.servos, entry.mount)
         robot = as_arm(robot, entry.gripper) if entry.gripper else robot
+        carried = find_gripper(robot) if entry.mount else None
+        robot = with_gripper(robot, carried) if carried else robot
         turn = Pose(matrix_from_rotvec(np.array([-entry.camera_pitch, 0, 0])), np.zeros(3))  # y is down
         robot = replace(robot, base_from_camera=robot.base_from_camera @ turn)
         return robot, entry.drive(robot)

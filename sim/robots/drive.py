@@ -94,10 +94,14 @@ class HandAction:
 
 @dataclass(frozen=True, eq=False)
 class ArmState:
-    """Where the hands of N arms were sent last, base from hand `target` (N, 4, 4), and what actions mean."""
+    """Where the hands of N arms were sent last, base from hand `target` (N, 4, 4), and what actions mean.
+
+    `wheels` is the drive of what carries the arms; actions of an arm on wheels begin with those of the wheels.
+    """
 
     action: HandAction
     target: F64
+    wheels: VelocityDrive | None = None
 
     def actions(self, hands: F64, places: F64, rotations: F64, fingers: Floats) -> F32:
         """Actions (N, size) that send hands at poses (N, 4, 4) to places (N, 3), turned as (N, 3, 3), base from hand.
@@ -261,6 +265,26 @@ class DifferentialDrive(VelocityDrive):
         forward, turn = self.velocities(actions)
         half = turn * self.track_width / 2
         return (np.stack([forward - half, forward + half], 1) / self.wheel_radius).astype(np.float32)
+
+
+class CarryingDrive(VelocityDrive):
+    """Wheels of a robot that carries something, such as an arm: that stays as it is at rest.
+
+    Attributes:
+        wheels: Drive of the wheels, which are all that is driven by speed.
+        rows: (W,) which of the actuators are the wheels'.
+    """
+
+    def __init__(self, robot: Robot, wheels: DifferentialDrive) -> None:
+        self.wheels, self.speed, self.yaw_rate = wheels, wheels.speed, wheels.yaw_rate
+        self.rows = np.flatnonzero([actuator.mode == "velocity" for actuator in robot.actuators])
+        self._rest = robot.default_position[robot.driven].astype(np.float32)
+
+    def targets(self, actions: F32) -> F32:
+        """Speeds of wheels [rad/s] and positions of all else [rad, m] (N, A)."""
+        targets = np.tile(self._rest, (len(actions), 1))
+        targets[:, self.rows] = self.wheels.targets(actions)
+        return targets
 
 
 class JointOffsets:

@@ -45,7 +45,7 @@ def arm_servos(robot: Robot, gripper: Gripper) -> Servos:
 
 
 def as_arm(robot: Robot, gripper: Gripper) -> Robot:
-    """A robot whose base is fixed and whose controller carries its weight, with fingers of rubber that move together.
+    """A robot with a gripper, whose base is fixed and whose controller carries its weight.
 
     Raises:
         SimError: When a joint has no limits.
@@ -58,6 +58,11 @@ def as_arm(robot: Robot, gripper: Gripper) -> Robot:
             remedy='write <limit lower= upper= effort=> of type="revolute" in the URDF, or range= in the MJCF',
             file=robot.file,
         )
+    return replace(with_gripper(robot, gripper), fixed_base=True, gravity_compensation=True)
+
+
+def with_gripper(robot: Robot, gripper: Gripper) -> Robot:
+    """A robot with fingers of rubber that move together."""
     links = [_with_pads(link) if link.joint and link.joint.name in gripper.joints else link for link in robot.links]
     servos = {actuator.joint: actuator for actuator in robot.actuators}
     if given := next((servos[name] for name in gripper.joints if name in servos), None):
@@ -67,8 +72,6 @@ def as_arm(robot: Robot, gripper: Gripper) -> Robot:
         robot,
         links=tuple(links),
         actuators=tuple(servos[name] for name in robot.joint_names if name in servos),
-        fixed_base=True,
-        gravity_compensation=True,
         gripper=gripper,
     )
 

@@ -1,13 +1,16 @@
-"""Drives of arms: an action moves the pose that the hand is sent to, and opens or shuts the gripper."""
+"""Drives of arms: an action moves the pose that the hand is sent to, or its joints, and opens or shuts the gripper."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
+from pipeline.errors import SimError
 from pipeline.geometry import matrix_from_rotvec
 from pipeline.types import F32, I64, Floats
 from sim.robots.arm import Arm
-from sim.robots.drive import ArmState, HandAction
+from sim.robots.drive import ArmState, CarryingDrive, HandAction
 from sim.robots.model import Robot
 
 ROUNDS = 2
@@ -20,6 +23,7 @@ HAND_ACTIONS = {
     "pd_ee_target_delta_pose": HandAction(ALL_SIX, 0.1, 0.1, gripper="position"),
     "position_yaw": HandAction((0, 1, 2, 5), 0.03, 0.12, windup=0.04),
     "position": HandAction((0, 1, 2), 0.03, 0.0, windup=0.04),
+    "position_yaw_10_hz": HandAction((0, 1, 2, 5), 0.05, 0.2, windup=0.07),
 }
 """By name; the first two are ManiSkill's, whose limits are 0.1 m and 0.1 rad a step, with six moves and the gripper."""
 
@@ -80,3 +84,63 @@ class HandDrive:
         share = (actions[:, -1:] > 0) if action.gripper == "switch" else (actions[:, -1:] + 1) / 2
         self._sent[:, self.arm.fingers] = fingers.closed + share * (fingers.opened - fingers.closed)
         return self._sent[:, self._driven]
+
+
+class FetchDrive(HandDrive):
+    """An arm on wheels: an action is the wheels' (forward speed, yaw rate), then the hand's."""
+
+    def __init__(self, robot: Robot, action: HandAction, base: CarryingDrive) -> None:
+        super().__init__(robot, action)
+        self.base = base
+        self.size += base.size
+
+    @property
+    def state(self) -> ArmState:
+        """Where the hands were sent last."""
+        return ArmState(self.action, self._target, self.base)
+
+    def targets(self, actions: F32) -> F32:
+        """What an exported policy commands: speeds of the wheels [rad/s], then as for a hand."""
+        wheels, hands = np.split(actions, [self.base.size], 1)
+        return np.concatenate([self.base.wheels.targets(wheels), super().targets(hands)], 1)
+
+    def moved(self, actions: F32, joints: Floats) -> F32:
+        """Targets (N, A) of the actuators for actions (N, size) at joint positions (N, J)."""
+        wheels, hands = np.split(actions, [self.base.size], 1)
+        targets = super().moved(hands, joints)
+        targets[:, self.base.rows] = self.base.wheels.targets(wheels)
+        return targets
+
+
+class JointSteps(HandDrive):
+    """An action moves the joints of the arm from where they are; the fingers, which move alike, are the last element.
+
+    What the arm stands on doesn't drive. Nobody sends the hand anywhere: its target is where its joints are sent.
+    """
+
+    def __init__(self, robot: Robot, steps: Sequence[float]) -> None:
+        super().__init__(robot, HAND_ACTIONS["position"])
+        if len(steps) != len(self.arm.columns) + 1:
+            raise SimError(
+                "each joint of the arm has its step, and the fingers have one",
+                found=f"{len(steps)} steps for {len(self.arm.columns)} joints of {robot.name}",
+                remedy="another task, or an arm of as many joints",
+            )
+        self.size, self._steps = len(steps), np.array(steps, np.float32)
+        gripper = self.arm.gripper
+        self._low = np.append(self.arm.low, min(gripper.closed, gripper.opened))
+        self._high = np.append(self.arm.high, max(gripper.closed, gripper.opened))
+        self._is_position = np.array([actuator.mode == "position" for actuator in robot.actuators])
+
+    def targets(self, actions: F32) -> F32:
+        """What an exported policy commands: by how much joints move [rad], and fingers [m]; (N, size)."""
+        return actions * self._steps
+
+    def moved(self, actions: F32, joints: Floats) -> F32:
+        """Targets (N, A) of the actuators for actions (N, size) at joint positions (N, J)."""
+        moving = np.append(self.arm.columns, self.arm.fingers[0])
+        sent = np.clip(joints[:, moving] + self.targets(actions), self._low, self._high)
+        self._sent[:, moving] = sent
+        self._sent[:, self.arm.fingers] = sent[:, -1:]
+        self._target = self.arm.hands(self._sent)
+        return self._sent[:, self._driven] * self._is_position

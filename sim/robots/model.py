@@ -27,6 +27,10 @@ ShapeKind = Literal["box", "sphere", "capsule", "cylinder", "mesh"]
 PACKAGE = "package:"
 CAMERA_SITE = "camera"
 """Site of an MJCF with the pose of the camera; its axes are OpenCV's."""
+HOME = "home"
+"""Keyframe of an MJCF with the pose at rest."""
+MOUNTED = "arm_"
+"""What the names of a mounted robot's links, joints and so on begin with."""
 FREE = (0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0)
 """Coordinates of a free base at the origin."""
 LIGHT, TINY = 0.01, 1e-6
@@ -170,6 +174,21 @@ class Gripper:
 
 
 @dataclass(frozen=True, eq=False)
+class Mount:
+    """A robot that another one carries, such as an arm; names of its parts begin with `MOUNTED`.
+
+    Attributes:
+        file: The carried robot's URDF or MJCF.
+        link: Name of the link that carries it.
+        link_from_base: Pose of the carried robot's base, which is fixed there.
+    """
+
+    file: Path
+    link: str
+    link_from_base: Pose
+
+
+@dataclass(frozen=True, eq=False)
 class Robot:
     """A robot, with a base that is free or fixed.
 
@@ -185,6 +204,7 @@ class Robot:
         fixed_base: Whether the base stays where a reset puts it.
         gravity_compensation: Whether its links are weightless: its real controller carries them.
         gripper: Its fingers, if it has any.
+        mount: What of it is not in its own file.
     """
 
     name: str
@@ -200,6 +220,7 @@ class Robot:
     fixed_base: bool = False
     gravity_compensation: bool = False
     gripper: Gripper | None = None
+    mount: Mount | None = None
 
     @property
     def joints(self) -> tuple[Joint, ...]:
@@ -229,12 +250,37 @@ class Robot:
         return sum(link.mass for link in self.links)
 
 
-def read_spec(path: Path) -> MjSpec:
-    """Read a file as MuJoCo's editable model, with a free base.
+def read_spec(path: Path, mount: Mount | None = None) -> MjSpec:
+    """Read a file as MuJoCo's editable model, with a free base, and with what is mounted on it.
 
     Raises:
-        SimError: When the file can't be read.
+        SimError: When a file can't be read, or the link that carries the mount doesn't exist.
     """
+    mujoco, spec = libraries.mujoco(), _read_file(path)
+    roots = list(spec.worldbody.bodies)
+    if len(roots) == 1 and not any(joint.type == mujoco.mjtJoint.mjJNT_FREE for joint in spec.joints):
+        roots[0].add_freejoint()  # a URDF has none
+        for key in spec.keys:
+            key.qpos = [*FREE, *key.qpos] if len(key.qpos) else []
+            key.qvel = [*np.zeros(6), *key.qvel] if len(key.qvel) else []
+    if mount:
+        carrier = spec.body(mount.link)
+        if carrier is None:
+            raise SimError(
+                "a mount is on a link of the robot",
+                found=f"no link {mount.link!r} in {path.name}",
+                remedy=f"one of {', '.join(body.name for body in spec.bodies[1:])}",
+                file=path,
+            )
+        pose = mount.link_from_base
+        frame = carrier.add_frame(pos=pose.translation, quat=pose.quaternion)
+        spec.attach(_read_file(mount.file), prefix=MOUNTED, frame=frame)
+        _compile(spec, path)  # until then its keyframes can't be attached to anything else
+    return spec
+
+
+def _read_file(path: Path) -> MjSpec:
+    """Read a file with one robot: meshes found, fingers alike, inertia possible."""
     mujoco = libraries.mujoco()
     try:
         spec = mujoco.MjSpec.from_file(str(path))
@@ -246,12 +292,6 @@ def read_spec(path: Path) -> MjSpec:
             above = [folder / inside for folder in path.resolve().parents]
             mesh.file = str(next((file for file in above if file.is_file()), inside))
     _turn_fingers(spec)
-    roots = list(spec.worldbody.bodies)
-    if len(roots) == 1 and not any(joint.type == mujoco.mjtJoint.mjJNT_FREE for joint in spec.joints):
-        roots[0].add_freejoint()  # a URDF has none
-        for key in spec.keys:
-            key.qpos = [*FREE, *key.qpos] if len(key.qpos) else []
-            key.qvel = [*np.zeros(6), *key.qvel] if len(key.qvel) else []
     for body in spec.bodies:
         _correct_inertia(body)
     return spec
@@ -346,20 +386,24 @@ def equip(spec: MjSpec, robot: Robot) -> None:
             spec.delete(key)
 
 
-def load_robot(path: Path, name: str | None = None, servos: Servos | None = None) -> Robot:
+def load_robot(path: Path, name: str | None = None, servos: Servos | None = None, mount: Mount | None = None) -> Robot:
     """Load a URDF or MJCF file with one robot; a keyframe named `home`, if any, is its pose at rest.
 
-    Meshes are searched relative to the file; servos are for files without actuators, such as URDFs.
+    With a mount, it carries another one. Meshes are searched relative to the file; servos are for files without
+    actuators, such as URDFs.
 
     Raises:
         SimError: When the file can't be read, a mesh is missing, or it isn't one robot with hinges and slides.
     """
-    spec = read_spec(path)
+    model = _compile(read_spec(path, mount), path)
+    return replace(_robot_of(model, path, name or path.stem, servos), mount=mount)
+
+
+def _compile(spec: MjSpec, path: Path) -> MjModel:
     try:
-        model = spec.compile()
+        return spec.compile()
     except (ValueError, OSError, RuntimeError) as error:
         raise _unreadable(error, path) from error
-    return _robot_of(model, path, name or path.stem, servos)
 
 
 def _unreadable(error: Exception, path: Path) -> SimError:
@@ -386,9 +430,11 @@ def _robot_of(model: MjModel, path: Path, name: str, servos: Servos | None) -> R
             file=path,
         )
     data = mujoco.MjData(model)
-    home = next((i for i in range(model.nkey) if model.key(i).name == "home"), None)
-    if home is not None:
-        mujoco.mj_resetDataKeyframe(model, data, home)
+    keys = {model.key(i).name: model.key(i).qpos for i in range(model.nkey)}
+    data.qpos[:] = keys.get(HOME, data.qpos)
+    for joint in range(1, model.njnt) if MOUNTED + HOME in keys else ():
+        if model.joint(joint).name.startswith(MOUNTED):
+            data.qpos[model.jnt_qposadr[joint]] = keys[MOUNTED + HOME][model.jnt_qposadr[joint]]
     for joint in range(1, model.njnt) if servos else ():
         data.qpos[model.jnt_qposadr[joint]] = servos.position(model.joint(joint).name) if servos else 0.0
     links = [_link(model, body, path) for body in range(1, model.nbody)]

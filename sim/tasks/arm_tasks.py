@@ -200,5 +200,5 @@ STRICT = replace(
     rewards={"done": Reward(ON_PLATE, 1.0)},
     terminations={"done": ON_PLATE},
 )
-
 ARM_TASKS = (PUT_CUBE_ON_PLATE, LIFT, PUSH_TO_MARK, STACK, GSENV, STRICT)
+"""Tasks of arms at tables."""

@@ -11,14 +11,15 @@ from pipeline.errors import SimError
 from pipeline.geometry import Camera
 from pipeline.parameters import require_known
 from pipeline.types import F32, Mask
-from sim.cameras.settings import CameraSettings
+from sim.cameras.settings import CameraSettings, RobotCamera
 from sim.floors import NEARBY, NEXT_POSITIONS
 from sim.robots import trot
-from sim.robots.drive import Drive, Follower, GroundDrive
+from sim.robots.drive import CarryingDrive, Drive, Follower, GroundDrive
+from sim.robots.hand_drive import HAND_ACTIONS, FetchDrive, JointSteps
 from sim.robots.model import Robot
 from sim.robots.trot import TrotDrive
-from sim.tasks import terms, walking
-from sim.tasks.arm_tasks import ARM_TASKS
+from sim.tasks import fetch, table, terms, walking
+from sim.tasks.arm_tasks import ARM_TASKS, CUBE, DONE, LENS, SHAPING, looking, wrist_camera
 from sim.tasks.commands import RISES, CommandScenario
 from sim.tasks.exploration import MAP_SIDE, ExplorationScenario
 from sim.tasks.goals import GoalScenario
@@ -250,7 +251,97 @@ CLIMB = replace(
 )
 
 
-_ALL = (NAVIGATE, SEARCH, STAIRS, AVOID, CLIMB, CLIMB_JOINTS, EXPLORE, WEAVE, WALK, *ARM_TASKS)
+def _on_wheels(robot: Robot, drive: Drive) -> CarryingDrive:
+    if not isinstance(drive, CarryingDrive) or robot.gripper is None:
+        raise SimError("fetching needs an arm on wheels", found=f"{robot.name} is none", remedy="take --robot fetcher")
+    return drive
+
+
+def _fetch_drive(robot: Robot, drive: Drive) -> Drive:
+    return FetchDrive(robot, HAND_ACTIONS["position_yaw_10_hz"], _on_wheels(robot, drive))
+
+
+def mast_and_wrist(robot: Robot) -> tuple[RobotCamera, ...]:
+    """A camera on a mast beside the arm, as wide as V-SERL's, and the one at the wrist."""
+    focal = 64 / np.tan(np.deg2rad(65 / 2))
+    lens = Camera(128, 128, focal, focal, 64.0, 64.0)
+    mast = RobotCamera(lens, "mast", None, looking((0.1, 0.13, 0.56), (0.8, -0.05, 0.0)))
+    return mast, wrist_camera(robot, 128)
+
+
+FETCHED = fetch.brought_home(0.15)
+FLOOR_CUBE = replace(CUBE, area=((0.0, 0.0), (0.0, 0.0)))
+# by wheels to a cube on the floor, and back with it to where the robot began
+FETCH = Task(
+    name="fetch",
+    camera=LENS,
+    control_period=0.1,
+    time_step=0.025,
+    seconds=45.0,
+    scenario=partial(fetch.FetchScenario, items=(FLOOR_CUBE,)),
+    success=FETCHED,
+    observations={
+        "hand": Observation(table.proprioception, 10),
+        "velocity": Observation(terms.planar_velocity, 3),
+        "action": Observation(lambda step: step.action, "action"),
+        "things": Observation(fetch.things, 23, privileged=True),
+        "ways": Observation(fetch.ways, 6, privileged=True),
+        "time": Observation(terms.elapsed, 1, privileged=True),
+    },
+    rewards={
+        "progress": Reward(fetch.progress, 0.5),
+        "reach": Reward(table.reach(0), SHAPING),
+        "carry": Reward(table.carry(0, table.at_mark(0)), SHAPING),
+        "done": Reward(FETCHED, DONE),
+        "crash": Reward(terms.collided, -1.0),
+    },
+    terminations={"done": FETCHED, "crash": terms.collided, "tipped": terms.tipped, "dropped": fetch.dropped},
+    outcomes={"carried_home": fetch.carried_home(0.15), "held": fetch.holds},
+    drive=_fetch_drive,
+    items=(FLOOR_CUBE,),
+    cameras=mast_and_wrist,
+    expert=fetch.expert,
+    instruction="fetch the red cube",
+)
+
+VSERL_STEPS = (0.05, 0.03, 0.03, 0.03, 0.03, 0.05, 0.005)
+VSERL_SUCCESS = fetch.is_raised(0.1)
+
+
+def _joint_steps(robot: Robot, drive: Drive) -> Drive:
+    _on_wheels(robot, drive)
+    return JointSteps(robot, VSERL_STEPS)
+
+
+# V-SERL's contract: a base that stands, 80 steps of 30 ms that move seven joints, and one image from its mast
+LIFT_VSERL = replace(
+    FETCH,
+    name="lift_vserl",
+    control_period=0.03,
+    time_step=0.015,
+    seconds=2.4,
+    scenario=partial(fetch.FetchScenario, items=(FLOOR_CUBE,), disc=(0.32, 0.0, 0.1)),
+    success=VSERL_SUCCESS,
+    observations={
+        "joints": Observation(fetch.joints, 7),
+        "things": Observation(fetch.things, 23, privileged=True),
+    },
+    rewards={
+        "reach": Reward(table.reach(0), 1.0),
+        "grasp": Reward(fetch.grasp(0.1), 1.0),
+        "done": Reward(VSERL_SUCCESS, 10.0),
+        "dropped": Reward(fetch.dropped, -5.0),
+    },
+    terminations={"done": VSERL_SUCCESS, "dropped": fetch.dropped},
+    outcomes={},
+    drive=_joint_steps,
+    cameras=lambda robot: mast_and_wrist(robot)[:1],
+    expert=None,
+    instruction="lift the red cube",
+)
+
+
+_ALL = (NAVIGATE, SEARCH, STAIRS, AVOID, CLIMB, CLIMB_JOINTS, EXPLORE, WEAVE, WALK, *ARM_TASKS, FETCH, LIFT_VSERL)
 TASKS = {task.name: task for task in _ALL}
 
 

@@ -15,7 +15,7 @@ KINDS = 8
 RADIUS, HEIGHT = (0.012, 0.03), (0.01, 0.04)
 """Of the circle around a thing, and of its upper side [m]: below the hand while its fingers reach the table."""
 DENSITY, FRICTION = 400.0, 0.7
-CLEAR = 0.10
+MARGIN = 0.10
 """From the edge of a thing of the task to the middle of a distractor [m]: room for a hand, and one as high as `HEIGHT`
 doesn't hide the thing from the third camera, which looks down by 35 degrees there at least."""
 TRIES = 32

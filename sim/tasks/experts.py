@@ -10,17 +10,22 @@ import numpy as np
 
 from pipeline.geometry import matrix_from_rotvec
 from pipeline.types import F32, F64, Mask
-from sim.tasks.table import DOWN, Goal, StepState, TableState, at_mark, quarter, seen, sent
+from sim.tasks.table import (
+    CARRY,
+    DOWN,
+    HOVER,
+    SLOPE,
+    Goal,
+    StepState,
+    TableState,
+    at_mark,
+    quarter,
+    seen,
+    sent_to,
+    to_grasp,
+)
 from sim.tasks.task import Term
 
-SLOPE = 4.0
-"""Height of a funnel over the horizontal error."""
-HOVER, CARRY = 0.09, 0.11
-"""Largest heights of the funnels over a thing and over its goal [m]."""
-GRASP, DEEPER = 0.022, 0.002
-"""Horizontal error at which fingers shut, and how far below the thing's middle they do [m]."""
-CLEAR = 0.05
-"""The hand rises before it goes aside, as long as it is lower than this over a thing's middle [m]."""
 BEHIND, TOUCHES = 0.075, 0.028
 """How far behind a thing a hand goes down to push it, and where it pushes [m]."""
 
@@ -31,7 +36,7 @@ def pick_and_place(item: int, goal: Goal, let_go: float = 0.042) -> Term[F32]:
     def act(step: StepState[TableState]) -> F32:
         now, what = seen(step), step.scenario.items[item]
         hand, thing, there = now.hand[:, :3, 3], now.place[:, item], goal(step)
-        target, at_it = _to_grasp(hand, thing)
+        target, at_it = to_grasp(hand, thing)
         shut = at_it.copy()
         held = now.held(item, what.width) & at_it
         beside = np.linalg.norm((there - thing)[:, :2], axis=1)
@@ -44,7 +49,7 @@ def pick_and_place(item: int, goal: Goal, let_go: float = 0.042) -> Term[F32]:
         shut[lies] = False
         away = lies & (now.fingers > what.width + 0.008)
         target[away, 2] = now.surface[away] + 0.2
-        return _act(step, target, _turned(now.hand_yaw, now.yaw[:, item], ~held), shut)
+        return sent_to(step, target, _turned(now.hand_yaw, now.yaw[:, item], ~held), shut)
 
     return act
 
@@ -55,10 +60,10 @@ def lift(item: int, height: float) -> Term[F32]:
     def act(step: StepState[TableState]) -> F32:
         now, what = seen(step), step.scenario.items[item]
         hand, thing = now.hand[:, :3, 3], now.place[:, item]
-        target, at_it = _to_grasp(hand, thing)
+        target, at_it = to_grasp(hand, thing)
         held = now.held(item, what.width) & at_it
         target[held] = np.column_stack([hand[held, :2], now.surface[held] + height])
-        return _act(step, target, _turned(now.hand_yaw, now.yaw[:, item], ~held), at_it)
+        return sent_to(step, target, _turned(now.hand_yaw, now.yaw[:, item], ~held), at_it)
 
     return act
 
@@ -87,20 +92,9 @@ def push(item: int) -> Term[F32]:
         target[pushes, :2] = (thing[:, :2] + reach[:, None] * way)[pushes]
         target[pushes, 2] = low[pushes]
         yaw = np.arctan2(way[:, 1], way[:, 0])
-        return _act(step, target, _turned(now.hand_yaw, yaw, ~pushes), np.ones(len(hand), bool))
+        return sent_to(step, target, _turned(now.hand_yaw, yaw, ~pushes), np.ones(len(hand), bool))
 
     return act
-
-
-def _to_grasp(hand: F64, thing: F64) -> tuple[F64, Mask]:
-    """Where hands (N, 3) go for things (N, 3), and whether they are there."""
-    beside = np.linalg.norm((thing - hand)[:, :2], axis=1)
-    target = np.column_stack([thing[:, :2], thing[:, 2] - DEEPER + np.clip(SLOPE * (beside - 0.016), 0, HOVER)])
-    at_it = (beside < GRASP) & (np.abs(hand[:, 2] - thing[:, 2]) < 0.014)
-    low = (beside > 0.03) & (hand[:, 2] < thing[:, 2] + CLEAR)
-    target[low, :2] = hand[low, :2]
-    target[low, 2] = thing[low, 2] + HOVER
-    return target, at_it
 
 
 def _turned(hand_yaw: F64, yaw: F64, turns: Mask) -> F64:
@@ -108,7 +102,3 @@ def _turned(hand_yaw: F64, yaw: F64, turns: Mask) -> F64:
     wrong = quarter(yaw - hand_yaw)
     wrong = np.where(turns & (np.abs(wrong) < np.pi / 5), wrong, 0)
     return matrix_from_rotvec((hand_yaw + wrong)[:, None] * np.array([0, 0, 1.0])) @ DOWN
-
-
-def _act(step: StepState[TableState], target: F64, rotation: F64, shut: Mask) -> F32:
-    return sent(step).actions(seen(step).hand, target, rotation, np.where(shut, -1.0, 1.0))

@@ -17,7 +17,7 @@ from sim.physics.state import RobotState
 from sim.randomisation import Randomisation
 from sim.robots.arm import Arm
 from sim.robots.drive import ArmState
-from sim.tasks.distractors import CLEAR, KINDS, distractors, draw_colors, place_distractors
+from sim.tasks.distractors import KINDS, MARGIN, distractors, draw_colors, place_distractors
 from sim.tasks.stations import Station, find_stations
 from sim.tasks.task import Area, Item, ResetPoses, StepState, Term
 
@@ -222,12 +222,12 @@ class TableScenario:
 
     def _taken(self, places: F64) -> tuple[F64, F64]:
         """Places (M, P, 2) that distractors keep away from, and how far (P,) [m]: things, marks and ways to these."""
-        margins = [item.width / 2 + CLEAR for item in self.items]
+        margins = [item.width / 2 + MARGIN for item in self.items]
         if self._mark_radius:  # a thing is pushed there by a hand that begins behind it
             thing, mark = places[:, 0], places[:, -1]
             way = [thing + share * (mark - thing) for share in (-0.3, 0.25, 0.5, 0.75)]
             places = np.concatenate([places, np.stack(way, 1)], 1)
-            margins += [CLEAR] * (1 + len(way))
+            margins += [MARGIN] * (1 + len(way))
         return places, np.array(margins)
 
     def _draw(self, count: int, rng: np.random.Generator) -> F64:
@@ -471,3 +471,31 @@ SLOW, STILL = 0.05, 1.0
 """Speeds of a thing [m/s] and of an arm's joint [rad/s] below which they are at rest."""
 FALLEN = 0.1
 """[m] below the surface."""
+
+
+# What all experts do.
+
+SLOPE = 4.0
+"""Height of a funnel over the horizontal error."""
+HOVER, CARRY = 0.09, 0.11
+"""Largest heights of the funnels over a thing and over its goal [m]."""
+GRASP, DEEPER = 0.022, 0.002
+"""Horizontal error at which fingers shut, and how far below the thing's middle they do [m]."""
+CLEAR = 0.05
+"""The hand rises before it goes aside, as long as it is lower than this over a thing's middle [m]."""
+
+
+def to_grasp(hand: F64, thing: F64) -> tuple[F64, Mask]:
+    """Where hands (N, 3) go for things (N, 3), and whether they are there."""
+    beside = np.linalg.norm((thing - hand)[:, :2], axis=1)
+    target = np.column_stack([thing[:, :2], thing[:, 2] - DEEPER + np.clip(SLOPE * (beside - 0.016), 0, HOVER)])
+    at_it = (beside < GRASP) & (np.abs(hand[:, 2] - thing[:, 2]) < 0.014)
+    low = (beside > 0.03) & (hand[:, 2] < thing[:, 2] + CLEAR)
+    target[low, :2] = hand[low, :2]
+    target[low, 2] = thing[low, 2] + HOVER
+    return target, at_it
+
+
+def sent_to(step: StepState[TableState], target: F64, rotation: F64, shut: Mask) -> F32:
+    """Actions that send hands to places (N, 3), turned as (N, 3, 3), base from hand, open or shut (N,)."""
+    return sent(step).actions(seen(step).hand, target, rotation, np.where(shut, -1.0, 1.0))

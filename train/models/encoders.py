@@ -48,7 +48,7 @@ class Images:
         return torch.from_numpy(np.concatenate([image.transpose(0, 3, 1, 2) for image in images], 1))
 
 
-TRUTHS = ("things", "mark")
+TRUTHS = ("things", "mark", "ways")
 """Observations of places that only a simulator knows."""
 
 

@@ -21,9 +21,11 @@ MEANINGS = {
     "pd_ee_target_delta_pose": "x y z rx ry rz",
     "position_yaw": "x y z rz",
     "position": "x y z",
+    "position_yaw_10_hz": "x y z rz",
 }
 REACH = {"pd_ee_delta_pose": 0.1, "pd_ee_target_delta_pose": 0.1, "position_yaw": 0.03, "position": 0.03}
 TURN = {"pd_ee_delta_pose": 0.1, "pd_ee_target_delta_pose": 0.1, "position_yaw": 0.12, "position": 0.0}
+REACH["position_yaw_10_hz"], TURN["position_yaw_10_hz"] = 0.05, 0.2
 EVERY = pytest.mark.parametrize("name", HAND_ACTIONS)
 
 
