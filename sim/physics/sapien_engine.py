@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     import sapien
     from sapien import physx
 
+CORD = (1e5, 100.0)
+"""Stiffness and damping of what couples joints: far stiffer than servos."""
+
 
 class SapienBody:
     """One articulation, with its joints in the robot's order.
@@ -79,6 +82,7 @@ class SapienBody:
         order = [joint.name for joint in self.articulation.active_joints]
         self.ours_from_engine = np.array([order.index(name) for name in robot.joint_names], np.int64)
         self._engine_from_ours = np.argsort(self.ours_from_engine)
+        self._couple(robot)
         self._mass_centre = robot.links[0].link_from_inertia.translation
         joints = zip(self.links, robot.links, strict=True)
         driven = {link.joint.name: (part.joint, link.joint.damping) for part, link in joints if link.joint}
@@ -86,6 +90,34 @@ class SapienBody:
         self._frictions = [[PHYSX_FRICTION * shape.friction for shape in link.shapes] for link in robot.links]
         self._mass, self._inertia = robot.links[0].mass, robot.links[0].inertia
         self._fixed = robot.fixed_base
+
+    def _couple(self, robot: Robot) -> None:
+        """Tie joints to what they follow by cords, as SAPIEN's own reader does.
+
+        A cord is between neighbours: a link and the one that carries it, or two links that one carries; a joint farther
+        away is tied to a neighbour that follows the same.
+        """
+        follows = {n: link.joint.follows for n, link in enumerate(robot.links) if link.joint and link.joint.follows}
+        leaders = {link.joint.name: n for n, link in enumerate(robot.links) if link.joint}
+        same = {n: (one.joint, one.factor, one.offset) for n, one in follows.items()}
+        same |= {leaders[one.joint]: (one.joint, 1.0, 0.0) for one in follows.values()}
+        for number, (joint, factor, offset) in ((n, same[n]) for n in follows):
+            parent = robot.links[number].parent
+            beside = [n for n, (leader, k, _) in same.items() if leader == joint and k and n < number]
+            near = [n for n in beside if n == parent or robot.links[n].parent == parent]
+            if not near or not factor:
+                continue
+            _, its_factor, its_offset = same[near[0]]
+            ratio = factor / its_factor
+            chain = [robot.links[near[0]].parent, near[0], number]
+            self.articulation.create_fixed_tendon(
+                [self.links[one] for one in chain],
+                [0, -ratio, 1],
+                [0, -1 / ratio, 1],
+                rest_length=offset - ratio * its_offset,
+                stiffness=CORD[0],
+                damping=CORD[1],
+            )
 
     def place(self, position: F64, state: RobotState, row: int) -> None:
         """Put it at a position (3,) of the world, in the state of that row."""

@@ -14,6 +14,21 @@ DAMPING = 0.05
 """Of least squares [m, rad]: larger is slower and steadier near singular poses."""
 PULL = 0.02
 """Share of the way to the pose at rest that a round goes in directions that leave the hand where it is."""
+TURNS, SLACK = 0.01, 0.03
+"""Metres that a radian counts, and factor of the damping, where fewer than six joints turn a hand as they can."""
+NEAR = 0.03
+"""Error below which the damping's square shrinks with the error's [m, rad]."""
+STIFFER, TRIES = 4.0, 12
+"""Factor of the damping's square when a step would lead away, and how often, before nothing leads nearer."""
+THERE = 1e-8
+"""Square of an error within which a step towards rest may lead away [m^2, rad^2]: a tenth of a millimetre."""
+
+NEAREST, FARTHEST, MIDDLE = 0.08, 1.0, 0.63
+"""Places before the base where the hand is tried [m], and where it is at rest, as a share of the farthest."""
+OVER, UPRIGHT = (0.02, 0.12), np.cos(np.deg2rad(30))
+"""Heights at which a hand works [m], and cosine of what counts as pointing down there."""
+STARTS, SEARCH = 12, 40
+"""Postures that inverse kinematics begins from, and its rounds."""
 
 
 class Arm:
@@ -70,20 +85,53 @@ class Arm:
     def solve(self, joints: Floats, base_from_hand: F64, rounds: int) -> F32:
         """Joint positions (N, J) that bring hands to poses (N, 4, 4), as far as that many rounds from `joints` get.
 
-        Fingers stay as they are. Damped least squares, towards the pose at rest in what is free: C. Wampler,
-        Manipulator inverse kinematic solutions based on damped least squares, IEEE SMC 1986.
+        Fingers stay as they are. What is out of reach is approached and then stays; an arm with fewer than six joints
+        brings the hand to the place, turned as nearly as it can. Damped least squares, towards the pose at rest in what
+        is free: C. Wampler, Manipulator inverse kinematic solutions based on damped least squares, IEEE SMC 1986; a
+        step that leads away is damped more, as by Levenberg and Marquardt.
         """
         positions = np.asarray(joints[:, self.columns], np.float64)
-        _inverse(positions, base_from_hand, self._rest, self.low, self.high, rounds, *self._chain)
+        turns, damping = (1.0, DAMPING) if len(self.columns) >= 6 else (TURNS, SLACK * DAMPING)
+        _inverse(positions, base_from_hand, self._rest, self.low, self.high, rounds, turns, damping, *self._chain)
         solved = np.array(joints, np.float32)
         solved[:, self.columns] = positions
         return solved
+
+    def over_table(self) -> tuple[float, float, F64]:
+        """How far before the base the hand gets over its surface, pointing down [m], and joints (C,) for the middle.
+
+        Low and high there; of all postures found, that farthest from its limits, by that share of them, which comes
+        between the two. 0 if it gets nowhere.
+        """
+        far = np.arange(NEAREST, FARTHEST, 0.02)
+        starts = np.random.default_rng(0).uniform(self.low, self.high, (STARTS, len(self.low)))
+        joints = np.zeros((len(far), STARTS, 1 + int(max(self.columns.max(), self.fingers.max()))), np.float32)
+        joints[..., self.columns] = starts
+        joints = joints.reshape(-1, joints.shape[-1])
+        reached = np.ones((len(far), STARTS), bool)
+        for height in OVER:
+            aims = np.tile(np.eye(4), (len(far), STARTS, 1, 1))
+            aims[..., :3, :3] = np.diag([1.0, -1.0, -1.0])
+            aims[..., 0, 3], aims[..., 2, 3] = far[:, None], height
+            aims = aims.reshape(-1, 4, 4)
+            joints = self.solve(joints, aims, SEARCH)
+            hands = self.hands(joints)
+            away = np.linalg.norm(hands[:, :3, 3] - aims[:, :3, 3], axis=1)
+            reached &= ((away < 5e-3) & (hands[:, 2, 2] < -UPRIGHT)).reshape(reached.shape)
+        at = np.flatnonzero(reached.any(1))
+        if not len(at):
+            return 0.0, 0.0, self._rest
+        near = int(at[np.abs(far[at] - far[at[-1]] * MIDDLE).argmin()])
+        found = joints[:, self.columns].reshape(len(far), STARTS, -1)[near]
+        free = (np.minimum(found - self.low, self.high - found) / (self.high - self.low)).min(1)
+        best = int(np.where(reached[near], free, -1).argmax())
+        return float(far[at[-1]]), float(free[best]), found[best].astype(np.float64)
 
 
 def _gripper(robot: Robot) -> Gripper:
     if robot.gripper is None:
         raise SimError(
-            "an arm has a gripper: two fingers that slide, at one link",
+            "an arm has a gripper: two fingers that move alike, or one jaw, at its end",
             found=f"none in {robot.name}",
             remedy="--robot panda, or --robot with the file of an arm and its gripper",
             file=robot.file,
@@ -135,6 +183,15 @@ def _rotation_vector(turn: F64) -> F64:
 
 
 @njit(cache=True, nogil=True)
+def _missing(at: F64, aim: F64, turns: float, wrong: F64) -> float:
+    """Write what brings a pose to another (4, 4) to `wrong` (6,): a way, and a turn times `turns`; its square."""
+    wrong[:3] = aim[:3, 3] - at[:3, 3]
+    turn = np.ascontiguousarray(aim[:3, :3]) @ np.ascontiguousarray(at[:3, :3].T)
+    wrong[3:] = turns * _rotation_vector(turn)
+    return (wrong * wrong).sum()
+
+
+@njit(cache=True, nogil=True)
 def _inverse(
     positions: F64,
     aims: F64,
@@ -142,6 +199,8 @@ def _inverse(
     low: F64,
     high: F64,
     rounds: int,
+    turns: float,
+    damping: float,
     kinds: I64,
     places: I64,
     at_zero: F64,
@@ -151,13 +210,12 @@ def _inverse(
 ) -> None:
     """Improve positions (N, C) in place."""
     joints = positions.shape[1]
-    frames, jacobian, wrong = np.empty((len(kinds), 4, 4)), np.zeros((6, joints)), np.empty(6)
-    damped = DAMPING**2 * np.eye(6)
+    frames, jacobian = np.empty((len(kinds), 4, 4)), np.zeros((6, joints))
+    wrong, other = np.empty(6), np.empty(6)
     for n in range(len(positions)):
+        at = _to_hand(positions[n], frames, kinds, places, at_zero, axes, anchors, hand)
+        error = _missing(at, aims[n], turns, wrong)
         for _ in range(rounds):
-            at = _to_hand(positions[n], frames, kinds, places, at_zero, axes, anchors, hand)
-            wrong[:3] = aims[n, :3, 3] - at[:3, 3]
-            wrong[3:] = _rotation_vector(np.ascontiguousarray(aims[n, :3, :3]) @ np.ascontiguousarray(at[:3, :3].T))
             for link in range(len(kinds)):
                 if kinds[link] == 0:
                     continue
@@ -174,7 +232,24 @@ def _inverse(
                 jacobian[0, column] = axis[1] * arm[2] - axis[2] * arm[1]
                 jacobian[1, column] = axis[2] * arm[0] - axis[0] * arm[2]
                 jacobian[2, column] = axis[0] * arm[1] - axis[1] * arm[0]
-                jacobian[3:, column] = axis
-            back = PULL * (rest - positions[n])
-            step = jacobian.T @ np.linalg.solve(jacobian @ jacobian.T + damped, wrong - jacobian @ back) + back
-            positions[n] = np.minimum(np.maximum(positions[n] + step, low), high)
+                jacobian[3:, column] = turns * axis
+            wished = jacobian.T @ wrong
+            pull = PULL * (rest - positions[n])
+            for column in range(joints):  # what is at its limit, and would leave it, is no joint now
+                beyond = positions[n, column] <= low[column] and wished[column] < 0
+                if beyond or (positions[n, column] >= high[column] and wished[column] > 0):
+                    jacobian[:, column], pull[column] = 0, 0
+            more, moved = min(max(error / NEAR**2, 1e-3), 1.0), False
+            for _ in range(TRIES):
+                back = pull / max(more, 1.0)
+                damped = jacobian @ jacobian.T + more * damping**2 * np.eye(6)
+                step = jacobian.T @ np.linalg.solve(damped, wrong - jacobian @ back) + back
+                tried = np.minimum(np.maximum(positions[n] + step, low), high)
+                at = _to_hand(tried, frames, kinds, places, at_zero, axes, anchors, hand)
+                left = _missing(at, aims[n], turns, other)
+                if left < max(error, THERE):
+                    positions[n], error, wrong[:], moved = tried, left, other, True
+                    break
+                more *= STIFFER
+            if not moved:
+                break

@@ -12,6 +12,7 @@ import numpy as np
 from pipeline.errors import SimError
 from pipeline.geometry import Pose, matrix_from_rotvec
 from sim.gaits import Gait, GaitDrive, gait_file, own_gait
+from sim.robots.arm import Arm
 from sim.robots.drive import CarryingDrive, DifferentialDrive, Drive, JointOffsets
 from sim.robots.gripper import (
     ARM_ROTOR,
@@ -67,8 +68,9 @@ G1_GAINS = {
 
 PANDA_HAND = Gripper(
     joints=("panda_finger_joint1", "panda_finger_joint2"),
-    opened=0.04,
-    closed=0.0,
+    opened=(0.04, 0.04),
+    closed=(0.0, 0.0),
+    widths=(0.0, 0.08),
     link="panda_link7",  # 0.107 to the flange, where the hand is turned, and 0.1034 to between the tips
     link_from_hand=Pose(matrix_from_rotvec(np.array([0, 0, -np.pi / 4])), np.array([0, 0, 0.2104])),
 )
@@ -141,6 +143,24 @@ def robot_for(task: Task, name: str, gait: str = "") -> tuple[Robot, Drive]:
     return robot, task.drive(robot, drive) if task.drive else drive
 
 
+def over_its_table(robot: Robot, *, rests: bool) -> Robot:
+    """An arm, that side of its hand ahead which gets farther over its table; it may have a pose at rest in its file.
+
+    Two fingers are alike from both sides, but a wrist may not turn half round. Without a pose at rest, the hand is over
+    the table and points down, if it gets there.
+    """
+    gripper = robot.gripper
+    assert gripper
+    turned = Pose(np.diag([-1.0, -1.0, 1.0]), np.zeros(3))
+    sides = [gripper, replace(gripper, link_from_hand=gripper.link_from_hand @ turned)]
+    arms = [Arm(replace(robot, gripper=side)) for side in sides]
+    found = [arm.over_table() for arm in arms]
+    best = max((0, 1), key=lambda side: found[side][:2])
+    rest = robot.default_position.copy()
+    rest[arms[best].columns] = found[best][2]
+    return replace(robot, gripper=sides[best], default_position=robot.default_position if rests else rest)
+
+
 def _find_robot(name: str) -> tuple[Robot, Drive]:
     if name in ROBOTS:
         entry = ROBOTS[name]
@@ -168,7 +188,9 @@ def _find_robot(name: str) -> tuple[Robot, Drive]:
     gripper = find_gripper(robot)
     if not robot.actuators and path.suffix == ".urdf":
         robot = load_robot(path, servos=arm_servos(robot, gripper) if gripper else own_servos(robot))
-    robot = as_arm(robot, gripper) if gripper else robot
+        robot = over_its_table(as_arm(robot, gripper), rests=False) if gripper else robot
+    elif gripper:
+        robot = over_its_table(as_arm(robot, gripper), rests=True)
     if not robot.actuators or any(actuator.mode != "position" for actuator in robot.actuators):
         raise SimError(
             "a robot from a file is driven by position actuators",

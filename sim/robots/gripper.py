@@ -1,47 +1,80 @@
-"""Arms with two fingers that slide: the gripper found in a robot's links, servos, and what all arms have."""
+"""Arms with two fingers or a jaw: the gripper found in a robot's links, servos, and what all arms have."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 
 from pipeline.errors import SimError
 from pipeline.geometry import Pose
 from pipeline.types import F64
-from sim.robots.model import Gripper, Link, Robot, Servos, Shape
+from sim.physics.state import RobotState
+from sim.robots.kinematics import link_poses
+from sim.robots.model import Gripper, Joint, Link, Robot, Servos, Shape
 
 PADS = 2.0
 """Coefficient of friction of fingers: their tips are of rubber."""
-TIP, NEARLY = 0.01, np.cos(np.deg2rad(15))
-"""What is this near to a finger's farthest point is its tip [m]; cosine between an axis and what is nearly that."""
+NEARLY, ROUGHLY = np.cos(np.deg2rad([15, 35]))
+"""Cosines between an axis and what is nearly that, or what a jaw, which gets thinner, points along."""
+INSIDE, PAD = 0.01, 0.03
+"""The hand is so far behind the fingertips, where their gap is measured, too; that of a jaw that turns is measured at
+the upper edge of what is held, which it touches [m]."""
+WIDEST, LEAST, HELD = 0.1, 0.02, 0.06
+"""A gripper opens so far at most, and at least; the hand is in the middle of a gap of that width [m]: a cube of 4 cm is
+1 cm away from a jaw that stays."""
+UNLIKE, BEYOND = 0.04, 0.02
+"""How much farther one finger may reach than the other at most, and both beyond a jaw's axis at least [m]."""
+SAMPLES = 33
 ARM_SERVO, FINGER_SERVO = (1000.0, 100.0, 100.0), (1000.0, 50.0, 40.0)
 ARM_ROTOR, FINGER_ROTOR = 0.1, 0.1
-"""Stiffness, damping and largest force; inertia of the rotors.
+"""Stiffness, damping and largest force; inertia of the rotors. Fingers' are those of each of two that slide; other
+grippers are as stiff, as strong and as heavy where they shut.
 
 A finger of 25 g, driven by 40 N, sinks into what it holds by half a centimetre at PhysX's long steps."""
 
 
 def find_gripper(robot: Robot) -> Gripper | None:
-    """The first two sliding fingers of one hand, or None.
+    """The gripper of an arm, or None: joints that move alike by couplings, two fingers that slide, or a jaw at the end.
 
-    The hand approaches away from its link's origin, perpendicular to the slides, and along an axis of the link that is
-    nearly that; its origin is between the middles of the two tips.
+    The hand approaches away from its link's origin, perpendicular to the way that fingers shut, and along an axis of
+    the link that is nearly that; its origin is behind the tips, between them.
     """
+    joints = {link.joint.name: link for link in robot.links if link.joint}
+    groups = list[tuple[str, ...]]()
+    for name in joints:
+        if followers := [other for other, link in joints.items() if link.joint and _leader(link) == name]:
+            groups.append((name, *followers))
     slides = [link for link in robot.links if link.joint and link.joint.kind == "slide" and link.shapes]
-    pairs = [(a, b) for n, a in enumerate(slides) for b in slides[n + 1 :] if a.parent == b.parent]
-    return next((found for pair in pairs if (found := _gripper_of(robot, *pair))), None)
+    for number, one in enumerate(slides):
+        groups += [(one.joint.name, two.joint.name) for two in slides[number + 1 :] if one.joint and two.joint]
+    moving = [number for number, link in enumerate(robot.links) if link.joint]
+    serial = all(link in _above(robot, moving[-1]) for link in moving) if moving else False
+    groups += [(robot.joint_names[-1],)] if serial else []
+    return next((found for group in groups if (found := _gripper_of(robot, group))), None)
 
 
 def arm_servos(robot: Robot, gripper: Gripper) -> Servos:
     """Servos of an arm whose file has none; at rest its joints are in the middle of their limits, the fingers open."""
     rest = {joint.name: float(np.mean(joint.limits)) for joint in robot.joints if joint.limits}
-    rest |= dict.fromkeys(gripper.joints, gripper.opened)
-    return Servos(
-        {**dict.fromkeys(gripper.joints, FINGER_SERVO), "": ARM_SERVO},
-        dict(sorted(rest.items(), key=lambda one: -len(one[0]))),  # the first match counts
-        {**dict.fromkeys(gripper.joints, FINGER_ROTOR), "": ARM_ROTOR},
-    )
+    rest |= dict(zip(gripper.joints, gripper.opened, strict=True))
+    count, span = len(gripper.joints), gripper.widths[-1] - gripper.widths[0]
+    gains, rotors = {"": ARM_SERVO}, {"": ARM_ROTOR}
+    for name, opened, closed in zip(gripper.joints, gripper.opened, gripper.closed, strict=True):
+        lever = span / count / abs(opened - closed)  # 1 of two that slide
+        alike = lever**2 * count / 2
+        gains[name] = FINGER_SERVO[0] * alike, FINGER_SERVO[1] * alike, FINGER_SERVO[2] * lever
+        rotors[name] = FINGER_ROTOR * alike
+    return Servos(_longest_first(gains), _longest_first(rest), _longest_first(rotors))
+
+
+Value = TypeVar("Value")
+
+
+def _longest_first(values: dict[str, Value]) -> dict[str, Value]:
+    """As `Servos` wants them, of which the first match counts."""
+    return dict(sorted(values.items(), key=lambda one: -len(one[0])))
 
 
 def as_arm(robot: Robot, gripper: Gripper) -> Robot:
@@ -63,7 +96,8 @@ def as_arm(robot: Robot, gripper: Gripper) -> Robot:
 
 def with_gripper(robot: Robot, gripper: Gripper) -> Robot:
     """A robot with fingers of rubber that move together."""
-    links = [_with_pads(link) if link.joint and link.joint.name in gripper.joints else link for link in robot.links]
+    fingers = replace(robot, gripper=gripper).fingers
+    links = [_with_pads(link) if number in fingers else link for number, link in enumerate(robot.links)]
     servos = {actuator.joint: actuator for actuator in robot.actuators}
     if given := next((servos[name] for name in gripper.joints if name in servos), None):
         for name in gripper.joints:  # an MJCF may drive one finger, which takes the other along
@@ -80,54 +114,169 @@ def _with_pads(link: Link) -> Link:
     return replace(link, shapes=tuple(replace(shape, friction=PADS) for shape in link.shapes))
 
 
-def _gripper_of(robot: Robot, first: Link, second: Link) -> Gripper | None:
-    """The gripper of two fingers with one parent, if they slide along one line through the same positions."""
-    joints = [link.joint for link in (first, second) if link.joint]
-    ways = [link.parent_from_link.rotate(joint.axis) for link, joint in zip((first, second), joints, strict=True)]
-    limits = joints[0].limits
-    alike = limits and np.allclose(limits, joints[1].limits or np.inf, atol=1e-4)
-    if limits is None or not alike or ways[0] @ ways[1] > -0.99:
+def _leader(link: Link) -> str:
+    return link.joint.follows.joint if link.joint and link.joint.follows else ""
+
+
+def _above(robot: Robot, link: int) -> list[int]:
+    """A link and those that carry it, the base last."""
+    found = [link]
+    while found[-1] > 0:
+        found.append(robot.links[found[-1]].parent)
+    return found
+
+
+def _gripper_of(robot: Robot, group: tuple[str, ...]) -> Gripper | None:
+    """The gripper that joints of these names move, if they open a gap between two parts of the robot."""
+    links = [next(n for n, link in enumerate(robot.links) if link.joint and link.joint.name == name) for name in group]
+    above = [_above(robot, robot.links[link].parent) for link in links]
+    hand = next((link for link in above[0] if all(link in others for others in above)), 0)
+    branches = sorted({next(link for link in _above(robot, one) if robot.links[link].parent == hand) for one in links})
+    ways = _ways(robot, group)
+    if ways is None or hand == 0:
         return None
-    along = ways[0]
-    points = [_points(link) for link in (first, second)]
-    apart = float((points[0].mean(0) - points[1].mean(0)) @ along)
-    low, high = limits
-    closed, opened = (low, high) if apart + low + high > 0 else (high, low)
-    away = sum((own.min(0) + own.max(0)) / 2 for own in points)
-    away = _upright(away - along * (along @ away))
-    if away @ along > 0.1:
+    found = [_opening(robot, group, hand, branches, way) for way in (ways, ways[::-1])]
+    return min((one for one in found if one), key=lambda one: one.widths[0], default=None)
+
+
+def _ways(robot: Robot, group: tuple[str, ...]) -> F64 | None:
+    """Positions (SAMPLES, F) of joints from one end of the first one's limits to the other."""
+    joints = [next(joint for joint in robot.joints if joint.name == name) for name in group]
+    if any(joint.limits is None for joint in joints):
         return None
-    tips = []
-    for own, way in zip(points, ways, strict=True):
-        height = own @ away
-        tip = own[height > height.max() - TIP]
-        tips.append((tip.min(0) + tip.max(0)) / 2 + way * closed)
-    y = along - away * (away @ along)
-    y /= np.linalg.norm(y)
-    frame = Pose(np.stack([np.cross(y, away), y, away], 1), (tips[0] + tips[1]) / 2)
-    return Gripper(tuple(joint.name for joint in joints), opened, closed, robot.links[first.parent].name, frame)
+    first = np.linspace(*(joints[0].limits or (0, 0)), SAMPLES)
+    columns = [first]
+    for joint in joints[1:]:
+        if joint.follows and joint.follows.joint == group[0]:
+            columns.append(joint.follows.offset + joint.follows.factor * first)
+        elif np.allclose(joint.limits or (), joints[0].limits or (), atol=1e-4):
+            columns.append(first)
+        else:
+            return None
+    return np.stack(columns, 1)
 
 
-def _upright(way: F64) -> F64:
-    """The unit vector of a way (3,), or the axis that it nearly is."""
-    way = way / max(float(np.linalg.norm(way)), 1e-9)
-    axis = np.zeros(3)
-    axis[np.abs(way).argmax()] = np.sign(way[np.abs(way).argmax()])
-    return axis if way @ axis > NEARLY else way
+def _opening(robot: Robot, group: tuple[str, ...], hand: int, branches: list[int], way: F64) -> Gripper | None:
+    """The gripper, if joints that go this way (S, F) open it."""
+    at = np.tile(robot.default_position, (len(way), 1)).astype(np.float32)
+    at[:, [robot.joint_names.index(name) for name in group]] = way
+    count = len(way)
+    poses = link_poses(robot, RobotState.at_rest(np.zeros((count, 3)), np.tile([1.0, 0, 0, 0], (count, 1)), at))
+    poses = np.linalg.inv(poses[:, hand])[:, None] @ poses
+    hulls = {
+        part: [hull for link in own for shape in robot.links[link].shapes for hull in [(link, _hull(shape))]]
+        for part in branches
+        if (own := [link for link in range(len(robot.links)) if part in _above(robot, link)])
+    }
+    if len(branches) == 1:
+        hulls[hand] = [(hand, _hull(shape)) for shape in robot.links[hand].shapes]
+    hulls = {part: own for part, own in hulls.items() if own}
 
+    def shapes(part: int, sample: int) -> list[F64]:
+        return [hull @ poses[sample, link, :3, :3].T + poses[sample, link, :3, 3] for link, hull in hulls[part]]
 
-def _points(link: Link) -> F64:
-    """Corners (P, 3) of a link's shapes with its joint at zero, axes of its parent [m]."""
-    return np.concatenate(
-        [link.parent_from_link.apply(shape.link_from_shape.apply(_corners(shape))) for shape in link.shapes]
+    def points(part: int, sample: int) -> F64:
+        return np.concatenate(shapes(part, sample))
+
+    if len(hulls) < 2:
+        return None
+    axes = [poses[0, link, :3, :3] @ joint.axis for link in branches if (joint := robot.links[link].joint)]
+    slides = all(joint.kind == "slide" for link in branches if (joint := robot.links[link].joint))
+    moving = [points(part, 0) for part in branches if part in hulls]
+    middle = np.mean([(own.min(0) + own.max(0)) / 2 for own in moving], 0)
+    first = branches[0] if branches[0] in hulls else next(iter(hulls))
+
+    def joint_of(link: int) -> Joint:
+        joint = robot.links[link].joint
+        assert joint
+        return joint
+
+    def moved(part: int) -> F64:
+        return points(part, 3).mean(0) - points(part, 0).mean(0)
+
+    along, jaw = _unit(moved(first)), len(hulls) > len(branches)
+    if slides:
+        away = middle - along * (along @ middle)
+    elif jaw:  # from its axis to its tip
+        arm = points(first, 0) - poses[0, first, :3, :3] @ joint_of(first).anchor - poses[0, first, :3, 3]
+        arm -= (arm @ axes[0])[:, None] * axes[0]
+        far = np.linalg.norm(arm, axis=1)
+        away = arm[far > far.max() - INSIDE].mean(0)
+    else:
+        away = np.cross(axes[0], along)
+        away *= np.sign(away @ (middle - poses[0, hand, :3, 3]))
+    away = _upright(away, ROUGHLY if jaw else NEARLY)
+    # the two parts that reach farthest, of which one at least moves
+    tips = {part: float((points(part, 0) @ away).max()) for part in hulls}
+    one, two = sorted(sorted(tips, key=lambda part: -tips[part])[:2], key=lambda part: part == hand)
+    along = moved(one) - moved(two)
+    if np.linalg.norm(along) < 1e-6:
+        return None
+    along = _unit(along - away * (away @ along))
+    pivot = max(float(poses[0, link, :3, 3] @ away) for link in branches)
+    tip = min(tips[one], tips[two])
+    if abs(tips[one] - tips[two]) > UNLIKE or (not slides and tip < pivot + BEYOND) or tip < BEYOND:
+        return None
+    faces = list[tuple[F64, F64]]()
+    for depth in (PAD, INSIDE) if jaw else (INSIDE,):
+        faces = list[tuple[F64, F64]]()
+        for sample in range(count):
+            both = [shapes(part, sample) for part in (two, one)]
+            ends = [max(float((hull @ away).max()) for hull in part) for part in both]
+            level = (tip if jaw else min(ends)) - depth
+            faces.append((_section(both[0], away, level), _section(both[1], away, level)))
+        if len(faces[0][0]) and len(faces[0][1]):
+            break
+    edges = np.array([[np.max(a @ along, initial=-np.inf), np.min(b @ along, initial=np.inf)] for a, b in faces])
+    gaps = np.where(np.isfinite(edges).all(1), edges[:, 1] - edges[:, 0], 2 * WIDEST)
+    ends = np.flatnonzero((gaps > WIDEST) | (np.diff(gaps, prepend=-np.inf) <= 0))
+    last = (int(ends[0]) if len(ends) else count) - 1
+    if last < 1 or gaps[last] < LEAST:
+        return None
+    held = int(np.abs(gaps[: last + 1] - HELD).argmin())
+    across = np.cross(along, away)
+    beside = np.concatenate(faces[0]) @ across
+    origin = along * edges[held].mean() + across * (beside.min() + beside.max()) / 2 + away * (tip - INSIDE)
+    return Gripper(
+        group,
+        tuple(way[last].tolist()),
+        tuple(way[0].tolist()),
+        tuple(np.maximum(gaps[: last + 1], 0).tolist()),
+        robot.links[hand].name,
+        Pose(np.stack([across, along, away], 1), origin),
     )
 
 
-def _corners(shape: Shape) -> F64:
-    """Vertices of a mesh, or corners of the box around another shape (P, 3), its own axes [m]."""
+def _section(hulls: list[F64], away: F64, height: float) -> F64:
+    """Points (P, 3) where edges of hulls cross a plane; they contain the section's corners."""
+    found = [np.zeros((0, 3))]
+    for hull in hulls:
+        over = hull @ away - height
+        above, below = hull[over >= 0], hull[over < 0]
+        share = (over[over >= 0][:, None] / (over[over >= 0][:, None] - over[over < 0][None]))[..., None]
+        found.append((above[:, None] + share * (below[None] - above[:, None])).reshape(-1, 3))
+    return np.concatenate(found)
+
+
+def _unit(way: F64) -> F64:
+    return way / max(float(np.linalg.norm(way)), 1e-9)
+
+
+def _upright(way: F64, nearly: float) -> F64:
+    """The unit vector of a way (3,), or the axis that it nearly is."""
+    way = _unit(way)
+    axis = np.zeros(3)
+    axis[np.abs(way).argmax()] = np.sign(way[np.abs(way).argmax()])
+    return axis if way @ axis > nearly else way
+
+
+def _hull(shape: Shape) -> F64:
+    """Corners (P, 3) of a mesh's hull, or of the box around another shape, link axes [m]."""
+    from scipy.spatial import ConvexHull
+
     if shape.kind == "mesh":
-        return shape.vertices
+        return shape.link_from_shape.apply(shape.vertices[ConvexHull(shape.vertices).vertices])
     radius, length = shape.size[0], shape.size[1]
     boxes = {"sphere": [radius] * 3, "capsule": [radius, radius, length + radius], "cylinder": [radius, radius, length]}
     signs = np.stack(np.meshgrid(*[[-1.0, 1.0]] * 3, indexing="ij"), -1).reshape(-1, 3)
-    return signs * boxes.get(shape.kind, shape.size)
+    return shape.link_from_shape.apply(signs * boxes.get(shape.kind, shape.size))

@@ -8,7 +8,7 @@ import numpy as np
 
 from pipeline.errors import SimError
 from pipeline.geometry import matrix_from_rotvec
-from pipeline.types import F32, I64, Floats
+from pipeline.types import F32, F64, I64, Floats
 from sim.robots.arm import Arm
 from sim.robots.drive import ArmState, CarryingDrive, HandAction
 from sim.robots.model import Robot
@@ -29,7 +29,9 @@ HAND_ACTIONS = {
 
 
 class HandDrive:
-    """Drives the hands of N arms; joint positions come from inverse kinematics.
+    """Drives the hands of N arms; joint positions come from inverse kinematics, and move within their limits of speed.
+
+    The period is that between two actions [s].
 
     Attributes:
         arm: The robot's.
@@ -39,10 +41,11 @@ class HandDrive:
         SimError: When the robot is no arm.
     """
 
-    def __init__(self, robot: Robot, action: HandAction) -> None:
+    def __init__(self, robot: Robot, action: HandAction, period: float) -> None:
         self.arm, self.action = Arm(robot), action
         self.size = len(action.moves) + 1
         self._driven, self._default = robot.driven, robot.default_position.astype(np.float32)
+        self._most = period * np.array([joint.max_speed for joint in robot.joints])
         self.start(0)
 
     def start(self, num_envs: int) -> None:
@@ -79,18 +82,26 @@ class HandDrive:
         moved[:, :3, 3] = hands[:, :3, 3] + away / far
         moved[:, :3, :3] = matrix_from_rotvec(six[:, 3:] * action.turn) @ target[:, :3, :3]
         self._target = moved
-        self._sent = self.arm.solve(self._sent, moved, ROUNDS)
-        fingers = self.arm.gripper
+        wished = self.arm.solve(self._sent, moved, ROUNDS)
         share = (actions[:, -1:] > 0) if action.gripper == "switch" else (actions[:, -1:] + 1) / 2
-        self._sent[:, self.arm.fingers] = fingers.closed + share * (fingers.opened - fingers.closed)
+        wished[:, self.arm.fingers] = self.arm.gripper.positions(np.asarray(share, np.float64))
+        self._sent = self._within_speed(wished)
         return self._sent[:, self._driven]
+
+    def _within_speed(self, wished: F32) -> F32:
+        """Positions (N, J) towards those wished, no joint faster than it can; those of the arm go together."""
+        step, most = wished - self._sent, self._most
+        share = np.ones_like(step)
+        share[:, self.arm.fingers] = _share(step, most)[:, self.arm.fingers]
+        share[:, self.arm.columns] = _share(step, most)[:, self.arm.columns].min(1, keepdims=True)
+        return (self._sent + share * step).astype(np.float32)
 
 
 class FetchDrive(HandDrive):
     """An arm on wheels: an action is the wheels' (forward speed, yaw rate), then the hand's."""
 
-    def __init__(self, robot: Robot, action: HandAction, base: CarryingDrive) -> None:
-        super().__init__(robot, action)
+    def __init__(self, robot: Robot, action: HandAction, base: CarryingDrive, period: float) -> None:
+        super().__init__(robot, action, period)
         self.base = base
         self.size += base.size
 
@@ -118,8 +129,8 @@ class JointSteps(HandDrive):
     What the arm stands on doesn't drive. Nobody sends the hand anywhere: its target is where its joints are sent.
     """
 
-    def __init__(self, robot: Robot, steps: Sequence[float]) -> None:
-        super().__init__(robot, HAND_ACTIONS["position"])
+    def __init__(self, robot: Robot, steps: Sequence[float], period: float) -> None:
+        super().__init__(robot, HAND_ACTIONS["position"], period)
         if len(steps) != len(self.arm.columns) + 1:
             raise SimError(
                 "each joint of the arm has its step, and the fingers have one",
@@ -128,8 +139,8 @@ class JointSteps(HandDrive):
             )
         self.size, self._steps = len(steps), np.array(steps, np.float32)
         gripper = self.arm.gripper
-        self._low = np.append(self.arm.low, min(gripper.closed, gripper.opened))
-        self._high = np.append(self.arm.high, max(gripper.closed, gripper.opened))
+        self._low = np.append(self.arm.low, min(gripper.closed[0], gripper.opened[0]))
+        self._high = np.append(self.arm.high, max(gripper.closed[0], gripper.opened[0]))
         self._is_position = np.array([actuator.mode == "position" for actuator in robot.actuators])
 
     def targets(self, actions: F32) -> F32:
@@ -144,3 +155,8 @@ class JointSteps(HandDrive):
         self._sent[:, self.arm.fingers] = sent[:, -1:]
         self._target = self.arm.hands(self._sent)
         return self._sent[:, self._driven] * self._is_position
+
+
+def _share(step: F32, most: F64) -> F64:
+    """How much of steps (N, J) is within the largest ones (J,)."""
+    return np.minimum(most / np.maximum(np.abs(step), 1e-9), 1)

@@ -8,12 +8,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
+from xml.etree import ElementTree
 
 import numpy as np
 
 from pipeline.errors import SimError
 from pipeline.geometry import Pose
-from pipeline.types import F64, I64, Mask
+from pipeline.types import F64, I64, Floats, Mask
 from sim import libraries
 
 logger = logging.getLogger(__name__)
@@ -66,6 +67,8 @@ class Joint:
         limits: Smallest and largest position, or None.
         armature: Inertia of the rotor.
         max_force: Largest force that the file states; inf without.
+        max_speed: Largest speed that a URDF states [rad/s, m/s]; inf without.
+        follows: What it is coupled to, if anything.
     """
 
     name: str
@@ -76,6 +79,17 @@ class Joint:
     armature: float
     damping: float
     max_force: float = np.inf
+    max_speed: float = np.inf
+    follows: Coupling | None = None
+
+
+@dataclass(frozen=True)
+class Coupling:
+    """A joint's position is offset + factor * that of another joint: a URDF's `mimic`, an MJCF's joint equality."""
+
+    joint: str
+    factor: float
+    offset: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,19 +172,30 @@ class Gripper:
     """Fingers that one action opens and shuts.
 
     Attributes:
-        joints: Names of the fingers' joints; all get the same target.
+        joints: Names of the (F,) joints that move its fingers.
         opened: Their positions when open [m, rad].
         closed: Their positions when shut [m, rad].
+        widths: Gap between the fingers [m] at positions evenly spaced from shut to open; grows.
         link: Name of the link that carries the hand (after MuJoCo's compiler merged fixed links).
         link_from_hand: Frame of the hand: origin between the fingertips, z the way it approaches, y the way the
             fingers shut.
     """
 
     joints: tuple[str, ...]
-    opened: float
-    closed: float
+    opened: tuple[float, ...]
+    closed: tuple[float, ...]
+    widths: tuple[float, ...]
     link: str
     link_from_hand: Pose
+
+    def positions(self, share: Floats) -> F64:
+        """Positions (N, F) of the joints for shares (N, 1) of the way from shut to open."""
+        return np.asarray(np.array(self.closed) + share * np.subtract(self.opened, self.closed), np.float64)
+
+    def width(self, positions: Floats) -> F64:
+        """Gaps (N,) between the fingers [m] at positions (N, F) of the joints."""
+        share = ((positions - np.array(self.closed)) / (np.array(self.opened) - np.array(self.closed))).mean(1)
+        return np.interp(share, np.linspace(0, 1, len(self.widths)), self.widths)
 
 
 @dataclass(frozen=True, eq=False)
@@ -240,9 +265,12 @@ class Robot:
 
     @property
     def fingers(self) -> tuple[int, ...]:
-        """Indices of the links that are its gripper's fingers."""
-        joints = self.gripper.joints if self.gripper else ()
-        return tuple(number for number, link in enumerate(self.links) if link.joint and link.joint.name in joints)
+        """Indices of the links that its gripper's joints move, and of the one that they are at if they move one jaw."""
+        if self.gripper is None:
+            return ()
+        moved = [link.joint is not None and link.joint.name in self.gripper.joints for link in self.links]
+        carries = len(self.gripper.joints) == 1
+        return tuple(n for n, link in enumerate(self.links) if moved[n] or (carries and link.name == self.gripper.link))
 
     @property
     def mass(self) -> float:
@@ -291,10 +319,32 @@ def _read_file(path: Path) -> MjSpec:
             inside = Path(mesh.file.removeprefix(PACKAGE).lstrip("/"))
             above = [folder / inside for folder in path.resolve().parents]
             mesh.file = str(next((file for file in above if file.is_file()), inside))
+    _untie(spec)
     _turn_fingers(spec)
     for body in spec.bodies:
         _correct_inertia(body)
     return spec
+
+
+def _untie(spec: MjSpec) -> None:
+    """Replace servos that pull at several joints by a cord, as Menagerie's grippers have, by one at each joint.
+
+    Where the joints move alike, forces are the same.
+    """
+    mujoco = libraries.mujoco()
+    tied = [servo for servo in spec.actuators if servo.trntype == mujoco.mjtTrn.mjTRN_TENDON]
+    for servo in tied:
+        cord = spec.tendon(servo.target)
+        shares = {wrap.target.name: float(wrap.coef) for wrap in cord.path if wrap.type == mujoco.mjtWrap.mjWRAP_JOINT}
+        whole = sum(shares.values())
+        for joint, share in shares.items():
+            own = spec.add_actuator()
+            own.name, own.target, own.trntype = f"{servo.name}/{joint}", joint, mujoco.mjtTrn.mjTRN_JOINT
+            own.set_to_position(kp=-servo.biasprm[1] * share * whole, kv=-servo.biasprm[2] * share * whole)
+            own.forcelimited, own.forcerange = servo.forcelimited, abs(share) * servo.forcerange
+        spec.delete(servo)
+    for key in spec.keys if tied else ():
+        key.ctrl = []
 
 
 def _turn_fingers(spec: MjSpec) -> None:
@@ -396,7 +446,13 @@ def load_robot(path: Path, name: str | None = None, servos: Servos | None = None
         SimError: When the file can't be read, a mesh is missing, or it isn't one robot with hinges and slides.
     """
     model = _compile(read_spec(path, mount), path)
-    return replace(_robot_of(model, path, name or path.stem, servos), mount=mount)
+    robot = _robot_of(model, path, name or path.stem, servos)
+    speeds = _speeds(path) if path.suffix == ".urdf" else {}
+    links = [
+        replace(link, joint=replace(link.joint, max_speed=speeds.get(link.joint.name, np.inf))) if link.joint else link
+        for link in robot.links
+    ]
+    return replace(robot, links=tuple(links), mount=mount)
 
 
 def _compile(spec: MjSpec, path: Path) -> MjModel:
@@ -404,6 +460,13 @@ def _compile(spec: MjSpec, path: Path) -> MjModel:
         return spec.compile()
     except (ValueError, OSError, RuntimeError) as error:
         raise _unreadable(error, path) from error
+
+
+def _speeds(path: Path) -> dict[str, float]:
+    """Largest speeds of a URDF's joints [rad/s, m/s], which MuJoCo's compiler drops; none of those that are 0."""
+    limits = {joint.get("name", ""): joint.find("limit") for joint in ElementTree.parse(path).iter("joint")}
+    speeds = {name: float(limit.get("velocity", 0)) for name, limit in limits.items() if limit is not None}
+    return {name: speed for name, speed in speeds.items() if speed > 0}
 
 
 def _unreadable(error: Exception, path: Path) -> SimError:
@@ -482,6 +545,7 @@ def _link(model: MjModel, body: int, path: Path) -> Link:
             armature=float(model.dof_armature[dof]),
             damping=float(model.dof_damping.reshape(model.nv, -1)[dof, 0]),
             max_force=float(model.jnt_actfrcrange[index, 1]) if model.jnt_actfrclimited[index] else np.inf,
+            follows=_coupling(model, index),
         )
     geoms = range(int(model.body_geomadr[body]), int(model.body_geomadr[body] + model.body_geomnum[body]))
     solid = [g for g in geoms if model.geom_contype[g] or model.geom_conaffinity[g]]
@@ -495,6 +559,18 @@ def _link(model: MjModel, body: int, path: Path) -> Link:
         joint=joint,
         shapes=tuple(_shape(model, geom, path) for geom in solid),
     )
+
+
+def _coupling(model: MjModel, joint: int) -> Coupling | None:
+    """What a joint is coupled to; positions count from zero, not from the file's initial ones."""
+    for number in range(model.neq):
+        one, other = int(model.eq_obj1id[number]), int(model.eq_obj2id[number])
+        kind = model.eq_type[number] == libraries.mujoco().mjtEq.mjEQ_JOINT
+        if kind and one == joint and other >= 0 and not model.eq_data[number, 2:5].any():
+            offset, factor = model.eq_data[number, :2].tolist()
+            zeros = [float(model.qpos0[model.jnt_qposadr[end]]) for end in (one, other)]
+            return Coupling(model.joint(other).name, factor, offset + zeros[0] - factor * zeros[1])
+    return None
 
 
 def _shape(model: MjModel, geom: int, path: Path) -> Shape:

@@ -59,6 +59,13 @@ THIRD = RobotCamera(
 """Stands before the arm and sees all of what lies there, from over the space that stations keep free."""
 
 
+def third_camera(robot: Robot) -> RobotCamera:
+    """The same before a robot, as near as its areas are small."""
+    at = THIRD.link_from_camera
+    assert at
+    return replace(THIRD, link_from_camera=Pose(at.rotation, table.size_of(robot) * at.translation))
+
+
 def wrist_camera(robot: Robot, size: int = 64) -> RobotCamera:
     """A camera at the hand of a robot, that sees between its fingertips."""
     gripper = robot.gripper
@@ -77,12 +84,12 @@ def wrist_camera(robot: Robot, size: int = 64) -> RobotCamera:
 
 def third_and_wrist(robot: Robot) -> tuple[RobotCamera, ...]:
     """Both cameras of these tasks."""
-    return THIRD, wrist_camera(robot)
+    return third_camera(robot), wrist_camera(robot)
 
 
-def _hands(name: str) -> Callable[[Robot, Drive], Drive]:
+def _hands(name: str, period: float) -> Callable[[Robot, Drive], Drive]:
     def drive(robot: Robot, _: Drive) -> Drive:
-        return HandDrive(robot, HAND_ACTIONS[name])
+        return HandDrive(robot, HAND_ACTIONS[name], period)
 
     return drive
 
@@ -120,7 +127,7 @@ PUT_CUBE_ON_PLATE = Task(
     },
     rewards=_rewards(_place(PUT), ON_PLATE),
     terminations={"done": ON_PLATE, "dropped": table.dropped},
-    drive=_hands("position_yaw"),
+    drive=_hands("position_yaw", 0.05),
     items=(CUBE, PLATE),
     cameras=third_and_wrist,
     expert=experts.pick_and_place(0, PUT),
@@ -189,7 +196,7 @@ GSENV = replace(
     success=GSENV_SUCCESS,
     rewards={"done": Reward(GSENV_SUCCESS, 1.0)},
     terminations={"done": GSENV_SUCCESS},
-    drive=_hands("pd_ee_target_delta_pose"),
+    drive=_hands("pd_ee_target_delta_pose", 0.1),
     items=GSENV_ITEMS,
 )
 # the same, but the cube has to lie on the plate

@@ -258,7 +258,7 @@ def _on_wheels(robot: Robot, drive: Drive) -> CarryingDrive:
 
 
 def _fetch_drive(robot: Robot, drive: Drive) -> Drive:
-    return FetchDrive(robot, HAND_ACTIONS["position_yaw_10_hz"], _on_wheels(robot, drive))
+    return FetchDrive(robot, HAND_ACTIONS["position_yaw_10_hz"], _on_wheels(robot, drive), 0.1)
 
 
 def mast_and_wrist(robot: Robot) -> tuple[RobotCamera, ...]:
@@ -310,7 +310,7 @@ VSERL_SUCCESS = fetch.is_raised(0.1)
 
 def _joint_steps(robot: Robot, drive: Drive) -> Drive:
     _on_wheels(robot, drive)
-    return JointSteps(robot, VSERL_STEPS)
+    return JointSteps(robot, VSERL_STEPS, 0.03)
 
 
 # V-SERL's contract: a base that stands, 80 steps of 30 ms that move seven joints, and one image from its mast

@@ -8,7 +8,7 @@ import numpy as np
 
 from pipeline.types import F64, Mask
 from sim.physics.bodies import ABSENT, RigidBody
-from sim.tasks.stations import WORK
+from sim.tasks.task import Area
 
 KINDS = 8
 """Of shapes; all robots of a simulation have the same bodies, of which each episode takes some."""
@@ -40,19 +40,19 @@ def distractors() -> tuple[RigidBody, ...]:
     return tuple(bodies)
 
 
-def place_distractors(number: int, taken: F64, margins: F64, rng: np.random.Generator) -> tuple[F64, Mask]:
-    """Draw where so many of the shapes lie in each of M episodes: places (M, K, 3), base frame [m], and whether (M, K).
+def place_distractors(number: int, area: Area, taken: F64, margins: F64, rng: np.random.Generator) -> tuple[F64, Mask]:
+    """Draw where so many of the shapes lie in an area in each of M episodes: places (M, K, 3), and whether (M, K).
 
-    Their middles are farther than margins (P,) from places (M, P, 2) that are taken [m], their edges apart from each
-    other; where `TRIES` draws find no such place, there is one less. Those that don't lie there are `ABSENT`, apart
-    from each other too.
+    Places are in the base frame [m]. Their middles are farther than margins (P,) from places (M, P, 2) that are taken
+    [m], their edges apart from each other; where `TRIES` draws find no such place, there is one less. Those that don't
+    lie there are `ABSENT`, apart from each other too.
     """
     count, bodies = len(taken), distractors()
     radii = np.array([np.linalg.norm(body.hulls[0][:, :2], axis=1).max() for body in bodies])
     places: F64 = np.tile(ABSENT, (count, len(bodies), 1))
     places[..., 0] += np.arange(len(bodies))
     lies, rows = np.zeros((count, len(bodies)), bool), np.arange(count)
-    low, high = (np.array(WORK) + np.array([1, -1]) * RADIUS[1]).T
+    low, high = (np.array(area) + np.array([1, -1]) * RADIUS[1]).T
     order = rng.random((count, len(bodies))).argsort(1)[:, :number]
     for kind in order.T:
         tried = rng.uniform(low, high, (count, TRIES, 2))

@@ -278,7 +278,7 @@ def grasp(height: float) -> Term[F32]:
     def grasped(step: StepState[FetchState]) -> F32:
         now, gripper = seen(step), step.scenario.arm.gripper
         near = np.linalg.norm(now.place[:, 0] - now.hand[:, :3, 3], axis=1) < GRASPED
-        shut = 1 - now.fingers / (len(gripper.joints) * gripper.opened)
+        shut = 1 - now.fingers / gripper.widths[-1]
         up = np.clip(_raised(step) / height, 0, 1)
         return (near * (1 + 0.5 * shut + holds(step) + up)).astype(np.float32)
 

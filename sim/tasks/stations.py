@@ -11,11 +11,14 @@ from pipeline.geometry import Pose, matrix_from_rotvec
 from pipeline.geometry.rays import RayCaster
 from pipeline.types import F64, Mask
 from sim.scene import SimScene
+from sim.tasks.task import Area
 
-WORK = ((0.28, 0.62), (-0.26, 0.29))
-"""Surface before the base that things lie on: x and y in the base's axes [m]."""
+PLACES = ((0.38, 0.58), (-0.22, 0.25))
+"""Where things lie before Panda: x and y in the base's axes [m]."""
+AROUND = ((-0.10, 0.04), (-0.04, 0.04))
+"""The surface goes on so far around these, on either side, before any arm: things have one size [m]."""
 ROOM = ((-0.15, 0.75), (-0.40, 0.40))
-"""Space that the arm moves in; nothing else may stand there."""
+"""Space that Panda moves in; nothing else may stand there."""
 FOOT = 0.09
 """Radius of the base's foot [m]."""
 TABLES = (0.3, 1.3)
@@ -50,11 +53,24 @@ class Station:
     uneven: float
 
 
-def find_stations(scene: SimScene) -> list[Station]:
+def work_of(size: float) -> Area:
+    """Surface before the base that things lie on, for an arm of that size (1: Panda's)."""
+    (x, y), (dx, dy) = size * np.array(PLACES) + np.array(AROUND)
+    return (float(x), float(y)), (float(dx), float(dy))
+
+
+def room_of(size: float) -> Area:
+    """Space that an arm of that size moves in, at least its work surface."""
+    work, room = np.array(work_of(size)), size * np.array(ROOM)
+    (x, y), (dx, dy) = np.stack([np.minimum(work[:, 0], room[:, 0]), np.maximum(work[:, 1], room[:, 1])], 1)
+    return (float(x), float(y)), (float(dx), float(dy))
+
+
+def find_stations(scene: SimScene, size: float = 1.0) -> list[Station]:
     """Find places for an arm at the tables of a scene, or else on its floor; the best first, at most `MAX_STATIONS`.
 
     The best are those whose base stands on the surface, with the most even work surface. The same scene has the same
-    stations. Distances are those of Franka's Panda, which most tabletop arms are as long as.
+    stations. Distances are those of Franka's Panda, times the size of the arm.
 
     Raises:
         SimError: When there is none.
@@ -64,7 +80,7 @@ def find_stations(scene: SimScene) -> list[Station]:
     tables = [level for level in levels if TABLES[0] <= level - floor <= TABLES[1]]
     found = list[tuple[bool, float, Pose]]()
     for level in tables or [floor]:
-        found += _stations_at(scene, caster, level)
+        found += _stations_at(scene, caster, level, size)
     found.sort(key=lambda one: (not one[0], round(one[1], 4)))  # rounding errors differ between machines
     chosen = list[Station]()
     for stands, uneven, pose in found:
@@ -73,8 +89,10 @@ def find_stations(scene: SimScene) -> list[Station]:
         if len(chosen) == MAX_STATIONS:
             break
     if not chosen:
+        (near, far), (right, left) = work_of(size)
         raise SimError(
-            "an arm stands before a level surface of 34 x 55 cm, with 90 cm of free space above and round it",
+            f"an arm stands before a level surface of {100 * (far - near):.0f} x {100 * (left - right):.0f} cm, with "
+            "90 cm of free space above and round it",
             found=f"none in {scene.lock.reference}, on {len(tables)} tables and the floor",
             remedy="clear a table and scan it again, or cut out what lies there: `splatyard objects BUNDLE "
             "--all-movable`, then --objects",
@@ -105,7 +123,7 @@ def _levels(scene: SimScene) -> list[float]:
     return levels
 
 
-def _stations_at(scene: SimScene, caster: RayCaster, level: float) -> list[tuple[bool, float, Pose]]:
+def _stations_at(scene: SimScene, caster: RayCaster, level: float, size: float) -> list[tuple[bool, float, Pose]]:
     """Stations on a level: whether the base stands on it, how uneven it is [m], pose of the base."""
     mesh = scene.collision
     corners = mesh.corners()
@@ -126,7 +144,7 @@ def _stations_at(scene: SimScene, caster: RayCaster, level: float) -> list[tuple
     places = cells[::every, ::every].reshape(-1, 2)
     inside = np.abs(_at(height, low, places)) < 1.0  # something is below, at least the floor
     places = places[inside]
-    work, room, foot = _grid(WORK, CELL), _grid(ROOM, CELL), _disc(FOOT)
+    work, room, foot = _grid(work_of(size), CELL), _grid(room_of(size), CELL), _disc(FOOT)
     found = list[tuple[bool, float, Pose]]()
     for heading in HEADINGS:
         turn = np.array([[np.cos(heading), -np.sin(heading)], [np.sin(heading), np.cos(heading)]])
@@ -136,7 +154,7 @@ def _stations_at(scene: SimScene, caster: RayCaster, level: float) -> list[tuple
             tried = tried[np.isfinite(values).all(1) & (values < most).all(1)]
             tried = tried[:: max(1, -(-len(tried) // MAX_TRIED))]
         tried = tried[(_at(height, low, tried[:, None] + room @ turn.T) < 3 * UNEVEN).all(1)]
-        tried = tried[_in_sight(caster, tried, level, turn)]
+        tried = tried[_in_sight(caster, tried, level, turn, room_of(size))]
         offsets, uneven, level_there = _planes(work, _at(height, low, tried[:, None] + work @ turn.T))
         feet = _at(height, low, tried[:, None] + foot)
         stands: Mask = np.asarray((np.abs(feet - offsets[:, None]) < 2 * UNEVEN).all(1))
@@ -147,10 +165,10 @@ def _stations_at(scene: SimScene, caster: RayCaster, level: float) -> list[tuple
     return found
 
 
-def _in_sight(caster: RayCaster, places: F64, level: float, turn: F64) -> Mask:
+def _in_sight(caster: RayCaster, places: F64, level: float, turn: F64, room: Area) -> Mask:
     """From which places (P, 2) no wall stands between the base and the border of the arm's room."""
-    edges = np.concatenate([_grid((ROOM[0], (side, side)), 0.1) for side in ROOM[1]])
-    edges = np.concatenate([edges, *(_grid(((end, end), ROOM[1]), 0.1) for end in ROOM[0])])
+    edges = np.concatenate([_grid((room[0], (side, side)), 0.1) for side in room[1]])
+    edges = np.concatenate([edges, *(_grid(((end, end), room[1]), 0.1) for end in room[0])])
     far = np.linalg.norm(edges, axis=1)
     ways = np.column_stack([edges / far[:, None] @ turn.T, np.zeros(len(far))])
     free = np.ones(len(places), bool)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 
+from pipeline.errors import SimError
 from pipeline.geometry import matrix_from_quaternion, matrix_from_rotvec, quaternion_from_matrix
 from pipeline.types import F32, F64, I64, Mask
 from sim.cameras.props import Lighting, Patches, Props, Solids
@@ -17,8 +18,9 @@ from sim.physics.state import RobotState
 from sim.randomisation import Randomisation
 from sim.robots.arm import Arm
 from sim.robots.drive import ArmState
+from sim.robots.model import Robot
 from sim.tasks.distractors import KINDS, MARGIN, distractors, draw_colors, place_distractors
-from sim.tasks.stations import Station, find_stations
+from sim.tasks.stations import Station, find_stations, work_of
 from sim.tasks.task import Area, Item, ResetPoses, StepState, Term
 
 DOWN = np.diag([1.0, -1.0, -1.0])
@@ -31,6 +33,27 @@ COLOR_SPREAD = 0.12
 """Things' colours differ between episodes by up to this much, in each channel."""
 LAMP, ELEVATIONS = np.deg2rad([40.0, 65.0]), (np.deg2rad(40.0), np.deg2rad(80.0))
 """Azimuth and elevation of the light in the world frame unless it varies [rad], and its elevations where it does."""
+
+PANDA_REACH = 0.79
+"""What `Arm.over_table` finds for the arm that areas are made for, less half a step [m]."""
+
+
+@lru_cache(16)
+def size_of(robot: Robot) -> float:
+    """Size of the areas before an arm, 1 at most: in proportion to how far it gets over its table.
+
+    Raises:
+        SimError: When it gets nowhere there.
+    """
+    reach = Arm(robot).over_table()[0]
+    if not reach:
+        raise SimError(
+            "an arm's hand gets over the surface that its base stands on, pointing down, ahead along the base's x axis",
+            found=f"{robot.name} gets nowhere there",
+            remedy="turn the base link in the robot's file, so that the arm works along x, with z up",
+            file=robot.file,
+        )
+    return min(1.0, reach / PANDA_REACH)
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,7 +138,7 @@ def _table(step: StepState[TableState]) -> Table:
     joints = state.joint_position
     return Table(
         hand=scenario.arm.hands(joints),
-        fingers=joints[:, scenario.arm.fingers].sum(1).astype(np.float64),
+        fingers=scenario.arm.gripper.width(joints[:, scenario.arm.fingers].astype(np.float64)),
         place=place,
         rotation=rotation,
         speed=np.linalg.norm(bodies.linear_velocity[:, -count:], axis=2),
@@ -143,8 +166,9 @@ class HandStart:
 class TableScenario:
     """Things on a surface before each arm, at the stations of its scene.
 
-    Things don't overlap at first; `apart` is the least distance of their middles [m]. With a mark, a place of that
-    colour and radius is painted on the surface, in its area, apart from the things too.
+    Areas and places are those of Panda, times `size_of` the robot. Things don't overlap at first; `apart` is the least
+    distance of their middles [m]. With a mark, a place of that colour and radius is painted on the surface, in its
+    area, apart from the things too.
 
     Attributes:
         distractors: Bodies that may lie on the table, too; their states come before those of the things.
@@ -164,9 +188,9 @@ class TableScenario:
         mark_radius: float = 0.04,
     ) -> None:
         self.items, self._apart, self._start = items, apart, start
-        self._robot, self._arm = floors.robot, Arm(floors.robot)
-        self.stations: list[list[Station]] = [find_stations(scene) for scene in floors.scenes]
-        self._areas = np.array([item.area for item in items] + ([mark] if mark else []))  # (K, 2, 2)
+        self._robot, self._arm, self._size = floors.robot, Arm(floors.robot), size_of(floors.robot)
+        self.stations: list[list[Station]] = [find_stations(scene, self._size) for scene in floors.scenes]
+        self._areas = self._size * np.array([item.area for item in items] + ([mark] if mark else []))  # (K, 2, 2)
         self._mark_color, self._mark_radius = np.array(mark_color), mark_radius if mark else 0.0
         self._mark = np.zeros((num_envs, 3), np.float32)
         self._color = np.tile(np.array([item.color for item in items]), (num_envs, 1, 1))
@@ -209,7 +233,7 @@ class TableScenario:
         yaw = rng.uniform(-1, 1, (count, len(items))) * [item.yaw for item in items]
         joints = self._joints(surface, rng)
         if self._settings.distractors:
-            others, lies = place_distractors(self._settings.distractors, *self._taken(places), rng)
+            others, lies = place_distractors(self._settings.distractors, work_of(self._size), *self._taken(places), rng)
             others[..., 2] += np.where(lies, uneven[:, None], 0)
             local = np.concatenate([others, local], 1)
             yaw = np.concatenate([rng.uniform(-np.pi, np.pi, (count, KINDS)), yaw], 1)
@@ -246,7 +270,7 @@ class TableScenario:
         if start.place is not None:
             hand = np.tile(np.eye(4), (count, 1, 1))
             hand[:, :3, :3] = DOWN
-            hand[:, :3, 3] = np.array(start.place) + rng.uniform(-1, 1, (count, 3)) * start.spread
+            hand[:, :3, 3] = self._size * np.array(start.place) + rng.uniform(-1, 1, (count, 3)) * start.spread
             hand[:, 2, 3] += surface
             joints = self._arm.solve(joints, hand, SOLVING)
         if start.joints:
@@ -375,7 +399,7 @@ def release(item: int, goal: Goal) -> Term[F32]:
     """How far the gripper is open, 0..1, with the thing at its goal."""
 
     def opened(step: StepState[TableState]) -> F32:
-        share = seen(step).fingers / (len(step.scenario.arm.fingers) * step.scenario.arm.gripper.opened)
+        share = seen(step).fingers / step.scenario.arm.gripper.widths[-1]
         return (_placed(seen(step).place[:, item] - goal(step)) * share).astype(np.float32)
 
     return opened

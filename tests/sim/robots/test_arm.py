@@ -146,6 +146,34 @@ def test_what_is_out_of_reach_keeps_limits() -> None:
     assert np.isfinite(found).all()
 
 
+def test_reachable_poses_are_reached_from_near(robot: Robot) -> None:
+    """Those of joints anywhere within all limits, from a seventh of a radian away: 95 % within a millimetre."""
+    arm, there = Arm(robot), anywhere(robot, 200, 7)
+    start = there.copy()
+    start[:, arm.columns] += np.random.default_rng(8).normal(0, 0.15, (200, len(arm.columns)))
+    start[:, arm.columns] = np.clip(start[:, arm.columns], arm.low, arm.high)
+    aims = arm.hands(there)
+    found = arm.solve(start, aims, 100)
+    away = np.linalg.norm(arm.hands(found)[:, :3, 3] - aims[:, :3, 3], axis=1)
+    assert (away < 1e-3).mean() >= 0.95
+    assert (found[:, arm.columns] >= arm.low - 1e-6).all()
+    assert (found[:, arm.columns] <= arm.high + 1e-6).all()
+
+
+def test_what_is_out_of_reach_settles(robot: Robot) -> None:
+    """Pointing down, a metre beyond: another call moves no joint by a thousandth of a radian."""
+    arm, rng = Arm(robot), np.random.default_rng(9)
+    aims = np.tile(np.eye(4), (40, 1, 1))
+    aims[:, :3, :3] = np.diag([1.0, -1, -1])
+    angle = rng.uniform(-1, 1, 40)
+    aims[:, :3, 3] = np.stack([2 * np.cos(angle), 2 * np.sin(angle), rng.uniform(0, 0.5, 40)], 1)
+    first = arm.solve(np.tile(robot.default_position, (40, 1)), aims, 400)
+    second = arm.solve(first, aims, 60)
+    assert np.abs(second - first).max() < 1e-3
+    assert (second[:, arm.columns] >= arm.low - 1e-6).all()
+    assert (second[:, arm.columns] <= arm.high + 1e-6).all()
+
+
 def test_what_is_no_arm_is_refused() -> None:
     """A robot without gripper, and a chain with a joint that turns for ever, by its name."""
     with pytest.raises(SimError, match=r"(?s)an arm has a gripper.*rover"):

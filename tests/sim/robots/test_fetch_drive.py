@@ -39,7 +39,7 @@ def begun(drive: HandDrive, count: int) -> F32:
 def test_wheels_come_first_then_the_hand() -> None:
     """Two elements as the rover's, then three moves, a turn and the gripper as a hand's; neither moves the other."""
     assert isinstance(CARRYING, CarryingDrive)
-    both, hand = FetchDrive(FETCHER, ACTION, CARRYING), HandDrive(FETCHER, ACTION)
+    both, hand = FetchDrive(FETCHER, ACTION, CARRYING, 0.1), HandDrive(FETCHER, ACTION, 0.1)
     assert (both.size, hand.size) == (7, 5)
     actions = np.random.default_rng(5).uniform(-1, 1, (6, 7)).astype(np.float32)
     joints = begun(both, 6)
@@ -65,7 +65,7 @@ def test_wheels_alone_leave_the_arm_at_rest() -> None:
 
 def test_joint_steps_are_from_where_joints_are() -> None:
     """Each element moves its joint by its own step, the last one both fingers; wheels stand."""
-    drive = JointSteps(FETCHER, STEPS)
+    drive = JointSteps(FETCHER, STEPS, 0.03)
     assert drive.size == 7
     for element, step in enumerate(STEPS):
         joints = begun(drive, 2)
@@ -83,7 +83,7 @@ def test_joint_steps_are_from_where_joints_are() -> None:
 
 def test_joint_steps_end_at_limits() -> None:
     """Of joints and of fingers."""
-    drive = JointSteps(FETCHER, STEPS)
+    drive = JointSteps(FETCHER, STEPS, 0.03)
     joints = begun(drive, 1)
     joints[:, [4, 8, 9]] = [2.59, 0.001, 0.001]
     found = drive.moved(np.array([[0, 0, 1, 0, 0, 0, -1]], np.float32), joints)
@@ -93,4 +93,4 @@ def test_joint_steps_end_at_limits() -> None:
 def test_another_number_of_joints_is_refused() -> None:
     """Six joints and the fingers have seven steps."""
     with pytest.raises(SimError, match="6 steps for 6 joints of fetcher"):
-        JointSteps(FETCHER, STEPS[1:])
+        JointSteps(FETCHER, STEPS[1:], 0.03)

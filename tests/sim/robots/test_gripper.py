@@ -62,7 +62,8 @@ def test_the_rule_agrees_with_the_catalog() -> None:
     assert known
     assert found
     assert (found.joints, found.link) == (known.joints, known.link)
-    assert (found.opened, found.closed) == (known.opened, known.closed)
+    np.testing.assert_allclose([found.opened, found.closed], [known.opened, known.closed], atol=1e-9)
+    np.testing.assert_allclose([found.widths[0], found.widths[-1]], known.widths, atol=1e-3)
     away = found.link_from_hand.translation - known.link_from_hand.translation
     assert np.linalg.norm(away) < 0.015
     cosines = np.diag(known.link_from_hand.rotation.T @ found.link_from_hand.rotation)
@@ -86,8 +87,8 @@ def test_a_file_with_two_fingers_is_an_arm(tmp_path: Path) -> None:
     assert robot.fixed_base
     assert robot.gravity_compensation
     assert hand.joints == ("upper", "lower")
-    assert (hand.opened, hand.closed, hand.link) == (pytest.approx(0.03), 0, "fore")
-    np.testing.assert_allclose(hand.link_from_hand.translation, [0.36, 0, 0], atol=1e-6)
+    assert (hand.opened, hand.closed, hand.link) == (pytest.approx((0.03, 0.03)), (0, 0), "fore")
+    np.testing.assert_allclose(hand.link_from_hand.translation, [0.35, 0, 0], atol=1e-6)
     np.testing.assert_allclose(hand.link_from_hand.rotation[:, 2], [1, 0, 0], atol=1e-6)
     np.testing.assert_allclose(np.abs(hand.link_from_hand.rotation[:, 1]), [0, 0, 1], atol=1e-6)
     assert np.linalg.det(hand.link_from_hand.rotation) == pytest.approx(1)
@@ -128,7 +129,7 @@ def test_fingers_of_opposite_signs_move_alike(name: str, tmp_path: Path) -> None
     path.write_text(MIRRORED)
     robot, _ = find_robot(str(path))
     assert robot.gripper
-    assert (robot.gripper.opened, robot.gripper.closed) == (pytest.approx(0.03), 0)
+    assert (robot.gripper.opened, robot.gripper.closed) == (pytest.approx((0.03, 0.03)), (0, 0))
     assert robot.gripper.joints == ("up", "low")
     np.testing.assert_allclose(robot.default_position, [0.3, 0.02, 0.02], atol=1e-9)
     assert [servo.joint for servo in robot.actuators] == ["turn", "up", "low"]

@@ -40,7 +40,8 @@ def test_the_wrist_camera_sees_between_the_fingers():
     assert gripper
     assert camera.link == gripper.link
     assert camera.link_from_camera
-    tips = gripper.link_from_hand.apply(np.array([[0, 0, 0], [0, gripper.opened, 0], [0, -gripper.opened, 0.0]]))
+    wide = gripper.widths[-1] / 2
+    tips = gripper.link_from_hand.apply(np.array([[0, 0, 0], [0, wide, 0], [0, -wide, 0.0]]))
     middle, *both = pixels(camera.lens, camera.link_from_camera.inverse().apply(tips))
     assert middle[0] == pytest.approx(32)
     for place in (middle, *both):

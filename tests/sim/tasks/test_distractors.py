@@ -24,7 +24,7 @@ from sim.scene import SimScene
 from sim.tasks.arm_tasks import ARM_TASKS, BLUE, PUSH_TO_MARK, RED, THIRD
 from sim.tasks.catalog import NAVIGATE
 from sim.tasks.distractors import HEIGHT, KINDS, distractors
-from sim.tasks.stations import WORK
+from sim.tasks.stations import work_of
 from sim.tasks.table import TableScenario
 from sim.tasks.task import Task
 from tests.sim.tasks.test_table import PANDA, in_base
@@ -64,7 +64,7 @@ def test_they_lie_on_the_table_apart_from_everything(room_scene: SimScene, task:
     own, things = local[:, :KINDS], local[:, KINDS:]
     np.testing.assert_allclose(own[..., 2][lies], np.tile(surface[:, None], (1, KINDS))[lies], atol=0.02)
     for axis in range(2):
-        low, high = WORK[axis]
+        low, high = work_of(1.0)[axis]
         outer = own[..., axis][lies]
         assert low < outer.min()
         assert outer.max() < high

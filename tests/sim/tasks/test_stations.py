@@ -11,8 +11,10 @@ from pipeline.errors import SimError
 from pipeline.geometry import Mesh, matrix_from_rotvec
 from pipeline.types import F64
 from sim.scene import SimScene
-from sim.tasks.stations import APART, LEAN, ROOM, WORK, Station, find_stations
+from sim.tasks.stations import APART, LEAN, ROOM, Station, find_stations, work_of
 from tests.synthetic import BOXES, SIZE, TABLE_HIGH, TABLE_LOW, TABLE_TOP, box_faces
+
+WORK = work_of(1.0)
 
 
 def places(station: Station, area: tuple[tuple[float, float], tuple[float, float]], heights: list[float]) -> F64:
