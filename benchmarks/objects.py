@@ -8,29 +8,33 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
 
-import sim
-from benchmarks.object_rooms import OBJECT_ROOMS
-from benchmarks.object_scores import lines_of, room_scores, rows_of
-from benchmarks.page import Row, section, update_page
-from benchmarks.truth import TRUTH, rigid_truth_from_poses
-from pipeline import Bundle
-from pipeline.geometry import Mesh, Pose, matrix_from_quaternion, matrix_from_rotvec
-from pipeline.geometry.rays import RayCaster, sample_surface
-from pipeline.objects.listing import SceneObject, objects_of
-from pipeline.objects.version import chosen_objects, cut_out
-from pipeline.types import F64, Mask
-from sim.bench import measure
-from sim.physics.bodies import BodyState
-from sim.physics.sapien_engine import SapienEngine
-from sim.physics.state import RobotState
-from sim.robots.catalog import find_robot
-from sim.scene import SimScene, open_scene
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+import sim  # noqa: E402
+from benchmarks.object_rooms import OBJECT_ROOMS  # noqa: E402
+from benchmarks.object_scores import lines_of, room_scores, rows_of  # noqa: E402
+from benchmarks.page import Row, section, update_page  # noqa: E402
+from benchmarks.truth import TRUTH, rigid_truth_from_poses  # noqa: E402
+from pipeline import Bundle  # noqa: E402
+from pipeline.geometry import Mesh, Pose, matrix_from_quaternion, matrix_from_rotvec  # noqa: E402
+from pipeline.geometry.rays import RayCaster, sample_surface  # noqa: E402
+from pipeline.objects.listing import SceneObject, objects_of  # noqa: E402
+from pipeline.objects.version import chosen_objects, cut_out  # noqa: E402
+from pipeline.types import F64, Mask  # noqa: E402
+from sim.bench import measure  # noqa: E402
+from sim.physics.bodies import BodyState  # noqa: E402
+from sim.physics.sapien_engine import SapienEngine  # noqa: E402
+from sim.physics.state import RobotState  # noqa: E402
+from sim.robots.catalog import find_robot  # noqa: E402
+from sim.scene import SimScene, open_scene  # noqa: E402
 
 OTHERS = 5
 """Things over 10 cm in the hall that are no boxes: table, bench, shelf, pillar, stairs."""
