@@ -7,6 +7,7 @@ import json
 import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import gymnasium
@@ -15,6 +16,7 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
 from pipeline.errors import SimError
+from pipeline.geometry import Gaussians
 from pipeline.types import F32, F64, I64, Floats, Mask
 from sim.cameras.objects import ObjectSplats
 from sim.cameras.props import Props
@@ -105,8 +107,9 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
         config: EnvConfig = EnvConfig(),
     ) -> None:
         check_device(config.device)
+        task, scenes = task.in_scenes(scenes, robot)
         task = task.with_expert() if config.expert else task
-        self.task, self.scenes, self.robot, self.num_envs = task, list(scenes), robot, num_envs
+        self.task, self.scenes, self.robot, self.num_envs = task, scenes, robot, num_envs
         self.drive, self.config = drive, config
         self.scenario = task.scenario(Floors(scenes, robot, config.starts), num_envs, task.control_period)
         meshes = [scene.collision for scene in scenes]
@@ -122,7 +125,8 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
         loose += [[item.body for item in task.items]] if task.items else []
         self.engine = find_engine(config.engine, config.device)(body, meshes, num_envs, time_step, loose)
         self._objects = [one for own in objects for one in own]
-        self.solid_hulls = tuple(item.body.hulls for item in task.items)
+        self._splats = [one.splat for one in self._objects] + [item.splat for item in task.items if item.splat]
+        self.solid_hulls = tuple(item.body.hulls for item in task.items if not item.splat)
         regions = [scene.regions for scene in scenes]
         randomisation = config.randomisation or Randomisation()
         self._randomiser = Randomiser(randomisation, self.engine, robot, regions, round(period / time_step))
@@ -130,9 +134,8 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
         settings = config.camera_settings or task.camera_settings
         self.cameras: tuple[CameraRig, ...] = ()
         if cameras:
-            things = [one.splat() for own in objects for one in own]
-            renderer = make_renderer([*(scene.gaussians for scene in scenes), *things], config.device)
-            drawn = ObjectSplats(renderer, len(scenes), things)
+            renderer = make_renderer([*(scene.gaussians for scene in scenes), *self.things], config.device)
+            drawn = ObjectSplats(renderer, len(scenes), self.things)
             self.cameras = tuple(
                 CameraRig(camera, robot, renderer, num_envs, settings, task.control_period, drawn, self.solid_hulls)
                 for camera in cameras
@@ -169,6 +172,11 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
         self.last_step: StepState[Any] | None = None
         self.now: StepState[Any] | None = None
         self._action, self._seconds = np.zeros((num_envs, drive.size), np.float32), np.zeros(num_envs, np.float32)
+
+    @cached_property
+    def things(self) -> list[Gaussians]:
+        """Gaussians of the bodies of `Props.objects`, each in its own frame."""
+        return [load() for load in self._splats]
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, object] | None = None
@@ -429,7 +437,7 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
 
     def props(self) -> Props:
         """What cameras see beside splats and robots."""
-        props, own = self.scenario.props(), len(self._objects)
+        props, own = self.scenario.props(), len(self._splats)
         if self.engine.bodies:
             poses = self.engine.read_bodies().world_from_bodies
             solids = replace(props.solids, pose=poses[:, own:]) if self.task.items else props.solids

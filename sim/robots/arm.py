@@ -63,6 +63,11 @@ class Arm:
             self.gripper.link_from_hand.matrix,
         )
 
+    @property
+    def opening(self) -> float:
+        """How far the fingers are apart at most [m]."""
+        return len(self.fingers) * self.gripper.opened
+
     def hands(self, joints: Floats) -> F64:
         """Base from hand (N, 4, 4) at joint positions (N, J)."""
         return _forward(np.asarray(joints[:, self.columns], np.float64), *self._chain)

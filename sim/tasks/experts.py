@@ -10,15 +10,18 @@ import numpy as np
 
 from pipeline.geometry import matrix_from_rotvec
 from pipeline.types import F32, F64, Mask
-from sim.tasks.table import DOWN, Goal, StepState, TableState, at_mark, quarter, seen, sent
-from sim.tasks.task import Term
+from sim.tasks.table import DOWN, Goal, StepState, TableState, at_mark, folded, seen, sent
+from sim.tasks.task import QUARTER_TURN, Term
 
 SLOPE = 4.0
 """Height of a funnel over the horizontal error."""
 HOVER, CARRY = 0.09, 0.11
 """Largest heights of the funnels over a thing and over its goal [m]."""
-GRASP, DEEPER = 0.022, 0.002
-"""Horizontal error at which fingers shut, and how far below the thing's middle they do [m]."""
+NEAR, WITHIN, DEEPER = 0.016, 0.006, 0.002
+"""Horizontal error at which hands are down, at most: what is nearly as wide as the gripper opens wants less; by how
+much more fingers shut, and how far below where they hold they do [m]."""
+TURN_FIRST, LEVER = 0.3, 0.05
+"""Hands that are askew by more [rad] stay higher, as by so much horizontal error [m]."""
 CLEAR = 0.05
 """The hand rises before it goes aside, as long as it is lower than this over a thing's middle [m]."""
 BEHIND, TOUCHES = 0.075, 0.028
@@ -30,10 +33,11 @@ def pick_and_place(item: int, goal: Goal, let_go: float = 0.042) -> Term[F32]:
 
     def act(step: StepState[TableState]) -> F32:
         now, what = seen(step), step.scenario.items[item]
-        hand, thing, there = now.hand[:, :3, 3], now.place[:, item], goal(step)
-        target, at_it = _to_grasp(hand, thing)
+        hand, thing = now.hand[:, :3, 3], now.grip[:, item]
+        there = goal(step) + thing - now.place[:, item]
+        target, at_it = _to_grasp(step, item)
         shut = at_it.copy()
-        held = now.held(item, what.width) & at_it
+        held = now.held(item, what.grasp) & at_it
         beside = np.linalg.norm((there - thing)[:, :2], axis=1)
         height = there[:, 2] + 0.006 + np.clip(SLOPE * (beside - 0.6 * let_go), 0, CARRY)
         carried = np.column_stack([hand[:, :2] + (there - thing)[:, :2], height])
@@ -42,9 +46,9 @@ def pick_and_place(item: int, goal: Goal, let_go: float = 0.042) -> Term[F32]:
         target[held], shut[held] = carried[held], True
         lies = (beside < let_go) & (thing[:, 2] < there[:, 2] + 0.014)
         shut[lies] = False
-        away = lies & (now.fingers > what.width + 0.008)
+        away = lies & (now.fingers > what.grasp.width + 0.008)
         target[away, 2] = 0.2
-        return _act(step, target, _turned(now.hand_yaw, now.yaw[:, item], ~held), shut)
+        return _act(step, target, _turned(now.hand_yaw, now.askew(item, what.grasp), ~held), shut)
 
     return act
 
@@ -54,11 +58,11 @@ def lift(item: int, height: float) -> Term[F32]:
 
     def act(step: StepState[TableState]) -> F32:
         now, what = seen(step), step.scenario.items[item]
-        hand, thing = now.hand[:, :3, 3], now.place[:, item]
-        target, at_it = _to_grasp(hand, thing)
-        held = now.held(item, what.width) & at_it
+        hand = now.hand[:, :3, 3]
+        target, at_it = _to_grasp(step, item)
+        held = now.held(item, what.grasp) & at_it
         target[held] = np.column_stack([hand[held, :2], np.full(held.sum(), height)])
-        return _act(step, target, _turned(now.hand_yaw, now.yaw[:, item], ~held), at_it)
+        return _act(step, target, _turned(now.hand_yaw, now.askew(item, what.grasp), ~held), at_it)
 
     return act
 
@@ -86,28 +90,31 @@ def push(item: int) -> Term[F32]:
         reach = np.clip(left[:, 0], 0, 0.05) - TOUCHES
         target[pushes, :2] = (thing[:, :2] + reach[:, None] * way)[pushes]
         target[pushes, 2] = low[pushes]
-        yaw = np.arctan2(way[:, 1], way[:, 0])
-        return _act(step, target, _turned(now.hand_yaw, yaw, ~pushes), np.ones(len(hand), bool))
+        wrong = folded(np.arctan2(way[:, 1], way[:, 0]) - now.hand_yaw, QUARTER_TURN)
+        return _act(step, target, _turned(now.hand_yaw, wrong, ~pushes), np.ones(len(hand), bool))
 
     return act
 
 
-def _to_grasp(hand: F64, thing: F64) -> tuple[F64, Mask]:
-    """Where hands (N, 3) go for things (N, 3), and whether they are there."""
+def _to_grasp(step: StepState[TableState], item: int) -> tuple[F64, Mask]:
+    """Where hands (N, 3) go to hold a thing, and whether they are there."""
+    now, grasp, gripper = seen(step), step.scenario.items[item].grasp, step.scenario.arm
+    hand, thing = now.hand[:, :3, 3], now.grip[:, item]
     beside = np.linalg.norm((thing - hand)[:, :2], axis=1)
-    target = np.column_stack([thing[:, :2], thing[:, 2] - DEEPER + np.clip(SLOPE * (beside - 0.016), 0, HOVER)])
-    at_it = (beside < GRASP) & (np.abs(hand[:, 2] - thing[:, 2]) < 0.014)
+    near = min(NEAR, 0.8 * (gripper.opening - grasp.width) / 2)
+    off = beside - near + LEVER * np.maximum(np.abs(now.askew(item, grasp)) - TURN_FIRST, 0)
+    target = np.column_stack([thing[:, :2], thing[:, 2] - DEEPER + np.clip(SLOPE * off, 0, HOVER)])
+    at_it = (beside < near + WITHIN) & (np.abs(hand[:, 2] - thing[:, 2]) < 0.014)
     low = (beside > 0.03) & (hand[:, 2] < thing[:, 2] + CLEAR)
     target[low, :2] = hand[low, :2]
     target[low, 2] = thing[low, 2] + HOVER
     return target, at_it
 
 
-def _turned(hand_yaw: F64, yaw: F64, turns: Mask) -> F64:
-    """Rotations (N, 3, 3), base from hand, of hands that point down; some turn to things of square section."""
-    wrong = quarter(yaw - hand_yaw)
-    wrong = np.where(turns & (np.abs(wrong) < np.pi / 5), wrong, 0)
-    return matrix_from_rotvec((hand_yaw + wrong)[:, None] * np.array([0, 0, 1.0])) @ DOWN
+def _turned(hand_yaw: F64, wrong: F64, turns: Mask) -> F64:
+    """Rotations (N, 3, 3), base from hand, of hands that point down; some turn by what is wrong."""
+    yaw = hand_yaw + np.where(turns, wrong, 0)
+    return matrix_from_rotvec(yaw[:, None] * np.array([0, 0, 1.0])) @ DOWN
 
 
 def _act(step: StepState[TableState], target: F64, rotation: F64, shut: Mask) -> F32:

@@ -17,7 +17,7 @@ from sim.physics.state import RobotState
 from sim.robots.arm import Arm
 from sim.robots.drive import ArmState
 from sim.tasks.stations import Station, find_stations
-from sim.tasks.task import Area, Item, ResetPoses, StepState, Term
+from sim.tasks.task import Area, Grasp, Item, ResetPoses, StepState, Term
 
 DOWN = np.diag([1.0, -1.0, -1.0])
 """Rotation of a hand that points down, base from hand."""
@@ -37,6 +37,8 @@ class Table:
         hand: (N, 4, 4) base from hand.
         fingers: (N,) how far the fingers are apart [m].
         place: (N, K, 3) of the things' origins [m].
+        grip: (N, K, 3) where hands hold them [m].
+        grip_yaw: (N, K) turns of hands that hold them; others do as well, see `Grasp.turn` [rad].
         rotation: (N, K, 3, 3) base from thing.
         speed: (N, K) [m/s].
         rates: (N,) fastest joint of the arm [rad/s].
@@ -46,25 +48,26 @@ class Table:
     hand: F64
     fingers: F64
     place: F64
+    grip: F64
+    grip_yaw: F64
     rotation: F64
     speed: F64
     rates: F64
     mark: F64
 
     @cached_property
-    def yaw(self) -> F64:
-        """Turns (N, K) of the things about the vertical [rad]."""
-        return np.arctan2(self.rotation[..., 1, 0], self.rotation[..., 0, 0])
-
-    @cached_property
     def hand_yaw(self) -> F64:
         """Turns (N,) of the hands that point down [rad]."""
         return np.arctan2(self.hand[:, 1, 0], self.hand[:, 0, 0])
 
-    def held(self, item: int, width: float) -> Mask:
-        """Whether (N,) a thing of a width [m] is between the fingers, which press it."""
-        near = np.linalg.norm(self.hand[:, :3, 3] - self.place[:, item], axis=1) < 0.025
-        return near & (self.fingers < width + 0.006) & (self.fingers > width - SINK)
+    def held(self, item: int, grasp: Grasp) -> Mask:
+        """Whether (N,) a thing is between the fingers, which press it."""
+        near = np.linalg.norm(self.hand[:, :3, 3] - self.grip[:, item], axis=1) < 0.025
+        return near & (self.fingers < grasp.width + 0.006) & (self.fingers > grasp.width - SINK)
+
+    def askew(self, item: int, grasp: Grasp) -> F64:
+        """How far hands turn to hold a thing (N,) [rad]."""
+        return folded(self.grip_yaw[:, item] - self.hand_yaw, grasp.turn)
 
     def apart(self, one: int, other: int) -> F64:
         """Horizontal distances (N,) of two things [m]."""
@@ -104,11 +107,15 @@ def _table(step: StepState[TableState]) -> Table:
     base, count = state.world_from_base, len(scenario.items)
     place = np.einsum("nji,nkj->nki", base, bodies.position[:, -count:] - state.position[:, None])
     rotation = np.einsum("nji,nkjl->nkil", base, matrix_from_quaternion(bodies.quaternion[:, -count:]))
-    joints = state.joint_position
+    joints, grasps = state.joint_position, [item.grasp for item in scenario.items]
+    grip = place + np.einsum("nkij,kj->nki", rotation, np.array([grasp.place for grasp in grasps]))
+    yaw = np.arctan2(rotation[..., 1, 0], rotation[..., 0, 0]) + [grasp.yaw for grasp in grasps]
     return Table(
         hand=scenario.arm.hands(joints),
         fingers=joints[:, scenario.arm.fingers].sum(1).astype(np.float64),
         place=place,
+        grip=grip,
+        grip_yaw=yaw,
         rotation=rotation,
         speed=np.linalg.norm(bodies.linear_velocity[:, -count:], axis=2),
         rates=np.abs(state.joint_velocity[:, scenario.arm.columns]).max(1),
@@ -214,11 +221,11 @@ class TableScenario:
         return TableState(self.items, self._arm, self._mark.copy())
 
     def props(self) -> Props:
-        """The mark, and the things in their colours; the environment knows where these are."""
-        count = len(self._mark)
+        """The mark, and the things that have colours; the environment knows where these are."""
+        count, scanned = len(self._mark), sum(item.splat is not None for item in self.items)
         middle = self._base + np.einsum("nij,nj->ni", self._turn, self._mark)
         radius, color = np.full((count, 1), self._mark_radius), np.tile(self._mark_color, (count, 1, 1))
-        solids = Solids(np.zeros((count, len(self.items), 4, 4)), self._color.copy())
+        solids = Solids(np.zeros((count, len(self.items) - scanned, 4, 4)), self._color[:, scanned:].copy())
         return replace(Props.none(count), patches=Patches(middle[:, None], radius, color), solids=solids)
 
 
@@ -237,14 +244,14 @@ def proprioception(step: StepState[TableState]) -> F32:
 def things(step: StepState[TableState]) -> F32:
     """What only a simulator knows: where things are from the hand and from the next thing, turned, and held (N, 12 K).
 
-    Closeness counts: places are there at two scales. Turns are modulo a quarter, as a cube looks.
+    Closeness counts: places are there at two scales. Turns are modulo those that look alike to a gripper.
     """
     now, parts = seen(step), []
     for number, item in enumerate(step.scenario.items):
-        from_hand = now.place[:, number] - now.hand[:, :3, 3]
+        from_hand = now.grip[:, number] - now.hand[:, :3, 3]
         ahead = now.place[:, (number + 1) % now.place.shape[1]] - now.place[:, number]
-        wrong = quarter(now.yaw[:, number] - now.hand_yaw)
-        held = now.held(number, item.width)
+        wrong = now.askew(number, item.grasp)
+        held = now.held(number, item.grasp)
         parts += [
             from_hand * 8,
             np.clip(from_hand * 40, -3, 3),
@@ -299,7 +306,7 @@ def reach(item: int) -> Term[F32]:
 
     def near(step: StepState[TableState]) -> F32:
         now = seen(step)
-        return _near(now.place[:, item] - now.hand[:, :3, 3])
+        return _near(now.grip[:, item] - now.hand[:, :3, 3])
 
     return near
 
@@ -309,7 +316,7 @@ def carry(item: int, goal: Goal) -> Term[F32]:
 
     def carried(step: StepState[TableState]) -> F32:
         off = seen(step).place[:, item] - goal(step)
-        has = seen(step).held(item, step.scenario.items[item].width) | _placed(off)
+        has = seen(step).held(item, step.scenario.items[item].grasp) | _placed(off)
         return (has * (1 + 2 * _near(off))).astype(np.float32)
 
     return carried
@@ -319,7 +326,7 @@ def release(item: int, goal: Goal) -> Term[F32]:
     """How far the gripper is open, 0..1, with the thing at its goal."""
 
     def opened(step: StepState[TableState]) -> F32:
-        share = seen(step).fingers / (len(step.scenario.arm.fingers) * step.scenario.arm.gripper.opened)
+        share = seen(step).fingers / step.scenario.arm.opening
         return (_placed(seen(step).place[:, item] - goal(step)) * share).astype(np.float32)
 
     return opened
@@ -341,7 +348,7 @@ def rests_on(item: int, of: int, within: float) -> Term[Mask]:
         now, items = seen(step), step.scenario.items
         height = now.higher(item, of) - items[of].top
         lies = (now.apart(item, of) < within) & (np.abs(height - items[item].rest) < LIES)
-        let_go = now.fingers > items[item].width + LET_GO
+        let_go = now.fingers > items[item].grasp.width + LET_GO
         return lies & let_go & (now.speed[:, item] < SLOW) & (now.rates < STILL)
 
     return rests
@@ -363,7 +370,7 @@ def is_lifted(item: int, height: float) -> Term[Mask]:
 
     def lifted(step: StepState[TableState]) -> Mask:
         now, what = seen(step), step.scenario.items[item]
-        return now.held(item, what.width) & (now.place[:, item, 2] > what.rest + height)
+        return now.held(item, what.grasp) & (now.place[:, item, 2] > what.rest + height)
 
     return lifted
 
@@ -380,6 +387,19 @@ def is_at_mark(item: int, within: float) -> Term[Mask]:
     return there
 
 
+def stands_at_mark(item: int, within: float) -> Term[Mask]:
+    """Whether a thing stands on the mark as it stood, so near to its middle [m], let go and at rest."""
+    there = is_at_mark(item, within)
+
+    def stands(step: StepState[TableState]) -> Mask:
+        now = seen(step)
+        upright = now.rotation[:, item, 2, 2] > UPRIGHT
+        let_go = now.fingers > step.scenario.items[item].grasp.width + LET_GO
+        return there(step) & upright & let_go & (now.rates < STILL)
+
+    return stands
+
+
 def dropped(step: StepState[TableState]) -> Mask:
     """Whether a thing fell off the surface."""
     return np.asarray((seen(step).place[..., 2] < -FALLEN).any(1))
@@ -391,9 +411,9 @@ def sent(step: StepState[TableState]) -> ArmState:
     return step.arm
 
 
-def quarter(angle: F64) -> F64:
-    """An angle modulo a quarter turn, the nearest to 0 [rad]."""
-    return (angle + np.pi / 4) % (np.pi / 2) - np.pi / 4
+def folded(angle: F64, turn: float) -> F64:
+    """An angle modulo a turn, the nearest to 0 [rad]."""
+    return (angle + turn / 2) % turn - turn / 2
 
 
 def _near(off: F64) -> F32:
@@ -412,5 +432,7 @@ LIES, LET_GO = 0.015, 0.008
 """Largest difference of heights of what lies somewhere, and least gap of fingers to what was let go [m]."""
 SLOW, STILL = 0.05, 1.0
 """Speeds of a thing [m/s] and of an arm's joint [rad/s] below which they are at rest."""
+UPRIGHT = 0.9
+"""Least cosine between the vertical and the axis along it at first of what stands."""
 FALLEN = 0.1
 """[m] below the surface."""
