@@ -47,7 +47,7 @@ def pick_and_place(item: int, goal: Goal, let_go: float = 0.042) -> Term[F32]:
         lies = (beside < let_go) & (thing[:, 2] < there[:, 2] + 0.014)
         shut[lies] = False
         away = lies & (now.fingers > what.grasp.width + 0.008)
-        target[away, 2] = 0.2
+        target[away, 2] = thing[away, 2] + 0.18
         return _act(step, target, _turned(now.hand_yaw, now.askew(item, what.grasp), ~held), shut)
 
     return act

@@ -21,8 +21,8 @@ BESIDE, PALM, FINGER = 3, 6, 8
 """Steps beside the middle that fingers and the palm need free, and from the tips' middle up to the palm."""
 LOW = 0.015
 """Least height of the tips' middle over what a body stands on [m]."""
-SLACK = 0.01
-"""Open fingers are wider than what they hold by so much, both together [m]."""
+THIN, SLACK = 0.015, 0.01
+"""Fingers sink through what is thinner; open, they are wider than what they hold by so much, both together [m]."""
 CLOSE = 0.003
 """Beside open fingers nothing is nearer [m]."""
 LEVEL = 0.002
@@ -139,7 +139,8 @@ def _best(sides: _Sides, heights: F64, middle: F64, yaw: float, opening: float) 
     with np.errstate(invalid="ignore"):  # infinite beside the body
         width, centre = pressed_high - pressed_low, (pressed_high + pressed_low) / 2
         held = there & (pressed_high - high < LEVEL) & (low - pressed_low < LEVEL)
-    held &= _whole(there, TIP) & (heights[:, None] - (heights[0] - STEP / 2) >= LOW) & (width <= opening - SLACK)
+    held &= _whole(there, TIP) & (heights[:, None] - (heights[0] - STEP / 2) >= LOW) 
+    held &= (width >= THIN) & (width <= opening - SLACK)
     beside_low, beside_high, palm = -_widest(-low, BESIDE, 0), _widest(high, BESIDE, 0), _widest(high, PALM, 0)
     for row, plane in np.argwhere(held):
         first = max(0, row - TIP)

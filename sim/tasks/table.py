@@ -63,7 +63,7 @@ class Table:
     def held(self, item: int, grasp: Grasp) -> Mask:
         """Whether (N,) a thing is between the fingers, which press it."""
         near = np.linalg.norm(self.hand[:, :3, 3] - self.grip[:, item], axis=1) < 0.025
-        return near & (self.fingers < grasp.width + 0.006) & (self.fingers > grasp.width - SINK)
+        return near & (self.fingers < grasp.width + 0.006) & (self.fingers > grasp.width - min(SINK, grasp.width / 2))
 
     def askew(self, item: int, grasp: Grasp) -> F64:
         """How far hands turn to hold a thing (N,) [rad]."""
@@ -426,8 +426,8 @@ def _placed(off: F64) -> Mask:
 
 MIDDLE = np.array([0.5, 0.0, 0.1])
 """Of where hands are, base frame [m]."""
-SINK = 0.012
-"""How far fingers sink into what they hold, at most, both together [m]."""
+SINK = 0.016
+"""How far fingers sink into what they hold, at most, both together [m]; half of what is thin."""
 LIES, LET_GO = 0.015, 0.008
 """Largest difference of heights of what lies somewhere, and least gap of fingers to what was let go [m]."""
 SLOW, STILL = 0.05, 1.0
