@@ -27,6 +27,8 @@ CLOSE = 0.003
 """Beside open fingers nothing is nearer [m]."""
 LEVEL = 0.002
 """A side is held where it is farthest out: at the pads' edges it is farther by less [m]."""
+LOOSE, EDGE = 5.0, 0.02
+"""What the mean gap between pads and sides counts, and the gap where there is nothing [m]: sides are parallel."""
 ALIKE = 0.002
 """Grasps a quarter turn apart that differ by less are one [m]."""
 
@@ -57,7 +59,8 @@ def find_grasp(body: RigidBody, opening: float) -> Grasp:
     """Where a gripper that opens so wide [m] holds a body that stands, from above.
 
     It is the narrowest pair of opposed sides, the middle of mass counting too: a centimetre farther from it is as bad
-    as one wider. Fingers stay above what the body stands on, and beside and above them there is room for them.
+    as one wider. Sides that the pads don't lie on are worse. Fingers stay above what the body stands on, and beside and
+    above them there is room for them.
 
     Raises:
         SimError: When the gripper is too small for it.
@@ -133,6 +136,8 @@ def _between(corners: F64, planes: F64) -> tuple[F64, F64]:
 
 def _best(sides: _Sides, heights: F64, middle: F64, yaw: float, opening: float) -> _Found:
     """The best grasp at a yaw; of infinite cost if there is none."""
+    from scipy.ndimage import uniform_filter
+
     low, high = sides.low, sides.high
     pressed_low, pressed_high = -_widest(-low, PAD, TIP), _widest(high, PAD, TIP)
     there = np.isfinite(low)
@@ -154,7 +159,9 @@ def _best(sides: _Sides, heights: F64, middle: F64, yaw: float, opening: float) 
     along = (np.arange(low.shape[1]) - low.shape[1] // 2) * STEP
     place = np.stack(np.broadcast_arrays(along, np.where(held, centre, 0), heights[:, None]), -1)
     away = np.linalg.norm(place - [0, 0, middle[2]], axis=2)
-    cost = np.where(held, width + away, np.inf)
+    with np.errstate(invalid="ignore"):
+        gap = np.where(there, np.minimum(pressed_high - high + low - pressed_low, EDGE), EDGE)
+    cost = np.where(held, width + away + LOOSE * uniform_filter(gap, (1, 2 * PAD + 1), mode="nearest"), np.inf)
     row, plane = np.unravel_index(cost.argmin(), cost.shape)
     x, y, z = place[row, plane]
     turned = np.array([np.cos(yaw) * x - np.sin(yaw) * y, np.sin(yaw) * x + np.cos(yaw) * y])
