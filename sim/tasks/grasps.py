@@ -144,7 +144,7 @@ def _best(sides: _Sides, heights: F64, middle: F64, yaw: float, opening: float) 
     with np.errstate(invalid="ignore"):  # infinite beside the body
         width, centre = pressed_high - pressed_low, (pressed_high + pressed_low) / 2
         held = there & (pressed_high - high < LEVEL) & (low - pressed_low < LEVEL)
-    held &= _whole(there, TIP) & (heights[:, None] - (heights[0] - STEP / 2) >= LOW) 
+    held &= _whole(there, TIP) & (heights[:, None] - (heights[0] - STEP / 2) >= LOW)
     held &= (width >= THIN) & (width <= opening - SLACK)
     beside_low, beside_high, palm = -_widest(-low, BESIDE, 0), _widest(high, BESIDE, 0), _widest(high, PALM, 0)
     for row, plane in np.argwhere(held):

@@ -95,6 +95,6 @@ def test_a_wall_beside_leaves_no_room_for_a_finger() -> None:
 def test_what_cannot_be_held_is_refused(wide: tuple[F64, ...]) -> None:
     """In words that say how wide it is."""
     begin = time.process_time()
-    with pytest.raises(SimError, match="(?s)opposed sides.*gripper is too small.*opens 8.0 cm.*larger gripper"):
+    with pytest.raises(SimError, match=r"(?s)opposed sides.*gripper is too small.*opens 8.0 cm.*larger gripper"):
         find_grasp(body(*wide), OPENING)
     assert time.process_time() - begin < 2
