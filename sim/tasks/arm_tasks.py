@@ -161,7 +161,7 @@ PUSH_TO_MARK = replace(
         apart=0.1,
     ),
     success=ON_MARK,
-    observations={**LIFT.observations, "mark": Observation(table.mark, 4, privileged=True)},
+    observations={**LIFT.observations, "mark": Observation(table.mark, 6, privileged=True)},
     rewards=_rewards({"reach": table.reach(0), "push": table.push(0)}, ON_MARK),
     terminations={"done": ON_MARK, "dropped": table.dropped},
     expert=experts.push(0),
@@ -223,7 +223,7 @@ PICK_OBJECT = replace(
     terminations={"done": AT_MARK, "dropped": table.dropped},
     items=(),
     picks=_pick,
-    expert=experts.pick_and_place(0, table.at_mark(0), let_go=0.02),
+    expert=experts.pick_and_place(0, table.at_mark(0), let_go=0.028),
     instruction="pick up the object and put it on the yellow mark",
 )
 

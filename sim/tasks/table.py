@@ -264,9 +264,10 @@ def things(step: StepState[TableState]) -> F32:
 
 
 def mark(step: StepState[TableState]) -> F32:
-    """Where the mark is, and where from the first thing (N, 4)."""
+    """Where the mark is, and where from the first thing, at two scales (N, 6)."""
     now = seen(step)
-    return np.column_stack([(now.mark - MIDDLE)[:, :2], now.mark[:, :2] - now.place[:, 0, :2]]).astype(np.float32) * 5
+    ahead = (now.mark - now.place[:, 0])[:, :2]
+    return np.column_stack([(now.mark - MIDDLE)[:, :2] * 5, ahead * 5, np.clip(ahead * 40, -3, 3)]).astype(np.float32)
 
 
 # Rewards, and what counts as done.
