@@ -28,8 +28,12 @@ BEHIND, TOUCHES = 0.075, 0.028
 """How far behind a thing a hand goes down to push it, and where it pushes [m]."""
 
 
-def pick_and_place(item: int, goal: Goal, let_go: float = 0.042) -> Term[F32]:
-    """Bring a thing to a goal and let it go there, so near to it [m]."""
+def pick_and_place(item: int, goal: Goal, let_go: float = 0.042, below: float = 0.0) -> Term[F32]:
+    """Bring a thing to a goal and let it go there, so near to it [m].
+
+    Where it is near it goes down as if the goal were so far below [m], until it lets go: a student that goes down too
+    slowly would stop there.
+    """
 
     def act(step: StepState[TableState]) -> F32:
         now, what = seen(step), step.scenario.items[item]
@@ -39,7 +43,7 @@ def pick_and_place(item: int, goal: Goal, let_go: float = 0.042) -> Term[F32]:
         shut = at_it.copy()
         held = now.held(item, what.grasp) & at_it
         beside = np.linalg.norm((there - thing)[:, :2], axis=1)
-        height = there[:, 2] + 0.006 + np.clip(SLOPE * (beside - 0.6 * let_go), 0, CARRY)
+        height = there[:, 2] + 0.006 + np.clip(SLOPE * (beside - 0.6 * let_go), -below, CARRY)
         carried = np.column_stack([hand[:, :2] + (there - thing)[:, :2], height])
         low = (beside >= let_go) & (hand[:, 2] < there[:, 2] + 0.04)
         carried[low, :2] = hand[low, :2]

@@ -73,12 +73,13 @@ def find_grasp(body: RigidBody, opening: float) -> Grasp:
     best, across = found[at], found[(at + len(YAWS) // 2) % len(YAWS)]
     if not np.isfinite(best.cost):
         narrow = min(float(np.ptp(np.concatenate(body.hulls) @ [np.cos(yaw), np.sin(yaw), 0])) for yaw in YAWS)
-        size = f"{body.name}, {100 * narrow:.1f} cm across where it is narrowest and {100 * _top(body):.1f} cm high"
+        thick = f"{100 * THIN:.1f} to {100 * (opening - SLACK):.1f} cm thick, {100 * LOW:.1f} cm above the foot"
+        size = f"{100 * narrow:.1f} cm across where it is narrowest and {100 * _top(body):.1f} cm high"
+        why = "the gripper is too small for the object" if narrow > opening - SLACK else "fingers don't get there"
         raise SimError(
-            "a gripper holds a thing from above, between opposed sides that it spans, above what it stands on",
-            found=f"{size}: the gripper is too small for the object, it opens {100 * opening:.1f} cm and needs "
-            f"{100 * SLACK:.0f} of them to spare, over {100 * LOW:.1f} cm of height",
-            remedy="name an object with a narrower part that can be reached, or take an arm with a larger gripper",
+            f"a gripper holds a thing from above, by opposed sides of a part {thick}",
+            found=f"none on {body.name}, {size}: {why}",
+            remedy="name an object with such a part, or take an arm with a larger gripper",
         )
     same = abs(best.width - across.width) < ALIKE and np.linalg.norm(best.place - across.place) < ALIKE
     turn = QUARTER_TURN if same else HALF_TURN
@@ -112,7 +113,7 @@ def _sides(sections: Sequence[Sequence[F64]], middle: F64, yaw: float) -> _Sides
     low, high = (np.full((len(sections), len(planes)), value) for value in (np.inf, -np.inf))
     for row, section in enumerate(turned):
         for corners in section:
-            nearer, farther = _between(corners, planes)
+            nearer, farther = _between(corners, np.asarray(planes, np.float64))
             low[row], high[row] = np.minimum(low[row], nearer), np.maximum(high[row], farther)
     return _Sides(low, high)
 
@@ -136,7 +137,7 @@ def _between(corners: F64, planes: F64) -> tuple[F64, F64]:
 
 def _best(sides: _Sides, heights: F64, middle: F64, yaw: float, opening: float) -> _Found:
     """The best grasp at a yaw; of infinite cost if there is none."""
-    from scipy.ndimage import uniform_filter
+    from scipy.ndimage import uniform_filter1d
 
     low, high = sides.low, sides.high
     pressed_low, pressed_high = -_widest(-low, PAD, TIP), _widest(high, PAD, TIP)
@@ -161,7 +162,7 @@ def _best(sides: _Sides, heights: F64, middle: F64, yaw: float, opening: float) 
     away = np.linalg.norm(place - [0, 0, middle[2]], axis=2)
     with np.errstate(invalid="ignore"):
         gap = np.where(there, np.minimum(pressed_high - high + low - pressed_low, EDGE), EDGE)
-    cost = np.where(held, width + away + LOOSE * uniform_filter(gap, (1, 2 * PAD + 1), mode="nearest"), np.inf)
+    cost = np.where(held, width + away + LOOSE * uniform_filter1d(gap, 2 * PAD + 1, mode="nearest"), np.inf)
     row, plane = np.unravel_index(cost.argmin(), cost.shape)
     x, y, z = place[row, plane]
     turned = np.array([np.cos(yaw) * x - np.sin(yaw) * y, np.sin(yaw) * x + np.cos(yaw) * y])
