@@ -7,6 +7,7 @@ import json
 import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import gymnasium
@@ -15,6 +16,7 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
 from pipeline.errors import SimError
+from pipeline.geometry import Gaussians
 from pipeline.types import F32, F64, I64, Floats, Mask
 from sim.cameras.objects import ObjectSplats
 from sim.cameras.props import Props
@@ -106,8 +108,9 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
         config: EnvConfig = EnvConfig(),
     ) -> None:
         check_device(config.device)
+        task, scenes = task.in_scenes(scenes, robot)
         task = task.with_expert() if config.expert else task
-        self.task, self.scenes, self.robot, self.num_envs = task, list(scenes), robot, num_envs
+        self.task, self.scenes, self.robot, self.num_envs = task, scenes, robot, num_envs
         self.drive, self.config = drive, config
         self.scenario = task.scenario(Floors(scenes, robot, config.starts), num_envs, task.control_period)
         randomisation = config.randomisation or Randomisation()
@@ -135,15 +138,18 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
         loose += [own_bodies] if own_bodies else []
         self.engine = find_engine(config.engine, config.device)(body, meshes, num_envs, time_step, loose)
         self._objects = [one for own in objects for one in own]
-        self.solid_hulls = tuple(body.hulls for body in own_bodies)
+        self._splats = [one.splat for one in self._objects] + [item.splat for item in task.items if item.splat]
+        clutter = len(own_bodies) - len(task.items)
+        own_splats = [False] * clutter + [item.splat is not None for item in task.items]
+        self._scanned = np.array([True] * len(self._objects) + own_splats)
+        self.solid_hulls = tuple(body.hulls for body, has in zip(own_bodies, own_splats, strict=True) if not has)
         regions = [scene.regions for scene in scenes]
         self._randomiser = Randomiser(randomisation, self.engine, robot, regions, round(period / time_step))
         cameras = task.cameras_of(robot) if config.cameras is None else config.cameras
         self.cameras: tuple[CameraRig, ...] = ()
         if cameras:
-            things = [one.splat() for own in objects for one in own]
-            renderer = make_renderer([*(scene.gaussians for scene in scenes), *things], config.device)
-            drawn = ObjectSplats(renderer, len(scenes), things)
+            renderer = make_renderer([*(scene.gaussians for scene in scenes), *self.things], config.device)
+            drawn = ObjectSplats(renderer, len(scenes), self.things)
             self.cameras = tuple(
                 CameraRig(camera, robot, renderer, num_envs, settings, task.control_period, drawn, self.solid_hulls)
                 for camera in cameras
@@ -180,6 +186,11 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
         self.last_step: StepState[Any] | None = None
         self.now: StepState[Any] | None = None
         self._action, self._seconds = np.zeros((num_envs, drive.size), np.float32), np.zeros(num_envs, np.float32)
+
+    @cached_property
+    def things(self) -> list[Gaussians]:
+        """Gaussians of the bodies of `Props.objects`, each in its own frame."""
+        return [load() for load in self._splats]
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, object] | None = None
@@ -440,11 +451,11 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
 
     def props(self) -> Props:
         """What cameras see beside splats and robots."""
-        props, own = self.scenario.props(), len(self._objects)
+        props = self.scenario.props()
         if self.engine.bodies:
             poses = self.engine.read_bodies().world_from_bodies
-            solids = replace(props.solids, pose=poses[:, own:]) if self.task.items else props.solids
-            props = replace(props, objects=poses[:, :own] if own else props.objects, solids=solids)
+            solids = replace(props.solids, pose=poses[:, ~self._scanned]) if self.task.items else props.solids
+            props = replace(props, objects=poses[:, self._scanned] if self._splats else props.objects, solids=solids)
         return props
 
     def _final(self, done: I64, step: StepState[object]) -> dict[str, object]:

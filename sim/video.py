@@ -118,7 +118,7 @@ class ChaseVideo(VideoWriter):
         self._period = step * self._every / self._moments
         super().__init__(path, 1 / self._period)
         self._env, self._title = env, title
-        self._chase = ChaseCamera(env.robot, env.scenes, splats, solids=env.solid_hulls)
+        self._chase = ChaseCamera(env.robot, env.scenes, splats, solids=env.solid_hulls, things=env.things)
         self._robot: RobotState | None = None
         self._steps, self._over, self._done = 0, 0, 0
 
@@ -240,7 +240,8 @@ class ChaseCamera:
 
     It is behind and above the robot. Before a robot with a fixed base it stands instead, and looks at where the robot
     works. Walls of the collision mesh shorten the arm between that and the camera. Drawn on the CPU. It shows `splats`,
-    by default those of the robots' cameras, through a pinhole; `solids` are as those of `CameraRig`.
+    by default those of the robots' cameras, through a pinhole; `solids` are as those of `CameraRig`,
+    `things` the Gaussians of the bodies of `Props.objects`.
     """
 
     def __init__(
@@ -250,12 +251,12 @@ class ChaseCamera:
         splats: Sequence[Gaussians] | None = None,
         lens: Camera = LENS,
         solids: Sequence[Sequence[F64]] = (),
+        things: Sequence[Gaussians] = (),
     ) -> None:
         self.lens = lens
         self._robot, self._body = robot, body_of(robot, solids)
         self._splats = list(splats or [scene.gaussians for scene in scenes])
-        things = [one.splat() for scene in scenes for one in scene.objects]
-        self._objects = ObjectSplats(CpuRenderer(things), 0, things)
+        self._objects = ObjectSplats(CpuRenderer(list(things)), 0, things)
         self._casters = [RayCaster(scene.collision) for scene in scenes]
         self._length = DISTANCE if robot.fixed_base else ARM + robot.radius
         self._up = robot.height / 2 - robot.base_height  # from the base's origin to the robot's middle

@@ -46,6 +46,8 @@ CREEP = 1e-4
 
 LONGEST, SLICE = 0.025, 0.0017
 """A grasp slips in longer steps, and if a step has fewer position iterations than slices as long as the second [s]."""
+HEAVY, MOST = 0.064, 8
+"""Fingers sink into what is lighter than the first [kg], unless there are more iterations; so many times, at most."""
 REACH, PATCH = 0.005, 0.1
 """Contacts of a world with grippers begin at this distance, and resist turning like a patch of this radius [m]."""
 
@@ -55,9 +57,9 @@ def physx_pose(sapien: ModuleType, pose: Pose) -> sapien.Pose:
     return sapien.Pose(pose.translation.tolist(), pose.quaternion.tolist())
 
 
-def grasp_iterations(time_step: float) -> int:
-    """Position iterations of the solver in a step [s] that keep a grasp: each is a part of the step."""
-    return math.ceil(time_step / SLICE)
+def grasp_iterations(time_step: float, mass: float = HEAVY) -> int:
+    """Position iterations of the solver in a step [s] that keep a grasp of a mass [kg]: each is a part of the step."""
+    return math.ceil(time_step / SLICE * min(max(HEAVY / mass, 1), MOST))
 
 
 def set_grip(shape: physx.PhysxCollisionShape) -> None:
@@ -134,7 +136,7 @@ class LooseBody(_Body):
         self._part.set_angular_damping(RESISTANCE)
         self._part.set_max_depenetration_velocity(LEAVES)
         if grasped:
-            self._part.set_solver_position_iterations(grasp_iterations(world.timestep))
+            self._part.set_solver_position_iterations(grasp_iterations(world.timestep, body.mass))
             for shape in self._part.collision_shapes:
                 set_grip(shape)
         self._away = sapien.Pose([*away, ABSENT[2]])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,15 +13,21 @@ from pipeline.geometry import Camera, Pose
 from pipeline.types import F32, Mask
 from sim.cameras.settings import RobotCamera
 from sim.physics.bodies import RigidBody
+from sim.robots.arm import Arm
 from sim.robots.drive import Drive
 from sim.robots.hand_drive import HAND_ACTIONS, HandDrive
 from sim.robots.model import Robot
 from sim.tasks import experts, table
+from sim.tasks.grasps import find_grasp
 from sim.tasks.table import HandStart, TableScenario
-from sim.tasks.task import Area, Item, Observation, Reward, Task, Term
+from sim.tasks.task import QUARTER_TURN, Area, Grasp, Item, Observation, Reward, Task, Term
+
+if TYPE_CHECKING:
+    from sim.scene import SceneObject
 
 CUBE_AREA: Area = ((0.38, 0.58), (0.05, 0.25))
 PLATE_AREA: Area = ((0.40, 0.58), (-0.22, -0.08))
+MARK_AREA: Area = ((0.40, 0.54), (-0.2, 0.0))
 RED, WHITE, BLUE = (0.85, 0.15, 0.12), (0.85, 0.85, 0.85), (0.15, 0.3, 0.8)
 YAW = 0.6
 """How far cubes are turned either way at most [rad]."""
@@ -39,8 +46,10 @@ def _plate(radius: float = 0.09, thick: float = 0.01, sides: int = 16) -> RigidB
     return RigidBody("plate", (np.concatenate([low, high]),), 0.25, 0.7)
 
 
-CUBE = Item(_cube(0.02, 0.064), rest=0.02, top=0.02, width=0.04, color=RED, area=CUBE_AREA, yaw=YAW)
-PLATE = Item(_plate(), rest=0.0, top=0.01, width=0.2, color=WHITE, area=PLATE_AREA)
+HOLD_CUBE = Grasp((0.0, 0.0, 0.0), 0.0, 0.04, QUARTER_TURN)
+HOLD_PLATE = replace(HOLD_CUBE, width=0.2)  # nobody does
+CUBE = Item(_cube(0.02, 0.064), rest=0.02, top=0.02, grasp=HOLD_CUBE, color=RED, area=CUBE_AREA, yaw=YAW)
+PLATE = Item(_plate(), rest=0.0, top=0.01, grasp=HOLD_PLATE, color=WHITE, area=PLATE_AREA)
 
 
 def looking(eye: tuple[float, float, float], at: tuple[float, float, float]) -> Pose:
@@ -155,11 +164,11 @@ PUSH_TO_MARK = replace(
     scenario=partial(
         TableScenario,
         items=(replace(CUBE, area=((0.40, 0.54), (0.0, 0.2))),),
-        mark=((0.40, 0.54), (-0.2, 0.0)),
+        mark=MARK_AREA,
         apart=0.1,
     ),
     success=ON_MARK,
-    observations={**LIFT.observations, "mark": Observation(table.mark, 4, privileged=True)},
+    observations={**LIFT.observations, "mark": Observation(table.mark, 6, privileged=True)},
     rewards=_rewards({"reach": table.reach(0), "push": table.push(0)}, ON_MARK),
     terminations={"done": ON_MARK, "dropped": table.dropped},
     expert=experts.push(0),
@@ -178,6 +187,52 @@ STACK = replace(
     items=(CUBE, BASE_CUBE),
     expert=experts.pick_and_place(0, PUT, let_go=0.012),
     instruction="put the red cube on the blue cube",
+)
+
+AT_MARK = table.stands_at_mark(0, 0.03)
+
+
+def _pick(task: Task, robot: Robot, one: SceneObject) -> Task:
+    """The task for an object: it lies where cubes do, turned any way, and hands begin over its top."""
+    corners = np.concatenate(one.body.hulls)
+    top = float(corners[:, 2].max())
+    item = Item(
+        one.body,
+        rest=-float(corners[:, 2].min()),
+        top=top,
+        grasp=find_grasp(one.body, Arm(robot).gripper.widths[-1]),
+        color=WHITE,
+        area=CUBE_AREA,
+        yaw=np.pi,
+        splat=one.splat,
+    )
+    item = replace(item, area=_within(CUBE_AREA, item.reach))
+    start = HandStart((0.5, 0.0, 0.14 + top))
+    mark = _within(MARK_AREA, item.reach)
+    scenario = partial(TableScenario, items=(item,), mark=mark, apart=0.1, start=start)
+    return replace(task, items=(item,), scenario=scenario)
+
+
+def _within(area: Area, reach: float) -> Area:
+    """An area for things that reach so far from their origin [m]: it is for those of a cube's size."""
+    low, high = np.array(area).T
+    inwards = np.clip(reach - 0.03, 0, (high - low) / 2 - 1e-3)
+    (x, y), (to_x, to_y) = (low + inwards).tolist(), (high - inwards).tolist()
+    return (x, to_x), (y, to_y)
+
+
+# a thing that was scanned, put at the mark, let go and at rest
+PICK_OBJECT = replace(
+    PUSH_TO_MARK,
+    name="pick_object",
+    scenario=partial(TableScenario, items=(), mark=MARK_AREA),
+    success=AT_MARK,
+    rewards=_rewards(_place(table.at_mark(0)), AT_MARK),
+    terminations={"done": AT_MARK, "dropped": table.dropped},
+    items=(),
+    picks=_pick,
+    expert=experts.pick_and_place(0, table.at_mark(0), let_go=0.028, below=0.03),
+    instruction="pick up the object and put it on the yellow mark",
 )
 
 GSENV_ITEMS = (
@@ -207,5 +262,5 @@ STRICT = replace(
     rewards={"done": Reward(ON_PLATE, 1.0)},
     terminations={"done": ON_PLATE},
 )
-ARM_TASKS = (PUT_CUBE_ON_PLATE, LIFT, PUSH_TO_MARK, STACK, GSENV, STRICT)
+ARM_TASKS = (PUT_CUBE_ON_PLATE, LIFT, PUSH_TO_MARK, STACK, PICK_OBJECT, GSENV, STRICT)
 """Tasks of arms at tables."""

@@ -19,37 +19,42 @@ from sim.tasks.table import (
     StepState,
     TableState,
     at_mark,
-    quarter,
+    folded,
     seen,
     sent_to,
     to_grasp,
 )
-from sim.tasks.task import Term
+from sim.tasks.task import QUARTER_TURN, Term
 
 BEHIND, TOUCHES = 0.075, 0.028
 """How far behind a thing a hand goes down to push it, and where it pushes [m]."""
 
 
-def pick_and_place(item: int, goal: Goal, let_go: float = 0.042) -> Term[F32]:
-    """Bring a thing to a goal and let it go there, so near to it [m]."""
+def pick_and_place(item: int, goal: Goal, let_go: float = 0.042, below: float = 0.0) -> Term[F32]:
+    """Bring a thing to a goal and let it go there, so near to it [m].
+
+    Where it is near it goes down as if the goal were so far below [m], until it lets go: a student that goes down too
+    slowly would stop there.
+    """
 
     def act(step: StepState[TableState]) -> F32:
         now, what = seen(step), step.scenario.items[item]
-        hand, thing, there = now.hand[:, :3, 3], now.place[:, item], goal(step)
-        target, at_it = to_grasp(hand, thing)
+        hand, thing = now.hand[:, :3, 3], now.grip[:, item]
+        there = goal(step) + thing - now.place[:, item]
+        target, at_it = to_grasp(step, item)
         shut = at_it.copy()
-        held = now.held(item, what.width) & at_it
+        held = now.held(item, what.grasp) & at_it
         beside = np.linalg.norm((there - thing)[:, :2], axis=1)
-        height = there[:, 2] + 0.006 + np.clip(SLOPE * (beside - 0.6 * let_go), 0, CARRY)
+        height = there[:, 2] + 0.006 + np.clip(SLOPE * (beside - 0.6 * let_go), -below, CARRY)
         carried = np.column_stack([hand[:, :2] + (there - thing)[:, :2], height])
         low = (beside >= let_go) & (hand[:, 2] < there[:, 2] + 0.04)
         carried[low, :2] = hand[low, :2]
         target[held], shut[held] = carried[held], True
         lies = (beside < let_go) & (thing[:, 2] < there[:, 2] + 0.014)
         shut[lies] = False
-        away = lies & (now.fingers > what.width + 0.008)
-        target[away, 2] = now.surface[away] + 0.2
-        return sent_to(step, target, _turned(now.hand_yaw, now.yaw[:, item], ~held), shut)
+        away = lies & (now.fingers > what.grasp.width + 0.008)
+        target[away, 2] = thing[away, 2] + 0.18
+        return sent_to(step, target, _turned(now.hand_yaw, now.askew(item, what.grasp), ~held), shut)
 
     return act
 
@@ -59,11 +64,11 @@ def lift(item: int, height: float) -> Term[F32]:
 
     def act(step: StepState[TableState]) -> F32:
         now, what = seen(step), step.scenario.items[item]
-        hand, thing = now.hand[:, :3, 3], now.place[:, item]
-        target, at_it = to_grasp(hand, thing)
-        held = now.held(item, what.width) & at_it
+        hand = now.hand[:, :3, 3]
+        target, at_it = to_grasp(step, item)
+        held = now.held(item, what.grasp) & at_it
         target[held] = np.column_stack([hand[held, :2], now.surface[held] + height])
-        return sent_to(step, target, _turned(now.hand_yaw, now.yaw[:, item], ~held), at_it)
+        return sent_to(step, target, _turned(now.hand_yaw, now.askew(item, what.grasp), ~held), at_it)
 
     return act
 
@@ -91,14 +96,13 @@ def push(item: int) -> Term[F32]:
         reach = np.clip(left[:, 0], 0, 0.05) - TOUCHES
         target[pushes, :2] = (thing[:, :2] + reach[:, None] * way)[pushes]
         target[pushes, 2] = low[pushes]
-        yaw = np.arctan2(way[:, 1], way[:, 0])
-        return sent_to(step, target, _turned(now.hand_yaw, yaw, ~pushes), np.ones(len(hand), bool))
+        wrong = folded(np.arctan2(way[:, 1], way[:, 0]) - now.hand_yaw, QUARTER_TURN)
+        return sent_to(step, target, _turned(now.hand_yaw, wrong, ~pushes), np.ones(len(hand), bool))
 
     return act
 
 
-def _turned(hand_yaw: F64, yaw: F64, turns: Mask) -> F64:
-    """Rotations (N, 3, 3), base from hand, of hands that point down; some turn to things of square section."""
-    wrong = quarter(yaw - hand_yaw)
-    wrong = np.where(turns & (np.abs(wrong) < np.pi / 5), wrong, 0)
-    return matrix_from_rotvec((hand_yaw + wrong)[:, None] * np.array([0, 0, 1.0])) @ DOWN
+def _turned(hand_yaw: F64, wrong: F64, turns: Mask) -> F64:
+    """Rotations (N, 3, 3), base from hand, of hands that point down; some turn by what is wrong."""
+    yaw = hand_yaw + np.where(turns, wrong, 0)
+    return matrix_from_rotvec(yaw[:, None] * np.array([0, 0, 1.0])) @ DOWN

@@ -25,7 +25,6 @@ from sim.tasks.table import (
     SLOPE,
     SLOW,
     TableState,
-    quarter,
     seen,
     sent,
     sent_to,
@@ -207,13 +206,13 @@ def things(step: StepState[FetchState]) -> F32:
     """
     now, what = seen(step), step.scenario.items[0]
     from_hand = now.place[:, 0] - now.hand[:, :3, 3]
-    spin = 4 * (now.yaw[:, 0] - now.hand_yaw)  # a cube looks alike four times a turn
+    spin = 4 * (now.grip_yaw[:, 0] - now.hand_yaw)  # a cube looks alike four times a turn
     parts = [
         np.clip(np.concatenate([now.place[:, 0, :2], now.mark[:, :2]], 1) * scale, -FAR, FAR) for scale in (1.0, 5.0)
     ]
     onward = now.mark - now.place[:, 0]
     parts += [np.clip(part * scale, -FAR, FAR) for part in (from_hand, onward) for scale in (8.0, 40.0)]
-    parts += [np.cos(spin), np.sin(spin), now.held(0, what.width)]
+    parts += [np.cos(spin), np.sin(spin), now.held(0, what.grasp)]
     return np.column_stack(parts).astype(np.float32)
 
 
@@ -222,7 +221,7 @@ def things(step: StepState[FetchState]) -> F32:
 
 def holds(step: StepState[FetchState]) -> Mask:
     """Whether the thing is held (N,)."""
-    return seen(step).held(0, step.scenario.items[0].width)
+    return seen(step).held(0, step.scenario.items[0].grasp)
 
 
 def progress(step: StepState[FetchState]) -> F32:
@@ -248,7 +247,7 @@ def brought_home(within: float) -> Term[Mask]:
     def brought(step: StepState[FetchState]) -> Mask:
         now, what = seen(step), step.scenario.items[0]
         lies = np.abs(now.place[:, 0, 2] - now.mark[:, 2] - what.rest) < LIES
-        let_go = now.fingers > what.width + LET_GO
+        let_go = now.fingers > what.grasp.width + LET_GO
         return (from_mark(step) < within) & lies & let_go & (now.speed[:, 0] < SLOW)
 
     return brought
@@ -312,8 +311,8 @@ def expert(step: StepState[FetchState]) -> F32:
     now, what, paths, arm = seen(step), step.scenario.items[0], step.scenario, sent(step)
     assert arm.wheels, "a task for arms on wheels"
     hand, thing, mark = now.hand[:, :3, 3], now.place[:, 0], now.mark
-    down, at_it = to_grasp(hand, thing)
-    held = now.held(0, what.width) & at_it
+    down, at_it = to_grasp(step, 0)
+    held = now.held(0, what.grasp) & at_it
     beside = np.linalg.norm((mark - thing)[:, :2], axis=1)
     home = (beside < AT_HOME) & (thing[:, 2] < mark[:, 2] + what.rest + 0.012)
     goal = np.where(held[:, None], mark, thing)
@@ -339,8 +338,8 @@ def expert(step: StepState[FetchState]) -> F32:
     height = mark[:, 2] + what.rest + 0.004 + np.clip(SLOPE * (beside - 0.06), 0, CARRY)
     target[puts] = np.column_stack([hand[:, :2] + (mark - thing)[:, :2], height])[puts]
     shut[home] = False
-    stays = home & (now.fingers < what.width + 0.008)
+    stays = home & (now.fingers < what.grasp.width + 0.008)
     target[stays] = hand[stays]
-    yaw = np.where(picks, now.hand_yaw + quarter(now.yaw[:, 0] - now.hand_yaw), np.where(held, now.hand_yaw, 0))
+    yaw = np.where(picks, now.hand_yaw + now.askew(0, what.grasp), np.where(held, now.hand_yaw, 0))
     rotation = matrix_from_rotvec(yaw[:, None] * np.array([0, 0, 1.0])) @ DOWN
     return np.concatenate([wheels, sent_to(step, target, rotation, shut)], 1)

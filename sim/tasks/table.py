@@ -21,7 +21,7 @@ from sim.robots.drive import ArmState
 from sim.robots.model import Robot
 from sim.tasks.distractors import KINDS, MARGIN, distractors, draw_colors, place_distractors
 from sim.tasks.stations import Station, find_stations, work_of
-from sim.tasks.task import Area, Item, ResetPoses, StepState, Term
+from sim.tasks.task import Area, Grasp, Item, ResetPoses, StepState, Term
 
 DOWN = np.diag([1.0, -1.0, -1.0])
 """Rotation of a hand that points down, base from hand."""
@@ -64,6 +64,8 @@ class Table:
         hand: (N, 4, 4) base from hand.
         fingers: (N,) how far the fingers are apart [m].
         place: (N, K, 3) of the things' origins [m].
+        grip: (N, K, 3) where hands hold them [m].
+        grip_yaw: (N, K) turns of hands that hold them; others do as well, see `Grasp.turn` [rad].
         rotation: (N, K, 3, 3) base from thing.
         speed: (N, K) [m/s].
         rates: (N,) fastest joint of the arm [rad/s].
@@ -74,6 +76,8 @@ class Table:
     hand: F64
     fingers: F64
     place: F64
+    grip: F64
+    grip_yaw: F64
     rotation: F64
     speed: F64
     rates: F64
@@ -81,19 +85,18 @@ class Table:
     surface: F64
 
     @cached_property
-    def yaw(self) -> F64:
-        """Turns (N, K) of the things about the vertical [rad]."""
-        return np.arctan2(self.rotation[..., 1, 0], self.rotation[..., 0, 0])
-
-    @cached_property
     def hand_yaw(self) -> F64:
         """Turns (N,) of the hands that point down [rad]."""
         return np.arctan2(self.hand[:, 1, 0], self.hand[:, 0, 0])
 
-    def held(self, item: int, width: float) -> Mask:
-        """Whether (N,) a thing of a width [m] is between the fingers, which press it."""
-        near = np.linalg.norm(self.hand[:, :3, 3] - self.place[:, item], axis=1) < 0.025
-        return near & (self.fingers < width + 0.006) & (self.fingers > width - SINK)
+    def held(self, item: int, grasp: Grasp) -> Mask:
+        """Whether (N,) a thing is between the fingers, which press it."""
+        near = np.linalg.norm(self.hand[:, :3, 3] - self.grip[:, item], axis=1) < 0.025
+        return near & (self.fingers < grasp.width + 0.006) & (self.fingers > grasp.width - min(SINK, grasp.width / 2))
+
+    def askew(self, item: int, grasp: Grasp) -> F64:
+        """How far hands turn to hold a thing (N,) [rad]."""
+        return folded(self.grip_yaw[:, item] - self.hand_yaw, grasp.turn)
 
     def apart(self, one: int, other: int) -> F64:
         """Horizontal distances (N,) of two things [m]."""
@@ -135,11 +138,15 @@ def _table(step: StepState[TableState]) -> Table:
     base, count = state.world_from_base, len(scenario.items)
     place = np.einsum("nji,nkj->nki", base, bodies.position[:, -count:] - state.position[:, None])
     rotation = np.einsum("nji,nkjl->nkil", base, matrix_from_quaternion(bodies.quaternion[:, -count:]))
-    joints = state.joint_position
+    joints, grasps = state.joint_position, [item.grasp for item in scenario.items]
+    grip = place + np.einsum("nkij,kj->nki", rotation, np.array([grasp.place for grasp in grasps]))
+    yaw = np.arctan2(rotation[..., 1, 0], rotation[..., 0, 0]) + [grasp.yaw for grasp in grasps]
     return Table(
         hand=scenario.arm.hands(joints),
         fingers=scenario.arm.gripper.width(joints[:, scenario.arm.fingers].astype(np.float64)),
         place=place,
+        grip=grip,
+        grip_yaw=yaw,
         rotation=rotation,
         speed=np.linalg.norm(bodies.linear_velocity[:, -count:], axis=2),
         rates=np.abs(state.joint_velocity[:, scenario.arm.columns]).max(1),
@@ -246,7 +253,7 @@ class TableScenario:
 
     def _taken(self, places: F64) -> tuple[F64, F64]:
         """Places (M, P, 2) that distractors keep away from, and how far (P,) [m]: things, marks and ways to these."""
-        margins = [item.width / 2 + MARGIN for item in self.items]
+        margins = [item.reach + MARGIN for item in self.items]
         if self._mark_radius:  # a thing is pushed there by a hand that begins behind it
             thing, mark = places[:, 0], places[:, -1]
             way = [thing + share * (mark - thing) for share in (-0.3, 0.25, 0.5, 0.75)]
@@ -285,11 +292,12 @@ class TableScenario:
         return TableState(self.items, self._arm, self._mark.copy(), self._surface.copy())
 
     def props(self) -> Props:
-        """The mark, the light, and distractors and things in their colours; the environment knows where these are."""
+        """The mark, the light, and distractors and things that have colours; the environment knows where these are."""
         count = len(self._mark)
         middle = self._base + np.einsum("nij,nj->ni", self._turn, self._mark)
         radius, color = np.full((count, 1), self._mark_radius), np.tile(self._mark_color, (count, 1, 1))
-        colors = np.concatenate([self._clutter, self._color], 1)
+        scanned = sum(item.splat is not None for item in self.items)
+        colors = np.concatenate([self._clutter, self._color[:, scanned:]], 1)
         solids = Solids(np.zeros((*colors.shape[:2], 4, 4)), colors)
         lighting = Lighting(self._toward.copy(), self._base[:, 2] + self._surface)
         patches = Patches(middle[:, None], radius, color)
@@ -317,14 +325,14 @@ def proprioception(step: StepState[TableState]) -> F32:
 def things(step: StepState[TableState]) -> F32:
     """What only a simulator knows: where things are from the hand and from the next thing, turned, and held (N, 12 K).
 
-    Closeness counts: places are there at two scales. Turns are modulo a quarter, as a cube looks.
+    Closeness counts: places are there at two scales. Turns are modulo those that look alike to a gripper.
     """
     now, parts = seen(step), []
     for number, item in enumerate(step.scenario.items):
-        from_hand = now.place[:, number] - now.hand[:, :3, 3]
+        from_hand = now.grip[:, number] - now.hand[:, :3, 3]
         ahead = now.place[:, (number + 1) % now.place.shape[1]] - now.place[:, number]
-        wrong = quarter(now.yaw[:, number] - now.hand_yaw)
-        held = now.held(number, item.width)
+        wrong = now.askew(number, item.grasp)
+        held = now.held(number, item.grasp)
         parts += [
             from_hand * 8,
             np.clip(from_hand * 40, -3, 3),
@@ -337,9 +345,10 @@ def things(step: StepState[TableState]) -> F32:
 
 
 def mark(step: StepState[TableState]) -> F32:
-    """Where the mark is, and where from the first thing (N, 4)."""
+    """Where the mark is, and where from the first thing, at two scales (N, 6)."""
     now = seen(step)
-    return np.column_stack([(now.mark - MIDDLE)[:, :2], now.mark[:, :2] - now.place[:, 0, :2]]).astype(np.float32) * 5
+    ahead = (now.mark - now.place[:, 0])[:, :2]
+    return np.column_stack([(now.mark - MIDDLE)[:, :2] * 5, ahead * 5, np.clip(ahead * 40, -3, 3)]).astype(np.float32)
 
 
 # Rewards, and what counts as done.
@@ -379,7 +388,7 @@ def reach(item: int) -> Term[F32]:
 
     def near(step: StepState[TableState]) -> F32:
         now = seen(step)
-        return _near(now.place[:, item] - now.hand[:, :3, 3])
+        return _near(now.grip[:, item] - now.hand[:, :3, 3])
 
     return near
 
@@ -389,7 +398,7 @@ def carry(item: int, goal: Goal) -> Term[F32]:
 
     def carried(step: StepState[TableState]) -> F32:
         off = seen(step).place[:, item] - goal(step)
-        has = seen(step).held(item, step.scenario.items[item].width) | _placed(off)
+        has = seen(step).held(item, step.scenario.items[item].grasp) | _placed(off)
         return (has * (1 + 2 * _near(off))).astype(np.float32)
 
     return carried
@@ -421,7 +430,7 @@ def rests_on(item: int, of: int, within: float) -> Term[Mask]:
         now, items = seen(step), step.scenario.items
         height = now.higher(item, of) - items[of].top
         lies = (now.apart(item, of) < within) & (np.abs(height - items[item].rest) < LIES)
-        let_go = now.fingers > items[item].width + LET_GO
+        let_go = now.fingers > items[item].grasp.width + LET_GO
         return lies & let_go & (now.speed[:, item] < SLOW) & (now.rates < STILL)
 
     return rests
@@ -443,7 +452,7 @@ def is_lifted(item: int, height: float) -> Term[Mask]:
 
     def lifted(step: StepState[TableState]) -> Mask:
         now, what = seen(step), step.scenario.items[item]
-        return now.held(item, what.width) & (now.place[:, item, 2] - now.surface > what.rest + height)
+        return now.held(item, what.grasp) & (now.place[:, item, 2] - now.surface > what.rest + height)
 
     return lifted
 
@@ -460,6 +469,19 @@ def is_at_mark(item: int, within: float) -> Term[Mask]:
     return there
 
 
+def stands_at_mark(item: int, within: float) -> Term[Mask]:
+    """Whether a thing stands on the mark as it stood, so near to its middle [m], let go and at rest."""
+    there = is_at_mark(item, within)
+
+    def stands(step: StepState[TableState]) -> Mask:
+        now = seen(step)
+        upright = now.rotation[:, item, 2, 2] > UPRIGHT
+        let_go = now.fingers > step.scenario.items[item].grasp.width + LET_GO
+        return there(step) & upright & let_go & (now.rates < STILL)
+
+    return stands
+
+
 def dropped(step: StepState[TableState]) -> Mask:
     """Whether a thing fell off the surface."""
     now = seen(step)
@@ -472,9 +494,9 @@ def sent(step: StepState[TableState]) -> ArmState:
     return step.arm
 
 
-def quarter(angle: F64) -> F64:
-    """An angle modulo a quarter turn, the nearest to 0 [rad]."""
-    return (angle + np.pi / 4) % (np.pi / 2) - np.pi / 4
+def folded(angle: F64, turn: float) -> F64:
+    """An angle modulo a turn, the nearest to 0 [rad]."""
+    return (angle + turn / 2) % turn - turn / 2
 
 
 def _near(off: F64) -> F32:
@@ -487,12 +509,14 @@ def _placed(off: F64) -> Mask:
 
 MIDDLE = np.array([0.5, 0.0, 0.1])
 """Of where hands are, base frame [m]."""
-SINK = 0.012
-"""How far fingers sink into what they hold, at most, both together [m]."""
+SINK = 0.016
+"""How far fingers sink into what they hold, at most, both together [m]; half of what is thin."""
 LIES, LET_GO = 0.015, 0.008
 """Largest difference of heights of what lies somewhere, and least gap of fingers to what was let go [m]."""
 SLOW, STILL = 0.05, 1.0
 """Speeds of a thing [m/s] and of an arm's joint [rad/s] below which they are at rest."""
+UPRIGHT = 0.9
+"""Least cosine between the vertical and the axis along it at first of what stands."""
 FALLEN = 0.1
 """[m] below the surface."""
 
@@ -503,17 +527,24 @@ SLOPE = 4.0
 """Height of a funnel over the horizontal error."""
 HOVER, CARRY = 0.09, 0.11
 """Largest heights of the funnels over a thing and over its goal [m]."""
-GRASP, DEEPER = 0.022, 0.002
-"""Horizontal error at which fingers shut, and how far below the thing's middle they do [m]."""
+NEAR, WITHIN, DEEPER = 0.016, 0.006, 0.002
+"""Horizontal error at which hands are down, at most: what is nearly as wide as the gripper opens wants less; by how
+much more fingers shut, and how far below where they hold they do [m]."""
+TURN_FIRST, LEVER = 0.3, 0.05
+"""Hands that are askew by more [rad] stay higher, as by so much horizontal error [m]."""
 CLEAR = 0.05
 """The hand rises before it goes aside, as long as it is lower than this over a thing's middle [m]."""
 
 
-def to_grasp(hand: F64, thing: F64) -> tuple[F64, Mask]:
-    """Where hands (N, 3) go for things (N, 3), and whether they are there."""
+def to_grasp(step: StepState[TableState], item: int) -> tuple[F64, Mask]:
+    """Where hands (N, 3) go to hold a thing, and whether they are there."""
+    now, grasp, gripper = seen(step), step.scenario.items[item].grasp, step.scenario.arm.gripper
+    hand, thing = now.hand[:, :3, 3], now.grip[:, item]
     beside = np.linalg.norm((thing - hand)[:, :2], axis=1)
-    target = np.column_stack([thing[:, :2], thing[:, 2] - DEEPER + np.clip(SLOPE * (beside - 0.016), 0, HOVER)])
-    at_it = (beside < GRASP) & (np.abs(hand[:, 2] - thing[:, 2]) < 0.014)
+    near = min(NEAR, 0.8 * (gripper.widths[-1] - grasp.width) / 2)
+    off = beside - near + LEVER * np.maximum(np.abs(now.askew(item, grasp)) - TURN_FIRST, 0)
+    target = np.column_stack([thing[:, :2], thing[:, 2] - DEEPER + np.clip(SLOPE * off, 0, HOVER)])
+    at_it = (beside < near + WITHIN) & (np.abs(hand[:, 2] - thing[:, 2]) < 0.014)
     low = (beside > 0.03) & (hand[:, 2] < thing[:, 2] + CLEAR)
     target[low, :2] = hand[low, :2]
     target[low, 2] = thing[low, 2] + HOVER

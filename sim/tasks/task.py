@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Generic, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 
 import numpy as np
 
 from pipeline.errors import SimError
-from pipeline.geometry import Camera
+from pipeline.geometry import Camera, Gaussians
 from pipeline.types import F32, I64, Floats, Mask
 from sim.cameras.props import Props
 from sim.cameras.settings import CameraSettings, RobotCamera
@@ -19,6 +19,9 @@ from sim.physics.bodies import BodyState, RigidBody
 from sim.physics.state import RobotState
 from sim.robots.drive import ArmState, Drive, LegsState
 from sim.robots.model import Robot
+
+if TYPE_CHECKING:
+    from sim.scene import SceneObject, SimScene
 
 EXPERT = "expert"
 """Observation with the actions of a task's expert."""
@@ -30,6 +33,27 @@ Area = tuple[tuple[float, float], tuple[float, float]]
 """x and y in a base's axes [m], from and to."""
 
 
+QUARTER_TURN, HALF_TURN = np.pi / 2, np.pi
+"""[rad]."""
+
+
+@dataclass(frozen=True)
+class Grasp:
+    """How a gripper that points down holds a thing.
+
+    Attributes:
+        place: Between the fingertips, in the thing's own frame [m].
+        yaw: Of the hand in that frame; its fingers shut along its y axis [rad].
+        width: How far the fingers are apart that hold it [m].
+        turn: Turned by that, it is held alike [rad].
+    """
+
+    place: tuple[float, float, float]
+    yaw: float
+    width: float
+    turn: float
+
+
 @dataclass(frozen=True, eq=False)
 class Item:
     """A thing of a task.
@@ -38,19 +62,26 @@ class Item:
         body: Its origin is what lies on the surface at `rest` [m].
         rest: Height of its origin over what it stands on [m].
         top: Height of its upper side over its origin [m].
-        width: How far fingers are apart that hold it [m].
-        color: 0..1.
+        grasp: How it is held.
+        color: 0..1, of what has no splat.
         area: Where it begins.
         yaw: How far it is turned either way at most [rad].
+        splat: Loads its Gaussians, in its own frame, if it was scanned. Such things come first among a task's.
     """
 
     body: RigidBody
     rest: float
     top: float
-    width: float
+    grasp: Grasp
     color: tuple[float, float, float]
     area: Area
     yaw: float = 0.0
+    splat: Callable[[], Gaussians] | None = None
+
+    @property
+    def reach(self) -> float:
+        """How far it reaches from its origin, seen from above [m]."""
+        return max(float(np.linalg.norm(hull[:, :2], axis=1).max()) for hull in self.body.hulls)
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,6 +217,7 @@ class Task:
         scene: Reference of the scene that it is for; empty if it is for any that is given.
         drive: Makes the drive of a robot from that and its usual drive, if the task has its own action space.
         items: Things that are in every scene, beside the robot.
+        picks: Makes the task for the object of the scenes that a robot is to pick up, if it is about one.
         cameras: A robot's cameras; by default one at the mount in its file, with the lens `camera`.
         expert: Actions (N, A) of one who knows where everything is, if anybody does.
         instruction: What one would tell somebody to do, for policies that are told.
@@ -208,6 +240,7 @@ class Task:
     scene: str = ""
     drive: Callable[[Robot, Drive], Drive] | None = None
     items: tuple[Item, ...] = ()
+    picks: Callable[[Task, Robot, SceneObject], Task] | None = None
     cameras: Callable[[Robot], tuple[RobotCamera, ...]] | None = None
     expert: Term[F32] | None = None
     instruction: str = ""
@@ -227,7 +260,31 @@ class Task:
         seen = {**self.observations, EXPERT: Observation(self.expert, "action", privileged=True)}
         return replace(self, observations=seen)
 
+    def in_scenes(self, scenes: Sequence[SimScene], robot: Robot) -> tuple[Task, list[SimScene]]:
+        """The task as it is in scenes, and those without the loose object that is the task's own.
+
+        Raises:
+            SimError: When it is about one object, and they don't have just one, the same; or the robot can't hold it.
+        """
+        if self.picks is None:
+            return self, list(scenes)
+        objects = [one for scene in scenes for one in scene.objects]
+        names = ", ".join(dict.fromkeys(one.body.name for one in objects))
+        alike = objects and all(_same(one.body, objects[0].body) for one in objects)
+        if not alike or any(len(scene.objects) != 1 for scene in scenes) or objects[0].body.joint:
+            raise SimError(
+                f"{self.name} is about one loose object, the same in every scene",
+                found=names or "none",
+                remedy="--objects NAME (objects=[NAME]): one that was cut out of the bundle, see `splatyard objects "
+                "BUNDLE`, or a bundle that is an object by itself, such as mug@1.0.0",
+            )
+        return self.picks(self, robot, objects[0]), [replace(scene, objects=()) for scene in scenes]
+
     @property
     def substeps(self) -> int:
         """Physics steps between two actions."""
         return round(self.control_period / self.time_step)
+
+
+def _same(one: RigidBody, other: RigidBody) -> bool:
+    return len(one.hulls) == len(other.hulls) and all(map(np.array_equal, one.hulls, other.hulls))
