@@ -92,9 +92,9 @@ class PPOSettings(Settings):
 class SACSettings(Settings):
     """Soft actor-critic (Haarnoja et al., 2018), also with demonstrations (RLPD: Ball et al., 2023)."""
 
-    updates_per_step: Positive = 0.25
+    updates_per_step: Positive = 0.5
     """Updates of the critics for each step of a robot, the update-to-data ratio."""
-    batch_size: Annotated[int, Field(ge=2, le=100_000)] = 256
+    batch_size: Annotated[int, Field(ge=2, le=100_000)] = 128
     """Steps of a batch; with demonstrations half of them are theirs."""
     replay_size: Annotated[int, Field(ge=1000, le=100_000_000)] = 200_000
     """Newest steps of all robots that are remembered, on disk."""

@@ -11,6 +11,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -102,11 +103,11 @@ class Replay:
         Raises:
             TrainError: When a number is not finite.
         """
-        row: dict[str, torch.Tensor] = {f"{OBSERVED}{name}": value for name, value in seen.items()}
+        row = {f"{OBSERVED}{name}": cast(torch.Tensor, value) for name, value in seen.items()}
         row |= {ACTION: action, REWARD: reward, TERMINAL: terminal, TIME_OUT: time_out}
         at = self.written % self._room
         for name, field in self._fields.items():
-            value: np.ndarray = row[name].cpu().numpy()
+            value = row[name].cpu().numpy()
             if field.dtype == np.float32 and not np.isfinite(value).all():
                 raise TrainError(
                     "a replay holds finite numbers",

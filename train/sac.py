@@ -24,7 +24,7 @@ FOLLOW = 0.005
 """Share of the way that target critics move towards the critics with each update."""
 ACTOR_EVERY = 2
 """Updates of the critics per update of the policy, as in TD3: images cost most there."""
-FIRST_TEMPERATURE = 0.1
+FIRST_TEMPERATURE = 0.01
 """Weight of the entropy at the beginning: rewards of a step are small."""
 REPLAY = "replay"
 """Folder of the replay in a run's folder."""

@@ -29,9 +29,9 @@ MAX_LINES = 20
 class Train:
     """Train a policy in bundles.
 
-    Trains a policy that sees, by PPO or another algorithm, in one bundle or many, and keeps all of it in a folder below runs/: what was
-    trained, how and where (run.json), the curve, TensorBoard's files and checkpoints. Ctrl-C ends it with a
-    checkpoint; --resume continues as if it had never stopped.
+    Trains a policy that sees, by PPO or another algorithm, in one bundle or many, and keeps all of it in a folder
+    below runs/: what was trained, how and where (run.json), the curve, TensorBoard's files and checkpoints. Ctrl-C
+    ends it with a checkpoint; --resume continues as if it had never stopped.
 
     Examples:
         splatyard train navigate --scene hall@1.0.0 --robot rover
