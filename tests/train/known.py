@@ -11,8 +11,8 @@ import torch
 from tensordict import TensorDict
 
 from train.demonstrations import Contract
-from train.lerobot import Demonstration, new_dataset
 from train.learner import Learner
+from train.lerobot import Demonstration, new_dataset
 from train.preset import Preset, load_preset
 
 LONGEST = 8
