@@ -221,10 +221,13 @@ def _evaluate(run: Run, episodes: int) -> None:
 
 def _report(run: Run, folder: str, done: int, iterations: int) -> None:
     """Where everything is, and what to do next."""
+    from train.preset import OFFLINE
+
     rows = run.curve.read()
     success = rows[-1].get("success") if rows else None
     ending = "no episode has ended yet" if success is None else f"{success:.0%} of its last episodes were successes"
-    tables.say(f"trained    {done} iterations; {ending}, by the policy that explores: `eval` measures it")
+    ending = "nothing was simulated" if run.preset.algorithm in OFFLINE else f"{ending}, by the policy that explores"
+    tables.say(f"trained    {done} iterations; {ending}: `eval` measures it")
     ending = run.ending
     if ending and ending.early:
         tables.say(("stopped early", "yellow"), f"  {ending.early}; what it reached is not what it was planned to")
@@ -308,6 +311,9 @@ def described(row: dict[str, float], left: float) -> str:
             f"{name.removeprefix('outcome/')} {share:.0%}" for name, share in row.items() if name.startswith("outcome/")
         ]
         parts.append(f"reward {row['reward']:.2f}")
-    parts.append(f"{row['steps_per_second']:.0f} steps/s")
+    if row.get("steps") == 0:  # nothing is simulated
+        parts.append(f"loss {row['loss/actor']:.2g}")
+    else:
+        parts.append(f"{row['steps_per_second']:.0f} steps/s")
     parts.append(f"{tqdm.format_interval(left)} left")
     return ", ".join(parts)
