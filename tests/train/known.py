@@ -15,10 +15,10 @@ from train.learner import Learner
 from train.lerobot import Demonstration, new_dataset
 from train.preset import Preset, load_preset
 
-LONGEST = 8
+LONGEST = 12
 """Steps of an episode of `Cart`."""
 STRIDE = 0.15
-"""Longest step of a walker of `Chain`: seven take it there, of the eight that it has."""
+"""Longest step of a walker of `Chain`: seven take it there, of the twelve that it has."""
 GAMMA = 0.9
 CONTRACT = Contract("cart", "balance", 10, 1, {"vector": ["x_0"], "state": ["x_0"]}, {}, LONGEST)
 SMALL = {

@@ -47,12 +47,12 @@ def test_cloning_does_as_successes_do(tmp_path: Path):
 
 
 def test_implicit_q_learning_does_better_than_what_it_saw(tmp_path: Path):
-    """Walks that go right as often as left, on a chain of four: it goes right, cloning is as undecided as they."""
+    """Walks that go right as often as left, on a chain of four: it goes right; cloning only as those that got there."""
     demos = write(tmp_path / "demos", walks(np.random.default_rng(0), 200, 0.5, stride=0.25))
     agent = made(ImplicitQ, demos, tmp_path, iterations=5, **{"offline.learning_rate": 3e-3})
     for _ in range(5):
         agent.update()
-    assert (actions(agent, STATES) > 0.6).all()
+    assert (actions(agent, STATES) > 0.75).all()
     assert isinstance(agent, ImplicitQ)
     with torch.no_grad():
         value = agent.value(STATES[:, None])[0].numpy()
@@ -62,7 +62,7 @@ def test_implicit_q_learning_does_better_than_what_it_saw(tmp_path: Path):
     assert value[-1] == pytest.approx(1, abs=0.25)
     cloned = made(Cloning, demos, tmp_path / "b")
     cloned.update()
-    assert (actions(cloned, STATES)[:3] < 0.6).all()
+    assert (actions(cloned, STATES)[:3] < 0.72).all()
 
 
 def test_it_goes_on_as_if_it_had_not_stopped(tmp_path: Path):
