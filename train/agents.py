@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from pipeline.errors import TrainError
-from train import ppo
-from train.demonstrations import contract_of
-from train.distributed import Processes
-from train.environment import STATE, VECTOR, TrainEnv
-from train.halves import Halves
-from train.learner import Agent
-from train.legs.gait import learns_gait
-from train.offline import Cloning, ImplicitQ
+from train.environment import STATE, VECTOR
 from train.preset import LEARN_FROM_DEMOS, Preset
-from train.sac import SAC
+
+if TYPE_CHECKING:
+    from train.algorithms.agent import Agent
+    from train.distributed import Processes
+    from train.environment import TrainEnv
+    from train.halves import Halves
 
 
 def make_agent(
@@ -25,9 +23,16 @@ def make_agent(
     Raises:
         TrainError: When the preset, the environment and the number of processes don't suit it.
     """
+    from train import ppo
+
     name = preset.algorithm
     if name in ("ppo", "dagger"):
         return cast(Agent, ppo.make_agent(preset, env, device, processes))
+    from train.algorithms.demonstrations import contract_of
+    from train.algorithms.offline import Cloning, ImplicitQ
+    from train.algorithms.sac import SAC
+    from train.legs.gait import learns_gait
+
     if processes:
         raise TrainError("several processes train ppo and dagger", found=name, remedy="leave --num-gpus away")
     if learns_gait(preset):

@@ -17,8 +17,8 @@ from rsl_rl.modules import HiddenState
 
 from pipeline.errors import TrainError
 from train.agents import make_agent
+from train.algorithms.agent import Agent
 from train.environment import EnvironmentState, TrainEnv
-from train.learner import Agent
 from train.run import Run, write_atomically
 
 logger = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ from tensordict import TensorDict
 from pipeline.errors import TrainError
 from pipeline.types import F32, U8
 from sim.drivers import DriverName, find_driver
-from train.demonstrations import FRONT, column_names, task_text
+from train.algorithms.demonstrations import FRONT, column_names, task_text
 from train.environment import STATE, VECTOR, TrainEnv
 from train.lerobot import DatasetWriter, Demonstration, new_dataset
 

@@ -31,9 +31,9 @@ from sim.env import SceneEnv
 from sim.robots.drive import VelocityDrive, Walker
 from sim.robots.model import Robot
 from sim.tasks.exploration import MAP_SIDE
+from train.algorithms.agent import Memories
 from train.distributed import Processes
 from train.environment import STATE, VECTOR, TrainEnv
-from train.learner import Memories
 from train.models.policy import VisionPolicy
 from train.models.voxels import VOXELS, voxel_loss
 from train.preset import Preset, VoxelSettings

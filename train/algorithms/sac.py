@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from tensordict import TensorDict
 
-from train.demonstrations import DEMOS_FOLDER, Contract, identity, read_demonstrations
+from train.algorithms.demonstrations import DEMOS_FOLDER, Contract, identity, read_demonstrations
+from train.algorithms.learner import Learner
+from train.algorithms.replay import Replay, Transitions
 from train.environment import STATE
-from train.learner import Learner
 from train.models.critics import Critics, shifted
 from train.models.squashed import SquashedGaussian
 from train.preset import Preset
-from train.replay import Replay, Transitions
 
 CRITICS = 2
 """Number of critics; the lowest one counts."""

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from pipeline.errors import TrainError
-from tests.train.known import CONTRACT, GAMMA, Cart, actions, episode, preset, seen_at, walks, write
-from train.offline import Cloning, ImplicitQ
+from tests.train.algorithms.known import CONTRACT, GAMMA, Cart, actions, episode, preset, seen_at, walks, write
+from train.algorithms.offline import Cloning, ImplicitQ
 
 STATES = torch.arange(4) / 4
 

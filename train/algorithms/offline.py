@@ -11,12 +11,12 @@ from typing import Any
 import torch
 from tensordict import TensorDict
 
-from train.demonstrations import DEMOS_FOLDER, Contract, identity, read_demonstrations
+from train.algorithms.demonstrations import DEMOS_FOLDER, Contract, identity, read_demonstrations
+from train.algorithms.learner import Learner
+from train.algorithms.replay import Replay, Transitions
 from train.environment import STATE
-from train.learner import Learner
 from train.models.critics import Critics, shifted
 from train.preset import Preset
-from train.replay import Replay, Transitions
 
 EXPECTILE = 0.8
 """Expectile of the values of actions that the value of a state is: the larger, the nearer to the best action."""

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from tensordict import TensorDict
 
-from train.demonstrations import Contract
-from train.learner import Learner
+from train.algorithms.demonstrations import Contract
+from train.algorithms.learner import Learner
 from train.lerobot import Demonstration, new_dataset
 from train.preset import Preset, load_preset
 

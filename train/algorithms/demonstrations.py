@@ -19,12 +19,12 @@ from pipeline.errors import TrainError
 from pipeline.types import U8, Mask
 from sim.env import SceneEnv
 from sim.libraries import load
+from train.algorithms.replay import Replay
 from train.environment import STATE, VECTOR
 from train.lerobot import ACTION as ACTION_FEATURE
 from train.lerobot import ENVIRONMENT, feature
 from train.lerobot import STATE as STATE_FEATURE
 from train.models.encoders import TRUTHS
-from train.replay import Replay
 from train.run import read_model
 
 if TYPE_CHECKING:

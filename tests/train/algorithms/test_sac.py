@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from pipeline.errors import TrainError
-from tests.train.known import CONTRACT, STRIDE, Cart, Chain, actions, preset, seen_at, train, walks, write
+from tests.train.algorithms.known import CONTRACT, STRIDE, Cart, Chain, actions, preset, seen_at, train, walks, write
+from train.algorithms.sac import SAC
 from train.models.critics import SHIFT, Critics, shifted
 from train.models.squashed import SquashedGaussian
-from train.sac import SAC
 
 X = torch.linspace(-0.9, 0.9, 13)
 

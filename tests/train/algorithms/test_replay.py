@@ -13,7 +13,7 @@ from tensordict import TensorDict
 
 from pipeline.errors import TrainError
 from tests.train.test_run import room_for
-from train.replay import Replay
+from train.algorithms.replay import Replay
 
 ENVS = 3
 

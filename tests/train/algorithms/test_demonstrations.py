@@ -16,12 +16,12 @@ from tensordict import TensorDict
 
 from pipeline.errors import TrainError
 from sim.scene import SimScene
-from tests.train.known import CONTRACT, LONGEST, episode, write
-from train.demonstrations import Contract, contract_of, identity, read_demonstrations
+from tests.train.algorithms.known import CONTRACT, LONGEST, episode, write
+from train.algorithms.demonstrations import Contract, contract_of, identity, read_demonstrations
+from train.algorithms.replay import Replay
 from train.environment import make_env
 from train.lerobot import Demonstration
 from train.preset import load_preset
-from train.replay import Replay
 
 SEEN = TensorDict({"vector": torch.zeros(2, 1), "state": torch.zeros(2, 1)}, batch_size=[2])
 DATA, INFO = "data/chunk-000/file-000.parquet", "meta/info.json"
