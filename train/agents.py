@@ -27,7 +27,7 @@ def make_agent(
 
     name = preset.algorithm
     if name in ("ppo", "dagger"):
-        return cast(Agent, ppo.make_agent(preset, env, device, processes))
+        return cast("Agent", ppo.make_agent(preset, env, device, processes))
     from train.algorithms.demonstrations import contract_of
     from train.algorithms.offline import Cloning, ImplicitQ
     from train.algorithms.sac import SAC

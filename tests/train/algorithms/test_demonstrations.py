@@ -16,13 +16,16 @@ from tensordict import TensorDict
 
 from pipeline.errors import TrainError
 from sim.scene import SimScene
-from tests.train.algorithms.known import CONTRACT, LONGEST, episode, write
+from tests.train.algorithms.known import CONTRACT as CART
+from tests.train.algorithms.known import episode, write
 from train.algorithms.demonstrations import Contract, contract_of, identity, read_demonstrations
 from train.algorithms.replay import Replay
 from train.environment import make_env
 from train.lerobot import Demonstration
 from train.preset import load_preset
 
+LONGEST = 8
+CONTRACT = replace(CART, longest=LONGEST)
 SEEN = TensorDict({"vector": torch.zeros(2, 1), "state": torch.zeros(2, 1)}, batch_size=[2])
 DATA, INFO = "data/chunk-000/file-000.parquet", "meta/info.json"
 
