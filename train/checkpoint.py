@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import NotRequired, TypedDict
 
 import torch
-from rsl_rl.algorithms import PPO
 from rsl_rl.modules import HiddenState
 
 from pipeline.errors import TrainError
+from train.agents import make_agent
+from train.algorithms.agent import Agent
 from train.environment import EnvironmentState, TrainEnv
-from train.ppo import make_agent
 from train.run import Run, write_atomically
 
 logger = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ class ProcessState(TypedDict):
 
 
 class Checkpoint(ProcessState):
-    """What training continues from: `agent` is what `PPO.save` returned, `seconds` the time of training so far."""
+    """What training continues from: `agent` is what `Agent.save` returned, `seconds` the time of training so far."""
 
     format: NotRequired[str]
     iteration: int
@@ -122,7 +122,7 @@ def newest(folder: Path) -> tuple[Path, Checkpoint] | None:
     return None
 
 
-def fit(state: Checkpoint, agent: PPO) -> None:
+def fit(state: Checkpoint, agent: Agent) -> None:
     """Load networks, optimiser and learning rate from a checkpoint; the agent is unchanged if it doesn't fit.
 
     Raises:
@@ -148,7 +148,7 @@ def fit(state: Checkpoint, agent: PPO) -> None:
         ) from error
 
 
-def check_finite(metrics: Mapping[str, float], agent: PPO) -> None:
+def check_finite(metrics: Mapping[str, float], agent: Agent) -> None:
     """Check metrics and networks, normalisers included, after each iteration and before anything is saved.
 
     Raises:
@@ -164,7 +164,7 @@ def check_finite(metrics: Mapping[str, float], agent: PPO) -> None:
         )
 
 
-def load_policy(run: Run, env: TrainEnv, path: Path | None = None, device: str = "cpu") -> PPO:
+def load_policy(run: Run, env: TrainEnv, path: Path | None = None, device: str = "cpu") -> Agent:
     """Load the policy of a run for use: its hidden state is empty, and it acts without exploration.
 
     The environment is like the one it was trained in, with any number of robots; the checkpoint is the newest by
@@ -230,7 +230,7 @@ def _leaves(value: object, key: str = "state") -> Iterator[tuple[str, object]]:
 
 
 def _networks(agent: object) -> Iterator[tuple[str, torch.Tensor]]:
-    """Tensors of all networks, by name, in what `PPO.save` returned."""
+    """Tensors of all networks, by name, in what `Agent.save` returned."""
     for name, part in (agent if isinstance(agent, dict) else {}).items():
         if not name.startswith("optimizer") and not name.endswith("optimizer_state_dict"):
             leaves = _leaves(part, name.removesuffix("_state_dict"))

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Protocol
 
 import numpy as np
 import torch
-from gymnasium.spaces import Dict
 from tensordict import TensorDict
 
 from pipeline.errors import TrainError
 from pipeline.types import F32, U8
 from sim.drivers import DriverName, find_driver
-from train.environment import VECTOR, TrainEnv
+from train.algorithms.demonstrations import FRONT, column_names, task_text
+from train.environment import STATE, VECTOR, TrainEnv
 from train.lerobot import DatasetWriter, Demonstration, new_dataset
-
-FRONT = "front"
-"""Name of a camera without one."""
 
 
 class Actor(Protocol):
@@ -66,7 +62,7 @@ def record(
         TrainError: When the folder exists or can't be written, or the steps per second aren't a whole number.
         MachineError: When pyarrow is not installed.
     """
-    task, spaces = env.env.task, cast(Dict, env.env.single_observation_space)
+    task = env.env.task
     rate = round(1 / task.control_period)
     if abs(rate * task.control_period - 1) > 1e-6:
         raise TrainError(
@@ -80,8 +76,9 @@ def record(
             folder,
             rate=rate,
             robot=env.env.robot.name,
-            task=task.instruction or task.name,
-            state=[f"{name}_{number}" for name in env.vectors for number in range(math.prod(spaces[name].shape or ()))],
+            task=task_text(env.env),
+            state=column_names(env.env, env.vectors),
+            environment=column_names(env.env, list(task.observations)),
             action=[f"action_{number}" for number in range(env.num_actions)],
             cameras={name: (of.shape[1], of.shape[2]) for name, of in _images(env).items()},
         ) as writer,
@@ -101,20 +98,21 @@ def _rollout(
     actor.reset()
     missing = episodes // env.num_envs + (np.arange(env.num_envs) < episodes % env.num_envs)
     start, dropped = np.zeros(env.num_envs, np.int64), 0
-    past: list[tuple[dict[str, U8], F32, F32, F32]] = []  # images by camera, states, actions and rewards of all robots
+    # images by camera, states, what the simulator knows, actions and rewards of all robots
+    past: list[tuple[dict[str, U8], F32, F32, F32, F32]] = []
     written = successful = 0
     while written < episodes:
         action = actor(seen).clamp(-1, 1)
-        images, state = _images(env), seen[VECTOR].cpu().numpy().copy()
+        images, *known = _images(env), *(seen[name].cpu().numpy().copy() for name in (VECTOR, STATE))
         seen, reward, dones, _ = env.step(action)
         actor.reset(dones)
-        past.append((images, state, action.cpu().numpy().copy(), reward.cpu().numpy()))
+        past.append((images, *known, action.cpu().numpy().copy(), reward.cpu().numpy()))
         for row, success in zip(env.done_info.env, env.done_info.success, strict=True):
             if missing[row]:
                 frames, *numbers = zip(*past[start[row] - dropped :], strict=True)
                 films = {name: np.stack([frame[name][row] for frame in frames]) for name in frames[0]}
-                state_of, action_of, reward_of = (np.array([step[row] for step in steps]) for steps in numbers)
-                writer.add(Demonstration(films, state_of, action_of, reward_of, bool(success)))
+                vectors = (np.array([step[row] for step in steps]) for steps in numbers)
+                writer.add(Demonstration(films, *vectors, success=bool(success)))
                 missing[row] -= 1
                 written, successful = written + 1, successful + int(success)
                 if watch:

@@ -23,6 +23,8 @@ from sim.libraries import load
 from sim.video import VideoWriter, pixel_format
 
 STATE, ACTION = "observation.state", "action"
+ENVIRONMENT = "observation.environment_state"
+"""What a simulator knows in addition, under the name that LeRobot has for it."""
 CHUNK = "chunk-000/file-000"
 """There is one file of each kind; LeRobot allows more, so that none gets too large for its hub."""
 QUANTILES = (0.01, 0.1, 0.5, 0.9, 0.99)
@@ -51,12 +53,14 @@ class Demonstration:
     Attributes:
         images: Images by camera, (T, H, W, 3) uint8.
         state: (T, S) float32 vectors before each action.
+        environment: (T, E) float32, what a simulator knows then.
         action: (T, A) float32.
         reward: (T,) float32 for each action.
     """
 
     images: Mapping[str, U8]
     state: F32
+    environment: F32
     action: F32
     reward: F32
     success: bool
@@ -68,6 +72,7 @@ class About(TypedDict):
     Attributes:
         rate: Steps per second.
         state: Name of each element of the state.
+        environment: Name of each element of what a simulator knows.
         action: Name of each element of an action.
         cameras: Height and width of each camera's images [px].
     """
@@ -76,6 +81,7 @@ class About(TypedDict):
     robot: str
     task: str
     state: Sequence[str]
+    environment: Sequence[str]
     action: Sequence[str]
     cameras: Mapping[str, tuple[int, int]]
 
@@ -87,7 +93,8 @@ class DatasetWriter:
         rule, remedy = "a LeRobot dataset needs pyarrow", "pip install 'splatyard[imitation]'"
         self._arrow, self._parquet = (load(name, rule, remedy) for name in ("pyarrow", "pyarrow.parquet"))
         self._folder, self._rate, self._robot, self._task = folder, about["rate"], about["robot"], about["task"]
-        self._names = {STATE: list(about["state"]), ACTION: list(about["action"])}
+        named = {STATE: about["state"], ENVIRONMENT: about["environment"], ACTION: about["action"]}
+        self._names = {name: list(of) for name, of in named.items()}
         cameras = self._sizes = dict(about["cameras"])
         self._videos = {
             camera: VideoWriter(folder / "videos" / feature(camera) / f"{CHUNK}.mp4", self._rate, ENCODING)
@@ -109,6 +116,7 @@ class DatasetWriter:
         last = here == steps - 1
         columns: dict[str, np.ndarray] = {
             STATE: episode.state,
+            ENVIRONMENT: episode.environment,
             ACTION: episode.action,
             "next.reward": episode.reward,
             "next.done": last,

@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -30,6 +31,7 @@ from sim.env import SceneEnv
 from sim.robots.drive import VelocityDrive, Walker
 from sim.robots.model import Robot
 from sim.tasks.exploration import MAP_SIDE
+from train.algorithms.agent import Memories
 from train.distributed import Processes
 from train.environment import STATE, VECTOR, TrainEnv
 from train.models.policy import VisionPolicy
@@ -215,10 +217,6 @@ class MirroredHalf:
         return torch.zeros(())
 
 
-Memories = tuple[HiddenState, HiddenState]
-"""Hidden states of the policy, for the observations and for mirrored ones."""
-
-
 class VisionPPO(PPO):
     """PPO with auxiliary losses, for a `VisionPolicy` whose critic is not recurrent.
 
@@ -237,6 +235,7 @@ class VisionPPO(PPO):
     """
 
     actor: VisionPolicy  # type: ignore[assignment]
+    offline = False
 
     def __init__(
         self,
@@ -268,6 +267,12 @@ class VisionPPO(PPO):
     @learning_rate.setter
     def learning_rate(self, rate: float) -> None:
         self._rate = min(rate, self._highest_rate)
+
+    def begin(self, folder: Path, slack: int) -> None:
+        """Do nothing: all it learns from is in its storage."""
+
+    def flush(self) -> None:
+        """Do nothing: checkpoints are between two rollouts."""
 
     def act(self, obs: TensorDict) -> torch.Tensor:
         """Sample actions (N, A)."""

@@ -15,6 +15,11 @@ from sim.tasks.catalog import TASKS
 
 FOLDER = Path(__file__).parent / "presets"
 
+Algorithm = Literal["ppo", "sac", "rlpd", "bc", "dagger", "iql"]
+LEARN_FROM_DEMOS = ("rlpd", "bc", "iql")
+OFFLINE = ("bc", "iql")
+"""Algorithms that learn from demonstrations alone; nothing is simulated while they do."""
+
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -82,6 +87,36 @@ class PPOSettings(Settings):
     """Add the auxiliary loss on mirrored images and actions."""
     use_mirror_batches: bool = False
     """Learn from half of each mini-batch in the mirror, left and right exchanged; for policies without memory."""
+
+
+class SACSettings(Settings):
+    """Soft actor-critic (Haarnoja et al., 2018), also with demonstrations (RLPD: Ball et al., 2023)."""
+
+    updates_per_step: Positive = 0.5
+    """Updates of the critics for each step of a robot, the update-to-data ratio."""
+    batch_size: Annotated[int, Field(ge=2, le=100_000)] = 128
+    """Steps of a batch; with demonstrations half of them are theirs."""
+    replay_size: Annotated[int, Field(ge=1000, le=100_000_000)] = 200_000
+    """Newest steps of all robots that are remembered, on disk."""
+    random_steps: Annotated[int, Field(ge=0)] = 4000
+    """Steps of all robots that act at random before anything is learned."""
+    gamma: Share = 0.98
+    """Discount factor."""
+    learning_rate: Positive = 5e-4
+    """Learning rate of all networks."""
+
+
+class OfflineSettings(Settings):
+    """Learning from demonstrations alone: behaviour cloning, and implicit Q-learning (Kostrikov et al., 2021)."""
+
+    updates_per_iteration: Count = 200
+    """Updates in an iteration."""
+    batch_size: Annotated[int, Field(ge=2, le=100_000)] = 256
+    """Steps of a batch."""
+    learning_rate: Positive = 1e-3
+    """Learning rate; that of the policy falls to zero along a cosine."""
+    gamma: Share = 0.98
+    """Discount factor of iql."""
 
 
 class CameraRandomisation(Settings):
@@ -155,12 +190,57 @@ class Preset(Settings):
     """Randomisation of the camera."""
     policy: PolicySettings = PolicySettings()
     """Networks."""
+    algorithm: Algorithm = "ppo"
+    """How the policy learns: by its own steps (ppo), all its past ones (sac), those and demonstrations (rlpd),
+    demonstrations alone (bc, iql), or a teacher's answers (dagger)."""
+    demos: str = ""
+    """Folder of a LeRobot dataset of demonstrations, for rlpd, bc and iql."""
     ppo: PPOSettings = PPOSettings()
-    """Algorithm."""
+    """Settings of ppo and dagger."""
+    sac: SACSettings = SACSettings()
+    """Settings of sac and rlpd."""
+    offline: OfflineSettings = OfflineSettings()
+    """Settings of bc and iql."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_algorithm(cls, values: object) -> object:
+        """Fill in what the algorithm takes for granted: dagger asks the expert, the others train no memory."""
+        if not isinstance(values, dict) or values.get("algorithm", "ppo") == "ppo":
+            return values
+        if values["algorithm"] == "dagger":
+            return values if values.get("teacher") else values | {"teacher": "expert"}
+        policy = values.get("policy", {})
+        return values | {"policy": {"rnn_type": "none"} | policy} if isinstance(policy, dict) else values
+
+    @model_validator(mode="after")
+    def _suits_algorithm(self) -> Self:
+        """Check that nothing is set that the algorithm would ignore, nor anything missing that it needs."""
+        name, needs = self.algorithm, self.algorithm in LEARN_FROM_DEMOS
+        if needs != bool(self.demos):
+            raise ValueError(
+                f"{name} learns from demonstrations: --demos FOLDER, a dataset of `splatyard record`"
+                if needs
+                else f"{name} learns from no demonstrations: leave demos away, or take {', '.join(LEARN_FROM_DEMOS)}"
+            )
+        if name in ("ppo", "dagger"):
+            return self
+        for key, present in (
+            ("teacher", self.teacher),
+            ("policy.voxels", self.policy.voxels),
+            ("policy.rnn_type", self.policy.rnn_type != "none"),
+            ("ppo.use_mirror_loss", self.ppo.use_mirror_loss),
+            ("ppo.use_mirror_batches", self.ppo.use_mirror_batches),
+        ):
+            if present:
+                raise ValueError(f"{key} is for ppo and dagger; {name} learns without")
+        return self
 
     @model_validator(mode="after")
     def _fills_batches(self) -> Self:
         """Check that no mini-batch is empty: its loss would be NaN."""
+        if self.algorithm not in ("ppo", "dagger"):
+            return self
         if self.ppo.use_mirror_batches and self.policy.rnn_type != "none":
             raise ValueError("ppo.use_mirror_batches is for policies without memory: policy.rnn_type=none")
         limit = self.num_envs * (1 if self.policy.rnn_type != "none" else self.num_steps_per_env)

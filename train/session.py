@@ -61,7 +61,9 @@ def train_run(
         device = stack.enter_context(together(run.record.device, processes))
         if writes:
             stack.enter_context(run.busy())
-        trainer = Trainer(run.preset, scenes, seed=run.record.seed, device=device, processes=processes)
+        trainer = Trainer(
+            run.preset, scenes, seed=run.record.seed, folder=run.folder, device=device, processes=processes
+        )
         stack.callback(trainer.env.close)
         seconds = _resume(run, trainer, processes)
         by: EndedBy = "iterations"
@@ -93,7 +95,7 @@ def train_run(
         if writes:
             run.end(Ending(reached=trainer.iteration, planned=iterations, by=by, minutes=minutes))
             if row and learns_gait(run.preset):
-                save_gait(run, trainer.env.env, trainer.agent.actor, row)
+                save_gait(run, trainer.env.env, trainer.agent.get_policy(), row)
         return trainer.iteration
 
 

@@ -6,6 +6,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,11 +15,11 @@ from rsl_rl.modules import HiddenState
 from pipeline.errors import TrainError
 from pipeline.types import F64
 from sim.scene import SimScene
+from train.agents import make_agent
 from train.checkpoint import Checkpoint, check_finite, fit
 from train.distributed import Processes, own_seed
 from train.environment import DoneInfo
 from train.halves import make_training_env
-from train.ppo import make_agent
 from train.preset import Preset
 from train.results import WINDOW
 
@@ -100,8 +101,11 @@ Metrics = dict[str, float]
 class Trainer:
     """A policy in training.
 
+    An algorithm that learns from more than its last steps keeps that in the folder.
+
     Raises:
         SimError: When the scenes don't suit the task or the robot.
+        TrainError: When demonstrations are of no use, or there is no room on the disk.
     """
 
     def __init__(
@@ -110,6 +114,7 @@ class Trainer:
         scenes: Sequence[SimScene],
         *,
         seed: int = 0,
+        folder: Path,
         device: str = "cpu",
         processes: Processes | None = None,
     ) -> None:
@@ -118,6 +123,11 @@ class Trainer:
         self.env = make_training_env(preset, scenes, seed, device, processes)
         self.agent = make_agent(preset, self.env, device, processes)
         self.agent.train_mode()
+        try:
+            self.agent.begin(folder, preset.save_interval * preset.num_steps_per_env)
+        except BaseException:
+            self.env.close()
+            raise
         self._curriculum = SceneCurriculum(len(scenes), by_progress=preset.scene_sampling == "learning_progress")
         self._stats = EpisodeStats()
         if processes:
@@ -127,16 +137,37 @@ class Trainer:
     @property
     def steps(self) -> int:
         """Steps of all environments so far."""
+        if self.agent.offline:
+            return 0
         world = self._processes["world_size"] if self._processes else 1
         return self.iteration * self.preset.num_steps_per_env * self.env.num_envs * world
 
     def iterate(self) -> Metrics:
-        """Do one iteration: `preset.num_steps_per_env` steps of each environment, and an update.
+        """Do one iteration: `preset.num_steps_per_env` steps of each environment, if it learns by any, and an update.
 
         Raises:
             TrainError: When something isn't finite any more; the networks are unusable then.
         """
-        env, agent, clock = self.env, self.agent, _Clock()
+        agent, clock = self.agent, _Clock()
+        if not agent.offline:
+            self._roll_out(clock)
+        with clock("network"):
+            losses = agent.update()
+        self.iteration += 1
+        metrics: Metrics = {"iteration": self.iteration, "steps": self.steps}
+        metrics |= self._stats.metrics()
+        metrics |= {f"loss/{name}": float(value) for name, value in losses.items()}
+        metrics["learning_rate"] = agent.learning_rate
+        if not agent.offline:
+            metrics["std"] = float(agent.get_policy().output_std.detach().mean())
+        if self.env.env.task.curriculum:
+            metrics["level"] = float(self.env.env.level.mean())
+        check_finite(metrics, agent)
+        return metrics | clock.seconds
+
+    def _roll_out(self, clock: _Clock) -> None:
+        """Let all robots act, and the agent take what that led to."""
+        env, agent = self.env, self.agent
         env.scene_weights = self._curriculum.weights
         with torch.inference_mode():
             seen = env.get_observations()
@@ -151,20 +182,10 @@ class Trainer:
                 self._curriculum.learn(env.done_info)
             with clock("network"):
                 agent.compute_returns(seen)
-        with clock("network"):
-            losses = agent.update()
-        self.iteration += 1
-        metrics: Metrics = {"iteration": self.iteration, "steps": self.steps}
-        metrics |= self._stats.metrics()
-        metrics |= {f"loss/{name}": float(value) for name, value in losses.items()}
-        metrics |= {"learning_rate": agent.learning_rate, "std": float(agent.get_policy().output_std.detach().mean())}
-        if env.env.task.curriculum:
-            metrics["level"] = float(env.env.level.mean())
-        check_finite(metrics, agent)
-        return metrics | clock.seconds
 
     def state(self) -> Checkpoint:
-        """All that training depends on, for a checkpoint."""
+        """All that training depends on, for a checkpoint; what the folder has in addition is on the disk."""
+        self.agent.flush()
         return {
             "iteration": self.iteration,
             "agent": self.agent.save(),

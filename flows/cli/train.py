@@ -29,14 +29,15 @@ MAX_LINES = 20
 class Train:
     """Train a policy in bundles.
 
-    Trains a policy that sees by PPO, in one bundle or many, and keeps all of it in a folder below runs/: what was
-    trained, how and where (run.json), the curve, TensorBoard's files and checkpoints. Ctrl-C ends it with a
-    checkpoint; --resume continues as if it had never stopped.
+    Trains a policy that sees, by PPO or another algorithm, in one bundle or many, and keeps all of it in a folder
+    below runs/: what was trained, how and where (run.json), the curve, TensorBoard's files and checkpoints. Ctrl-C
+    ends it with a checkpoint; --resume continues as if it had never stopped.
 
     Examples:
         splatyard train navigate --scene hall@1.0.0 --robot rover
         splatyard train navigate --scene hall --seed 1 --iterations 150
         splatyard train navigate --scene hall --set ppo.learning_rate=5e-4 --set policy.encoder=none --name blind
+        splatyard train put_cube_on_plate --scene hall --algorithm rlpd --demos put_demos
         splatyard train climb --scene hall --robot go2 --set policy.modality=rgb
         splatyard train climb-joints --scene 'stairs-*@latest' --robot go2 --device cuda --num-gpus 4
         splatyard train my_preset.yaml --scene hall --log wandb
@@ -49,6 +50,10 @@ class Train:
     preset: Annotated[str | None, Arg("its name or file, where it isn't that of the task")] = None
     robot: Annotated[str | None, Arg("a name, or a URDF or MJCF file; default: the preset's")] = None
     gait: Annotated[str | None, Arg("that carries it: a name, or a file; default: the robot's own")] = None
+    algorithm: Annotated[
+        str | None, Arg("ppo, sac, rlpd, bc, dagger or iql; default: the preset's, mostly ppo", "NAME")
+    ] = None
+    demos: Annotated[Path | None, Arg("a LeRobot dataset of demonstrations, for rlpd, bc and iql", "DIR")] = None
     settings: Annotated[
         tuple[str, ...],
         Arg("one value of the preset, such as ppo.learning_rate=5e-4; may be repeated", "KEY=VALUE", flag="--set"),
@@ -150,6 +155,10 @@ class Train:
         if self.gait:
             run = next((folder for folder in (Path(self.gait), self.runs / self.gait) if folder.is_dir()), None)
             changes["gait"] = str(run.resolve()) if run else self.gait
+        if self.algorithm:
+            changes["algorithm"] = self.algorithm
+        if self.demos:
+            changes["demos"] = str(self.demos.resolve())
         if self.iterations and not self.resume:
             changes["iterations"] = self.iterations
         return changes | parse_changes(self.settings)
@@ -212,10 +221,13 @@ def _evaluate(run: Run, episodes: int) -> None:
 
 def _report(run: Run, folder: str, done: int, iterations: int) -> None:
     """Where everything is, and what to do next."""
+    from train.preset import OFFLINE
+
     rows = run.curve.read()
     success = rows[-1].get("success") if rows else None
     ending = "no episode has ended yet" if success is None else f"{success:.0%} of its last episodes were successes"
-    tables.say(f"trained    {done} iterations; {ending}, by the policy that explores: `eval` measures it")
+    ending = "nothing was simulated" if run.preset.algorithm in OFFLINE else f"{ending}, by the policy that explores"
+    tables.say(f"trained    {done} iterations; {ending}: `eval` measures it")
     ending = run.ending
     if ending and ending.early:
         tables.say(("stopped early", "yellow"), f"  {ending.early}; what it reached is not what it was planned to")
@@ -299,6 +311,9 @@ def described(row: dict[str, float], left: float) -> str:
             f"{name.removeprefix('outcome/')} {share:.0%}" for name, share in row.items() if name.startswith("outcome/")
         ]
         parts.append(f"reward {row['reward']:.2f}")
-    parts.append(f"{row['steps_per_second']:.0f} steps/s")
+    if row.get("steps") == 0:  # nothing is simulated
+        parts.append(f"loss {row['loss/actor']:.2g}")
+    else:
+        parts.append(f"{row['steps_per_second']:.0f} steps/s")
     parts.append(f"{tqdm.format_interval(left)} left")
     return ", ".join(parts)

@@ -35,7 +35,7 @@ def train_two_iterations(arguments: Sequence[str]) -> int:
     assert processes is not None
     with together("cpu", processes) as device:
         preset = load_preset("navigate", TINY)
-        trainer = Trainer(preset, [open_scene(bundle)], seed=3, device=device, processes=processes)
+        trainer = Trainer(preset, [open_scene(bundle)], seed=3, folder=Path(folder), device=device, processes=processes)
         seen = trainer.env.get_observations()["state"].numpy().copy()
         before = weights(trainer)
         for _ in range(2):

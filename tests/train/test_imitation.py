@@ -35,6 +35,12 @@ class Rewarding(Scripted):
         self.env.robot = SimpleNamespace(name="rover")
         self.env.single_observation_space = gymnasium.spaces.Dict({"clock": space, "goal": space})
 
+    def get_observations(self) -> TensorDict:
+        """With the goal, twice the clock, for those who know."""
+        seen = super().get_observations()
+        seen["state"] = torch.cat([seen["vector"], 2 * seen["vector"]], 1)
+        return seen
+
     @property
     def seen(self) -> dict[str, np.ndarray]:
         """The image that the group is made of, and another output of its camera."""
@@ -104,6 +110,8 @@ def test_each_step_is_what_was_seen_done_and_got(recorded: tuple[int, Path]):
     table = steps(folder)
     time = table["frame_index"]
     np.testing.assert_allclose(table["observation.state"], np.c_[time / 10, np.ones(len(time))], atol=1e-6)
+    known = table["observation.environment_state"]
+    np.testing.assert_allclose(known, np.c_[time / 10, np.ones(len(time)), time / 5, np.full(len(time), 2)], atol=1e-6)
     np.testing.assert_allclose(table["action"], np.c_[0.1 * time, -np.ones(len(time))], atol=1e-6)
     robot = {2: 0, 5: 1, 3: 2}
     lengths = np.bincount(table["episode_index"])
@@ -118,9 +126,10 @@ def test_each_step_is_what_was_seen_done_and_got(recorded: tuple[int, Path]):
 
 
 def test_names_say_which_number_is_what(recorded: tuple[int, Path]):
-    """Only of what a robot may know."""
+    """What a robot may know, and what a simulator knows."""
     text = (recorded[1] / "meta/info.json").read_text().replace(" ", "").replace("\n", "")
     assert '"names":["clock_0","clock_1"]' in text
+    assert '"names":["clock_0","clock_1","goal_0","goal_1"]' in text
     assert '"names":["action_0","action_1"]' in text
     assert '"fps":5' in text
 

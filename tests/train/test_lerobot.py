@@ -21,6 +21,7 @@ ABOUT = {
     "robot": "rover",
     "task": "find the ball",
     "state": ["speed", "turn", "bump"],
+    "environment": ["goal", "path"],
     "action": ["forward", "left"],
     "cameras": {"front": (36, 64), "wrist": (21, 33)},
 }
@@ -38,8 +39,9 @@ def demonstrations(seed: int = 4) -> list[Demonstration]:
             shades = slopes[..., 0, None, None] * down + slopes[..., 1, None, None] * across
             base = rng.uniform(0, 60, (steps, 3, 1, 1))
             images[name] = (base + shades).astype(np.uint8).transpose(0, 2, 3, 1)
-        numbers = rng.normal(size=(steps, 6)).astype(np.float32)
-        made.append(Demonstration(images, numbers[:, :3], numbers[:, 3:5], numbers[:, 5], bool(steps > 4)))
+        numbers = rng.normal(size=(steps, 8)).astype(np.float32)
+        vectors = np.split(numbers[:, :7], [3, 5], axis=1)
+        made.append(Demonstration(images, *vectors, numbers[:, 7], bool(steps > 4)))
     return made
 
 
@@ -62,6 +64,8 @@ def test_every_step_is_a_row(dataset: Path):
     steps = table.to_pydict()
     made = demonstrations()
     np.testing.assert_array_equal(np.float32(steps["observation.state"]), np.concatenate([one.state for one in made]))
+    known = np.float32(steps["observation.environment_state"])
+    np.testing.assert_array_equal(known, np.concatenate([one.environment for one in made]))
     np.testing.assert_array_equal(np.float32(steps["action"]), np.concatenate([one.action for one in made]))
     np.testing.assert_array_equal(np.float32(steps["next.reward"]), np.concatenate([one.reward for one in made]))
     assert steps["index"] == list(range(16))

@@ -24,7 +24,7 @@ def test_every_preset_and_every_task_can_be_loaded(name: str):
 def test_a_preset_names_no_program():
     """Nor does a run's record, which holds one: texts are names of what there is, or files of data."""
     texts = [place.partition(":")[0] for place in unexplained(Preset, "preset")]
-    names = ["task", "robot", "gait", "engine", "objects", "teacher", "cameras", "policy.encoder"]
+    names = ["task", "robot", "gait", "engine", "objects", "teacher", "cameras", "policy.encoder", "demos"]
     assert texts == [f"preset.{name}" for name in names]
     for find in (find_task, find_engine, find_encoder, find_robot):
         for name in ("../kitchen/setup.sh", "kitchen.setup:run", "http://127.0.0.1/x"):

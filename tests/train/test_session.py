@@ -34,7 +34,7 @@ class FakeTrainer:
     size = 1
     closed = 0
 
-    def __init__(self, preset: Any, scenes: Sequence[Any], *, seed: int, device: str, processes: Any) -> None:
+    def __init__(self, preset: Any, scenes: Sequence[Any], *, seed: int, folder: Path, **_: object) -> None:
         self.iteration = 0
         self._random, self._sum = torch.Generator().manual_seed(seed), 0.0
         self.env = self

@@ -1,0 +1,48 @@
+"""Algorithms by name."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+from pipeline.errors import TrainError
+from train.environment import STATE, VECTOR
+from train.preset import LEARN_FROM_DEMOS, Preset
+
+if TYPE_CHECKING:
+    from train.algorithms.agent import Agent
+    from train.distributed import Processes
+    from train.environment import TrainEnv
+    from train.halves import Halves
+
+
+def make_agent(
+    preset: Preset, env: TrainEnv | Halves, device: str = "cpu", processes: Processes | None = None
+) -> Agent:
+    """Make a preset's algorithm with its networks.
+
+    Raises:
+        TrainError: When the preset, the environment and the number of processes don't suit it.
+    """
+    from train import ppo
+
+    name = preset.algorithm
+    if name in ("ppo", "dagger"):
+        return cast("Agent", ppo.make_agent(preset, env, device, processes))
+    from train.algorithms.demonstrations import contract_of
+    from train.algorithms.offline import Cloning, ImplicitQ
+    from train.algorithms.sac import SAC
+    from train.legs.gait import learns_gait
+
+    if processes:
+        raise TrainError("several processes train ppo and dagger", found=name, remedy="leave --num-gpus away")
+    if learns_gait(preset):
+        raise TrainError("gaits are learned by ppo", found=f"algorithm: {name}", remedy="leave --algorithm away")
+    seen = env.get_observations()
+    groups = [str(group) for group in seen.keys()]  # noqa: SIM118 - no dict
+    if name == "bc":  # it has no critic
+        groups = [VECTOR, *(group for group in groups if group not in (VECTOR, STATE))]
+    contract = contract_of(env.env, groups) if name in LEARN_FROM_DEMOS else None
+    if contract is None:
+        return SAC(preset, seen, env.num_actions, device, None)
+    kind = {"rlpd": SAC, "bc": Cloning, "iql": ImplicitQ}[name]
+    return kind(preset, seen, env.num_actions, device, contract)

@@ -1,0 +1,1 @@
+"""Algorithms beside PPO, and what they learn from: replayed steps and demonstrations."""

@@ -1,0 +1,328 @@
+"""Demonstrations to learn from: a LeRobot dataset is checked against the task, and becomes a replay."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+import torch
+from gymnasium.spaces import Dict
+from pydantic import BaseModel, ConfigDict, Field
+from tensordict import TensorDict
+
+from pipeline.errors import TrainError
+from pipeline.types import U8, Mask
+from sim.env import SceneEnv
+from sim.libraries import load
+from train.algorithms.replay import Replay
+from train.environment import STATE, VECTOR
+from train.lerobot import ACTION as ACTION_FEATURE
+from train.lerobot import ENVIRONMENT, feature
+from train.lerobot import STATE as STATE_FEATURE
+from train.models.encoders import TRUTHS
+from train.run import read_model
+
+if TYPE_CHECKING:
+    from pyarrow import Schema
+
+FRONT = "front"
+"""Name of a camera without one."""
+DEMOS_FOLDER = "demonstrations"
+"""Folder of the replay of demonstrations."""
+MAX_STEPS = 20_000_000
+RANGE = 1 + 1e-4
+"""Largest number of an action."""
+NUMBERS = ("episode_index", "next.reward", "next.done", "next.success")
+UNREADABLE = (OSError, ValueError, LookupError, TypeError, NotImplementedError, MemoryError)
+"""Errors of reading damaged files, pyarrow's and PyAV's among them."""
+REMEDY = "record them again: splatyard record RUN --lerobot DIR, or --driver auto instead of RUN"
+
+
+class _Feature(BaseModel):
+    dtype: str
+    shape: tuple[int, ...]
+    names: list[str] | None = None
+
+
+class _Info(BaseModel):
+    """What we read of meta/info.json."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    codebase_version: str = Field(pattern=r"^v3\.")
+    robot_type: str
+    fps: float
+    total_frames: int = Field(ge=1, le=MAX_STEPS)
+    total_episodes: int = Field(ge=1)
+    features: dict[str, _Feature]
+
+
+@dataclass(frozen=True)
+class Contract:
+    """What demonstrations must agree with.
+
+    Attributes:
+        rate: Steps per second.
+        actions: Size of an action.
+        columns: Names of a group's elements in the dataset, by group: those of the policy's vector are in
+            `observation.state`, others in `observation.environment_state`.
+        cameras: Names and sizes (height, width) [px] of the cameras whose images the group "rgb" stacks.
+        longest: Steps until an episode's time limit.
+    """
+
+    robot: str
+    task: str
+    rate: float
+    actions: int
+    columns: dict[str, list[str]]
+    cameras: dict[str, tuple[int, int]]
+    longest: int
+
+
+def column_names(env: SceneEnv, names: Sequence[str]) -> list[str]:
+    """Names of the elements of observations one after another."""
+    spaces = cast(Dict, env.single_observation_space)
+    return [f"{name}_{number}" for name in names for number in range(math.prod(spaces[name].shape or ()))]
+
+
+def task_text(env: SceneEnv) -> str:
+    """A task's instruction, or its name."""
+    return env.task.instruction or env.task.name
+
+
+def contract_of(env: SceneEnv, groups: Sequence[str]) -> Contract:
+    """What demonstrations must agree with, so that the observation groups can be made of them.
+
+    Raises:
+        TrainError: When datasets have no such group.
+    """
+    terms = env.task.observations
+    columns = {
+        VECTOR: column_names(env, [name for name, term in terms.items() if not term.privileged]),
+        STATE: column_names(env, list(terms)),
+        "truth": column_names(env, [name for name in TRUTHS if name in terms]),
+    }
+    if unknown := [name for name in groups if name not in (*columns, "rgb")]:
+        raise TrainError(
+            "demonstrations have colour images and vectors",
+            found=f"a policy that reads {', '.join(unknown)}",
+            remedy="policy.encoder: cnn, resnet, truth or none, with policy.modality: rgb",
+        )
+    cameras = [rig.camera for rig in env.cameras] if "rgb" in groups else []
+    return Contract(
+        robot=env.robot.name,
+        task=task_text(env),
+        rate=1 / env.task.control_period,
+        actions=env.drive.size,
+        columns={name: columns[name] for name in groups if name in columns},
+        cameras={camera.name or FRONT: (camera.lens.height, camera.lens.width) for camera in cameras},
+        longest=round(env.task.seconds / env.task.control_period),
+    )
+
+
+def read_demonstrations(
+    folder: Path, contract: Contract, seen: TensorDict, into: Path, *, successful: bool = False
+) -> Replay:
+    """Read a LeRobot dataset, version 3, as a replay of one robot.
+
+    Args:
+        folder: Dataset.
+        contract: What it must agree with.
+        seen: Observations of robots, of which shapes and types are taken.
+        into: Folder of the replay's files.
+        successful: Whether only episodes count that ended in success.
+
+    Raises:
+        TrainError: When it is damaged, or of another robot, task, action space or rate.
+    """
+    info = read_model(
+        _Info,
+        folder / "meta/info.json",
+        "demonstrations are a LeRobot dataset, version 3",
+        "name the folder that `splatyard record --lerobot` wrote",
+        2**24,
+    )
+    _check(info, contract, folder)
+    table = _read_tables(info, contract, folder)
+    last, success = table["next.done"].astype(bool), table["next.success"].astype(bool)
+    first = np.concatenate([[0], np.flatnonzero(last)[:-1] + 1])
+    lengths = np.diff([*first, len(last)])
+    won = np.repeat(np.logical_or.reduceat(success, first), lengths)
+    kept = won if successful else np.ones(len(last), bool)
+    if not kept.any():
+        raise TrainError(
+            "bc learns from demonstrations that succeed",
+            found=f"{len(first)} that fail",
+            remedy="record an expert, --driver auto, or a better policy",
+            file=folder,
+        )
+    # a dataset doesn't say why an episode ended without success: by its time limit, or early by a failure
+    time_out = last & ~success & (np.repeat(lengths, lengths) >= contract.longest)
+    groups = {VECTOR: table[STATE_FEATURE]} | {
+        name: table[ENVIRONMENT][:, [info.features[ENVIRONMENT].names.index(one) for one in names]]  # type: ignore[union-attr]
+        for name, names in contract.columns.items()
+        if name != VECTOR
+    }
+    replay = Replay(
+        into, seen.select(*groups, *(["rgb"] if contract.cameras else []))[:1], contract.actions, int(kept.sum())
+    )
+    replay.written = 0
+    for row, images in enumerate(_images(info, contract, folder, len(last))):
+        if kept[row]:
+            observed = {name: torch.from_numpy(values[row : row + 1]) for name, values in groups.items()}
+            if images is not None:
+                observed["rgb"] = torch.from_numpy(images[None])
+            numbers = (table[ACTION_FEATURE], table["next.reward"], last & ~time_out, time_out)
+            replay.add(observed, *(torch.from_numpy(values[row : row + 1]) for values in numbers))
+    return replay
+
+
+def identity(folder: Path) -> str:
+    """Hash of a dataset's vectors, by which a resumed training knows it."""
+    digest = hashlib.sha256()
+    for path in _files(folder / "data", "parquet"):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _check(info: _Info, contract: Contract, folder: Path) -> None:
+    """Check what the dataset says of itself."""
+    sizes = {name: info.features[name].shape[0] if name in info.features else None for name in (ACTION_FEATURE,)}
+    state = info.features.get(STATE_FEATURE, _Feature(dtype="", shape=(0,)))
+    wrong = [
+        ("robot", info.robot_type, contract.robot),
+        ("steps per second", f"{info.fps:g}", f"{contract.rate:g}"),
+        ("numbers of an action", str(sizes[ACTION_FEATURE]), str(contract.actions)),
+        ("observation.state", _short(state.names or []), _short(contract.columns[VECTOR])),
+    ]
+    for camera, (height, width) in contract.cameras.items():
+        shape = info.features[feature(camera)].shape if feature(camera) in info.features else "none"
+        wrong.append((f"images of the camera {camera!r}", str(shape), str((height, width, 3))))
+    for what, found, needed in wrong:
+        if found != needed:
+            raise _other(f"{what}: {found} instead of {needed}", folder)
+    known = info.features.get(ENVIRONMENT, _Feature(dtype="", shape=(0,))).names or []
+    needed = [one for name, names in contract.columns.items() if name != VECTOR for one in names]
+    if missing := [one for one in needed if one not in known]:
+        raise _other(f"{ENVIRONMENT} without {_short(missing)}, which critics or the policy read", folder)
+
+
+def _short(names: Sequence[str]) -> str:
+    """Names of elements, an observation's once: hand_0 to hand_2 as "hand (3)"."""
+    counts = dict[str, int]()
+    for name in names:
+        stem = name.rpartition("_")[0] or name
+        counts[stem] = counts.get(stem, 0) + 1
+    return ", ".join(f"{stem} ({count})" for stem, count in counts.items()) or "nothing"
+
+
+def _read_tables(info: _Info, contract: Contract, folder: Path) -> dict[str, np.ndarray]:
+    """Columns of all steps, checked: vectors (T, K) float32, numbers (T,)."""
+    load("pyarrow", "a LeRobot dataset needs pyarrow", "pip install 'splatyard[imitation]'")
+    import pyarrow.parquet as parquet
+
+    vectors = [ACTION_FEATURE, STATE_FEATURE]
+    vectors += [ENVIRONMENT] if any(name != VECTOR for name in contract.columns) else []
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in (*vectors, *NUMBERS, "task_index")}
+    left = info.total_frames
+    try:
+        for path in _files(folder / "data", "parquet"):
+            with parquet.ParquetFile(path) as file:
+                left -= file.metadata.num_rows
+                if left < 0:
+                    raise ValueError(f"more than the {info.total_frames} steps of its info.json")
+                _check_types(file.schema_arrow, vectors, info)
+                table = file.read(columns=list(parts))
+            for name, column in parts.items():
+                values = table[name].combine_chunks()
+                if values.null_count:
+                    raise ValueError(f"{name} has empty rows")
+                flat = values.flatten() if name in vectors else values
+                array = flat.to_numpy(zero_copy_only=False)
+                width = info.features[name].shape[0]
+                column.append(array.astype(np.float32).reshape(-1, width) if name in vectors else array)
+        if left:
+            raise ValueError(f"{left} of {info.total_frames} steps are missing")
+        columns = {name: np.concatenate(of) for name, of in parts.items()}
+        tasks = parquet.read_table(folder / "meta/tasks.parquet").to_pydict()
+        texts = dict(zip(tasks["task_index"], tasks["task"], strict=True))
+        found = {texts[index] for index in np.unique(columns["task_index"]).tolist()}
+    except UNREADABLE as error:
+        raise _damaged(error, folder) from error
+    if found != {contract.task}:
+        raise _other(f"task: {', '.join(map(repr, sorted(found)))} instead of {contract.task!r}", folder)
+    columns["next.reward"] = columns["next.reward"].astype(np.float32)
+    _check_values(columns, vectors, folder)
+    return columns
+
+
+def _check_types(schema: Schema, vectors: Sequence[str], info: _Info) -> None:
+    """Check that vectors are as long as the dataset says: before they are read."""
+    for name in vectors:
+        kind = schema.field(name).type
+        if getattr(kind, "list_size", None) != info.features[name].shape[0]:
+            raise ValueError(f"{name} is of type {kind}")
+
+
+def _check_values(columns: dict[str, np.ndarray], vectors: Sequence[str], folder: Path) -> None:
+    for name in (*vectors, "next.reward"):
+        if not np.isfinite(columns[name]).all():
+            row = int(np.flatnonzero(~np.isfinite(columns[name]).reshape(len(columns[name]), -1).all(1))[0])
+            raise _damaged(ValueError(f"{name} has NaN or infinity at step {row}"), folder)
+    largest = float(np.abs(columns[ACTION_FEATURE]).max())
+    if largest > RANGE:
+        raise _other(f"an action of {largest:.3g}; actions are from -1 to 1", folder)
+    done: Mask = columns["next.done"].astype(bool)
+    changes = np.flatnonzero(np.diff(columns["episode_index"]))
+    if not done[-1] or not np.array_equal(np.flatnonzero(done)[:-1], changes):
+        raise _damaged(ValueError("episodes that are cut: next.done isn't where they end"), folder)
+
+
+def _images(info: _Info, contract: Contract, folder: Path, steps: int) -> Iterator[U8 | None]:
+    """Image of each step, those of all cameras stacked (3 C, H, W); None without cameras."""
+    if not contract.cameras:
+        yield from [None] * steps
+        return
+    films = [_frames(folder / "videos" / feature(camera), size, folder) for camera, size in contract.cameras.items()]
+    for row in range(steps):
+        frames = [next(film, None) for film in films]
+        if any(frame is None for frame in frames):
+            raise _damaged(ValueError(f"videos end after {row} of {steps} steps"), folder)
+        yield np.concatenate([cast(U8, frame).transpose(2, 0, 1) for frame in frames])
+
+
+def _frames(videos: Path, size: tuple[int, int], folder: Path) -> Iterator[U8]:
+    import av
+
+    try:
+        for path in _files(videos, "mp4"):
+            with av.open(str(path)) as container:
+                for frame in container.decode(video=0):
+                    if (frame.height, frame.width) != size:
+                        raise ValueError(f"{path.name} has images of {frame.height} x {frame.width}")
+                    yield cast(U8, frame.to_ndarray(format="rgb24"))
+    except UNREADABLE as error:
+        raise _damaged(error, folder) from error
+
+
+def _files(folder: Path, suffix: str) -> list[Path]:
+    """Files in the order of their steps."""
+    found = sorted(folder.glob(f"chunk-*/file-*.{suffix}"))
+    if not found:
+        raise FileNotFoundError(f"{folder.parent.name}/{folder.name} has no .{suffix} file")
+    return found
+
+
+def _damaged(error: Exception, folder: Path) -> TrainError:
+    found = f"{type(error).__name__}: {error}".splitlines()[0][:300] if str(error) else type(error).__name__
+    return TrainError("a dataset of demonstrations is whole", found=found, remedy=REMEDY, file=folder)
+
+
+def _other(found: str, folder: Path) -> TrainError:
+    rule = "demonstrations are of the robot, task, observations and actions that learn from them"
+    return TrainError(rule, found=found, remedy=REMEDY, file=folder)

@@ -1,0 +1,158 @@
+"""What algorithms beside PPO have in common: a policy without memory, its optimisers, what a checkpoint has of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from tensordict import TensorDict
+from torch import nn
+
+from pipeline.errors import TrainError
+from train.algorithms.agent import Memories
+from train.environment import STATE, VECTOR
+from train.models.policy import VisionPolicy
+from train.preset import Preset
+
+
+class Learner:
+    """Networks by name, each with its optimiser; acts and learns as a subclass says.
+
+    Args:
+        preset: What is trained and how.
+        seen: Observations of the robots, by group.
+        actions: Size of an action.
+        device: Where networks are.
+        distribution: Configuration of the policy's distribution, for rsl-rl.
+        rate: Learning rate.
+
+    Attributes:
+        demos_identity: Hash of the demonstrations; empty without any.
+    """
+
+    offline = False
+
+    def __init__(
+        self, preset: Preset, seen: TensorDict, actions: int, device: str, distribution: dict[str, Any], rate: float
+    ) -> None:
+        self.preset, self.device, self.demos_identity = preset, device, ""
+        self.memories: Memories = None, None
+        self.groups = [VECTOR, *(str(name) for name in seen.keys() if name not in (VECTOR, STATE))]  # noqa: SIM118 - no dict
+        self.state_size, self.actions, self._rate = seen[STATE].shape[1], actions, rate
+        policy = preset.policy
+        self.actor = VisionPolicy(
+            seen,
+            {"actor": self.groups},
+            "actor",
+            actions,
+            encoder=policy.encoder,
+            rnn_type="none",
+            rnn_hidden_dim=1,
+            output_scale=policy.output_scale,
+            hidden_dims=list(policy.actor_hidden_dims),
+            activation="elu",
+            obs_normalization=policy.obs_normalization,
+            distribution_cfg=distribution,
+        ).to(device)
+        self.networks: dict[str, nn.Module] = {"actor": self.actor}
+        self.optimizers = {"actor": self.optimizer(self.actor.parameters())}
+
+    def optimizer(self, parameters: Iterable[torch.Tensor]) -> torch.optim.Adam:
+        """Adam with the learning rate."""
+        return torch.optim.Adam(parameters, lr=self._rate)
+
+    @property
+    def learning_rate(self) -> float:
+        """Current learning rate of the policy."""
+        return self.optimizers["actor"].param_groups[0]["lr"]
+
+    def begin(self, folder: Path, slack: int) -> None:
+        """Open what it learns from."""
+        raise NotImplementedError
+
+    def act(self, obs: TensorDict) -> torch.Tensor:
+        """Actions (N, A) that explore."""
+        raise NotImplementedError
+
+    def process_env_step(
+        self, obs: TensorDict, rewards: torch.Tensor, dones: torch.Tensor, extras: dict[str, torch.Tensor]
+    ) -> None:
+        """Take what the actions led to."""
+        raise NotImplementedError
+
+    def compute_returns(self, obs: TensorDict) -> None:
+        """Do nothing: returns are what critics predict."""
+
+    def update(self) -> dict[str, float]:
+        """Learn; returns mean losses by name."""
+        raise NotImplementedError
+
+    def flush(self) -> None:
+        """Do nothing: all is in what `save` returns."""
+
+    def counters(self) -> dict[str, Any]:
+        """What a checkpoint has in addition to networks and optimisers."""
+        raise NotImplementedError
+
+    def resume(self, counters: dict[str, Any]) -> None:
+        """Continue from these."""
+        raise NotImplementedError
+
+    def check_demos(self, then: str) -> None:
+        """Check that demonstrations, if they were read, are those of that hash.
+
+        Raises:
+            TrainError: Otherwise.
+        """
+        if self.demos_identity not in ("", then):
+            raise TrainError(
+                "a run continues with the demonstrations with which it began",
+                found=f"sha256 {self.demos_identity[:12]}… instead of {then[:12]}…",
+                remedy=f"put them back to {self.preset.demos!r}, or train again under another --name",
+            )
+
+    def save(self) -> dict[str, Any]:
+        """Networks, optimisers and counters."""
+        saved: dict[str, Any] = {f"{name}_state_dict": of.state_dict() for name, of in self.networks.items()}
+        saved |= {f"{name}_optimizer_state_dict": of.state_dict() for name, of in self.optimizers.items()}
+        return saved | {"counters": self.counters()}
+
+    def load(self, loaded_dict: dict[str, Any], load_cfg: dict | None, strict: bool) -> bool:
+        """Continue from what was saved."""
+        for name, network in self.networks.items():
+            network.load_state_dict(loaded_dict[f"{name}_state_dict"], strict=strict)
+        for name, optimizer in self.optimizers.items():
+            optimizer.load_state_dict(loaded_dict[f"{name}_optimizer_state_dict"])
+        self.resume(loaded_dict["counters"])
+        return True
+
+    def get_policy(self) -> VisionPolicy:
+        """The policy, which acts by its mean."""
+        return self.actor
+
+    def train_mode(self) -> None:
+        """Prepare for learning."""
+        for network in self.networks.values():
+            network.train()
+
+    def eval_mode(self) -> None:
+        """Prepare for acting."""
+        for network in self.networks.values():
+            network.eval()
+
+    def broadcast_parameters(self) -> None:
+        """Never called: these algorithms train in one process."""
+        raise NotImplementedError
+
+    def step(self, name: str, loss: torch.Tensor) -> None:
+        """Move a network down the gradient of its loss."""
+        optimizer = self.optimizers[name]
+        optimizer.zero_grad()
+        parameters: Sequence[torch.Tensor] = optimizer.param_groups[0]["params"]
+        for parameter, gradient in zip(
+            parameters, torch.autograd.grad(loss, parameters, allow_unused=True), strict=True
+        ):
+            parameter.grad = gradient
+        optimizer.step()

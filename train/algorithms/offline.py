@@ -1,0 +1,144 @@
+"""Learning from demonstrations alone: behaviour cloning, and implicit Q-learning."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from tensordict import TensorDict
+
+from train.algorithms.demonstrations import DEMOS_FOLDER, Contract, identity, read_demonstrations
+from train.algorithms.learner import Learner
+from train.algorithms.replay import Replay, Transitions
+from train.environment import STATE
+from train.models.critics import Critics, shifted
+from train.preset import Preset
+
+EXPECTILE = 0.8
+"""Expectile of the values of actions that the value of a state is: the larger, the nearer to the best action."""
+SHARPNESS = 3.0
+"""By how much better actions count more, relative to the deviation of advantages."""
+LARGEST_WEIGHT = 20.0
+"""Largest weight of an action."""
+FOLLOW = 0.005
+"""Share of the way that target critics move towards the critics with each update."""
+
+
+class Cloning(Learner):
+    """Behaviour cloning: the policy outputs what successful demonstrations did, by the squared difference.
+
+    Args:
+        preset: What is trained and how.
+        seen: Observations of the robots, by group.
+        actions: Size of an action.
+        device: Where networks are.
+        contract: What demonstrations must agree with.
+    """
+
+    offline = True
+    only_successful = True
+
+    def __init__(self, preset: Preset, seen: TensorDict, actions: int, device: str, contract: Contract) -> None:
+        self._settings = preset.offline
+        kind = {"class_name": "GaussianDistribution"}
+        super().__init__(preset, seen, actions, device, kind, self._settings.learning_rate)
+        self._contract, self._seen = contract, seen
+        self._demos: Replay | None = None
+        self._updates = 0
+
+    def begin(self, folder: Path, slack: int) -> None:
+        """Read the demonstrations.
+
+        Raises:
+            TrainError: When they are of no use.
+        """
+        into, demos = folder / DEMOS_FOLDER, Path(self.preset.demos)
+        self._demos = read_demonstrations(demos, self._contract, self._seen, into, successful=self.only_successful)
+        self.demos_identity = identity(demos)
+
+    def update(self) -> dict[str, float]:
+        """Learn the preset's number of times; returns mean losses by name."""
+        assert self._demos, "training has begun"
+        count, sums = self._settings.updates_per_iteration, defaultdict[str, float](float)
+        for _ in range(count):
+            batch = self._demos.sample(self._settings.batch_size, self.device)
+            self.actor.update_normalization(batch.seen)
+            done = self._updates / (self.preset.iterations * count)
+            for group in self.optimizers["actor"].param_groups:
+                group["lr"] = self._settings.learning_rate * (1 + math.cos(math.pi * min(1.0, done))) / 2
+            for name, loss in self.learn(batch).items():
+                sums[name] += loss.item() / count
+            self._updates += 1
+        return dict(sums)
+
+    def learn(self, batch: Transitions) -> dict[str, torch.Tensor]:
+        """Learn from a batch; returns losses by name."""
+        return {"actor": self.imitate(batch, torch.ones(len(batch.reward), device=self.device))}
+
+    def imitate(self, batch: Transitions, weights: torch.Tensor) -> torch.Tensor:
+        """Move the policy towards a batch's actions, which count by their weights (B,); returns the loss."""
+        seen = batch.seen.copy()
+        for name in self.groups:
+            if seen[name].dim() == 4:
+                seen[name] = shifted(seen[name])
+        error = (self.actor(seen) - batch.action).square().mean(1)
+        loss = (weights * error).mean()
+        self.step("actor", loss)
+        return loss.detach()
+
+    def counters(self) -> dict[str, Any]:
+        """Updates so far, and the demonstrations."""
+        return {"updates": self._updates, "demos": self.demos_identity}
+
+    def resume(self, counters: dict[str, Any]) -> None:
+        """Continue from these numbers.
+
+        Raises:
+            TrainError: When the demonstrations are others.
+        """
+        self.check_demos(counters["demos"])
+        self._updates = counters["updates"]
+
+
+class ImplicitQ(Cloning):
+    """Implicit Q-learning (Kostrikov et al., Offline reinforcement learning with implicit Q-learning, 2021).
+
+    It needs no action but those of the demonstrations, whose failures count as well: the value of a state is an
+    expectile of its actions' values, and the policy imitates actions by how much better than that they are. Their
+    advantages are relative to their deviation here, since rewards differ by task.
+    """
+
+    only_successful = False
+
+    def __init__(self, preset: Preset, seen: TensorDict, actions: int, device: str, contract: Contract) -> None:
+        super().__init__(preset, seen, actions, device, contract)
+        hidden = preset.policy.critic_hidden_dims
+        self._critics = Critics(self.state_size, actions, hidden, 2).to(device)
+        self._targets = copy.deepcopy(self._critics)
+        self.value = Critics(self.state_size, 0, hidden, 1).to(device)
+        self.networks |= {"critics": self._critics, "targets": self._targets, "value": self.value}
+        self.optimizers |= {name: self.optimizer(self.networks[name].parameters()) for name in ("critics", "value")}
+
+    def learn(self, batch: Transitions) -> dict[str, torch.Tensor]:
+        """Learn from a batch; returns losses by name."""
+        state, after = batch.seen[STATE], batch.next_seen[STATE]
+        for network in (self._critics, self._targets, self.value):
+            network.normalizer.update(state)
+        with torch.no_grad():
+            best = self._targets(state, batch.action).amin(0)
+        value = self.value(state)[0]
+        advantage = best - value.detach()
+        value_loss = (torch.where(advantage > 0, EXPECTILE, 1 - EXPECTILE) * (best - value).square()).mean()
+        self.step("value", value_loss)
+        with torch.no_grad():
+            target = batch.reward + self._settings.gamma * (1 - batch.terminal) * self.value(after)[0]
+        critic_loss = (self._critics(state, batch.action) - target).square().mean(1).sum()
+        self.step("critics", critic_loss)
+        self._targets.follow(self._critics, FOLLOW)
+        weights = (SHARPNESS * advantage / (advantage.std() + 1e-6)).exp().clamp(max=LARGEST_WEIGHT)
+        losses = {"value": value_loss.detach(), "critics": critic_loss.detach()}
+        return losses | {"actor": self.imitate(batch, weights)}
