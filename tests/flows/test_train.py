@@ -173,7 +173,7 @@ def test_wrong_names_end_with_2_and_offer_others(
 def test_an_unknown_robot_is_an_error_of_the_user(capsys: pytest.CaptureFixture[str]):
     """With those that there are."""
     assert command("train", "navigate", "--scene", "room", "--robot", "rovr") == 2
-    assert "use rover, go2, bolt" in " ".join(capsys.readouterr().err.split())
+    assert "use rover, fetcher, go2, bolt" in " ".join(capsys.readouterr().err.split())
 
 
 @pytest.mark.parametrize(
