@@ -138,11 +138,12 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
         loose += [own_bodies] if own_bodies else []
         self.engine = find_engine(config.engine, config.device)(body, meshes, num_envs, time_step, loose)
         self._objects = [one for own in objects for one in own]
-        self._splats = [one.splat for one in self._objects] + [item.splat for item in task.items if item.splat]
-        clutter = len(own_bodies) - len(task.items)
-        own_splats = [False] * clutter + [item.splat is not None for item in task.items]
-        self._scanned = np.array([True] * len(self._objects) + own_splats)
-        self.solid_hulls = tuple(body.hulls for body, has in zip(own_bodies, own_splats, strict=True) if not has)
+        scanned = [item.splat for item in task.items if item.splat]
+        self._splats = [*(one.splat for one in self._objects), *scanned]
+        first, own = len(self._objects), len(own_bodies) - len(task.items)
+        self._drawn = [*range(first), *range(first + own, first + own + len(scanned))]
+        self._solid = [number for number in range(first + len(own_bodies)) if number not in self._drawn]
+        self.solid_hulls = tuple(self.engine.bodies[number].hulls for number in self._solid)
         regions = [scene.regions for scene in scenes]
         self._randomiser = Randomiser(randomisation, self.engine, robot, regions, round(period / time_step))
         cameras = task.cameras_of(robot) if config.cameras is None else config.cameras
@@ -454,8 +455,8 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
         props = self.scenario.props()
         if self.engine.bodies:
             poses = self.engine.read_bodies().world_from_bodies
-            solids = replace(props.solids, pose=poses[:, ~self._scanned]) if self.task.items else props.solids
-            props = replace(props, objects=poses[:, self._scanned] if self._splats else props.objects, solids=solids)
+            solids = replace(props.solids, pose=poses[:, self._solid]) if self._solid else props.solids
+            props = replace(props, objects=poses[:, self._drawn] if self._drawn else props.objects, solids=solids)
         return props
 
     def _final(self, done: I64, step: StepState[object]) -> dict[str, object]:

@@ -13,7 +13,6 @@ from pipeline.geometry import Camera, Pose
 from pipeline.types import F32, Mask
 from sim.cameras.settings import RobotCamera
 from sim.physics.bodies import RigidBody
-from sim.robots.arm import Arm
 from sim.robots.drive import Drive
 from sim.robots.hand_drive import HAND_ACTIONS, HandDrive
 from sim.robots.model import Robot
@@ -194,13 +193,14 @@ AT_MARK = table.stands_at_mark(0, 0.03)
 
 def _pick(task: Task, robot: Robot, one: SceneObject) -> Task:
     """The task for an object: it lies where cubes do, turned any way, and hands begin over its top."""
-    corners = np.concatenate(one.body.hulls)
-    top = float(corners[:, 2].max())
+    assert robot.gripper, "a robot without one has no drive of hands"
+    heights = np.concatenate(one.body.hulls)[:, 2]
+    top = float(heights.max())
     item = Item(
         one.body,
-        rest=-float(corners[:, 2].min()),
+        rest=-float(heights.min()),
         top=top,
-        grasp=find_grasp(one.body, Arm(robot).gripper.widths[-1]),
+        grasp=find_grasp(one.body, robot.gripper.widths[-1]),
         color=WHITE,
         area=CUBE_AREA,
         yaw=np.pi,

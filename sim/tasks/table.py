@@ -253,7 +253,7 @@ class TableScenario:
 
     def _taken(self, places: F64) -> tuple[F64, F64]:
         """Places (M, P, 2) that distractors keep away from, and how far (P,) [m]: things, marks and ways to these."""
-        margins = [item.reach + MARGIN for item in self.items]
+        margins = [max(item.grasp.width / 2, item.reach if item.splat else 0) + MARGIN for item in self.items]
         if self._mark_radius:  # a thing is pushed there by a hand that begins behind it
             thing, mark = places[:, 0], places[:, -1]
             way = [thing + share * (mark - thing) for share in (-0.3, 0.25, 0.5, 0.75)]
@@ -292,11 +292,10 @@ class TableScenario:
         return TableState(self.items, self._arm, self._mark.copy(), self._surface.copy())
 
     def props(self) -> Props:
-        """The mark, the light, and distractors and things that have colours; the environment knows where these are."""
-        count = len(self._mark)
+        """The mark, the light, and distractors and things in their colours; the environment knows where these are."""
+        count, scanned = len(self._mark), sum(item.splat is not None for item in self.items)
         middle = self._base + np.einsum("nij,nj->ni", self._turn, self._mark)
         radius, color = np.full((count, 1), self._mark_radius), np.tile(self._mark_color, (count, 1, 1))
-        scanned = sum(item.splat is not None for item in self.items)
         colors = np.concatenate([self._clutter, self._color[:, scanned:]], 1)
         solids = Solids(np.zeros((*colors.shape[:2], 4, 4)), colors)
         lighting = Lighting(self._toward.copy(), self._base[:, 2] + self._surface)
@@ -528,20 +527,22 @@ SLOPE = 4.0
 HOVER, CARRY = 0.09, 0.11
 """Largest heights of the funnels over a thing and over its goal [m]."""
 NEAR, WITHIN, DEEPER = 0.016, 0.006, 0.002
-"""Horizontal error at which hands are down, at most: what is nearly as wide as the gripper opens wants less; by how
-much more fingers shut, and how far below where they hold they do [m]."""
+"""Horizontal error at which hands are down; by how much more fingers shut, and how far below where they hold they do
+[m]."""
+NARROW, WIDE = 0.04, 0.08
+"""What is wider than the first [m] leaves less room for that error, and at the second hardly any."""
 TURN_FIRST, LEVER = 0.3, 0.05
-"""Hands that are askew by more [rad] stay higher, as by so much horizontal error [m]."""
+"""Hands that are askew by more [rad] stay higher, as by so much horizontal error [m a radian]."""
 CLEAR = 0.05
 """The hand rises before it goes aside, as long as it is lower than this over a thing's middle [m]."""
 
 
 def to_grasp(step: StepState[TableState], item: int) -> tuple[F64, Mask]:
     """Where hands (N, 3) go to hold a thing, and whether they are there."""
-    now, grasp, gripper = seen(step), step.scenario.items[item].grasp, step.scenario.arm.gripper
+    now, grasp = seen(step), step.scenario.items[item].grasp
     hand, thing = now.hand[:, :3, 3], now.grip[:, item]
     beside = np.linalg.norm((thing - hand)[:, :2], axis=1)
-    near = min(NEAR, 0.8 * (gripper.widths[-1] - grasp.width) / 2)
+    near = NEAR * float(np.clip((WIDE - grasp.width) / (WIDE - NARROW), 0.2, 1))
     off = beside - near + LEVER * np.maximum(np.abs(now.askew(item, grasp)) - TURN_FIRST, 0)
     target = np.column_stack([thing[:, :2], thing[:, 2] - DEEPER + np.clip(SLOPE * off, 0, HOVER)])
     at_it = (beside < near + WITHIN) & (np.abs(hand[:, 2] - thing[:, 2]) < 0.014)

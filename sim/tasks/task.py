@@ -80,7 +80,7 @@ class Item:
 
     @property
     def reach(self) -> float:
-        """How far it reaches from its origin, seen from above [m]."""
+        """How far it reaches sideways from its origin [m]."""
         return max(float(np.linalg.norm(hull[:, :2], axis=1).max()) for hull in self.body.hulls)
 
 

@@ -69,7 +69,7 @@ def test_they_lie_on_the_table_apart_from_everything(room_scene: SimScene, task:
         assert low < outer.min()
         assert outer.max() < high
     edges = np.linalg.norm(own[:, :, None, :2] - things[:, None, :, :2], axis=3) - radii()[:, None]
-    widths = np.array([item.width / 2 for item in task.items])
+    widths = np.array([item.grasp.width / 2 for item in task.items])
     assert (edges - widths)[lies].min() > 0.069
     between = np.linalg.norm(own[:, :, None, :2] - own[:, None, :, :2], axis=3) - radii() - radii()[:, None]
     pairs = lies[:, :, None] & lies[:, None] & ~np.eye(KINDS, dtype=bool)
