@@ -49,7 +49,11 @@ def radii() -> F64:
     return np.array([np.linalg.norm(body.hulls[0][:, :2], axis=1).max() for body in distractors()])
 
 
-@pytest.mark.parametrize("task", ARM_TASKS, ids=[task.name for task in ARM_TASKS])
+KNOWN = [task for task in ARM_TASKS if not task.picks]
+"""Those whose things are known."""
+
+
+@pytest.mark.parametrize("task", KNOWN, ids=[task.name for task in KNOWN])
 def test_they_lie_on_the_table_apart_from_everything(room_scene: SimScene, task: Task) -> None:
     """On the surface, the number that was asked for, nowhere near things, marks, and what is between those."""
     scenario, poses = begun(room_scene, task, 3)
@@ -109,7 +113,7 @@ def test_sizes_differ_and_colours_are_no_tasks(room_scene: SimScene) -> None:
         assert np.minimum(apart, 1 - apart).min() > 0.08
 
 
-@pytest.mark.parametrize("task", ARM_TASKS, ids=[task.name for task in ARM_TASKS])
+@pytest.mark.parametrize("task", KNOWN, ids=[task.name for task in KNOWN])
 def test_they_hide_nothing_from_the_third_camera(room_scene: SimScene, task: Task) -> None:
     """Of each thing at least 90 % of the pixels are seen as without them."""
     base = Link("base", -1, Pose.identity(), 1.0, Pose.identity(), np.ones(3), None, ())

@@ -14,6 +14,7 @@ from pipeline.geometry import Gaussians, Pose, matrix_from_quaternion
 from pipeline.types import F64
 from sim.env import SceneEnv
 from sim.physics.bodies import RigidBody
+from sim.randomisation import Randomisation
 from sim.robots.catalog import PACKAGE
 from sim.scene import SceneObject, SimScene
 from tests.sim.tasks.test_grasps import L, box
@@ -113,6 +114,17 @@ def test_cameras_see_it_by_its_own_splat(room_scene: SimScene) -> None:
     image = seen["third_rgb"].astype(int)
     looks_pink = (image[..., 0] - image[..., 1] > 60) & (image[..., 2] - image[..., 1] > 40)
     assert (looks_pink.sum((1, 2)) > 15).all()
+    env.close()
+
+
+def test_other_things_may_lie_there(room_scene: SimScene) -> None:
+    """They are solids; the object is still the one that has a splat."""
+    env = picking(with_object(room_scene, *L), 4, cameras=(), randomisation=Randomisation(distractors=3))
+    env.reset(seed=1)
+    props, poses = env.props(), env.engine.read_bodies().world_from_bodies
+    np.testing.assert_array_equal(props.objects, poses[:, -1:])
+    np.testing.assert_array_equal(props.solids.pose, poses[:, :-1])
+    assert len(env.solid_hulls) == len(env.engine.bodies) - 1 == props.solids.color.shape[1]
     env.close()
 
 
