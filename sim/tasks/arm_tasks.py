@@ -231,7 +231,7 @@ PICK_OBJECT = replace(
     terminations={"done": AT_MARK, "dropped": table.dropped},
     items=(),
     picks=_pick,
-    expert=experts.pick_and_place(0, table.at_mark(0), let_go=0.028, below=0.03),
+    expert=experts.pick_and_place(0, table.at_mark(0), let_go=0.028, below=0.01),
     instruction="pick up the object and put it on the yellow mark",
 )
 
