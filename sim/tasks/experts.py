@@ -97,7 +97,9 @@ def push(item: int) -> Term[F32]:
         target[pushes, :2] = (thing[:, :2] + reach[:, None] * way)[pushes]
         target[pushes, 2] = low[pushes]
         wrong = folded(np.arctan2(way[:, 1], way[:, 0]) - now.hand_yaw, QUARTER_TURN)
-        return sent_to(step, target, _turned(now.hand_yaw, wrong, ~pushes), np.ones(len(hand), bool))
+        return sent_to(
+            step, target, _turned(now.hand_yaw, wrong, ~pushes & (np.abs(wrong) < np.pi / 5)), np.ones(len(hand), bool)
+        )
 
     return act
 
