@@ -13,7 +13,7 @@ from flows.server import HOST
 from flows.view import viser_server
 from pipeline.gallery.layers import show_splat
 from pipeline.geometry import quaternion_from_matrix
-from pipeline.types import Floats
+from pipeline.types import F64, Floats
 from sim.cameras.props import Props, Solids
 from sim.drivers import EpisodeResult
 from sim.env import SceneEnv
@@ -96,10 +96,12 @@ class SimPage:
                 for link, frame in enumerate(frames):
                     frame.position, frame.wxyz = poses[row, link, :3, 3], wxyz[row, link]
                     frame.visible = bool(visible[row])
-            props = self._env.props()[self._shown[: int(visible[0])]]
+            everyones = self._env.props()
+            props = everyones[self._shown[: int(visible[0])]]
             self._show_props(props)
             self._show_solids(props.solids)
-            self._move_objects(int(self._shown[0]))
+            if self._objects:
+                self._move_objects(everyones.objects[self._shown[0]])
             images = images_of(seen)
             if images is not None:
                 self._images.image = tiled(images[self._shown]).repeat(ENLARGED // 2, 0).repeat(ENLARGED // 2, 1)
@@ -107,13 +109,10 @@ class SimPage:
         time.sleep(max(0.0, self._next - time.monotonic()))
         self._next = max(self._next, time.monotonic() - 1)
 
-    def _move_objects(self, robot: int) -> None:
-        """Put the objects where a robot's are."""
-        if self._objects:
-            bodies = self._env.engine.read_bodies()
-            for number, handle in enumerate(self._objects):
-                handle.position = bodies.position[robot, number]
-                handle.wxyz = bodies.quaternion[robot, number]
+    def _move_objects(self, poses: F64) -> None:
+        """Put the objects where a robot's are, world from object (K, 4, 4)."""
+        for handle, pose in zip(self._objects, poses, strict=True):
+            handle.position, handle.wxyz = pose[:3, 3], quaternion_from_matrix(pose[:3, :3])
 
     def _show_solids(self, solids: Solids) -> None:
         """Move the bodies of a robot, or hide them if there is none; with other colours they are made again."""

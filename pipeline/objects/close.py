@@ -23,7 +23,7 @@ from pipeline.mesh.marching_cubes import zero_crossing
 from pipeline.objects.find import Standing
 from pipeline.objects.shapes import GRID, UPRIGHT, Shape, box_mesh, shape_of
 from pipeline.progress import track
-from pipeline.raster import blending_weights, grey, rasterize
+from pipeline.raster import Raster, blending_weights, grey, rasterize
 from pipeline.types import F32, F64, I64, Mask
 
 CELL, MAX_CELLS = 0.012, 1_000_000
@@ -138,7 +138,7 @@ class Views:
         plain, inside, total = grey(gaussians), np.zeros(len(gaussians)), np.full(len(gaussians), 1e-3)
         for count, camera, pose, mask in sorted(seen, key=lambda one: -one[0])[:WEIGHED]:
             if count:
-                raster = rasterize(plain, replace(camera, distortion=(0.0, 0.0, 0.0, 0.0)), pose)
+                raster = _raster(plain, camera, pose)
                 inside += blending_weights(raster, plain, mask)
                 total += blending_weights(raster, plain, np.ones(mask.shape, bool))
         return inside / total
@@ -147,8 +147,7 @@ class Views:
         """How many pixels each Gaussian (N,) shows in all views together."""
         plain, total = grey(gaussians), np.zeros(len(gaussians))
         for camera, pose, depth in self._views:
-            raster = rasterize(plain, replace(camera, distortion=(0.0, 0.0, 0.0, 0.0)), pose)
-            total += blending_weights(raster, plain, np.ones(depth.shape, bool))
+            total += blending_weights(_raster(plain, camera, pose), plain, np.ones(depth.shape, bool))
         return total
 
     def hidden_by(self, mesh: Mesh, points: F64, scene: RayCaster) -> Mask:
@@ -162,6 +161,11 @@ class Views:
             free = scene.cast(eyes[before], rays[before]).distance * away > away - ON_IT
             hidden[asked[before[free]]] = True
         return hidden
+
+
+def _raster(gaussians: Gaussians, camera: Camera, world_from_camera: Pose) -> Raster:
+    """What a view shows, without its distortion."""
+    return rasterize(gaussians, replace(camera, distortion=(0.0, 0.0, 0.0, 0.0)), world_from_camera)
 
 
 def _pixels(camera: Camera, world_from_camera: Pose, points: F64) -> tuple[F64, I64, I64, Mask]:

@@ -164,7 +164,7 @@ def _opening(robot: Robot, group: tuple[str, ...], hand: int, branches: list[int
     poses = link_poses(robot, RobotState.at_rest(np.zeros((count, 3)), np.tile([1.0, 0, 0, 0], (count, 1)), at))
     poses = np.linalg.inv(poses[:, hand])[:, None] @ poses
     hulls = {
-        part: [hull for link in own for shape in robot.links[link].shapes for hull in [(link, _hull(shape))]]
+        part: [(link, _hull(shape)) for link in own for shape in robot.links[link].shapes]
         for part in branches
         if (own := [link for link in range(len(robot.links)) if part in _above(robot, link)])
     }
@@ -217,9 +217,9 @@ def _opening(robot: Robot, group: tuple[str, ...], hand: int, branches: list[int
     tip = min(tips[one], tips[two])
     if abs(tips[one] - tips[two]) > UNLIKE or (not slides and tip < pivot + BEYOND) or tip < BEYOND:
         return None
-    faces = list[tuple[F64, F64]]()
+    faces: list[tuple[F64, F64]] = []
     for depth in (PAD, INSIDE) if jaw else (INSIDE,):
-        faces = list[tuple[F64, F64]]()
+        faces = []
         for sample in range(count):
             both = [shapes(part, sample) for part in (two, one)]
             ends = [max(float((hull @ away).max()) for hull in part) for part in both]

@@ -8,7 +8,7 @@ import numpy as np
 
 from pipeline.errors import SimError
 from pipeline.geometry import matrix_from_rotvec
-from pipeline.types import F32, F64, I64, Floats
+from pipeline.types import F32, I64, Floats
 from sim.robots.arm import Arm
 from sim.robots.drive import ArmState, CarryingDrive, HandAction
 from sim.robots.model import Robot
@@ -90,10 +90,9 @@ class HandDrive:
 
     def _within_speed(self, wished: F32) -> F32:
         """Positions (N, J) towards those wished, no joint faster than it can; those of the arm go together."""
-        step, most = wished - self._sent, self._most
-        share = np.ones_like(step)
-        share[:, self.arm.fingers] = _share(step, most)[:, self.arm.fingers]
-        share[:, self.arm.columns] = _share(step, most)[:, self.arm.columns].min(1, keepdims=True)
+        step = wished - self._sent
+        share = np.minimum(self._most / np.maximum(np.abs(step), 1e-9), 1)
+        share[:, self.arm.columns] = share[:, self.arm.columns].min(1, keepdims=True)
         return (self._sent + share * step).astype(np.float32)
 
 
@@ -155,8 +154,3 @@ class JointSteps(HandDrive):
         self._sent[:, self.arm.fingers] = sent[:, -1:]
         self._target = self.arm.hands(self._sent)
         return self._sent[:, self._driven] * self._is_position
-
-
-def _share(step: F32, most: F64) -> F64:
-    """How much of steps (N, J) is within the largest ones (J,)."""
-    return np.minimum(most / np.maximum(np.abs(step), 1e-9), 1)

@@ -17,11 +17,11 @@ from sim.physics.state import RobotState
 from sim.robots.arm import Arm
 from sim.tasks.table import (
     CARRY,
-    COLOR_SPREAD,
     DOWN,
     FALLEN,
     LET_GO,
     LIES,
+    MARK_COLOR,
     SLOPE,
     SLOW,
     TableState,
@@ -29,6 +29,7 @@ from sim.tasks.table import (
     sent,
     sent_to,
     to_grasp,
+    varied_colors,
 )
 from sim.tasks.task import Item, ResetPoses, StepState, Term
 
@@ -40,7 +41,7 @@ TRIES = 20
 """Draws of homes until a thing can lie at the right distance."""
 FALL = 0.01
 """Height over the floor at which things begin [m]: the mesh is uneven."""
-MARK_COLOR, MARK_RADIUS = (0.95, 0.8, 0.1), 0.15
+MARK_RADIUS = 0.15
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,12 +113,7 @@ class FetchScenario:
         for fields, own in zip(self._fields, lengths, strict=True):
             fields.origin[envs], fields.cell[envs], fields.distance[envs] = floors.origin[scenes], cell, own
         self._home[envs] = home
-        self._color[envs] = np.clip(
-            np.array([item.color for item in self.items])
-            + rng.uniform(-1, 1, (count, len(self.items), 3)) * COLOR_SPREAD,
-            0,
-            1,
-        )
+        self._color[envs] = varied_colors(self.items, count, rng)
         start = home + np.array([0, 0, self._robot.base_height])
         self._position[envs], self._base[envs] = start, turned
         self._measure(envs, np.column_stack([home[:, :2], yaw]))

@@ -31,6 +31,7 @@ SOLVING = 30
 """Rounds of inverse kinematics from the pose at rest to where the hand begins."""
 COLOR_SPREAD = 0.12
 """Things' colours differ between episodes by up to this much, in each channel."""
+MARK_COLOR = (0.95, 0.8, 0.1)
 LAMP, ELEVATIONS = np.deg2rad([40.0, 65.0]), (np.deg2rad(40.0), np.deg2rad(80.0))
 """Azimuth and elevation of the light in the world frame unless it varies [rad], and its elevations where it does."""
 
@@ -191,7 +192,7 @@ class TableScenario:
         apart: float = 0.14,
         start: HandStart = HandStart(),
         mark: Area | None = None,
-        mark_color: tuple[float, float, float] = (0.95, 0.8, 0.1),
+        mark_color: tuple[float, float, float] = MARK_COLOR,
         mark_radius: float = 0.04,
     ) -> None:
         self.items, self._apart, self._start = items, apart, start
@@ -230,9 +231,7 @@ class TableScenario:
         places = self._draw(count, rng)
         if self._mark_radius:
             self._mark[envs, :2] = places[:, len(items)]
-        self._color[envs] = np.clip(
-            np.array([item.color for item in items]) + rng.uniform(-1, 1, (count, len(items), 3)) * COLOR_SPREAD, 0, 1
-        )
+        self._color[envs] = varied_colors(items, count, rng)
         local = np.concatenate([places[:, : len(items)], np.zeros((count, len(items), 1))], 2)
         local[..., 2] = [item.rest for item in items]
         uneven = surface + np.array([station.uneven for station in stations])
@@ -301,6 +300,12 @@ class TableScenario:
         lighting = Lighting(self._toward.copy(), self._base[:, 2] + self._surface)
         patches = Patches(middle[:, None], radius, color)
         return replace(Props.none(count), patches=patches, solids=solids, lighting=lighting)
+
+
+def varied_colors(items: tuple[Item, ...], count: int, rng: np.random.Generator) -> F64:
+    """Colours (M, K, 3) of things in M episodes, 0..1."""
+    spread = rng.uniform(-1, 1, (count, len(items), 3)) * COLOR_SPREAD
+    return np.clip(np.array([item.color for item in items]) + spread, 0, 1)
 
 
 def _toward(azimuth: F64, elevation: F64) -> F64:

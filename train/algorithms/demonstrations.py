@@ -34,7 +34,8 @@ FRONT = "front"
 """Name of a camera without one."""
 DEMOS_FOLDER = "demonstrations"
 """Folder of the replay of demonstrations."""
-MAX_STEPS = 20_000_000
+MAX_STEPS, MAX_NUMBERS = 20_000_000, 1_000_000_000
+"""The second is of the numbers of all steps of a vector."""
 RANGE = 1 + 1e-4
 """Largest number of an action."""
 NUMBERS = ("episode_index", "next.reward", "next.done", "next.success")
@@ -171,7 +172,6 @@ def read_demonstrations(
     replay = Replay(
         into, seen.select(*groups, *(["rgb"] if contract.cameras else []))[:1], contract.actions, int(kept.sum())
     )
-    replay.written = 0
     for row, images in enumerate(_images(info, contract, folder, len(last))):
         if kept[row]:
             observed = {name: torch.from_numpy(values[row : row + 1]) for name, values in groups.items()}
@@ -192,12 +192,16 @@ def identity(folder: Path) -> str:
 
 def _check(info: _Info, contract: Contract, folder: Path) -> None:
     """Check what the dataset says of itself."""
-    sizes = {name: info.features[name].shape[0] if name in info.features else None for name in (ACTION_FEATURE,)}
-    state = info.features.get(STATE_FEATURE, _Feature(dtype="", shape=(0,)))
+    none = _Feature(dtype="", shape=(0,), names=[])
+    action, state, known = (info.features.get(name, none) for name in (ACTION_FEATURE, STATE_FEATURE, ENVIRONMENT))
+    for name, vector in ((ACTION_FEATURE, action), (STATE_FEATURE, state), (ENVIRONMENT, known)):
+        if vector.shape != (len(vector.names or []),) or info.total_frames * vector.shape[0] > MAX_NUMBERS:
+            count = len(vector.names or [])
+            raise _damaged(ValueError(f"{name} of shape {vector.shape} with {count} names"), folder)
     wrong = [
         ("robot", info.robot_type, contract.robot),
         ("steps per second", f"{info.fps:g}", f"{contract.rate:g}"),
-        ("numbers of an action", str(sizes[ACTION_FEATURE]), str(contract.actions)),
+        ("numbers of an action", str(action.shape[0]), str(contract.actions)),
         ("observation.state", _short(state.names or []), _short(contract.columns[VECTOR])),
     ]
     for camera, (height, width) in contract.cameras.items():
@@ -206,9 +210,8 @@ def _check(info: _Info, contract: Contract, folder: Path) -> None:
     for what, found, needed in wrong:
         if found != needed:
             raise _other(f"{what}: {found} instead of {needed}", folder)
-    known = info.features.get(ENVIRONMENT, _Feature(dtype="", shape=(0,))).names or []
     needed = [one for name, names in contract.columns.items() if name != VECTOR for one in names]
-    if missing := [one for one in needed if one not in known]:
+    if missing := [one for one in needed if one not in (known.names or [])]:
         raise _other(f"{ENVIRONMENT} without {_short(missing)}, which critics or the policy read", folder)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from tensordict import TensorDict
 
-from train.algorithms.demonstrations import DEMOS_FOLDER, Contract, identity, read_demonstrations
+from train.algorithms.demonstrations import Contract
 from train.algorithms.learner import Learner
 from train.algorithms.replay import Replay, Transitions
 from train.environment import STATE
@@ -24,8 +24,6 @@ SHARPNESS = 3.0
 """By how much better actions count more, relative to the deviation of advantages."""
 LARGEST_WEIGHT = 20.0
 """Largest weight of an action."""
-FOLLOW = 0.005
-"""Share of the way that target critics move towards the critics with each update."""
 
 
 class Cloning(Learner):
@@ -56,9 +54,7 @@ class Cloning(Learner):
         Raises:
             TrainError: When they are of no use.
         """
-        into, demos = folder / DEMOS_FOLDER, Path(self.preset.demos)
-        self._demos = read_demonstrations(demos, self._contract, self._seen, into, successful=self.only_successful)
-        self.demos_identity = identity(demos)
+        self._demos = self.read_demos(folder, self._contract, self._seen, successful=self.only_successful)
 
     def update(self) -> dict[str, float]:
         """Learn the preset's number of times; returns mean losses by name."""
@@ -138,7 +134,7 @@ class ImplicitQ(Cloning):
             target = batch.reward + self._settings.gamma * (1 - batch.terminal) * self.value(after)[0]
         critic_loss = (self._critics(state, batch.action) - target).square().mean(1).sum()
         self.step("critics", critic_loss)
-        self._targets.follow(self._critics, FOLLOW)
+        self._targets.follow(self._critics)
         weights = (SHARPNESS * advantage / (advantage.std() + 1e-6)).exp().clamp(max=LARGEST_WEIGHT)
         losses = {"value": value_loss.detach(), "critics": critic_loss.detach()}
         return losses | {"actor": self.imitate(batch, weights)}

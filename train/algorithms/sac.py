@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from tensordict import TensorDict
 
-from train.algorithms.demonstrations import DEMOS_FOLDER, Contract, identity, read_demonstrations
+from train.algorithms.demonstrations import Contract
 from train.algorithms.learner import Learner
 from train.algorithms.replay import Replay, Transitions
 from train.environment import STATE
@@ -20,8 +20,6 @@ from train.preset import Preset
 
 CRITICS = 2
 """Number of critics; the lowest one counts."""
-FOLLOW = 0.005
-"""Share of the way that target critics move towards the critics with each update."""
 ACTOR_EVERY = 2
 """Updates of the critics per update of the policy, as in TD3: images cost most there."""
 FIRST_TEMPERATURE = 0.01
@@ -82,9 +80,7 @@ class SAC(Learner):
         size = -(-self._settings.replay_size // len(self._seen))
         self._replay = Replay(folder / REPLAY, self._seen, self.actions, size, slack)
         if self._contract:
-            demos = Path(self.preset.demos)
-            self._demos = read_demonstrations(demos, self._contract, self._seen, folder / DEMOS_FOLDER)
-            self.demos_identity = identity(demos)
+            self._demos = self.read_demos(folder, self._contract, self._seen)
 
     def act(self, obs: TensorDict) -> torch.Tensor:
         """Sample actions (N, A); uniformly at first."""
@@ -174,7 +170,7 @@ class SAC(Learner):
             target = batch.reward + self._settings.gamma * (1 - batch.terminal) * future
         values = self._critics(batch.seen[STATE], batch.action)
         self._minimise("critics", (values - target).square().mean(1).sum())
-        self._targets.follow(self._critics, FOLLOW)
+        self._targets.follow(self._critics)
         self._updates += 1
         if self._updates % ACTOR_EVERY == 0:
             action, density = self._policy(batch.seen)

@@ -9,6 +9,8 @@ from rsl_rl.modules import EmpiricalNormalization
 from torch import nn
 from torch.nn.functional import layer_norm
 
+FOLLOW = 0.005
+"""Share of the way that target critics move towards the critics with each update."""
 SHIFT = 3
 """Largest shift of an image each way [px]: DrQ's four of 84 pixels, for images of 64."""
 
@@ -43,10 +45,10 @@ class Critics(nn.Module):
         return last(inputs).squeeze(2)
 
     @torch.no_grad()
-    def follow(self, other: Critics, rate: float) -> None:
-        """Move towards other critics by a share of the way; what is normalised by is taken over."""
+    def follow(self, other: Critics) -> None:
+        """Move towards other critics by `FOLLOW` of the way; what is normalised by is taken over."""
         for mine, theirs in zip(self.parameters(), other.parameters(), strict=True):
-            mine.lerp_(theirs, rate)
+            mine.lerp_(theirs, FOLLOW)
         for mine, theirs in zip(self.buffers(), other.buffers(), strict=True):
             mine.copy_(theirs)
 

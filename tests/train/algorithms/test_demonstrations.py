@@ -129,6 +129,17 @@ def _info(**changes: object) -> Callable[[Path], None]:
     return spoil
 
 
+def _features(**changes: object) -> Callable[[Path], None]:
+    """Changes what the dataset says of its state."""
+
+    def spoil(folder: Path) -> None:
+        known = json.loads((folder / INFO).read_text())
+        known["features"]["observation.state"] |= changes
+        (folder / INFO).write_text(json.dumps(known))
+
+    return spoil
+
+
 @pytest.mark.parametrize(
     ("spoil", "found"),
     [
@@ -140,6 +151,8 @@ def _info(**changes: object) -> Callable[[Path], None]:
         (_table(lambda table: table.slice(0, 9)), f"{LONGEST - 1} of {8 + LONGEST} steps are missing"),
         (_info(total_frames=5), "more than the 5 steps"),
         (_info(total_frames=10**12), "total_frames"),
+        (_features(names=["x_0", "v_0"]), "observation.state of shape \\(1,\\) with 2 names"),
+        (_features(shape=[3]), "observation.state of shape \\(3,\\) with 1 names"),
         (_info(codebase_version="v2.1"), "codebase_version"),
         (_table(lambda table: table.drop_columns("next.reward")), "next.reward"),
         (_column("next.reward", 3, float("nan")), "next.reward has NaN or infinity at step 3"),
