@@ -182,6 +182,14 @@ def read_demonstrations(
     return replay
 
 
+def demonstrations_of_run(
+    demos: Path, contract: Contract, seen: TensorDict, run: Path, *, successful: bool = False
+) -> tuple[Replay, str]:
+    """Read a dataset as a replay in a run's folder, and its hash; see `read_demonstrations`."""
+    replay = read_demonstrations(demos, contract, seen, run / DEMOS_FOLDER, successful=successful)
+    return replay, identity(demos)
+
+
 def identity(folder: Path) -> str:
     """Hash of a dataset's vectors, by which a resumed training knows it."""
     digest = hashlib.sha256()

@@ -12,8 +12,6 @@ from torch import nn
 
 from pipeline.errors import TrainError
 from train.algorithms.agent import Memories
-from train.algorithms.demonstrations import DEMOS_FOLDER, Contract, identity, read_demonstrations
-from train.algorithms.replay import Replay
 from train.environment import STATE, VECTOR
 from train.models.policy import VisionPolicy
 from train.preset import Preset
@@ -101,17 +99,6 @@ class Learner:
     def resume(self, counters: dict[str, Any]) -> None:
         """Continue from these."""
         raise NotImplementedError
-
-    def read_demos(self, folder: Path, contract: Contract, seen: TensorDict, *, successful: bool = False) -> Replay:
-        """The preset's demonstrations, as a replay in a run's folder; see `read_demonstrations`.
-
-        Raises:
-            TrainError: When they are of no use.
-        """
-        demos = Path(self.preset.demos)
-        replay = read_demonstrations(demos, contract, seen, folder / DEMOS_FOLDER, successful=successful)
-        self.demos_identity = identity(demos)
-        return replay
 
     def check_demos(self, then: str) -> None:
         """Check that demonstrations, if they were read, are those of that hash.

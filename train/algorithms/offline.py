@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from tensordict import TensorDict
 
-from train.algorithms.demonstrations import Contract
+from train.algorithms.demonstrations import Contract, demonstrations_of_run
 from train.algorithms.learner import Learner
 from train.algorithms.replay import Replay, Transitions
 from train.environment import STATE
@@ -54,7 +54,10 @@ class Cloning(Learner):
         Raises:
             TrainError: When they are of no use.
         """
-        self._demos = self.read_demos(folder, self._contract, self._seen, successful=self.only_successful)
+        demos = Path(self.preset.demos)
+        self._demos, self.demos_identity = demonstrations_of_run(
+            demos, self._contract, self._seen, folder, successful=self.only_successful
+        )
 
     def update(self) -> dict[str, float]:
         """Learn the preset's number of times; returns mean losses by name."""

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from tensordict import TensorDict
 
-from train.algorithms.demonstrations import Contract
+from train.algorithms.demonstrations import Contract, demonstrations_of_run
 from train.algorithms.learner import Learner
 from train.algorithms.replay import Replay, Transitions
 from train.environment import STATE
@@ -80,7 +80,8 @@ class SAC(Learner):
         size = -(-self._settings.replay_size // len(self._seen))
         self._replay = Replay(folder / REPLAY, self._seen, self.actions, size, slack)
         if self._contract:
-            self._demos = self.read_demos(folder, self._contract, self._seen)
+            demos = Path(self.preset.demos)
+            self._demos, self.demos_identity = demonstrations_of_run(demos, self._contract, self._seen, folder)
 
     def act(self, obs: TensorDict) -> torch.Tensor:
         """Sample actions (N, A); uniformly at first."""
