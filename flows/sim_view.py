@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -20,13 +19,11 @@ from sim.env import SceneEnv
 from sim.robots.kinematics import link_poses
 from sim.robots.model import Robot, Shape
 from sim.tasks.table import TableScenario
-from sim.video import ENLARGED, RAISED, REACH, SHOWN, images_of, tiled
+from sim.video import RAISED, REACH, SHOWN, images_of, tiled
 
 if TYPE_CHECKING:
     import trimesh
     import viser
-
-logger = logging.getLogger(__name__)
 
 Color = tuple[int, int, int]
 
@@ -37,12 +34,18 @@ UPRIGHT = np.array([1.0, 0, 0, 0])
 EYE_HEIGHT = 1.7  # [m]
 BEFORE = (1.2, -0.6, 0.7)
 """From where the page looks at an arm, in the axes of its base [m]."""
+PANEL = 300
+"""Width of images in the page [px]."""
 PAINT = 0.01
 """Thickness of patches on the floor [m]."""
 
 
 class SimPage:
-    """Shows the robots of the first scene, in real time, and props and objects of the first of them, which is blue."""
+    """Shows the robots of the first scene, in real time, and props and objects of the first of them, which is blue.
+
+    Attributes:
+        address: Of the page.
+    """
 
     def __init__(self, env: SceneEnv, port: int) -> None:
         self._env, self._next = env, time.monotonic()
@@ -68,7 +71,7 @@ class SimPage:
         eye, at = _first_view(env)
         self._server.initial_camera.position, self._server.initial_camera.look_at = tuple(eye), tuple(at)
         self._server.initial_camera.up = (0.0, 0.0, 1.0)
-        logger.info("http://127.0.0.1:%d shows the robots; Ctrl-C ends it", self._server.get_port())
+        self.address = f"http://{HOST}:{self._server.get_port()}"
 
     def _add_robot(self, robot: Robot, root: str, color: Color) -> list[viser.FrameHandle]:
         """A frame for each of its links, with the link's shapes."""
@@ -104,7 +107,13 @@ class SimPage:
                 self._move_objects(everyones.objects[self._shown[0]])
             images = images_of(seen)
             if images is not None:
-                self._images.image = tiled(images[self._shown]).repeat(ENLARGED // 2, 0).repeat(ENLARGED // 2, 1)
+                tiles = tiled(images[self._shown])
+                times = max(1, PANEL // tiles.shape[1])
+                self._images.image = tiles.repeat(times, 0).repeat(times, 1)
+        self.wait()
+
+    def wait(self) -> None:
+        """Wait for the time of the next step."""
         self._next += self._env.task.control_period
         time.sleep(max(0.0, self._next - time.monotonic()))
         self._next = max(self._next, time.monotonic() - 1)
@@ -141,6 +150,13 @@ class SimPage:
             self._add_mesh(f"/prop_{number}", mesh, color, center)
             for number, (mesh, color, center) in enumerate(solids)
         ]
+
+    def heading(self) -> float:
+        """Where the page's newest visitor looks, seen from above, in the world frame [rad]."""
+        clients = self._server.get_clients()
+        camera = clients[max(clients)].camera if clients else self._server.initial_camera
+        ahead = np.subtract(camera.look_at, camera.position)
+        return float(np.arctan2(ahead[1], ahead[0]))
 
     def close(self) -> None:
         """End the page."""

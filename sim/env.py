@@ -66,6 +66,7 @@ class EnvConfig:
         reduced_collision: Whether legs touch the scene with few simple shapes: several times as fast.
         expert: Whether the actions of the task's expert are an observation.
         stagger: Whether the first episodes after `reset` end at different times, so that not all end at once.
+        seconds: Time limit of an episode [s]; the task's by default, of which `StepState.elapsed` is a fraction anyway.
     """
 
     engine: str = "sapien"
@@ -80,6 +81,7 @@ class EnvConfig:
     reduced_collision: bool = False
     expert: bool = False
     stagger: bool = False
+    seconds: float | None = None
 
 
 class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
@@ -226,7 +228,7 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
         terminated = invalid.copy()
         for values in ended.values():
             terminated |= values
-        truncated = ~terminated & (self._seconds >= self.task.seconds - 1e-4)
+        truncated = ~terminated & (self._seconds >= (self.config.seconds or self.task.seconds) - 1e-4)
         info: dict[str, object] = {f"ended_by_{name}": values for name, values in ended.items()}
         info["invalid_action"], info["scene"] = invalid, self.scene_of.copy()
         if self.task.curriculum:

@@ -1,10 +1,10 @@
-"""Recording demonstrations of a policy or a scripted driver, for imitation learning."""
+"""Recording demonstrations of a policy, a driver or a person, for imitation learning."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from pipeline.types import F32, U8
 from sim.drivers import DriverName, find_driver
 from train.algorithms.demonstrations import FRONT, column_names, task_text
 from train.environment import STATE, VECTOR, TrainEnv
-from train.lerobot import DatasetWriter, Demonstration, new_dataset
+from train.lerobot import About, DatasetWriter, Demonstration, new_dataset
 
 
 class Actor(Protocol):
@@ -62,6 +62,18 @@ def record(
         TrainError: When the folder exists or can't be written, or the steps per second aren't a whole number.
         MachineError: When pyarrow is not installed.
     """
+    about = about_of(env)
+    seen = env.reset(seed)
+    with new_dataset(folder, **about) as writer, torch.inference_mode():
+        return _rollout(env, actor, seen, episodes, writer, watch)
+
+
+def about_of(env: TrainEnv) -> About:
+    """What all demonstrations in an environment have in common.
+
+    Raises:
+        TrainError: When the steps per second aren't a whole number.
+    """
     task = env.env.task
     rate = round(1 / task.control_period)
     if abs(rate * task.control_period - 1) > 1e-6:
@@ -70,21 +82,79 @@ def record(
             found=f"a step every {task.control_period} s",
             remedy="record a task whose control period divides a second",
         )
-    seen = env.reset(seed)
-    with (
-        new_dataset(
-            folder,
-            rate=rate,
-            robot=env.env.robot.name,
-            task=task_text(env.env),
-            state=column_names(env.env, env.vectors),
-            environment=column_names(env.env, list(task.observations)),
-            action=[f"action_{number}" for number in range(env.num_actions)],
-            cameras={name: (of.shape[1], of.shape[2]) for name, of in _images(env).items()},
-        ) as writer,
-        torch.inference_mode(),
-    ):
-        return _rollout(env, actor, seen, episodes, writer, watch)
+    return {
+        "rate": rate,
+        "robot": env.env.robot.name,
+        "task": task_text(env.env),
+        "state": column_names(env.env, env.vectors),
+        "environment": column_names(env.env, list(task.observations)),
+        "action": [f"action_{number}" for number in range(env.num_actions)],
+        "cameras": {name: (of.shape[1], of.shape[2]) for name, of in _images(env).items()},
+    }
+
+
+class _Step(NamedTuple):
+    """A step of N robots: images by camera, states and what the simulator knew, all before the actions; rewards."""
+
+    images: dict[str, U8]
+    state: F32
+    environment: F32
+    action: F32
+    reward: F32
+
+
+def _step(env: TrainEnv, action: torch.Tensor) -> tuple[_Step, TensorDict, torch.Tensor]:
+    """Act (N, A); returns what is recorded of it, the next observations, and which episodes ended."""
+    before, images = env.get_observations(), _images(env)
+    state, environment = (before[name].cpu().numpy().copy() for name in (VECTOR, STATE))
+    seen, reward, dones, _ = env.step(action)
+    return _Step(images, state, environment, action.cpu().numpy().copy(), reward.cpu().numpy()), seen, dones
+
+
+def _demonstration(steps: Sequence[_Step], row: int, *, success: bool) -> Demonstration:
+    """A robot's episode."""
+    films = {name: np.stack([step.images[name][row] for step in steps]) for name in steps[0].images}
+    return Demonstration(
+        films,
+        np.array([step.state[row] for step in steps]),
+        np.array([step.environment[row] for step in steps]),
+        np.array([step.action[row] for step in steps]),
+        np.array([step.reward[row] for step in steps]),
+        success,
+    )
+
+
+class Take:
+    """An episode of one robot, recorded step by step.
+
+    Attributes:
+        ended_by: What ended it, a termination's name or "time"; None while it runs.
+        success: Whether it ended by solving the task.
+    """
+
+    def __init__(self, env: TrainEnv, seed: int) -> None:
+        self._env, self._steps = env, list[_Step]()
+        self.ended_by: str | None = None
+        self.success = False
+        env.reset(seed)
+
+    def step(self, action: F32) -> None:
+        """Act (A,)."""
+        with torch.inference_mode():
+            step, _, _ = _step(self._env, torch.from_numpy(action[None]))
+        self._steps.append(step)
+        done = self._env.done_info
+        if len(done.env):
+            self.ended_by, self.success = done.ended_by[0], bool(done.success[0])
+
+    @property
+    def seconds(self) -> float:
+        """How long it has lasted [s]."""
+        return len(self._steps) * self._env.env.task.control_period
+
+    def demonstration(self) -> Demonstration:
+        """What was recorded."""
+        return _demonstration(self._steps, 0, success=self.success)
 
 
 def _rollout(
@@ -98,21 +168,15 @@ def _rollout(
     actor.reset()
     missing = episodes // env.num_envs + (np.arange(env.num_envs) < episodes % env.num_envs)
     start, dropped = np.zeros(env.num_envs, np.int64), 0
-    # images by camera, states, what the simulator knows, actions and rewards of all robots
-    past: list[tuple[dict[str, U8], F32, F32, F32, F32]] = []
+    past: list[_Step] = []
     written = successful = 0
     while written < episodes:
-        action = actor(seen).clamp(-1, 1)
-        images, *known = _images(env), *(seen[name].cpu().numpy().copy() for name in (VECTOR, STATE))
-        seen, reward, dones, _ = env.step(action)
+        step, seen, dones = _step(env, actor(seen).clamp(-1, 1))
         actor.reset(dones)
-        past.append((images, *known, action.cpu().numpy().copy(), reward.cpu().numpy()))
+        past.append(step)
         for row, success in zip(env.done_info.env, env.done_info.success, strict=True):
             if missing[row]:
-                frames, *numbers = zip(*past[start[row] - dropped :], strict=True)
-                films = {name: np.stack([frame[name][row] for frame in frames]) for name in frames[0]}
-                vectors = (np.array([step[row] for step in steps]) for steps in numbers)
-                writer.add(Demonstration(films, *vectors, success=bool(success)))
+                writer.add(_demonstration(past[start[row] - dropped :], row, success=bool(success)))
                 missing[row] -= 1
                 written, successful = written + 1, successful + int(success)
                 if watch:

@@ -34,7 +34,7 @@ GROUPS: dict[str, tuple[Command, ...]] = {
         registry.verify,
         registry.gallery,
     ),
-    "simulation": (simulate.sim, simulate.bench),
+    "simulation": (simulate.sim, simulate.teleop, simulate.bench),
     "policies": (
         train.Train,
         policies.Evaluate,

@@ -184,6 +184,7 @@ def play(
 
         env, policy = open_play(run, scene, seed=seed, starts=starts, allow_failed=allow_failed, file=file)
         page = SimPage(env.env, port)
+        tables.say(f"{page.address} shows the robots; Ctrl-C ends it")
         try:
             ended = play(env, policy, [page], episodes)
         finally:

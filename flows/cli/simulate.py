@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
 from flows.cli import tables
-from flows.cli.command import AllowFailed, Arg, BundleNames, Device, Port, Robot, Seed, command
+from flows.cli.command import (
+    AllowFailed,
+    Arg,
+    BundleName,
+    BundleNames,
+    Device,
+    Port,
+    Robot,
+    Seed,
+    command,
+    seconds,
+)
+from pipeline.files import counted
 
 Task = Annotated[str, Arg("the task")]
 Objects = Annotated[
@@ -72,7 +85,9 @@ def sim(
     if view:
         from flows.sim_view import SimPage
 
-        viewers.append(SimPage(env, port))
+        page = SimPage(env, port)
+        tables.say(f"{page.address} shows the robots; Ctrl-C ends it")
+        viewers.append(page)
     if video:
         from sim.video import CameraVideo, ChaseVideo
 
@@ -90,6 +105,72 @@ def sim(
     tables.show_endings(task, ended)
     if video:
         tables.say(f"video {tables.quoted(tables.shown(video))}")
+    return 0
+
+
+@command()
+def teleop(
+    bundle: BundleName,
+    *,
+    task: Task = "put_cube_on_plate",
+    robot: Robot = "panda",
+    lerobot: Annotated[Path | None, Arg("a new folder for the dataset of what is kept", "DIR")] = None,
+    seconds: Annotated[float, Arg("time limit of an episode; people are slower than experts", "S", seconds)] = 60.0,
+    engine: Annotated[str, Arg("the physics: sapien, mujoco, isaacgym or sapien-gpu")] = "sapien",
+    device: Device = "cpu",
+    seed: Seed = 0,
+    port: Port = 8080,
+    objects: Objects = (),
+    allow_failed: AllowFailed = False,
+) -> int:
+    """Drive a robot by keyboard or gamepad, in the browser, and record what goes well.
+
+    A page shows the robot in the splat and what its cameras see. Keys, a gamepad or the page's buttons move an arm's
+    hand and its gripper, or drive wheels and gaits. An episode begins by Start and ends when the task is done or has
+    failed; then it is kept or discarded. Ctrl-C ends the session and writes what was kept as a LeRobot dataset
+    (version 3.0); kept episodes outlive a kill, the next session with the same dataset goes on from them.
+
+    Examples:
+        splatyard teleop hall --task put_cube_on_plate --lerobot my_demos
+        splatyard teleop hall --task navigate --robot rover
+        splatyard teleop hall --task fetch --robot fetcher --lerobot fetch_demos --seconds 120
+    """
+    from contextlib import ExitStack, closing
+
+    import sim
+    from flows.sim_view import SimPage
+    from flows.teleop.desk import Desk
+    from flows.teleop.session import Session, page_of
+    from flows.teleop.takes import open_takes
+    from train.environment import TrainEnv
+    from train.imitation import about_of
+    from train.models.encoders import Images
+
+    made = sim.make(
+        task,
+        [bundle],
+        1,
+        robot=robot,
+        engine=engine,
+        device=device,
+        seed=seed,
+        allow_failed=allow_failed,
+        objects=objects,
+        starts="train",
+        seconds=seconds,
+    )
+    with ExitStack() as open_things:
+        env = TrainEnv(open_things.enter_context(closing(made)), [Images("rgb")], seed=seed)
+        takes = open_things.enter_context(open_takes(lerobot, about_of(env))) if lerobot else None
+        with closing(SimPage(made, port + 1)) as view:
+            page = partial(page_of, made, view.address, records=takes is not None)
+            with closing(Desk(port, lambda nonce: page(nonce=nonce), view.address)) as desk:
+                tables.say(f"{desk.address} drives the robot; Ctrl-C ends it")
+                Session(env, view, desk, takes, seed).run()
+        if takes and takes.files:
+            kept = len(takes.files)
+            tables.say(f"kept       {counted(kept, 'episode')}, {takes.write()} of them successful")
+            tables.say(f"dataset    {tables.quoted(tables.shown(takes.dataset))}")
     return 0
 
 

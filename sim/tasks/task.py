@@ -95,7 +95,7 @@ class StepState(Generic[ScenarioState]):
         heights: (N, K) height scan: ground relative to the base [m]; K = 0 if the task has none.
         tilt: (N,) angle between the base's z axis and the vertical [rad].
         seconds: (N,) time since the episode began [s].
-        elapsed: (N,) the same as a fraction of the episode's time limit, 0..1.
+        elapsed: (N,) the same as a fraction of the task's time limit, 0..1; above 1 where episodes may last longer.
         legs: What the legs do; None for a robot on wheels.
         scenario: What the task's own scenario adds, for example the path to a goal.
         arm: Where the hands were sent; None for a robot without.
