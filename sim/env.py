@@ -66,6 +66,8 @@ class EnvConfig:
         reduced_collision: Whether legs touch the scene with few simple shapes: several times as fast.
         expert: Whether the actions of the task's expert are an observation.
         stagger: Whether the first episodes after `reset` end at different times, so that not all end at once.
+        autoreset: Whether episodes that ended are reset in the same step; else they go on until `reset` is called for
+            them.
     """
 
     engine: str = "sapien"
@@ -80,6 +82,7 @@ class EnvConfig:
     reduced_collision: bool = False
     expert: bool = False
     stagger: bool = False
+    autoreset: bool = True
 
 
 class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
@@ -87,10 +90,11 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
 
     An episode that ended is reset in the same step: its last observation is in `info["final_obs"]`, whether it solved
     the task in `info["final_success"]` (N,), and further outcomes in `info["final_outcomes"]`, (N,) by name; false
-    where no episode ended. `info["scene"]` (N,) is the scene of this step's episodes. An action with NaN ends the
-    episode of its environment; `info["invalid_action"]` says where. `last_step` is the state after the last step,
-    before episodes that ended were reset; `now` is the state that the last observations show, after that. `solid_hulls`
-    are the corners (V, 3) of the convex pieces of each body of the props' solids, in its own axes [m].
+    where no episode ended. Without `EnvConfig.autoreset` that is left to `reset`. `info["scene"]` (N,) is the scene of
+    this step's episodes. An action with NaN ends the episode of its environment; `info["invalid_action"]` says where.
+    `last_step` is the state after the last step, before episodes that ended were reset; `now` is the state that the
+    last observations show, after that. `solid_hulls` are the corners (V, 3) of the convex pieces of each body of the
+    props' solids, in its own axes [m].
 
     Raises:
         SimError: When there is no such device or engine here, or a scene doesn't suit the task.
@@ -112,6 +116,8 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
         task = task.with_expert() if config.expert else task
         self.task, self.scenes, self.robot, self.num_envs = task, scenes, robot, num_envs
         self.drive, self.config = drive, config
+        if not config.autoreset:
+            self.metadata = {**self.metadata, "autoreset_mode": AutoresetMode.DISABLED}
         self.scenario = task.scenario(Floors(scenes, robot, config.starts), num_envs, task.control_period)
         randomisation = config.randomisation or Randomisation()
         settings = config.camera_settings or task.camera_settings
@@ -194,16 +200,20 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
         return [load() for load in self._splats]
 
     def reset(
-        self, *, seed: int | None = None, options: dict[str, object] | None = None
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observations, dict[str, object]]:
-        """Begin all episodes; `seed` makes everything after it repeatable."""
+        """Begin all episodes, or those of the environments that are true in `options["reset_mask"]` (N,).
+
+        `seed` makes everything after it repeatable.
+        """
         super().reset(seed=seed)
         if seed is not None:
             self.scene_of[:] = np.arange(self.num_envs) % len(self.scenes)
             self.level[:] = self.config.level
-        self._reset_envs(np.arange(self.num_envs))
+        envs = np.flatnonzero((options or {}).get("reset_mask", np.ones(self.num_envs, bool)))
+        self._reset_envs(envs)
         if self.config.stagger:
-            self._seconds = (self.np_random.random(self.num_envs) * self.task.seconds).astype(np.float32)
+            self._seconds[envs] = self.np_random.random(len(envs)) * self.task.seconds
         self.now = self.last_step = self._step_state(self.engine.read(), self._action, self._contact_force())
         return self._observe(self.now), {}
 
@@ -233,7 +243,7 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
             info["level"] = self.level.copy()
         self._action = action
         done = np.flatnonzero(terminated | truncated)
-        if len(done):
+        if len(done) and self.config.autoreset:
             info.update(self._final(done, step))
             if self.task.curriculum:
                 self._change_levels(self.task.curriculum, step, terminated, done)
