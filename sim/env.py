@@ -34,6 +34,7 @@ from sim.robots.hand_drive import HandDrive
 from sim.robots.legs import reduced
 from sim.robots.model import Robot
 from sim.scene import GRAVITY, SimScene
+from sim.tasks.experts import along_path
 from sim.tasks.table import TableScenario
 from sim.tasks.task import Curriculum, StepState, Task
 
@@ -93,8 +94,8 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
     where no episode ended. Without `EnvConfig.autoreset` that is left to `reset`. `info["scene"]` (N,) is the scene of
     this step's episodes. An action with NaN ends the episode of its environment; `info["invalid_action"]` says where.
     `last_step` is the state after the last step, before episodes that ended were reset; `now` is the state that the
-    last observations show, after that. `solid_hulls` are the corners (V, 3) of the convex pieces of each body of the
-    props' solids, in its own axes [m].
+    last observations show, after that. `expert` says the right actions (N, A), if anybody knows. `solid_hulls` are the
+    corners (V, 3) of the convex pieces of each body of the props' solids, in its own axes [m].
 
     Raises:
         SimError: When there is no such device or engine here, or a scene doesn't suit the task.
@@ -113,12 +114,17 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
     ) -> None:
         check_device(config.device)
         task, scenes = task.in_scenes(scenes, robot)
-        task = task.with_expert() if config.expert else task
-        self.task, self.scenes, self.robot, self.num_envs = task, scenes, robot, num_envs
+        self.scenes, self.robot, self.num_envs = scenes, robot, num_envs
         self.drive, self.config = drive, config
         if not config.autoreset:
             self.metadata = {**self.metadata, "autoreset_mode": AutoresetMode.DISABLED}
         self.scenario = task.scenario(Floors(scenes, robot, config.starts), num_envs, task.control_period)
+        self.expert = task.expert or along_path(self.scenario, drive)
+        if config.expert:
+            if self.expert is None:
+                raise SimError("a task's expert is asked", found=f"{task.name} has none", remedy="take another task")
+            task = task.with_expert(self.expert)
+        self.task = task
         randomisation = config.randomisation or Randomisation()
         settings = config.camera_settings or task.camera_settings
         own_bodies = [item.body for item in task.items]

@@ -107,7 +107,7 @@ class SACSettings(Settings):
 
 
 class OfflineSettings(Settings):
-    """Learning from demonstrations alone: behaviour cloning, and implicit Q-learning (Kostrikov et al., 2021)."""
+    """Learning from what others did or would have done: bc, iql (Kostrikov et al., 2021), and dagger without memory."""
 
     updates_per_iteration: Count = 200
     """Updates in an iteration."""
@@ -117,6 +117,8 @@ class OfflineSettings(Settings):
     """Learning rate; that of the policy falls to zero along a cosine."""
     gamma: Share = 0.98
     """Discount factor of iql."""
+    replay_size: Annotated[int, Field(ge=1000, le=100_000_000)] = 200_000
+    """Newest steps of all robots that dagger remembers, on disk."""
 
 
 class CameraRandomisation(Settings):
@@ -182,8 +184,8 @@ class Preset(Settings):
     scene_sampling: Literal["uniform", "learning_progress"] = "uniform"
     """How scenes are drawn: uniformly, or by learning progress."""
     teacher: str = ""
-    """Privileged observation that is the right action, and that the policy learns to output; "expert" asks the task's
-    expert; empty for PPO."""
+    """Privileged observation that is the right action, and that the policy learns to output (dagger); "expert" asks
+    the task's expert; empty for other algorithms."""
     cameras: tuple[str, ...] = ()
     """Names of the task's cameras that the policy sees by; all by default."""
     camera: CameraRandomisation = CameraRandomisation()
@@ -196,20 +198,23 @@ class Preset(Settings):
     demos: str = ""
     """Folder of a LeRobot dataset of demonstrations, for rlpd, bc and iql."""
     ppo: PPOSettings = PPOSettings()
-    """Settings of ppo and dagger."""
+    """Settings of ppo, and of dagger with memory."""
     sac: SACSettings = SACSettings()
     """Settings of sac and rlpd."""
     offline: OfflineSettings = OfflineSettings()
-    """Settings of bc and iql."""
+    """Settings of bc, iql, and dagger without memory."""
 
     @model_validator(mode="before")
     @classmethod
     def _by_algorithm(cls, values: object) -> object:
         """Fill in what the algorithm takes for granted: dagger asks the expert, the others train no memory."""
-        if not isinstance(values, dict) or values.get("algorithm", "ppo") == "ppo":
+        if not isinstance(values, dict):
             return values
-        if values["algorithm"] == "dagger":
-            return values if values.get("teacher") else values | {"teacher": "expert"}
+        name = values.get("algorithm", "dagger" if values.get("teacher") else "ppo")
+        if name == "ppo":
+            return values
+        if name == "dagger":
+            return values | {"algorithm": name, "teacher": values.get("teacher") or "expert"}
         policy = values.get("policy", {})
         return values | {"policy": {"rnn_type": "none"} | policy} if isinstance(policy, dict) else values
 
@@ -239,11 +244,12 @@ class Preset(Settings):
     @model_validator(mode="after")
     def _fills_batches(self) -> Self:
         """Check that no mini-batch is empty: its loss would be NaN."""
-        if self.algorithm not in ("ppo", "dagger"):
+        memory = self.policy.rnn_type != "none"
+        if self.algorithm not in ("ppo", "dagger") or (self.algorithm == "dagger" and not memory):
             return self
-        if self.ppo.use_mirror_batches and self.policy.rnn_type != "none":
+        if self.ppo.use_mirror_batches and memory:
             raise ValueError("ppo.use_mirror_batches is for policies without memory: policy.rnn_type=none")
-        limit = self.num_envs * (1 if self.policy.rnn_type != "none" else self.num_steps_per_env)
+        limit = self.num_envs * (1 if memory else self.num_steps_per_env)
         if limit < self.ppo.num_mini_batches:
             raise ValueError(
                 f"ppo.num_mini_batches must be at most {limit}: num_envs for a recurrent policy, else all steps"

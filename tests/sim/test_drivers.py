@@ -12,6 +12,7 @@ from sim.drivers import find_driver
 from sim.robots.drive import DifferentialDrive, JointOffsets
 from sim.robots.model import Robot
 from sim.tasks.commands import CommandScenario
+from sim.tasks.experts import along_path
 from tests.sim.floors import standing
 
 DRIVE = DifferentialDrive(wheel_radius=0.08, track_width=0.32, speed=(-0.24, 0.8), yaw_rate=1.5)
@@ -31,9 +32,9 @@ class ToPoint:
 
 def world(xy: np.ndarray, yaw: np.ndarray, drive: Any = DRIVE, scenario: Any = None) -> Any:
     """What drivers look at of an environment."""
-    engine = SimpleNamespace(read=lambda: standing(xy, yaw))
-    names = {"robot": SimpleNamespace(name="r"), "task": SimpleNamespace(name="t", expert=None)}
-    return SimpleNamespace(engine=engine, drive=drive, scenario=scenario, num_envs=len(xy), **names)
+    names = {"robot": SimpleNamespace(name="r"), "task": SimpleNamespace(name="t"), "num_envs": len(xy)}
+    now, expert = SimpleNamespace(state=standing(xy, yaw)), along_path(scenario, drive)
+    return SimpleNamespace(now=now, expert=expert, drive=drive, scenario=scenario, **names)
 
 
 def speeds(action: np.ndarray) -> np.ndarray:

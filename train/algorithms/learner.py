@@ -14,7 +14,17 @@ from pipeline.errors import TrainError
 from train.algorithms.agent import Memories
 from train.environment import STATE, VECTOR
 from train.models.policy import VisionPolicy
-from train.preset import Preset
+from train.preset import PolicySettings, Preset
+
+
+def gaussian(policy: PolicySettings) -> dict[str, Any]:
+    """Configuration of a policy's distribution that isn't squashed, for rsl-rl."""
+    return {
+        "class_name": "GaussianDistribution",
+        "init_std": policy.init_std,
+        "std_type": "log",
+        "std_range": policy.std_range,
+    }
 
 
 class Learner:

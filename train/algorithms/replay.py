@@ -20,6 +20,8 @@ from tensordict import TensorDict
 from pipeline.errors import TrainError
 from train.run import writing
 
+REPLAY = "replay"
+"""Its folder in a run's folder."""
 OBSERVED = "observed."
 """Prefix of the fields of observation groups."""
 ACTION, REWARD, TERMINAL, TIME_OUT = "action", "reward", "terminal", "time_out"

@@ -12,7 +12,7 @@ from tensordict import TensorDict
 
 from train.algorithms.demonstrations import Contract, demonstrations_of_run
 from train.algorithms.learner import Learner
-from train.algorithms.replay import Replay, Transitions
+from train.algorithms.replay import REPLAY, Replay, Transitions
 from train.environment import STATE
 from train.models.critics import Critics, shifted
 from train.models.squashed import SquashedGaussian
@@ -24,8 +24,6 @@ ACTOR_EVERY = 2
 """Updates of the critics per update of the policy, as in TD3: images cost most there."""
 FIRST_TEMPERATURE = 0.01
 """Weight of the entropy at the beginning: rewards of a step are small."""
-REPLAY = "replay"
-"""Folder of the replay in a run's folder."""
 
 
 class Temperature(torch.nn.Module):
