@@ -32,8 +32,10 @@ from sim.tasks.task import QUARTER_TURN, Term
 
 BEHIND, TOUCHES = 0.075, 0.028
 """How far behind a thing a hand goes down to push it, and where it pushes [m]."""
-TURN_FIRST, NEAR, SPEED = 0.5, 0.3, 0.5
-"""A robot turns on the spot with more to turn [rad], or so near to the end of its path [m]; else it drives [m/s]."""
+ASIDE, TURN_FIRST, NEAR, SPEED = 0.8, 0.5, 0.3, 0.5
+"""With more to turn than the first a robot turns left, however far: a student that sees nothing there can learn that, and
+not to which side the way is. With more than the second, or so near to the end of its path [m], it turns on the spot, else
+it drives at that speed [rad, m/s]."""
 
 
 @runtime_checkable
@@ -53,6 +55,7 @@ def along_path(scenario: object, drive: Drive) -> Term[F32] | None:
     def act(step: StepState[Any]) -> F32:
         pose = step.state.planar
         here, turn = path_ahead(pose, scenario.path_length, np.arange(len(pose)))
+        turn = np.where(np.abs(turn) > ASIDE, np.abs(turn), turn)
         forward = np.where((np.abs(turn) < TURN_FIRST) & (here > NEAR), SPEED, 0.0)
         return drive.actions(forward, 3 * turn)
 

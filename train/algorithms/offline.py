@@ -83,7 +83,7 @@ class Cloning(Learner):
         seen = batch.seen.copy()
         for name in self.groups:
             if seen[name].dim() == 4:
-                seen[name] = shifted(seen[name]) if self.offline else seen[name]
+                seen[name] = shifted(seen[name])
         error = (self.actor(seen) - batch.action).square().mean(1)
         loss = (weights * error).mean()
         self.step("actor", loss)
