@@ -12,6 +12,7 @@ from torch import distributed
 from pipeline.errors import TrainError
 from sim.scene import SimScene
 from train import checkpoint
+from train.actors.trainer import ActorPlan, ActorTrainer
 from train.distributed import Processes, agreed, first, processes_of_this_run, together, use_one_thread
 from train.legs.gait import learns_gait, save_gait
 from train.loggers import open_loggers
@@ -30,6 +31,7 @@ def train_run(
     loggers: Sequence[str] = (),
     watch: Callable[[dict[str, float]], None] | None = None,
     stop: Callable[[], bool] = lambda: False,
+    actors: ActorPlan | None = None,
 ) -> int:
     """Train a run, or continue it from its newest checkpoint as if it had never stopped.
 
@@ -44,16 +46,19 @@ def train_run(
         loggers: Loggers in addition to TensorBoard, see `train.loggers`.
         watch: Called with the curve's row of each iteration.
         stop: Called after each iteration; if true, training ends with a checkpoint.
+        actors: Actors that act apart from the learner; none by default. With them nothing is exact to the bit.
 
     Returns:
         Number of iterations done.
 
     Raises:
         TrainError: When training diverges or a checkpoint can't be written (both name the last good one),
-            when scenes or checkpoint are not the run's, or when another process trains it.
+            when scenes or checkpoint are not the run's, when another process trains it, or when Ray or its actors fail.
         SimError: When the scenes don't suit the task or the robot.
     """
     run.check_scenes([scene.lock for scene in scenes])
+    if actors:
+        actors.check(run.preset, run.record.processes)
     use_one_thread()
     processes = processes_of_this_run()
     writes = first(processes)
@@ -61,11 +66,15 @@ def train_run(
         device = stack.enter_context(together(run.record.device, processes))
         if writes:
             stack.enter_context(run.busy())
-        trainer = Trainer(
-            run.preset, scenes, seed=run.record.seed, folder=run.folder, device=device, processes=processes
-        )
+        settings = {"seed": run.record.seed, "folder": run.folder, "device": device}
+        if actors:
+            trainer = ActorTrainer(run.preset, scenes, **settings)
+        else:
+            trainer = Trainer(run.preset, scenes, **settings, processes=processes)
         stack.callback(trainer.env.close)
         seconds = _resume(run, trainer, processes)
+        if isinstance(trainer, ActorTrainer) and actors:
+            stack.enter_context(trainer.on_ray(actors))
         by: EndedBy = "iterations"
         log: Callable[[dict[str, float]], None] | None = None
         if writes:
