@@ -40,6 +40,9 @@ FETCH_SECONDS = 60
 MIN_STORE_BYTES = 128 * 2**20
 LONGEST_FOLDER = 40
 """Characters of a temporary folder: Ray's sockets lie in it, and their paths are limited to 107."""
+ONLY_HERE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+"""Variable by which Ray, when it is imported, uses the loopback address alone; the default of other systems. A given
+`_node_ip_address` of 127.0.0.1 is replaced by the machine's."""
 PROBE = """
 import sys, ray
 ray.init(address=sys.argv[1], log_to_driver=False, configure_logging=False)
@@ -104,12 +107,9 @@ def connected(address: str, count: int, form: Form, preset: Preset) -> Iterator[
     Raises:
         TrainError: When Ray isn't installed, doesn't start, doesn't answer in time, or is of another version.
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what fails is told by errors
-    os.environ.setdefault("RAY_raylet_start_wait_time_s", "300")  # Ray's own minute is too short on a busy machine
-    ray = load(
-        "ray", "--actors needs ray", "pip install 'splatyard[scale]', here and on the machines of actors", TrainError
-    )
+    with _environment(address):
+        rule, remedy = "--actors needs ray", "pip install 'splatyard[scale]', here and on the machines of actors"
+        ray = load("ray", rule, remedy, TrainError)
     if ray.is_initialized():
         raise TrainError("one training with actors runs in a process", found="two", remedy="start another process")
     quiet: dict[str, Any] = {"log_to_driver": False, "configure_logging": False}
@@ -128,11 +128,10 @@ def connected(address: str, count: int, form: Form, preset: Preset) -> Iterator[
                 "object_store_memory": store,
                 "include_dashboard": False,
                 "_temp_dir": folder,
-                "_node_ip_address": "127.0.0.1",
             }
         try:
             try:
-                with _own_signals():
+                with _environment(address), _own_signals():
                     ray.init(**settings)
             except Exception as error:  # of many kinds
                 raise _unreachable(address, _first_line(error)) from error
@@ -170,6 +169,23 @@ def _unreachable(address: str, found: str) -> TrainError:
         found=found,
         remedy="ray start --head there and ray start --address=HOST:6379 here, with the ray of this environment",
     )
+
+
+@contextmanager
+def _environment(address: str) -> Iterator[None]:
+    """What Ray's processes take from the environment, unless the user says otherwise."""
+    wanted = {
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_BACKEND_LOG_LEVEL": "fatal",  # what fails is told by errors
+        "RAY_raylet_start_wait_time_s": "300",  # Ray's own minute is too short on a busy machine
+    } | ({} if address else {ONLY_HERE: "0"})
+    added = [name for name in wanted if name not in os.environ]
+    os.environ.update({name: wanted[name] for name in added})
+    try:
+        yield
+    finally:
+        for name in added:
+            os.environ.pop(name, None)
 
 
 @contextmanager
