@@ -92,7 +92,7 @@ class RayActors:
         try:
             return self._ray.get(call, timeout=FETCH_SECONDS)
         except Exception as error:  # Ray's own, or whatever the actor raised or sent
-            raise ActorLostError(_first_line(error)) from error
+            raise ActorLostError(_cause(error)) from error
 
     def kill(self, actor: Handle) -> None:
         """End an actor."""
@@ -134,7 +134,7 @@ def connected(address: str, count: int, form: Form, preset: Preset) -> Iterator[
                 with _environment(address), _own_signals():
                     ray.init(**settings)
             except Exception as error:  # of many kinds
-                raise _unreachable(address, _first_line(error)) from error
+                raise _unreachable(address, _cause(error)) from error
             yield ray
         finally:
             ray.shutdown()
@@ -211,8 +211,9 @@ def _bytes(gib: float) -> int:
     return int(gib * 2**30)
 
 
-def _first_line(error: Exception) -> str:
-    """What happened, in a line: Ray's errors end in that of the actor."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    raised = [line for line in lines if "Error: " in line]
-    return f"{type(error).__name__}: {(raised or lines or [''])[-1]}"[:300]
+def _cause(error: Exception) -> str:
+    """What happened, without tracebacks: Ray's errors end in that of the actor."""
+    lines = str(error).splitlines() or [""]
+    raised = [number for number, line in enumerate(lines) if "Error: " in line]
+    text = " ".join(" ".join(lines[raised[-1] :] if raised else lines).split())
+    return f"{type(error).__name__}: {text}"[:400]

@@ -138,8 +138,8 @@ def test_actors_and_learner_are_killed_and_training_goes_on(tmp_path: Path):
 @pytest.fixture
 def two_nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """A cluster of two nodes on this machine, with room for an actor each; none listens to the network."""
-    utils = pytest.importorskip("ray.cluster_utils")
     monkeypatch.setenv(cluster.ONLY_HERE, "0")
+    utils = pytest.importorskip("ray.cluster_utils")
     monkeypatch.setattr("ray._private.ray_constants.ENABLE_RAY_CLUSTER", False)
     monkeypatch.setenv("RAY_raylet_start_wait_time_s", "300")
     monkeypatch.setenv("RAY_health_check_period_ms", "1000")
