@@ -6,18 +6,21 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from torch import distributed
 
 from pipeline.errors import TrainError
 from sim.scene import SimScene
 from train import checkpoint
-from train.actors.trainer import ActorPlan, ActorTrainer
 from train.distributed import Processes, agreed, first, processes_of_this_run, together, use_one_thread
 from train.legs.gait import learns_gait, save_gait
 from train.loggers import open_loggers
 from train.run import EndedBy, Ending, Run
 from train.trainer import Trainer
+
+if TYPE_CHECKING:
+    from train.actors.trainer import ActorPlan
 
 logger = logging.getLogger(__name__)
 
@@ -68,13 +71,16 @@ def train_run(
             stack.enter_context(run.busy())
         settings = {"seed": run.record.seed, "folder": run.folder, "device": device}
         if actors:
+            from train.actors.trainer import ActorTrainer
+
             trainer = ActorTrainer(run.preset, scenes, **settings)
+            begin = trainer.on_ray(actors)
         else:
             trainer = Trainer(run.preset, scenes, **settings, processes=processes)
+            begin = contextlib.nullcontext()
         stack.callback(trainer.env.close)
         seconds = _resume(run, trainer, processes)
-        if isinstance(trainer, ActorTrainer) and actors:
-            stack.enter_context(trainer.on_ray(actors))
+        stack.enter_context(begin)
         by: EndedBy = "iterations"
         log: Callable[[dict[str, float]], None] | None = None
         if writes:

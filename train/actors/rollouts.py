@@ -15,7 +15,6 @@ import torch
 from pipeline.errors import MachineError
 from train.actors.chunk import Chunk, Order, Weights
 from train.algorithms.replay import ACTION, OBSERVED, REWARD, TERMINAL, TIME_OUT
-from train.algorithms.sac import SAC
 from train.environment import DoneInfo, make_env
 from train.preset import Preset
 
@@ -49,6 +48,8 @@ class Rollouts:
     """
 
     def __init__(self, beginning: Beginning, index: int) -> None:
+        from train.algorithms.sac import SAC
+
         preset = beginning.preset
         numba.set_num_threads(min(max(1, int(preset.actors.cpus)), numba.get_num_threads()))
         torch.set_num_threads(1)

@@ -11,9 +11,7 @@ from pipeline.errors import TrainError
 from sim.scene import SimScene
 from sim.tasks.catalog import find_task
 from train.actors.chunk import Counts, Form, Order
-from train.actors.cluster import RayActors, connected
 from train.actors.pool import Actors, Pool
-from train.algorithms.sac import SAC
 from train.checkpoint import Checkpoint
 from train.environment import make_env
 from train.preset import WITH_ACTORS, Preset
@@ -59,6 +57,8 @@ class ActorTrainer(Trainer):
     """
 
     def __init__(self, preset: Preset, scenes: Sequence[SimScene], *, seed: int, folder: Path, device: str) -> None:
+        from train.algorithms.sac import SAC
+
         env = make_env(preset, scenes, num_envs=1, seed=seed)  # shapes, and what demonstrations must agree with
         super().__init__(preset, scenes, seed=seed, folder=folder, device=device, env=env)
         assert isinstance(self.agent, SAC)
@@ -71,6 +71,8 @@ class ActorTrainer(Trainer):
     @contextmanager
     def on_ray(self, plan: ActorPlan) -> Iterator[None]:
         """With actors on Ray, after `restore`; see `train.actors.cluster.connected`."""
+        from train.actors.cluster import RayActors, connected
+
         with connected(plan.address, plan.count, self.form, self.preset) as ray:
             self.act_by(RayActors(ray, self.preset, self._scenes, self._seed), plan.count)
             yield
