@@ -17,6 +17,8 @@ FOLDER = Path(__file__).parent / "presets"
 
 Algorithm = Literal["ppo", "sac", "rlpd", "bc", "dagger", "iql"]
 LEARN_FROM_DEMOS = ("rlpd", "bc", "iql")
+WITH_ACTORS = ("sac", "rlpd")
+"""Algorithms that learn from whatever steps there are, those of actors elsewhere among them."""
 OFFLINE = ("bc", "iql")
 """Algorithms that learn from demonstrations alone; nothing is simulated while they do."""
 
@@ -104,6 +106,21 @@ class SACSettings(Settings):
     """Discount factor."""
     learning_rate: Positive = 5e-4
     """Learning rate of all networks."""
+
+
+class ActorSettings(Settings):
+    """Actors that act apart from the learner (`splatyard train --actors N`); each simulates `num_envs` environments."""
+
+    max_staleness: Annotated[int, Field(ge=3, le=1000)] = 8
+    """Iterations that the policy of a chunk may be behind, for each of the actors; older chunks are dropped."""
+    silent_seconds: Annotated[float, Field(ge=1, le=86_400)] = 300.0
+    """Time in which an actor sends something, its start included; otherwise it is killed and replaced [s]."""
+    max_replacements: Annotated[int, Field(ge=1, le=1000)] = 3
+    """Replacements of each actor, on average, while none sends anything usable; after more of them training ends."""
+    cpus: Annotated[float, Field(gt=0, le=1024)] = 1.0
+    """Cores of an actor."""
+    memory: Annotated[float, Field(gt=0, le=4096)] = 2.0
+    """Memory that is set aside for an actor [GiB]."""
 
 
 class OfflineSettings(Settings):
@@ -201,6 +218,8 @@ class Preset(Settings):
     """Settings of ppo, and of dagger with memory."""
     sac: SACSettings = SACSettings()
     """Settings of sac and rlpd."""
+    actors: ActorSettings = ActorSettings()
+    """Settings of actors apart from the learner."""
     offline: OfflineSettings = OfflineSettings()
     """Settings of bc, iql, and dagger without memory."""
 

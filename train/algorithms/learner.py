@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from tensordict import TensorDict
 from torch import nn
@@ -141,6 +142,10 @@ class Learner:
     def get_policy(self) -> VisionPolicy:
         """The policy, which acts by its mean."""
         return self.actor
+
+    def policy_arrays(self) -> dict[str, np.ndarray]:
+        """The policy's weights and normalisers by name, a copy."""
+        return {name: of.detach().cpu().numpy().copy() for name, of in self.actor.state_dict().items()}
 
     def train_mode(self) -> None:
         """Prepare for learning."""

@@ -1,8 +1,8 @@
 """Replay: steps of robots in memory-mapped files, the newest so many, images as bytes.
 
-There is a file for each field, with one row of all robots per time. It has room for more times than are drawn from:
-what was written after a checkpoint never overwrites what the checkpoint may draw, so that a killed training continues
-as if it had not been.
+There is a file for each field, with one row of all robots per time. A row that the next one doesn't follow is cut: it
+is never drawn. The files have room for more times than are drawn from: what was written after a checkpoint never
+overwrites what the checkpoint may draw, so that a killed training continues as if it had not been.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ REPLAY = "replay"
 OBSERVED = "observed."
 """Prefix of the fields of observation groups."""
 ACTION, REWARD, TERMINAL, TIME_OUT = "action", "reward", "terminal", "time_out"
+CUT = "cut"
+"""Field of rows that the next one doesn't follow."""
 CHECKED = 4096
 """Rows whose numbers are checked at a time."""
 NEWEST = "newest"
@@ -76,7 +78,7 @@ class Replay:
         groups = {str(name): observations[name].cpu().numpy() for name in observations.keys()}  # noqa: SIM118 - no dict
         shapes = {f"{OBSERVED}{name}": (value.dtype, value.shape[1:]) for name, value in groups.items()}
         shapes |= {ACTION: (np.dtype(np.float32), (actions,)), REWARD: (np.dtype(np.float32), ())}
-        shapes |= {name: (np.dtype(np.uint8), ()) for name in (TERMINAL, TIME_OUT)}
+        shapes |= {name: (np.dtype(np.uint8), ()) for name in (TERMINAL, TIME_OUT, CUT)}
         with writing(folder / NEWEST):
             folder.mkdir(parents=True, exist_ok=True)
             self._newest = _mapped(folder / NEWEST, np.dtype(np.int64), (1,))
@@ -106,7 +108,7 @@ class Replay:
             TrainError: When a number is not finite.
         """
         row = {f"{OBSERVED}{name}": cast(torch.Tensor, value) for name, value in seen.items()}
-        row |= {ACTION: action, REWARD: reward, TERMINAL: terminal, TIME_OUT: time_out}
+        row |= {ACTION: action, REWARD: reward, TERMINAL: terminal, TIME_OUT: time_out, CUT: torch.zeros_like(terminal)}
         at = self.written % self._room
         for name, field in self._fields.items():
             value = row[name].cpu().numpy()
@@ -120,6 +122,27 @@ class Replay:
         self.written += 1
         self._newest[0] = max(self._newest[0], self.written)
 
+    def add_chunk(self, chunk: Mapping[str, np.ndarray]) -> None:
+        """Add consecutive steps (T, N) of all robots, by field, observations (T + 1, N) with the last ones.
+
+        What follows them in the replay need not be of the same robots: the row of the last observations is cut.
+        """
+        steps = len(chunk[REWARD])
+        rows = np.arange(self.written, self.written + steps + 1) % self._room
+        for name, field in self._fields.items():
+            if name.startswith(OBSERVED):
+                field[rows] = chunk[name]
+            else:
+                field[rows[:-1]] = 0 if name == CUT else chunk[name]
+                field[rows[-1]] = name == CUT
+        self.written += steps + 1
+        self._newest[0] = max(self._newest[0], self.written)
+
+    def cut(self) -> None:
+        """Never draw the newest row: what follows will be of other robots."""
+        if self.written:
+            self._fields[CUT][(self.written - 1) % self._room] = 1
+
     def sample(self, count: int, device: str = "cpu") -> Transitions:
         """Draw steps uniformly, by torch's random state."""
         newest = self.written - 1
@@ -127,6 +150,8 @@ class Replay:
         ended = self._fields[TERMINAL][newest % self._room] | self._fields[TIME_OUT][newest % self._room]
         first, last = max(0, self.written - self._size), self.written if ended.all() else newest
         drawn = torch.randint((last - first) * self._envs, (count,)).numpy()
+        while (cut := self._fields[CUT][(first + drawn // self._envs) % self._room, 0].astype(bool)).any():
+            drawn[cut] = torch.randint((last - first) * self._envs, (int(cut.sum()),)).numpy()
         time, env = first + drawn // self._envs, drawn % self._envs
         here = time % self._room
         at = (here, env)
