@@ -33,9 +33,9 @@ from sim.tasks.task import QUARTER_TURN, Term
 BEHIND, TOUCHES = 0.075, 0.028
 """How far behind a thing a hand goes down to push it, and where it pushes [m]."""
 ASIDE, TURN_FIRST, NEAR, SPEED = 0.8, 0.5, 0.3, 0.5
-"""With more to turn than the first a robot turns left, however far: a student that sees nothing there can learn that, and
-not to which side the way is. With more than the second, or so near to the end of its path [m], it turns on the spot, else
-it drives at that speed [rad, m/s]."""
+"""With more to turn than the first [rad] a robot turns left, however far: a student that sees nothing there can learn
+that, and not to which side the way is. With more than the second [rad], or so near to the end of its path [m], it turns
+on the spot, else it drives at that speed [m/s]."""
 
 
 @runtime_checkable
