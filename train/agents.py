@@ -26,7 +26,7 @@ def make_agent(
     from train import ppo
 
     name = preset.algorithm
-    if name == "ppo" or (name == "dagger" and preset.policy.rnn_type != "none"):
+    if preset.learns_from_rollouts:
         return cast("Agent", ppo.make_agent(preset, env, device, processes))
     from train.algorithms.demonstrations import contract_of
     from train.algorithms.offline import Cloning, DAgger, ImplicitQ

@@ -223,6 +223,11 @@ class Preset(Settings):
     offline: OfflineSettings = OfflineSettings()
     """Settings of bc, iql, and dagger without memory."""
 
+    @property
+    def learns_from_rollouts(self) -> bool:
+        """Whether rsl-rl trains it, from its newest steps alone: by ppo, or by dagger with memory."""
+        return self.algorithm == "ppo" or (self.algorithm == "dagger" and self.policy.rnn_type != "none")
+
     @model_validator(mode="before")
     @classmethod
     def _by_algorithm(cls, values: object) -> object:
@@ -247,25 +252,26 @@ class Preset(Settings):
                 if needs
                 else f"{name} learns from no demonstrations: leave demos away, or take {', '.join(LEARN_FROM_DEMOS)}"
             )
-        if name in ("ppo", "dagger"):
+        if self.learns_from_rollouts:
             return self
+        who = "dagger without memory" if name == "dagger" else name
         for key, present in (
-            ("teacher", self.teacher),
+            ("teacher", self.teacher and name != "dagger"),
             ("policy.voxels", self.policy.voxels),
             ("policy.rnn_type", self.policy.rnn_type != "none"),
             ("ppo.use_mirror_loss", self.ppo.use_mirror_loss),
             ("ppo.use_mirror_batches", self.ppo.use_mirror_batches),
         ):
             if present:
-                raise ValueError(f"{key} is for ppo and dagger; {name} learns without")
+                raise ValueError(f"{key} is for ppo and dagger; {who} learns without")
         return self
 
     @model_validator(mode="after")
     def _fills_batches(self) -> Self:
         """Check that no mini-batch is empty: its loss would be NaN."""
-        memory = self.policy.rnn_type != "none"
-        if self.algorithm not in ("ppo", "dagger") or (self.algorithm == "dagger" and not memory):
+        if not self.learns_from_rollouts:
             return self
+        memory = self.policy.rnn_type != "none"
         if self.ppo.use_mirror_batches and memory:
             raise ValueError("ppo.use_mirror_batches is for policies without memory: policy.rnn_type=none")
         limit = self.num_envs * (1 if memory else self.num_steps_per_env)

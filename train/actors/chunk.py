@@ -12,7 +12,7 @@ from tensordict import TensorDict
 from pipeline.types import F64
 from sim.env import TIME
 from sim.tasks.task import Task
-from train.algorithms.replay import ACTION, OBSERVED, REWARD, TERMINAL, TIME_OUT
+from train.algorithms.replay import ACTION, OBSERVED, REWARD, TERMINAL, TIME_OUT, recorded
 from train.environment import INVALID, DoneInfo
 
 RANGE = 1 + 1e-4
@@ -77,10 +77,10 @@ class Form:
     @staticmethod
     def of(seen: TensorDict, actions: int, steps: int, envs: int, task: Task, scenes: int) -> Form:
         """That of chunks of so many steps of robots with such observations (any, ...) and actions of that size."""
-        groups = {str(name): seen[name].cpu().numpy() for name in seen.keys()}  # noqa: SIM118 - no dict
-        fields = {f"{OBSERVED}{name}": (of.dtype, (steps + 1, envs, *of.shape[1:])) for name, of in groups.items()}
-        fields |= {ACTION: (np.dtype(np.float32), (steps, envs, actions))}
-        fields |= {REWARD: (np.dtype(np.float32), (steps, envs))}
+        fields = {
+            name: (kind, (steps + name.startswith(OBSERVED), envs, *shape))
+            for name, (kind, shape) in recorded(seen, actions).items()
+        }
         fields |= {name: (np.dtype(np.bool_), (steps, envs)) for name in (TERMINAL, TIME_OUT)}
         return Form(fields, scenes, frozenset({*task.terminations, TIME, INVALID}), frozenset(task.outcomes))
 

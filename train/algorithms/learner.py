@@ -13,6 +13,7 @@ from torch import nn
 
 from pipeline.errors import TrainError
 from train.algorithms.agent import Memories
+from train.algorithms.replay import Replay
 from train.environment import STATE, VECTOR
 from train.models.policy import VisionPolicy
 from train.preset import PolicySettings, Preset
@@ -50,6 +51,7 @@ class Learner:
     ) -> None:
         self.preset, self.device, self.demos_identity = preset, device, ""
         self.memories: Memories = None, None
+        self._replay: Replay | None = None
         self.groups = [VECTOR, *(str(name) for name in seen.keys() if name not in (VECTOR, STATE))]  # noqa: SIM118 - no dict
         self.state_size, self.actions, self._rate = seen[STATE].shape[1], actions, rate
         policy = preset.policy
@@ -78,6 +80,12 @@ class Learner:
     def learning_rate(self) -> float:
         """Current learning rate of the policy."""
         return self.optimizers["actor"].param_groups[0]["lr"]
+
+    @property
+    def replay(self) -> Replay:
+        """Steps that it learns from."""
+        assert self._replay, "training has begun"
+        return self._replay
 
     def begin(self, folder: Path, slack: int) -> None:
         """Open what it learns from."""

@@ -39,12 +39,12 @@ class Cloning(Learner):
 
     offline = True
     only_successful = True
+    looks_ahead = False
 
     def __init__(self, preset: Preset, seen: TensorDict, actions: int, device: str, contract: Contract | None) -> None:
         self._settings = preset.offline
         super().__init__(preset, seen, actions, device, gaussian(preset.policy), self._settings.learning_rate)
         self._contract, self._seen = contract, seen
-        self._demos: Replay | None = None
         self._updates = 0
 
     def begin(self, folder: Path, slack: int) -> None:
@@ -55,16 +55,15 @@ class Cloning(Learner):
         """
         assert self._contract, "it learns from demonstrations"
         demos = Path(self.preset.demos)
-        self._demos, self.demos_identity = demonstrations_of_run(
+        self._replay, self.demos_identity = demonstrations_of_run(
             demos, self._contract, self._seen, folder, successful=self.only_successful
         )
 
     def update(self) -> dict[str, float]:
         """Learn the preset's number of times; returns mean losses by name."""
-        assert self._demos, "training has begun"
         count, sums = self._settings.updates_per_iteration, defaultdict[str, float](float)
         for _ in range(count):
-            batch = self._demos.sample(self._settings.batch_size, self.device)
+            batch = self.replay.sample(self._settings.batch_size, self.device, ahead=self.looks_ahead)
             self.actor.update_normalization(batch.seen)
             done = self._updates / (self.preset.iterations * count)
             for group in self.optimizers["actor"].param_groups:
@@ -119,7 +118,6 @@ class DAgger(Cloning):
     def __init__(self, preset: Preset, seen: TensorDict, actions: int, device: str, teacher: slice) -> None:
         super().__init__(preset, seen, actions, device, None)
         self._teacher = teacher
-        self._answers: Replay | None = None
 
     def begin(self, folder: Path, slack: int) -> None:
         """Open the replay of what was seen and answered.
@@ -128,8 +126,7 @@ class DAgger(Cloning):
             TrainError: When there is no room on the disk.
         """
         size = -(-self._settings.replay_size // len(self._seen))
-        self._answers = Replay(folder / REPLAY, self._seen.select(*self.groups), self.actions, size, slack)
-        self._demos = self._answers
+        self._replay = Replay(folder / REPLAY, self._seen.select(*self.groups), self.actions, size, slack)
 
     def act(self, obs: TensorDict) -> torch.Tensor:
         """Sample actions (N, A)."""
@@ -140,24 +137,17 @@ class DAgger(Cloning):
         self, obs: TensorDict, rewards: torch.Tensor, dones: torch.Tensor, extras: dict[str, torch.Tensor]
     ) -> None:
         """Remember what was seen, and the right actions then."""
-        assert self._answers, "training has begun"
         alone = torch.ones_like(dones, dtype=torch.bool)  # nothing is learned from what follows
         seen = self._last.select(*self.groups)
-        self._answers.add(seen, self._last[STATE][:, self._teacher], rewards, alone, ~alone)
-
-    def update(self) -> dict[str, float]:
-        """Learn the preset's number of times; returns mean losses by name."""
-        with torch.inference_mode(False):
-            return super().update()
+        self.replay.add(seen, self._last[STATE][:, self._teacher], rewards, alone, ~alone)
 
     def flush(self) -> None:
         """Write the replay to the disk."""
-        assert self._answers, "training has begun"
-        self._answers.flush()
+        self.replay.flush()
 
     def counters(self) -> dict[str, Any]:
         """Updates so far, and what was written."""
-        return super().counters() | {"written": self._answers.written if self._answers else 0}
+        return super().counters() | {"written": self._replay.written if self._replay else 0}
 
     def resume(self, counters: dict[str, Any]) -> None:
         """Continue from these numbers.
@@ -166,8 +156,8 @@ class DAgger(Cloning):
             TrainError: When the replay is not there any more.
         """
         super().resume(counters)
-        if self._answers:
-            self._answers.resume(counters["written"])
+        if self._replay:
+            self._replay.resume(counters["written"])
 
 
 class ImplicitQ(Cloning):
@@ -179,6 +169,7 @@ class ImplicitQ(Cloning):
     """
 
     only_successful = False
+    looks_ahead = True
 
     def __init__(self, preset: Preset, seen: TensorDict, actions: int, device: str, contract: Contract) -> None:
         super().__init__(preset, seen, actions, device, contract)

@@ -58,6 +58,13 @@ class Transitions:
         return Transitions(*(torch.cat(pair) for pair in pairs))
 
 
+def recorded(observations: TensorDict, actions: int) -> dict[str, tuple[np.dtype, tuple[int, ...]]]:
+    """Type and shape, for one robot, of each field of a step but its ends; actions have that size."""
+    groups = {str(name): observations[name].cpu().numpy() for name in observations.keys()}  # noqa: SIM118 - no dict
+    shapes = {f"{OBSERVED}{name}": (value.dtype, value.shape[1:]) for name, value in groups.items()}
+    return shapes | {ACTION: (np.dtype(np.float32), (actions,)), REWARD: (np.dtype(np.float32), ())}
+
+
 class Replay:
     """Steps of N robots.
 
@@ -75,10 +82,9 @@ class Replay:
     def __init__(self, folder: Path, observations: TensorDict, actions: int, size: int, slack: int = 0) -> None:
         self._folder, self._size, self._room = folder, size, size + slack
         self._envs, self.written = len(observations), 0
-        groups = {str(name): observations[name].cpu().numpy() for name in observations.keys()}  # noqa: SIM118 - no dict
-        shapes = {f"{OBSERVED}{name}": (value.dtype, value.shape[1:]) for name, value in groups.items()}
-        shapes |= {ACTION: (np.dtype(np.float32), (actions,)), REWARD: (np.dtype(np.float32), ())}
-        shapes |= {name: (np.dtype(np.uint8), ()) for name in (TERMINAL, TIME_OUT, CUT)}
+        shapes = recorded(observations, actions) | {
+            name: (np.dtype(np.uint8), ()) for name in (TERMINAL, TIME_OUT, CUT)
+        }
         with writing(folder / NEWEST):
             folder.mkdir(parents=True, exist_ok=True)
             self._newest = _mapped(folder / NEWEST, np.dtype(np.int64), (1,))
@@ -143,8 +149,8 @@ class Replay:
         if self.written:
             self._fields[CUT][(self.written - 1) % self._room] = 1
 
-    def sample(self, count: int, device: str = "cpu") -> Transitions:
-        """Draw steps uniformly, by torch's random state."""
+    def sample(self, count: int, device: str = "cpu", *, ahead: bool = True) -> Transitions:
+        """Draw steps uniformly, by torch's random state; what follows them is not read unless one looks ahead."""
         newest = self.written - 1
         # what follows the newest step is known only if its episode ended there
         ended = self._fields[TERMINAL][newest % self._room] | self._fields[TIME_OUT][newest % self._room]
@@ -167,7 +173,8 @@ class Replay:
             return TensorDict(found, batch_size=[count]).to(device)
 
         numbers = (torch.from_numpy(self._fields[name][at]).float().to(device) for name in (ACTION, REWARD, TERMINAL))
-        return Transitions(groups(at), groups(after), *numbers)
+        seen = groups(at)
+        return Transitions(seen, groups(after) if ahead else seen, *numbers)
 
     def flush(self) -> None:
         """Write to the disk, before a checkpoint that relies on it."""

@@ -66,7 +66,6 @@ class SAC(Learner):
         self.optimizers["critics"] = self.optimizer(self._critics.parameters())
         self.optimizers["temperature"] = self.optimizer(self._temperature.parameters())
         self._seen = seen
-        self._replay: Replay | None = None
         self._demos: Replay | None = None
         self._updates, self._owed = 0, 0.0
         self._sums, self._counts = defaultdict[str, float](float), defaultdict[str, int](int)
@@ -91,12 +90,6 @@ class SAC(Learner):
         if self.replay.written * len(obs) < self._settings.random_steps:
             self._action = torch.rand_like(self._action) * 2 - 1
         return self._action
-
-    @property
-    def replay(self) -> Replay:
-        """Steps so far."""
-        assert self._replay, "training has begun"
-        return self._replay
 
     def process_env_step(
         self, obs: TensorDict, rewards: torch.Tensor, dones: torch.Tensor, extras: dict[str, torch.Tensor]
