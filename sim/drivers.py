@@ -6,14 +6,13 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 
-from pipeline.types import F32, I64, Floats
+from pipeline.types import F32
 from sim.env import TIME, Observations, SceneEnv
 from sim.gaits import Gait, observed, own_gait
-from sim.navigation import path_ahead
 from sim.robots.drive import GroundDrive, VelocityDrive
 from sim.robots.trot import TrotDrive
 from sim.tasks.commands import CommandScenario
@@ -23,30 +22,9 @@ from sim.tasks.walking import ground
 logger = logging.getLogger(__name__)
 
 DriverName = Literal["auto", "random", "still"]
-TURN_FIRST = 0.5  # [rad]; with more to turn, it turns on the spot
-NEAR = 0.3  # [m]; on the last part of the path it only turns
-SPEED = 0.5  # [m/s]
-
 
 Driver = Callable[[], F32]
 """Returns the next actions (N, A) of all robots of an environment."""
-
-
-@runtime_checkable
-class HasPath(Protocol):
-    """A scenario that knows path lengths."""
-
-    def path_length(self, xy: Floats, envs: I64) -> F32:
-        """Path length [m] from positions (M, 2) in environments (M,); inf off the floor."""
-        ...
-
-
-def follow_path(env: SceneEnv, drive: VelocityDrive, scenario: HasPath) -> F32:
-    """Actions (N, 2) that turn to where the path gets shortest, then drive."""
-    pose = env.engine.read().planar
-    here, turn = path_ahead(pose, scenario.path_length, np.arange(len(pose)))
-    forward = np.where((np.abs(turn) < TURN_FIRST) & (here > NEAR), SPEED, 0.0)
-    return drive.actions(forward, 3 * turn)
 
 
 def _walk(env: SceneEnv, gait: Gait) -> F32:
@@ -74,13 +52,10 @@ def find_driver(name: DriverName, env: SceneEnv, seed: int) -> Driver:
     if name == "random":
         rng = np.random.default_rng(seed)
         return lambda: rng.uniform(-1, 1, (env.num_envs, drive.size)).astype(np.float32)
-    if name == "auto" and env.task.expert:
-        return partial(_ask, env, env.task.expert)
-    if name == "auto" and isinstance(drive, VelocityDrive):
-        if isinstance(scenario, CommandScenario):
-            return lambda: drive.actions(*scenario.state().command[:, [0, 2]].T)
-        if isinstance(scenario, HasPath):
-            return lambda: follow_path(env, drive, scenario)
+    if name == "auto" and env.expert:
+        return partial(_ask, env, env.expert)
+    if name == "auto" and isinstance(drive, VelocityDrive) and isinstance(scenario, CommandScenario):
+        return lambda: drive.actions(*scenario.state().command[:, [0, 2]].T)
     if name == "auto" and isinstance(drive, GroundDrive):
         return lambda: ground(env.last_step) if env.last_step else np.zeros((env.num_envs, drive.size), np.float32)
     if name == "auto" and isinstance(drive, TrotDrive) and (gait := own_gait(env.robot.name)):

@@ -34,6 +34,7 @@ from sim.robots.hand_drive import HandDrive
 from sim.robots.legs import reduced
 from sim.robots.model import Robot
 from sim.scene import GRAVITY, SimScene
+from sim.tasks.experts import along_path
 from sim.tasks.table import TableScenario
 from sim.tasks.task import Curriculum, StepState, Task
 
@@ -67,6 +68,8 @@ class EnvConfig:
         expert: Whether the actions of the task's expert are an observation.
         stagger: Whether the first episodes after `reset` end at different times, so that not all end at once.
         seconds: Time limit of an episode [s]; the task's by default, of which `StepState.elapsed` is a fraction anyway.
+        autoreset: Whether episodes that ended are reset in the same step; else they go on until `reset` is called for
+            them.
     """
 
     engine: str = "sapien"
@@ -82,6 +85,7 @@ class EnvConfig:
     expert: bool = False
     stagger: bool = False
     seconds: float | None = None
+    autoreset: bool = True
 
 
 class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
@@ -89,10 +93,11 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
 
     An episode that ended is reset in the same step: its last observation is in `info["final_obs"]`, whether it solved
     the task in `info["final_success"]` (N,), and further outcomes in `info["final_outcomes"]`, (N,) by name; false
-    where no episode ended. `info["scene"]` (N,) is the scene of this step's episodes. An action with NaN ends the
-    episode of its environment; `info["invalid_action"]` says where. `last_step` is the state after the last step,
-    before episodes that ended were reset; `now` is the state that the last observations show, after that. `solid_hulls`
-    are the corners (V, 3) of the convex pieces of each body of the props' solids, in its own axes [m].
+    where no episode ended. Without `EnvConfig.autoreset` that is left to `reset`. `info["scene"]` (N,) is the scene of
+    this step's episodes. An action with NaN ends the episode of its environment; `info["invalid_action"]` says where.
+    `last_step` is the state after the last step, before episodes that ended were reset; `now` is the state that the
+    last observations show, after that. `expert` says the right actions (N, A), if anybody knows. `solid_hulls` are the
+    corners (V, 3) of the convex pieces of each body of the props' solids, in its own axes [m].
 
     Raises:
         SimError: When there is no such device or engine here, or a scene doesn't suit the task.
@@ -111,10 +116,17 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
     ) -> None:
         check_device(config.device)
         task, scenes = task.in_scenes(scenes, robot)
-        task = task.with_expert() if config.expert else task
-        self.task, self.scenes, self.robot, self.num_envs = task, scenes, robot, num_envs
+        self.scenes, self.robot, self.num_envs = scenes, robot, num_envs
         self.drive, self.config = drive, config
+        if not config.autoreset:
+            self.metadata = {**self.metadata, "autoreset_mode": AutoresetMode.DISABLED}
         self.scenario = task.scenario(Floors(scenes, robot, config.starts), num_envs, task.control_period)
+        self.expert = task.expert or along_path(self.scenario, drive)
+        if config.expert:
+            if self.expert is None:
+                raise SimError("a task's expert is asked", found=f"{task.name} has none", remedy="take another task")
+            task = task.with_expert(self.expert)
+        self.task = task
         randomisation = config.randomisation or Randomisation()
         settings = config.camera_settings or task.camera_settings
         own_bodies = [item.body for item in task.items]
@@ -196,16 +208,20 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
         return [load() for load in self._splats]
 
     def reset(
-        self, *, seed: int | None = None, options: dict[str, object] | None = None
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observations, dict[str, object]]:
-        """Begin all episodes; `seed` makes everything after it repeatable."""
+        """Begin all episodes, or those of the environments that are true in `options["reset_mask"]` (N,).
+
+        `seed` makes everything after it repeatable.
+        """
         super().reset(seed=seed)
         if seed is not None:
             self.scene_of[:] = np.arange(self.num_envs) % len(self.scenes)
             self.level[:] = self.config.level
-        self._reset_envs(np.arange(self.num_envs))
+        envs = np.flatnonzero((options or {}).get("reset_mask", np.ones(self.num_envs, bool)))
+        self._reset_envs(envs)
         if self.config.stagger:
-            self._seconds = (self.np_random.random(self.num_envs) * self.task.seconds).astype(np.float32)
+            self._seconds[envs] = self.np_random.random(len(envs)) * self.task.seconds
         self.now = self.last_step = self._step_state(self.engine.read(), self._action, self._contact_force())
         return self._observe(self.now), {}
 
@@ -235,7 +251,7 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
             info["level"] = self.level.copy()
         self._action = action
         done = np.flatnonzero(terminated | truncated)
-        if len(done):
+        if len(done) and self.config.autoreset:
             info.update(self._final(done, step))
             if self.task.curriculum:
                 self._change_levels(self.task.curriculum, step, terminated, done)

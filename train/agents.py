@@ -26,18 +26,22 @@ def make_agent(
     from train import ppo
 
     name = preset.algorithm
-    if name in ("ppo", "dagger"):
+    if preset.learns_from_rollouts:
         return cast("Agent", ppo.make_agent(preset, env, device, processes))
     from train.algorithms.demonstrations import contract_of
-    from train.algorithms.offline import Cloning, ImplicitQ
+    from train.algorithms.offline import Cloning, DAgger, ImplicitQ
     from train.algorithms.sac import SAC
     from train.legs.gait import learns_gait
 
     if processes:
-        raise TrainError("several processes train ppo and dagger", found=name, remedy="leave --num-gpus away")
+        raise TrainError(
+            "several processes train ppo, and dagger with memory", found=name, remedy="leave --num-gpus away"
+        )
     if learns_gait(preset):
         raise TrainError("gaits are learned by ppo", found=f"algorithm: {name}", remedy="leave --algorithm away")
     seen = env.get_observations()
+    if name == "dagger":
+        return DAgger(preset, seen, env.num_actions, device, ppo.teacher_of(preset.teacher, env.env))
     groups = [str(group) for group in seen.keys()]  # noqa: SIM118 - no dict
     if name == "bc":  # it has no critic
         groups = [VECTOR, *(group for group in groups if group not in (VECTOR, STATE))]

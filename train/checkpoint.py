@@ -47,13 +47,18 @@ class ProcessState(TypedDict):
 
 
 class Checkpoint(ProcessState):
-    """What training continues from: `agent` is what `Agent.save` returned, `seconds` the time of training so far."""
+    """What training continues from.
+
+    `agent` is what `Agent.save` returned, `seconds` the time of training so far, `actors` what became of actors and
+    their chunks.
+    """
 
     format: NotRequired[str]
     iteration: int
     agent: dict[str, object]
     seconds: NotRequired[float]
     processes: NotRequired[list[ProcessState]]
+    actors: NotRequired[dict[str, int]]
 
 
 def save(folder: Path, state: Mapping[str, object]) -> Path:

@@ -32,6 +32,7 @@ from sim.robots.drive import VelocityDrive, Walker
 from sim.robots.model import Robot
 from sim.tasks.exploration import MAP_SIDE
 from train.algorithms.agent import Memories
+from train.algorithms.learner import gaussian
 from train.distributed import Processes
 from train.environment import STATE, VECTOR, TrainEnv
 from train.models.policy import VisionPolicy
@@ -408,14 +409,18 @@ def make_agent(
         _, *images = configuration["obs_groups"]["actor"]
         configuration["algorithm"]["mirrored_half"] = make_mirror(env.env, images, device, critic=True)
     if preset.teacher:
-        configuration["algorithm"]["teacher"] = _teacher(preset.teacher, env.env)
+        configuration["algorithm"]["teacher"] = teacher_of(preset.teacher, env.env)
         configuration["algorithm"]["rate_decay"] = LAST_RATE ** (1 / preset.iterations)
     with contextlib.redirect_stdout(io.StringIO()):  # it prints its networks
         return VisionPPO.construct_algorithm(env.get_observations(), env, configuration, device)  # type: ignore[return-value]
 
 
-def _teacher(name: str, env: SceneEnv) -> slice:
-    """Elements of the critic's observations that are the right action."""
+def teacher_of(name: str, env: SceneEnv) -> slice:
+    """Elements of the critic's observations that are the right action.
+
+    Raises:
+        TrainError: When there are none.
+    """
     spaces, first = cast(Dict, env.single_observation_space), 0
     for other in env.task.observations:
         size = math.prod(spaces[other].shape or ())
@@ -446,12 +451,7 @@ def rsl_rl_configuration(preset: Preset, groups: list[str]) -> dict[str, Any]:
             "activation": "elu",
             "output_scale": policy.output_scale,
             "obs_normalization": policy.obs_normalization,
-            "distribution_cfg": {
-                "class_name": "GaussianDistribution",
-                "init_std": policy.init_std,
-                "std_type": "log",
-                "std_range": policy.std_range,
-            },
+            "distribution_cfg": gaussian(policy),
         },
         "critic": {
             "class_name": "MLPModel",

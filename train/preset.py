@@ -17,6 +17,8 @@ FOLDER = Path(__file__).parent / "presets"
 
 Algorithm = Literal["ppo", "sac", "rlpd", "bc", "dagger", "iql"]
 LEARN_FROM_DEMOS = ("rlpd", "bc", "iql")
+WITH_ACTORS = ("sac", "rlpd")
+"""Algorithms that learn from whatever steps there are, those of actors elsewhere among them."""
 OFFLINE = ("bc", "iql")
 """Algorithms that learn from demonstrations alone; nothing is simulated while they do."""
 
@@ -106,8 +108,23 @@ class SACSettings(Settings):
     """Learning rate of all networks."""
 
 
+class ActorSettings(Settings):
+    """Actors that act apart from the learner (`splatyard train --actors N`); each simulates `num_envs` environments."""
+
+    max_staleness: Annotated[int, Field(ge=3, le=1000)] = 8
+    """Iterations that the policy of a chunk may be behind, for each of the actors; older chunks are dropped."""
+    silent_seconds: Annotated[float, Field(ge=1, le=86_400)] = 300.0
+    """Time in which an actor sends something, its start included; otherwise it is killed and replaced [s]."""
+    max_replacements: Annotated[int, Field(ge=1, le=1000)] = 3
+    """Replacements of each actor, on average, while none sends anything usable; after more of them training ends."""
+    cpus: Annotated[float, Field(gt=0, le=1024)] = 1.0
+    """Cores of an actor."""
+    memory: Annotated[float, Field(gt=0, le=4096)] = 2.0
+    """Memory that is set aside for an actor [GiB]."""
+
+
 class OfflineSettings(Settings):
-    """Learning from demonstrations alone: behaviour cloning, and implicit Q-learning (Kostrikov et al., 2021)."""
+    """Learning from what others did or would have done: bc, iql (Kostrikov et al., 2021), and dagger without memory."""
 
     updates_per_iteration: Count = 200
     """Updates in an iteration."""
@@ -117,6 +134,8 @@ class OfflineSettings(Settings):
     """Learning rate; that of the policy falls to zero along a cosine."""
     gamma: Share = 0.98
     """Discount factor of iql."""
+    replay_size: Annotated[int, Field(ge=1000, le=100_000_000)] = 200_000
+    """Newest steps of all robots that dagger remembers, on disk."""
 
 
 class CameraRandomisation(Settings):
@@ -182,8 +201,8 @@ class Preset(Settings):
     scene_sampling: Literal["uniform", "learning_progress"] = "uniform"
     """How scenes are drawn: uniformly, or by learning progress."""
     teacher: str = ""
-    """Privileged observation that is the right action, and that the policy learns to output; "expert" asks the task's
-    expert; empty for PPO."""
+    """Privileged observation that is the right action, and that the policy learns to output (dagger); "expert" asks
+    the task's expert; empty for other algorithms."""
     cameras: tuple[str, ...] = ()
     """Names of the task's cameras that the policy sees by; all by default."""
     camera: CameraRandomisation = CameraRandomisation()
@@ -196,20 +215,30 @@ class Preset(Settings):
     demos: str = ""
     """Folder of a LeRobot dataset of demonstrations, for rlpd, bc and iql."""
     ppo: PPOSettings = PPOSettings()
-    """Settings of ppo and dagger."""
+    """Settings of ppo, and of dagger with memory."""
     sac: SACSettings = SACSettings()
     """Settings of sac and rlpd."""
+    actors: ActorSettings = ActorSettings()
+    """Settings of actors apart from the learner."""
     offline: OfflineSettings = OfflineSettings()
-    """Settings of bc and iql."""
+    """Settings of bc, iql, and dagger without memory."""
+
+    @property
+    def learns_from_rollouts(self) -> bool:
+        """Whether rsl-rl trains it, from its newest steps alone: by ppo, or by dagger with memory."""
+        return self.algorithm == "ppo" or (self.algorithm == "dagger" and self.policy.rnn_type != "none")
 
     @model_validator(mode="before")
     @classmethod
     def _by_algorithm(cls, values: object) -> object:
         """Fill in what the algorithm takes for granted: dagger asks the expert, the others train no memory."""
-        if not isinstance(values, dict) or values.get("algorithm", "ppo") == "ppo":
+        if not isinstance(values, dict):
             return values
-        if values["algorithm"] == "dagger":
-            return values if values.get("teacher") else values | {"teacher": "expert"}
+        name = values.get("algorithm", "dagger" if values.get("teacher") else "ppo")
+        if name == "ppo":
+            return values
+        if name == "dagger":
+            return values | {"algorithm": name, "teacher": values.get("teacher") or "expert"}
         policy = values.get("policy", {})
         return values | {"policy": {"rnn_type": "none"} | policy} if isinstance(policy, dict) else values
 
@@ -223,27 +252,29 @@ class Preset(Settings):
                 if needs
                 else f"{name} learns from no demonstrations: leave demos away, or take {', '.join(LEARN_FROM_DEMOS)}"
             )
-        if name in ("ppo", "dagger"):
+        if self.learns_from_rollouts:
             return self
+        who = "dagger without memory" if name == "dagger" else name
         for key, present in (
-            ("teacher", self.teacher),
+            ("teacher", self.teacher and name != "dagger"),
             ("policy.voxels", self.policy.voxels),
             ("policy.rnn_type", self.policy.rnn_type != "none"),
             ("ppo.use_mirror_loss", self.ppo.use_mirror_loss),
             ("ppo.use_mirror_batches", self.ppo.use_mirror_batches),
         ):
             if present:
-                raise ValueError(f"{key} is for ppo and dagger; {name} learns without")
+                raise ValueError(f"{key} is for ppo and dagger; {who} learns without")
         return self
 
     @model_validator(mode="after")
     def _fills_batches(self) -> Self:
         """Check that no mini-batch is empty: its loss would be NaN."""
-        if self.algorithm not in ("ppo", "dagger"):
+        if not self.learns_from_rollouts:
             return self
-        if self.ppo.use_mirror_batches and self.policy.rnn_type != "none":
+        memory = self.policy.rnn_type != "none"
+        if self.ppo.use_mirror_batches and memory:
             raise ValueError("ppo.use_mirror_batches is for policies without memory: policy.rnn_type=none")
-        limit = self.num_envs * (1 if self.policy.rnn_type != "none" else self.num_steps_per_env)
+        limit = self.num_envs * (1 if memory else self.num_steps_per_env)
         if limit < self.ppo.num_mini_batches:
             raise ValueError(
                 f"ppo.num_mini_batches must be at most {limit}: num_envs for a recurrent policy, else all steps"

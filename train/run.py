@@ -22,7 +22,7 @@ from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from pipeline.engine import locked
+from pipeline.engine import is_locked, locked
 from pipeline.errors import BusyError, TrainError
 from pipeline.files import write_whole
 from pipeline.machine import package_versions
@@ -84,6 +84,7 @@ def read_model(kind: type[M], path: Path, rule: str, remedy: str, max_bytes: int
 logger = logging.getLogger(__name__)
 
 RUN_FILE, CURVE_FILE, ENDING_FILE, CHECKPOINTS = "run.json", "curve.jsonl", "ending.json", "checkpoints"
+LOCK_FILE = ".lock"
 MAX_CURVE_BYTES = 2**28
 ROW = TypeAdapter(dict[str, int | float])
 PACKAGES = ("splatyard", "torch", "rsl-rl-lib", "tensordict", "numpy", "numba", "sapien", "mujoco", "gsplat", "timm")
@@ -278,6 +279,17 @@ class Run:
                 file=self.folder,
             )
 
+    @property
+    def changed(self) -> datetime.datetime | None:
+        """When its last iteration ended; None before the first."""
+        path = self.folder / CURVE_FILE
+        return datetime.datetime.fromtimestamp(path.stat().st_mtime, datetime.UTC) if path.exists() else None
+
+    @property
+    def training(self) -> bool:
+        """Whether a process trains it now."""
+        return is_locked(self.folder / LOCK_FILE)
+
     @contextmanager
     def busy(self) -> Iterator[None]:
         """Lock the run while it trains.
@@ -286,7 +298,7 @@ class Run:
             TrainError: When another process trains it.
         """
         try:
-            with locked(self.folder / ".lock", f"run {self.name}"):
+            with locked(self.folder / LOCK_FILE, f"run {self.name}"):
                 yield
         except BusyError as error:
             raise TrainError(

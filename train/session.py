@@ -6,6 +6,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from torch import distributed
 
@@ -17,6 +18,9 @@ from train.legs.gait import learns_gait, save_gait
 from train.loggers import open_loggers
 from train.run import EndedBy, Ending, Run
 from train.trainer import Trainer
+
+if TYPE_CHECKING:
+    from train.actors.trainer import ActorPlan
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +34,7 @@ def train_run(
     loggers: Sequence[str] = (),
     watch: Callable[[dict[str, float]], None] | None = None,
     stop: Callable[[], bool] = lambda: False,
+    actors: ActorPlan | None = None,
 ) -> int:
     """Train a run, or continue it from its newest checkpoint as if it had never stopped.
 
@@ -44,16 +49,19 @@ def train_run(
         loggers: Loggers in addition to TensorBoard, see `train.loggers`.
         watch: Called with the curve's row of each iteration.
         stop: Called after each iteration; if true, training ends with a checkpoint.
+        actors: Actors that act apart from the learner; none by default. With them nothing is exact to the bit.
 
     Returns:
         Number of iterations done.
 
     Raises:
         TrainError: When training diverges or a checkpoint can't be written (both name the last good one),
-            when scenes or checkpoint are not the run's, or when another process trains it.
+            when scenes or checkpoint are not the run's, when another process trains it, or when Ray or its actors fail.
         SimError: When the scenes don't suit the task or the robot.
     """
     run.check_scenes([scene.lock for scene in scenes])
+    if actors:
+        actors.check(run.preset, run.record.processes)
     use_one_thread()
     processes = processes_of_this_run()
     writes = first(processes)
@@ -61,11 +69,18 @@ def train_run(
         device = stack.enter_context(together(run.record.device, processes))
         if writes:
             stack.enter_context(run.busy())
-        trainer = Trainer(
-            run.preset, scenes, seed=run.record.seed, folder=run.folder, device=device, processes=processes
-        )
+        settings = {"seed": run.record.seed, "folder": run.folder, "device": device}
+        if actors:
+            from train.actors.trainer import ActorTrainer
+
+            trainer = ActorTrainer(run.preset, scenes, **settings)
+            begin = trainer.on_ray(actors)
+        else:
+            trainer = Trainer(run.preset, scenes, **settings, processes=processes)
+            begin = contextlib.nullcontext()
         stack.callback(trainer.env.close)
         seconds = _resume(run, trainer, processes)
+        stack.enter_context(begin)
         by: EndedBy = "iterations"
         log: Callable[[dict[str, float]], None] | None = None
         if writes:

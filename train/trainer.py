@@ -18,7 +18,7 @@ from sim.scene import SimScene
 from train.agents import make_agent
 from train.checkpoint import Checkpoint, check_finite, fit
 from train.distributed import Processes, own_seed
-from train.environment import DoneInfo
+from train.environment import DoneInfo, TrainEnv
 from train.halves import make_training_env
 from train.preset import Preset
 from train.results import WINDOW
@@ -101,7 +101,8 @@ Metrics = dict[str, float]
 class Trainer:
     """A policy in training.
 
-    An algorithm that learns from more than its last steps keeps that in the folder.
+    An algorithm that learns from more than its last steps keeps that in the folder. It makes a simulation of
+    `preset.num_envs` robots, unless one is given.
 
     Raises:
         SimError: When the scenes don't suit the task or the robot.
@@ -117,14 +118,16 @@ class Trainer:
         folder: Path,
         device: str = "cpu",
         processes: Processes | None = None,
+        env: TrainEnv | None = None,
     ) -> None:
         torch.manual_seed(seed)
         self.preset, self.iteration, self._processes = preset, 0, processes
-        self.env = make_training_env(preset, scenes, seed, device, processes)
+        self.env = env or make_training_env(preset, scenes, seed, device, processes)
         self.agent = make_agent(preset, self.env, device, processes)
         self.agent.train_mode()
         try:
-            self.agent.begin(folder, preset.save_interval * preset.num_steps_per_env)
+            # actors, with which a run may be resumed, need one row more for each chunk
+            self.agent.begin(folder, preset.save_interval * (preset.num_steps_per_env + 1))
         except BaseException:
             self.env.close()
             raise
@@ -140,7 +143,7 @@ class Trainer:
         if self.agent.offline:
             return 0
         world = self._processes["world_size"] if self._processes else 1
-        return self.iteration * self.preset.num_steps_per_env * self.env.num_envs * world
+        return self.iteration * self.preset.num_steps_per_env * self.preset.num_envs * world
 
     def iterate(self) -> Metrics:
         """Do one iteration: `preset.num_steps_per_env` steps of each environment, if it learns by any, and an update.
@@ -148,7 +151,7 @@ class Trainer:
         Raises:
             TrainError: When something isn't finite any more; the networks are unusable then.
         """
-        agent, clock = self.agent, _Clock()
+        agent, clock = self.agent, Clock()
         if not agent.offline:
             self._roll_out(clock)
         with clock("network"):
@@ -165,7 +168,7 @@ class Trainer:
         check_finite(metrics, agent)
         return metrics | clock.seconds
 
-    def _roll_out(self, clock: _Clock) -> None:
+    def _roll_out(self, clock: Clock) -> None:
         """Let all robots act, and the agent take what that led to."""
         env, agent = self.env, self.agent
         env.scene_weights = self._curriculum.weights
@@ -216,7 +219,8 @@ class Trainer:
         own, mirrored = (_moved(memory, self.agent.device) for memory in state["memories"])
         self.agent.memories = own, mirrored
         self.iteration = state["iteration"]
-        self.env.restore(state["environment"])
+        if state["environment"]:  # actors keep none: new episodes begin
+            self.env.restore(state["environment"])
         self._curriculum.restore(state["curriculum"])
         self._stats = EpisodeStats(state["episode_stats"])
         torch.set_rng_state(state["random"][0])
@@ -230,7 +234,7 @@ def _moved(memory: HiddenState, device: str) -> HiddenState:
     return None if memory is None else memory.to(device)
 
 
-class _Clock:
+class Clock:
     """Wall-clock seconds by name."""
 
     def __init__(self) -> None:
@@ -238,6 +242,7 @@ class _Clock:
 
     @contextmanager
     def __call__(self, name: str) -> Iterator[None]:
+        """Count the time in the context under that name."""
         begun = time.perf_counter()
         yield
         self._spent[name] = self._spent.get(name, 0) + time.perf_counter() - begun

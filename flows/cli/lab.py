@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from flows.cli import tables
-from flows.cli.command import Arg, Bundles, command, count, seconds, size
-from pipeline.errors import CardError
+from flows.cli.command import Arg, Bundles, Runs, command, count, seconds, size
+from pipeline.errors import CardError, TrainError
 from pipeline.files import readable
 
 if TYPE_CHECKING:
@@ -25,6 +25,8 @@ WHERE = "where stages run"
 LIMITS = "limits of a stage: a stage that exceeds one is ended, and its scene has failed"
 WHY_LENGTH = 400
 """Characters shown of a reason; the scene's file has all of it."""
+RECENT = 20
+"""Iterations that the speed of a training is measured over."""
 STYLES = {"failed": "bold red", "lost": "bold red", "built": "green"}
 
 
@@ -122,13 +124,18 @@ def status(
     scenes: Annotated[tuple[str, ...], Arg("show what the stages of these took", "SCENE")] = (),
     *,
     out: Bundles = Path("bundles"),
+    runs: Runs = Path("runs"),
     days: Annotated[int, Arg("how far back", "N", count)] = 7,
 ) -> int:
-    """Show what was ingested, what failed and why.
+    """Show what was ingested, what failed and why; and how actors of trainings do.
 
     Shows each scene of the last days' builds and batches as its last attempt left it: state, time, failed gates, why it
     failed and where its report is. A running scene shows its stage. It reads files and needs no server; what a batch
     has not begun with is on the page of its run. With the name of a scene it shows what each of its stages used.
+
+    Of trainings with actors it shows how many of those send steps, steps a second, how many iterations their policies
+    were behind in the last iteration (staleness), chunks of steps that were dropped as too old or refused as wrong, and
+    how many processes of actors were replaced.
 
     Examples:
         splatyard status
@@ -139,6 +146,12 @@ def status(
 
     since = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=days)
     recent = [scene for scene in load_scenes(out) if scene.began >= since]
+    trainings = [] if scenes else _rows_of_actors(runs, since)
+    if trainings:
+        columns = ["run", "state", "actors", ">steps/s", ">staleness", ">dropped", ">refused", ">replaced", ">age"]
+        tables.table(f"trainings with actors in {tables.quoted(runs)}", columns, trainings)
+    if not recent and trainings:
+        return 0
     if not recent:
         tables.say(f"no builds in {tables.quoted(out)}; splatyard build or splatyard batch makes them")
     elif scenes:
@@ -154,6 +167,32 @@ def status(
     else:
         _show_outcomes(f"scenes in {tables.quoted(out)}", recent)
     return 0
+
+
+def _rows_of_actors(runs: Path, since: datetime.datetime) -> list[tuple[tables.Part, ...]]:
+    """How actors do in each training that had an iteration since then."""
+    from train.run import list_runs
+
+    rows = []
+    for run in list_runs(runs):
+        if not run.changed or run.changed < since:
+            continue
+        try:
+            newest = run.curve.read()[-RECENT:]
+            ending = run.ending
+        except TrainError as error:
+            rows.append((run.name, (error.found, "red"), *[""] * 7))
+            continue
+        if not newest or "actors/count" not in newest[-1]:
+            continue
+        of = {name.removeprefix("actors/"): f"{number:.0f}" for name, number in newest[-1].items()}
+        steps, spent = (newest[-1].get(name, 0) - newest[0].get(name, 0) for name in ("steps", "seconds"))
+        speed = f"{steps / spent:.0f}" if spent > 0 else of.get("steps_per_second", "-")
+        numbers = [speed, *(of.get(name, "-") for name in ("staleness", "stale", "refused", "replaced"))]
+        state = ("training", "green") if run.training else ("ended", "") if ending else ("killed", "red")
+        age = tables.age(datetime.datetime.now(datetime.UTC) - run.changed)
+        rows.append((run.name, state, f"{of.get('alive', '-')} of {of['count']}", *numbers, age))
+    return rows
 
 
 def _show_stages(scene: Scene) -> None:

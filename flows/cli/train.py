@@ -16,6 +16,7 @@ from flows.cli.command import AllowFailed, Arg, Runs, Scenes, command, count
 
 if TYPE_CHECKING:
     from sim.scene import SimScene
+    from train.actors.trainer import ActorPlan
     from train.preset import Preset
     from train.run import Run
 
@@ -38,6 +39,7 @@ class Train:
         splatyard train navigate --scene hall --seed 1 --iterations 150
         splatyard train navigate --scene hall --set ppo.learning_rate=5e-4 --set policy.encoder=none --name blind
         splatyard train put_cube_on_plate --scene hall --algorithm rlpd --demos put_demos
+        splatyard train put_cube_on_plate --scene hall --algorithm rlpd --demos put_demos --actors 8
         splatyard train climb --scene hall --robot go2 --set policy.modality=rgb
         splatyard train climb-joints --scene 'stairs-*@latest' --robot go2 --device cuda --num-gpus 4
         splatyard train my_preset.yaml --scene hall --log wandb
@@ -63,6 +65,12 @@ class Train:
     seed: Annotated[int | None, Arg("of everything random; default: 0")] = None
     device: Annotated[str | None, Arg("for network and images: cpu, cuda, cuda:1; default: cpu")] = None
     num_gpus: Annotated[int | None, Arg("train in N processes, each with a device", "N", count)] = None
+    actors: Annotated[
+        int | None, Arg("let N actors act on Ray, apart from the learner, for sac and rlpd", "N", count)
+    ] = None
+    ray_address: Annotated[
+        str | None, Arg("auto or HOST:PORT of a running Ray cluster; default: one is started here", "ADDRESS")
+    ] = None
     name: Annotated[str | None, Arg("of the run; default: <task>-<scene>-<number>")] = None
     runs: Runs = Path("runs")
     resume: Annotated[str | None, Arg("resume a run: its name or its folder", "RUN")] = None
@@ -99,6 +107,8 @@ class Train:
                 found=f"{'no task' if self.what is None else self.what!r}, {len(self.scenes)} scenes",
                 remedy="such as splatyard train navigate --scene hall; or --resume RUN",
             )
+        if plan := self._plan():
+            plan.check(preset, self.num_gpus or 1)
         sources = find_sources(patterns)
         scenes = _opened(sources, preset, allow_failed=self.allow_failed)
         run = Run.create(
@@ -141,6 +151,19 @@ class Train:
         allowed = self.allow_failed or any(lock.failed_gates for lock in run.locks)
         sources = find_sources(self.scenes) if self.scenes else run.sources
         return run, _opened(sources, run.preset, allow_failed=allowed)
+
+    def _plan(self) -> ActorPlan | None:
+        """Actors apart from the learner, if any."""
+        from pipeline.errors import TrainError
+
+        if self.actors is None:
+            if self.ray_address is not None:
+                found = f"--ray-address {self.ray_address} alone"
+                raise TrainError("actors act at a Ray address", found=found, remedy="add --actors 8")
+            return None
+        from train.actors.trainer import ActorPlan
+
+        return ActorPlan(self.actors, self.ray_address or "")
 
     def _changes(self) -> dict[str, object]:
         """Changed values of the preset."""
@@ -192,6 +215,7 @@ class Train:
                     loggers=self.log,
                     watch=line.show,
                     stop=interrupted,
+                    actors=self._plan(),
                 )
         except KeyboardInterrupt:
             resume = f"splatyard train --resume {folder}"

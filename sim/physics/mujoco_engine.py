@@ -35,7 +35,8 @@ GRASP_STEP = 0.0025
 """Longest step with a gripper [s]: in longer ones what it holds is squeezed out."""
 GRASP_SOLREF, GRASP_SOLIMP, GRASP_IMPRATIO = (2 * GRASP_STEP, 1.0), (0.95, 0.99, 0.001, 0.5, 2.0), 10.0
 TWIST, ROLL = 0.02, 0.001
-"""Contacts of fingers: as stiff as that step allows, with friction stiffer than pressure, and that of turning [m]."""
+"""Contacts and couplings of fingers: as stiff as that step allows, with friction stiffer than pressure, and that of
+turning [m]."""
 MAX_WITH_BODIES = 30
 """Bits of contype beside the scenes'; they are the robots' own, for their loose bodies."""
 
@@ -125,6 +126,8 @@ class MujocoEngine(PhysicsEngine):
 
     def _prepare_hand(self, spec: MjSpec, number: int) -> None:
         """Let a robot's fingers hold; a fixed base doesn't touch the scene."""
+        for coupling in spec.equalities if self._robot.gripper else ():
+            coupling.solref, coupling.solimp = [*GRASP_SOLREF], [*GRASP_SOLIMP]
         for finger in self._robot.fingers:
             for geom in link_geoms(spec.body(self.link_names[finger])):
                 geom.condim, geom.friction = 4, [geom.friction[0], TWIST, ROLL]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sysconfig
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,8 +31,9 @@ from sim.tasks.task import Task
 ROVER = Path(__file__).parent / "rover.xml"
 ARM6 = Path(__file__).parent / "arm6.xml"
 ROVER_DRIVE = DifferentialDrive(wheel_radius=0.08, track_width=0.32, speed=(-0.24, 0.8), yaw_rate=1.5)
-PACKAGE = Path(sysconfig.get_path("purelib")) / "cmeel.prefix/share/example-robot-data/robots"
-"""Where the package example-robot-data puts its URDFs."""
+_ROBOTS = "cmeel.prefix/share/example-robot-data/robots"
+PACKAGE = next((at for folder in sys.path if (at := Path(folder, _ROBOTS)).is_dir()), Path(_ROBOTS))
+"""Where the package example-robot-data puts its URDFs, if it is installed."""
 
 
 @dataclass(frozen=True)

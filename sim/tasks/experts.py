@@ -6,10 +6,14 @@ that sees centimetres (DAgger: S. Ross et al., A reduction of imitation learning
 
 from __future__ import annotations
 
+from typing import Any, Protocol, runtime_checkable
+
 import numpy as np
 
 from pipeline.geometry import matrix_from_rotvec
-from pipeline.types import F32, F64, Mask
+from pipeline.types import F32, F64, I64, Floats, Mask
+from sim.navigation import path_ahead
+from sim.robots.drive import Drive, VelocityDrive
 from sim.tasks.table import (
     CARRY,
     DOWN,
@@ -28,6 +32,34 @@ from sim.tasks.task import QUARTER_TURN, Term
 
 BEHIND, TOUCHES = 0.075, 0.028
 """How far behind a thing a hand goes down to push it, and where it pushes [m]."""
+ASIDE, TURN_FIRST, NEAR, SPEED = 0.8, 0.5, 0.3, 0.5
+"""With more to turn than the first [rad] a robot turns left, however far: a student that sees nothing there can learn
+that, and not to which side the way is. With more than the second [rad], or so near to the end of its path [m], it turns
+on the spot, else it drives at that speed [m/s]."""
+
+
+@runtime_checkable
+class HasPath(Protocol):
+    """A scenario that knows path lengths."""
+
+    def path_length(self, xy: Floats, envs: I64) -> F32:
+        """Path length [m] from positions (M, 2) in environments (M,); inf off the floor."""
+        ...
+
+
+def along_path(scenario: object, drive: Drive) -> Term[F32] | None:
+    """Turn to where the path gets shortest, then drive there; None where nobody knows a path, or how to drive."""
+    if not isinstance(scenario, HasPath) or not isinstance(drive, VelocityDrive):
+        return None
+
+    def act(step: StepState[Any]) -> F32:
+        pose = step.state.planar
+        here, turn = path_ahead(pose, scenario.path_length, np.arange(len(pose)))
+        turn = np.where(np.abs(turn) > ASIDE, np.abs(turn), turn)
+        forward = np.where((np.abs(turn) < TURN_FIRST) & (here > NEAR), SPEED, 0.0)
+        return drive.actions(forward, 3 * turn)
+
+    return act
 
 
 def pick_and_place(item: int, goal: Goal, let_go: float = 0.042, below: float = 0.0) -> Term[F32]:

@@ -249,16 +249,9 @@ class Task:
         """The cameras of a robot."""
         return self.cameras(robot) if self.cameras else (RobotCamera(self.camera),)
 
-    def with_expert(self) -> Task:
-        """The same with the right actions as an observation, `EXPERT`.
-
-        Raises:
-            SimError: When nobody knows them.
-        """
-        if self.expert is None:
-            raise SimError("a task's expert is asked", found=f"{self.name} has none", remedy="take another task")
-        seen = {**self.observations, EXPERT: Observation(self.expert, "action", privileged=True)}
-        return replace(self, observations=seen)
+    def with_expert(self, expert: Term[F32]) -> Task:
+        """The same with an expert's actions as an observation, `EXPERT`."""
+        return replace(self, observations={**self.observations, EXPERT: Observation(expert, "action", privileged=True)})
 
     def in_scenes(self, scenes: Sequence[SimScene], robot: Robot) -> tuple[Task, list[SimScene]]:
         """The task as it is in scenes, and those without the loose object that is the task's own.

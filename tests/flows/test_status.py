@@ -12,6 +12,9 @@ import pytest
 
 from flows.cli import main
 from pipeline.batch import Reason, Scene, State
+from sim.scene import SceneLock
+from train.preset import load_preset
+from train.run import Ending, Run
 
 
 def made(out: Path, name: str, state: State, hours_ago: float = 1, **known: Any) -> Scene:
@@ -79,6 +82,37 @@ def test_days_say_how_far_back(tmp_path, capsys, days, shown):
     made(tmp_path, "hall", "built", 48)
     assert main(["status", "--out", str(tmp_path), "--days", days]) == 0
     assert ("hall" in capsys.readouterr().out) == shown
+
+
+def test_trainings_with_actors_are_shown(tmp_path, capsys):
+    """How many send steps, how fast, how old policies are, what was dropped; no others, and none that is older."""
+    runs = tmp_path / "runs"
+    now = datetime.datetime.now().timestamp()
+    for name, changes, hours in (("a", {}, 0), ("b", {"actors/count": 8, "actors/alive": 7}, 0), ("old", {}, 48)):
+        numbers = {"actors/count": 2, "actors/alive": 1, "actors/staleness": 3.4, "actors/stale": 5}
+        numbers |= {"actors/refused": 6, "actors/replaced": 9} | changes
+        _run(runs, name, numbers, now - 3600 * hours)
+    _run(runs, "alone", {}, now)
+    with Run.open("b", runs).busy():
+        assert main(["status", "--runs", str(runs), "--out", str(tmp_path / "none"), "--days", "1"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "│ a │ killed │ 1 of 2 │ 250 │ 3 │ 5 │ 6 │ 9 │" in shown
+    assert "│ b │ training │ 7 of 8 │ 250 │" in shown
+    assert "old" not in shown and "alone" not in shown and "splatyard batch" not in shown
+    (runs / "a/curve.jsonl").write_text("damaged\n")
+    Run.open("b", runs).end(Ending(reached=2, planned=2, by="iterations"))
+    assert main(["status", "--runs", str(runs), "--out", str(tmp_path / "none")]) == 0
+    shown = capsys.readouterr().out
+    assert "line 1" in shown and "ended" in shown
+
+
+def _run(runs: Path, name: str, numbers: dict[str, float], changed: float) -> None:
+    """A run of two iterations of 1000 steps, the second of which took four seconds."""
+    run = Run.create(runs, load_preset("navigate"), [SceneLock("hall@1.0.0", "a" * 64, ())], ["hall"], 0, name=name)
+    for row in (1, 2):
+        known = {"iteration": row, "steps": 1000 * row, "seconds": 4.0 * row, "steps_per_second": 9e9}
+        run.curve.append(known | numbers)
+    os.utime(run.folder / "curve.jsonl", (changed, changed))
 
 
 def test_nothing_yet(tmp_path, capsys):

@@ -17,7 +17,6 @@ from pipeline.errors import SimError
 from sim.cameras.settings import CameraSettings
 from sim.drivers import find_driver
 from sim.env import EnvConfig, SceneEnv
-from sim.registration import register
 from sim.robots.catalog import find_robot
 from sim.scene import SimScene
 from sim.tasks.catalog import NAVIGATE
@@ -66,9 +65,8 @@ def test_spaces_are_exact(make: Make):
 
 def test_gymnasium_makes_it_by_name(tmp_path: Path, room: Room):
     """From a bundle on disk, through gymnasium's registry; a task it doesn't know is an error with a remedy."""
-    register()
     bundle = make_bundle(tmp_path, room)
-    env = gymnasium.make_vec("Navigate-v0", num_envs=2, scenes=[bundle], seed=3)
+    env = gymnasium.make_vec("sim.registration:splatyard/Navigate-v0", num_envs=2, scenes=[bundle], seed=3)
     seen, _ = env.reset(seed=3)
     assert env.observation_space.contains(seen)
     env.close()

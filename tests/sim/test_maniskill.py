@@ -1,41 +1,54 @@
-"""ManiSkill's layout: the names that learners read, and what is there."""
+"""ManiSkill's layout: the names that learners read, what is there, and RLinf on it."""
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
+import gymnasium
 import numpy as np
 import pytest
+import torch
 
-import sim
 from pipeline.errors import SimError
 from pipeline.geometry import matrix_from_quaternion
-from sim.drivers import find_driver
 from sim.maniskill import ManiSkillEnv
 from sim.robots.catalog import PACKAGE
 from sim.robots.kinematics import link_poses
 from sim.scene import SimScene
 
+ROOT = Path(__file__).resolve().parents[2]
+RLINF = ROOT / ".venv-rlinf" / "bin" / "python"
+NAME = "sim.registration:splatyard/PutCubeOnPlateGsenv-v0"
+
 
 @pytest.fixture
 def arms(hall_scene: SimScene) -> Iterator[ManiSkillEnv]:
-    """Three at the hall's table."""
+    """Three at the hall's table, made by gymnasium."""
     if not PACKAGE.is_dir():
         pytest.skip("example-robot-data is not installed")
-    env = ManiSkillEnv(sim.make("put_cube_on_plate_gsenv", [hall_scene], 3, robot="panda"))
+    env = gymnasium.make(NAME, scenes=[hall_scene], num_envs=3).unwrapped
+    assert isinstance(env, ManiSkillEnv)
     yield env
     env.close()
 
 
+def numbers(layout: dict) -> dict:
+    """The same in NumPy arrays."""
+    return {name: numbers(part) if isinstance(part, dict) else part.numpy() for name, part in layout.items()}
+
+
 def test_names_and_shapes(arms: ManiSkillEnv):
-    """What RLinf's ManiSkill environment reads of an observation and of info, as its spaces say."""
+    """Of an observation and of info, as its spaces say."""
     seen, info = arms.reset(seed=0)
-    assert arms.observation_space.contains(seen)
+    assert arms.observation_space.contains(numbers(seen))
     assert seen["agent"]["qpos"].shape == seen["agent"]["qvel"].shape == (3, 9)
+    assert torch.equal(arms.agent.robot.get_qpos(), seen["agent"]["qpos"])
     for camera in ("3rd_view_camera", "hand_camera"):
         image = seen["sensor_data"][camera]["rgb"]
-        assert (image.shape, image.dtype) == ((3, 64, 64, 3), np.uint8)
-    assert not np.any(info["success"])
+        assert (image.shape, image.dtype) == ((3, 64, 64, 3), torch.uint8)
+    assert not info["success"].any()
     assert arms.get_language_instruction() == ["pick up the cube and put it on the plate"] * 3
     assert arms.elapsed_steps.tolist() == [0, 0, 0]
     assert arms.single_action_space.shape == (7,)
@@ -44,8 +57,8 @@ def test_names_and_shapes(arms: ManiSkillEnv):
 def test_the_hands_pose_is_the_engines(arms: ManiSkillEnv):
     """In the base's frame, after a move."""
     arms.reset(seed=0)
-    seen, *_ = arms.step(np.tile(np.array([0.3, 0.2, 0.1, 0.1, 0, 0.2, 1], np.float32), (3, 1)))
-    robot, pose = arms.env.robot, seen["extra"]["tcp_pose"]
+    seen, *_ = arms.step(torch.tensor([[0.3, 0.2, 0.1, 0.1, 0, 0.2, 1]] * 3))
+    robot, pose = arms.env.robot, seen["extra"]["tcp_pose"].numpy()
     assert robot.gripper
     links = link_poses(robot, arms.env.engine.read())
     link = [one.name for one in robot.links].index(robot.gripper.link)
@@ -55,28 +68,35 @@ def test_the_hands_pose_is_the_engines(arms: ManiSkillEnv):
     assert arms.elapsed_steps.tolist() == [1, 1, 1]
 
 
-def test_success_and_last_observations(arms: ManiSkillEnv):
-    """Who is done is reset in the same step: the observation is the next episode's, the last one is in info."""
-    arms.reset(seed=0)
-    act = find_driver("auto", arms.env, 0)
-    ended = 0
-    for _ in range(40):
-        seen, _, terminated, truncated, info = arms.step(act())
-        np.testing.assert_array_equal(info["success"], terminated)
-        assert not truncated.any()
-        assert arms.observation_space.contains(seen)
-        for row in np.flatnonzero(terminated):
-            last = info["final_obs"][row]
-            assert arms.single_observation_space.contains(last)
-            assert np.abs(last["agent"]["qpos"] - seen["agent"]["qpos"][row]).max() > 0.1
-            assert arms.elapsed_steps[row] == 0
-            ended += 1
-    assert ended >= 3
+def test_episodes_go_on_until_they_are_reset(arms: ManiSkillEnv):
+    """Those of some environments, while the others' go on."""
+    first, _ = arms.reset(seed=0)
+    still = torch.zeros(3, 7)
+    for _ in range(100):
+        _, _, terminated, _, _ = arms.step(still)
+        assert not terminated.any()
+    seen, _, _, truncated, _ = arms.step(still)
+    assert truncated.all()
+    assert arms.elapsed_steps.tolist() == [101] * 3
+    again, _ = arms.reset(options={"env_idx": torch.tensor([0, 2])})
+    assert arms.elapsed_steps.tolist() == [0, 101, 0]
+    assert torch.equal(again["agent"]["qpos"][1], seen["agent"]["qpos"][1])
+    assert (again["agent"]["qpos"][[0, 2]] - first["agent"]["qpos"][[0, 2]]).abs().amax(1).min() > 1e-3
+    *_, truncated, _ = arms.step(still)
+    assert truncated.tolist() == [False, True, False]
 
 
 def test_robots_without_a_hand_are_refused(room_scene: SimScene):
     """With a task to take instead."""
-    env = sim.make("navigate", [room_scene], 1, cameras=())
     with pytest.raises(SimError, match="put_cube_on_plate"):
-        ManiSkillEnv(env)
-    env.close()
+        ManiSkillEnv("navigate", [room_scene], robot="rover", cameras=())
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not RLINF.is_file(), reason="make .venv-rlinf/.installed brings RLinf and ManiSkill")
+def test_rlinf_runs_on_it():
+    """Its own environment, by its interpreter."""
+    command = [str(RLINF), "-m", "pytest", "-p", "no:cacheprovider", "tests/sim/test_rlinf.py"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-4000:]
+    assert "4 passed" in done.stdout

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.errors import SimError, TrainError
+from pipeline.errors import TrainError
 from sim.robots.catalog import PACKAGE
 from sim.scene import SimScene
 from sim.tasks.task import EXPERT
@@ -72,12 +72,6 @@ def test_a_camera_that_the_task_lacks_is_refused(room_scene: SimScene) -> None:
     """With the names of those that it has."""
     with pytest.raises(TrainError, match=r"(?s)cameras of its task.*left for 'put_cube_on_plate'.*third, wrist"):
         made(room_scene, **{"policy.encoder": "cnn", "cameras": ["third", "left"]})
-
-
-def test_an_expert_that_nobody_has_is_refused(room_scene: SimScene) -> None:
-    """Of a rover's task."""
-    with pytest.raises(SimError, match="expert is asked"):
-        make_env(load_preset("navigate", {"num_envs": 4, "teacher": EXPERT}), [room_scene])
 
 
 def test_halves_with_an_expert_are_alike(room_scene: SimScene) -> None:

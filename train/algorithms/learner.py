@@ -6,15 +6,27 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from tensordict import TensorDict
 from torch import nn
 
 from pipeline.errors import TrainError
 from train.algorithms.agent import Memories
+from train.algorithms.replay import Replay
 from train.environment import STATE, VECTOR
 from train.models.policy import VisionPolicy
-from train.preset import Preset
+from train.preset import PolicySettings, Preset
+
+
+def gaussian(policy: PolicySettings) -> dict[str, Any]:
+    """Configuration of a policy's distribution that isn't squashed, for rsl-rl."""
+    return {
+        "class_name": "GaussianDistribution",
+        "init_std": policy.init_std,
+        "std_type": "log",
+        "std_range": policy.std_range,
+    }
 
 
 class Learner:
@@ -39,6 +51,7 @@ class Learner:
     ) -> None:
         self.preset, self.device, self.demos_identity = preset, device, ""
         self.memories: Memories = None, None
+        self._replay: Replay | None = None
         self.groups = [VECTOR, *(str(name) for name in seen.keys() if name not in (VECTOR, STATE))]  # noqa: SIM118 - no dict
         self.state_size, self.actions, self._rate = seen[STATE].shape[1], actions, rate
         policy = preset.policy
@@ -67,6 +80,12 @@ class Learner:
     def learning_rate(self) -> float:
         """Current learning rate of the policy."""
         return self.optimizers["actor"].param_groups[0]["lr"]
+
+    @property
+    def replay(self) -> Replay:
+        """Steps that it learns from."""
+        assert self._replay, "training has begun"
+        return self._replay
 
     def begin(self, folder: Path, slack: int) -> None:
         """Open what it learns from."""
@@ -131,6 +150,10 @@ class Learner:
     def get_policy(self) -> VisionPolicy:
         """The policy, which acts by its mean."""
         return self.actor
+
+    def policy_arrays(self) -> dict[str, np.ndarray]:
+        """The policy's weights and normalisers by name, a copy."""
+        return {name: of.detach().cpu().numpy().copy() for name, of in self.actor.state_dict().items()}
 
     def train_mode(self) -> None:
         """Prepare for learning."""

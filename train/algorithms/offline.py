@@ -1,4 +1,4 @@
-"""Learning from demonstrations alone: behaviour cloning, and implicit Q-learning."""
+"""Learning from what others did or would have done: behaviour cloning, DAgger, and implicit Q-learning."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import torch
 from tensordict import TensorDict
 
 from train.algorithms.demonstrations import Contract, demonstrations_of_run
-from train.algorithms.learner import Learner
-from train.algorithms.replay import Replay, Transitions
+from train.algorithms.learner import Learner, gaussian
+from train.algorithms.replay import REPLAY, Replay, Transitions
 from train.environment import STATE
 from train.models.critics import Critics, shifted
 from train.preset import Preset
@@ -34,18 +34,17 @@ class Cloning(Learner):
         seen: Observations of the robots, by group.
         actions: Size of an action.
         device: Where networks are.
-        contract: What demonstrations must agree with.
+        contract: What demonstrations must agree with; None without any.
     """
 
     offline = True
     only_successful = True
+    looks_ahead = False
 
-    def __init__(self, preset: Preset, seen: TensorDict, actions: int, device: str, contract: Contract) -> None:
+    def __init__(self, preset: Preset, seen: TensorDict, actions: int, device: str, contract: Contract | None) -> None:
         self._settings = preset.offline
-        kind = {"class_name": "GaussianDistribution"}
-        super().__init__(preset, seen, actions, device, kind, self._settings.learning_rate)
+        super().__init__(preset, seen, actions, device, gaussian(preset.policy), self._settings.learning_rate)
         self._contract, self._seen = contract, seen
-        self._demos: Replay | None = None
         self._updates = 0
 
     def begin(self, folder: Path, slack: int) -> None:
@@ -54,17 +53,17 @@ class Cloning(Learner):
         Raises:
             TrainError: When they are of no use.
         """
+        assert self._contract, "it learns from demonstrations"
         demos = Path(self.preset.demos)
-        self._demos, self.demos_identity = demonstrations_of_run(
+        self._replay, self.demos_identity = demonstrations_of_run(
             demos, self._contract, self._seen, folder, successful=self.only_successful
         )
 
     def update(self) -> dict[str, float]:
         """Learn the preset's number of times; returns mean losses by name."""
-        assert self._demos, "training has begun"
         count, sums = self._settings.updates_per_iteration, defaultdict[str, float](float)
         for _ in range(count):
-            batch = self._demos.sample(self._settings.batch_size, self.device)
+            batch = self.replay.sample(self._settings.batch_size, self.device, ahead=self.looks_ahead)
             self.actor.update_normalization(batch.seen)
             done = self._updates / (self.preset.iterations * count)
             for group in self.optimizers["actor"].param_groups:
@@ -103,6 +102,64 @@ class Cloning(Learner):
         self._updates = counters["updates"]
 
 
+class DAgger(Cloning):
+    """Dataset aggregation (Ross et al., A reduction of imitation learning to no-regret online learning, 2011).
+
+    Args:
+        preset: What is trained and how.
+        seen: Observations of the robots, by group.
+        actions: Size of an action.
+        device: Where networks are.
+        teacher: Elements of the critic's observations that are the right action.
+    """
+
+    offline = False
+
+    def __init__(self, preset: Preset, seen: TensorDict, actions: int, device: str, teacher: slice) -> None:
+        super().__init__(preset, seen, actions, device, None)
+        self._teacher = teacher
+
+    def begin(self, folder: Path, slack: int) -> None:
+        """Open the replay of what was seen and answered.
+
+        Raises:
+            TrainError: When there is no room on the disk.
+        """
+        size = -(-self._settings.replay_size // len(self._seen))
+        self._replay = Replay(folder / REPLAY, self._seen.select(*self.groups), self.actions, size, slack)
+
+    def act(self, obs: TensorDict) -> torch.Tensor:
+        """Sample actions (N, A)."""
+        self._last = obs
+        return self.actor(obs, stochastic_output=True)
+
+    def process_env_step(
+        self, obs: TensorDict, rewards: torch.Tensor, dones: torch.Tensor, extras: dict[str, torch.Tensor]
+    ) -> None:
+        """Remember what was seen, and the right actions then."""
+        alone = torch.ones_like(dones, dtype=torch.bool)  # nothing is learned from what follows
+        seen = self._last.select(*self.groups)
+        self.replay.add(seen, self._last[STATE][:, self._teacher], rewards, alone, ~alone)
+
+    def flush(self) -> None:
+        """Write the replay to the disk."""
+        self.replay.flush()
+
+    def counters(self) -> dict[str, Any]:
+        """Updates so far, and what was written."""
+        return super().counters() | {"written": self._replay.written if self._replay else 0}
+
+    def resume(self, counters: dict[str, Any]) -> None:
+        """Continue from these numbers.
+
+        Raises:
+            TrainError: When the replay is not there any more.
+        """
+        super().resume(counters)
+        if self._replay:
+            self._replay.resume(counters["written"])
+
+
 class ImplicitQ(Cloning):
     """Implicit Q-learning (Kostrikov et al., Offline reinforcement learning with implicit Q-learning, 2021).
 
@@ -112,6 +169,7 @@ class ImplicitQ(Cloning):
     """
 
     only_successful = False
+    looks_ahead = True
 
     def __init__(self, preset: Preset, seen: TensorDict, actions: int, device: str, contract: Contract) -> None:
         super().__init__(preset, seen, actions, device, contract)

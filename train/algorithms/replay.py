@@ -1,8 +1,8 @@
 """Replay: steps of robots in memory-mapped files, the newest so many, images as bytes.
 
-There is a file for each field, with one row of all robots per time. It has room for more times than are drawn from:
-what was written after a checkpoint never overwrites what the checkpoint may draw, so that a killed training continues
-as if it had not been.
+There is a file for each field, with one row of all robots per time. A row that the next one doesn't follow is cut: it
+is never drawn. The files have room for more times than are drawn from: what was written after a checkpoint never
+overwrites what the checkpoint may draw, so that a killed training continues as if it had not been.
 """
 
 from __future__ import annotations
@@ -20,9 +20,13 @@ from tensordict import TensorDict
 from pipeline.errors import TrainError
 from train.run import writing
 
+REPLAY = "replay"
+"""Its folder in a run's folder."""
 OBSERVED = "observed."
 """Prefix of the fields of observation groups."""
 ACTION, REWARD, TERMINAL, TIME_OUT = "action", "reward", "terminal", "time_out"
+CUT = "cut"
+"""Field of rows that the next one doesn't follow."""
 CHECKED = 4096
 """Rows whose numbers are checked at a time."""
 NEWEST = "newest"
@@ -54,6 +58,13 @@ class Transitions:
         return Transitions(*(torch.cat(pair) for pair in pairs))
 
 
+def recorded(observations: TensorDict, actions: int) -> dict[str, tuple[np.dtype, tuple[int, ...]]]:
+    """Type and shape, for one robot, of each field of a step but its ends; actions have that size."""
+    groups = {str(name): observations[name].cpu().numpy() for name in observations.keys()}  # noqa: SIM118 - no dict
+    shapes = {f"{OBSERVED}{name}": (value.dtype, value.shape[1:]) for name, value in groups.items()}
+    return shapes | {ACTION: (np.dtype(np.float32), (actions,)), REWARD: (np.dtype(np.float32), ())}
+
+
 class Replay:
     """Steps of N robots.
 
@@ -71,10 +82,9 @@ class Replay:
     def __init__(self, folder: Path, observations: TensorDict, actions: int, size: int, slack: int = 0) -> None:
         self._folder, self._size, self._room = folder, size, size + slack
         self._envs, self.written = len(observations), 0
-        groups = {str(name): observations[name].cpu().numpy() for name in observations.keys()}  # noqa: SIM118 - no dict
-        shapes = {f"{OBSERVED}{name}": (value.dtype, value.shape[1:]) for name, value in groups.items()}
-        shapes |= {ACTION: (np.dtype(np.float32), (actions,)), REWARD: (np.dtype(np.float32), ())}
-        shapes |= {name: (np.dtype(np.uint8), ()) for name in (TERMINAL, TIME_OUT)}
+        shapes = recorded(observations, actions) | {
+            name: (np.dtype(np.uint8), ()) for name in (TERMINAL, TIME_OUT, CUT)
+        }
         with writing(folder / NEWEST):
             folder.mkdir(parents=True, exist_ok=True)
             self._newest = _mapped(folder / NEWEST, np.dtype(np.int64), (1,))
@@ -104,7 +114,7 @@ class Replay:
             TrainError: When a number is not finite.
         """
         row = {f"{OBSERVED}{name}": cast(torch.Tensor, value) for name, value in seen.items()}
-        row |= {ACTION: action, REWARD: reward, TERMINAL: terminal, TIME_OUT: time_out}
+        row |= {ACTION: action, REWARD: reward, TERMINAL: terminal, TIME_OUT: time_out, CUT: torch.zeros_like(terminal)}
         at = self.written % self._room
         for name, field in self._fields.items():
             value = row[name].cpu().numpy()
@@ -118,13 +128,36 @@ class Replay:
         self.written += 1
         self._newest[0] = max(self._newest[0], self.written)
 
-    def sample(self, count: int, device: str = "cpu") -> Transitions:
-        """Draw steps uniformly, by torch's random state."""
+    def add_chunk(self, chunk: Mapping[str, np.ndarray]) -> None:
+        """Add consecutive steps (T, N) of all robots, by field, observations (T + 1, N) with the last ones.
+
+        What follows them in the replay need not be of the same robots: the row of the last observations is cut.
+        """
+        steps = len(chunk[REWARD])
+        rows = np.arange(self.written, self.written + steps + 1) % self._room
+        for name, field in self._fields.items():
+            if name.startswith(OBSERVED):
+                field[rows] = chunk[name]
+            else:
+                field[rows[:-1]] = 0 if name == CUT else chunk[name]
+                field[rows[-1]] = name == CUT
+        self.written += steps + 1
+        self._newest[0] = max(self._newest[0], self.written)
+
+    def cut(self) -> None:
+        """Never draw the newest row: what follows will be of other robots."""
+        if self.written:
+            self._fields[CUT][(self.written - 1) % self._room] = 1
+
+    def sample(self, count: int, device: str = "cpu", *, ahead: bool = True) -> Transitions:
+        """Draw steps uniformly, by torch's random state; what follows them is not read unless one looks ahead."""
         newest = self.written - 1
         # what follows the newest step is known only if its episode ended there
         ended = self._fields[TERMINAL][newest % self._room] | self._fields[TIME_OUT][newest % self._room]
         first, last = max(0, self.written - self._size), self.written if ended.all() else newest
         drawn = torch.randint((last - first) * self._envs, (count,)).numpy()
+        while (cut := self._fields[CUT][(first + drawn // self._envs) % self._room, 0].astype(bool)).any():
+            drawn[cut] = torch.randint((last - first) * self._envs, (int(cut.sum()),)).numpy()
         time, env = first + drawn // self._envs, drawn % self._envs
         here = time % self._room
         at = (here, env)
@@ -140,7 +173,8 @@ class Replay:
             return TensorDict(found, batch_size=[count]).to(device)
 
         numbers = (torch.from_numpy(self._fields[name][at]).float().to(device) for name in (ACTION, REWARD, TERMINAL))
-        return Transitions(groups(at), groups(after), *numbers)
+        seen = groups(at)
+        return Transitions(seen, groups(after) if ahead else seen, *numbers)
 
     def flush(self) -> None:
         """Write to the disk, before a checkpoint that relies on it."""

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import copy
 from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from tensordict import TensorDict
 
 from train.algorithms.demonstrations import Contract, demonstrations_of_run
 from train.algorithms.learner import Learner
-from train.algorithms.replay import Replay, Transitions
+from train.algorithms.replay import OBSERVED, REPLAY, REWARD, Replay, Transitions
 from train.environment import STATE
 from train.models.critics import Critics, shifted
 from train.models.squashed import SquashedGaussian
@@ -24,8 +26,6 @@ ACTOR_EVERY = 2
 """Updates of the critics per update of the policy, as in TD3: images cost most there."""
 FIRST_TEMPERATURE = 0.01
 """Weight of the entropy at the beginning: rewards of a step are small."""
-REPLAY = "replay"
-"""Folder of the replay in a run's folder."""
 
 
 class Temperature(torch.nn.Module):
@@ -66,7 +66,6 @@ class SAC(Learner):
         self.optimizers["critics"] = self.optimizer(self._critics.parameters())
         self.optimizers["temperature"] = self.optimizer(self._temperature.parameters())
         self._seen = seen
-        self._replay: Replay | None = None
         self._demos: Replay | None = None
         self._updates, self._owed = 0, 0.0
         self._sums, self._counts = defaultdict[str, float](float), defaultdict[str, int](int)
@@ -77,8 +76,9 @@ class SAC(Learner):
         Raises:
             TrainError: When there is no room on the disk, or the demonstrations are of no use.
         """
-        size = -(-self._settings.replay_size // len(self._seen))
-        self._replay = Replay(folder / REPLAY, self._seen, self.actions, size, slack)
+        envs = self.preset.num_envs
+        size = -(-self._settings.replay_size // envs)
+        self._replay = Replay(folder / REPLAY, self._seen[:1].expand(envs), self.actions, size, slack)
         if self._contract:
             demos = Path(self.preset.demos)
             self._demos, self.demos_identity = demonstrations_of_run(demos, self._contract, self._seen, folder)
@@ -91,12 +91,6 @@ class SAC(Learner):
             self._action = torch.rand_like(self._action) * 2 - 1
         return self._action
 
-    @property
-    def replay(self) -> Replay:
-        """Steps so far."""
-        assert self._replay, "training has begun"
-        return self._replay
-
     def process_env_step(
         self, obs: TensorDict, rewards: torch.Tensor, dones: torch.Tensor, extras: dict[str, torch.Tensor]
     ) -> None:
@@ -108,14 +102,30 @@ class SAC(Learner):
         time_out = extras["time_outs"].bool() & dones.bool()
         self.replay.add(self._last, self._action, rewards, dones.bool() & ~time_out, time_out)
         with torch.inference_mode(False):
-            self._critics.normalizer.update(self._last[STATE].clone())
-            self.actor.update_normalization(self._last.clone())
-            if self.replay.written * len(obs) < max(self._settings.random_steps, 2 * len(obs)):
-                return
-            self._owed += self._settings.updates_per_step * len(obs)
-            while self._owed >= 1:
-                self._owed -= 1
-                self._learn(self._batch())
+            self._study(self._last.clone())
+
+    def take(self, chunk: Mapping[str, np.ndarray]) -> None:
+        """Remember consecutive steps (T, N) that were made elsewhere, see `Replay.add_chunk`, and learn as is due."""
+        self.replay.add_chunk(chunk)
+        seen = {str(name): torch.tensor(chunk[f"{OBSERVED}{name}"]) for name in self._seen.keys()}  # noqa: SIM118 - no dict
+        newest = TensorDict({name: of[-1] for name, of in seen.items()}, batch_size=[self.preset.num_envs])
+        with torch.no_grad():
+            self.actor(newest.to(self.device), stochastic_output=True)  # its deviation is in the curve
+        vectors = {name: of[:-1].flatten(0, 1) for name, of in seen.items() if of.dim() == 3}
+        steps = TensorDict(vectors, batch_size=[chunk[REWARD].size]).to(self.device)
+        self._study(steps)
+
+    def _study(self, steps: TensorDict) -> None:
+        """Learn as many times as steps (B,), which the replay has, are worth."""
+        self._critics.normalizer.update(steps[STATE])
+        self.actor.update_normalization(steps)
+        envs = self.preset.num_envs
+        if self.replay.written * envs < max(self._settings.random_steps, 2 * envs):
+            return
+        self._owed += self._settings.updates_per_step * len(steps)
+        while self._owed >= 1:
+            self._owed -= 1
+            self._learn(self._batch())
 
     def update(self) -> dict[str, float]:
         """Mean losses by name since the last time."""

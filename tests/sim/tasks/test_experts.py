@@ -8,11 +8,11 @@ import pytest
 import sim
 from pipeline.errors import SimError
 from sim.cameras.settings import CameraSettings
+from sim.drivers import find_driver
 from sim.randomisation import Randomisation
 from sim.robots.catalog import PACKAGE
 from sim.scene import SimScene
 from sim.tasks.arm_tasks import ARM_TASKS
-from sim.tasks.catalog import NAVIGATE
 from sim.tasks.task import EXPERT
 
 pytest.importorskip("mujoco")
@@ -74,10 +74,26 @@ def test_an_expert_succeeds_in_mujoco_whatever_varies(room_scene: SimScene) -> N
     assert first_successes(room_scene, "put_cube_on_plate", 6, "mujoco", **VARIED).all()
 
 
-def test_a_task_without_an_expert_has_none() -> None:
+def test_a_task_without_an_expert_has_none(room_scene: SimScene) -> None:
     """Asking for it is an error; the task itself stays as it is with one."""
-    with pytest.raises(SimError, match=r"(?s)expert is asked.*navigate"):
-        NAVIGATE.with_expert()
+    with pytest.raises(SimError, match=r"(?s)expert is asked.*climb"):
+        sim.make("climb", [room_scene], 1, robot="go2", cameras=(), expert=True)
     task = ARM_TASKS[0]
-    assert list(task.with_expert().observations) == [*task.observations, EXPERT]
+    assert task.expert
+    assert list(task.with_expert(task.expert).observations) == [*task.observations, EXPERT]
     assert EXPERT not in task.observations
+
+
+def test_where_the_path_leads_is_known(room_scene: SimScene) -> None:
+    """To a robot on wheels, which arrives; its actions are an observation that the driver gives as well."""
+    env = sim.make("navigate", [room_scene], 24, cameras=(), expert=True)
+    seen, _ = env.reset(seed=2)
+    arrived = over = np.zeros(24, bool)
+    act = find_driver("auto", env, 0)
+    while not over.all():
+        np.testing.assert_array_equal(seen[EXPERT], act())
+        seen, _, terminated, truncated, info = env.step(seen[EXPERT])
+        ended = (terminated | truncated) & ~over
+        arrived, over = arrived | (ended & info.get("final_success", over)), over | ended
+    env.close()
+    assert arrived.mean() > 0.9

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import gymnasium
 import numpy as np
 import pytest
-from gymnasium.envs.registration import namespace
 from gymnasium.utils import env_checker
 from gymnasium.vector import AutoresetMode
 
@@ -16,7 +16,7 @@ from pipeline.errors import SimError
 from sim.drivers import find_driver
 from sim.env import SceneEnv
 from sim.floors import held_out
-from sim.registration import register, version_name
+from sim.registration import version_name
 from sim.scene import SimScene
 from sim.tasks.catalog import TASKS
 from sim.tasks.task import Curriculum
@@ -32,11 +32,8 @@ def make(room_scene: SimScene, hall_scene: SimScene, monkeypatch: pytest.MonkeyP
     made: list[gymnasium.vector.VectorEnv] = []
     scenes = {"room": room_scene, "hall": hall_scene}
     monkeypatch.setattr("sim.scene.open_scene", lambda reference, **_: scenes[reference])
-    if "splatyard/Climb-v0" not in gymnasium.registry:  # where the package is installed, gymnasium has asked already
-        with namespace("splatyard"):
-            register()
 
-    def build(task: str, count: int, **arguments: object) -> SceneEnv:
+    def build(task: str, count: int, **arguments: Any) -> SceneEnv:
         name = f"splatyard/{version_name(task)}-v0"
         scene = "hall" if task == "stairs" else "room"
         made.append(gymnasium.make_vec(name, num_envs=count, scenes=[scene], **arguments))

@@ -77,6 +77,9 @@ def test_a_killed_training_goes_on_as_if_it_had_not_been(tmp_path: Path):
     assert export_run(killed, tmp_path / "policy.onnx").difference < 1e-4
 
 
+FORGETFUL = {"algorithm": "dagger", "policy.rnn_type": "none"}
+
+
 def test_what_an_algorithm_cannot_do_is_refused():
     """By one error each, that says what to change."""
     for changes, found in (
@@ -84,6 +87,8 @@ def test_what_an_algorithm_cannot_do_is_refused():
         ({"demos": "somewhere"}, "ppo learns from no demonstrations"),
         ({"algorithm": "sac", "policy.rnn_type": "gru"}, "policy.rnn_type is for ppo and dagger"),
         ({"algorithm": "sac", "teacher": "expert"}, "teacher is for ppo and dagger"),
+        (FORGETFUL | {"ppo.use_mirror_loss": True}, "use_mirror_loss is .*; dagger without memory learns without"),
+        (FORGETFUL | {"policy.voxels": {}}, "policy.voxels is .*; dagger without memory learns without"),
         ({"algorithm": "td3"}, "algorithm"),
         ({"algorithm": "sac", "sac.gama": 0.9}, r"gamma"),
     ):

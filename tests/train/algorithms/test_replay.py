@@ -58,6 +58,55 @@ def test_what_is_drawn_belongs_together(tmp_path_factory: pytest.TempPathFactory
     assert torch.equal(drawn.next_seen["state"][:, 1].long(), robot)
 
 
+def chunk(first: int, steps: int) -> dict[str, np.ndarray]:
+    """Steps of three robots from a time on, none of which ends an episode, and what is seen after them."""
+    times = [seen(first + step) for step in range(steps + 1)]
+    fields = {f"observed.{name}": np.stack([one[name].numpy() for one in times]) for name in ("state", "rgb")}
+    number = np.arange(first, first + steps, dtype=np.float32)
+    action, reward = np.tile(number[:, None, None], (1, ENVS, 1)), -np.tile(number[:, None], (1, ENVS))
+    return (
+        fields | {"action": action, "reward": reward} | dict.fromkeys(("terminal", "time_out"), np.zeros_like(reward))
+    )
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.integers(1, 5), min_size=1, max_size=12), st.integers(0, 4))
+def test_chunks_of_different_robots_are_not_joined(
+    tmp_path_factory: pytest.TempPathFactory, lengths: list[int], alone: int
+):
+    """What follows the last step of a chunk is what was seen after it; every step is drawn, and nothing else."""
+    replay = opened(tmp_path_factory.mktemp("replay"), 20, 6)
+    fill(replay, alone, every=100)
+    replay.cut()  # what follows is of other robots
+    known = [list(range(alone - 1))] if alone else []
+    rows = alone
+    for number, length in enumerate(lengths):
+        replay.add_chunk(chunk(1000 * (number + 1), length))
+        known.append([1000 * (number + 1) + step for step in range(length)])
+        rows += length + 1
+    kept = rows - 20  # older rows are not drawn
+    times = [time for of in known for time in [*of, None]]
+    drawable = {time for time in times[max(0, kept) :] if time is not None}
+    drawn = replay.sample(500)
+    time = drawn.seen["state"].long()[:, 0]
+    assert set(time.tolist()) == drawable
+    assert torch.equal(drawn.next_seen["state"].long()[:, 0], time + 1)
+    assert torch.equal(
+        drawn.next_seen["rgb"][:, 0, 0, 0].long() - drawn.seen["state"].long()[:, 1], 7 * (time + 1) % 256
+    )
+    assert torch.equal(drawn.action[:, 0].long(), time) and torch.equal(-drawn.reward.long(), time)
+
+
+def test_steps_of_robots_here_go_on_after_chunks(tmp_path: Path):
+    """Rows that were cut are written over as a whole."""
+    replay = opened(tmp_path)
+    for number in range(5):
+        replay.add_chunk(chunk(100 * number, 3))
+    fill(replay, 20, every=100)
+    drawn = replay.sample(2000).seen["state"].long()[:, 0]
+    assert set(drawn.tolist()) == set(range(30, 39))
+
+
 def test_every_step_is_drawn_as_often(tmp_path: Path):
     """All robots and times but the newest, which nothing follows yet."""
     replay = opened(tmp_path)

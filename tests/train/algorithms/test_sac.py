@@ -54,6 +54,37 @@ def test_random_actions_come_first(tmp_path: Path):
     assert agent.save()["counters"]["updates"] == 0
 
 
+def test_it_learns_from_steps_that_were_made_elsewhere(tmp_path: Path):
+    """By policies that are some iterations old; as much as from its own steps."""
+    agent = made(tmp_path, **{"sac.updates_per_step": 0.25})
+    other = made(tmp_path / "actor")
+    carts, policies = [Cart(16, seed) for seed in range(3)], [agent.policy_arrays()]
+    agent.train_mode()
+    for iteration in range(80):
+        cart, policy = carts[iteration % 3], policies[max(0, len(policies) - 6)]
+        other.get_policy().load_state_dict({name: torch.from_numpy(of) for name, of in policy.items()})
+        agent.take(_chunk(other, cart, 8))
+        agent.update()
+        policies.append(agent.policy_arrays())
+    np.testing.assert_allclose(actions(agent, X), -Cart.gain() * X.numpy(), atol=0.1)
+    assert agent.save()["counters"]["updates"] == int(0.25 * 16 * 8 * 79)  # the first 256 steps come before
+    assert float(agent.get_policy().output_std.detach().mean()) > 0
+
+
+def _chunk(agent: SAC, cart: Cart, steps: int) -> dict[str, np.ndarray]:
+    rows = []
+    with torch.inference_mode():
+        for _ in range(steps):
+            x = cart.x[:, None].clone()
+            action = agent.get_policy()(seen_at(cart.x), stochastic_output=True)
+            reward, _, time_out = cart.step(action)
+            rows.append((x, action, reward, torch.zeros_like(time_out), time_out))
+    x, *others = (torch.stack(values).numpy() for values in zip(*rows, strict=True))
+    after = np.concatenate([x, cart.x[None, :, None].numpy()])
+    names = ("action", "reward", "terminal", "time_out")
+    return {"observed.vector": after, "observed.state": after} | dict(zip(names, others, strict=True))
+
+
 def test_updates_per_step_are_counted_exactly(tmp_path: Path):
     """Fractions are owed until they are whole."""
     agent = made(tmp_path, **{"sac.updates_per_step": 0.03, "sac.random_steps": 0})

@@ -1,0 +1,67 @@
+"""An expert's answers are all remembered, and learned from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.errors import TrainError
+from tests.train.algorithms.known import Cart, actions, preset, seen_at
+from train.algorithms.offline import DAgger
+
+X = torch.linspace(-0.9, 0.9, 13)
+
+
+def made(folder: Path, **changes: object) -> DAgger:
+    """Begun; the teacher's action is the first number of what critics see."""
+    torch.manual_seed(1)
+    agent = DAgger(preset("dagger", **changes), seen_at(torch.zeros(16)), 1, "cpu", slice(0, 1))
+    agent.train_mode()
+    agent.begin(folder, 8)
+    return agent
+
+
+def show(agent: DAgger, at: torch.Tensor) -> None:
+    """Let it act where the expert's answer is -gain x, known to critics alone."""
+    seen = seen_at(at)
+    seen["state"] = -Cart.gain() * at[:, None]
+    with torch.inference_mode():
+        agent.act(seen)
+        ends = torch.zeros(len(at))
+        agent.process_env_step(seen, ends, ends, {})
+
+
+def test_it_finds_a_linear_expert(tmp_path: Path):
+    """From answers given at different times, the first ones too; the rate falls to zero."""
+    agent = made(tmp_path, iterations=3)
+    for part in torch.linspace(-1, 1, 48).split(16):
+        show(agent, part)
+        losses = agent.update()
+    assert set(losses) == {"actor"}
+    np.testing.assert_allclose(actions(agent, X), -Cart.gain() * X.numpy(), atol=0.05)
+    assert agent.learning_rate < 1e-6
+
+
+def test_it_goes_on_as_if_it_had_not_stopped(tmp_path: Path):
+    """To the last bit; without what it remembers it isn't resumed."""
+    agent = made(tmp_path, iterations=3)
+    show(agent, torch.linspace(-1, 1, 16))
+    agent.update()
+    agent.flush()
+    torch.save(agent.save(), tmp_path / "state.pt")
+    random = torch.get_rng_state()
+    show(agent, torch.linspace(0, 1, 16))
+    agent.update()
+    expected = {name: weight.clone() for name, weight in agent.get_policy().state_dict().items()}
+    again = made(tmp_path, iterations=3)
+    again.load(torch.load(tmp_path / "state.pt", weights_only=True), None, True)
+    torch.set_rng_state(random)
+    show(again, torch.linspace(0, 1, 16))
+    again.update()
+    for name, weight in again.get_policy().state_dict().items():
+        assert torch.equal(weight, expected[name]), name
+    with pytest.raises(TrainError, match="resumed with its replay"):
+        made(tmp_path / "other").load(torch.load(tmp_path / "state.pt", weights_only=True), None, True)
