@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from pipeline.errors import TrainError
-from train.environment import STATE, VECTOR
+from train.environment import STATE, VECTOR, TrainEnv
 from train.preset import LEARN_FROM_DEMOS, Preset
 
 if TYPE_CHECKING:
     from train.algorithms.agent import Agent
     from train.distributed import Processes
-    from train.environment import TrainEnv
     from train.halves import Halves
 
 
@@ -45,7 +44,8 @@ def make_agent(
     groups = [str(group) for group in seen.keys()]  # noqa: SIM118 - no dict
     if name == "bc":  # it has no critic
         groups = [VECTOR, *(group for group in groups if group not in (VECTOR, STATE))]
-    contract = contract_of(env.env, groups) if name in LEARN_FROM_DEMOS else None
+    frozen = env.frozen if isinstance(env, TrainEnv) else None
+    contract = contract_of(env.env, groups, frozen) if name in LEARN_FROM_DEMOS else None
     if contract is None:
         return SAC(preset, seen, env.num_actions, device, None)
     kind = {"rlpd": SAC, "bc": Cloning, "iql": ImplicitQ}[name]

@@ -86,6 +86,7 @@ class TrainEnv(VecEnv):
     Attributes:
         done_info: Episodes that ended in the last step.
         seen: Last observations of the simulation, before they were grouped.
+        frozen: The network that makes the group "features" of colour images, if one does.
     """
 
     def __init__(self, env: SceneEnv, groups: Sequence[ObservationGroup], device: str = "cpu", seed: int = 0) -> None:
@@ -93,6 +94,7 @@ class TrainEnv(VecEnv):
         self.num_envs, self.num_actions = env.num_envs, env.drive.size
         self.max_episode_length = round(env.task.seconds / env.task.control_period)
         self.cfg = {}
+        self.frozen = next((module for group in groups if (module := getattr(group, "module", None))), None)
         self.vectors = [name for name, term in env.task.observations.items() if not term.privileged]
         self.episode_length_buf = torch.zeros(self.num_envs, dtype=torch.long)
         self._reward = np.zeros(self.num_envs, np.float32)
@@ -200,7 +202,7 @@ def make_env(
     """
     settings = simulation_settings(preset, scenes, num_envs or preset.num_envs, seed, starts, device)
     env, training = sim.make(**settings), starts == "train"
-    groups = find_encoder(preset.policy.encoder, preset.policy.modality).groups(env, device)
+    groups = find_encoder(preset.policy).groups(env, device)
     if training and preset.policy.voxels:
         groups.append(Voxels(env))
     return TrainEnv(env, groups, device, seed)
@@ -234,7 +236,7 @@ def simulation_settings(
         SimError: When there is no such task.
         TrainError: When there is no such encoder.
     """
-    task, encoder = find_task(preset.task), find_encoder(preset.policy.encoder, preset.policy.modality)
+    task, encoder = find_task(preset.task), find_encoder(preset.policy)
     training = starts == "train"
     return {
         "task": preset.task,

@@ -133,7 +133,7 @@ def make_training_env(
     remote = RemoteEnv(simulation_settings(preset, scenes, second, seeds[1]), threads)
     try:
         near = make_env(preset, scenes, num_envs=preset.num_envs - second, seed=seeds[0])
-        groups = find_encoder(policy.encoder, policy.modality).groups(near.env)
+        groups = find_encoder(policy).groups(near.env)
         return Halves(near, RemoteTrainEnv(remote, groups, seed=seeds[1]), threads)
     except BaseException:
         remote.close()

@@ -177,7 +177,7 @@ def export_policy(
     rule, remedy = "an export needs onnx, onnxscript and onnxruntime", "pip install 'splatyard[train]'"
     libraries = ("onnx", "onnxruntime", "onnxscript")  # the last one for torch's exporter
     onnx, runtime, _ = (load(name, rule, remedy, TrainError) for name in libraries)
-    encoder, simulation = find_encoder(preset.policy.encoder, preset.policy.modality), env.env
+    encoder, simulation = find_encoder(preset.policy), env.env
     cameras = [rig.camera.name for rig in simulation.cameras]
     if preset.policy.encoder == "truth" or cameras not in ([], [""]):
         raise TrainError(

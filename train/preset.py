@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -42,6 +43,10 @@ class PolicySettings(Settings):
 
     encoder: str = "cnn"
     """Encoder of its images, a name in `train.models.encoders`; none for a blind policy."""
+    encoder_file: str = ""
+    """Weights of the encoder gaussian_regressor, a file that `splatyard pretrain-encoder` wrote."""
+    encoder_sha256: str = ""
+    """Hash of that file when the run began; filled in by itself."""
     modality: Literal["rgb", "depth"] = "rgb"
     """Output of the robot's camera."""
     rnn_type: Literal["none", "gru", "lstm"] = "gru"
@@ -62,6 +67,13 @@ class PolicySettings(Settings):
     """Whether the actor's vectors are normalised by their running mean and deviation; the critic's always are."""
     voxels: VoxelSettings | None = None
     """Auxiliary loss on voxels; null for none."""
+
+    @model_validator(mode="after")
+    def _uses_its_file(self) -> Self:
+        """Check that no file is named which nobody reads."""
+        if self.encoder != "gaussian_regressor" and (self.encoder_file or self.encoder_sha256):
+            raise ValueError("encoder_file is for policy.encoder=gaussian_regressor")
+        return self
 
 
 class PPOSettings(Settings):
@@ -317,6 +329,17 @@ def change_preset(preset: Preset, changes: Mapping[str, object], file: Path | st
         TrainError: When a value is wrong.
     """
     return checked(Preset, with_changes(preset.model_dump(), changes), "preset", TrainError, file)
+
+
+def pinned(preset: Preset) -> Preset:
+    """The preset with the absolute path and the hash of its encoder's file, if it has one that is there."""
+    file = Path(preset.policy.encoder_file).expanduser().resolve()
+    if not preset.policy.encoder_file or not file.is_file() or preset.policy.encoder_sha256:
+        return preset
+    with file.open("rb") as opened:
+        found = hashlib.file_digest(opened, "sha256").hexdigest()
+    changes = {"encoder_file": str(file), "encoder_sha256": found}
+    return preset.model_copy(update={"policy": preset.policy.model_copy(update=changes)})
 
 
 def parse_changes(texts: Sequence[str]) -> dict[str, str]:

@@ -37,6 +37,7 @@ GROUPS: dict[str, tuple[Command, ...]] = {
     "simulation": (simulate.sim, simulate.teleop, simulate.bench),
     "policies": (
         train.Train,
+        train.pretrain_encoder,
         policies.Evaluate,
         policies.play,
         policies.list_runs,

@@ -96,10 +96,10 @@ class Train:
         from pipeline.errors import TrainError
         from sim.scene import find_sources
         from sim.tasks.catalog import find_task
-        from train.preset import load_preset
+        from train.preset import load_preset, pinned
         from train.run import Run
 
-        preset = load_preset(self.preset or self.what, self._changes()) if self.what else None
+        preset = pinned(load_preset(self.preset or self.what, self._changes())) if self.what else None
         patterns = self.scenes or ((scene,) if preset and (scene := find_task(preset.task).scene) else ())
         if preset is None or not patterns:
             raise TrainError(
@@ -127,13 +127,13 @@ class Train:
         """An existing run; what the command line says of it must be true."""
         from pipeline.errors import TrainError
         from sim.scene import find_sources
-        from train.preset import change_preset, load_preset
+        from train.preset import change_preset, load_preset, pinned
         from train.run import Run
 
         run = Run.open(name, self.runs)
         named = self.preset or self.what
-        preset: Preset = load_preset(named, self._changes()) if named else run.preset
-        run.check_preset(preset if named else change_preset(preset, self._changes(), "--set"))
+        preset: Preset = pinned(load_preset(named, self._changes())) if named else run.preset
+        run.check_preset(preset if named else pinned(change_preset(preset, self._changes(), "--set")))
         record = run.record
         for option, given, then in (
             ("--seed", self.seed, record.seed),
@@ -341,3 +341,52 @@ def described(row: dict[str, float], left: float) -> str:
         parts.append(f"{row['steps_per_second']:.0f} steps/s")
     parts.append(f"{tqdm.format_interval(left)} left")
     return ", ".join(parts)
+
+
+@command("pretrain-encoder")
+def pretrain_encoder(
+    *,
+    scenes: Annotated[tuple[str, ...], Arg("bundle to take views of; may be repeated", "SCENE", flag="--scenes")],
+    out: Annotated[Path, Arg("file of safetensors for the weights", "FILE")],
+    iterations: Annotated[int, Arg("batches of 16 pairs of views", "N", count)] = 2500,
+    seed: Annotated[int, Arg("of views and weights")] = 0,
+    test: Annotated[tuple[str, ...], Arg("bundle to show it by, too; may be repeated", "SCENE")] = (),
+) -> int:
+    """Train an encoder from images to Gaussians.
+
+    Trains a network that makes Gaussians of one image, on pairs of views of bundles: the Gaussians of one view are to
+    look like the other. Policies read them as tokens by --set policy.encoder=gaussian_regressor. Says how well it
+    does in each scene, and draws it: what it sees, another view, and its own idea of that. Ctrl-C or a kill loses a
+    minute: the same command goes on.
+
+    Examples:
+        splatyard pretrain-encoder --scenes 'lab-*' --out gaussians.safetensors
+        splatyard pretrain-encoder --scenes hall --test kitchen --out gaussians.safetensors
+        splatyard train navigate --scene hall --set policy.encoder=gaussian_regressor --set policy.encoder_file=FILE
+    """
+    from tqdm import tqdm
+
+    from pipeline.scenes.bundle import Bundle
+    from pipeline.scenes.resolver import find_scenes
+    from train.pretraining import measure, pretrain
+
+    bundles = {name: Bundle.open(name) for name in find_scenes(scenes)}
+    others = {name: Bundle.open(name) for name in find_scenes(test)}
+    with tqdm(total=iterations, unit=" batches", disable=None) as bar:
+
+        def watch(iteration: int, loss: float) -> None:
+            bar.update(iteration - bar.n)
+            bar.set_postfix_str(f"loss {loss:.3f}")
+
+        network = pretrain(list(bundles.values()), out, iterations, seed, watch)
+    rows = list[tuple[str, ...]]()
+    for bundle in {**bundles, **others}.values():
+        picture = out.with_name(f"{out.stem}-{bundle.manifest.name}.png")
+        found = measure(network, bundle, picture)
+        known = "trained on" if bundle in bundles.values() else "new"
+        figures = f"{found.novel:.1f}", f"{found.shared:.1f}", f"{found.copied:.1f}", f"{found.depth:.1%}"
+        rows.append((bundle.manifest.reference, known, *figures, str(picture)))
+    columns = ["scene", "", "other view [dB]", "where both see", "by the first view [dB]", "depth off", "picture"]
+    tables.table("what it makes of one image", columns, rows)
+    tables.say(f"weights    {tables.quoted(out)}")
+    return 0

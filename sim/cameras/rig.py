@@ -31,7 +31,8 @@ class CameraRig:
     """One camera per robot, of the same lens, each with its own mount.
 
     `solids` are the corners (V, 3) of the convex pieces of each body of the task's `Props.solids`, in its own axes [m].
-    A camera on a base that is fixed stands still: its background is drawn once an episode.
+    A camera on a base that is fixed stands still: its background is drawn once an episode. `mount` is the pose, link
+    from camera, that the robot's file or the camera's entry states; episodes may vary it.
 
     Raises:
         SimError: When the robot has no such link, or the lens is too wide.
@@ -59,8 +60,8 @@ class CameraRig:
                 remedy=f"one of {', '.join(links)}",
             )
         self._link = 0 if camera.link is None else links.index(camera.link)
-        self._nominal = (camera.link_from_camera or robot.base_from_camera).matrix
-        self._link_from_camera = np.tile(self._nominal, (num_robots, 1, 1))
+        self.mount = camera.link_from_camera or robot.base_from_camera
+        self._link_from_camera = np.tile(self.mount.matrix, (num_robots, 1, 1))
         self._body = body_of(robot, solids)
         if isinstance(camera.lens, Camera) and camera.lens.is_pinhole:
             self._bend, self._pinhole = None, camera.lens
@@ -95,7 +96,7 @@ class CameraRig:
             change = np.tile(np.eye(4), (len(envs), 1, 1))
             change[:, :3, :3] = matrix_from_rotvec(rng.uniform(-1, 1, (len(envs), 3)) * self._settings.mount_rotation)
             change[:, :3, 3] = rng.uniform(-1, 1, (len(envs), 3)) * self._settings.mount_translation
-            self._link_from_camera[envs] = self._nominal @ change
+            self._link_from_camera[envs] = self.mount.matrix @ change
 
     def observe(
         self, state: RobotState, scene_of: I64, props: Props, seconds: Floats, rng: np.random.Generator

@@ -25,7 +25,8 @@ from tests.synthetic import Room
 from train import checkpoint, onnx_export
 from train.environment import TrainEnv, make_env
 from train.models import encoders
-from train.models.dinov2 import DinoFeatures
+from train.models.dinov2 import Dinov2
+from train.models.gaussian_regressor import GaussianRegressor, file_of
 from train.models.policy import VisionPolicy
 from train.onnx_export import TOLERANCE, Controller, export_policy, linear, targets_of
 from train.ppo import make_agent
@@ -153,14 +154,27 @@ def test_a_file_that_would_differ_is_not_written(blind, tmp_path: Path, monkeypa
 def test_a_frozen_network_goes_into_the_file(room_scene: SimScene, tmp_path: Path, monkeypatch):
     """DINOv2, here with random weights: the file takes images, as the camera gives them."""
     pytest.importorskip("timm")
-    frozen = DinoFeatures((48, 64), pretrained=False)
-    monkeypatch.setattr(encoders, "DinoFeatures", lambda *_: frozen)
+    frozen = Dinov2((48, 64), pretrained=False)
+    monkeypatch.setattr(encoders, "Dinov2", lambda _: frozen)
     preset, env, policy = lively(room_scene, {"policy.encoder": "dinov2"})
     done = export_policy(policy, env, preset, tmp_path / "policy.onnx")
     env.env.close()
     assert done.inputs["rgb"] == (1, 48, 64, 3)
     assert done.difference <= TOLERANCE
     assert (tmp_path / "policy.onnx").stat().st_size > 2**26
+
+
+@pytest.mark.slow
+def test_so_does_the_regressor(room_scene: SimScene, tmp_path: Path):
+    """From images to Gaussians to tokens to actions, in one file."""
+    torch.manual_seed(3)
+    (tmp_path / "weights.safetensors").write_bytes(file_of(GaussianRegressor()))
+    file = {"policy.encoder_file": str(tmp_path / "weights.safetensors")}
+    preset, env, policy = lively(room_scene, {"policy.encoder": "gaussian_regressor"} | file)
+    done = export_policy(policy, env, preset, tmp_path / "policy.onnx")
+    env.env.close()
+    assert done.inputs["rgb"] == (1, 48, 64, 3)
+    assert done.difference <= TOLERANCE
 
 
 def test_the_command_exports_a_run(tmp_path: Path, room: Room, capsys: pytest.CaptureFixture[str]):

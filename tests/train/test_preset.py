@@ -12,7 +12,7 @@ from sim.robots.catalog import find_robot
 from sim.tasks.catalog import TASKS, find_task
 from tests.test_parameters import unexplained
 from train.models.encoders import find_encoder
-from train.preset import Preset, change_preset, flat_values, load_preset, parse_changes, preset_names
+from train.preset import PolicySettings, Preset, change_preset, flat_values, load_preset, parse_changes, preset_names
 
 
 @pytest.mark.parametrize("name", [*preset_names(), *TASKS])
@@ -24,9 +24,10 @@ def test_every_preset_and_every_task_can_be_loaded(name: str):
 def test_a_preset_names_no_program():
     """Nor does a run's record, which holds one: texts are names of what there is, or files of data."""
     texts = [place.partition(":")[0] for place in unexplained(Preset, "preset")]
-    names = ["task", "robot", "gait", "engine", "objects", "teacher", "cameras", "policy.encoder", "demos"]
+    names = ["task", "robot", "gait", "engine", "objects", "teacher", "cameras", "policy.encoder"]
+    names += ["policy.encoder_file", "policy.encoder_sha256", "demos"]
     assert texts == [f"preset.{name}" for name in names]
-    for find in (find_task, find_engine, find_encoder, find_robot):
+    for find in (find_task, find_engine, lambda name: find_encoder(PolicySettings(encoder=name)), find_robot):
         for name in ("../kitchen/setup.sh", "kitchen.setup:run", "http://127.0.0.1/x"):
             with pytest.raises(SplatyardError):
                 find(name)

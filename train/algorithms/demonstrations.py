@@ -14,6 +14,7 @@ import torch
 from gymnasium.spaces import Dict
 from pydantic import BaseModel, ConfigDict, Field
 from tensordict import TensorDict
+from torch import nn
 
 from pipeline.errors import TrainError
 from pipeline.types import U8, Mask
@@ -74,6 +75,7 @@ class Contract:
             `observation.state`, others in `observation.environment_state`.
         cameras: Names and sizes (height, width) [px] of the cameras whose images the group "rgb" stacks.
         longest: Steps until an episode's time limit.
+        frozen: A network that makes the group "features" of those images, if the policy reads that instead.
     """
 
     robot: str
@@ -83,6 +85,7 @@ class Contract:
     columns: dict[str, list[str]]
     cameras: dict[str, tuple[int, int]]
     longest: int
+    frozen: nn.Module | None = None
 
 
 def column_names(env: SceneEnv, names: Sequence[str]) -> list[str]:
@@ -96,8 +99,10 @@ def task_text(env: SceneEnv) -> str:
     return env.task.instruction or env.task.name
 
 
-def contract_of(env: SceneEnv, groups: Sequence[str]) -> Contract:
+def contract_of(env: SceneEnv, groups: Sequence[str], frozen: nn.Module | None = None) -> Contract:
     """What demonstrations must agree with, so that the observation groups can be made of them.
+
+    A frozen network makes the group "features" of colour images.
 
     Raises:
         TrainError: When datasets have no such group.
@@ -108,13 +113,14 @@ def contract_of(env: SceneEnv, groups: Sequence[str]) -> Contract:
         STATE: column_names(env, list(terms)),
         "truth": column_names(env, [name for name in TRUTHS if name in terms]),
     }
-    if unknown := [name for name in groups if name not in (*columns, "rgb")]:
+    images = ("rgb", *(["features"] if frozen else []))
+    if unknown := [name for name in groups if name not in (*columns, *images)]:
         raise TrainError(
             "demonstrations have colour images and vectors",
             found=f"a policy that reads {', '.join(unknown)}",
             remedy="policy.encoder: cnn, resnet, truth or none, with policy.modality: rgb",
         )
-    cameras = [rig.camera for rig in env.cameras] if "rgb" in groups else []
+    cameras = [rig.camera for rig in env.cameras] if set(groups) & set(images) else []
     return Contract(
         robot=env.robot.name,
         task=task_text(env),
@@ -123,6 +129,7 @@ def contract_of(env: SceneEnv, groups: Sequence[str]) -> Contract:
         columns={name: columns[name] for name in groups if name in columns},
         cameras={camera.name or FRONT: (camera.lens.height, camera.lens.width) for camera in cameras},
         longest=round(env.task.seconds / env.task.control_period),
+        frozen=frozen,
     )
 
 
@@ -169,14 +176,18 @@ def read_demonstrations(
         for name, names in contract.columns.items()
         if name != VECTOR
     }
+    sight = "features" if contract.frozen else "rgb"
     replay = Replay(
-        into, seen.select(*groups, *(["rgb"] if contract.cameras else []))[:1], contract.actions, int(kept.sum())
+        into, seen.select(*groups, *([sight] if contract.cameras else []))[:1], contract.actions, int(kept.sum())
     )
     for row, images in enumerate(_images(info, contract, folder, len(last))):
         if kept[row]:
             observed = {name: torch.from_numpy(values[row : row + 1]) for name, values in groups.items()}
             if images is not None:
-                observed["rgb"] = torch.from_numpy(images[None])
+                observed[sight] = torch.from_numpy(images[None])
+                if contract.frozen:
+                    with torch.no_grad():
+                        observed[sight] = contract.frozen(observed[sight].to(seen.device))
             numbers = (table[ACTION_FEATURE], table["next.reward"], last & ~time_out, time_out)
             replay.add(observed, *(torch.from_numpy(values[row : row + 1]) for values in numbers))
     return replay

@@ -15,6 +15,8 @@ from pipeline.errors import TrainError
 from train.algorithms.agent import Memories
 from train.algorithms.replay import Replay
 from train.environment import STATE, VECTOR
+from train.models.critics import shifted
+from train.models.encoders import IMAGES
 from train.models.policy import VisionPolicy
 from train.preset import PolicySettings, Preset
 
@@ -86,6 +88,14 @@ class Learner:
         """Steps that it learns from."""
         assert self._replay, "training has begun"
         return self._replay
+
+    def augmented(self, seen: TensorDict) -> TensorDict:
+        """Observations with their images shifted at random."""
+        seen = seen.copy()
+        for name in self.groups:
+            if name in IMAGES:
+                seen[name] = shifted(seen[name])
+        return seen
 
     def begin(self, folder: Path, slack: int) -> None:
         """Open what it learns from."""

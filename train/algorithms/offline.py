@@ -15,7 +15,7 @@ from train.algorithms.demonstrations import Contract, demonstrations_of_run
 from train.algorithms.learner import Learner, gaussian
 from train.algorithms.replay import REPLAY, Replay, Transitions
 from train.environment import STATE
-from train.models.critics import Critics, shifted
+from train.models.critics import Critics
 from train.preset import Preset
 
 EXPECTILE = 0.8
@@ -79,11 +79,7 @@ class Cloning(Learner):
 
     def imitate(self, batch: Transitions, weights: torch.Tensor) -> torch.Tensor:
         """Move the policy towards a batch's actions, which count by their weights (B,); returns the loss."""
-        seen = batch.seen.copy()
-        for name in self.groups:
-            if seen[name].dim() == 4:
-                seen[name] = shifted(seen[name])
-        error = (self.actor(seen) - batch.action).square().mean(1)
+        error = (self.actor(self.augmented(batch.seen)) - batch.action).square().mean(1)
         loss = (weights * error).mean()
         self.step("actor", loss)
         return loss.detach()

@@ -16,7 +16,7 @@ from train.algorithms.demonstrations import Contract, demonstrations_of_run
 from train.algorithms.learner import Learner
 from train.algorithms.replay import OBSERVED, REPLAY, REWARD, Replay, Transitions
 from train.environment import STATE
-from train.models.critics import Critics, shifted
+from train.models.critics import Critics
 from train.models.squashed import SquashedGaussian
 from train.preset import Preset
 
@@ -164,10 +164,7 @@ class SAC(Learner):
 
     def _policy(self, seen: TensorDict) -> tuple[torch.Tensor, torch.Tensor]:
         """Sampled actions (B, A), and the logarithms of their densities (B,)."""
-        if images := [name for name in self.groups if seen[name].dim() == 4]:
-            seen = seen.copy()
-            for name in images:
-                seen[name] = shifted(seen[name])
+        seen = self.augmented(seen)
         distribution = self.actor.distribution
         assert isinstance(distribution, SquashedGaussian)
         distribution.update(self.actor.mlp(self.actor.get_latent(seen)))

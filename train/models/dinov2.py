@@ -8,7 +8,6 @@ import torch
 from torch import nn
 
 from pipeline.errors import TrainError
-from sim.env import Observations, SceneEnv
 from sim.libraries import load
 
 MODEL = "vit_small_patch14_dinov2.lvd142m"
@@ -57,29 +56,6 @@ class Dinov2(nn.Module):
         tokens = self.network.forward_features((large - self.mean) / self.std)
         patches = tokens[:, self.network.num_prefix_tokens :]
         return patches.transpose(1, 2).unflatten(2, self.features[1:])
-
-
-class DinoFeatures:
-    """Observation group: features (N, 384, h, w) float32 of camera images, computed once when they are read.
-
-    Updates pass over each image many times, but not through the frozen network, which is part of neither the policy nor
-    its checkpoints. Features are eight times as large as images: 74 kB each.
-
-    Attributes:
-        module: The network: of colours (N, 3, H, W) uint8, for an export that begins with images.
-    """
-
-    name = "features"
-
-    def __init__(self, image: tuple[int, int], device: str = "cpu", *, pretrained: bool = True) -> None:
-        self.module = Dinov2(image, pretrained=pretrained).to(device)
-        self._device = device
-
-    def read(self, env: SceneEnv, seen: Observations) -> torch.Tensor:
-        """Features of the last images."""
-        images = torch.from_numpy(seen["rgb"]).to(self._device).permute(0, 3, 1, 2)
-        with torch.no_grad():
-            return self.module(images)
 
 
 class FeatureNetwork(nn.Module):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 import torch
@@ -15,10 +15,16 @@ from pipeline.errors import TrainError
 from pipeline.parameters import require_known
 from sim.cameras.settings import Output
 from sim.env import Observations, SceneEnv
-from train.models.dinov2 import DinoFeatures, FeatureNetwork
+from train.models.dinov2 import Dinov2, FeatureNetwork
+from train.models.gaussian_regressor import image_tokens
 from train.models.gaussians import GaussianTokens, SetTransformer
+from train.models.parallel import in_halves
 
-Modality = Literal["rgb", "depth"]
+if TYPE_CHECKING:
+    from train.preset import PolicySettings
+
+IMAGES = ("rgb", "depth")
+"""Groups that are images."""
 
 
 class ObservationGroup(Protocol):
@@ -38,7 +44,7 @@ class ObservationGroup(Protocol):
 class Images:
     """Colour images (N, 3, H, W) uint8, or depth images (N, 1, H, W) float32 [m], 0 unknown."""
 
-    name: Modality
+    name: Literal["rgb", "depth"]
 
     def read(self, env: SceneEnv, seen: Observations) -> torch.Tensor:
         """Channels first; those of several cameras one after another."""
@@ -46,6 +52,27 @@ class Images:
         if self.name == "depth":
             return torch.tensor(np.stack(images, 1))
         return torch.from_numpy(np.concatenate([image.transpose(0, 3, 1, 2) for image in images], 1))
+
+
+class FrozenFeatures:
+    """Observation group: what a frozen network makes of colour images, computed once when they are read.
+
+    Updates pass over each image many times, but not through the network, which is part of neither the policy nor its
+    checkpoints. DINOv2's features are eight times as large as images: 74 kB each.
+
+    Attributes:
+        module: The network: of colours (N, 3 C, H, W) uint8, for recorded images and an export that begins with images.
+    """
+
+    name = "features"
+
+    def __init__(self, module: nn.Module, device: str = "cpu") -> None:
+        self.module, self._device = module.to(device), device
+
+    def read(self, env: SceneEnv, seen: Observations) -> torch.Tensor:
+        """Features of the last images."""
+        with torch.no_grad():
+            return in_halves(self.module, Images("rgb").read(env, seen).to(self._device))
 
 
 TRUTHS = ("things", "mark", "ways")
@@ -158,6 +185,7 @@ def centred(images: torch.Tensor) -> torch.Tensor:
 NETWORKS: dict[str, Callable[[tuple[int, ...]], nn.Module] | None] = {
     "cnn": ImageCNN,
     "dinov2": FeatureNetwork,
+    "gaussian_regressor": SetTransformer,
     "gaussians": SetTransformer,
     "none": None,
     "resnet": ImageResNet,
@@ -186,12 +214,13 @@ class Encoder:
         return [self.group(env, device)] if self.group else []
 
 
-def find_encoder(name: str, modality: Modality = "rgb") -> Encoder:
-    """Find an encoder by its name.
+def find_encoder(policy: PolicySettings) -> Encoder:
+    """Find a policy's encoder.
 
     Raises:
         TrainError: When there is no such encoder, or it doesn't support the modality.
     """
+    name, modality = policy.encoder, policy.modality
     require_known(name, NETWORKS, "encoder", TrainError, rule="an encoder has a known name")
     if name == "none":
         return Encoder((), None)
@@ -199,17 +228,27 @@ def find_encoder(name: str, modality: Modality = "rgb") -> Encoder:
         return Encoder((), lambda *_: Truth())
     if name == "gaussians":
         return Encoder((), lambda env, _: GaussianTokens(env.scenes, env.robot, env.task.camera))
-    if name == "dinov2":
-        if modality != "rgb":
-            raise TrainError(
-                "the encoder dinov2 was trained on photos",
-                found=f"policy.modality: {modality}",
-                remedy="policy.modality: rgb",
-            )
-        return Encoder(
-            ("rgb",), lambda env, device: DinoFeatures((env.task.camera.height, env.task.camera.width), device)
+    if name not in FROZEN:
+        return Encoder((modality,), lambda *_: Images(modality))
+    if modality != "rgb":
+        raise TrainError(
+            f"the encoder {name} was trained on colours",
+            found=f"policy.modality: {modality}",
+            remedy="policy.modality: rgb",
         )
-    return Encoder((modality,), lambda *_: Images(modality))
+    return Encoder(("rgb",), lambda env, device: FrozenFeatures(FROZEN[name](env, policy), device))
+
+
+def _dinov2(env: SceneEnv, _: PolicySettings) -> nn.Module:
+    return Dinov2((env.task.camera.height, env.task.camera.width))
+
+
+def _regressor(env: SceneEnv, policy: PolicySettings) -> nn.Module:
+    return image_tokens(env.cameras, policy.encoder_file, policy.encoder_sha256)
+
+
+FROZEN = {"dinov2": _dinov2, "gaussian_regressor": _regressor}
+"""Networks before an encoder that are never trained with the policy."""
 
 
 def make_encoder(name: str, shape: tuple[int, ...]) -> nn.Module:

@@ -8,8 +8,10 @@ without the jumps that angles, quaternions and sorted axes have (Arsigny et al.,
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -20,10 +22,12 @@ from pipeline.geometry import SH_C0, Camera, Gaussians, matrix_from_quaternion
 from pipeline.geometry.rays import RayCaster
 from pipeline.types import F32, I64, Floats, Mask
 from sim.cameras.props import Props
-from sim.env import Observations, SceneEnv
 from sim.physics.state import RobotState
 from sim.robots.model import Robot
 from sim.scene import SimScene
+
+if TYPE_CHECKING:
+    from sim.env import Observations, SceneEnv
 
 FEATURES = 13
 POSITION, SPREAD, COLOR, OPACITY = slice(0, 3), slice(3, 9), slice(9, 12), slice(12, 13)
@@ -207,7 +211,8 @@ HIDDEN = -1e4
 class SetTransformer(nn.Module):
     """Tokens attend to each other, then a few learned queries to all of them (Lee et al., 2019: SAB and PMA).
 
-    The output depends neither on the tokens' order nor on empty ones among them.
+    The output depends neither on the tokens' order nor on empty ones among them. Tokens (C, T, 13) of several cameras
+    are encoded one by one.
     """
 
     shift: torch.Tensor
@@ -215,8 +220,8 @@ class SetTransformer(nn.Module):
 
     def __init__(self, shape: tuple[int, ...], width: int = 32, queries: int = 4) -> None:
         super().__init__()
-        if shape[1] != FEATURES:
-            raise ValueError(f"a token has {FEATURES} numbers, got {shape[1]}")
+        if shape[-1] != FEATURES:
+            raise ValueError(f"a token has {FEATURES} numbers, got {shape[-1]}")
         shift, scale = torch.zeros(FEATURES), torch.ones(FEATURES)
         scale[POSITION] = 1 / NEIGHBOURHOOD
         shift[SPREAD][:3] = -torch.tensor(USUAL_SPREAD).log()
@@ -227,14 +232,15 @@ class SetTransformer(nn.Module):
         self.among = _Attention(width)
         self.queries = nn.Parameter(torch.randn(queries, width))
         self.pool = _Attention(width)
-        self.size = queries * width
+        self.size = math.prod(shape[:-2]) * queries * width
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Encode tokens (B, T, 13) as (B, size)."""
+        """Encode tokens (B, T, 13) or (B, C, T, 13) as (B, size)."""
+        batch, tokens = len(tokens), tokens.flatten(0, -3)
         bias = torch.where(tokens[..., OPACITY] > 0, 0.0, HIDDEN).transpose(1, 2)[:, None]
         embedded = self.embed((tokens + self.shift) * self.scale)
         embedded = self.among(embedded, embedded, bias)
-        return self.pool(self.queries.expand(len(tokens), -1, -1), embedded, bias).flatten(1)
+        return self.pool(self.queries.expand(len(tokens), -1, -1), embedded, bias).reshape(batch, -1)
 
 
 class _Attention(nn.Module):

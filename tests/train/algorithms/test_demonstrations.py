@@ -13,6 +13,7 @@ import pyarrow.parquet
 import pytest
 import torch
 from tensordict import TensorDict
+from torch import nn
 
 from pipeline.errors import TrainError
 from sim.scene import SimScene
@@ -198,6 +199,28 @@ def test_images_belong_to_their_steps(tmp_path: Path):
     np.testing.assert_allclose(drawn.seen["rgb"].float().mean((1, 2, 3)), wanted, atol=3)
 
 
+class Shade(nn.Module):
+    """A frozen network: an image's mean and size."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Numbers (N, 1, 2)."""
+        return torch.stack([images.float().mean((1, 2, 3)), torch.full((len(images),), float(images.shape[3]))], 1)[
+            :, None
+        ]
+
+
+def test_a_frozen_network_reads_recorded_images(tmp_path: Path):
+    """Once, when they are read; what it makes of each belongs to that step."""
+    seen = SEEN.clone()
+    seen["features"] = torch.zeros(2, 1, 2)
+    contract = replace(CONTRACT, cameras=CAMERA, frozen=Shade())
+    drawn = read_demonstrations(filmed(tmp_path / "demos"), contract, seen, tmp_path / "replay").sample(300)
+    x = drawn.seen["vector"][:, 0]
+    assert drawn.seen["features"].shape == (300, 1, 2)
+    np.testing.assert_allclose(drawn.seen["features"][:, 0, 0], 200 * (x - x.floor()) + 100 * x.floor(), atol=3)
+    assert (drawn.seen["features"][:, 0, 1] == 24).all()
+
+
 @pytest.mark.parametrize("share", [0.0, 0.5, 0.9])
 def test_a_film_that_was_cut_is_refused(tmp_path: Path, share: float):
     """Wherever that was."""
@@ -220,6 +243,7 @@ def test_a_contract_is_that_of_the_simulation(room_scene: SimScene):
     assert len(contract.columns["vector"]) == seen["vector"].shape[1]
     assert len(contract.columns["state"]) == seen["state"].shape[1]
     assert contract.cameras == {"front": tuple(seen["rgb"].shape[2:])}
+    assert contract_of(env.env, ["vector", "features"], Shade()).cameras == contract.cameras
     with pytest.raises(TrainError, match=r"(?s)colour images and vectors.*reads depth"):
         contract_of(env.env, ["vector", "depth"])
     env.close()

@@ -12,7 +12,8 @@ import torch
 
 from pipeline.errors import TrainError
 from train.models import dinov2
-from train.models.dinov2 import FILE, REPOSITORY, DinoFeatures, Dinov2, FeatureNetwork
+from train.models.dinov2 import FILE, REPOSITORY, Dinov2, FeatureNetwork
+from train.models.encoders import FrozenFeatures
 
 IMAGE = (48, 64)
 
@@ -81,10 +82,9 @@ def test_colours_come_as_it_was_trained(network: Dinov2, monkeypatch: pytest.Mon
     assert given[0].std((2, 3)).max() < 1e-4
 
 
-def test_the_sense_reads_images_once_and_keeps_no_gradient(monkeypatch: pytest.MonkeyPatch, network: Dinov2):
+def test_the_sense_reads_images_once_and_keeps_no_gradient(network: Dinov2):
     """Channels last in, features of the network out."""
-    monkeypatch.setattr(dinov2, "Dinov2", lambda image, pretrained: network)
-    sense = DinoFeatures(IMAGE, pretrained=False)
+    sense = FrozenFeatures(network)
     seen = {"rgb": np.ascontiguousarray(images(2).permute(0, 2, 3, 1).numpy())}
     read = sense.read(None, seen)  # type: ignore[arg-type]
     assert (read.dtype, read.requires_grad) == (torch.float32, False)

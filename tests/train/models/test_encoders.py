@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,15 +19,18 @@ from sim.robots.catalog import find_robot
 from sim.scene import SimScene
 from sim.tasks.catalog import NAVIGATE
 from train.environment import VECTOR, TrainEnv
-from train.models import dinov2
+from train.models import encoders
 from train.models.dinov2 import Dinov2
 from train.models.encoders import FAR, ImageCNN, ImageResNet, find_encoder, make_encoder
 from train.models.encoders import NETWORKS as ENCODERS
+from train.models.gaussian_regressor import GaussianRegressor, file_of
 from train.models.policy import VisionPolicy
+from train.preset import PolicySettings
 
 SIGHTS = {
     "cnn": ("rgb", (3, 40, 44)),
     "dinov2": ("features", (384, 2, 3)),
+    "gaussian_regressor": ("features", (2, 7, 13)),
     "gaussians": ("gaussians", (7, 13)),
     "none": None,
     "resnet": ("rgb", (3, 40, 44)),
@@ -74,27 +78,31 @@ def test_the_catalog_knows_them_all():
 
 def test_an_unknown_name_gets_the_nearest():
     """From both doors."""
-    for ask in (find_encoder, lambda name: make_encoder(name, (3, 40, 44))):
+    for ask in (
+        lambda name: find_encoder(PolicySettings(encoder=name)),
+        lambda name: make_encoder(name, (3, 40, 44)),
+    ):
         with pytest.raises(TrainError, match="did you mean 'resnet'") as error:
             ask("resnet18")
         assert "resnet18" in error.value.found
-        with pytest.raises(TrainError, match="cnn, dinov2, gaussians, none, resnet"):
+        with pytest.raises(TrainError, match="cnn, dinov2, gaussian_regressor, gaussians, none, resnet"):
             ask("xyz")
 
 
 def test_cameras_give_what_encoders_take():
     """And are left out where none is needed."""
-    assert {name: find_encoder(name).outputs for name in ENCODERS} == {
+    assert {name: find_encoder(PolicySettings(encoder=name)).outputs for name in ENCODERS} == {
         "cnn": ("rgb",),
         "dinov2": ("rgb",),
+        "gaussian_regressor": ("rgb",),
         "gaussians": (),
         "none": (),
         "resnet": ("rgb",),
         "truth": (),
     }
-    assert find_encoder("resnet", "depth").outputs == ("depth",)
-    with pytest.raises(TrainError, match="photos"):
-        find_encoder("dinov2", "depth")
+    assert find_encoder(PolicySettings(encoder="resnet", modality="depth")).outputs == ("depth",)
+    with pytest.raises(TrainError, match="trained on colours"):
+        find_encoder(PolicySettings(encoder="dinov2", modality="depth"))
 
 
 @EVERY
@@ -148,11 +156,17 @@ def test_the_policy_holds_nothing_of_the_frozen_network():
 
 
 @pytest.mark.parametrize("name", [name for name in SIGHTS if name != "truth"])
-def test_a_simulation_shows_what_the_network_reads(name: str, room_scene: SimScene, monkeypatch: pytest.MonkeyPatch):
+def test_a_simulation_shows_what_the_network_reads(
+    name: str, room_scene: SimScene, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
     """From the room to the policy's actions; for the blind, and from tokens, no image is taken."""
     small = replace(NAVIGATE, camera=NAVIGATE.camera.resized(48, 36))
-    monkeypatch.setattr(dinov2, "Dinov2", lambda image, pretrained: Dinov2(image, pretrained=False))
-    encoder, (robot, drive) = find_encoder(name), find_robot("rover")
+    monkeypatch.setattr(encoders, "Dinov2", lambda image: Dinov2(image, pretrained=False))
+    file = ""
+    if name == "gaussian_regressor":
+        file = str(tmp_path / "weights.safetensors")
+        Path(file).write_bytes(file_of(GaussianRegressor()))
+    encoder, (robot, drive) = find_encoder(PolicySettings(encoder=name, encoder_file=file)), find_robot("rover")
     assert set(encoder.outputs) <= {"rgb"}
     cameras = None if encoder.outputs else ()
     env = SceneEnv(small, [room_scene], robot, drive, 3, EnvConfig(cameras=cameras))
