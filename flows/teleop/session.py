@@ -12,7 +12,6 @@ from flows.teleop.takes import Takes
 from pipeline.pages import render
 from sim.env import SceneEnv
 from sim.robots.hand_drive import HandDrive
-from train.imitation import Take
 
 if TYPE_CHECKING:
     from train.environment import TrainEnv
@@ -95,6 +94,8 @@ class Session:
 
     def _begin(self, text: str) -> None:
         """Make the next episode ready."""
+        from train.imitation import Take  # with torch
+
         self._take = Take(self._env, self._seed)
         self._seed += 1
         self._state, self._text, self._shut = READY, text, False
