@@ -23,7 +23,7 @@ from sim.libraries import load
 from sim.robots.catalog import sdk_joints
 from sim.robots.drive import Drive, GroundDrive
 from sim.robots.trot import TrotDrive
-from train.environment import TrainEnv
+from train.environment import STATE, VECTOR, TrainEnv
 from train.models.encoders import find_encoder
 from train.models.policy import VisionPolicy
 from train.play import open_play
@@ -185,9 +185,9 @@ def export_policy(
             found=f"encoder {preset.policy.encoder!r}, cameras {cameras}",
             remedy="run the policy from its checkpoint",
         )
-    group = next(iter(encoder.groups(simulation)), None)
-    image = encoder.outputs[0] if encoder.outputs else group.name if group else None
-    controller = Controller(policy, image, getattr(group, "module", None), simulation.drive).eval()
+    others = (str(name) for name in env.get_observations().keys() if name not in (VECTOR, STATE))  # noqa: SIM118 - no dict
+    image = encoder.outputs[0] if encoder.outputs else next(others, None)
+    controller = Controller(policy, image, env.frozen, simulation.drive).eval()
     measured = _measured(env, image)
     inputs = [torch.from_numpy(values.copy()) for values in measured.values()] + controller.blank()
     names = [*measured, *(f"{state}_in" for state in controller.states)]

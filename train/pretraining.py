@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import logging
 import math
@@ -13,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
-from PIL import Image
 from torch.nn import functional
 
 from pipeline.errors import TrainError
@@ -29,7 +28,7 @@ from sim.cameras.renderer import CPU, make_renderer
 from sim.scene import LEVEL
 from train import checkpoint
 from train.models.gaussian_regressor import GaussianRegressor, PixelGaussians, file_of, rays_of
-from train.run import write_atomically
+from train.run import write_atomically, writing
 
 logger = logging.getLogger(__name__)
 
@@ -81,9 +80,9 @@ class Views:
     Where somebody held a camera is room down to the floor, and something to see.
     """
 
-    def __init__(self, bundles: Sequence[Bundle], device: str = CPU) -> None:
+    def __init__(self, bundles: Sequence[Bundle]) -> None:
         self.bundles = list(bundles)
-        self._renderer = make_renderer([bundle.splat(LEVEL) for bundle in bundles], device)
+        self._renderer = make_renderer([bundle.splat(LEVEL) for bundle in bundles], CPU)
         self._cameras = [np.stack([one.world_from_camera.matrix for one in bundle.cameras]) for bundle in bundles]
         self._lowest = [bundle.regions.floor_height + LOWEST for bundle in bundles]
 
@@ -160,13 +159,13 @@ class _Render(torch.autograd.Function):
     def backward(ctx: Any, *grad_outputs: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # type: ignore[override]
         """Gradients by means, scales, quaternions, logits and colours."""
         height, width = ctx.size
-        sums = [torch.zeros(of.shape) for of in (ctx.gaussians.means, ctx.gaussians.log_scales)]
-        sums += [torch.zeros(of.shape) for of in (ctx.gaussians.quaternions, ctx.gaussians.opacity_logits)]
-        sums.append(torch.zeros(ctx.gaussians.means.shape))
+        of = ctx.gaussians
+        leaves = of.means, of.log_scales, of.quaternions, of.opacity_logits, of.means  # a colour has three numbers, too
+        sums = [torch.zeros(leaf.shape) for leaf in leaves]
         for raster, by in zip(ctx.rasters, grad_outputs[0], strict=True):
             by_planes, by_light = np.zeros_like(raster.planes), np.zeros_like(raster.transmittance)
             by_planes[:3, :height, :width], by_light[:height, :width] = by[:3].numpy(), by[3].numpy()
-            found = rasterize_backward(raster, ctx.gaussians, by_planes, by_light)
+            found = rasterize_backward(raster, of, by_planes, by_light)
             rows = torch.from_numpy(found.visible).long()
             parts = found.means, found.log_scales, found.quaternions, found.opacity_logits, found.sh[:, 0]
             for total, part in zip(sums, parts, strict=True):
@@ -192,20 +191,16 @@ def render(gaussians: PixelGaussians, row: int, camera: Camera, poses: Sequence[
 
 def seen_from_first(pairs: Pairs) -> F32:
     """Pixels of the second views (B, H, W) that the first ones see, too: 1, others 0; by both views' depths."""
-    camera = pairs.camera
-    rays = rays_of(camera).numpy().astype(np.float64)
-    depth = pairs.depths[:, 1].astype(np.float64)
-    points = np.stack([rays[0] * depth, rays[1] * depth, depth], -1)
+    camera, depth = pairs.camera, pairs.depths[:, 1, :, :, None]
     rotation, shift = pairs.first_from_second[:, None, None, :3, :3], pairs.first_from_second[:, None, None, :3, 3]
-    moved = (rotation @ points[..., None])[..., 0] + shift
-    away = np.maximum(moved[..., 2], 1e-6)
-    column = np.floor(moved[..., 0] / away * camera.fx + camera.cx)
-    row = np.floor(moved[..., 1] / away * camera.fy + camera.cy)
-    inside = (moved[..., 2] > 0) & (depth > 0) & (column >= 0) & (row >= 0)
-    inside &= (column < camera.width) & (row < camera.height)
-    row, column = (np.where(inside, of, 0).astype(np.int64) for of in (row, column))
+    moved = (rotation @ (camera.rays() * depth)[..., None])[..., 0] + shift
+    ahead = moved[..., 2] > 0
+    moved[..., 2] = np.maximum(moved[..., 2], 1e-6)
+    pixels = np.floor(camera.project(moved))
+    inside = ahead & (depth[..., 0] > 0) & ((pixels >= 0) & (pixels < [camera.width, camera.height])).all(-1)
+    column, row = np.moveaxis(np.where(inside[..., None], pixels, 0).astype(np.int64), -1, 0)
     there = pairs.depths[np.arange(len(pairs))[:, None, None], 0, row, column]
-    return (inside & (there > 0) & (np.abs(there / away - 1) < 0.1)).astype(np.float32)
+    return (inside & (there > 0) & (np.abs(there / moved[..., 2] - 1) < 0.1)).astype(np.float32)
 
 
 def regress(network: GaussianRegressor, pairs: Pairs) -> tuple[PixelGaussians, PixelGaussians]:
@@ -258,7 +253,8 @@ def pretrain(
     locks = json.dumps([iterations, seed, *(bundle.files.sha256 for bundle in bundles)])
     key = hashlib.sha256(locks.encode()).hexdigest()[:12]
     folder = file.with_name(f".{file.name}.{key}.resume")
-    folder.mkdir(parents=True, exist_ok=True)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     done = 0
     if found := checkpoint.newest(folder):
         state: dict[str, Any] = dict(found[1])
@@ -288,7 +284,7 @@ def pretrain(
 
 
 @dataclass(frozen=True)
-class Quality:
+class Fidelity:
     """How well a regressor knows a scene, by pairs of views.
 
     Attributes:
@@ -305,7 +301,7 @@ class Quality:
 
 
 @torch.no_grad()
-def measure(network: GaussianRegressor, bundle: Bundle, picture: Path | None = None) -> Quality:
+def measure(network: GaussianRegressor, bundle: Bundle, picture: Path | None = None) -> Fidelity:
     """Measure a regressor in a bundle by `TEST_PAIRS` pairs of views, always the same; and write some to a picture.
 
     Rows of the picture are pairs: what the network sees, what the other view would show, and what it does.
@@ -328,8 +324,6 @@ def measure(network: GaussianRegressor, bundle: Bundle, picture: Path | None = N
             rows.append(np.concatenate([first, second, drawn], 1))
     if picture:
         sheet = (np.concatenate(rows[:: max(1, len(rows) // SHOWN)][:SHOWN]) * 255 + 0.5).astype(np.uint8)
-        large = Image.fromarray(sheet).resize((sheet.shape[1] * 2, sheet.shape[0] * 2), Image.Resampling.NEAREST)
-        content = io.BytesIO()
-        large.save(content, "png")
-        write_atomically(picture, content.getvalue())
-    return Quality(*np.nanmean(np.array(parts), 0).tolist())
+        large = sheet.repeat(2, 0).repeat(2, 1)
+        write_atomically(picture, cv2.imencode(".png", large[..., ::-1])[1].tobytes())
+    return Fidelity(*np.nanmean(np.array(parts), 0).tolist())

@@ -27,7 +27,7 @@ from pipeline.errors import BusyError, TrainError
 from pipeline.files import write_whole
 from pipeline.machine import package_versions
 from sim.scene import TERRAIN, SceneLock
-from train.preset import Preset, flat_values
+from train.preset import Preset, flat_values, pinned
 
 
 def write_atomically(path: Path, content: bytes | memoryview) -> None:
@@ -183,6 +183,7 @@ class Run:
         Raises:
             TrainError: When the name is taken or invalid, or the folder can't be written.
         """
+        preset = pinned(preset)
         record = Record(
             started=datetime.datetime.now(datetime.UTC).replace(microsecond=0),
             preset=preset,
@@ -269,7 +270,7 @@ class Run:
         Raises:
             TrainError: Otherwise; it names what differs.
         """
-        then, now = flat_values(self.preset), flat_values(preset)
+        then, now = flat_values(self.preset), flat_values(pinned(preset))
         other = [key for key in then | now if key != "iterations" and then.get(key) != now.get(key)]
         if other:
             raise TrainError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -163,8 +162,11 @@ def teleop(
         env = TrainEnv(open_things.enter_context(closing(made)), [Images("rgb")], seed=seed)
         takes = open_things.enter_context(open_takes(lerobot, about_of(env))) if lerobot else None
         with closing(SimPage(made, port + 1)) as view:
-            page = partial(page_of, made, view.address, records=takes is not None)
-            with closing(Desk(port, lambda nonce: page(nonce=nonce), view.address)) as desk:
+
+            def page(nonce: str) -> str:
+                return page_of(made, view.address, records=takes is not None, nonce=nonce)
+
+            with closing(Desk(port, page, view.address)) as desk:
                 tables.say(f"{desk.address} drives the robot; Ctrl-C ends it")
                 Session(env, view, desk, takes, seed).run()
         if takes and takes.files:

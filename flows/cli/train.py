@@ -96,10 +96,10 @@ class Train:
         from pipeline.errors import TrainError
         from sim.scene import find_sources
         from sim.tasks.catalog import find_task
-        from train.preset import load_preset, pinned
+        from train.preset import load_preset
         from train.run import Run
 
-        preset = pinned(load_preset(self.preset or self.what, self._changes())) if self.what else None
+        preset = load_preset(self.preset or self.what, self._changes()) if self.what else None
         patterns = self.scenes or ((scene,) if preset and (scene := find_task(preset.task).scene) else ())
         if preset is None or not patterns:
             raise TrainError(
@@ -127,13 +127,13 @@ class Train:
         """An existing run; what the command line says of it must be true."""
         from pipeline.errors import TrainError
         from sim.scene import find_sources
-        from train.preset import change_preset, load_preset, pinned
+        from train.preset import change_preset, load_preset
         from train.run import Run
 
         run = Run.open(name, self.runs)
         named = self.preset or self.what
-        preset: Preset = pinned(load_preset(named, self._changes())) if named else run.preset
-        run.check_preset(preset if named else pinned(change_preset(preset, self._changes(), "--set")))
+        preset: Preset = load_preset(named, self._changes()) if named else run.preset
+        run.check_preset(preset if named else change_preset(preset, self._changes(), "--set"))
         record = run.record
         for option, given, then in (
             ("--seed", self.seed, record.seed),
@@ -370,22 +370,21 @@ def pretrain_encoder(
     from pipeline.scenes.resolver import find_scenes
     from train.pretraining import measure, pretrain
 
-    bundles = {name: Bundle.open(name) for name in find_scenes(scenes)}
-    others = {name: Bundle.open(name) for name in find_scenes(test)}
+    known, more = find_scenes(scenes), find_scenes(test)
+    bundles = {name: Bundle.open(name) for name in (*known, *more)}
     with tqdm(total=iterations, unit=" batches", disable=None) as bar:
 
         def watch(iteration: int, loss: float) -> None:
             bar.update(iteration - bar.n)
             bar.set_postfix_str(f"loss {loss:.3f}")
 
-        network = pretrain(list(bundles.values()), out, iterations, seed, watch)
+        network = pretrain([bundles[name] for name in known], out, iterations, seed, watch)
     rows = list[tuple[str, ...]]()
-    for bundle in {**bundles, **others}.values():
+    for name, bundle in bundles.items():
         picture = out.with_name(f"{out.stem}-{bundle.manifest.name}.png")
         found = measure(network, bundle, picture)
-        known = "trained on" if bundle in bundles.values() else "new"
         figures = f"{found.novel:.1f}", f"{found.shared:.1f}", f"{found.copied:.1f}", f"{found.depth:.1%}"
-        rows.append((bundle.manifest.reference, known, *figures, str(picture)))
+        rows.append((bundle.manifest.reference, "trained on" if name in known else "new", *figures, str(picture)))
     columns = ["scene", "", "other view [dB]", "where both see", "by the first view [dB]", "depth off", "picture"]
     tables.table("what it makes of one image", columns, rows)
     tables.say(f"weights    {tables.quoted(out)}")

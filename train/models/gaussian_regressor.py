@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -20,7 +21,7 @@ from torch.nn import functional
 from pipeline.errors import TrainError
 from pipeline.geometry import Camera, Pose
 from sim.libraries import load
-from train.models.gaussians import AXES
+from train.models.gaussians import AXES, COLOR, POSITION, SPREAD
 
 if TYPE_CHECKING:
     from sim.cameras.rig import CameraRig
@@ -150,9 +151,7 @@ def _gaussians(numbers: torch.Tensor, colors: torch.Tensor, rays: torch.Tensor) 
 
 def rays_of(camera: Camera) -> torch.Tensor:
     """Directions (2, H, W) of a pinhole's pixels: x and y at a depth of 1."""
-    x = (torch.arange(camera.width) + 0.5 - camera.cx) / camera.fx
-    y = (torch.arange(camera.height) + 0.5 - camera.cy) / camera.fy
-    return torch.stack([x.expand(camera.height, -1), y[:, None].expand(-1, camera.width)]).float()
+    return torch.from_numpy(camera.rays()[..., :2]).permute(2, 0, 1).float()
 
 
 def merged(gaussians: PixelGaussians) -> torch.Tensor:
@@ -215,13 +214,13 @@ class ImageTokens(nn.Module):
         rays = self.rays[number].expand(len(images), -1, -1, -1)
         tokens = merged(self.regressor(images, rays)[1])
         rotation = self.rotation[number]
-        position = tokens[..., :3] @ rotation.T + self.translation[number]
+        position = tokens[..., POSITION] @ rotation.T + self.translation[number]
         first, second = (torch.tensor(axes) for axes in AXES)
         spread = torch.zeros(*tokens.shape[:2], 3, 3, dtype=tokens.dtype, device=tokens.device)
-        spread[..., first, second] = tokens[..., 3:9]
-        spread[..., second, first] = tokens[..., 3:9]
+        spread[..., first, second] = tokens[..., SPREAD]
+        spread[..., second, first] = tokens[..., SPREAD]
         spread = (rotation @ spread @ rotation.T)[..., first, second]
-        return torch.cat([position, spread, tokens[..., 9:]], -1)
+        return torch.cat([position, spread, tokens[..., COLOR.start :]], -1)
 
 
 def image_tokens(rigs: Sequence[CameraRig], file: str, sha256: str = "") -> ImageTokens:
@@ -288,7 +287,7 @@ def load_regressor(file: str | Path, sha256: str = "") -> GaussianRegressor:
     return regressor
 
 
-def _safetensors():  # noqa: ANN202 - a module
+def _safetensors() -> ModuleType:
     load("safetensors", "encoders' weights are files of safetensors", "pip install 'splatyard[train]'", TrainError)
     import safetensors.torch
 
