@@ -78,11 +78,21 @@ class Views:
     """Draws pairs of views in bundles: half from where a camera of the capture was, half from under it.
 
     Where somebody held a camera is room down to the floor, and something to see.
+
+    Raises:
+        TrainError: When a bundle has no cameras.
     """
 
     def __init__(self, bundles: Sequence[Bundle]) -> None:
         self.bundles = list(bundles)
         self._renderer = make_renderer([bundle.splat(LEVEL) for bundle in bundles], CPU)
+        if blind := [bundle for bundle in bundles if not bundle.cameras]:
+            raise TrainError(
+                "an encoder learns from where the capture's cameras were",
+                found="a bundle without cameras",
+                remedy="leave the bundle out",
+                file=blind[0].root,
+            )
         self._cameras = [np.stack([one.world_from_camera.matrix for one in bundle.cameras]) for bundle in bundles]
         self._lowest = [bundle.regions.floor_height + LOWEST for bundle in bundles]
 

@@ -39,7 +39,7 @@ class Takes:
 
     def __init__(self, dataset: Path, about: About) -> None:
         self.dataset, self._about, self._folder = dataset, about, kept_folder(dataset)
-        self.files = sorted(self._folder.glob("*.npz"))
+        self.files = sorted(self._folder.glob("[0-9]" * 6 + ".npz"))
 
     def keep(self, episode: Demonstration) -> None:
         """Keep an episode, whole or not at all."""
@@ -47,7 +47,8 @@ class Takes:
         arrays |= {f"{IMAGES}{camera}": film for camera, film in episode.images.items()}
         content = io.BytesIO()
         np.savez_compressed(content, **arrays, success=np.array(episode.success))
-        file = self._folder / f"{len(self.files):06d}.npz"
+        number = int(self.files[-1].stem) + 1 if self.files else 0  # one before may have been deleted
+        file = self._folder / f"{number:06d}.npz"
         with machine_errors(file):
             write_whole(file, content.getbuffer(), sync=True)
         self.files.append(file)

@@ -118,6 +118,13 @@ def test_a_bundle_that_shows_nothing_is_refused(bundle: Path, monkeypatch: pytes
     assert str(bundle) in str(error.value)
 
 
+def test_a_bundle_without_cameras_is_refused(bundle: Path, monkeypatch: pytest.MonkeyPatch):
+    """By one error, before anything is drawn."""
+    monkeypatch.setattr(Bundle, "cameras", ())
+    with pytest.raises(TrainError, match="a bundle without cameras"):
+        Views([Bundle.open(bundle)])
+
+
 def killed_after(iteration: int) -> Callable[[int, float], None]:
     """A report at which the process ends."""
 

@@ -147,6 +147,24 @@ def test_what_was_kept_outlives_a_kill(env: TrainEnv, tmp_path: Path):
         pass
 
 
+def test_a_kept_episode_is_never_overwritten(env: TrainEnv, tmp_path: Path):
+    """Where a damaged one was deleted, as the error says, the others stay."""
+    person, about = Scripted(), about_of(env)
+    with open_takes(tmp_path / "demos", about) as takes:
+        session = Session(env, person, person, takes, 0)  # type: ignore[arg-type]
+        for _ in range(2):
+            driven(session, person, "start", 5)
+            driven(session, person, "keep")
+        second = takes.files[1].read_bytes()
+        takes.files[0].unlink()
+    with open_takes(tmp_path / "demos", about) as takes:
+        session = Session(env, person, person, takes, 7)  # type: ignore[arg-type]
+        driven(session, person, "start", 5, Held(keys=("ArrowUp",), speed=1.0))
+        driven(session, person, "keep")
+        assert len(set(takes.files)) == 2
+        assert takes.files[0].read_bytes() == second
+
+
 def test_nothing_is_left_where_nothing_was_kept(env: TrainEnv, tmp_path: Path):
     """Neither a dataset nor a hidden folder."""
     with open_takes(tmp_path / "demos", about_of(env)):
