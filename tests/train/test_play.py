@@ -50,6 +50,7 @@ class Notes:
     """Notes what it is shown."""
 
     def __init__(self, *_: object) -> None:
+        self.address = "http://127.0.0.1:18123"
         self.looks: list[tuple[dict[str, Any], Mapping[int, EpisodeResult]]] = []
 
     def update(self, seen: dict[str, Any], ended: Mapping[int, EpisodeResult]) -> None:
