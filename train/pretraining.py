@@ -85,7 +85,6 @@ class Views:
 
     def __init__(self, bundles: Sequence[Bundle]) -> None:
         self.bundles = list(bundles)
-        self._renderer = make_renderer([bundle.splat(LEVEL) for bundle in bundles], CPU)
         if blind := [bundle for bundle in bundles if not bundle.cameras]:
             raise TrainError(
                 "an encoder learns from where the capture's cameras were",
@@ -93,6 +92,7 @@ class Views:
                 remedy="leave the bundle out",
                 file=blind[0].root,
             )
+        self._renderer = make_renderer([bundle.splat(LEVEL) for bundle in bundles], CPU)
         self._cameras = [np.stack([one.world_from_camera.matrix for one in bundle.cameras]) for bundle in bundles]
         self._lowest = [bundle.regions.floor_height + LOWEST for bundle in bundles]
 
