@@ -25,6 +25,8 @@ DriverName = Literal["auto", "random", "still"]
 
 Driver = Callable[[], F32]
 """Returns the next actions (N, A) of all robots of an environment."""
+Policy = Callable[[Observations], F32]
+"""Returns them for the environment's last observations."""
 
 
 def _walk(env: SceneEnv, gait: Gait) -> F32:
@@ -87,11 +89,10 @@ class Viewer(Protocol):
 
 
 def run_episodes(
-    env: SceneEnv, steps: int | None, seed: int, driver: DriverName, viewers: Sequence[Viewer] = ()
+    env: SceneEnv, steps: int | None, seed: int, policy: Policy, viewers: Sequence[Viewer] = ()
 ) -> Counter[str]:
     """Reset an environment and step until the end or Ctrl-C; returns how many episodes each condition ended."""
     counts = Counter(dict.fromkeys([*env.task.terminations, TIME], 0))
-    act = find_driver(driver, env, seed)
     seen, _ = env.reset(seed=seed)
     ended: dict[int, EpisodeResult] = {}
     done = 0
@@ -99,7 +100,7 @@ def run_episodes(
         while steps is None or done < steps:
             for viewer in viewers:
                 viewer.update(seen, ended)
-            seen, _, terminated, truncated, info = env.step(act())
+            seen, _, terminated, truncated, info = env.step(policy(seen))
             ended = {}
             for row in np.flatnonzero(terminated | truncated).tolist():
                 by = next((name for name in env.task.terminations if info[f"ended_by_{name}"][row]), TIME)

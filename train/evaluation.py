@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Callable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import cv2
@@ -23,6 +23,7 @@ from sim.scene import SceneLock, SimScene, open_scene
 from sim.video import tiled
 from train import checkpoint
 from train.environment import STATE, VECTOR, TrainEnv, make_env
+from train.imitation import Actor
 from train.results import Ablation, Episode, Evaluation, FloorPlan, Results, TestScene
 from train.run import Run
 
@@ -80,36 +81,40 @@ def others(count: int, rng: np.random.Generator) -> I64:
 
 
 def evaluate(
-    actor: MLPModel,
-    env: TrainEnv,
-    episodes: int,
-    *,
-    ablation: Ablation = "none",
-    seed: int = SEED,
+    actor: Actor, env: TrainEnv, episodes: int, *, ablation: Ablation = "none", seed: int = SEED
 ) -> Evaluation:
-    """Evaluate a policy, acting by its mean, in N episodes.
+    """Evaluate a policy, acting by its mean, or a driver, in N episodes.
 
     In each round every environment counts until its first episode ends, however long that takes: if all episodes that
-    end within some time counted, short ones would be too many. Each round's seed is one more than the last. The actor's
+    end within some time counted, short ones would be too many. Each round's seed is one more than the last. A policy's
     memory and mode are restored afterwards; the environment's episodes are reset, so it must not be the one in
     training. The last round uses only as many environments as are still missing.
 
     Raises:
         TrainError: When the ablation can't act here.
     """
+    done: list[Episode] = []
+    with torch.inference_mode(), bar(episodes, f"episodes, ablation {ablation}") as progress, _restored(actor):
+        for number in range(math.ceil(episodes / env.num_envs)):
+            count = min(env.num_envs, episodes - len(done))
+            ablate = ablation_of(ablation, seed + number)
+            done += _round(actor, env, count, ablate, seed + number, progress.update)
+    return Evaluation(ablation=ablation, episodes=tuple(done))
+
+
+@contextmanager
+def _restored(actor: Actor) -> Iterator[None]:
+    """A policy acts by its mean here, and is as it was afterwards."""
+    if not isinstance(actor, MLPModel):
+        yield
+        return
     memory, learning = actor.get_hidden_state(), actor.training
     actor.eval()
-    done: list[Episode] = []
     try:
-        with torch.inference_mode(), bar(episodes, f"episodes, ablation {ablation}") as progress:
-            for number in range(math.ceil(episodes / env.num_envs)):
-                count = min(env.num_envs, episodes - len(done))
-                ablate = ablation_of(ablation, seed + number)
-                done += _round(actor, env, count, ablate, seed + number, progress.update)
+        yield
     finally:
         actor.reset(hidden_state=memory)
         actor.train(learning)
-    return Evaluation(ablation=ablation, episodes=tuple(done))
 
 
 def evaluate_run(
@@ -210,7 +215,7 @@ def _test_scene(scene: SimScene, starts: Split, env: TrainEnv) -> TestScene:
 
 
 def _round(
-    actor: MLPModel,
+    actor: Actor,
     env: TrainEnv,
     count: int,
     ablate: Callable[[TensorDict], TensorDict],

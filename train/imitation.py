@@ -12,8 +12,9 @@ from tensordict import TensorDict
 
 from pipeline.errors import TrainError
 from pipeline.types import F32, U8
-from sim.drivers import DriverName, find_driver
-from train.algorithms.demonstrations import FRONT, column_names, task_text
+from sim.drivers import Policy
+from sim.policies.observed import images_by_camera
+from train.algorithms.demonstrations import column_names
 from train.environment import STATE, VECTOR, TrainEnv
 from train.lerobot import About, DatasetWriter, Demonstration, new_dataset
 
@@ -31,14 +32,14 @@ class Actor(Protocol):
 
 
 class DrivenActor:
-    """A scripted driver, which knows the scene."""
+    """A driver, see `sim.policies.catalog.open_driver`."""
 
-    def __init__(self, name: DriverName, env: TrainEnv, seed: int = 0) -> None:
-        self._driver = find_driver(name, env.env, seed)
+    def __init__(self, policy: Policy, env: TrainEnv) -> None:
+        self._policy, self._env = policy, env
 
     def __call__(self, seen: TensorDict, /) -> torch.Tensor:
-        """Actions (N, A) for the robots' poses."""
-        return torch.from_numpy(self._driver())
+        """Actions (N, A) for what the simulation showed last."""
+        return torch.from_numpy(self._policy(self._env.seen))
 
     def reset(self, dones: torch.Tensor | None = None, /) -> None:
         """Do nothing: it has no state."""
@@ -85,11 +86,11 @@ def about_of(env: TrainEnv) -> About:
     return {
         "rate": rate,
         "robot": env.env.robot.name,
-        "task": task_text(env.env),
+        "task": task.text,
         "state": column_names(env.env, env.vectors),
         "environment": column_names(env.env, list(task.observations)),
         "action": [f"action_{number}" for number in range(env.num_actions)],
-        "cameras": {name: (of.shape[1], of.shape[2]) for name, of in _images(env).items()},
+        "cameras": {name: (of.shape[1], of.shape[2]) for name, of in images_by_camera(env.seen).items()},
     }
 
 
@@ -105,7 +106,7 @@ class _Step(NamedTuple):
 
 def _step(env: TrainEnv, action: torch.Tensor) -> tuple[_Step, TensorDict, torch.Tensor]:
     """Act (N, A); returns what is recorded of it, the next observations, and which episodes ended."""
-    before, images = env.get_observations(), _images(env)
+    before, images = env.get_observations(), {name: of.copy() for name, of in images_by_camera(env.seen).items()}
     state, environment = (before[name].cpu().numpy().copy() for name in (VECTOR, STATE))
     seen, reward, dones, _ = env.step(action)
     return _Step(images, state, environment, action.cpu().numpy().copy(), reward.cpu().numpy()), seen, dones
@@ -185,9 +186,3 @@ def _rollout(
         del past[: start.min() - dropped]
         dropped = int(start.min())
     return successful
-
-
-def _images(env: TrainEnv) -> dict[str, U8]:
-    """Images of all N robots, by camera (N, H, W, 3)."""
-    groups = {name: values for name, values in env.seen.items() if name.rpartition("_")[2] == "rgb"}
-    return {name.rpartition("_")[0] or FRONT: values.copy() for name, values in groups.items()}

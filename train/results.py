@@ -175,13 +175,7 @@ class Results(_Record):
 
     def lines(self) -> list[Line]:
         """Lines of a table, evaluation by evaluation."""
-        lines = []
-        for label, evaluation in self.labelled():
-            for scene in evaluation.rows():
-                endings = evaluation.endings(scene)
-                ended = ", ".join(f"{name} {count}" for name, count in endings.items())
-                lines.append(Line(label, scene or "all", evaluation.shares(scene), sum(endings.values()), ended))
-        return lines
+        return [line for label, evaluation in self.labelled() for line in lines_of(label, evaluation)]
 
     def labelled(self) -> list[tuple[str, Evaluation]]:
         """Evaluations with a label: the ablation, or "blind" for the policy trained without vision."""
@@ -204,6 +198,16 @@ class Line:
     shares: dict[str, Interval]
     episodes: int
     ended: str
+
+
+def lines_of(label: str, evaluation: Evaluation) -> list[Line]:
+    """Lines of a table for an evaluation."""
+    lines = []
+    for scene in evaluation.rows():
+        endings = evaluation.endings(scene)
+        ended = ", ".join(f"{name} {count}" for name, count in endings.items())
+        lines.append(Line(label, scene or "all", evaluation.shares(scene), sum(endings.values()), ended))
+    return lines
 
 
 def write_results(results: Results, folder: Path) -> Path:

@@ -215,8 +215,19 @@ BundleNames = Annotated[tuple[str, ...], Arg("a bundle's folder, name@version, o
 Bundles = Annotated[Path, Arg("folder of bundles", "DIR")]
 Checkpoint = Annotated[str | None, Arg("one of the run's checkpoints; default: the newest", "NAME")]
 Device = Annotated[str, Arg("for networks and images: cpu, cuda, cuda:1")]
+Driver = Annotated[
+    str,
+    Arg(
+        "auto follows the path or the command, or knows how an arm does its task; random; still; or a policy from "
+        "elsewhere: ws://HOST:PORT, FILE.onnx, module:function, a folder of LeRobot's",
+        "DRIVER",
+    ),
+]
 Port = Annotated[int, Arg("the next free one is taken")]
 Registry = Annotated[str, Arg("registry:FOLDER, s3://..., hf://...; default: SPLATYARD_REGISTRY or ./yard", "ADDRESS")]
+ReplanSteps = Annotated[
+    int | None, Arg("actions of a policy server's answer that are done before the next; default: all", "N", count)
+]
 Robot = Annotated[str, Arg("a name, or a URDF or MJCF file")]
 RunName = Annotated[str, Arg("a run's name or folder", "RUN")]
 Runs = Annotated[Path, Arg("folder of runs", "DIR")]

@@ -3,18 +3,34 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import KW_ONLY, dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 from flows.cli import tables
-from flows.cli.command import AllowFailed, Arg, Checkpoint, Device, Port, Robot, RunName, Runs, Scenes, command, count
+from flows.cli.command import (
+    AllowFailed,
+    Arg,
+    Checkpoint,
+    Device,
+    Port,
+    ReplanSteps,
+    Robot,
+    RunName,
+    Runs,
+    Scenes,
+    command,
+    count,
+)
 
 if TYPE_CHECKING:
+    from sim.floors import Split
     from train.environment import TrainEnv
     from train.imitation import Actor
-    from train.results import Results
+    from train.results import Line, Results
     from train.run import Run
 
 Ablation = Literal["none", "shuffled", "frozen", "black"]
@@ -36,15 +52,62 @@ def _ablations(text: str) -> tuple[str, ...]:
     return names
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Driving:
+    """What one asks for a driver and its robots."""
+
+    driver: Annotated[
+        str | None, Arg("instead of a run; as for `splatyard sim`, also policies from elsewhere", "DRIVER")
+    ] = None
+    replan_steps: ReplanSteps = None
+    task: Annotated[str, Arg("with --driver")] = "navigate"
+    robot: Robot = "rover"
+    scenes: Scenes = ()
+    runs: Runs = Path("runs")
+    seed: EpisodeSeed = 0
+    device: Device = "cpu"
+    allow_failed: AllowFailed = False
+
+    @contextmanager
+    def driven(self, num_envs: int, starts: Split) -> Iterator[tuple[TrainEnv, Actor]]:
+        """Robots, and the driver that was asked for."""
+        import sim
+        from pipeline.errors import TrainError
+        from pipeline.scenes.resolver import find_scenes
+        from sim.policies.catalog import open_driver
+        from train.environment import TrainEnv
+        from train.imitation import DrivenActor
+        from train.models.encoders import Images
+
+        if not self.scenes:
+            raise TrainError("a driver has a scene to drive in", found="none", remedy="--scene BUNDLE")
+        robots = sim.make(
+            self.task,
+            find_scenes(self.scenes),
+            num_envs,
+            robot=self.robot,
+            device=self.device,
+            seed=self.seed,
+            allow_failed=self.allow_failed,
+            starts=starts,
+        )
+        with (
+            closing(TrainEnv(robots, [Images("rgb")], seed=self.seed)) as env,
+            open_driver(self.driver or "auto", robots, self.seed, self.replan_steps or 0) as policy,
+        ):
+            yield env, DrivenActor(policy, env)
+
+
 @command("eval")
 @dataclass(frozen=True)
-class Evaluate:
+class Evaluate(_Driving):
     """How good a trained policy is, with intervals and ablations.
 
     Lets the policy of a run act without exploration: in the scenes that it was trained in from starts that were
     held out, in others from any. Says how many episodes succeed, with 95 % intervals, with right images and with
     spoilt ones, and writes evaluation.json and report.html into the run's folder. With --matrix it sets several
-    runs against several scenes and writes matrix.json and matrix.md.
+    runs against several scenes and writes matrix.json and matrix.md. With --driver a policy from elsewhere acts, or a
+    script, from starts that are held out of what `splatyard record` writes.
 
     Examples:
         splatyard eval navigate-hall-1
@@ -52,12 +115,11 @@ class Evaluate:
         splatyard eval navigate-hall-1 --blind navigate-hall-2           # next to one that was trained without sight
         splatyard eval navigate-hall-1 --checkpoint 000040 --ablations none,black
         splatyard eval navigate-hall-1 navigate-kitchen-1 --matrix --scene hall@1.0.0 --scene kitchen@2.1.0
+        splatyard eval --driver ws://127.0.0.1:8000 --scene hall --task put_cube_on_plate --robot panda
     """
 
-    names: Annotated[tuple[str, ...], Arg("a run's name or folder", "RUN")]
+    names: Annotated[tuple[str, ...], Arg("a run's name or folder", "RUN")] = ()
     _: KW_ONLY
-    runs: Runs = Path("runs")
-    scenes: Scenes = ()
     episodes: Annotated[int, Arg("in each scene", "N")] = 200
     ablations: Annotated[
         tuple[Ablation, ...], Arg("what is done to images: none, shuffled, frozen, black", "NAME,NAME", _ablations)
@@ -67,8 +129,6 @@ class Evaluate:
     matrix: Annotated[bool, Arg("all runs in all scenes")] = False
     out: Annotated[Path, Arg("folder for --matrix", "DIR")] = Path("matrix")
     seed: EpisodeSeed = 999
-    device: Device = "cpu"
-    allow_failed: AllowFailed = False
 
     def run(self) -> int:
         """Evaluate."""
@@ -79,6 +139,14 @@ class Evaluate:
         use_one_thread()
         if self.episodes < 1:
             raise TrainError("there are episodes to evaluate in", found=f"{self.episodes}", remedy="--episodes 200")
+        if bool(self.names) == bool(self.driver):
+            raise TrainError(
+                "a run is evaluated, or a driver",
+                found="both" if self.names else "neither",
+                remedy="splatyard eval RUN, or with --driver auto --scene BUNDLE instead of RUN",
+            )
+        if self.driver:
+            return self._other()
         runs = [Run.open(name, self.runs) for name in self.names]
         if self.matrix:
             return self._matrix(runs)
@@ -98,19 +166,21 @@ class Evaluate:
         scenes = find_scenes(self.scenes)
         results = self._evaluation()(run, scenes, ablations=self.ablations, blind=blind, file=file)
         written = write_results(results, run.folder), write_report(run, results)
-        lines = results.lines()
-        rows = [
-            (line.ablation, line.scene, *map(str, line.shares.values()), str(line.episodes), line.ended)
-            for line in lines
-        ]
-        columns = ["ablation", "scene", *(f">{name}" for name in lines[0].shares), ">episodes", "ended by"]
-        title = f"{results.run}, {results.task}, checkpoint {results.checkpoint}; 95 % intervals"
-        tables.table(title, columns, rows)
+        _show(f"{results.run}, {results.task}, checkpoint {results.checkpoint}; 95 % intervals", results.lines())
         if results.stopped_early:
             resume = f"splatyard train --resume {tables.quoted(tables.shown(run.folder))}"
             tables.say(f"stopped early: {results.stopped_early}; {resume} continues it")
         for path in written:
             tables.say(f"written    {tables.quoted(tables.shown(path))}")
+        return 0
+
+    def _other(self) -> int:
+        from train.evaluation import evaluate
+        from train.results import lines_of
+
+        with self.driven(min(self.episodes, NUM_ENVS), "held_out") as (env, actor):
+            evaluation = evaluate(actor, env, self.episodes, seed=self.seed)
+        _show(f"{self.driver}, {self.task}; 95 % intervals", lines_of("none", evaluation))
         return 0
 
     def _matrix(self, runs: list[Run]) -> int:
@@ -137,6 +207,14 @@ class Evaluate:
             device=self.device,
             allow_failed=self.allow_failed,
         )
+
+
+def _show(title: str, lines: Sequence[Line]) -> None:
+    rows = [
+        (line.ablation, line.scene, *map(str, line.shares.values()), str(line.episodes), line.ended) for line in lines
+    ]
+    columns = ["ablation", "scene", *(f">{name}" for name in lines[0].shares), ">episodes", "ended by"]
+    tables.table(title, columns, rows)
 
 
 @command()
@@ -339,7 +417,7 @@ def _seeing(name: str, runs: Path) -> Run | None:
 
 @command("record")
 @dataclass(frozen=True)
-class Record:
+class Record(_Driving):
     """Record how a policy or a driver does a task, as a LeRobot dataset.
 
     Lets the policy of a run, or a driver who knows the way, do a task, and writes images, what the robot knew,
@@ -357,17 +435,6 @@ class Record:
     _: KW_ONLY
     lerobot: Annotated[Path, Arg("a new folder for the dataset", "DIR")]
     episodes: Annotated[int, Arg("", "N")] = 100
-    driver: Annotated[
-        Literal["auto"] | None,
-        Arg("instead of a run: follows a path, or knows an arm's task"),
-    ] = None
-    task: Annotated[str, Arg("with --driver")] = "navigate"
-    robot: Robot = "rover"
-    scenes: Scenes = ()
-    runs: Runs = Path("runs")
-    seed: EpisodeSeed = 0
-    device: Device = "cpu"
-    allow_failed: AllowFailed = False
 
     def run(self) -> int:
         """Record."""
@@ -384,19 +451,16 @@ class Record:
             )
         if self.episodes < 1:
             raise TrainError("there are episodes to record", found=f"{self.episodes}", remedy="--episodes 100")
-        env, actor = self._driver(self.driver) if self.driver else self._policy(self.run_name or "")
-        try:
-            with tqdm(total=self.episodes, unit=" episodes", disable=None) as bar:
-                successful = record(
-                    env, actor, self.episodes, self.lerobot, seed=self.seed, watch=lambda _: bar.update()
-                )
-        finally:
-            env.env.close()
+        num_envs = min(self.episodes, NUM_ENVS)
+        opened = self._policy(num_envs) if self.run_name else self.driven(num_envs, "train")
+        with opened as (env, actor), tqdm(total=self.episodes, unit=" episodes", disable=None) as bar:
+            successful = record(env, actor, self.episodes, self.lerobot, seed=self.seed, watch=lambda _: bar.update())
         tables.say(f"recorded   {self.episodes} episodes, {successful} of them successful")
         tables.say(f"dataset    {tables.quoted(self.lerobot)}")
         return 0
 
-    def _policy(self, name: str) -> tuple[TrainEnv, Actor]:
+    @contextmanager
+    def _policy(self, num_envs: int) -> Iterator[tuple[TrainEnv, Actor]]:
         from pipeline.scenes.resolver import find_scenes
         from sim.scene import open_scene
         from train.checkpoint import load_policy
@@ -405,33 +469,10 @@ class Record:
         from train.run import Run
 
         use_one_thread()
-        run = Run.open(name, self.runs)
+        assert self.run_name
+        run = Run.open(self.run_name, self.runs)
         sources = find_scenes(self.scenes) or run.sources
         objects = run.preset.objects
         scenes = [open_scene(source, allow_failed=self.allow_failed, objects=objects) for source in sources]
-        num_envs = min(self.episodes, NUM_ENVS)
-        env = make_env(run.preset, scenes, num_envs=num_envs, seed=self.seed, device=self.device)
-        return env, load_policy(run, env, device=self.device).get_policy()
-
-    def _driver(self, name: Literal["auto"]) -> tuple[TrainEnv, Actor]:
-        import sim
-        from pipeline.errors import TrainError
-        from pipeline.scenes.resolver import find_scenes
-        from train.environment import TrainEnv
-        from train.imitation import DrivenActor
-        from train.models.encoders import Images
-
-        if not self.scenes:
-            raise TrainError("a driver has a scene to drive in", found="none", remedy="--scene BUNDLE")
-        robots = sim.make(
-            self.task,
-            find_scenes(self.scenes),
-            min(self.episodes, NUM_ENVS),
-            robot=self.robot,
-            device=self.device,
-            seed=self.seed,
-            allow_failed=self.allow_failed,
-            starts="train",
-        )
-        env = TrainEnv(robots, [Images("rgb")], seed=self.seed)
-        return env, DrivenActor(name, env, self.seed)
+        with closing(make_env(run.preset, scenes, num_envs=num_envs, seed=self.seed, device=self.device)) as env:
+            yield env, load_policy(run, env, device=self.device).get_policy()

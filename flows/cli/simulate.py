@@ -12,7 +12,9 @@ from flows.cli.command import (
     BundleName,
     BundleNames,
     Device,
+    Driver,
     Port,
+    ReplanSteps,
     Robot,
     Seed,
     command,
@@ -38,10 +40,8 @@ def sim(
     envs: Annotated[int, Arg("robots", "N")] = 16,
     seconds: Annotated[float, Arg("simulated time")] = 30.0,
     seed: Seed = 0,
-    driver: Annotated[
-        Literal["auto", "random", "still"],
-        Arg("auto follows the path or the command, or knows how an arm does its task"),
-    ] = "auto",
+    driver: Driver = "auto",
+    replan_steps: ReplanSteps = None,
     view: Annotated[bool, Arg("look on in the browser, until Ctrl-C")] = False,
     port: Port = 8080,
     video: Annotated[Path | None, Arg("write what the cameras see", "FILE.mp4")] = None,
@@ -62,12 +62,14 @@ def sim(
         splatyard sim hall --task explore --video explore.mp4 --follow --envs 1
         splatyard sim hall --task climb --robot go2 --view
         splatyard sim hall --robot my_robot.urdf --driver random
+        splatyard sim hall --task put_cube_on_plate --robot panda --driver ws://127.0.0.1:8000 --replan-steps 5
         splatyard sim hall --task put_cube_on_plate --robot panda --view
         splatyard sim hall@1.1.0 --objects all --video push.mp4 --follow --envs 1
         splatyard sim hall --objects mug@1.0.0 --view
     """
     from sim import make
     from sim.drivers import run_episodes
+    from sim.policies.catalog import open_driver
 
     env = make(
         task,
@@ -96,7 +98,8 @@ def sim(
             viewers.append(CameraVideo(video, 1 / env.task.control_period))
     steps = None if view else round(seconds / env.task.control_period)
     try:
-        ended = run_episodes(env, steps, seed, driver, viewers)
+        with open_driver(driver, env, seed, replan_steps or 0) as policy:
+            ended = run_episodes(env, steps, seed, policy, viewers)
     finally:
         for viewer in viewers:
             viewer.close()

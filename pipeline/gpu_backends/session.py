@@ -21,13 +21,15 @@ from pipeline.machine import NOT_FROM_HERE, foreign_environment
 
 START = f"""{NOT_FROM_HERE}
 import importlib.util as u
-spec = u.spec_from_file_location("pipeline", sys.argv[1] + "/__init__.py", submodule_search_locations=[sys.argv[1]])
-sys.modules["pipeline"] = module = u.module_from_spec(spec)
-spec.loader.exec_module(module)
+for name in ("pipeline", "sim"):
+    folder = sys.argv[1] + "/" + name
+    spec = u.spec_from_file_location(name, folder + "/__init__.py", submodule_search_locations=[folder])
+    sys.modules[name] = module = u.module_from_spec(spec)
+    spec.loader.exec_module(module)
 from pipeline.gpu_backends.worker_main import main
 main()
 """
-"""Gives the other interpreter our package alone: on its path, all our site-packages would hide its own."""
+"""Gives the other interpreter our packages alone: on its path, all our site-packages would hide its own."""
 MAX_STDERR = 2000
 """Bytes of a dead worker's stderr that are searched for its last line."""
 
@@ -95,7 +97,7 @@ class _OtherInterpreter:
     def __init__(self, module: str, settings: Mapping[str, object], python: str, folder: Path) -> None:
         self._module, self._python, self._folder = module, python, folder
         self._stderr = folder / "stderr"
-        command = [python, "-c", START, str(Path(pipeline.__file__).parent)]
+        command = [python, "-c", START, str(Path(pipeline.__file__).parents[1])]
         pipe, environment = subprocess.PIPE, foreign_environment()
         with self._stderr.open("wb") as stderr:
             try:

@@ -245,6 +245,11 @@ class Task:
     expert: Term[F32] | None = None
     instruction: str = ""
 
+    @property
+    def text(self) -> str:
+        """What a policy is told to do: the instruction, or the name."""
+        return self.instruction or self.name
+
     def cameras_of(self, robot: Robot) -> tuple[RobotCamera, ...]:
         """The cameras of a robot."""
         return self.cameras(robot) if self.cameras else (RobotCamera(self.camera),)

@@ -20,6 +20,7 @@ from pipeline.errors import TrainError
 from pipeline.types import U8, Mask
 from sim.env import SceneEnv
 from sim.libraries import load
+from sim.policies.observed import FRONT
 from train.algorithms.replay import Replay
 from train.environment import STATE, VECTOR
 from train.lerobot import ACTION as ACTION_FEATURE
@@ -31,8 +32,6 @@ from train.run import read_model
 if TYPE_CHECKING:
     from pyarrow import Schema
 
-FRONT = "front"
-"""Name of a camera without one."""
 DEMOS_FOLDER = "demonstrations"
 """Folder of the replay of demonstrations."""
 MAX_STEPS, MAX_NUMBERS = 20_000_000, 1_000_000_000
@@ -94,11 +93,6 @@ def column_names(env: SceneEnv, names: Sequence[str]) -> list[str]:
     return [f"{name}_{number}" for name in names for number in range(math.prod(spaces[name].shape or ()))]
 
 
-def task_text(env: SceneEnv) -> str:
-    """A task's instruction, or its name."""
-    return env.task.instruction or env.task.name
-
-
 def contract_of(env: SceneEnv, groups: Sequence[str], frozen: nn.Module | None = None) -> Contract:
     """What demonstrations must agree with, so that the observation groups can be made of them.
 
@@ -123,7 +117,7 @@ def contract_of(env: SceneEnv, groups: Sequence[str], frozen: nn.Module | None =
     cameras = [rig.camera for rig in env.cameras] if set(groups) & set(images) else []
     return Contract(
         robot=env.robot.name,
-        task=task_text(env),
+        task=env.task.text,
         rate=1 / env.task.control_period,
         actions=env.drive.size,
         columns={name: columns[name] for name in groups if name in columns},

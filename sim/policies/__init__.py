@@ -1,0 +1,1 @@
+"""Policies from elsewhere: of a policy server, an ONNX file, a Python function, a checkpoint of LeRobot."""
