@@ -11,6 +11,7 @@ DEV_STAMP := $(VENV)/.installed-dev
 BENCH_STAMP := $(VENV)/.installed-bench
 TRAIN_STAMP := $(VENV)/.installed-train
 NETWORKS_STAMP := .venv-networks/.installed
+POLICIES_STAMP := .venv-policies/.installed
 RLINF_STAMP := .venv-rlinf/.installed
 # Python compiles what it imports; pip would compile all that is never imported, too.
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --constraint requirements.lock
@@ -50,7 +51,7 @@ $(TRAIN_STAMP): $(STAMP)
 	$(INSTALL) --editable '.[train]'
 	@touch $@
 
-# Interpreters for what conflicts with our packages, a network and RLinf; their own packages take precedence over ours.
+# Interpreters for what conflicts with our packages: a network, LeRobot, RLinf; their own packages take precedence over ours.
 .venv-%/.installed: tests/%.txt $(DEV_STAMP)
 	$(BIN)/python -m venv --clear .venv-$*
 	.venv-$*/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement tests/$*.txt
@@ -70,7 +71,7 @@ demo-train: $(TRAIN_STAMP) ## install PyTorch, and train a policy that sees in t
 test: $(DEV_STAMP) ## run the test suite without slow and soak tests: ten minutes on two cores
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --durations 20 -m 'not slow and not soak'
 
-test-slow: $(NETWORKS_STAMP) $(RLINF_STAMP) ## test every format from files to bundle, clusters, servers, long trainings: a quarter of an hour
+test-slow: $(NETWORKS_STAMP) $(POLICIES_STAMP) $(RLINF_STAMP) ## test every format from files to bundle, clusters, servers, long trainings: a quarter of an hour
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --durations 20 -m 'slow and not soak'
 
 test-soak: $(DEV_STAMP) ## fuzz each format with 500 captures; kill servers and processes, fill disks, shift clocks: an hour or two
@@ -140,4 +141,4 @@ apt-packages: ## print the required Debian packages, including the tests'
 	@echo $(APT_PACKAGES) $(TEST_PACKAGES)
 
 clean: ## remove .venv, caches and build leftovers; bundles stay
-	rm -rf $(VENV) .venv-networks .venv-rlinf build dist *.egg-info .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) .venv-networks .venv-policies .venv-rlinf build dist *.egg-info .pytest_cache .ruff_cache .import_linter_cache .hypothesis

@@ -50,7 +50,7 @@ class LeRobotDriver:
             self._session = self._open.enter_context(open_session("sim.policies.lerobot_worker", settings, python))
         except MachineError as error:
             raise MachineError(
-                "a checkpoint of LeRobot's runs in an interpreter that has lerobot, 0.4 or newer",
+                "a checkpoint of LeRobot's is read by lerobot, 0.4 or newer, in its own interpreter",
                 found=error.found,
                 remedy=f"pip install lerobot into one and set {PYTHON} to it; lerobot-eval says whether it reads the "
                 "checkpoint",

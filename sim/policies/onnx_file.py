@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,6 +15,8 @@ from sim.libraries import load
 from sim.policies.observed import observed
 
 MAX_BYTES = 2**31
+MAX_MEMORY = 2**24
+"""Numbers in a hidden state."""
 ACTIONS = ("next_action", "action", "actions")
 """Names of the output that is done, the first that there is: the first one is that of splatyard's own files."""
 INTO, OUT = "_in", "_out"
@@ -68,11 +71,7 @@ class OnnxDriver:
             for one in self._inputs
             if one.name.endswith(INTO) and (name := one.name.removesuffix(INTO) + OUT) in self._outputs
         }
-        self._blank = {
-            one.name: np.zeros([size if isinstance(size, int) else 1 for size in one.shape], self._type(one))
-            for one in self._inputs
-            if one.name in self._next
-        }
+        self._blank = {one.name: self._zeros(one) for one in self._inputs if one.name in self._next}
         self._memories = [self._blank] * env.num_envs
 
     def __call__(self, seen: Observations) -> F32:
@@ -108,6 +107,13 @@ class OnnxDriver:
             raise self._wrong(f"{one.name} {shape}; this robot has {values.shape[1:]}")
         return values.astype(self._type(one))
 
+    def _zeros(self, one: Input) -> np.ndarray:
+        """A hidden state at the beginning of an episode."""
+        sizes = [size if isinstance(size, int) else 1 for size in one.shape]
+        if min(sizes, default=1) < 1 or math.prod(sizes) > MAX_MEMORY:
+            raise self._wrong(f"{one.name} {tuple(sizes)}, more than {MAX_MEMORY} numbers or none")
+        return np.zeros(sizes, self._type(one))
+
     def _type(self, one: Input) -> type[np.generic]:
         if one.type not in TYPES:
             raise self._wrong(f"{one.name} of type {one.type}")
@@ -123,4 +129,4 @@ class OnnxDriver:
 
 
 def _line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+    return (" ".join(str(error).split()) or type(error).__name__)[:300]

@@ -16,6 +16,7 @@ import torch
 
 from flows.cli import main
 from pipeline.errors import TrainError
+from sim.policies.catalog import open_driver
 from sim.robots.catalog import find_robot, robot_for, sdk_joints
 from sim.robots.drive import DifferentialDrive
 from sim.scene import SimScene, open_scene
@@ -119,6 +120,23 @@ def test_the_file_drives_as_the_policy_does(
     np.testing.assert_allclose(file_actions, torch_actions, atol=TOLERANCE)
     assert (np.abs(torch_actions) == 1).any()
     assert np.ptp(torch_actions, axis=0).max() > 0.2
+
+
+def test_the_simulator_drives_by_it(room_scene: SimScene, tmp_path: Path):
+    """As a policy from elsewhere: the same actions as torch's, over episodes."""
+    preset, env, policy = lively(room_scene, {"policy.rnn_type": "gru"})
+    export_policy(policy, env, preset, tmp_path / "policy.onnx")
+    observations, ended = env.reset(9), 0
+    policy.reset()
+    with open_driver(str(tmp_path / "policy.onnx"), env.env, 0) as drive, torch.inference_mode():
+        for _ in range(110):
+            action = policy(observations)
+            np.testing.assert_allclose(drive(env.seen), action.clamp(-1, 1).numpy(), atol=TOLERANCE)
+            observations, _, dones, _ = env.step(action)
+            policy.reset(dones)
+            ended += int(dones[0])
+    env.env.close()
+    assert ended
 
 
 class Forgetful(Controller):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import SimpleNamespace
 from typing import Any
 
 import msgpack
@@ -16,6 +15,7 @@ from websockets.sync.server import ServerConnection, serve
 from pipeline.errors import SimError
 from sim.policies import server
 from sim.policies.server import PolicyServer, ServedDriver, packed, unpacked
+from tests.sim.policies.robots import robots, seen
 
 
 @contextmanager
@@ -32,21 +32,6 @@ def serving(answer: Callable[[ServerConnection, Any], object], hello: bytes = pa
         threading.Thread(target=running.serve_forever, daemon=True).start()
         yield f"ws://127.0.0.1:{running.socket.getsockname()[1]}"
         running.shutdown()
-
-
-def robots(begun: list[bool], size: int = 2) -> Any:
-    """Robots that were told something, with a state; episodes have begun where it says."""
-    now = SimpleNamespace(seconds=np.where(begun, 0, 1.0))
-    terms = {"pose": SimpleNamespace(privileged=False), "secret": SimpleNamespace(privileged=True)}
-    task = SimpleNamespace(observations=terms, text="go there")
-    return SimpleNamespace(num_envs=len(begun), drive=SimpleNamespace(size=size), now=now, task=task)
-
-
-def seen(count: int) -> dict[str, np.ndarray]:
-    """What they see, different for each."""
-    rows = np.arange(count, dtype=np.float32)[:, None]
-    images = np.arange(count * 2 * 3 * 3, dtype=np.uint8).reshape(count, 2, 3, 3)
-    return {"pose": rows + [[0.25, 0.5, 0.75]], "secret": rows, "third_rgb": images, "wrist_rgb": images + 100}
 
 
 def test_chunks_are_done_and_asked_for_again():
