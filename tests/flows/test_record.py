@@ -78,6 +78,42 @@ def test_a_policy_is_recorded(bundle: Path, tmp_path: Path):
     assert one.shape != other.shape or not np.array_equal(one, other)
 
 
+def test_a_function_is_recorded_and_evaluated(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    """By its name, from the current folder: what it did is what was recorded; standing still, it never gets there."""
+    (tmp_path / "their_still.py").write_text(
+        "import numpy as np\n\ndef act(observed):\n    return np.tile([-0.25, 0.125], (len(observed['begun']), 1))\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    words = ["--driver", "their_still:act", "--scene", str(bundle), "--episodes", "2"]
+    assert main(["record", "--lerobot", "demos", *words]) == 0
+    assert (actions(tmp_path / "demos") == [-0.25, 0.125]).all()
+    assert main(["eval", *words]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "their_still:act, navigate" in told
+    assert "room@1.0.0" in told
+    assert "0.0 %" in told
+    assert main(["sim", str(bundle), "--driver", "their_still:act", "--envs", "1", "--seconds", "1"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "remedy"),
+    [
+        (["some-run", "--driver", "auto"], "instead of RUN"),
+        ([], "instead of RUN"),
+        (["--driver", "auto"], "--scene BUNDLE"),
+        (["--driver", "policies", "--scene", "room"], "docs/policies.md"),
+        (["--driver", "ws://127.0.0.1:9", "--scene", "room"], "start it"),
+    ],
+)
+def test_a_wrong_evaluation_says_what_to_do(words: list[str], remedy: str, bundle: Path, capsys, monkeypatch):
+    """A run and a driver, neither, no scene, no such driver, nobody there."""
+    monkeypatch.setenv("SPLATYARD_BUNDLES", str(bundle.parents[1]))
+    assert main(["eval", *words]) == 2
+    assert remedy in " ".join(capsys.readouterr().err.split())
+
+
 @pytest.mark.parametrize(
     ("words", "remedy"),
     [
