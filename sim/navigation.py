@@ -12,8 +12,9 @@ from pipeline.types import F32, F64, I64, Floats, Mask
 
 RIM_PRICE = 3.0
 """Price of a metre beyond the floor's edge."""
-LOOK_AHEAD = np.array([0.0, 0.1, 0.2])  # [m]: here, close to the goal, and farther away
-HEADINGS = np.linspace(-np.pi, np.pi, 24, endpoint=False)
+LOOK_AHEAD = 0.15
+"""How far ahead the way is looked for [m]: farther, it would lead across corners."""
+HEADINGS = np.linspace(-np.pi, np.pi, 48, endpoint=False)
 CORNERS = np.array([[0, 0], [1, 0], [0, 1], [1, 1]])
 BETWEEN = RIM_PRICE * np.linalg.norm(CORNERS[:, None] - CORNERS, axis=2)
 """Distances between the corners of a cell, at that price (4, 4) [cells]."""
@@ -59,13 +60,9 @@ def path_ahead(pose: Floats, length: Callable[[Floats, I64], F32], fields: I64) 
     `length` gives path lengths (K,) at positions (K, 2) in fields (K,); turns (N,) are to the left [rad].
     """
     heading = pose[:, 2:] + HEADINGS
-    ahead = LOOK_AHEAD[:, None, None] * np.stack([np.cos(heading), np.sin(heading)], -1)[:, None]
-    positions = pose[:, None, None, :2] + ahead
-    rows = np.repeat(fields, positions[0].size // 2)
-    lengths = length(positions.reshape(-1, 2), rows).reshape(positions.shape[:3])
-    here = lengths[:, 0, 0]
-    turn = HEADINGS[np.where(here[:, None] < LOOK_AHEAD[2], lengths[:, 1], lengths[:, 2]).argmin(1)]
-    return here, turn
+    ahead = pose[:, None, :2] + LOOK_AHEAD * np.stack([np.cos(heading), np.sin(heading)], -1)
+    lengths = length(ahead.reshape(-1, 2), np.repeat(fields, len(HEADINGS))).reshape(heading.shape)
+    return length(pose[:, :2], fields), HEADINGS[lengths.argmin(1)]
 
 
 def distances(price: F32, sources: Mask, cell: Floats) -> F32:

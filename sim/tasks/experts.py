@@ -32,7 +32,9 @@ from sim.tasks.task import QUARTER_TURN, Term
 
 BEHIND, TOUCHES = 0.075, 0.028
 """How far behind a thing a hand goes down to push it, and where it pushes [m]."""
-ASIDE, TURN_FIRST, NEAR, SPEED = 0.8, 0.5, 0.3, 0.5
+RIM = 0.07
+"""Nearer to the floor's edge [m] a path counts as longer, by as much: a robot doesn't stay on it to the centimetre."""
+ASIDE, TURN_FIRST, NEAR, SPEED = 0.8, 0.7, 0.3, 0.5
 """With more to turn than the first [rad] a robot turns left, however far: a student that sees nothing there can learn
 that, and not to which side the way is. With more than the second [rad], or so near to the end of its path [m], it turns
 on the spot, else it drives at that speed [m/s]."""
@@ -40,10 +42,14 @@ on the spot, else it drives at that speed [m/s]."""
 
 @runtime_checkable
 class HasPath(Protocol):
-    """A scenario that knows path lengths."""
+    """A scenario that knows path lengths, on a floor with edges."""
 
     def path_length(self, xy: Floats, envs: I64) -> F32:
         """Path length [m] from positions (M, 2) in environments (M,); inf off the floor."""
+        ...
+
+    def to_edge(self, xy: Floats, envs: I64) -> F32:
+        """Distance [m] from positions (M, 2) in environments (M,) to the floor's edge."""
         ...
 
 
@@ -52,9 +58,12 @@ def along_path(scenario: object, drive: Drive) -> Term[F32] | None:
     if not isinstance(scenario, HasPath) or not isinstance(drive, VelocityDrive):
         return None
 
+    def length(xy: Floats, envs: I64) -> F32:
+        return scenario.path_length(xy, envs) + np.maximum(np.float32(RIM) - scenario.to_edge(xy, envs), 0)
+
     def act(step: StepState[Any]) -> F32:
         pose = step.state.planar
-        here, turn = path_ahead(pose, scenario.path_length, np.arange(len(pose)))
+        here, turn = path_ahead(pose, length, np.arange(len(pose)))
         turn = np.where(np.abs(turn) > ASIDE, np.abs(turn), turn)
         forward = np.where((np.abs(turn) < TURN_FIRST) & (here > NEAR), SPEED, 0.0)
         return drive.actions(forward, 3 * turn)

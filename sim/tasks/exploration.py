@@ -86,6 +86,10 @@ class ExplorationScenario:
         lengths = distances(price, ~self._seen, floors.cell[scenes])
         return DistanceFields(floors.origin[scenes], floors.cell[scenes], lengths).at(envs, xy)
 
+    def to_edge(self, xy: Floats, envs: I64) -> F32:
+        """Distance [m] from positions (M, 2) in environments (M,) to the edge of the drivable floor."""
+        return self.floors.to_edge(self._scene_of[envs], xy)
+
     def _see(self, envs: I64, pose: Floats) -> None:
         """Mark what robots of environments (M,) see from poses (M, 3)."""
         self._pose[envs] = pose

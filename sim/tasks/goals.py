@@ -173,6 +173,10 @@ class GoalScenario:
         """Path length to the goals of environments (M,) from positions (M, 2) [m]; inf off the floor."""
         return self._paths.length(xy, envs)
 
+    def to_edge(self, xy: Floats, envs: I64) -> F32:
+        """Distance [m] from positions (M, 2) in environments (M,) to the edge of the drivable floor."""
+        return self.floors.to_edge(self._paths.scene_of[envs], xy)
+
 
 def _landing(floors: Floors, scene: int, upstairs: float) -> I64:
     """The cell (1, 2) in the middle of a scene's highest floor, if that is so much above most of it [m]."""

@@ -151,6 +151,10 @@ class PatchScenario:
         """Path length to the goals of environments (M,) from positions (M, 2) [m]; inf off the floor."""
         return self._paths.length(xy, envs)
 
+    def to_edge(self, xy: Floats, envs: I64) -> F32:
+        """Distance [m] from positions (M, 2) in environments (M,) to the edge of the drivable floor."""
+        return self.floors.to_edge(self._paths.scene_of[envs], xy)
+
     def _vector_to_patch(self, envs: I64, xy: Floats) -> Floats:
         """Vectors (M, 2) [m] from positions (M, 2) to the nearest point of a patch."""
         scenes = self._paths.scene_of[envs]

@@ -29,6 +29,11 @@ class ToPoint:
         assert len(xy) == len(envs)
         return np.linalg.norm(xy - self.place, axis=1).astype(np.float32)
 
+    def to_edge(self, xy: np.ndarray, envs: np.ndarray) -> np.ndarray:
+        """A corridor of 6 m along x, in whose middle y is 0."""
+        assert len(xy) == len(envs)
+        return np.clip(3 - np.abs(xy[:, 1]), 0, None).astype(np.float32)
+
 
 def world(xy: np.ndarray, yaw: np.ndarray, drive: Any = DRIVE, scenario: Any = None) -> Any:
     """What drivers look at of an environment."""
@@ -45,7 +50,7 @@ def speeds(action: np.ndarray) -> np.ndarray:
 
 def test_it_turns_to_the_way_first_and_drives_then():
     """Seen from the robot the point lies ahead, to the left, to the right, and out of sight on either side."""
-    xy, yaw = np.tile([2.0, -1.0], (5, 1)), np.array([0.3, 0.3 - 0.7, 0.3 + 0.7, 0.3 - 2.6, 0.3 + 2.6])
+    xy, yaw = np.tile([2.0, -1.0], (5, 1)), np.array([0.3, 0.3 - 0.75, 0.3 + 0.75, 0.3 - 2.6, 0.3 + 2.6])
     point = ToPoint((2 + 3 * np.cos(0.3), -1 + 3 * np.sin(0.3)))
     forward, turn = speeds(find_driver("auto", world(xy, yaw, scenario=point), 0)()).T
     assert forward[0] == pytest.approx(0.5, abs=1e-3)
@@ -55,6 +60,14 @@ def test_it_turns_to_the_way_first_and_drives_then():
     assert turn[2] < -1
     assert turn[3] > 1
     assert turn[4] > 1  # not the shorter way round, which nobody can learn who doesn't see it
+
+
+def test_it_keeps_off_the_floors_edge():
+    """Where the straight way leads along it; 20 cm from it, it goes straight on."""
+    xy, point = np.array([[0.0, -2.98], [0.0, -2.8]]), ToPoint((3.0, -2.98))
+    _, turn = speeds(find_driver("auto", world(xy, np.zeros(2), scenario=point), 0)()).T
+    assert turn[0] > 0.7
+    assert abs(turn[1]) < 0.4
 
 
 def test_near_the_end_it_only_turns():
