@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypedDict
+from typing import Any, Protocol, TypedDict
 
 import numpy as np
 import torch
@@ -76,6 +76,18 @@ class EnvironmentState(TypedDict):
     observations: dict[str, torch.Tensor]
     reward: torch.Tensor
     steps: torch.Tensor
+
+
+class Actor(Protocol):
+    """Acts for all robots, as rsl-rl's models do by their mean."""
+
+    def __call__(self, seen: TensorDict, /) -> torch.Tensor:
+        """Actions (N, A) for observations."""
+        ...
+
+    def reset(self, dones: torch.Tensor | None = None, /) -> None:
+        """Reset the hidden state where episodes ended (N,); everywhere by default."""
+        ...
 
 
 class TrainEnv(VecEnv):

@@ -22,8 +22,7 @@ from sim.floors import Split
 from sim.scene import SceneLock, SimScene, open_scene
 from sim.video import tiled
 from train import checkpoint
-from train.environment import STATE, VECTOR, TrainEnv, make_env
-from train.imitation import Actor
+from train.environment import STATE, VECTOR, Actor, TrainEnv, make_env
 from train.results import Ablation, Episode, Evaluation, FloorPlan, Results, TestScene
 from train.run import Run
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,20 +15,8 @@ from pipeline.types import F32, U8
 from sim.drivers import Policy
 from sim.policies.observed import images_by_camera
 from train.algorithms.demonstrations import column_names
-from train.environment import STATE, VECTOR, TrainEnv
+from train.environment import STATE, VECTOR, Actor, TrainEnv
 from train.lerobot import About, DatasetWriter, Demonstration, new_dataset
-
-
-class Actor(Protocol):
-    """Acts for all robots, as rsl-rl's models do by their mean."""
-
-    def __call__(self, seen: TensorDict, /) -> torch.Tensor:
-        """Actions (N, A) for observations."""
-        ...
-
-    def reset(self, dones: torch.Tensor | None = None, /) -> None:
-        """Reset the hidden state where episodes ended (N,); everywhere by default."""
-        ...
 
 
 class DrivenActor:

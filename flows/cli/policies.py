@@ -28,8 +28,7 @@ from flows.cli.command import (
 
 if TYPE_CHECKING:
     from sim.floors import Split
-    from train.environment import TrainEnv
-    from train.imitation import Actor
+    from train.environment import Actor, TrainEnv
     from train.results import Line, Results
     from train.run import Run
 

@@ -21,7 +21,7 @@ from pipeline.machine import NOT_FROM_HERE, foreign_environment
 
 START = f"""{NOT_FROM_HERE}
 import importlib.util as u
-for name in ("pipeline", "sim"):
+for name in set(("pipeline", sys.argv[2].partition(".")[0])):
     folder = sys.argv[1] + "/" + name
     spec = u.spec_from_file_location(name, folder + "/__init__.py", submodule_search_locations=[folder])
     sys.modules[name] = module = u.module_from_spec(spec)
@@ -29,7 +29,7 @@ for name in ("pipeline", "sim"):
 from pipeline.gpu_backends.worker_main import main
 main()
 """
-"""Gives the other interpreter our packages alone: on its path, all our site-packages would hide its own."""
+"""Gives the other interpreter our package and the worker's alone: all our site-packages would hide its own."""
 MAX_STDERR = 2000
 """Bytes of a dead worker's stderr that are searched for its last line."""
 
@@ -97,7 +97,7 @@ class _OtherInterpreter:
     def __init__(self, module: str, settings: Mapping[str, object], python: str, folder: Path) -> None:
         self._module, self._python, self._folder = module, python, folder
         self._stderr = folder / "stderr"
-        command = [python, "-c", START, str(Path(pipeline.__file__).parents[1])]
+        command = [python, "-c", START, str(Path(pipeline.__file__).parents[1]), module]
         pipe, environment = subprocess.PIPE, foreign_environment()
         with self._stderr.open("wb") as stderr:
             try:

@@ -31,7 +31,7 @@ class Rewarding(Scripted):
         self.vectors = ["clock"]
         terms = {"clock": SimpleNamespace(privileged=False), "goal": SimpleNamespace(privileged=True)}
         space = gymnasium.spaces.Box(-9, 9, (2,), np.float32)
-        self.env.task = SimpleNamespace(name="navigate", instruction="", control_period=period, observations=terms)
+        self.env.task = SimpleNamespace(name="navigate", text="navigate", control_period=period, observations=terms)
         self.env.robot = SimpleNamespace(name="rover")
         self.env.single_observation_space = gymnasium.spaces.Dict({"clock": space, "goal": space})
 
