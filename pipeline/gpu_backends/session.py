@@ -21,11 +21,13 @@ from pipeline.machine import NOT_FROM_HERE, foreign_environment
 
 START = f"""{NOT_FROM_HERE}
 import importlib.util as u
+from pathlib import Path
 for name in set(("pipeline", sys.argv[2].partition(".")[0])):
-    folder = sys.argv[1] + "/" + name
-    spec = u.spec_from_file_location(name, folder + "/__init__.py", submodule_search_locations=[folder])
-    sys.modules[name] = module = u.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    folder = Path(sys.argv[1], name)
+    if (folder / "__init__.py").is_file():
+        spec = u.spec_from_file_location(name, folder / "__init__.py", submodule_search_locations=[str(folder)])
+        sys.modules[name] = module = u.module_from_spec(spec)
+        spec.loader.exec_module(module)
 from pipeline.gpu_backends.worker_main import main
 main()
 """
