@@ -49,13 +49,14 @@ class ProcessState(TypedDict):
 class Checkpoint(ProcessState):
     """What training continues from.
 
-    `agent` is what `Agent.save` returned, `seconds` the time of training so far, `actors` what became of actors and
-    their chunks.
+    `agent` is what `Agent.save` returned, `steps` those of all environments so far, `seconds` the time of training,
+    `actors` what became of actors and their chunks.
     """
 
     format: NotRequired[str]
     iteration: int
     agent: dict[str, object]
+    steps: NotRequired[int]
     seconds: NotRequired[float]
     processes: NotRequired[list[ProcessState]]
     actors: NotRequired[dict[str, int]]

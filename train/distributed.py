@@ -1,4 +1,4 @@
-"""Training in several processes of one machine, each with a device and environments of its own.
+"""Training in several processes of one machine or many, each with a device and environments of its own.
 
 torchrun's launcher starts and watches them. rsl-rl averages gradients, the learning rate and observation
 normalisers over the processes.
@@ -11,11 +11,14 @@ import os
 import pkgutil
 import shutil
 import signal
+import socket
 import sys
 import tempfile
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import TypedDict
 
@@ -30,6 +33,54 @@ END_SECONDS = 60
 """Time after Ctrl-C for processes to finish and save an iteration, before they are killed."""
 
 
+SILENT_SECONDS = 300
+"""Time after which a process that doesn't answer the others is lost."""
+LAST_CALL_SECONDS = 20
+"""Time that the machines that are there wait for others, at first and whenever one leaves."""
+LEAVES = 10
+"""How often machines or processes may leave before the others end, too: what fails for a reason fails again."""
+
+
+@dataclass(frozen=True)
+class Nodes:
+    """Machines that train together.
+
+    Attributes:
+        most: Greatest number of them.
+        host: The one where they meet.
+        port: Its port.
+    """
+
+    most: int
+    host: str
+    port: int
+
+    @staticmethod
+    def at(most: int, address: str) -> Nodes:
+        """Machines that meet at HOST:PORT.
+
+        Raises:
+            TrainError: When it is something else, or no such host is known.
+        """
+        host, _, port = address.rpartition(":")
+        try:
+            socket.getaddrinfo(host or " ", int(port), type=socket.SOCK_STREAM)
+        except (OSError, ValueError, OverflowError) as error:
+            raise TrainError(
+                "machines that train together meet at a HOST:PORT of one of them",
+                found=f"{address!r}: {error}",
+                remedy="such as --rendezvous 10.0.0.1:29500, the same on all",
+            ) from error
+        return Nodes(most, host, int(port))
+
+    def own_address(self) -> str:
+        """Address of this machine on the way to where they meet."""
+        kind, how, protocol, _, place = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_DGRAM)[0]
+        with socket.socket(kind, how, protocol) as unsent:
+            unsent.connect(place)
+            return unsent.getsockname()[0]
+
+
 class Processes(TypedDict):
     """Rank of this process and number of processes, in the form of rsl-rl's `multi_gpu`."""
 
@@ -38,8 +89,11 @@ class Processes(TypedDict):
     world_size: int
 
 
-def launch(program: str, arguments: Sequence[str], processes: int, device: str) -> int:
+def launch(program: str, arguments: Sequence[str], processes: int, device: str, nodes: Nodes | None = None) -> int:
     """Run a program in several processes; if one fails, or at Ctrl-C, all end.
+
+    With other machines, where the same is called, processes begin anew as often as one of them fails, or a machine
+    comes or goes: the program goes on from where it was.
 
     The first writes to the terminal, the others to log files, which are named if one of them fails first. Ctrl-C is a
     KeyboardInterrupt in each process.
@@ -50,15 +104,18 @@ def launch(program: str, arguments: Sequence[str], processes: int, device: str) 
         arguments: Arguments of each process.
         processes: Number of processes.
         device: "cuda" for a device of each, or "cpu", whose cores they share.
+        nodes: All machines, if there are others.
 
     Returns:
         Exit code of the first process that failed; 0 if none did.
 
     Raises:
-        TrainError: When there are fewer devices, or when another process than the first one failed first.
+        TrainError: When there are fewer devices, when another process than the first one failed first, or when nothing
+            answers where machines meet.
     """
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException, Std
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.elastic.rendezvous import RendezvousClosedError, RendezvousConnectionError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     if device.startswith("cuda") and torch.cuda.device_count() < processes:
@@ -70,16 +127,19 @@ def launch(program: str, arguments: Sequence[str], processes: int, device: str) 
     for name in list(logging.root.manager.loggerDict):
         if name.startswith(("torch.distributed.elastic", "torch.multiprocessing")):
             logging.getLogger(name).setLevel(logging.CRITICAL)  # they tell of each failure with tracebacks of their own
+    if nodes:  # else torch 2.13 takes the first round's store for every later one, whose machine may be gone
+        os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
     logs = Path(tempfile.mkdtemp(prefix="splatyard-train-"))
     config = LaunchConfig(
         min_nodes=1,
-        max_nodes=1,
+        max_nodes=nodes.most if nodes else 1,
         nproc_per_node=processes,
-        run_id=uuid.uuid4().hex,
+        run_id="splatyard" if nodes else uuid.uuid4().hex,
         rdzv_backend="c10d",
-        rdzv_endpoint="localhost:0",
-        local_addr="localhost",
-        max_restarts=0,
+        rdzv_endpoint=f"{nodes.host}:{nodes.port}" if nodes else "localhost:0",
+        rdzv_configs={"last_call_timeout": LAST_CALL_SECONDS} if nodes else {},
+        local_addr=nodes.own_address() if nodes else "localhost",
+        max_restarts=LEAVES if nodes else 0,
         logs_specs=DefaultLogsSpecs(str(logs), redirects=dict.fromkeys(range(1, processes), Std.ALL)),
         shutdown_timeout=END_SECONDS,
     )
@@ -90,6 +150,13 @@ def launch(program: str, arguments: Sequence[str], processes: int, device: str) 
         if error.sigval == signal.SIGINT:
             raise KeyboardInterrupt from error
         return 128 + error.sigval
+    except (RendezvousConnectionError, RendezvousClosedError) as error:
+        assert nodes
+        raise TrainError(
+            "machines that train together meet at one that runs the same command",
+            found=f"nothing answers at {nodes.host}:{nodes.port}, or it is done: {error}",
+            remedy="start the command there first, and open the port",
+        ) from error
     except ChildFailedError as error:
         failed, failure = error.get_first_failure()
         if failed == 0:
@@ -116,10 +183,15 @@ def _run(program: str, arguments: Sequence[str], threads: int) -> None:
         sys.exit(code)  # the launcher would wait for the others after a return
 
 
+def launched() -> bool:
+    """Whether `launch` (or torchrun) started this process."""
+    return "TORCHELASTIC_RUN_ID" in os.environ
+
+
 def processes_of_this_run() -> Processes | None:
-    """Rank of this process among those that `launch` (or torchrun) started; None for a single one."""
+    """Rank of this process among those that `launch` (or torchrun) started; None for a process that isn't."""
     size = int(os.environ.get("WORLD_SIZE", "1"))
-    if size == 1:
+    if size == 1 and not launched():
         return None
     return Processes(global_rank=int(os.environ["RANK"]), local_rank=int(os.environ["LOCAL_RANK"]), world_size=size)
 
@@ -134,7 +206,7 @@ def together(device: str, processes: Processes | None) -> Iterator[str]:
     if cuda:
         device = f"cuda:{processes['local_rank']}"
         torch.cuda.set_device(device)
-    distributed.init_process_group("nccl" if cuda else "gloo")
+    distributed.init_process_group("nccl" if cuda else "gloo", timeout=timedelta(seconds=SILENT_SECONDS))
     try:
         yield device
     finally:

@@ -35,6 +35,7 @@ def train_run(
     watch: Callable[[dict[str, float]], None] | None = None,
     stop: Callable[[], bool] = lambda: False,
     actors: ActorPlan | None = None,
+    nodes: bool = False,
 ) -> int:
     """Train a run, or continue it from its newest checkpoint as if it had never stopped.
 
@@ -50,6 +51,8 @@ def train_run(
         watch: Called with the curve's row of each iteration.
         stop: Called after each iteration; if true, training ends with a checkpoint.
         actors: Actors that act apart from the learner; none by default. With them nothing is exact to the bit.
+        nodes: Whether machines train together, which come and go: each iteration ends with a checkpoint, from which any
+            number of processes continues. Those that were not there begin new episodes.
 
     Returns:
         Number of iterations done.
@@ -79,7 +82,7 @@ def train_run(
             trainer = Trainer(run.preset, scenes, **settings, processes=processes)
             begin = contextlib.nullcontext()
         stack.callback(trainer.env.close)
-        seconds = _resume(run, trainer, processes)
+        seconds = _resume(run, trainer, processes, nodes=nodes)
         stack.enter_context(begin)
         by: EndedBy = "iterations"
         log: Callable[[dict[str, float]], None] | None = None
@@ -103,7 +106,7 @@ def train_run(
             if agreed(late or asked, processes) and not done:
                 by = "request" if asked or minutes is None else "minutes"
             ends = done or by != "iterations"
-            if ends or trainer.iteration % run.preset.save_interval == 0:
+            if ends or nodes or trainer.iteration % run.preset.save_interval == 0:
                 _keep(run, trainer, row["seconds"], processes)
             if ends:
                 break
@@ -114,23 +117,27 @@ def train_run(
         return trainer.iteration
 
 
-def _resume(run: Run, trainer: Trainer, processes: Processes | None) -> float:
+def _resume(run: Run, trainer: Trainer, processes: Processes | None, *, nodes: bool) -> float:
     """Continue from the newest checkpoint, or save an initial one; returns the seconds of training so far."""
     found = checkpoint.newest(run.checkpoints)
     if found is None:
         _keep(run, trainer, 0.0, processes)
         return 0.0
     path, state = found
-    others, count = state.get("processes", []), processes["world_size"] if processes else 1
-    if (len(others) or 1) != count:
+    parts = state.get("processes") or [state]
+    count, rank = (processes["world_size"], processes["global_rank"]) if processes else (1, 0)
+    if len(parts) != count and not nodes:
         raise TrainError(
             "a run continues with as many processes as it began with",
-            found=f"{count} instead of {len(others) or 1}",
-            remedy=f"give --num-gpus {len(others) or 1}",
+            found=f"{count} instead of {len(parts)}",
+            remedy=f"give --num-gpus {len(parts)}",
             file=path,
         )
     try:
-        own: checkpoint.Checkpoint = {**state, **others[processes["global_rank"]]} if processes else state
+        own: checkpoint.Checkpoint = {**state, **parts[min(rank, len(parts) - 1)]}
+        if rank >= len(parts):
+            begun: checkpoint.Checkpoint = trainer.state()
+            own |= {"environment": [], "memories": begun["memories"], "random": begun["random"], "episode_stats": []}
         trainer.restore(own)
     except TrainError as error:
         raise TrainError(error.rule, found=error.found, remedy=error.remedy, file=path) from error

@@ -121,7 +121,8 @@ class Trainer:
         env: TrainEnv | None = None,
     ) -> None:
         torch.manual_seed(seed)
-        self.preset, self.iteration, self._processes = preset, 0, processes
+        self.preset, self.iteration, self.steps = preset, 0, 0
+        self._world = processes["world_size"] if processes else 1
         self.env = env or make_training_env(preset, scenes, seed, device, processes)
         self.agent = make_agent(preset, self.env, device, processes)
         self.agent.train_mode()
@@ -138,12 +139,9 @@ class Trainer:
             torch.manual_seed(own_seed(seed, processes))
 
     @property
-    def steps(self) -> int:
-        """Steps of all environments so far."""
-        if self.agent.offline:
-            return 0
-        world = self._processes["world_size"] if self._processes else 1
-        return self.iteration * self.preset.num_steps_per_env * self.preset.num_envs * world
+    def steps_of_iteration(self) -> int:
+        """Steps of all environments of all processes in an iteration."""
+        return 0 if self.agent.offline else self.preset.num_steps_per_env * self.preset.num_envs * self._world
 
     def iterate(self) -> Metrics:
         """Do one iteration: `preset.num_steps_per_env` steps of each environment, if it learns by any, and an update.
@@ -157,6 +155,7 @@ class Trainer:
         with clock("network"):
             losses = agent.update()
         self.iteration += 1
+        self.steps += self.steps_of_iteration
         metrics: Metrics = {"iteration": self.iteration, "steps": self.steps}
         metrics |= self._stats.metrics()
         metrics |= {f"loss/{name}": float(value) for name, value in losses.items()}
@@ -191,6 +190,7 @@ class Trainer:
         self.agent.flush()
         return {
             "iteration": self.iteration,
+            "steps": self.steps,
             "agent": self.agent.save(),
             "memories": self.agent.memories,
             "random": [
@@ -219,7 +219,8 @@ class Trainer:
         own, mirrored = (_moved(memory, self.agent.device) for memory in state["memories"])
         self.agent.memories = own, mirrored
         self.iteration = state["iteration"]
-        if state["environment"]:  # actors keep none: new episodes begin
+        self.steps = state.get("steps", self.iteration * self.steps_of_iteration)
+        if state["environment"]:  # actors and processes that come later have none: new episodes begin
             self.env.restore(state["environment"])
         self._curriculum.restore(state["curriculum"])
         self._stats = EpisodeStats(state["episode_stats"])

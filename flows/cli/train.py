@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import signal
 import sys
 import time
@@ -17,10 +18,13 @@ from flows.cli.command import AllowFailed, Arg, Runs, Scenes, command, count
 if TYPE_CHECKING:
     from sim.scene import SimScene
     from train.actors.trainer import ActorPlan
+    from train.distributed import Nodes
     from train.preset import Preset
     from train.run import Run
 
 INTERRUPTED = 130
+OTHER_SECONDS = 20.0
+"""Time in which another machine makes a run's folder."""
 MAX_LINES = 20
 """Lines printed of a training where the output is no terminal."""
 
@@ -42,6 +46,7 @@ class Train:
         splatyard train put_cube_on_plate --scene hall --algorithm rlpd --demos put_demos --actors 8
         splatyard train climb --scene hall --robot go2 --set policy.modality=rgb
         splatyard train climb-joints --scene 'stairs-*@latest' --robot go2 --device cuda --num-gpus 4
+        splatyard train navigate --scene hall --nodes 4 --rendezvous 10.0.0.1:29500     # the same on four machines
         splatyard train my_preset.yaml --scene hall --log wandb
         splatyard train --resume navigate-hall-1 --iterations 200
     """
@@ -65,13 +70,19 @@ class Train:
     seed: Annotated[int | None, Arg("of everything random; default: 0")] = None
     device: Annotated[str | None, Arg("for network and images: cpu, cuda, cuda:1; default: cpu")] = None
     num_gpus: Annotated[int | None, Arg("train in N processes, each with a device", "N", count)] = None
+    nodes: Annotated[
+        int | None, Arg("train with up to N machines, on all of which the same command runs, in one folder", "N", count)
+    ] = None
+    rendezvous: Annotated[str | None, Arg("where they meet: one of them, and a port", "HOST:PORT")] = None
     actors: Annotated[
         int | None, Arg("let N actors act on Ray, apart from the learner, for sac and rlpd", "N", count)
     ] = None
     ray_address: Annotated[
         str | None, Arg("auto or HOST:PORT of a running Ray cluster; default: one is started here", "ADDRESS")
     ] = None
-    name: Annotated[str | None, Arg("of the run; default: <task>-<scene>-<number>")] = None
+    name: Annotated[
+        str | None, Arg("of the run; default: <task>-<scene>-<number>, with --nodes <task>-<host>-<port>")
+    ] = None
     runs: Runs = Path("runs")
     resume: Annotated[str | None, Arg("resume a run: its name or its folder", "RUN")] = None
     log: Annotated[tuple[str, ...], Arg("besides TensorBoard: wandb, mlflow; may be repeated", "NAME")] = ()
@@ -80,19 +91,36 @@ class Train:
 
     def run(self) -> int:
         """Run the command."""
-        from train.distributed import launch, processes_of_this_run
+        from train.distributed import launch, launched
 
+        nodes = self._nodes()
         run, scenes = self._resume(self.resume) if self.resume else self._new_run()
-        if run.record.processes > 1 and processes_of_this_run() is None:
-            code = launch("flows.cli:main", self._for_each_process(run), run.record.processes, run.record.device)
+        if launched():
+            return self._train(run, scenes)
+        record = run.record
+        if nodes or record.processes > 1:
+            code = launch("flows.cli:main", self._for_each_process(run), record.processes, record.device, nodes)
         else:
             code = self._train(run, scenes)
-        if self.evaluate and code == 0 and processes_of_this_run() is None:
+        if self.evaluate and code == 0:
             _evaluate(run, self.evaluate)
         return code
 
+    def _nodes(self) -> Nodes | None:
+        """Machines that train together, if any."""
+        from pipeline.errors import TrainError
+        from train.distributed import Nodes
+
+        if self.nodes is None and self.rendezvous is None:
+            return None
+        if self.nodes is None or self.rendezvous is None or self.actors:
+            found = f"--nodes {self.nodes}, --rendezvous {self.rendezvous}, --actors {self.actors}"
+            remedy = "--nodes 4 --rendezvous 10.0.0.1:29500"
+            raise TrainError("machines that train together meet at one of them", found=found, remedy=remedy)
+        return Nodes.at(self.nodes, self.rendezvous)
+
     def _new_run(self) -> tuple[Run, list[SimScene]]:
-        """A new run."""
+        """A new run; with other machines, the one that another of them has made."""
         from pipeline.errors import TrainError
         from sim.scene import find_sources
         from sim.tasks.catalog import find_task
@@ -109,18 +137,32 @@ class Train:
             )
         if plan := self._plan():
             plan.check(preset, self.num_gpus or 1)
+        if self.nodes and not preset.learns_from_rollouts:
+            raise TrainError(
+                "machines that train together train ppo, or dagger with memory",
+                found=f"algorithm: {preset.algorithm}",
+                remedy="--actors for sac and rlpd; the others train on one machine",
+            )
+        name = self.name
+        if self.rendezvous and name is None:
+            name = re.sub("[^A-Za-z0-9.]+", "-", f"{preset.task}-{self.rendezvous}")
         sources = find_sources(patterns)
         scenes = _opened(sources, preset, allow_failed=self.allow_failed)
-        run = Run.create(
-            self.runs,
-            preset,
-            [scene.lock for scene in scenes],
-            sources,
-            self.seed or 0,
-            device=self.device or "cpu",
-            processes=self.num_gpus or 1,
-            name=self.name,
-        )
+        try:
+            run = Run.create(
+                self.runs,
+                preset,
+                [scene.lock for scene in scenes],
+                sources,
+                self.seed or 0,
+                device=self.device or "cpu",
+                processes=self.num_gpus or 1,
+                name=name,
+            )
+        except TrainError:
+            if self.rendezvous and name and (self.runs / name).is_dir():
+                return self._resume(_made_elsewhere(self.runs / name))
+            raise
         return run, scenes
 
     def _resume(self, name: str) -> tuple[Run, list[SimScene]]:
@@ -189,7 +231,7 @@ class Train:
     def _for_each_process(self, run: Run) -> list[str]:
         """The command line of processes that train a run together."""
         arguments = ["train", "--resume", str(run.folder.resolve())]
-        for option in ("iterations", "minutes"):
+        for option in ("iterations", "minutes", "nodes", "rendezvous"):
             if getattr(self, option) is not None:
                 arguments += [f"--{option}", str(getattr(self, option))]
         arguments += [f"--scene={scene}" for scene in self.scenes] + [f"--log={name}" for name in self.log]
@@ -216,14 +258,31 @@ class Train:
                     watch=line.show,
                     stop=interrupted,
                     actors=self._plan(),
+                    nodes=bool(self.nodes),
                 )
         except KeyboardInterrupt:
             resume = f"splatyard train --resume {folder}"
             print(f"\ninterrupted; resume from its last checkpoint with {resume}", file=sys.stderr)
             return INTERRUPTED
+        except RuntimeError as error:
+            if not self.nodes:
+                raise
+            told = str(error).strip().partition("\n")[0][:200]
+            print(f"a machine or a process left; its last checkpoint is continued ({told})", file=sys.stderr)
+            return 1
         if writes:
             _report(run, folder, done, iterations)
         return INTERRUPTED if interrupted() else 0
+
+
+def _made_elsewhere(folder: Path) -> str:
+    """The folder of a run that another machine has made, or is making."""
+    from train.run import RUN_FILE
+
+    end = time.monotonic() + OTHER_SECONDS
+    while not (folder / RUN_FILE).is_file() and time.monotonic() < end:
+        time.sleep(0.2)
+    return str(folder)
 
 
 def _opened(sources: Sequence[str], preset: Preset, *, allow_failed: bool) -> list[SimScene]:
