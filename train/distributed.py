@@ -37,7 +37,9 @@ SILENT_SECONDS = 300
 """Time after which a process that doesn't answer the others is lost."""
 LAST_CALL_SECONDS = 20
 """Time that the machines that are there wait for others, at first and whenever one leaves."""
-LEAVES = 10
+MEET_SECONDS = 300
+"""Time in which the machine where all meet must be there."""
+LEAVES = 20
 """How often machines or processes may leave before the others end, too: what fails for a reason fails again."""
 
 
@@ -137,7 +139,7 @@ def launch(program: str, arguments: Sequence[str], processes: int, device: str, 
         run_id="splatyard" if nodes else uuid.uuid4().hex,
         rdzv_backend="c10d",
         rdzv_endpoint=f"{nodes.host}:{nodes.port}" if nodes else "localhost:0",
-        rdzv_configs={"last_call_timeout": LAST_CALL_SECONDS} if nodes else {},
+        rdzv_configs={"last_call_timeout": LAST_CALL_SECONDS, "read_timeout": MEET_SECONDS} if nodes else {},
         local_addr=nodes.own_address() if nodes else "localhost",
         max_restarts=LEAVES if nodes else 0,
         logs_specs=DefaultLogsSpecs(str(logs), redirects=dict.fromkeys(range(1, processes), Std.ALL)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import signal
 import sys
@@ -91,6 +92,8 @@ class Train:
 
     def run(self) -> int:
         """Run the command."""
+        if self.nodes:  # before torch is imported, which tells of each machine that leaves by stacks of C++
+            os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
         from train.distributed import launch, launched
 
         nodes = self._nodes()
@@ -270,7 +273,7 @@ class Train:
             told = str(error).strip().partition("\n")[0][:200]
             print(f"a machine or a process left; its last checkpoint is continued ({told})", file=sys.stderr)
             return 1
-        if writes:
+        if writes and not (self.nodes and interrupted()):
             _report(run, folder, done, iterations)
         return INTERRUPTED if interrupted() else 0
 

@@ -17,6 +17,7 @@ from flows.cli.tables import age
 from flows.cli.train import TrainingLine, described
 from tests.bundles import floor_of, make_bundle
 from tests.synthetic import Room
+from train.distributed import Nodes
 from train.run import Run
 
 TINY = [
@@ -256,10 +257,42 @@ def test_several_processes_are_given_the_run(monkeypatch: pytest.MonkeyPatch):
     assert main([*words, "--log", "mlflow"]) == 7
     run = Run.open("navigate-room-1")
     assert (run.record.processes, run.record.device, run.record.machine["gpu"]) == (2, "cuda", "a GPU")
-    (program, arguments, count, device) = launched[0]
-    assert (program, count, device) == ("flows.cli:main", 2, "cuda")
+    (program, arguments, count, device, nodes) = launched[0]
+    assert (program, count, device, nodes) == ("flows.cli:main", 2, "cuda", None)
     expected = ["--minutes", "3.0", "--scene=room", "--log=mlflow"]
     assert arguments == ["train", "--resume", str(run.folder.resolve()), *expected]
+
+
+def test_machines_find_the_run_of_another(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """By the same command, in the same folder; another preset is refused."""
+    launched: list[tuple[Any, ...]] = []
+    monkeypatch.setattr("train.distributed.launch", lambda *given: launched.append(given) or 0)
+    words = ["train", "navigate", "--scene", "room", "--nodes", "3", "--rendezvous", "127.0.0.1:29500"]
+    assert main(words) == main(words) == 0
+    assert [path.name for path in Path("runs").iterdir()] == ["navigate-127.0.0.1-29500"]
+    (_, arguments, count, _, nodes) = launched[1]
+    assert launched[0] == launched[1]
+    assert (count, nodes) == (1, Nodes(3, "127.0.0.1", 29500))
+    assert arguments[3:] == ["--nodes", "3", "--rendezvous", "127.0.0.1:29500", "--scene=room"]
+    assert main([*words, "--set", "ppo.clip_param=0.3"]) == 2
+    assert "ppo.clip_param: 0.3 instead of 0.2" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--nodes", "2"], "--rendezvous None"),
+        (["--rendezvous", "127.0.0.1:29500"], "--nodes None"),
+        (["--nodes", "2", "--rendezvous", "29500"], "HOST:PORT"),
+        (["--nodes", "2", "--rendezvous", "127.0.0.1:29500", "--algorithm", "sac"], "algorithm: sac"),
+        (["--nodes", "2", "--rendezvous", "127.0.0.1:29500", "--algorithm", "sac", "--actors", "2"], "--actors 2"),
+    ],
+)
+def test_what_machines_cannot_do_is_told(words: list[str], told: str, capsys: pytest.CaptureFixture[str]):
+    """Before a run is made."""
+    assert main(["train", "navigate", "--scene", "room", *words]) == 2
+    assert told in capsys.readouterr().err
+    assert not Path("runs").exists()
 
 
 @pytest.mark.slow

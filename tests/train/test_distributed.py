@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import torch
 
@@ -17,7 +20,7 @@ from pipeline.errors import TrainError
 from tests.bundles import floor_of, make_bundle
 from tests.paths import ROOT
 from tests.synthetic import Room
-from train.distributed import agreed, first, launch, own_seed, processes_of_this_run, together
+from train.distributed import Nodes, agreed, first, launch, own_seed, processes_of_this_run, together
 
 LAUNCHER = """
 import sys
@@ -33,6 +36,9 @@ except TrainError as error:
     sys.exit(99)
 """
 """As from a command line: in a process of its own, whatever state that of the tests is in."""
+
+
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 
 
 @pytest.fixture(autouse=True)
@@ -116,6 +122,10 @@ def test_each_process_has_its_place(monkeypatch: pytest.MonkeyPatch):
     processes = processes_of_this_run()
     assert processes == {"global_rank": 3, "local_rank": 1, "world_size": 4}
     assert not first(processes)
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    assert processes_of_this_run() is None
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "splatyard")  # machines that come and go may be one
+    assert processes_of_this_run()
     assert own_seed(10, processes) == 13
 
 
@@ -128,6 +138,94 @@ def test_a_process_alone_joins_nobody():
     assert own_seed(10, None) == 10
     assert agreed(True, None)
     assert not agreed(False, None)
+
+
+TINY = (
+    *("num_envs=2", "num_steps_per_env=2", "ppo.num_mini_batches=1", "policy.encoder=none"),
+    *("policy.rnn_hidden_dim=8", "policy.actor_hidden_dims=[8]", "policy.critic_hidden_dims=[8]"),
+)
+STEPS = 4
+"""Of an iteration of one process."""
+
+
+def killed(machine: subprocess.Popen[bytes]) -> None:
+    """As if its power had failed."""
+    every = [*psutil.Process(machine.pid).children(recursive=True), machine]
+    for process in every:
+        process.kill()
+    machine.wait()
+
+
+@pytest.mark.slow
+def test_machines_come_and_go(tmp_path: Path, room: Room):
+    """Two train, one is killed, the other goes on alone, and with it again; each iteration is done once."""
+    bundle = make_bundle(tmp_path, room, regions=floor_of(room))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    words = ["train", "navigate", "--scene", str(bundle), "--nodes", "2", "--rendezvous", address]
+    words += ["--iterations", "1000000", *(word for setting in TINY for word in ("--set", setting))]
+
+    def machine(number: int) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-c", "import sys; from flows.cli import main; sys.exit(main(sys.argv[1:]))", *words]
+        with (tmp_path / f"{number}.log").open("wb") as log:
+            return subprocess.Popen(
+                command, cwd=tmp_path, env=ENVIRONMENT, stdout=log, stderr=log, start_new_session=True
+            )
+
+    def steps() -> list[int]:
+        """Of each iteration so far."""
+        curve = tmp_path / f"runs/navigate-{address.replace(':', '-')}/curve.jsonl"
+        lines = curve.read_text().splitlines()[:-1] if curve.is_file() else []
+        rows = [json.loads(line) for line in lines]
+        assert [row["iteration"] for row in rows] == list(range(1, len(rows) + 1))
+        return np.diff([row["steps"] for row in rows], prepend=0).tolist()
+
+    def last_are(count: int) -> None:
+        """Wait until so many processes train."""
+        end = time.monotonic() + 180
+        while steps()[-3:] != [count * STEPS] * 3:
+            logs = "".join(path.read_text()[-2000:] for path in tmp_path.glob("*.log"))
+            assert time.monotonic() < end, logs
+            time.sleep(0.5)
+
+    machines = [machine(0), machine(1)]
+    try:
+        last_are(2)
+        killed(machines[1])
+        last_are(1)
+        machines[1] = machine(2)
+        last_are(2)
+        for one in machines:
+            one.send_signal(signal.SIGINT)
+        assert [one.wait(120) for one in machines] == [130, 130]
+    finally:
+        for one in machines:
+            if one.poll() is None:
+                killed(one)
+    assert set(steps()) == {STEPS, 2 * STEPS}
+
+
+@pytest.mark.parametrize("address", ["29500", "host", "no such host:29500", "127.0.0.1:port", ":29500", "127.0.0.1:"])
+def test_machines_meet_at_a_host_and_a_port(address: str):
+    """Of which both are told."""
+    with pytest.raises(TrainError, match="HOST:PORT"):
+        Nodes.at(2, address)
+
+
+def test_a_machine_knows_its_own_address():
+    """On the way to the others."""
+    assert Nodes.at(2, "127.0.0.1:29500").own_address() == "127.0.0.1"
+
+
+def test_nobody_there(monkeypatch: pytest.MonkeyPatch):
+    """Where machines are to meet, which is not this one."""
+    monkeypatch.setattr(
+        "torch.distributed.elastic.rendezvous.c10d_rendezvous_backend._matches_machine_hostname", lambda host: False
+    )
+    monkeypatch.setattr("train.distributed.MEET_SECONDS", 1)
+    with pytest.raises(TrainError, match="nothing answers at"):
+        launch("tests.train.ranks:fail_in", ["0", "nowhere"], 1, "cpu", Nodes(2, "127.0.0.1", 9))
 
 
 def test_fewer_devices_than_processes(monkeypatch: pytest.MonkeyPatch):
