@@ -137,7 +137,8 @@ def _resume(run: Run, trainer: Trainer, processes: Processes | None, *, nodes: b
         own: checkpoint.Checkpoint = {**state, **parts[min(rank, len(parts) - 1)]}
         if rank >= len(parts):
             begun: checkpoint.Checkpoint = trainer.state()
-            own |= {"environment": [], "memories": begun["memories"], "random": begun["random"], "episode_stats": []}
+            fresh: checkpoint.Checkpoint = {**own, "memories": begun["memories"], "random": begun["random"]}
+            own = {**fresh, "environment": [], "episode_stats": []}
         trainer.restore(own)
     except TrainError as error:
         raise TrainError(error.rule, found=error.found, remedy=error.remedy, file=path) from error
