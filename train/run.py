@@ -249,6 +249,11 @@ class Run:
         with writing(path):
             path.unlink(missing_ok=True)
 
+    def discard(self) -> None:
+        """Remove a run that never began, for want of anything that it needs."""
+        if not any(self.checkpoints.glob("*")):
+            shutil.rmtree(self.folder)
+
     def check_scenes(self, scenes: Sequence[SceneLock]) -> None:
         """Check that these are the scenes in which it began: the same content in the same order.
 

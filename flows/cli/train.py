@@ -94,6 +94,7 @@ class Train:
         """Run the command."""
         if self.nodes:  # before torch is imported, which tells of each machine that leaves by stacks of C++
             os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+        from pipeline.errors import SplatyardError
         from train.distributed import launch, launched
 
         nodes = self._nodes()
@@ -104,7 +105,12 @@ class Train:
         if nodes or record.processes > 1:
             code = launch("flows.cli:main", self._for_each_process(run), record.processes, record.device, nodes)
         else:
-            code = self._train(run, scenes)
+            try:
+                code = self._train(run, scenes)
+            except SplatyardError:
+                if not self.resume:
+                    run.discard()
+                raise
         if self.evaluate and code == 0:
             _evaluate(run, self.evaluate)
         return code

@@ -177,6 +177,16 @@ def test_an_unknown_robot_is_an_error_of_the_user(capsys: pytest.CaptureFixture[
     assert "use rover, fetcher, go2, bolt" in " ".join(capsys.readouterr().err.split())
 
 
+def test_a_run_that_never_began_leaves_nothing():
+    """Such as one without its demonstrations; one that began stays, whatever happens to it."""
+    words = "train", "navigate", "--scene", "room", "--iterations", "1"
+    assert command(*words, "--algorithm", "bc", "--demos", "nowhere") == 2
+    assert list(Path("runs").iterdir()) == []
+    assert command(*words, "--name", "begun") == 0
+    Run.open("begun").discard()
+    assert Run.open("begun").checkpoints.is_dir()
+
+
 @pytest.mark.parametrize(
     ("words", "found"),
     [
