@@ -179,9 +179,9 @@ def export_policy(
     onnx, runtime, _ = (load(name, rule, remedy, TrainError) for name in libraries)
     encoder, simulation = find_encoder(preset.policy), env.env
     cameras = [rig.camera.name for rig in simulation.cameras]
-    if preset.policy.encoder == "truth" or cameras not in ([], [""]):
+    if preset.policy.encoder == "truth" or len(encoder.outputs) > 1 or cameras not in ([], [""]):
         raise TrainError(
-            "an exported policy is blind, or sees by the camera in its robot's file",
+            "an exported policy is blind, or sees colours or depths of the camera in its robot's file",
             found=f"encoder {preset.policy.encoder!r}, cameras {cameras}",
             remedy="run the policy from its checkpoint",
         )

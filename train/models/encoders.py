@@ -15,6 +15,7 @@ from pipeline.errors import TrainError
 from pipeline.parameters import require_known
 from sim.cameras.settings import Output
 from sim.env import Observations, SceneEnv
+from train.models.depth_points import EDGE, EDGE_AT_A_TABLE, DepthPoints, DepthVoxels, VoxelCNN
 from train.models.dinov2 import Dinov2, FeatureNetwork
 from train.models.gaussian_regressor import image_tokens
 from train.models.gaussians import GaussianTokens, SetTransformer
@@ -188,8 +189,10 @@ NETWORKS: dict[str, Callable[[tuple[int, ...]], nn.Module] | None] = {
     "gaussian_regressor": SetTransformer,
     "gaussians": SetTransformer,
     "none": None,
+    "points": SetTransformer,
     "resnet": ImageResNet,
     "truth": None,
+    "voxels": VoxelCNN,
 }
 
 
@@ -228,6 +231,10 @@ def find_encoder(policy: PolicySettings) -> Encoder:
         return Encoder((), lambda *_: Truth())
     if name == "gaussians":
         return Encoder((), lambda env, _: GaussianTokens(env.scenes, env.robot, env.task.camera))
+    if name == "points":
+        return Encoder(("rgb", "depth"), lambda env, _: DepthPoints(env.cameras))
+    if name == "voxels":
+        return Encoder(("rgb", "depth"), _voxels)
     if name not in FROZEN:
         return Encoder((modality,), lambda *_: Images(modality))
     if modality != "rgb":
@@ -237,6 +244,10 @@ def find_encoder(policy: PolicySettings) -> Encoder:
             remedy="policy.modality: rgb",
         )
     return Encoder(("rgb",), lambda env, device: FrozenFeatures(FROZEN[name](env, policy), device))
+
+
+def _voxels(env: SceneEnv, _: str) -> ObservationGroup:
+    return DepthVoxels(env.cameras, EDGE_AT_A_TABLE if env.robot.fixed_base else EDGE)
 
 
 def _dinov2(env: SceneEnv, _: PolicySettings) -> nn.Module:

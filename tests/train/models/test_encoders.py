@@ -14,6 +14,7 @@ from tensordict import TensorDict
 from torch import nn
 
 from pipeline.errors import TrainError
+from sim.cameras.settings import RobotCamera
 from sim.env import EnvConfig, SceneEnv
 from sim.robots.catalog import find_robot
 from sim.scene import SimScene
@@ -33,8 +34,10 @@ SIGHTS = {
     "gaussian_regressor": ("features", (2, 7, 13)),
     "gaussians": ("gaussians", (7, 13)),
     "none": None,
+    "points": ("points", (2, 7, 13)),
     "resnet": ("rgb", (3, 40, 44)),
     "truth": None,
+    "voxels": ("grid", (2, 4, 6, 6, 4)),
 }
 """What each sees, small."""
 EVERY = pytest.mark.parametrize("name", SIGHTS)
@@ -85,7 +88,7 @@ def test_an_unknown_name_gets_the_nearest():
         with pytest.raises(TrainError, match="did you mean 'resnet'") as error:
             ask("resnet18")
         assert "resnet18" in error.value.found
-        with pytest.raises(TrainError, match="cnn, dinov2, gaussian_regressor, gaussians, none, resnet"):
+        with pytest.raises(TrainError, match="cnn, dinov2, gaussian_regressor, gaussians, none, points, resnet"):
             ask("xyz")
 
 
@@ -97,8 +100,10 @@ def test_cameras_give_what_encoders_take():
         "gaussian_regressor": ("rgb",),
         "gaussians": (),
         "none": (),
+        "points": ("rgb", "depth"),
         "resnet": ("rgb",),
         "truth": (),
+        "voxels": ("rgb", "depth"),
     }
     assert find_encoder(PolicySettings(encoder="resnet", modality="depth")).outputs == ("depth",)
     with pytest.raises(TrainError, match="trained on colours"):
@@ -167,8 +172,7 @@ def test_a_simulation_shows_what_the_network_reads(
         file = str(tmp_path / "weights.safetensors")
         Path(file).write_bytes(file_of(GaussianRegressor()))
     encoder, (robot, drive) = find_encoder(PolicySettings(encoder=name, encoder_file=file)), find_robot("rover")
-    assert set(encoder.outputs) <= {"rgb"}
-    cameras = None if encoder.outputs else ()
+    cameras = [RobotCamera(small.camera, outputs=encoder.outputs)] if encoder.outputs else ()
     env = SceneEnv(small, [room_scene], robot, drive, 3, EnvConfig(cameras=cameras))
     train_env = TrainEnv(env, encoder.groups(env))
     seen = train_env.get_observations()
