@@ -449,7 +449,7 @@ def pretrain_encoder(
         network = pretrain([bundles[name] for name in known], out, iterations, seed, watch)
     rows = list[tuple[str, ...]]()
     for name, bundle in bundles.items():
-        picture = out.with_name(f"{out.stem}-{bundle.manifest.name}.png")
+        picture = out.with_name(f"{out.stem}-{bundle.manifest.name}-{bundle.manifest.version}.png")
         found = measure(network, bundle, picture)
         figures = f"{found.novel:.1f}", f"{found.shared:.1f}", f"{found.copied:.1f}", f"{found.depth:.1%}"
         rows.append((bundle.manifest.reference, "trained on" if name in known else "new", *figures, str(picture)))

@@ -180,7 +180,7 @@ def test_the_commands_a_user_types(
     assert main(command) == 0
     printed = capsys.readouterr().out
     assert "room@1.0.0" in printed
-    assert "gaussians-room.png" in printed
+    assert "gaussians-room-1.0.0.png" in printed
     load_regressor("gaussians.safetensors")
     small = ["num_envs=4", "num_steps_per_env=4", "policy.rnn_hidden_dim=8", "ppo.num_mini_batches=2"]
     encoder = ["policy.encoder=gaussian_regressor", "policy.encoder_file=gaussians.safetensors"]
