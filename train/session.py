@@ -124,22 +124,16 @@ def _resume(run: Run, trainer: Trainer, processes: Processes | None, *, nodes: b
         _keep(run, trainer, 0.0, processes)
         return 0.0
     path, state = found
-    parts = state.get("processes") or [state]
-    count, rank = (processes["world_size"], processes["global_rank"]) if processes else (1, 0)
+    parts, count = state.get("processes", []), processes["world_size"] if processes else 0
     if len(parts) != count and not nodes:
         raise TrainError(
             "a run continues with as many processes as it began with",
-            found=f"{count} instead of {len(parts)}",
-            remedy=f"give --num-gpus {len(parts)}",
+            found=" instead of ".join(f"{number} together" if number else "1 alone" for number in (count, len(parts))),
+            remedy=f"give --num-gpus {len(parts) or 1}; if machines began it, --nodes 1 --rendezvous 127.0.0.1:29500",
             file=path,
         )
     try:
-        own: checkpoint.Checkpoint = {**state, **parts[min(rank, len(parts) - 1)]}
-        if rank >= len(parts):
-            begun: checkpoint.Checkpoint = trainer.state()
-            fresh: checkpoint.Checkpoint = {**own, "memories": begun["memories"], "random": begun["random"]}
-            own = {**fresh, "environment": [], "episode_stats": []}
-        trainer.restore(own)
+        trainer.restore(_own_part(state, trainer, processes))
     except TrainError as error:
         raise TrainError(error.rule, found=error.found, remedy=error.remedy, file=path) from error
     except (LookupError, TypeError, AttributeError, ValueError, RuntimeError) as error:
@@ -148,6 +142,18 @@ def _resume(run: Run, trainer: Trainer, processes: Processes | None, *, nodes: b
         run.curve.cut(trainer.iteration)
     logger.info("training continues after iteration %d, from %s", trainer.iteration, path)
     return float(state.get("seconds", 0.0))
+
+
+def _own_part(state: checkpoint.Checkpoint, trainer: Trainer, processes: Processes | None) -> checkpoint.Checkpoint:
+    """What this process continues from: one that was not there begins new episodes."""
+    if processes is None:
+        return state
+    parts, rank = state.get("processes", []), processes["global_rank"]
+    if rank < len(parts):
+        return {**state, **parts[rank]}
+    begun, others = trainer.state(), (parts or [state])[0]
+    state = {**state, "curriculum": others["curriculum"], "memories": begun["memories"], "random": begun["random"]}
+    return {**state, "environment": [], "episode_stats": []}
 
 
 def _iterate(run: Run, trainer: Trainer) -> dict[str, float]:

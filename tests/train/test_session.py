@@ -230,8 +230,29 @@ def test_what_another_number_of_processes_left_is_refused(tmp_path: Path, traine
     run = make_run(tmp_path)
     trained = {"iteration": 5, "agent": {}, "seconds": 1.0, "processes": [{}, {}]}
     checkpoint.save(run.checkpoints, trained)
-    with pytest.raises(TrainError, match=r"(?s)1 instead of 2.*--num-gpus 2"):
+    with pytest.raises(TrainError, match=r"(?s)1 alone instead of 2 together.*--num-gpus 2"):
         train_run(run, [SCENE], iterations=9)
+
+
+def test_machines_continue_with_as_many_as_there_are(tmp_path: Path, trainer: type[FakeTrainer], monkeypatch: Any):
+    """Each with its part of the checkpoint; who was not there begins new episodes with what all learned."""
+    whole = {"iteration": 5, "agent": {"w": 1}, "seconds": 1.0}
+    fresh = {"memories": "fresh", "random": "fresh", "iteration": 0}
+    parts = [{"curriculum": n, "memories": n, "random": n, "environment": [n], "episode_stats": [n]} for n in (7, 8)]
+    state: Any = {**whole, "processes": parts}
+    alone: Any = {**whole, **parts[0]}
+    begun: Any = SimpleNamespace(state=lambda: fresh)
+
+    def own(of: Any, rank: int, size: int) -> dict[str, Any]:
+        found = session._own_part(of, begun, {"global_rank": rank, "local_rank": 0, "world_size": size})
+        return {name: found[name] for name in ("iteration", "agent", *parts[0])}
+
+    later = {"curriculum": 7, "memories": "fresh", "random": "fresh", "environment": [], "episode_stats": []}
+    rest = {"iteration": 5, "agent": {"w": 1}}
+    assert own(state, 1, 2) == {**rest, **parts[1]}
+    assert own(state, 0, 1) == {**rest, **parts[0]}
+    assert own(state, 2, 3) == own(alone, 0, 2) == {**rest, **later}
+    assert session._own_part(alone, begun, None) is alone
 
 
 def test_a_checkpoint_that_lacks_something_is_named(tmp_path: Path, trainer: type[FakeTrainer]):
