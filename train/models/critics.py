@@ -72,9 +72,9 @@ def shifted(images: torch.Tensor) -> torch.Tensor:
 
     Source: Kostrikov et al., Image augmentation is all you need (DrQ), 2020.
     """
-    count, _, height, width = images.shape
+    count, channels, height, width = images.shape
     down, right = torch.randint(-SHIFT, SHIFT + 1, (2, count, 1), device=images.device)
     rows = (torch.arange(height, device=images.device) + down).clamp(0, height - 1)
     columns = (torch.arange(width, device=images.device) + right).clamp(0, width - 1)
-    each = torch.arange(count, device=images.device)[:, None, None]
-    return images.permute(0, 2, 3, 1)[each, rows[:, :, None], columns[:, None]].permute(0, 3, 1, 2)
+    source = (width * rows[:, :, None] + columns[:, None]).flatten(1)[:, None].expand(-1, channels, -1)
+    return images.flatten(2).gather(2, source).unflatten(2, (height, width))
