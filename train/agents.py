@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from pipeline.errors import TrainError
-from train.environment import STATE, VECTOR, TrainEnv
 from train.preset import LEARN_FROM_DEMOS, Preset
 
 if TYPE_CHECKING:
     from train.algorithms.agent import Agent
     from train.distributed import Processes
+    from train.environment import TrainEnv
     from train.halves import Halves
 
 
@@ -41,11 +41,7 @@ def make_agent(
     seen = env.get_observations()
     if name == "dagger":
         return DAgger(preset, seen, env.num_actions, device, ppo.teacher_of(preset.teacher, env.env))
-    groups = [str(group) for group in seen.keys()]  # noqa: SIM118 - no dict
-    if name == "bc":  # it has no critic
-        groups = [VECTOR, *(group for group in groups if group not in (VECTOR, STATE))]
-    frozen = env.frozen if isinstance(env, TrainEnv) else None
-    contract = contract_of(env.env, groups, frozen) if name in LEARN_FROM_DEMOS else None
+    contract = contract_of(env.env, preset, device) if name in LEARN_FROM_DEMOS else None
     if contract is None:
         return SAC(preset, seen, env.num_actions, device, None)
     kind = {"rlpd": SAC, "bc": Cloning, "iql": ImplicitQ}[name]

@@ -11,12 +11,13 @@ import torch
 from tensordict import TensorDict
 
 from pipeline.errors import TrainError
-from pipeline.types import F32, U8
+from pipeline.types import F32
 from sim.drivers import Policy
+from sim.env import Observations
 from sim.policies.observed import images_by_camera
 from train.algorithms.demonstrations import column_names
 from train.environment import STATE, VECTOR, Actor, TrainEnv
-from train.lerobot import About, DatasetWriter, Demonstration, new_dataset
+from train.lerobot import DEPTH, About, DatasetWriter, Demonstration, new_dataset
 
 
 class DrivenActor:
@@ -78,14 +79,20 @@ def about_of(env: TrainEnv) -> About:
         "state": column_names(env.env, env.vectors),
         "environment": column_names(env.env, list(task.observations)),
         "action": [f"action_{number}" for number in range(env.num_actions)],
-        "cameras": {name: (of.shape[1], of.shape[2]) for name, of in images_by_camera(env.seen).items()},
+        "cameras": {name: (of.shape[1], of.shape[2]) for name, of in _images(env.seen).items()},
     }
 
 
-class _Step(NamedTuple):
-    """A step of N robots: images by camera, states and what the simulator knew, all before the actions; rewards."""
+def _images(seen: Observations) -> dict[str, np.ndarray]:
+    """Colours (N, H, W, 3), and depths (N, H, W) where they are measured, by their names in a dataset."""
+    depths = images_by_camera(seen, "depth").items()
+    return images_by_camera(seen) | {f"{name}{DEPTH}": of for name, of in depths}
 
-    images: dict[str, U8]
+
+class _Step(NamedTuple):
+    """A step of N robots: images by name, states and what the simulator knew, all before the actions; rewards."""
+
+    images: dict[str, np.ndarray]
     state: F32
     environment: F32
     action: F32
@@ -94,7 +101,7 @@ class _Step(NamedTuple):
 
 def _step(env: TrainEnv, action: torch.Tensor) -> tuple[_Step, TensorDict, torch.Tensor]:
     """Act (N, A); returns what is recorded of it, the next observations, and which episodes ended."""
-    before, images = env.get_observations(), {name: of.copy() for name, of in images_by_camera(env.seen).items()}
+    before, images = env.get_observations(), {name: of.copy() for name, of in _images(env.seen).items()}
     state, environment = (before[name].cpu().numpy().copy() for name in (VECTOR, STATE))
     seen, reward, dones, _ = env.step(action)
     return _Step(images, state, environment, action.cpu().numpy().copy(), reward.cpu().numpy()), seen, dones

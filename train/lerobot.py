@@ -1,4 +1,4 @@
-"""Demonstrations as a LeRobot dataset, version 3.0: vectors in Parquet, images in MP4, and an index.
+"""Demonstrations as a LeRobot dataset, version 3.0: vectors and depths in Parquet, images in MP4, and an index.
 
 Format: https://huggingface.co/docs/lerobot/lerobot-dataset-v3, and the code of lerobot 0.4 to 0.6, which read it.
 """
@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypedDict, Unpack
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 
@@ -25,6 +25,8 @@ from sim.video import VideoWriter, pixel_format
 STATE, ACTION = "observation.state", "action"
 ENVIRONMENT = "observation.environment_state"
 """What a simulator knows in addition, under the name that LeRobot has for it."""
+DEPTH = "_depth"
+"""Ending of the name of a camera's depths; LeRobot 0.4 has no depth images, but arrays of two dimensions."""
 CHUNK = "chunk-000/file-000"
 """There is one file of each kind; LeRobot allows more, so that none gets too large for its hub."""
 QUANTILES = (0.01, 0.1, 0.5, 0.9, 0.99)
@@ -51,14 +53,15 @@ class Demonstration:
     """An episode with T steps.
 
     Attributes:
-        images: Images by camera, (T, H, W, 3) uint8.
+        images: Images by name, (T, H, W, 3) uint8; depths, whose names end with `DEPTH`, (T, H, W) float32 [m], 0 =
+            unknown.
         state: (T, S) float32 vectors before each action.
         environment: (T, E) float32, what a simulator knows then.
         action: (T, A) float32.
         reward: (T,) float32 for each action.
     """
 
-    images: Mapping[str, U8]
+    images: Mapping[str, np.ndarray]
     state: F32
     environment: F32
     action: F32
@@ -74,7 +77,7 @@ class About(TypedDict):
         state: Name of each element of the state.
         environment: Name of each element of what a simulator knows.
         action: Name of each element of an action.
-        cameras: Height and width of each camera's images [px].
+        cameras: Height and width of the images by name [px].
     """
 
     rate: int
@@ -95,18 +98,24 @@ class DatasetWriter:
         self._folder, self._rate, self._robot, self._task = folder, about["rate"], about["robot"], about["task"]
         named = {STATE: about["state"], ENVIRONMENT: about["environment"], ACTION: about["action"]}
         self._names = {name: list(of) for name, of in named.items()}
-        cameras = self._sizes = dict(about["cameras"])
+        sizes = about["cameras"]
+        self._sizes = {camera: size for camera, size in sizes.items() if not camera.endswith(DEPTH)}
+        self._depths = {feature(name): size for name, size in sizes.items() if name.endswith(DEPTH)}
         self._videos = {
             camera: VideoWriter(folder / "videos" / feature(camera) / f"{CHUNK}.mp4", self._rate, ENCODING)
-            for camera in cameras
+            for camera in self._sizes
         }
         vectors = [(name, self._arrow.list_(self._arrow.float32(), len(of))) for name, of in self._names.items()]
+        vectors += [
+            (name, self._arrow.list_(self._arrow.list_(self._arrow.float32(), width), height))
+            for name, (height, width) in self._depths.items()
+        ]
         numbers = [(name, self._arrow.type_for_alias(kind)) for name, kind in NUMBERS.items()]
         self._schema = self._arrow.schema([*vectors, *numbers])
         self._data = self._parquet.ParquetWriter(_made(folder / "data" / f"{CHUNK}.parquet"), self._schema)
         self._episodes: list[dict[str, object]] = []
-        self._columns: dict[str, list[np.ndarray]] = {name: [] for name in self._schema.names}
-        self._histogram = {camera: np.zeros((3, 256), np.int64) for camera in cameras}
+        self._columns: dict[str, list[np.ndarray]] = {name: [] for name in (*self._names, *NUMBERS)}
+        self._histogram = {camera: np.zeros((3, 256), np.int64) for camera in self._sizes}
         self._frames = 0
 
     def add(self, episode: Demonstration) -> None:
@@ -127,10 +136,8 @@ class DatasetWriter:
             "index": first + here,
             "task_index": np.zeros(steps, np.int64),
         }
-        arrays = []
-        for kind, values in zip(self._schema.types, columns.values(), strict=True):
-            flat = self._arrow.array(values.ravel(), kind.value_type if values.ndim == 2 else kind)
-            arrays.append(self._arrow.FixedSizeListArray.from_arrays(flat, type=kind) if values.ndim == 2 else flat)
+        depths = {feature(name): values for name, values in episode.images.items() if name.endswith(DEPTH)}
+        arrays = [self._array((columns | depths)[name], self._schema.field(name).type) for name in self._schema.names]
         self._data.write_table(self._arrow.table(arrays, self._schema))
         statistics = {name: _statistics(values) for name, values in columns.items()}
         for name, values in columns.items():
@@ -146,9 +153,10 @@ class DatasetWriter:
             "meta/episodes/chunk_index": 0,
             "meta/episodes/file_index": 0,
         }
-        for camera, images in episode.images.items():
+        for camera, video in self._videos.items():
+            images = episode.images[camera]
             for image in images:
-                self._videos[camera].add(image)
+                video.add(image)
             histogram = _histogram(images)
             self._histogram[camera] += histogram
             statistics[feature(camera)] = _image_statistics(histogram, steps)
@@ -179,6 +187,13 @@ class DatasetWriter:
         self._data.close()
         for video in self._videos.values():
             video.close()
+
+    def _array(self, values: np.ndarray, kind: Any) -> Any:
+        """An Arrow array of that type."""
+        if values.ndim == 1:
+            return self._arrow.array(values, kind)
+        parts = self._array(values.reshape(-1, *values.shape[2:]), kind.value_type)
+        return self._arrow.FixedSizeListArray.from_arrays(parts, type=kind)
 
     def _write_tasks(self, file: Path) -> None:
         """Write tasks and their numbers; the text is pandas' index, as LeRobot expects it."""
@@ -211,6 +226,8 @@ class DatasetWriter:
         }
         for name, names in self._names.items():
             features[name] = {"dtype": "float32", "shape": [len(names)], "names": names}
+        for name, size in self._depths.items():
+            features[name] = {"dtype": "float32", "shape": list(size), "names": ["height", "width"]}
         for name, kind in NUMBERS.items():
             features[name] = {"dtype": kind, "shape": [1], "names": None}
         file = "chunk-{chunk_index:03d}/file-{file_index:03d}"
@@ -259,7 +276,7 @@ def new_dataset(folder: Path, **about: Unpack[About]) -> Iterator[DatasetWriter]
 
 
 def feature(camera: str) -> str:
-    """Name of a camera's feature."""
+    """Name of the feature that has a camera's images."""
     return f"observation.images.{camera}"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, get_args
@@ -68,23 +68,28 @@ class _Driving:
     allow_failed: AllowFailed = False
 
     @contextmanager
-    def driven(self, num_envs: int, starts: Split) -> Iterator[tuple[TrainEnv, Actor]]:
-        """Robots, and the driver that was asked for."""
+    def driven(self, num_envs: int, starts: Split, *, depth: bool = False) -> Iterator[tuple[TrainEnv, Actor]]:
+        """Robots, who see colours and possibly depths, and the driver that was asked for."""
         import sim
         from pipeline.errors import TrainError
         from pipeline.scenes.resolver import find_scenes
         from sim.policies.catalog import open_driver
+        from sim.robots.catalog import robot_for
+        from sim.tasks.catalog import find_task
         from train.environment import TrainEnv
         from train.imitation import DrivenActor
         from train.models.encoders import Images
 
         if not self.scenes:
             raise TrainError("a driver has a scene to drive in", found="none", remedy="--scene BUNDLE")
+        task = find_task(self.task)
+        cameras = task.cameras_of(robot_for(task, self.robot)[0])
         robots = sim.make(
             self.task,
             find_scenes(self.scenes),
             num_envs,
             robot=self.robot,
+            cameras=[replace(one, outputs=("rgb", "depth")) for one in cameras] if depth else None,
             device=self.device,
             seed=self.seed,
             allow_failed=self.allow_failed,
@@ -428,12 +433,14 @@ class Record(_Driving):
         splatyard record navigate-hall-1 --lerobot hall_demos --episodes 100
         splatyard record --driver auto --scene hall@1.0.0 --task avoid --lerobot avoid_demos --episodes 50
         splatyard record --driver auto --scene hall --task lift --robot panda --lerobot lift_demos
+        splatyard record --driver auto --scene hall --lerobot demos --depth              # for policies that see depth
     """
 
     run_name: Annotated[str | None, Arg("a run's name or folder", "RUN")] = None
     _: KW_ONLY
     lerobot: Annotated[Path, Arg("a new folder for the dataset", "DIR")]
     episodes: Annotated[int, Arg("", "N")] = 100
+    depth: Annotated[bool, Arg("with --driver: depth images, too; of a run, what its policy sees is recorded")] = False
 
     def run(self) -> int:
         """Record."""
@@ -450,8 +457,12 @@ class Record(_Driving):
             )
         if self.episodes < 1:
             raise TrainError("there are episodes to record", found=f"{self.episodes}", remedy="--episodes 100")
+        if self.depth and self.run_name:
+            raise TrainError(
+                "of a run, what its policy sees is recorded", found="--depth", remedy="leave it away, or --driver auto"
+            )
         num_envs = min(self.episodes, NUM_ENVS)
-        opened = self._policy(num_envs) if self.run_name else self.driven(num_envs, "train")
+        opened = self._policy(num_envs) if self.run_name else self.driven(num_envs, "train", depth=self.depth)
         with opened as (env, actor), tqdm(total=self.episodes, unit=" episodes", disable=None) as bar:
             successful = record(env, actor, self.episodes, self.lerobot, seed=self.seed, watch=lambda _: bar.update())
         tables.say(f"recorded   {self.episodes} episodes, {successful} of them successful")

@@ -8,6 +8,7 @@ import numpy as np
 
 from pipeline.errors import SimError
 from pipeline.types import F32, U8, Mask
+from sim.cameras.settings import Output
 from sim.env import Observations, SceneEnv
 
 FRONT = "front"
@@ -53,9 +54,9 @@ def observed(env: SceneEnv, seen: Observations) -> Observed:
     )
 
 
-def images_by_camera(seen: Observations) -> dict[str, U8]:
-    """Colour images (N, H, W, 3) by camera."""
-    found = {name: values for name, values in seen.items() if name.rpartition("_")[2] == "rgb"}
+def images_by_camera(seen: Observations, output: Output = "rgb") -> dict[str, np.ndarray]:
+    """An output of the cameras, (N, H, W, ...), by camera."""
+    found = {name: values for name, values in seen.items() if name.rpartition("_")[2] == output}
     return {name.rpartition("_")[0] or FRONT: values for name, values in found.items()}
 
 

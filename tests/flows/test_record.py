@@ -122,6 +122,7 @@ def test_a_wrong_evaluation_says_what_to_do(words: list[str], remedy: str, bundl
         (["--driver", "auto"], "--scene BUNDLE"),
         (["some-run", "--episodes", "0"], "--episodes 100"),
         (["no-run"], "splatyard train"),
+        (["some-run", "--depth"], "leave it away"),
     ],
 )
 def test_a_wrong_command_says_what_to_do(
@@ -136,12 +137,16 @@ def test_a_wrong_command_says_what_to_do(
 
 @pytest.mark.skipif(not PACKAGE.is_dir(), reason="example-robot-data is not installed")
 def test_an_arm_is_recorded_by_both_cameras(bundle: Path, tmp_path: Path):
-    """With what it was told to do as the task's text."""
+    """With what it was told to do as the task's text, and with depths on demand."""
     out = tmp_path / "demos"
     words = ["--task", "put_cube_on_plate", "--robot", "panda", "--scene", str(bundle), "--episodes", "1"]
-    assert main(["record", "--driver", "auto", "--lerobot", str(out), *words]) == 0
+    assert main(["record", "--driver", "auto", "--lerobot", str(out), "--depth", *words]) == 0
     info = json.loads((out / "meta/info.json").read_text())
-    films = [name for name in info["features"] if name.startswith("observation.images.")]
+    films = [name for name, of in info["features"].items() if of["dtype"] == "video"]
+    depths = pyarrow.parquet.read_table(out / "data/chunk-000/file-000.parquet")["observation.images.wrist_depth"]
+    first = np.array(depths.to_pylist(), np.float32)[0]
+    assert first.shape == (64, 64)
+    assert 0.02 < first[first > 0].min() < 0.1 < first.max() < 5  # fingers, and what is behind them
     assert films == ["observation.images.third", "observation.images.wrist"]
     assert (info["robot_type"], info["fps"]) == ("panda", 20)
     for name in films:

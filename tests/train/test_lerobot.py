@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -90,6 +91,23 @@ def test_types_are_those_that_info_names(dataset: Path):
         assert ("fixed_size_list" in kind) == (of["names"] is not None)
     assert features["action"]["names"] == ["forward", "left"]
     assert features["observation.images.wrist"]["shape"] == [21, 33, 3]
+
+
+def test_depths_are_arrays(tmp_path: Path):
+    """In metres to the bit, rows by rows, and no films; they have no statistics."""
+    made = demonstrations()[1]
+    depth = np.random.default_rng(7).uniform(0, 5, (3, 21, 33)).astype(np.float32)
+    about = {**ABOUT, "cameras": {**ABOUT["cameras"], "wrist_depth": (21, 33)}}
+    with new_dataset(tmp_path / "hall", **about) as writer:
+        writer.add(replace(made, images={"wrist_depth": depth, **made.images}))
+    name = "observation.images.wrist_depth"
+    info = json.loads((tmp_path / "hall/meta/info.json").read_text())
+    assert info["features"][name] == {"dtype": "float32", "shape": [21, 33], "names": ["height", "width"]}
+    found = pyarrow.parquet.read_table(tmp_path / "hall/data/chunk-000/file-000.parquet")
+    np.testing.assert_array_equal(np.array(found[name].to_pylist(), np.float32), depth)
+    np.testing.assert_array_equal(np.array(found["action"].to_pylist(), np.float32), made.action)
+    assert not (tmp_path / "hall/videos" / name).exists()
+    assert name not in json.loads((tmp_path / "hall/meta/stats.json").read_text())
 
 
 @pytest.mark.parametrize("camera", ["front", "wrist"])

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -14,19 +15,19 @@ import torch
 from gymnasium.spaces import Dict
 from pydantic import BaseModel, ConfigDict, Field
 from tensordict import TensorDict
-from torch import nn
 
 from pipeline.errors import TrainError
 from pipeline.types import U8, Mask
-from sim.env import SceneEnv
+from sim.env import Observations, SceneEnv
 from sim.libraries import load
 from sim.policies.observed import FRONT
 from train.algorithms.replay import Replay
 from train.environment import STATE, VECTOR
 from train.lerobot import ACTION as ACTION_FEATURE
-from train.lerobot import ENVIRONMENT, feature
+from train.lerobot import DEPTH, ENVIRONMENT, feature
 from train.lerobot import STATE as STATE_FEATURE
-from train.models.encoders import TRUTHS
+from train.models.encoders import TRUTHS, find_encoder
+from train.preset import Preset
 from train.run import read_model
 
 if TYPE_CHECKING:
@@ -64,6 +65,21 @@ class _Info(BaseModel):
 
 
 @dataclass(frozen=True)
+class Sight:
+    """What a policy makes of images.
+
+    Attributes:
+        group: Name of the observation group.
+        keys: Names of the simulation's images, by their names in a dataset.
+        read: Makes the group of images (N, H, W, ...) by the simulation's names.
+    """
+
+    group: str
+    keys: dict[str, str]
+    read: Callable[[Observations], torch.Tensor]
+
+
+@dataclass(frozen=True)
 class Contract:
     """What demonstrations must agree with.
 
@@ -72,9 +88,9 @@ class Contract:
         actions: Size of an action.
         columns: Names of a group's elements in the dataset, by group: those of the policy's vector are in
             `observation.state`, others in `observation.environment_state`.
-        cameras: Names and sizes (height, width) [px] of the cameras whose images the group "rgb" stacks.
+        images: Shapes of the images that a policy sees by their names in the dataset: (H, W, 3), depths (H, W).
         longest: Steps until an episode's time limit.
-        frozen: A network that makes the group "features" of those images, if the policy reads that instead.
+        sight: What the policy makes of those images; None if it sees none.
     """
 
     robot: str
@@ -82,9 +98,9 @@ class Contract:
     rate: float
     actions: int
     columns: dict[str, list[str]]
-    cameras: dict[str, tuple[int, int]]
+    images: dict[str, tuple[int, ...]]
     longest: int
-    frozen: nn.Module | None = None
+    sight: Sight | None = None
 
 
 def column_names(env: SceneEnv, names: Sequence[str]) -> list[str]:
@@ -93,13 +109,11 @@ def column_names(env: SceneEnv, names: Sequence[str]) -> list[str]:
     return [f"{name}_{number}" for name in names for number in range(math.prod(spaces[name].shape or ()))]
 
 
-def contract_of(env: SceneEnv, groups: Sequence[str], frozen: nn.Module | None = None) -> Contract:
-    """What demonstrations must agree with, so that the observation groups can be made of them.
-
-    A frozen network makes the group "features" of colour images.
+def contract_of(env: SceneEnv, preset: Preset, device: str = "cpu") -> Contract:
+    """What demonstrations must agree with, so that a preset's observation groups can be made of them.
 
     Raises:
-        TrainError: When datasets have no such group.
+        TrainError: When datasets don't have what its policy sees.
     """
     terms = env.task.observations
     columns = {
@@ -107,23 +121,34 @@ def contract_of(env: SceneEnv, groups: Sequence[str], frozen: nn.Module | None =
         STATE: column_names(env, list(terms)),
         "truth": column_names(env, [name for name in TRUTHS if name in terms]),
     }
-    images = ("rgb", *(["features"] if frozen else []))
-    if unknown := [name for name in groups if name not in (*columns, *images)]:
-        raise TrainError(
-            "demonstrations have colour images and vectors",
-            found=f"a policy that reads {', '.join(unknown)}",
-            remedy="policy.encoder: cnn, resnet, truth or none, with policy.modality: rgb",
-        )
-    cameras = [rig.camera for rig in env.cameras] if set(groups) & set(images) else []
+    encoder = find_encoder(preset.policy)
+    groups = [VECTOR, *([STATE] if preset.algorithm != "bc" else [])]  # bc has no critic
+    images, keys, sight = dict[str, tuple[int, ...]](), dict[str, str](), None
+    for group in encoder.groups(env, device):
+        if group.name in columns:
+            groups.append(group.name)
+        elif not encoder.outputs:
+            raise TrainError(
+                "demonstrations have images and vectors",
+                found=f"a policy that reads {group.name}",
+                remedy="policy.encoder: cnn, or another that sees images",
+            )
+        else:
+            sight = Sight(group.name, keys, partial(group.read, env))
+    for rig in env.cameras if sight else ():
+        for output in encoder.outputs:
+            name = (rig.camera.name or FRONT) + (DEPTH if output == "depth" else "")
+            images[name] = (rig.camera.lens.height, rig.camera.lens.width, *([3] if output == "rgb" else []))
+            keys[name] = rig.camera.key(output)
     return Contract(
         robot=env.robot.name,
         task=env.task.text,
         rate=1 / env.task.control_period,
         actions=env.drive.size,
-        columns={name: columns[name] for name in groups if name in columns},
-        cameras={camera.name or FRONT: (camera.lens.height, camera.lens.width) for camera in cameras},
+        columns={name: columns[name] for name in groups},
+        images=images,
         longest=round(env.task.seconds / env.task.control_period),
-        frozen=frozen,
+        sight=sight,
     )
 
 
@@ -170,18 +195,15 @@ def read_demonstrations(
         for name, names in contract.columns.items()
         if name != VECTOR
     }
-    sight = "features" if contract.frozen else "rgb"
+    sight = contract.sight
     replay = Replay(
-        into, seen.select(*groups, *([sight] if contract.cameras else []))[:1], contract.actions, int(kept.sum())
+        into, seen.select(*groups, *([sight.group] if sight else []))[:1], contract.actions, int(kept.sum())
     )
-    for row, images in enumerate(_images(info, contract, folder, len(last))):
+    for row, images in enumerate(_images(contract, table, folder)):
         if kept[row]:
             observed = {name: torch.from_numpy(values[row : row + 1]) for name, values in groups.items()}
-            if images is not None:
-                observed[sight] = torch.from_numpy(images[None])
-                if contract.frozen:
-                    with torch.no_grad():
-                        observed[sight] = contract.frozen(observed[sight].to(seen.device))
+            if sight:
+                observed[sight.group] = sight.read({sight.keys[name]: of[None] for name, of in images.items()})
             numbers = (table[ACTION_FEATURE], table["next.reward"], last & ~time_out, time_out)
             replay.add(observed, *(torch.from_numpy(values[row : row + 1]) for values in numbers))
     return replay
@@ -217,9 +239,11 @@ def _check(info: _Info, contract: Contract, folder: Path) -> None:
         ("numbers of an action", str(action.shape[0]), str(contract.actions)),
         ("observation.state", _short(state.names or []), _short(contract.columns[VECTOR])),
     ]
-    for camera, (height, width) in contract.cameras.items():
-        shape = info.features[feature(camera)].shape if feature(camera) in info.features else "none"
-        wrong.append((f"images of the camera {camera!r}", str(shape), str((height, width, 3))))
+    for name, shape in contract.images.items():
+        found = info.features[feature(name)].shape if feature(name) in info.features else "none"
+        wrong.append((f"images of the camera {name!r}", str(found), str(shape)))
+        if name.endswith(DEPTH) and info.total_frames * math.prod(shape) > MAX_NUMBERS:
+            raise _damaged(ValueError(f"{info.total_frames} depths of {shape}"), folder)
     for what, found, needed in wrong:
         if found != needed:
             raise _other(f"{what}: {found} instead of {needed}", folder)
@@ -244,6 +268,7 @@ def _read_tables(info: _Info, contract: Contract, folder: Path) -> dict[str, np.
 
     vectors = [ACTION_FEATURE, STATE_FEATURE]
     vectors += [ENVIRONMENT] if any(name != VECTOR for name in contract.columns) else []
+    vectors += [feature(name) for name in contract.images if name.endswith(DEPTH)]
     parts: dict[str, list[np.ndarray]] = {name: [] for name in (*vectors, *NUMBERS, "task_index")}
     left = info.total_frames
     try:
@@ -258,10 +283,11 @@ def _read_tables(info: _Info, contract: Contract, folder: Path) -> dict[str, np.
                 values = table[name].combine_chunks()
                 if values.null_count:
                     raise ValueError(f"{name} has empty rows")
-                flat = values.flatten() if name in vectors else values
-                array = flat.to_numpy(zero_copy_only=False)
-                width = info.features[name].shape[0]
-                column.append(array.astype(np.float32).reshape(-1, width) if name in vectors else array)
+                shape = info.features[name].shape if name in vectors else ()
+                for _ in shape:
+                    values = values.flatten()
+                array = values.to_numpy(zero_copy_only=False)
+                column.append(array.astype(np.float32).reshape(-1, *shape) if shape else array)
         if left:
             raise ValueError(f"{left} of {info.total_frames} steps are missing")
         columns = {name: np.concatenate(of) for name, of in parts.items()}
@@ -280,9 +306,11 @@ def _read_tables(info: _Info, contract: Contract, folder: Path) -> dict[str, np.
 def _check_types(schema: Schema, vectors: Sequence[str], info: _Info) -> None:
     """Check that vectors are as long as the dataset says: before they are read."""
     for name in vectors:
-        kind = schema.field(name).type
-        if getattr(kind, "list_size", None) != info.features[name].shape[0]:
-            raise ValueError(f"{name} is of type {kind}")
+        kind = inner = schema.field(name).type
+        for size in info.features[name].shape:
+            if getattr(inner, "list_size", None) != size:
+                raise ValueError(f"{name} is of type {kind}")
+            inner = inner.value_type
 
 
 def _check_values(columns: dict[str, np.ndarray], vectors: Sequence[str], folder: Path) -> None:
@@ -299,20 +327,23 @@ def _check_values(columns: dict[str, np.ndarray], vectors: Sequence[str], folder
         raise _damaged(ValueError("episodes that are cut: next.done isn't where they end"), folder)
 
 
-def _images(info: _Info, contract: Contract, folder: Path, steps: int) -> Iterator[U8 | None]:
-    """Image of each step, those of all cameras stacked (3 C, H, W); None without cameras."""
-    if not contract.cameras:
-        yield from [None] * steps
-        return
-    films = [_frames(folder / "videos" / feature(camera), size, folder) for camera, size in contract.cameras.items()]
+def _images(contract: Contract, table: dict[str, np.ndarray], folder: Path) -> Iterator[dict[str, np.ndarray]]:
+    """Images of each step by name."""
+    steps = len(table["next.done"])
+    films: dict[str, Iterator[np.ndarray]] = {
+        name: iter(table[feature(name)])
+        if name.endswith(DEPTH)
+        else _frames(folder / "videos" / feature(name), shape[:2], folder)
+        for name, shape in contract.images.items()
+    }
     for row in range(steps):
-        frames = [next(film, None) for film in films]
-        if any(frame is None for frame in frames):
+        images = {name: image for name, film in films.items() if (image := next(film, None)) is not None}
+        if len(images) < len(films):
             raise _damaged(ValueError(f"videos end after {row} of {steps} steps"), folder)
-        yield np.concatenate([cast(U8, frame).transpose(2, 0, 1) for frame in frames])
+        yield images
 
 
-def _frames(videos: Path, size: tuple[int, int], folder: Path) -> Iterator[U8]:
+def _frames(videos: Path, size: tuple[int, ...], folder: Path) -> Iterator[U8]:
     import av
 
     try:

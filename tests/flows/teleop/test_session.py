@@ -30,6 +30,7 @@ from train.algorithms.demonstrations import contract_of, read_demonstrations
 from train.environment import TrainEnv
 from train.imitation import about_of
 from train.models.encoders import Images
+from train.preset import load_preset
 
 SECONDS = 1.0
 """Time limit of an episode: five steps."""
@@ -108,8 +109,8 @@ def test_episodes_are_started_kept_and_discarded(env: TrainEnv, tmp_path: Path):
         assert driven(session, person, "keep").kept == 2
         assert takes.write() == 0
     assert not kept_folder(dataset).exists()
-    groups = ["vector", "state", "rgb"]
-    replay = read_demonstrations(dataset, contract_of(env.env, groups), env.get_observations(), tmp_path / "replay")
+    contract = contract_of(env.env, load_preset("navigate", {"algorithm": "iql", "demos": "demos"}))
+    replay = read_demonstrations(dataset, contract, env.get_observations(), tmp_path / "replay")
     assert replay.steps == 10
     drive = env.env.drive
     low, high = drive.speed  # type: ignore[union-attr]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,16 +15,17 @@ import pyarrow.parquet
 import pytest
 import torch
 from tensordict import TensorDict
-from torch import nn
 
 from pipeline.errors import TrainError
+from sim.env import Observations
 from sim.scene import SimScene
 from tests.train.algorithms.known import CONTRACT as CART
 from tests.train.algorithms.known import episode, write
-from train.algorithms.demonstrations import Contract, contract_of, identity, read_demonstrations
+from train.algorithms.demonstrations import Contract, Sight, contract_of, identity, read_demonstrations
 from train.algorithms.replay import Replay
 from train.environment import make_env
 from train.lerobot import Demonstration
+from train.models.encoders import Images
 from train.preset import load_preset
 
 LONGEST = 8
@@ -88,7 +91,7 @@ def test_identity_is_that_of_the_content(dataset: Path, tmp_path: Path):
         ({"task": "fall"}, "task: 'balance' instead of 'fall'"),
         ({"columns": {"vector": ["x_0", "v_0"]}}, r"observation.state: x \(1\) instead of x \(1\), v \(1\)"),
         ({"columns": {"vector": ["x_0"], "state": ["goal_0", "goal_1"]}}, r"environment_state without goal \(2\)"),
-        ({"cameras": {"wrist": (48, 64)}}, r"camera 'wrist': none instead of \(48, 64, 3\)"),
+        ({"images": {"wrist": (48, 64, 3)}}, r"camera 'wrist': none instead of \(48, 64, 3\)"),
     ],
 )
 def test_demonstrations_of_something_else_are_refused(dataset: Path, changes: dict, found: str):
@@ -114,6 +117,15 @@ def _column(name: str, row: int, value: object) -> Callable[[Path], None]:
     return _table(change)
 
 
+def _flat(folder: Path) -> None:
+    """Depths of one dimension."""
+    table = pyarrow.parquet.read_table(folder / DATA)
+    name = "observation.images.front_depth"
+    values = table[name].combine_chunks().flatten().flatten()
+    flat = pyarrow.FixedSizeListArray.from_arrays(values, 384)
+    pyarrow.parquet.write_table(table.set_column(table.schema.get_field_index(name), name, flat), folder / DATA)
+
+
 def _cut(name: str) -> Callable[[Path], None]:
     def spoil(folder: Path) -> None:
         content = (folder / name).read_bytes()
@@ -130,12 +142,12 @@ def _info(**changes: object) -> Callable[[Path], None]:
     return spoil
 
 
-def _features(**changes: object) -> Callable[[Path], None]:
-    """Changes what the dataset says of its state."""
+def _features(feature: str = "observation.state", **changes: object) -> Callable[[Path], None]:
+    """Changes what the dataset says of a feature."""
 
     def spoil(folder: Path) -> None:
         known = json.loads((folder / INFO).read_text())
-        known["features"]["observation.state"] |= changes
+        known["features"][feature] |= changes
         (folder / INFO).write_text(json.dumps(known))
 
     return spoil
@@ -175,23 +187,27 @@ def test_damaged_ones_are_refused(dataset: Path, spoil: Callable[[Path], None], 
 
 
 CAMERA = {"front": (16, 24)}
+COLOURS = {"images": {"front": (16, 24, 3)}, "sight": Sight("rgb", {"front": "rgb"}, partial(Images("rgb").read, None))}  # type: ignore[arg-type] - it doesn't look at the simulation
+BOTH = {"front": (16, 24, 3), "front_depth": (16, 24)}
+SLOPE = 0.01 * np.arange(16)[:, None] + 0.1 * np.arange(24)
 
 
 def filmed(folder: Path) -> Path:
-    """Two episodes of grey images, which get lighter."""
+    """Two episodes of grey images, which get lighter; what they show recedes, and is aslant."""
     made = []
     for number, one in enumerate(episodes()[:2]):
         shade = (20 * np.arange(4) + 100 * number).astype(np.uint8)
-        images = {"front": np.broadcast_to(shade[:, None, None, None], (4, 16, 24, 3))}
+        depth = (shade[:, None, None] / 50 + SLOPE).astype(np.float32)
+        images = {"front": np.broadcast_to(shade[:, None, None, None], (4, 16, 24, 3)), "front_depth": depth}
         made.append(replace(one, images=images))
-    return write(folder, made, cameras=CAMERA)
+    return write(folder, made, cameras=CAMERA | {"front_depth": (16, 24)})
 
 
 def test_images_belong_to_their_steps(tmp_path: Path):
     """Channels first, of the film's quality."""
     seen = SEEN.clone()
     seen["rgb"] = torch.zeros(2, 3, 16, 24, dtype=torch.uint8)
-    contract = replace(CONTRACT, cameras=CAMERA)
+    contract = replace(CONTRACT, **COLOURS)
     drawn = read_demonstrations(filmed(tmp_path / "demos"), contract, seen, tmp_path / "replay").sample(300)
     x = drawn.seen["vector"][:, 0]
     assert drawn.seen["rgb"].shape == (300, 3, 16, 24)
@@ -199,26 +215,42 @@ def test_images_belong_to_their_steps(tmp_path: Path):
     np.testing.assert_allclose(drawn.seen["rgb"].float().mean((1, 2, 3)), wanted, atol=3)
 
 
-class Shade(nn.Module):
-    """A frozen network: an image's mean and size."""
+def test_depths_belong_to_their_steps_and_pixels(tmp_path: Path):
+    """Beside the colours; what a policy makes of both is made once, when they are read."""
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Numbers (N, 1, 2)."""
-        return torch.stack([images.float().mean((1, 2, 3)), torch.full((len(images),), float(images.shape[3]))], 1)[
-            :, None
-        ]
+    def read(seen: Observations) -> torch.Tensor:
+        return torch.from_numpy(np.concatenate([seen["depth"], seen["rgb"].mean(3)], 2, dtype=np.float32))
 
-
-def test_a_frozen_network_reads_recorded_images(tmp_path: Path):
-    """Once, when they are read; what it makes of each belongs to that step."""
     seen = SEEN.clone()
-    seen["features"] = torch.zeros(2, 1, 2)
-    contract = replace(CONTRACT, cameras=CAMERA, frozen=Shade())
+    seen["both"] = torch.zeros(2, 16, 48)
+    sight = Sight("both", {"front": "rgb", "front_depth": "depth"}, read)
+    contract = replace(CONTRACT, images=BOTH, sight=sight)
     drawn = read_demonstrations(filmed(tmp_path / "demos"), contract, seen, tmp_path / "replay").sample(300)
-    x = drawn.seen["vector"][:, 0]
-    assert drawn.seen["features"].shape == (300, 1, 2)
-    np.testing.assert_allclose(drawn.seen["features"][:, 0, 0], 200 * (x - x.floor()) + 100 * x.floor(), atol=3)
-    assert (drawn.seen["features"][:, 0, 1] == 24).all()
+    x = drawn.seen["vector"][:, :1, None].numpy()
+    shade = (200 * (x - np.floor(x)) + 100 * np.floor(x)).round()
+    depth, grey = np.split(drawn.seen["both"].numpy(), 2, axis=2)
+    np.testing.assert_allclose(depth, shade / 50 + SLOPE, rtol=1e-6)
+    np.testing.assert_allclose(grey.mean((1, 2)), shade[:, 0, 0], atol=3)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "found"),
+    [
+        (
+            _column("observation.images.front_depth", 2, [[1.0] * 24] * 15 + [[np.nan] * 24]),
+            "NaN or infinity at step 2",
+        ),
+        (_features("observation.images.front_depth", shape=[384]), r"front_depth.: \(384,\) instead of \(16, 24\)"),
+        (_flat, r"observation.images.front_depth is of type .*\[384\]"),
+    ],
+)
+def test_depths_that_are_wrong_are_refused(tmp_path: Path, spoil: Callable[[Path], None], found: str):
+    """Before anything is made of them."""
+    folder = filmed(tmp_path / "demos")
+    spoil(folder)
+    contract = replace(CONTRACT, images=BOTH, sight=Sight("both", {}, lambda _: pytest.fail("nothing is read")))
+    with pytest.raises(TrainError, match=f"(?s){found}"):
+        read_demonstrations(folder, contract, SEEN, tmp_path / "replay")
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 0.9])
@@ -231,19 +263,40 @@ def test_a_film_that_was_cut_is_refused(tmp_path: Path, share: float):
     seen = SEEN.clone()
     seen["rgb"] = torch.zeros(2, 3, 16, 24, dtype=torch.uint8)
     with pytest.raises(TrainError, match="dataset of demonstrations is whole"):
-        read_demonstrations(folder, replace(CONTRACT, cameras=CAMERA), seen, tmp_path / "replay")
+        read_demonstrations(folder, replace(CONTRACT, **COLOURS), seen, tmp_path / "replay")
 
 
-def test_a_contract_is_that_of_the_simulation(room_scene: SimScene):
-    """Robot, rate and what its policy sees; depth is in no dataset."""
-    env = make_env(load_preset("navigate", {"num_envs": 4}), [room_scene])
-    contract = contract_of(env.env, ["vector", "state", "rgb"])
-    seen = env.get_observations()
-    assert (contract.robot, contract.actions, contract.longest) == ("rover", 2, env.max_episode_length)
-    assert len(contract.columns["vector"]) == seen["vector"].shape[1]
-    assert len(contract.columns["state"]) == seen["state"].shape[1]
-    assert contract.cameras == {"front": tuple(seen["rgb"].shape[2:])}
-    assert contract_of(env.env, ["vector", "features"], Shade()).cameras == contract.cameras
-    with pytest.raises(TrainError, match=r"(?s)colour images and vectors.*reads depth"):
-        contract_of(env.env, ["vector", "depth"])
-    env.close()
+@pytest.mark.parametrize(
+    ("policy", "images"),
+    [
+        ({"encoder": "cnn"}, {"front": 3}),
+        ({"modality": "depth"}, {"front_depth": 1}),
+        ({"encoder": "points"}, {"front": 3, "front_depth": 1}),
+        ({"encoder": "none"}, {}),
+    ],
+)
+def test_a_contract_is_that_of_the_simulation(room_scene: SimScene, policy: dict, images: dict[str, int]):
+    """Robot, rate, and what its policy sees: of recorded images it makes what it makes of the simulation's."""
+    changes = {f"policy.{name}": value for name, value in policy.items()}
+    preset = load_preset("navigate", {"algorithm": "iql", "demos": "demos", "num_envs": 4, **changes})
+    with closing(make_env(preset, [room_scene])) as env:
+        contract = contract_of(env.env, preset)
+        seen = env.get_observations()
+        assert (contract.robot, contract.actions, contract.longest) == ("rover", 2, env.max_episode_length)
+        assert {name: len(of) for name, of in contract.columns.items()} == {
+            name: seen[name].shape[1] for name in ("vector", "state")
+        }
+        channels = {1: (), 3: (3,)}
+        assert contract.images == {name: (48, 64, *channels[count]) for name, count in images.items()}
+        if sight := contract.sight:
+            recorded = {key: env.seen[key] for key in sight.keys.values()}
+            assert torch.equal(sight.read(recorded), seen[sight.group])
+
+
+def test_the_scene_s_own_gaussians_are_in_no_dataset(room_scene: SimScene):
+    """They are not made of images."""
+    preset = load_preset(
+        "navigate", {"algorithm": "iql", "demos": "demos", "num_envs": 4, "policy.encoder": "gaussians"}
+    )
+    with closing(make_env(preset, [room_scene])) as env, pytest.raises(TrainError, match="policy that reads gaussians"):
+        contract_of(env.env, preset)
