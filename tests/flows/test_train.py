@@ -177,6 +177,19 @@ def test_an_unknown_robot_is_an_error_of_the_user(capsys: pytest.CaptureFixture[
     assert "use rover, fetcher, go2, bolt" in " ".join(capsys.readouterr().err.split())
 
 
+def test_policies_that_see_points_learn_from_recorded_depth(capsys: pytest.CaptureFixture[str]):
+    """Beside recorded colours; of colours alone no points are made."""
+    words = "record", "--driver", "auto", "--scene", "room", "--episodes", "2"
+    assert main([*words, "--lerobot", "colours"]) == 0
+    assert main([*words, "--lerobot", "both", "--depth"]) == 0
+    words = "train", "navigate", "--scene", "room", "--algorithm", "bc", "--iterations", "1"
+    words = *words, "--set", "policy.encoder=points", "--set", "offline.updates_per_iteration=2"
+    assert command(*words, "--demos", "colours") == 2
+    assert "images of the camera 'front_depth': none instead of (48, 64)" in " ".join(capsys.readouterr().err.split())
+    assert command(*words, "--demos", "both", "--name", "points") == 0
+    assert rows(Run.open("points"))[0]["loss/actor"] > 0
+
+
 def test_a_run_that_never_began_leaves_nothing():
     """Such as one without its demonstrations; one that began stays, whatever happens to it."""
     words = "train", "navigate", "--scene", "room", "--iterations", "1"
