@@ -1,7 +1,7 @@
 """Compare what encoders make of images: `navigate` in rooms a policy has trained in, and in places it has not.
 
-    python benchmarks/representations.py DIR                          four hours on 2 cores; goes on where it stopped
-    python benchmarks/representations.py DIR --unseen kitchen@1.0.0   in a scene of your own, too (SPLATYARD_BUNDLES)
+    python benchmarks/representations.py DIR                                  three hours on 2 cores; keeps what is done
+    python benchmarks/representations.py DIR --unseen bundles/kitchen/1.0.0   in a bundle of your own, too
 
 Rooms are rendered as captures of a phone and built in DIR, like the sample hall. Policies imitate the driver who knows
 the way (DAgger without memory), all with the same number of steps and updates.
@@ -65,17 +65,8 @@ def each(option: str, values: tuple[str, ...]) -> list[str]:
 
 def evaluated(folder: Path, run: str, scenes: tuple[str, ...], episodes: int) -> dict[str, Any]:
     """Metrics of a run by scene; in those it was trained in by default."""
-    call(
-        folder,
-        "eval",
-        run,
-        "--ablations",
-        "none",
-        "--episodes",
-        str(episodes),
-        "--allow-failed",
-        *each("--scene", scenes),
-    )
+    how = ("--ablations", "none", "--episodes", str(episodes), "--allow-failed")
+    call(folder, "eval", run, *how, *each("--scene", scenes))
     (one,) = json.loads((folder / "runs" / run / "evaluation.json").read_text())["evaluations"]
     return one["metrics"]
 
@@ -84,9 +75,9 @@ def main() -> None:
     """Build, train, evaluate and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--unseen", action="append", default=[], metavar="SCENE")
+    parser.add_argument("--unseen", type=Path, action="append", default=[], metavar="BUNDLE")
     arguments = parser.parse_args()
-    folder = arguments.folder.resolve()
+    folder, others = arguments.folder.resolve(), [str(one.resolve()) for one in arguments.unseen]
     folder.mkdir(parents=True, exist_ok=True)
     build_rooms(folder)
     if not (folder / WEIGHTS).exists():
@@ -99,13 +90,11 @@ def main() -> None:
             settings = each("--set", (*SETTINGS, *changes))
             about = ("--algorithm", "dagger", "--iterations", ITERATIONS, "--name", name, *each("--scene", TRAINING))
             call(folder, "train", "navigate", *about, *settings)
-        for scenes, episodes in (((), 100), ((UNSEEN, *arguments.unseen), 200)):
+        for scenes, episodes in (((), 100), ((UNSEEN, *others), 200)):
             for scene, metrics in evaluated(folder, name, scenes, episodes).items():
                 found = metrics["success"]
-                share, low, high = (
-                    100 * found[key] / of for key, of in (("successes", found["count"]), ("low", 1), ("high", 1))
-                )
-                print(f"{name:20s} {scene:20s} {share:5.1f} % [{low:.1f}, {high:.1f}]", flush=True)
+                share, low, high = found["successes"] / found["count"], found["low"], found["high"]
+                print(f"{name:20s} {scene:20s} {share:6.1%} [{low:.1%}, {high:.1%}]", flush=True)
 
 
 if __name__ == "__main__":
