@@ -27,6 +27,7 @@ sys.path.insert(0, str(ROOT))
 
 import numpy as np  # noqa: E402
 
+from benchmarks.training import PROGRAM  # noqa: E402
 from sim.scene import open_scene  # noqa: E402
 from train.actors.chunk import Chunk, Form, Order, Weights  # noqa: E402
 from train.actors.pool import Pool  # noqa: E402
@@ -38,7 +39,6 @@ from train.preset import load_preset  # noqa: E402
 
 SCENE = "terrain:0:flat"
 CHANGES = {"algorithm": "sac", "num_envs": 16, "num_steps_per_env": 16, "sac.replay_size": 50_000}
-PROGRAM = [sys.executable, "-c", "import sys; from flows.cli import main; sys.exit(main())"]
 SIMULATION = ("--set", "num_envs=64", "--set", "num_steps_per_env=16", "--set", "sac.updates_per_step=0.004")
 
 

@@ -29,6 +29,7 @@ sys.path.insert(0, str(ROOT))
 
 import sim  # noqa: E402
 from benchmarks.page import Row, section, update_page  # noqa: E402
+from benchmarks.training import PROGRAM  # noqa: E402
 from sim.gaits import Gait, gait_file  # noqa: E402
 from train.legs.terrains import climbed, walk_flat, walk_over  # noqa: E402
 from train.run import Run  # noqa: E402
@@ -53,7 +54,6 @@ BARS_OF = {
     "g1": Bars(0.12, None, {0: None, 2: None, 4: None}),
 }
 ENVS, STEPS = 256, 100
-PROGRAM = [sys.executable, "-c", "import sys; from flows.cli import main; sys.exit(main())"]
 EPISODES = 200
 MORE = ("--scene", "terrain:0:stairs", "--iterations", "200")
 RGB, BLIND = ("--set", "policy.modality=rgb"), ("--set", "policy.encoder=none")

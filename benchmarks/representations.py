@@ -22,6 +22,7 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.room_capture import write_room  # noqa: E402
 from benchmarks.rooms import ROOMS, SECOND_PLACE  # noqa: E402
+from benchmarks.training import PROGRAM  # noqa: E402
 
 TRAINING, UNSEEN = ("hall", "office", "corridor", "store"), "second-place"
 SETTINGS = ("policy.rnn_type=none", "policy.init_std=0.2", "offline.updates_per_iteration=100")
@@ -39,9 +40,8 @@ ENCODERS = {
 
 def call(folder: Path, *arguments: str) -> None:
     """Run a `splatyard` command in the folder."""
-    program = [sys.executable, "-c", "import sys; from flows.cli import main; sys.exit(main())"]
     settings = {**os.environ, "PYTHONPATH": str(ROOT), "SPLATYARD_BUNDLES": str(folder / "bundles")}
-    subprocess.run([*program, *arguments], check=True, cwd=folder, env=settings, stdout=subprocess.DEVNULL)
+    subprocess.run([*PROGRAM, *arguments], check=True, cwd=folder, env=settings, stdout=subprocess.DEVNULL)
 
 
 def build_rooms(folder: Path) -> None:

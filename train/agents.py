@@ -41,7 +41,7 @@ def make_agent(
     seen = env.get_observations()
     if name == "dagger":
         return DAgger(preset, seen, env.num_actions, device, ppo.teacher_of(preset.teacher, env.env))
-    contract = contract_of(env.env, preset, device) if name in LEARN_FROM_DEMOS else None
+    contract = contract_of(env.env, preset, env.groups) if name in LEARN_FROM_DEMOS else None
     if contract is None:
         return SAC(preset, seen, env.num_actions, device, None)
     kind = {"rlpd": SAC, "bc": Cloning, "iql": ImplicitQ}[name]

@@ -98,11 +98,12 @@ class TrainEnv(VecEnv):
     Attributes:
         done_info: Episodes that ended in the last step.
         seen: Last observations of the simulation, before they were grouped.
+        groups: Observation groups in addition to the vectors.
         frozen: The network that makes the group "features" of colour images, if one does.
     """
 
     def __init__(self, env: SceneEnv, groups: Sequence[ObservationGroup], device: str = "cpu", seed: int = 0) -> None:
-        self.env, self._groups, self.device = env, list(groups), device
+        self.env, self.groups, self.device = env, list(groups), device
         self.num_envs, self.num_actions = env.num_envs, env.drive.size
         self.max_episode_length = round(env.task.seconds / env.task.control_period)
         self.cfg = {}
@@ -190,7 +191,7 @@ class TrainEnv(VecEnv):
             VECTOR: torch.tensor(np.concatenate([seen[name] for name in self.vectors], 1)),
             STATE: torch.tensor(np.concatenate([seen[name] for name in self.env.task.observations], 1)),
         }
-        groups |= {group.name: group.read(self.env, seen) for group in self._groups}
+        groups |= {group.name: group.read(self.env, seen) for group in self.groups}
         return TensorDict(groups, batch_size=[self.num_envs]).to(self.device)
 
 
@@ -220,15 +221,19 @@ def make_env(
     return TrainEnv(env, groups, device, seed)
 
 
-def _cameras(preset: Preset, task: Task, outputs: Sequence[Output]) -> list[RobotCamera]:
-    """Cameras that a preset's policy sees by."""
+def cameras_of(task: Task, robot: str, gait: str, outputs: Sequence[Output]) -> list[RobotCamera]:
+    """A task's cameras of a robot, with these outputs."""
     from sim.robots.catalog import robot_for
 
+    cameras = task.cameras_of(robot_for(task, robot, gait)[0]) if task.cameras else [RobotCamera(task.camera)]
+    return [replace(camera, outputs=tuple(outputs)) for camera in cameras]
+
+
+def _cameras(preset: Preset, task: Task, outputs: Sequence[Output]) -> list[RobotCamera]:
+    """Cameras that a preset's policy sees by."""
     if not outputs:
         return []
-    cameras = (
-        task.cameras_of(robot_for(task, preset.robot, preset.gait)[0]) if task.cameras else [RobotCamera(task.camera)]
-    )
+    cameras = cameras_of(task, preset.robot, preset.gait, outputs)
     names = [camera.name for camera in cameras]
     if unknown := set(preset.cameras) - set(names):
         raise TrainError(
@@ -236,7 +241,7 @@ def _cameras(preset: Preset, task: Task, outputs: Sequence[Output]) -> list[Robo
             found=f"{', '.join(sorted(unknown))} for {task.name!r}",
             remedy=f"cameras: some of {', '.join(filter(None, names)) or 'none: it has one without a name'}",
         )
-    return [replace(one, outputs=tuple(outputs)) for one in cameras if not preset.cameras or one.name in preset.cameras]
+    return [camera for camera in cameras if not preset.cameras or camera.name in preset.cameras]
 
 
 def simulation_settings(

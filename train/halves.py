@@ -55,6 +55,11 @@ class Halves(VecEnv):
         return self._near.env
 
     @property
+    def groups(self) -> list[ObservationGroup]:
+        """Observation groups of the first simulation in addition to the vectors."""
+        return self._near.groups
+
+    @property
     def episode_length_buf(self) -> torch.Tensor:  # type: ignore[override]
         """Steps of the current episodes so far (N,)."""
         return torch.cat([self._near.episode_length_buf, self._far.episode_length_buf])

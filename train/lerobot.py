@@ -137,7 +137,8 @@ class DatasetWriter:
             "task_index": np.zeros(steps, np.int64),
         }
         depths = {feature(name): values for name, values in episode.images.items() if name.endswith(DEPTH)}
-        arrays = [self._array((columns | depths)[name], self._schema.field(name).type) for name in self._schema.names]
+        recorded = columns | depths
+        arrays = [self._array(recorded[field.name], field.type) for field in self._schema]
         self._data.write_table(self._arrow.table(arrays, self._schema))
         statistics = {name: _statistics(values) for name, values in columns.items()}
         for name, values in columns.items():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import KW_ONLY, dataclass, replace
+from dataclasses import KW_ONLY, dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, get_args
@@ -74,22 +74,20 @@ class _Driving:
         from pipeline.errors import TrainError
         from pipeline.scenes.resolver import find_scenes
         from sim.policies.catalog import open_driver
-        from sim.robots.catalog import robot_for
         from sim.tasks.catalog import find_task
-        from train.environment import TrainEnv
+        from train.environment import TrainEnv, cameras_of
         from train.imitation import DrivenActor
         from train.models.encoders import Images
 
         if not self.scenes:
             raise TrainError("a driver has a scene to drive in", found="none", remedy="--scene BUNDLE")
-        task = find_task(self.task)
-        cameras = task.cameras_of(robot_for(task, self.robot)[0])
+        cameras = cameras_of(find_task(self.task), self.robot, "", ("rgb", "depth")) if depth else None
         robots = sim.make(
             self.task,
             find_scenes(self.scenes),
             num_envs,
             robot=self.robot,
-            cameras=[replace(one, outputs=("rgb", "depth")) for one in cameras] if depth else None,
+            cameras=cameras,
             device=self.device,
             seed=self.seed,
             allow_failed=self.allow_failed,

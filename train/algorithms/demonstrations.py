@@ -26,7 +26,7 @@ from train.environment import STATE, VECTOR
 from train.lerobot import ACTION as ACTION_FEATURE
 from train.lerobot import DEPTH, ENVIRONMENT, feature
 from train.lerobot import STATE as STATE_FEATURE
-from train.models.encoders import TRUTHS, find_encoder
+from train.models.encoders import TRUTHS, ObservationGroup, find_encoder
 from train.preset import Preset
 from train.run import read_model
 
@@ -109,7 +109,7 @@ def column_names(env: SceneEnv, names: Sequence[str]) -> list[str]:
     return [f"{name}_{number}" for name in names for number in range(math.prod(spaces[name].shape or ()))]
 
 
-def contract_of(env: SceneEnv, preset: Preset, device: str = "cpu") -> Contract:
+def contract_of(env: SceneEnv, preset: Preset, observed: Sequence[ObservationGroup]) -> Contract:
     """What demonstrations must agree with, so that a preset's observation groups can be made of them.
 
     Raises:
@@ -121,13 +121,13 @@ def contract_of(env: SceneEnv, preset: Preset, device: str = "cpu") -> Contract:
         STATE: column_names(env, list(terms)),
         "truth": column_names(env, [name for name in TRUTHS if name in terms]),
     }
-    encoder = find_encoder(preset.policy)
+    outputs = find_encoder(preset.policy).outputs
     groups = [VECTOR, *([STATE] if preset.algorithm != "bc" else [])]  # bc has no critic
     images, keys, sight = dict[str, tuple[int, ...]](), dict[str, str](), None
-    for group in encoder.groups(env, device):
+    for group in observed:
         if group.name in columns:
             groups.append(group.name)
-        elif not encoder.outputs:
+        elif not outputs:
             raise TrainError(
                 "demonstrations have images and vectors",
                 found=f"a policy that reads {group.name}",
@@ -136,7 +136,7 @@ def contract_of(env: SceneEnv, preset: Preset, device: str = "cpu") -> Contract:
         else:
             sight = Sight(group.name, keys, partial(group.read, env))
     for rig in env.cameras if sight else ():
-        for output in encoder.outputs:
+        for output in outputs:
             name = (rig.camera.name or FRONT) + (DEPTH if output == "depth" else "")
             images[name] = (rig.camera.lens.height, rig.camera.lens.width, *([3] if output == "rgb" else []))
             keys[name] = rig.camera.key(output)

@@ -109,7 +109,7 @@ def test_episodes_are_started_kept_and_discarded(env: TrainEnv, tmp_path: Path):
         assert driven(session, person, "keep").kept == 2
         assert takes.write() == 0
     assert not kept_folder(dataset).exists()
-    contract = contract_of(env.env, load_preset("navigate", {"algorithm": "iql", "demos": "demos"}))
+    contract = contract_of(env.env, load_preset("navigate", {"algorithm": "iql", "demos": "demos"}), env.groups)
     replay = read_demonstrations(dataset, contract, env.get_observations(), tmp_path / "replay")
     assert replay.steps == 10
     drive = env.env.drive

@@ -280,7 +280,7 @@ def test_a_contract_is_that_of_the_simulation(room_scene: SimScene, policy: dict
     changes = {f"policy.{name}": value for name, value in policy.items()}
     preset = load_preset("navigate", {"algorithm": "iql", "demos": "demos", "num_envs": 4, **changes})
     with closing(make_env(preset, [room_scene])) as env:
-        contract = contract_of(env.env, preset)
+        contract = contract_of(env.env, preset, env.groups)
         seen = env.get_observations()
         assert (contract.robot, contract.actions, contract.longest) == ("rover", 2, env.max_episode_length)
         assert {name: len(of) for name, of in contract.columns.items()} == {
@@ -299,4 +299,4 @@ def test_the_scene_s_own_gaussians_are_in_no_dataset(room_scene: SimScene):
         "navigate", {"algorithm": "iql", "demos": "demos", "num_envs": 4, "policy.encoder": "gaussians"}
     )
     with closing(make_env(preset, [room_scene])) as env, pytest.raises(TrainError, match="policy that reads gaussians"):
-        contract_of(env.env, preset)
+        contract_of(env.env, preset, env.groups)
