@@ -42,7 +42,7 @@ DROP = 0.01
 """Height of robots above the floor at reset [m]: the mesh is uneven by millimetres."""
 TIME = "time"
 """What ended an episode that no termination ended."""
-STATE_FORMAT = "splatyard.sim_state"
+STATE_FORMAT = "splatyard.sim_state.2"
 ENGINE, ABOUT = "engine", "about"
 """Names in a saved state, in addition to those of the arrays, which contain a dot."""
 
@@ -200,7 +200,12 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
         self._scene_weights = np.ones((num_envs, len(scenes)))  # a row per environment, so that `save` keeps them
         self.last_step: StepState[Any] | None = None
         self.now: StepState[Any] | None = None
-        self._action, self._seconds = np.zeros((num_envs, drive.size), np.float32), np.zeros(num_envs, np.float32)
+        self._action, self._steps = np.zeros((num_envs, drive.size), np.float32), np.zeros(num_envs, np.int64)
+
+    @property
+    def longest(self) -> int:
+        """Steps until the time limit of an episode."""
+        return self.task.steps_in(self.config.seconds or self.task.seconds)
 
     @cached_property
     def things(self) -> list[Gaussians]:
@@ -221,7 +226,7 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
         envs = np.flatnonzero((options or {}).get("reset_mask", np.ones(self.num_envs, bool)))
         self._reset_envs(envs)
         if self.config.stagger:
-            self._seconds[envs] = self.np_random.random(len(envs)) * self.task.seconds
+            self._steps[envs] = self.np_random.integers(self.longest, size=len(envs))
         self.now = self.last_step = self._step_state(self.engine.read(), self._action, self._contact_force())
         return self._observe(self.now), {}
 
@@ -231,7 +236,7 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
         invalid = np.asarray(~np.isfinite(raw).all(1))
         action = np.clip(np.where(invalid[:, None], 0, raw), -1, 1)
         self._act(action)
-        self._seconds += np.float32(self.task.control_period)
+        self._steps += 1
         contact_force = self._contact_force()
         state = self.engine.read()
         self._randomiser.moved(self.scene_of, state.position)
@@ -244,7 +249,7 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
         terminated = invalid.copy()
         for values in ended.values():
             terminated |= values
-        truncated = ~terminated & (self._seconds >= (self.config.seconds or self.task.seconds) - 1e-4)
+        truncated = ~terminated & (self._steps >= self.longest)
         info: dict[str, object] = {f"ended_by_{name}": values for name, values in ended.items()}
         info["invalid_action"], info["scene"] = invalid, self.scene_of.copy()
         if self.task.curriculum:
@@ -328,6 +333,12 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
             found = f"{type(error).__name__}: {error}"
             raise SimError("a state is what `save` returned", found=found, remedy="save it again") from error
         expected = self._about()
+        if found.get("format") != STATE_FORMAT:
+            raise SimError(
+                "a state goes back into the version of splatyard that saved it",
+                found=f"the format {found.get('format')!r} instead of {STATE_FORMAT!r}",
+                remedy="begin new episodes; to go on with a training, start it again under another --name",
+            )
         holders = {path: (holder, name) for path, holder, name in self._rows()}
         shapes = {path: holder[name].shape for path, (holder, name) in holders.items()}
         if found != expected or {path: array.shape for path, array in saved.items()} != shapes:
@@ -405,7 +416,7 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
         if self._walker:
             self._walker.reset(envs, rng)
         self._action = self._action.copy()  # callers may hold the old one as an observation
-        self._action[envs], self._seconds[envs] = 0, 0
+        self._action[envs], self._steps[envs] = 0, 0
         for rig in self.cameras:
             rig.reset(envs, rng)
 
@@ -421,6 +432,11 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
             positions[:, number] = where[drawn]
             quaternions.append(turned[drawn][:, None])
         return BodyState.at_rest(positions, np.concatenate(quaternions, 1))
+
+    @property
+    def _seconds(self) -> F64:
+        """Time since each episode began (N,) [s]: a sum of periods would drift."""
+        return self._steps * self.task.control_period
 
     def _contact_force(self) -> F32:
         """Horizontal contact force on the bases (N,), relative to the weight; costs SAPIEN a loop over contacts.
@@ -449,8 +465,8 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
             contact_force=contact_force,
             heights=heights,
             tilt=np.arccos(np.clip(upright, -1, 1)).astype(np.float32),
-            seconds=self._seconds.copy(),
-            elapsed=self._seconds / np.float32(self.task.seconds),
+            seconds=self._seconds,
+            elapsed=(self._seconds / self.task.seconds).astype(np.float32),
             legs=legs,
             scenario=self.scenario.state(),
             arm=self._hands.state if self._hands else None,

@@ -38,6 +38,7 @@ class RemoteEnv:
 
     Attributes:
         scene_of: (N,) scene of each robot.
+        longest: As that of `SceneEnv`.
 
     Raises:
         SimError: By all methods, when the simulation fails or its process has ended.
@@ -46,6 +47,7 @@ class RemoteEnv:
     def __init__(self, settings: Mapping[str, Any], threads: int) -> None:
         task = find_task(settings["task"])
         self.num_envs, self.task = int(settings["num_envs"]), task
+        self.longest = task.steps_in(settings.get("seconds") or task.seconds)
         if settings.get("expert"):  # who that is, the other process knows
             self.task = task.with_expert(lambda _: np.zeros((0, 0), np.float32))
         _, self.drive = robot_for(self.task, settings["robot"], settings.get("gait", ""))

@@ -10,7 +10,7 @@ import numpy as np
 
 from pipeline.errors import SimError
 from pipeline.geometry import Camera, Gaussians
-from pipeline.types import F32, I64, Floats, Mask
+from pipeline.types import F32, F64, I64, Floats, Mask
 from sim.cameras.props import Props
 from sim.cameras.settings import CameraSettings, RobotCamera
 from sim.floors import Floors
@@ -109,7 +109,7 @@ class StepState(Generic[ScenarioState]):
     contact_force: F32
     heights: F32
     tilt: F32
-    seconds: F32
+    seconds: F64
     elapsed: F32
     legs: LegsState | None
     scenario: ScenarioState
@@ -277,6 +277,10 @@ class Task:
                 "BUNDLE`, or a bundle that is an object by itself, such as mug@1.0.0",
             )
         return self.picks(self, robot, objects[0]), [replace(scene, objects=()) for scene in scenes]
+
+    def steps_in(self, seconds: float) -> int:
+        """Number of actions in that time [s], at least one."""
+        return max(1, round(seconds / self.control_period))
 
     @property
     def substeps(self) -> int:

@@ -156,6 +156,22 @@ def test_episodes_are_cut_off(make: Make):
     assert not terminated.any()
 
 
+def test_an_episode_has_as_many_steps_as_its_time_limit(make: Make):
+    """Steps are counted: a sum of 450 tenths of a second in single precision is less than 45."""
+    slow = replace(NAVIGATE, control_period=0.1, time_step=0.05, terminations={})
+    env = make(2, task=slow, cameras=(), seconds=45.0)
+    env.reset(seed=2)
+    still = np.tile(np.array([-0.54, 0], np.float32), (2, 1))
+    for _ in range(449):
+        *_, truncated, _ = env.step(still)
+        assert not truncated.any()
+    assert env.last_step
+    assert env.last_step.seconds.tolist() == [449 * 0.1] * 2
+    *_, truncated, _ = env.step(still)
+    assert truncated.all()
+    assert env.longest == 450
+
+
 def test_every_start_stands_free(make: Make):
     """200 starts: after a step at rest each robot stands upright on the floor where it began."""
     env = make(200)
@@ -220,7 +236,7 @@ def test_outcomes_are_those_of_the_last_moment(make: Make):
     env.reset(seed=2)
     action = np.array([[-0.54, 0.5], [-0.54, -0.5], [-0.54, 0.5]], np.float32)
     assert "final_outcomes" not in env.step(action)[-1]
-    env._seconds[:2] = 100
+    env._steps[:2] = env.longest
     info = env.step(action)[-1]
     assert info["final_success"].tolist() == [True, False, False]
     outcomes = info["final_outcomes"]

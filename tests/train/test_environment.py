@@ -40,7 +40,7 @@ def test_endings_say_what_ended_an_episode(env: TrainEnv):
         _, rewards, dones, _ = env.step(still)
         assert not dones.any()
         total += rewards.numpy()
-    env.env._seconds[2] = 100
+    env.env._steps[2] = env.env.longest
     actions = still.clone()
     actions[1, 0] = torch.nan
     _, rewards, dones, extras = env.step(actions)

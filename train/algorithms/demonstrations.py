@@ -147,7 +147,7 @@ def contract_of(env: SceneEnv, preset: Preset, observed: Sequence[ObservationGro
         actions=env.drive.size,
         columns={name: columns[name] for name in groups},
         images=images,
-        longest=round(env.task.seconds / env.task.control_period),
+        longest=env.task.steps_in(env.task.seconds),
         sight=sight,
     )
 

@@ -137,7 +137,7 @@ def test_the_last_observation_is_that_of_the_old_episode(make: Make):
     env.step(np.array([[0.5, 0.6], [0.1, 0.1]], np.float32))
     seen, *_, info = env.step(action)
     assert info["final_obs"][0]["action"].tolist() == [0, 0]  # what was done instead of NaN
-    env._seconds[:] = 100
+    env._steps[:] = env.longest
     seen, *_, info = env.step(np.array([[0.5, 0.6], [0.1, -0.2]], np.float32))
     np.testing.assert_allclose(info["final_obs"][1]["action"], [0.1, -0.2])
     assert (seen["action"] == 0).all()
@@ -221,7 +221,7 @@ def test_a_patch_costs_and_is_remembered(make: Make):
     rewards.append(env.step(still)[1] - without)
     expected = [[0, -4.25, -4.25], [0, -0.25, -0.25], [0, -0.25, 0]]
     np.testing.assert_allclose(rewards, expected, atol=0.02)
-    env._seconds[:] = 100
+    env._steps[:] = env.longest
     outcomes = env.step(still)[-1]["final_outcomes"]
     assert outcomes["entered"].tolist() == [False, True, True]
 
