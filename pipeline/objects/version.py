@@ -143,9 +143,9 @@ def cut_out(
     key = hashlib.sha256(content.encode()).hexdigest()[:20]
     scene_folder = out.resolve() / manifest.name
     found, least = version_for(scene_folder, key, version), Version.parse(manifest.version).next("minor")
-    folder = scene_folder / (found if version or Version.parse(found) > least else str(least))
-    if folder.is_dir():
-        return folder
+    if (scene_folder / found).is_dir():  # of this key
+        return scene_folder / found
+    folder = scene_folder / (found if version else str(max(Version.parse(found), least)))
     stage = StageRecord(name="objects", key=key, backend="own", reason="asked for", params={"names": tuple(names)})
     stages = (*manifest.provenance.stages, stage)
     provenance = manifest.provenance.model_copy(update={"build_key": key, "stages": stages})

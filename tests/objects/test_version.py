@@ -160,6 +160,17 @@ def test_the_same_cut_is_the_same_version(whole: Bundle, cut: Bundle, objects: l
     assert file_sha256(cut.root / "bundle.json") == before
 
 
+def test_a_cut_is_found_again_below_another_ones_version(whole: Bundle, objects: list[SceneObject], tmp_path: Path):
+    """The next minor version has other objects: it is not what was asked for."""
+    movable = chosen_objects(objects, all_movable=True)
+    below = {single.on for single in movable}
+    one, other = [[single] for single in movable if single.name not in below][:2]
+    first, second = cut_out(whole, one, tmp_path, "1.0.5"), cut_out(whole, other, tmp_path)
+    assert (first.name, second.name) == ("1.0.5", "1.1.0")
+    assert cut_out(whole, one, tmp_path) == first
+    assert cut_out(whole, other, tmp_path) == second
+
+
 def test_what_stands_on_it_comes_along(whole: Bundle, objects: list[SceneObject], tmp_path: Path):
     """By a click on the crate's side."""
     foot, size, _ = BOXES["crate"]
