@@ -57,12 +57,12 @@ def up(home: Path, port: int, on_ready: Callable[[str], None]) -> None:
     with machine_errors(home):
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
-        with locked(home / "up.lock", "the server"):
+        with locked(home / "up.lock", "the server", "runs as"):
             _run(home, port, on_ready)
     except BusyError as error:
         raise BusyError(
             "one `splatyard up` runs in a folder",
-            found=error.found.replace("is being built by", "runs as"),
+            found=error.found,
             remedy="use that one, stop it by Ctrl-C, or give this one another --home and --port",
             file=home,
         ) from None

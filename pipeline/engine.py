@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+HOLDER_SECONDS = 1.0
+"""Time in which whoever got a lock has written its number."""
 LOG_FORMAT = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
 
 
@@ -200,8 +202,8 @@ def _cpu_seconds() -> float:
 
 
 @contextmanager
-def locked(path: Path, what: str) -> Iterator[None]:
-    """Hold a lock that a killed process gives back by itself.
+def locked(path: Path, what: str, doing: str = "is being built by") -> Iterator[None]:
+    """Hold a lock that a killed process gives back by itself; errors tell what whoever holds it is doing.
 
     Raises:
         BusyError: When another process holds it.
@@ -214,17 +216,23 @@ def locked(path: Path, what: str) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            file.seek(0)
-            holder = file.read().strip() or "unknown"
             raise BusyError(
                 "only one process may build the same thing at a time",
-                found=f"{what} is being built by process {holder}",
+                found=f"{what} {doing} process {_holder(path)}",
                 remedy="wait until it is done, or give this build another --name or --out",
             ) from None
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
         yield
+
+
+def _holder(path: Path) -> str:
+    """Number of the process that holds a lock, which it writes right after it has got it."""
+    end = time.monotonic() + HOLDER_SECONDS
+    while not (holder := path.read_text().strip()) and time.monotonic() < end:
+        time.sleep(0.01)
+    return holder or "unknown"
 
 
 def is_locked(path: Path) -> bool:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import multiprocessing
 import os
 import signal
+import threading
 import time
 from pathlib import Path
 from typing import get_args, get_type_hints
@@ -115,6 +117,18 @@ def test_two_builders_of_one_key(tmp_path):
     with locked(lock, "it"), pytest.raises(BusyError, match=f"process {os.getpid()}"):
         execute(stage)
     assert execute(stage)
+
+
+def test_a_lock_tells_what_its_holder_does(tmp_path):
+    """And who that is, also in the moment before that is written."""
+    path = tmp_path / "lock"
+    with path.open("a+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        writing = threading.Timer(0.1, path.write_text, ["1234"])
+        writing.start()
+        with pytest.raises(BusyError, match="run a is being trained by process 1234"):
+            locked(path, "run a", "is being trained by").__enter__()
+        writing.join()
 
 
 def test_kill_in_the_middle_then_again(tmp_path):

@@ -304,7 +304,7 @@ class Run:
             TrainError: When another process trains it.
         """
         try:
-            with locked(self.folder / LOCK_FILE, f"run {self.name}"):
+            with locked(self.folder / LOCK_FILE, f"run {self.name}", "is being trained by"):
                 yield
         except BusyError as error:
             raise TrainError(

@@ -201,8 +201,9 @@ def test_a_deployment_that_is_wrong_ends_it(lab: Yard):
 
 def test_one_a_folder(tmp_path: Path):
     """The message names the process, and what to do."""
-    with module.locked(tmp_path / "up.lock", "the server"), pytest.raises(BusyError, match=str(os.getpid())) as caught:
+    with module.locked(tmp_path / "up.lock", "it"), pytest.raises(BusyError, match=str(os.getpid())) as caught:
         module.up(tmp_path, free_port(), pytest.fail)
+    assert caught.value.found == f"the server runs as process {os.getpid()}"
     assert "--home" in caught.value.remedy
 
 

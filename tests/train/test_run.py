@@ -146,7 +146,11 @@ def test_another_preset_is_refused(tmp_path: Path):
 def test_one_process_trains_a_run_at_a_time(tmp_path: Path):
     """The other is told who does."""
     run = make_run(tmp_path)
-    with run.busy(), pytest.raises(TrainError, match="one process trains a run"), Run.open(run.folder).busy():
+    with (
+        run.busy(),
+        pytest.raises(TrainError, match=r"(?s)one process trains a run.*run .* is being trained by"),
+        Run.open(run.folder).busy(),
+    ):
         pass
     with run.busy():
         pass
