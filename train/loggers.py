@@ -18,12 +18,12 @@ AXES = ("iteration", "steps", "seconds")
 """Entries of a row that are no metrics."""
 
 Log = Callable[[dict[str, float], int], None]
-"""Logs metrics by name after a number of steps."""
+"""Logs metrics by name at a place on the curve's axis."""
 
 
 @contextmanager
-def _tensorboard(run: Run, steps: int) -> Iterator[Log]:
-    """Event files in the run's folder; what earlier files have of later steps is hidden."""
+def _tensorboard(run: Run, done: int) -> Iterator[Log]:
+    """Event files in the run's folder; what earlier files have beyond `done` is hidden."""
     load("tensorboard", "this log needs tensorboard", "pip install 'splatyard[train]'", TrainError)
     from torch.utils.tensorboard import SummaryWriter
 
@@ -31,13 +31,13 @@ def _tensorboard(run: Run, steps: int) -> Iterator[Log]:
         for name, value in metrics.items():
             writer.add_scalar(name, value, step)
 
-    with SummaryWriter(str(run.folder / "tensorboard"), purge_step=steps + 1 if steps else None) as writer:
+    with SummaryWriter(str(run.folder / "tensorboard"), purge_step=done + 1 if done else None) as writer:
         yield log
 
 
 @contextmanager
-def _wandb(run: Run, steps: int) -> Iterator[Log]:
-    """A run of Weights & Biases; a resumed one continues the same run, and leaves out steps that it has."""
+def _wandb(run: Run, done: int) -> Iterator[Log]:
+    """A run of Weights & Biases; a resumed one continues the same run, and leaves out rows that it has."""
     wandb = load("wandb", "this log needs wandb", "pip install wandb", TrainError)
     path = run.folder / "wandb.id"
     if not path.exists():
@@ -52,12 +52,14 @@ def _wandb(run: Run, steps: int) -> Iterator[Log]:
     )
     try:
         yield lambda metrics, step: begun.log(metrics, step=step)
-    finally:
-        begun.finish()
+    except BaseException:
+        begun.finish(exit_code=1)
+        raise
+    begun.finish()
 
 
 @contextmanager
-def _mlflow(run: Run, steps: int) -> Iterator[Log]:
+def _mlflow(run: Run, done: int) -> Iterator[Log]:
     """A run of MLflow at MLFLOW_TRACKING_URI; a resumed one continues the same run."""
     mlflow = load("mlflow", "this log needs mlflow", "pip install mlflow", TrainError)
     path = run.folder / "mlflow.id"
@@ -69,16 +71,20 @@ def _mlflow(run: Run, steps: int) -> Iterator[Log]:
         mlflow.log_params(_settings(run))
     try:
         yield lambda metrics, step: mlflow.log_metrics(metrics, step=step)
-    finally:
-        mlflow.end_run()
+    except BaseException as error:
+        mlflow.end_run("FAILED" if isinstance(error, Exception) else "KILLED")
+        raise
+    mlflow.end_run()
 
 
 LOGGERS: dict[str, Callable[[Run, int], AbstractContextManager[Log]]] = {"wandb": _wandb, "mlflow": _mlflow}
 
 
 @contextmanager
-def open_loggers(run: Run, names: Sequence[str], steps: int) -> Iterator[Callable[[dict[str, float]], None]]:
+def open_loggers(run: Run, names: Sequence[str], done: int) -> Iterator[Callable[[dict[str, float]], None]]:
     """Open TensorBoard's logger, and those that are requested; yields what logs a row of the curve.
+
+    Rows lie along the axis of the run's preset; `done` is how far along it the run has come before.
 
     Raises:
         TrainError: When a logger is unknown, or its package isn't installed.
@@ -87,11 +93,11 @@ def open_loggers(run: Run, names: Sequence[str], steps: int) -> Iterator[Callabl
         require_known(name, LOGGERS, "logger", TrainError, rule="a logger has a known name")
     with ExitStack() as stack:
         kinds = (_tensorboard, *(LOGGERS[name] for name in dict.fromkeys(names)))
-        logs = [stack.enter_context(kind(run, steps)) for kind in kinds]
+        logs = [stack.enter_context(kind(run, done)) for kind in kinds]
 
         def log(row: dict[str, float]) -> None:
             for one in logs:
-                one({name: value for name, value in row.items() if name not in AXES}, int(row["steps"]))
+                one({name: value for name, value in row.items() if name not in AXES}, int(row[run.preset.axis]))
 
         yield log
 

@@ -240,6 +240,18 @@ class Preset(Settings):
         """Whether rsl-rl trains it, from its newest steps alone: by ppo, or by dagger with memory."""
         return self.algorithm == "ppo" or (self.algorithm == "dagger" and self.policy.rnn_type != "none")
 
+    @property
+    def rate_setting(self) -> str:
+        """Name of the setting that is its algorithm's learning rate."""
+        if self.learns_from_rollouts:
+            return "ppo.learning_rate"
+        return "sac.learning_rate" if self.algorithm in WITH_ACTORS else "offline.learning_rate"
+
+    @property
+    def axis(self) -> Literal["steps", "iteration"]:
+        """Entry of a curve's rows along which it is drawn: steps of robots, or iterations where none act."""
+        return "iteration" if self.algorithm in OFFLINE else "steps"
+
     @model_validator(mode="before")
     @classmethod
     def _by_algorithm(cls, values: object) -> object:

@@ -224,6 +224,8 @@ CURVES = (
     ("reward", "reward of an episode"),
     ("length", "steps an episode"),
 )
+ACROSS = {"steps": "steps of training", "iteration": "iterations of training"}
+"""Labels of the curves' axes."""
 POINTS = 400
 """Largest number of points of a curve."""
 MAX_VIDEOS = 6
@@ -273,7 +275,7 @@ def report_page(run: Run, results: Results, curve: Sequence[dict[str, float]], v
         lines=results.lines(),
         labels=LABELS,
         about=ABOUT,
-        charts=_curves(results, curve),
+        charts=_curves(run, results, curve),
         endings=endings,
         share_bar=share_bar,
         scene_map=scene_map,
@@ -297,14 +299,15 @@ def _endings(results: Results) -> dict[str, Ending]:
     return {name: Ending(found[name], DONE if found[name] else next(others)) for name in names}
 
 
-def _curves(results: Results, curve: Sequence[dict[str, float]]) -> list[str]:
+def _curves(run: Run, results: Results, curve: Sequence[dict[str, float]]) -> list[str]:
+    axis = run.preset.axis
     losses = sorted({name for row in curve for name in row if name.startswith("loss/")})
-    at = next((row["steps"] for row in curve if row["iteration"] == results.iteration), 0.0)
+    at = next((row[axis] for row in curve if row["iteration"] == results.iteration), 0.0)
     charts = []
     for name, title in (*CURVES, *((name, name.replace("/", ": ")) for name in losses)):
-        points = [(row["steps"], row[name]) for row in curve if name in row]
+        points = [(row[axis], row[name]) for row in curve if name in row]
         if points:
             bounds, mark = ((0, 1), (at, results.evaluations[0].success())) if name == "success" else (None, None)
             thin = points[:: -(-len(points) // POINTS)]
-            charts.append(line_chart(title, [(name, thin)], across="steps of training", bounds=bounds, mark=mark))
+            charts.append(line_chart(title, [(name, thin)], across=ACROSS[axis], bounds=bounds, mark=mark))
     return charts

@@ -30,9 +30,9 @@ def run(tmp_path: Path) -> Run:
     return Run.create(tmp_path, preset, [SceneLock("hall@1.0.0", "a" * 64, ())], ["hall"], 5, name="mine")
 
 
-def log(run: Run, names: list[str], rows: list[dict[str, float]], steps: int = 0) -> None:
+def log(run: Run, names: list[str], rows: list[dict[str, float]], done: int = 0) -> None:
     """From opening to closing."""
-    with open_loggers(run, names, steps) as write:
+    with open_loggers(run, names, done) as write:
         for row in rows:
             write(row)
 
@@ -43,12 +43,28 @@ def test_tensorboard_reads_one_curve_of_a_resumed_run(run: Run):
 
     log(run, [], [{**row, "success": 0.9} if row["iteration"] > 2 else row for row in ROWS[:4]])
     time.sleep(1.1)  # event files are read in the order of their names, which begin with the second
-    log(run, [], ROWS[2:], steps=128)
+    log(run, [], ROWS[2:], done=128)
     events = EventAccumulator(str(run.folder / "tensorboard"))
     events.Reload()
     assert sorted(events.Tags()["scalars"]) == ["ended/crash", "success"]
     points = [(event.step, round(event.value, 6)) for event in events.Scalars("success")]
     assert points == [(64, 0.1), (128, 0.2), (192, 0.3), (256, 0.4), (320, 0.5)]
+
+
+def test_tensorboard_counts_the_iterations_of_a_training_without_robots(tmp_path: Path):
+    """Rows of bc and iql are all after 0 steps; what a killed run wrote after its last checkpoint is gone, too."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    preset = load_preset("put_cube_on_plate", {"algorithm": "bc", "demos": "demos"})
+    run = Run.create(tmp_path, preset, [SceneLock("hall@1.0.0", "a" * 64, ())], ["hall"], 5, name="mine")
+    rows = [{"iteration": i, "steps": 0, "seconds": 0.5 * i, "loss/actor": 1 / i} for i in range(1, 4)]
+    log(run, [], [*rows[:1], {**rows[1], "loss/actor": 0.9}])
+    time.sleep(1.1)  # event files are read in the order of their names, which begin with the second
+    log(run, [], rows[1:], done=1)
+    events = EventAccumulator(str(run.folder / "tensorboard"))
+    events.Reload()
+    points = [(event.step, round(event.value, 6)) for event in events.Scalars("loss/actor")]
+    assert points == [(1, 1.0), (2, 0.5), (3, 0.333333)]
 
 
 class FakeWandB(ModuleType):
@@ -58,7 +74,7 @@ class FakeWandB(ModuleType):
         super().__init__("wandb")
         self.begun: list[dict[str, Any]] = []
         self.logged: list[tuple[dict[str, float], int | None]] = []
-        self.finished = 0
+        self.finished: list[int | None] = []
 
     def init(
         self,
@@ -81,7 +97,7 @@ class FakeWandB(ModuleType):
 
     def finish(self, exit_code: int | None = None) -> None:
         """The end."""
-        self.finished += 1
+        self.finished.append(exit_code)
 
 
 class FakeMLflow(ModuleType):
@@ -120,7 +136,7 @@ def test_wandb_goes_on_with_the_same_run(run: Run, monkeypatch: pytest.MonkeyPat
     fake = FakeWandB()
     monkeypatch.setitem(sys.modules, "wandb", fake)
     log(run, ["wandb"], ROWS[:1])
-    log(run, ["wandb", "wandb"], ROWS[1:2], steps=64)
+    log(run, ["wandb", "wandb"], ROWS[1:2], done=64)
     first, second = fake.begun
     assert first == second
     assert (first["project"], first["name"], first["resume"]) == ("splatyard", "mine", "allow")
@@ -132,7 +148,7 @@ def test_wandb_goes_on_with_the_same_run(run: Run, monkeypatch: pytest.MonkeyPat
         "hall@1.0.0",
     )
     assert fake.logged == [({"success": 0.1, "ended/crash": 0.9}, 64), ({"success": 0.2, "ended/crash": 0.8}, 128)]
-    assert fake.finished == 2
+    assert fake.finished == [None, None]
 
 
 def test_mlflow_goes_on_with_the_same_run(run: Run, monkeypatch: pytest.MonkeyPatch):
@@ -140,12 +156,30 @@ def test_mlflow_goes_on_with_the_same_run(run: Run, monkeypatch: pytest.MonkeyPa
     fake = FakeMLflow()
     monkeypatch.setitem(sys.modules, "mlflow", fake)
     log(run, ["mlflow"], ROWS[:1])
-    log(run, ["mlflow"], ROWS[1:2], steps=64)
+    log(run, ["mlflow"], ROWS[1:2], done=64)
     names = " ".join(one[0] for one in fake.told)
     assert names == "experiment start params metrics end experiment start metrics end"
     assert [one for one in fake.told if one[0] == "start"] == [("start", None, "mine"), ("start", "0c0ffee0", None)]
     assert fake.told[2][1]["ppo.learning_rate"] == 3e-4
     assert fake.told[3] == ("metrics", {"success": 0.1, "ended/crash": 0.9}, 64)
+
+
+@pytest.mark.parametrize(("error", "status"), [(TrainError, "FAILED"), (KeyboardInterrupt, "KILLED")])
+def test_a_training_that_fails_is_not_finished(
+    run: Run, monkeypatch: pytest.MonkeyPatch, error: type[BaseException], status: str
+):
+    """MLflow and W&B are told how it ended."""
+    wandb, mlflow = FakeWandB(), FakeMLflow()
+    monkeypatch.setitem(sys.modules, "wandb", wandb)
+    monkeypatch.setitem(sys.modules, "mlflow", mlflow)
+    raised = TrainError("a", found="b", remedy="c") if error is TrainError else error()
+    with pytest.raises(error), open_loggers(run, ["wandb", "mlflow"], 0):
+        raise raised
+    assert mlflow.told[-1] == ("end", status)
+    assert wandb.finished == [1]
+    log(run, ["wandb", "mlflow"], [])
+    assert mlflow.told[-1] == ("end", "FINISHED")
+    assert wandb.finished == [1, None]
 
 
 @pytest.mark.parametrize("name", ["wandb", "mlflow"])

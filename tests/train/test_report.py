@@ -67,6 +67,19 @@ def test_report_says_what_was_found(run, scene, rover):
     assert "evaluated: 50.0 %" in page
 
 
+def test_curves_of_a_training_without_robots_go_by_iterations(tmp_path, scene, rover):
+    """Its steps are all 0: the curve would be a vertical line."""
+    preset = load_preset("put_cube_on_plate", {"algorithm": "iql", "demos": "demos"})
+    run = Run.create(tmp_path, preset, [SceneLock("hall@1.0.0", "0" * 64, ())], ["hall@1.0.0"], 0, name="a")
+    curve = [{"iteration": i, "steps": 0, "loss/actor": 1 / i} for i in (1, 2, 3)]
+    page = report_page(run, results(scene, rover, {"hall@1.0.0": 3}), curve, [])
+    line = re.findall(r'class="line"[^>]* d="M([^"]*)"', page)
+    assert len(line) == 1
+    across = [float(point.split()[0]) for point in line[0].split("L")]
+    assert across == sorted(set(across))
+    assert "iterations of training" in page
+
+
 def test_report_of_a_training_that_stopped_early(run, scene, rover):
     """Before any metric: they are not what the preset reaches."""
     found = results(scene, rover, {"hall@1.0.0": 3})
