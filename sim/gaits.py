@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pipeline.arrays import arrays_of_npz
 from pipeline.errors import SimError
+from pipeline.files import write_whole
 from pipeline.types import F32, I64
 from sim.physics.state import PhysicsEngine, RobotState
 from sim.robots.drive import Follower, LegsState, VelocityDrive
@@ -113,14 +114,13 @@ class Gait:
 
 
 def write_gait(file: Path, card: GaitCard, arrays: dict[str, F32]) -> None:
-    """Write weights and card; the card's hash is computed here."""
+    """Write weights and card, each whole or not at all; the card's hash is computed here."""
     buffer = io.BytesIO()
     np.savez_compressed(buffer, allow_pickle=False, **arrays)  # type: ignore[arg-type]
     content = buffer.getvalue()
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_bytes(content)
+    write_whole(file, content, sync=True, alone=True)
     whole = card.model_copy(update={"sha256": hashlib.sha256(content).hexdigest()})
-    file.with_suffix(".json").write_text(whole.model_dump_json(indent=1) + "\n")
+    write_whole(file.with_suffix(".json"), whole.model_dump_json(indent=1) + "\n", sync=True, alone=True)
 
 
 def gait_file(name: str) -> Path:
@@ -217,7 +217,7 @@ class GaitDrive(VelocityDrive, Follower):
             contact_force=nothing,
             heights=heights,
             tilt=nothing,
-            seconds=nothing,
+            seconds=np.zeros(len(state)),
             elapsed=nothing,
             legs=self._trot.unmeasured(),
             scenario=scenario,

@@ -19,6 +19,7 @@ from pipeline.errors import TrainError
 from train.agents import make_agent
 from train.algorithms.agent import Agent
 from train.environment import EnvironmentState, TrainEnv
+from train.preset import Preset
 from train.run import Run, write_atomically
 
 logger = logging.getLogger(__name__)
@@ -154,7 +155,7 @@ def fit(state: Checkpoint, agent: Agent) -> None:
         ) from error
 
 
-def check_finite(metrics: Mapping[str, float], agent: Agent) -> None:
+def check_finite(metrics: Mapping[str, float], agent: Agent, preset: Preset) -> None:
     """Check metrics and networks, normalisers included, after each iteration and before anything is saved.
 
     Raises:
@@ -166,7 +167,7 @@ def check_finite(metrics: Mapping[str, float], agent: Agent) -> None:
         raise TrainError(
             "numbers stay finite while training",
             found=f"{', '.join(wrong[:3])} not finite" + (f", nor {len(wrong) - 3} more" if len(wrong) > 3 else ""),
-            remedy="train again with a lower --set ppo.learning_rate=...",
+            remedy=f"train again with a lower --set {preset.rate_setting}=...",
         )
 
 

@@ -88,8 +88,8 @@ def train_run(
         log: Callable[[dict[str, float]], None] | None = None
         if writes:
             run.end(None)
-            log = stack.enter_context(open_loggers(run, loggers, trainer.steps))
-        start, row = time.monotonic(), dict[str, float]()
+            log = stack.enter_context(open_loggers(run, loggers, getattr(trainer, run.preset.axis)))
+        start = time.monotonic()
         while trainer.iteration < iterations:
             before, steps = time.monotonic(), trainer.steps
             row = _iterate(run, trainer)
@@ -101,10 +101,11 @@ def train_run(
                 log(row)
                 if watch:
                     watch(row)
-            asked, late = stop(), minutes is not None and spent >= 60 * minutes
+            asked = agreed(stop(), processes)
+            late = agreed(minutes is not None and spent >= 60 * minutes, processes)
             done = trainer.iteration >= iterations
-            if agreed(late or asked, processes) and not done:
-                by = "request" if asked or minutes is None else "minutes"
+            if (asked or late) and not done:
+                by = "request" if asked else "minutes"
             ends = done or by != "iterations"
             if ends or nodes or trainer.iteration % run.preset.save_interval == 0:
                 _keep(run, trainer, row["seconds"], processes)
@@ -112,8 +113,9 @@ def train_run(
                 break
         if writes:
             run.end(Ending(reached=trainer.iteration, planned=iterations, by=by, minutes=minutes))
-            if row and learns_gait(run.preset):
-                save_gait(run, trainer.env.env, trainer.agent.get_policy(), row)
+            rows = run.curve.read() if learns_gait(run.preset) else []
+            if rows:  # those of earlier processes, if there was nothing left to train
+                save_gait(run, trainer.env.env, trainer.agent.get_policy(), rows[-1])
         return trainer.iteration
 
 
@@ -164,7 +166,7 @@ def _iterate(run: Run, trainer: Trainer) -> dict[str, float]:
         raise TrainError(
             error.rule,
             found=f"{error.found} (iteration {trainer.iteration})",
-            remedy=f"the last good checkpoint is {good}; train again with a lower --set ppo.learning_rate=...",
+            remedy=f"the last good checkpoint is {good}; {error.remedy}",
             file=run.folder,
         ) from error
 

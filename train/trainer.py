@@ -164,7 +164,7 @@ class Trainer:
             metrics["std"] = float(agent.get_policy().output_std.detach().mean())
         if self.env.env.task.curriculum:
             metrics["level"] = float(self.env.env.level.mean())
-        check_finite(metrics, agent)
+        check_finite(metrics, agent, self.preset)
         return metrics | clock.seconds
 
     def _roll_out(self, clock: Clock) -> None:

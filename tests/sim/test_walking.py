@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 import sim
 from pipeline.errors import SimError
 from sim.env import EnvConfig, SceneEnv
-from sim.gaits import SEEN, Gait, GaitCard, GaitDrive, write_gait
+from sim.gaits import SEEN, Gait, GaitCard, GaitDrive, own_gait, write_gait
 from sim.robots.catalog import find_robot
 from sim.robots.trot import TrotDrive
 from sim.tasks import walking
@@ -141,6 +142,20 @@ def still_gait(folder: Path, robot_name: str = "go2") -> Path:
     arrays = {**zeros, "bias1": np.zeros(len(names)), "mean": np.zeros(count), "scale": np.ones(count)}
     write_gait(folder / "gait.npz", card, {name: array.astype(np.float32) for name, array in arrays.items()})
     return folder / "gait.npz"
+
+
+def test_a_gait_is_replaced_whole(tmp_path: Path):
+    """New files take the place of the old ones: a kill while they are written leaves those as they were."""
+    found, file = own_gait("go2"), tmp_path / "gait.npz"
+    assert found
+    write_gait(file, found.card, {"mean": np.zeros(3, np.float32)})
+    files = {path: path.read_bytes() for path in (file, file.with_suffix(".json"))}
+    for path in files:
+        os.link(path, tmp_path / f"old-{path.name}")
+    write_gait(file, found.card, {"mean": np.ones(3, np.float32)})
+    for path, content in files.items():
+        assert path.read_bytes() != content
+        assert (tmp_path / f"old-{path.name}").read_bytes() == content
 
 
 def test_a_gait_is_driven_like_wheels(tmp_path: Path):

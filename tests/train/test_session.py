@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,7 +19,7 @@ from tests.paths import ROOT
 from tests.train.test_checkpoint import alike
 from tests.train.test_run import room_for
 from train import checkpoint, session
-from train.preset import load_preset
+from train.preset import change_preset, load_preset
 from train.run import Ending, Run
 from train.session import train_run
 
@@ -47,7 +47,7 @@ class FakeTrainer:
     def iterate(self) -> dict[str, float]:
         """A row, or the error of one that diverges."""
         if self.iteration + 1 == self.fails_at:
-            raise TrainError("numbers stay finite while training", found="loss/value not finite", remedy="none")
+            raise TrainError("numbers stay finite while training", found="loss/value not finite", remedy="a lower rate")
         self.iteration += 1
         self._sum += float(torch.rand((), generator=self._random))
         return {"iteration": self.iteration, "steps": self.steps, "reward": self._sum}
@@ -158,6 +158,58 @@ def test_how_it_ended_is_taken_down(tmp_path: Path, trainer: type[FakeTrainer]):
     )
 
 
+def test_an_interrupt_of_another_process_is_no_time_limit(
+    tmp_path: Path, trainer: type[FakeTrainer], monkeypatch: pytest.MonkeyPatch
+):
+    """All end by it in the same iteration, and say so, though a time limit was given."""
+    calls: list[bool] = []
+
+    def asked_elsewhere(request: bool, _: object) -> bool:
+        calls.append(request)
+        return request or len(calls) == 1
+
+    monkeypatch.setattr(session, "agreed", asked_elsewhere)
+    run = make_run(tmp_path)
+    train_run(run, [SCENE], iterations=40, minutes=5)
+    assert run.ending
+    assert run.ending.early == "1 of 40 iterations: it was interrupted"
+
+
+def test_a_gait_is_written_by_whoever_reaches_the_end(
+    tmp_path: Path, trainer: type[FakeTrainer], monkeypatch: pytest.MonkeyPatch
+):
+    """By a resume that has nothing to train any more, too, after a kill between the last checkpoint and the gait."""
+    written: list[float] = []
+
+    def write(run: Run, env: object, policy: object, metrics: Mapping[str, float]) -> None:
+        written.append(metrics["iteration"])
+        if len(written) == 1:
+            raise SystemExit
+
+    monkeypatch.setattr(session, "save_gait", write)
+    monkeypatch.setattr(FakeTrainer, "agent", SimpleNamespace(get_policy=lambda: None), raising=False)
+    preset = load_preset("walk", {"save_interval": 10})
+    run = Run.create(tmp_path, preset, (LOCK,), ["hall"], seed=3)
+    with pytest.raises(SystemExit):
+        train_run(run, [SCENE], iterations=12)
+    assert train_run(run, [SCENE], iterations=12) == 12
+    assert written == [12, 12]
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "setting"), [("ppo", "ppo"), ("sac", "sac"), ("rlpd", "sac"), ("dagger", "ppo"), ("iql", "offline")]
+)
+def test_advice_is_of_the_algorithm_that_learns(tmp_path: Path, algorithm: str, setting: str):
+    """Another algorithm's learning rate would change nothing."""
+    demos = {"demos": "demos"} if algorithm in ("rlpd", "iql") else {}
+    preset = load_preset("navigate", {"algorithm": algorithm, **demos})
+    agent: Any = SimpleNamespace(save=dict)
+    with pytest.raises(TrainError) as raised:
+        checkpoint.check_finite({"loss/value": float("nan")}, agent, preset)
+    assert f"--set {setting}.learning_rate=" in raised.value.remedy
+    change_preset(preset, {f"{setting}.learning_rate": 1e-5}, "--set")
+
+
 def test_a_time_limit_changes_nothing_but_the_end(tmp_path: Path, trainer: type[FakeTrainer]):
     """What is learned does not hang on the clock: rows are those of a training without one, as far as it came."""
     limited, whole = make_run(tmp_path), make_run(tmp_path)
@@ -196,6 +248,7 @@ def test_a_diverging_training_names_the_last_good_checkpoint(tmp_path: Path, tra
         train_run(run, [SCENE], iterations=30)
     assert "loss/value not finite" in raised.value.found
     assert str(run.checkpoints / "000010.pt") in raised.value.remedy
+    assert "a lower rate" in raised.value.remedy
     assert names(run) == ["000000", "000010"]
     assert run.curve.read()[-1]["iteration"] == 14
 

@@ -14,7 +14,7 @@ from sim.robots.trot import TrotDrive
 from sim.tasks.catalog import WALK
 from train.models.policy import VisionPolicy
 from train.preset import Preset
-from train.run import Run
+from train.run import Run, writing
 
 
 def learns_gait(preset: Preset) -> bool:
@@ -47,5 +47,6 @@ def save_gait(run: Run, env: SceneEnv, actor: VisionPolicy, metrics: Mapping[str
         metrics={name: value for name, value in metrics.items() if name in ("success", "length", "seconds")},
     )
     file = run.folder / GAIT_FILE
-    write_gait(file, card, {name: tensor.detach().cpu().numpy() for name, tensor in arrays.items()})
+    with writing(file):
+        write_gait(file, card, {name: tensor.detach().cpu().numpy() for name, tensor in arrays.items()})
     return file
