@@ -1,7 +1,7 @@
 """Training in several processes of one machine or many, each with a device and environments of its own.
 
 torchrun's launcher starts and watches them. rsl-rl averages gradients, the learning rate and observation
-normalisers over the processes.
+normalisers over the processes, `train.ppo` the KL divergence by which it adapts the rate itself.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from torch import distributed
 
 from pipeline.errors import TrainError
 from pipeline.parallel import core_count
+from sim.randomisation import seed_of
 
 END_SECONDS = 60
 """Time after Ctrl-C for processes to finish and save an iteration, before they are killed."""
@@ -222,7 +223,7 @@ def first(processes: Processes | None) -> bool:
 
 def own_seed(seed: int, processes: Processes | None) -> int:
     """Seed of this process's environments and actions: each process has other episodes."""
-    return seed + (processes["global_rank"] if processes else 0)
+    return seed_of(seed, processes["global_rank"]) if processes else seed
 
 
 def agreed(request: bool, processes: Processes | None) -> bool:

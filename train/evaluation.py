@@ -19,6 +19,7 @@ from pipeline.progress import bar
 from pipeline.scenes.manifest import file_sha256
 from pipeline.types import I64, Floats
 from sim.floors import Split
+from sim.randomisation import seed_of
 from sim.scene import SceneLock, SimScene, open_scene
 from sim.video import tiled
 from train import checkpoint
@@ -27,7 +28,7 @@ from train.results import Ablation, Episode, Evaluation, FloorPlan, Results, Tes
 from train.run import Run
 
 SEED = 999
-"""Seed of the first round."""
+"""Seed of all rounds."""
 MAX_ENVS = 200
 """Largest number of environments at a time."""
 ABLATIONS: tuple[Ablation, ...] = ("none", "shuffled", "frozen")
@@ -85,7 +86,7 @@ def evaluate(
     """Evaluate a policy, acting by its mean, or a driver, in N episodes.
 
     In each round every environment counts until its first episode ends, however long that takes: if all episodes that
-    end within some time counted, short ones would be too many. Each round's seed is one more than the last. A policy's
+    end within some time counted, short ones would be too many. Each round has a seed of its own. A policy's
     memory and mode are restored afterwards; the environment's episodes are reset, so it must not be the one in
     training. The last round uses only as many environments as are still missing.
 
@@ -96,8 +97,8 @@ def evaluate(
     with torch.inference_mode(), bar(episodes, f"episodes, ablation {ablation}") as progress, _restored(actor):
         for number in range(math.ceil(episodes / env.num_envs)):
             count = min(env.num_envs, episodes - len(done))
-            ablate = ablation_of(ablation, seed + number)
-            done += _round(actor, env, count, ablate, seed + number, progress.update)
+            own = seed_of(seed, number)
+            done += _round(actor, env, count, ablation_of(ablation, own), own, progress.update)
     return Evaluation(ablation=ablation, episodes=tuple(done))
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numba
-import numpy as np
 import torch
 from rsl_rl.env import VecEnv
 from tensordict import TensorDict
 
 from pipeline.types import F64
 from sim.env import SceneEnv
+from sim.randomisation import seed_of
 from sim.remote import RemoteEnv
 from sim.scene import SimScene
 from train.distributed import Processes, own_seed
@@ -84,9 +84,9 @@ class Halves(VecEnv):
         finally:
             numba.set_num_threads(threads)
         self.done_info = DoneInfo.joined([self._near.done_info, self._far.done_info], self._sizes)
-        time_outs = torch.cat([extras["time_outs"], extras_far["time_outs"]])
+        extras = {name: torch.cat([mine, extras_far[name]]) for name, mine in extras.items()}
         seen = _joined(seen, seen_far)
-        return seen, torch.cat([reward, reward_far]), torch.cat([done, done_far]), {"time_outs": time_outs}
+        return seen, torch.cat([reward, reward_far]), torch.cat([done, done_far]), extras
 
     def state(self) -> list[EnvironmentState]:
         """State for a checkpoint."""
@@ -134,7 +134,7 @@ def make_training_env(
     if whole or preset.engine not in ENGINES or policy.encoder not in ENCODERS or policy.voxels:
         return make_env(preset, scenes, seed=own_seed(seed, processes), device=device)
     second, threads = preset.num_envs // 2, max(1, numba.get_num_threads() // 2)
-    seeds = np.random.SeedSequence(seed).generate_state(2).tolist()
+    seeds = [seed_of(seed, half) for half in range(2)]
     remote = RemoteEnv(simulation_settings(preset, scenes, second, seeds[1]), threads)
     try:
         near = make_env(preset, scenes, num_envs=preset.num_envs - second, seed=seeds[0])

@@ -11,6 +11,7 @@ from flows.teleop.desk import SOCKET, Desk, Status
 from flows.teleop.takes import Takes
 from pipeline.pages import render
 from sim.env import SceneEnv
+from sim.randomisation import seed_of
 from sim.robots.hand_drive import HandDrive
 
 if TYPE_CHECKING:
@@ -45,12 +46,12 @@ class Session:
         view: Its page in 3-D, which also keeps the time.
         desk: Of the person.
         takes: Where episodes are kept; None keeps none.
-        seed: Of the first episode; the next ones count on.
+        seed: Of all episodes, each of which has a number of its own, also those of an earlier session.
     """
 
     def __init__(self, env: TrainEnv, view: SimPage, desk: Desk, takes: Takes | None, seed: int) -> None:
         self._env, self._view, self._desk, self._takes = env, view, desk, takes
-        self._seed = seed + (len(takes.files) if takes else 0)
+        self._seed, self._number = seed, (takes.next if takes else 0) - 1
         moves_of(env.env.drive)
         self._begin(BEGIN)
 
@@ -89,15 +90,15 @@ class Session:
         elif command == "discard" and self._state != READY:
             self._begin(f"Discarded. {BEGIN}")
         elif command == "keep" and self._state == ENDED and self._takes:
-            self._takes.keep(self._take.demonstration())
+            self._takes.keep(self._take.demonstration(), self._number)
             self._begin(f"Kept. {BEGIN}")
 
     def _begin(self, text: str) -> None:
         """Make the next episode ready."""
         from train.imitation import Take  # with torch
 
-        self._take = Take(self._env, self._seed)
-        self._seed += 1
+        self._number += 1
+        self._take = Take(self._env, seed_of(self._seed, self._number))
         self._state, self._text, self._shut = READY, text, False
 
     def _drive(self) -> None:

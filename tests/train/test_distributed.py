@@ -20,7 +20,7 @@ from pipeline.errors import TrainError
 from tests.bundles import floor_of, make_bundle
 from tests.paths import ROOT
 from tests.synthetic import Room
-from train.distributed import Nodes, agreed, first, launch, own_seed, processes_of_this_run, together
+from train.distributed import Nodes, Processes, agreed, first, launch, own_seed, processes_of_this_run, together
 
 LAUNCHER = """
 import sys
@@ -126,7 +126,16 @@ def test_each_process_has_its_place(monkeypatch: pytest.MonkeyPatch):
     assert processes_of_this_run() is None
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "splatyard")  # machines that come and go may be one
     assert processes_of_this_run()
-    assert own_seed(10, processes) == 13
+    assert (
+        len(
+            {
+                own_seed(seed, Processes(global_rank=rank, local_rank=0, world_size=4))
+                for seed in range(4)
+                for rank in range(4)
+            }
+        )
+        == 16
+    )
 
 
 def test_a_process_alone_joins_nobody():

@@ -8,6 +8,7 @@ import torch
 from tensordict import TensorDict
 
 from pipeline.errors import TrainError
+from sim.randomisation import seed_of
 from tests.train.scripted import Scripted
 from train.evaluation import ablation_of, evaluate, others
 from train.models.policy import VisionPolicy
@@ -47,15 +48,15 @@ def test_evaluate_short_episodes_count_once():
 
 
 def test_evaluate_in_rounds():
-    """More episodes than environments run in rounds, each from the next seed; the last takes what is missing."""
+    """More episodes than environments run in rounds, each from a seed of its own; the last takes what is missing."""
     env = Scripted([2, 4, 3], [True, False, True])
     found = evaluate(policy(env), env, 7, seed=50)
+    seeds = [seed_of(50, number) for number in range(3)]
     assert [(episode.seed, episode.env) for episode in found.episodes] == [
-        *((50, 0), (50, 1), (50, 2)),
-        *((51, 0), (51, 1), (51, 2)),
-        (52, 0),
+        (seeds[number // 3], number % 3) for number in range(7)
     ]
-    assert env.seeds[1:] == [50, 51, 52]
+    assert env.seeds[1:] == seeds
+    assert seed_of(51, 0) not in seeds
     assert found.success().successes == 5
 
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numba
-import numpy as np
 import torch
 
 from pipeline.errors import MachineError
+from sim.randomisation import seed_of
 from train.actors.chunk import Chunk, Order, Weights
 from train.algorithms.replay import ACTION, OBSERVED, REWARD, TERMINAL, TIME_OUT
 from train.environment import DoneInfo, make_env
@@ -61,8 +61,7 @@ class Rollouts:
             )
         os.chdir(beginning.folder)
         self._incarnation, self._number = secrets.randbits(62), 0
-        entropy = np.random.SeedSequence([beginning.seed, index, self._incarnation])
-        torch_seed, env_seed = entropy.generate_state(2).tolist()
+        torch_seed, env_seed = (seed_of(beginning.seed, index, self._incarnation, part) for part in range(2))
         torch.manual_seed(torch_seed)
         self._env = make_env(preset, pickle.loads(beginning.scenes), seed=env_seed)
         self._steps = preset.num_steps_per_env
