@@ -13,7 +13,7 @@ from tensordict import TensorDict
 from pipeline.errors import TrainError
 from pipeline.types import F32
 from sim.drivers import Policy
-from sim.env import Observations
+from sim.env import TIME, Observations
 from sim.policies.observed import images_by_camera
 from train.algorithms.demonstrations import column_names
 from train.environment import STATE, VECTOR, Actor, TrainEnv
@@ -107,8 +107,8 @@ def _step(env: TrainEnv, action: torch.Tensor) -> tuple[_Step, TensorDict, torch
     return _Step(images, state, environment, action.cpu().numpy().copy(), reward.cpu().numpy()), seen, dones
 
 
-def _demonstration(steps: Sequence[_Step], row: int, *, success: bool) -> Demonstration:
-    """A robot's episode."""
+def _demonstration(steps: Sequence[_Step], row: int, *, success: bool, ended_by: str | None) -> Demonstration:
+    """A robot's episode, and what ended it."""
     films = {name: np.stack([step.images[name][row] for step in steps]) for name in steps[0].images}
     return Demonstration(
         films,
@@ -117,6 +117,7 @@ def _demonstration(steps: Sequence[_Step], row: int, *, success: bool) -> Demons
         np.array([step.action[row] for step in steps]),
         np.array([step.reward[row] for step in steps]),
         success,
+        ended_by == TIME,
     )
 
 
@@ -150,7 +151,7 @@ class Take:
 
     def demonstration(self) -> Demonstration:
         """What was recorded."""
-        return _demonstration(self._steps, 0, success=self.success)
+        return _demonstration(self._steps, 0, success=self.success, ended_by=self.ended_by)
 
 
 def _rollout(
@@ -170,9 +171,11 @@ def _rollout(
         step, seen, dones = _step(env, actor(seen).clamp(-1, 1))
         actor.reset(dones)
         past.append(step)
-        for row, success in zip(env.done_info.env, env.done_info.success, strict=True):
+        done = env.done_info
+        for row, success, ended_by in zip(done.env, done.success, done.ended_by, strict=True):
             if missing[row]:
-                writer.add(_demonstration(past[start[row] - dropped :], row, success=bool(success)))
+                steps = past[start[row] - dropped :]
+                writer.add(_demonstration(steps, row, success=bool(success), ended_by=ended_by))
                 missing[row] -= 1
                 written, successful = written + 1, successful + int(success)
                 if watch:

@@ -25,6 +25,8 @@ from sim.video import VideoWriter, pixel_format
 STATE, ACTION = "observation.state", "action"
 ENVIRONMENT = "observation.environment_state"
 """What a simulator knows in addition, under the name that LeRobot has for it."""
+TRUNCATED = "next.truncated"
+"""Where a time limit ended an episode, which would have gone on; as `next.done` it is true of last steps alone."""
 DEPTH = "_depth"
 """Ending of the name of a camera's depths; LeRobot 0.4 has no depth images, but arrays of two dimensions."""
 CHUNK = "chunk-000/file-000"
@@ -36,6 +38,7 @@ original."""
 NUMBERS = {
     "next.reward": "float32",
     "next.done": "bool",
+    TRUNCATED: "bool",
     "next.success": "bool",
     "timestamp": "float32",
     "frame_index": "int64",
@@ -59,6 +62,7 @@ class Demonstration:
         environment: (T, E) float32, what a simulator knows then.
         action: (T, A) float32.
         reward: (T,) float32 for each action.
+        truncated: Whether its time limit ended it.
     """
 
     images: Mapping[str, np.ndarray]
@@ -67,6 +71,7 @@ class Demonstration:
     action: F32
     reward: F32
     success: bool
+    truncated: bool
 
 
 class About(TypedDict):
@@ -129,6 +134,7 @@ class DatasetWriter:
             ACTION: episode.action,
             "next.reward": episode.reward,
             "next.done": last,
+            TRUNCATED: last & episode.truncated,
             "next.success": last & episode.success,
             "timestamp": (here / self._rate).astype(np.float32),
             "frame_index": here,

@@ -41,13 +41,18 @@ class Takes:
         self.dataset, self._about, self._folder = dataset, about, kept_folder(dataset)
         self.files = sorted(self._folder.glob("[0-9]" * 6 + ".npz"))
 
-    def keep(self, episode: Demonstration) -> None:
-        """Keep an episode, whole or not at all."""
+    @property
+    def next(self) -> int:
+        """Number of the next episode: no kept one has it, nor any after it."""
+        return int(self.files[-1].stem) + 1 if self.files else 0  # one before may have been deleted
+
+    def keep(self, episode: Demonstration, number: int) -> None:
+        """Keep an episode, whole or not at all, by its number; those that were discarded count, too."""
         arrays: dict[str, Any] = {name: getattr(episode, name) for name in VECTORS}
         arrays |= {f"{IMAGES}{camera}": film for camera, film in episode.images.items()}
         content = io.BytesIO()
-        np.savez_compressed(content, **arrays, success=np.array(episode.success))
-        number = int(self.files[-1].stem) + 1 if self.files else 0  # one before may have been deleted
+        arrays |= {"success": np.array(episode.success), "truncated": np.array(episode.truncated)}
+        np.savez_compressed(content, **arrays)
         file = self._folder / f"{number:06d}.npz"
         with machine_errors(file):
             write_whole(file, content.getbuffer(), sync=True)
@@ -72,7 +77,8 @@ class Takes:
     def _read(self, file: Path) -> Demonstration:
         names = {f"{IMAGES}{camera}": camera for camera in self._about["cameras"]}
         try:
-            found = arrays_of_npz(file, [*VECTORS, "success", *names], limit=LARGEST)
+            # what an earlier version kept doesn't say whether it was truncated
+            found = arrays_of_npz(file, [*VECTORS, "success", *names], ["truncated"], limit=LARGEST)
         except BadArrayError as error:
             raise TrainError(
                 "a kept episode is whole", found=str(error), remedy="delete it, and run again", file=file
@@ -81,6 +87,7 @@ class Takes:
             {camera: found[name] for name, camera in names.items()},
             **{name: found[name] for name in VECTORS},
             success=bool(found["success"]),
+            truncated=bool(found.get("truncated", False)),
         )
 
 
@@ -106,7 +113,7 @@ def open_takes(dataset: Path, about: About) -> Iterator[Takes]:
     folder = kept_folder(dataset)
     described, text = folder / "about.json", json.dumps(about)
     try:
-        with locked(folder / "lock", "the dataset"):
+        with locked(folder / "lock", "the dataset", "is being recorded by"):
             if not described.exists():
                 write_whole(described, text)
             if described.read_text(encoding="utf-8") != text:

@@ -42,7 +42,7 @@ def demonstrations(seed: int = 4) -> list[Demonstration]:
             images[name] = (base + shades).astype(np.uint8).transpose(0, 2, 3, 1)
         numbers = rng.normal(size=(steps, 8)).astype(np.float32)
         vectors = np.split(numbers[:, :7], [3, 5], axis=1)
-        made.append(Demonstration(images, *vectors, numbers[:, 7], bool(steps > 4)))
+        made.append(Demonstration(images, *vectors, numbers[:, 7], bool(steps > 4), bool(steps < 4)))
     return made
 
 

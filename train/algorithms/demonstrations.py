@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from tensordict import TensorDict
 
 from pipeline.errors import TrainError
+from pipeline.scenes.manifest import file_sha256
 from pipeline.types import U8, Mask
 from sim.env import Observations, SceneEnv
 from sim.libraries import load
@@ -24,7 +25,7 @@ from sim.policies.observed import FRONT
 from train.algorithms.replay import Replay
 from train.environment import STATE, VECTOR
 from train.lerobot import ACTION as ACTION_FEATURE
-from train.lerobot import DEPTH, ENVIRONMENT, feature
+from train.lerobot import DEPTH, ENVIRONMENT, TRUNCATED, feature
 from train.lerobot import STATE as STATE_FEATURE
 from train.models.encoders import TRUTHS, ObservationGroup, find_encoder
 from train.preset import Preset
@@ -188,8 +189,17 @@ def read_demonstrations(
             remedy="record an expert, --driver auto, or a better policy",
             file=folder,
         )
-    # a dataset doesn't say why an episode ended without success: by its time limit, or early by a failure
-    time_out = last & ~success & (np.repeat(lengths, lengths) >= contract.longest)
+    if TRUNCATED in table:
+        time_out = last & table[TRUNCATED].astype(bool)
+    else:  # an older dataset doesn't say why an episode ended without success: by its time limit, or early by a failure
+        time_out = last & ~success & (np.repeat(lengths, lengths) >= contract.longest)
+    if not (kept & ~time_out).any():
+        raise TrainError(
+            "demonstrations have steps that something follows",
+            found=f"{len(first)} episodes, all of one step",
+            remedy="record longer ones",
+            file=folder,
+        )
     groups = {VECTOR: table[STATE_FEATURE]} | {
         name: table[ENVIRONMENT][:, [info.features[ENVIRONMENT].names.index(one) for one in names]]  # type: ignore[union-attr]
         for name, names in contract.columns.items()
@@ -218,10 +228,10 @@ def demonstrations_of_run(
 
 
 def identity(folder: Path) -> str:
-    """Hash of a dataset's vectors, by which a resumed training knows it."""
+    """Hash of a dataset's vectors and images, by which a resumed training knows it."""
     digest = hashlib.sha256()
-    for path in _files(folder / "data", "parquet"):
-        digest.update(path.read_bytes())
+    for path in sorted([*folder.glob("data/*/*.parquet"), *folder.glob("videos/*/*/*.mp4")]):
+        digest.update(f"{path.relative_to(folder).as_posix()} {file_sha256(path)}\n".encode())
     return digest.hexdigest()
 
 
@@ -269,7 +279,8 @@ def _read_tables(info: _Info, contract: Contract, folder: Path) -> dict[str, np.
     vectors = [ACTION_FEATURE, STATE_FEATURE]
     vectors += [ENVIRONMENT] if any(name != VECTOR for name in contract.columns) else []
     vectors += [feature(name) for name in contract.images if name.endswith(DEPTH)]
-    parts: dict[str, list[np.ndarray]] = {name: [] for name in (*vectors, *NUMBERS, "task_index")}
+    numbers = [*NUMBERS, *([TRUNCATED] if TRUNCATED in info.features else [])]
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in (*vectors, *numbers, "task_index")}
     left = info.total_frames
     try:
         for path in _files(folder / "data", "parquet"):

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet
 import pytest
 from websockets.sync.client import connect
 
@@ -164,6 +165,33 @@ def test_a_kept_episode_is_never_overwritten(env: TrainEnv, tmp_path: Path):
         driven(session, person, "keep")
         assert len(set(takes.files)) == 2
         assert takes.files[0].read_bytes() == second
+
+
+def test_no_episode_begins_as_a_kept_one(env: TrainEnv, tmp_path: Path):
+    """After a restart those that were discarded before count, too."""
+    person, about, begun = Scripted(), about_of(env), list[bytes]()
+    for kept in ((False, False, True), (True, True, True)):
+        with open_takes(tmp_path / "demos", about) as takes:
+            session = Session(env, person, person, takes, 0)  # type: ignore[arg-type]
+            for keep in kept:
+                if keep:
+                    begun.append(env.get_observations()["state"].numpy().tobytes())
+                driven(session, person, "start", 5)
+                driven(session, person, "keep" if keep else "discard")
+    assert len(set(begun)) == 4
+
+
+def test_what_ended_a_kept_episode_is_recorded(env: TrainEnv, tmp_path: Path):
+    """Its time limit, which is not the task's."""
+    person = Scripted()
+    with open_takes(tmp_path / "demos", about_of(env)) as takes:
+        session = Session(env, person, person, takes, 0)  # type: ignore[arg-type]
+        driven(session, person, "start", 5)
+        driven(session, person, "keep")
+        assert takes._read(takes.files[0]).truncated
+        takes.write()
+    table = pyarrow.parquet.read_table(tmp_path / "demos/data/chunk-000/file-000.parquet")
+    assert table["next.truncated"].to_pylist() == [False] * 4 + [True]
 
 
 def test_nothing_is_left_where_nothing_was_kept(env: TrainEnv, tmp_path: Path):

@@ -124,10 +124,12 @@ def actions(agent: Learner, x: torch.Tensor) -> np.ndarray:
         return agent.get_policy()(seen_at(x))[:, 0].numpy()
 
 
-def episode(x: Iterable[float], action: Iterable[float], reward: Iterable[float], *, success: bool) -> Demonstration:
+def episode(
+    x: Iterable[float], action: Iterable[float], reward: Iterable[float], *, success: bool, truncated: bool = False
+) -> Demonstration:
     """An episode of a cart."""
     vectors = [np.array(list(of), np.float32)[:, None] for of in (x, x, action)]
-    return Demonstration({}, *vectors, np.array(list(reward), np.float32), success)
+    return Demonstration({}, *vectors, np.array(list(reward), np.float32), success, truncated)
 
 
 def write(folder: Path, episodes: Iterable[Demonstration], **changes: Any) -> Path:
@@ -150,5 +152,6 @@ def walks(rng: np.random.Generator, count: int, right: float, stride: float = ST
             taken.append(1.0 if rng.random() < right else -1.0)
             position = max(-0.2, position + stride * taken[-1])
             paid.append(float(position > 0.999))
-        made.append(episode(x, taken, paid, success=paid[-1] > 0))
+        won = paid[-1] > 0
+        made.append(episode(x, taken, paid, success=won, truncated=not won))
     return made

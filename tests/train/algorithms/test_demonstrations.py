@@ -40,7 +40,7 @@ def episodes() -> list[Demonstration]:
     return [
         episode(early, early, early, success=True),
         episode(early + 1, -early, -early, success=False),
-        episode(late + 2, late, late, success=False),
+        episode(late + 2, late, late, success=False, truncated=True),
     ]
 
 
@@ -56,19 +56,49 @@ def read(folder: Path, contract: Contract = CONTRACT, **more: bool) -> Replay:
 
 
 def test_steps_are_those_of_the_dataset(dataset: Path):
-    """With what follows them, and how they ended."""
+    """With what follows them, and how they ended; what followed the one at which the time ran out isn't recorded."""
     replay = read(dataset)
     assert replay.written == replay.steps == 8 + LONGEST
     drawn = replay.sample(2000)
     x = drawn.seen["vector"][:, 0]
     assert torch.equal(drawn.seen["state"], drawn.seen["vector"])
-    assert len(x.unique()) == 8 + LONGEST
-    last = (x - x.floor()) > torch.where(x < 1.99, 0.25, (LONGEST - 1.5) / 10)
-    assert torch.equal(drawn.terminal.bool(), last & (x < 1.99))
+    assert len(x.unique()) == 8 + LONGEST - 1
+    last = ((x - x.floor()) > 0.25) & (x < 1.99)
+    assert torch.equal(drawn.terminal.bool(), last)
     np.testing.assert_allclose(drawn.next_seen["vector"][:, 0], torch.where(last, x, x + 0.1), atol=1e-6)
     signs = torch.where((x > 0.99) & (x < 1.99), -1.0, 1.0)
     np.testing.assert_allclose(drawn.action[:, 0], signs * (x - x.floor()), atol=1e-6)
     np.testing.assert_allclose(drawn.reward, drawn.action[:, 0])
+
+
+def test_a_person_may_fail_after_the_time_limit(tmp_path: Path):
+    """A person has more time than the task has: a failure then is one, and what ran out of time before is not."""
+    long, short = np.arange(LONGEST + 3) / 20, np.arange(3) / 20
+    made = [
+        episode(long, long, long, success=False),
+        episode(short + 1, short, short, success=False, truncated=True),
+    ]
+    replay = read(write(tmp_path / "demos", made))
+    ends = replay._fields["terminal"][: replay.written, 0].nonzero()[0].tolist()
+    outs = replay._fields["time_out"][: replay.written, 0].nonzero()[0].tolist()
+    assert (ends, outs) == ([LONGEST + 2], [LONGEST + 5])
+
+
+def test_steps_that_nothing_follows_are_no_demonstrations(tmp_path: Path):
+    """Where each episode is one step, at which its time ran out."""
+    made = [episode([0.1], [0.1], [0.1], success=False, truncated=True)] * 2
+    with pytest.raises(TrainError, match="steps that something follows"):
+        read(write(tmp_path / "demos", made))
+
+
+def test_an_older_dataset_is_read(dataset: Path):
+    """It doesn't say what ran out of time: what is as long as the task lets it be."""
+    _table(lambda table: table.drop_columns("next.truncated"))(dataset)
+    known = json.loads((dataset / INFO).read_text())
+    del known["features"]["next.truncated"]
+    (dataset / INFO).write_text(json.dumps(known))
+    replay = read(dataset)
+    assert replay._fields["time_out"][: replay.written, 0].nonzero()[0].tolist() == [7 + LONGEST]
 
 
 def test_successful_ones_alone(dataset: Path):
@@ -80,6 +110,18 @@ def test_identity_is_that_of_the_content(dataset: Path, tmp_path: Path):
     """Not of the folder."""
     assert identity(write(tmp_path / "same", episodes())) == identity(dataset)
     assert identity(write(tmp_path / "other", episodes()[:2])) != identity(dataset)
+
+
+def test_identity_is_that_of_the_images_too(dataset: Path):
+    """Videos that were encoded again, or exchanged between cameras, are other demonstrations."""
+    videos = [dataset / "videos" / f"observation.images.{name}" / "chunk-000/file-000.mp4" for name in ("a", "b")]
+    found = [identity(dataset)]
+    for contents in (b"one", b"two"), (b"two", b"one"), (b"one", b"three"):
+        for video, content in zip(videos, contents, strict=True):
+            video.parent.mkdir(parents=True, exist_ok=True)
+            video.write_bytes(content)
+        found.append(identity(dataset))
+    assert len(set(found)) == 4
 
 
 @pytest.mark.parametrize(
