@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypedDict
 
@@ -27,6 +27,9 @@ from train.preset import Preset
 
 VECTOR, STATE = "vector", "state"
 """Observation groups: the actor's vectors, and all vectors, for the critic."""
+FINAL = "final_state"
+"""What critics see at the end of the episodes that ran out of time in a step, before new ones began: (M, S) in
+`extras`."""
 INVALID = "invalid action"
 """What ended an episode whose action was not finite."""
 
@@ -147,7 +150,8 @@ class TrainEnv(VecEnv):
         self._reward[done] = 0
         self.episode_length_buf[torch.from_numpy(done)] = 0
         self._observations = self._grouped(observations)
-        extras = {"time_outs": torch.from_numpy(truncated.astype(np.float32)).to(self.device)}
+        out_of_time = torch.from_numpy(truncated.astype(np.float32)).to(self.device)
+        extras = {"time_outs": out_of_time, FINAL: self._final(np.flatnonzero(truncated), info).to(self.device)}
         dones = torch.from_numpy(done.astype(np.int64)).to(self.device)
         return self._observations, torch.from_numpy(reward).to(self.device), dones, extras
 
@@ -183,6 +187,15 @@ class TrainEnv(VecEnv):
         self._observations = TensorDict(state["observations"], batch_size=[self.num_envs]).clone().to(self.device)
         self._reward = state["reward"].cpu().numpy().copy()
         self.episode_length_buf = state["steps"].cpu().clone()
+
+    def _final(self, rows: I64, info: Mapping[str, Any]) -> torch.Tensor:
+        """All vectors (M, S) at the end of the episodes of environments (M,)."""
+        if not len(rows):
+            return self._observations[STATE].new_zeros(0, self._observations[STATE].shape[1])
+        ends: list[Observations] = [info["final_obs"][row] for row in rows]
+        return torch.tensor(
+            np.stack([np.concatenate([end[name] for name in self.env.task.observations]) for end in ends])
+        )
 
     def _grouped(self, seen: Observations) -> TensorDict:
         self.seen = seen

@@ -21,7 +21,7 @@ from rsl_rl.modules import HiddenState
 from rsl_rl.storage import RolloutStorage
 from rsl_rl.utils import unpad_trajectories
 from tensordict import TensorDict
-from torch import nn
+from torch import distributed, nn
 
 from pipeline.errors import TrainError
 from pipeline.geometry import Camera
@@ -34,7 +34,7 @@ from sim.tasks.exploration import MAP_SIDE
 from train.algorithms.agent import Memories
 from train.algorithms.learner import gaussian
 from train.distributed import Processes
-from train.environment import STATE, VECTOR, TrainEnv
+from train.environment import FINAL, STATE, VECTOR, TrainEnv
 from train.models.policy import VisionPolicy
 from train.models.voxels import VOXELS, voxel_loss
 from train.preset import Preset, VoxelSettings
@@ -291,8 +291,16 @@ class VisionPPO(PPO):
     def process_env_step(
         self, obs: TensorDict, rewards: torch.Tensor, dones: torch.Tensor, extras: dict[str, torch.Tensor]
     ) -> None:
-        """Store a step; hidden states are reset with the episodes."""
-        super().process_env_step(obs, rewards, dones, extras)
+        """Store a step; hidden states are reset with the episodes.
+
+        What an episode that ran out of time would have got is the value of its last state (Pardo et al., Time limits in
+        reinforcement learning, 2018); rsl-rl would take that of the state before, and so isn't told of time limits.
+        """
+        final, ended = extras[FINAL], extras["time_outs"].bool()
+        if len(final):
+            values = self.critic(TensorDict({STATE: final}, batch_size=[len(final)])).detach()
+            rewards = rewards.index_add(0, ended.nonzero()[:, 0], self.gamma * values[:, 0])
+        super().process_env_step(obs, rewards, dones, {})
         if self._mirror:
             with self._as_mirrored():
                 self.actor.reset(dones)
@@ -329,7 +337,7 @@ class VisionPPO(PPO):
         return losses | self._auxiliary_update() if self._voxels or self._mirror else losses
 
     def _adapt_rate(self) -> float:
-        """Adapt the learning rate to the KL divergence of the whole update, which is returned.
+        """Adapt the learning rate to the KL divergence of the whole update, all processes' mean, which is returned.
 
         rsl-rl adapts it after each mini-batch, and would count the policy's asymmetry as divergence.
         """
@@ -339,10 +347,14 @@ class VisionPPO(PPO):
             self.actor(storage.observations.flatten(0, 1)[rows], stochastic_output=True)
             assert storage.distribution_params
             before = tuple(part.flatten(0, 1)[rows] for part in storage.distribution_params)
-            kl = self.actor.get_kl_divergence(before, self.actor.output_distribution_params).mean().item()
+            divergence = self.actor.get_kl_divergence(before, self.actor.output_distribution_params).mean()
+        if self.is_multi_gpu:  # with rates of their own, networks would differ for good
+            distributed.all_reduce(divergence)
+            divergence /= self.gpu_world_size
+        kl = divergence.item()
         if kl > 2 * self.desired_kl:
             self._set_rate(max(1e-5, self.learning_rate / 1.3))
-        elif kl < self.desired_kl / 2:
+        elif 0 < kl < self.desired_kl / 2:
             self._set_rate(self.learning_rate * 1.1)
         return kl
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from sim.scene import SimScene
-from train.environment import INVALID, STATE, VECTOR, TrainEnv, make_env
+from train.environment import FINAL, INVALID, STATE, VECTOR, TrainEnv, make_env
 from train.preset import load_preset
 
 
@@ -47,11 +47,18 @@ def test_endings_say_what_ended_an_episode(env: TrainEnv):
     total += rewards.numpy()
     assert dones.tolist() == [0, 1, 1, 0]
     assert extras["time_outs"].tolist() == [0, 0, 1, 0]
+    (final,) = extras[FINAL].numpy()
+    now = env.get_observations()[STATE][2].numpy()
+    assert env.env.last_step
+    at_the_end = [term.function(env.env.last_step)[2] for term in env.env.task.observations.values()]
+    np.testing.assert_allclose(final, np.concatenate(at_the_end), rtol=1e-5)
+    assert np.abs(final - now).max() > 0.1  # the next episode begins elsewhere
     ended = env.done_info
     assert (ended.env.tolist(), ended.ended_by, ended.success.tolist()) == ([1, 2], [INVALID, "time"], [False, False])
     assert ended.steps.tolist() == [4, 4]
     np.testing.assert_allclose(ended.reward, total[1:3], rtol=1e-5)
-    env.step(still)
+    *_, extras = env.step(still)
+    assert extras[FINAL].shape == (0, env.get_observations()[STATE].shape[1])
     assert env.done_info.ended_by == []
     assert env.episode_length_buf.tolist() == [5, 1, 1, 5]
 

@@ -22,6 +22,7 @@ from sim.robots.catalog import find_robot
 from sim.tasks.catalog import NAVIGATE
 from sim.tasks.task import Observation
 from train.distributed import Processes
+from train.environment import FINAL
 from train.models.voxels import SHAPE
 from train.ppo import LAST_RATE, Mirror, VisionPPO, make_agent, make_mirror
 from train.preset import Preset
@@ -97,7 +98,9 @@ def roll_out(agent: PPO, env: Dice, ends: tuple[tuple[int, int], ...] = ENDS) ->
             agent.act(env.get_observations())
             dones = torch.tensor([int((step, robot) in ends) for robot in range(ROBOTS)])
             outs = dones * torch.tensor([0.0, 0, 1, 0, 0, 0])
-            agent.process_env_step(env.step(), torch.randn(ROBOTS, generator=env.random), dones, {"time_outs": outs})
+            size = env.get_observations()["state"].shape[1]
+            extras = {"time_outs": outs, FINAL: torch.randn(int(outs.sum()), size, generator=env.random)}
+            agent.process_env_step(env.step(), torch.randn(ROBOTS, generator=env.random), dones, extras)
         agent.compute_returns(env.get_observations())
 
 
@@ -148,9 +151,24 @@ def test_the_rate_is_never_above_the_first_one(divergence: float, rates: tuple[f
         assert agent.optimizer.param_groups[0]["lr"] == agent.learning_rate
 
 
+def test_the_rate_stays_where_nothing_was_learned(monkeypatch: pytest.MonkeyPatch):
+    """A policy that didn't move doesn't ask for longer steps."""
+    env = Dice()
+    agent = agent_for(env, memory="none")
+    roll_out(agent, env)
+    agent._set_rate(1e-4)
+    monkeypatch.setattr(agent.actor, "get_kl_divergence", lambda *_: torch.zeros(3))
+    assert agent._adapt_rate() == 0
+    assert agent.learning_rate == 1e-4
+
+
 def test_without_a_lesson_it_is_rsl_rls_own():
-    """The same weights after the same rollouts, bit for bit, where the first rate is the highest that rsl-rl takes."""
+    """The same weights after the same rollouts, bit for bit, where the first rate is the highest that rsl-rl takes.
+
+    But for episodes that run out of time: rsl-rl takes their last value from before the last step.
+    """
     learned, rate = [], 1e-2
+    ends = tuple(end for end in ENDS if end[1] != 2)
     for kind in (VisionPPO, PPO):
         env = Dice()
         agent = agent_for(env, ppo_learning_rate=rate)
@@ -159,11 +177,25 @@ def test_without_a_lesson_it_is_rsl_rls_own():
             agent.learning_rate = rate
         torch.manual_seed(0)
         for _ in range(2):
-            roll_out(agent, env)
+            roll_out(agent, env, ends)
             assert set(agent.update()) == {"value", "surrogate", "entropy"}
         learned.append([value.clone() for value in agent.actor.parameters()])
     for one, other in zip(*learned, strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=0)
+
+
+def test_an_episode_that_ran_out_of_time_would_have_gone_on_from_its_end():
+    """Its last reward has the value of the end: not of the state before, nor of the next episode's first one."""
+    env = Dice()
+    agent = agent_for(env, memory="none")
+    final, outs = torch.randn(2, 10), torch.tensor([0.0, 1, 0, 0, 1, 0])
+    with torch.inference_mode():
+        agent.act(env.get_observations())
+        agent.process_env_step(env.step(), torch.ones(ROBOTS), outs.long(), {"time_outs": outs, FINAL: final})
+        values = agent.critic(TensorDict({"state": final}, batch_size=[2]))[:, 0]
+    expected = torch.ones(ROBOTS)
+    expected[[1, 4]] += agent.gamma * values
+    torch.testing.assert_close(agent.storage.rewards[0, :, 0], expected)
 
 
 @pytest.mark.parametrize("memory", ["gru", "none"])
@@ -393,6 +425,32 @@ def _learn(rank: int, folder: str) -> None:
     agent.update()
     torch.save(agent.get_policy().state_dict(), f"{folder}/{rank}.pt")
     torch.distributed.destroy_process_group()
+
+
+def _adapt(rank: int, folder: str) -> None:
+    """One process of two, whose policy has moved farther in the second; its rate goes into a file."""
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    env = Dice(seed=rank)
+    processes = Processes(global_rank=rank, local_rank=rank, world_size=2)
+    agent = agent_for(env, memory="none", processes=processes)
+    roll_out(agent, env)
+    with torch.no_grad():
+        agent.actor.mlp[-1].bias += 0.3 * rank
+    agent.desired_kl = 0.005  # between those of the two
+    kl = agent._adapt_rate()
+    torch.save((kl, agent.learning_rate), f"{folder}/{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_processes_learn_at_the_same_rate(tmp_path: Path):
+    """Networks would differ for good after the first update where only one of them has moved too far."""
+    multiprocessing.spawn(_adapt, (str(tmp_path),), 2)
+    (kl, rate), other = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2))
+    assert other == (kl, rate)
+    assert kl > 0
+    assert rate < 1e-3
 
 
 @pytest.mark.slow

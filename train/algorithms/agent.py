@@ -48,7 +48,11 @@ class Agent(Protocol):
     def process_env_step(
         self, obs: TensorDict, rewards: torch.Tensor, dones: torch.Tensor, extras: dict[str, torch.Tensor]
     ) -> None:
-        """Take what the actions led to: observations, rewards (N,), ends (N,), and which of these are time limits."""
+        """Take what the actions led to: observations, rewards (N,) and ends (N,).
+
+        In `extras` is which of these are time limits, "time_outs" (N,), and what critics see there, see
+        `train.environment.FINAL`.
+        """
         ...
 
     def compute_returns(self, obs: TensorDict) -> None:

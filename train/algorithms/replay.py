@@ -1,8 +1,11 @@
 """Replay: steps of robots in memory-mapped files, the newest so many, images as bytes.
 
 There is a file for each field, with one row of all robots per time. A row that the next one doesn't follow is cut: it
-is never drawn. The files have room for more times than are drawn from: what was written after a checkpoint never
-overwrites what the checkpoint may draw, so that a killed training continues as if it had not been.
+is never drawn. Nor is a step at which an episode ran out of time, if one looks ahead: what a robot saw after it is not
+there, and neither the state before it nor the next episode's first one stand for that.
+
+The files have room for more times than are drawn from: what was written after a checkpoint never overwrites what the
+checkpoint may draw, so that a killed training continues as if it had not been.
 """
 
 from __future__ import annotations
@@ -39,7 +42,7 @@ class Transitions:
 
     Attributes:
         seen: Observations before the step, by group (B, ...).
-        next_seen: Observations after it; for an episode that ended by its time limit those before it again.
+        next_seen: Observations after it; where the episode ended for good, those before it again, which don't count.
         action: (B, A).
         reward: (B,).
         terminal: (B,) 1 where the episode ended for good, else 0.
@@ -150,19 +153,23 @@ class Replay:
             self._fields[CUT][(self.written - 1) % self._room] = 1
 
     def sample(self, count: int, device: str = "cpu", *, ahead: bool = True) -> Transitions:
-        """Draw steps uniformly, by torch's random state; what follows them is not read unless one looks ahead."""
+        """Draw steps uniformly, by torch's random state; what follows them is not read unless one looks ahead.
+
+        Some step that may be drawn must be there, see above.
+        """
         newest = self.written - 1
         # what follows the newest step is known only if its episode ended there
         ended = self._fields[TERMINAL][newest % self._room] | self._fields[TIME_OUT][newest % self._room]
         first, last = max(0, self.written - self._size), self.written if ended.all() else newest
         drawn = torch.randint((last - first) * self._envs, (count,)).numpy()
-        while (cut := self._fields[CUT][(first + drawn // self._envs) % self._room, 0].astype(bool)).any():
-            drawn[cut] = torch.randint((last - first) * self._envs, (int(cut.sum()),)).numpy()
-        time, env = first + drawn // self._envs, drawn % self._envs
-        here = time % self._room
-        at = (here, env)
-        over = (self._fields[TIME_OUT][at] | self._fields[TERMINAL][at]).astype(bool)
-        after = (np.where(over, here, (time + 1) % self._room), env)
+
+        def place() -> tuple[np.ndarray, np.ndarray]:
+            return (first + drawn // self._envs) % self._room, drawn % self._envs
+
+        while (alone := (self._fields[CUT][place()] | (self._fields[TIME_OUT][place()] * ahead)).astype(bool)).any():
+            drawn[alone] = torch.randint((last - first) * self._envs, (int(alone.sum()),)).numpy()
+        here, env = at = place()
+        after = (np.where(self._fields[TERMINAL][at], here, (here + 1) % self._room), env)
 
         def groups(where: tuple[np.ndarray, np.ndarray]) -> TensorDict:
             found = {

@@ -43,7 +43,10 @@ def fill(replay: Replay, count: int, *, every: int = 5) -> None:
 @settings(max_examples=25, deadline=None)
 @given(st.integers(2, 40), st.integers(2, 12), st.integers(0, 5))
 def test_what_is_drawn_belongs_together(tmp_path_factory: pytest.TempPathFactory, count: int, size: int, slack: int):
-    """Only of the newest steps; what follows is the next step of the same robot, or itself after an end."""
+    """Only of the newest steps; what follows is the next step of the same robot, or itself after an end for good.
+
+    What follows a step at which the time ran out isn't there: it is not drawn, unless nothing is to follow.
+    """
     replay = opened(tmp_path_factory.mktemp("replay"), size, slack)
     fill(replay, count)
     drawn = replay.sample(200)
@@ -53,7 +56,8 @@ def test_what_is_drawn_belongs_together(tmp_path_factory: pytest.TempPathFactory
     assert torch.equal(drawn.seen["rgb"][:, 0, 0, 0].long(), (7 * time + robot) % 256)
     ends = time % 5 == 4
     assert torch.equal(drawn.terminal.bool(), ends & (robot == 0))
-    over = ends & (robot < 2)
+    assert not (ends & (robot == 1)).any()
+    over = ends & (robot == 0)
     assert torch.equal(drawn.next_seen["state"].long()[:, 0], torch.where(over, time, time + 1))
     assert torch.equal(drawn.next_seen["state"][:, 1].long(), robot)
 
@@ -108,13 +112,16 @@ def test_steps_of_robots_here_go_on_after_chunks(tmp_path: Path):
 
 
 def test_every_step_is_drawn_as_often(tmp_path: Path):
-    """All robots and times but the newest, which nothing follows yet."""
+    """All robots and times but the newest, which nothing follows yet, and those at which the time ran out."""
     replay = opened(tmp_path)
     fill(replay, 23)
     drawn = replay.sample(18_000).seen["state"].long()
     counts = np.bincount((drawn[:, 0] - 13) * ENVS + drawn[:, 1], minlength=10 * ENVS)
-    assert (counts[27:] == 0).all()
-    np.testing.assert_allclose(counts[:27], 18_000 / 27, rtol=0.2)
+    out_of_time = [1 * ENVS + 1, 6 * ENVS + 1]
+    assert (counts[[*out_of_time, *range(27, 30)]] == 0).all()
+    np.testing.assert_allclose(np.delete(counts[:27], out_of_time), 18_000 / 25, rtol=0.2)
+    drawn = replay.sample(3000, ahead=False).seen["state"].long()
+    assert set(((drawn[:, 0] - 13) * ENVS + drawn[:, 1]).tolist()) == set(range(27))
 
 
 def test_files_are_as_large_as_told_and_images_are_bytes(tmp_path: Path):
