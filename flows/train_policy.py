@@ -35,12 +35,12 @@ def wait_for_bundle(scene: str, minutes: float) -> list[str]:
         TrainError: When there is none by then.
         BundleError: When the registry is damaged, or no bundle can have that name.
     """
-    from pipeline.scenes.resolver import find_scenes
+    from sim.scene import find_sources
 
     end = time.monotonic() + 60 * minutes
     while True:
         try:
-            return find_scenes([scene])
+            return find_sources([scene])
         except MissingBundleError as error:
             if not may_be_published(scene):
                 raise
@@ -128,8 +128,11 @@ def attach(folder: Path, report: Path, film: Path) -> None:
 
 
 def made_of(sources: list[str], folder: Path) -> Task[..., None]:
-    """The task `attach` with the policy of a run as its asset, made of its bundles."""
-    return attach.with_options(assets=[asset_key(folder)], asset_deps=[bundle_key(source) for source in sources])
+    """The task `attach` with the policy of a run as its asset, made of its bundles; procedural ground is none."""
+    from sim.scene import TERRAIN
+
+    bundles = [bundle_key(source) for source in sources if not source.startswith(TERRAIN)]
+    return attach.with_options(assets=[asset_key(folder)], asset_deps=bundles)
 
 
 def bundle_key(source: str) -> str:
@@ -157,7 +160,8 @@ def train_policy(
     Nothing is retried: it would fail again; training can be resumed from the run's folder.
 
     Args:
-        scene: A bundle: a folder, name@version, name for its newest, a pattern, or hf://owner/repository/name@version.
+        scene: A bundle: a folder, name@version, name for its newest, a pattern, or hf://owner/repository/name@version;
+            or procedural ground, terrain:0.
         preset: What is trained and how: a preset's name or its YAML file.
         iterations: Iterations of training; the preset's by default.
         minutes: Time limit: training stops early then, and says so.

@@ -12,11 +12,10 @@ from rsl_rl.models import MLPModel
 
 from pipeline import Bundle
 from pipeline.importing.gaussgym import is_gaussgym
-from pipeline.scenes.resolver import find_scenes
 from sim.drivers import EpisodeResult, Viewer
 from sim.env import TIME
 from sim.floors import Split
-from sim.scene import open_scene
+from sim.scene import TERRAIN, find_sources, open_scene
 from sim.video import ChaseVideo
 from train import checkpoint
 from train.environment import TrainEnv, make_env
@@ -100,7 +99,8 @@ def write_video(
     env, policy = open_play(run, scene, seed=seed, starts=starts, file=file, allow_failed=allow_failed)
     with closing(env.env):
         source, splats = _source(run, scene), None
-        whole = not run.preset.objects and not is_gaussgym(Path(source).expanduser())
+        bundled = not source.startswith(TERRAIN) and not is_gaussgym(Path(source).expanduser())
+        whole = bundled and not run.preset.objects
         if whole and SHOWN in (bundle := Bundle.open(source)).manifest.splats:
             splats = [bundle.splat(SHOWN)]  # it has more than the level of detail of the robots' cameras
         with closing(ChaseVideo(env.env, path, run.name, splats)) as video:
@@ -108,4 +108,4 @@ def write_video(
 
 
 def _source(run: Run, scene: str | None) -> str:
-    return find_scenes([scene])[0] if scene else run.sources[0]
+    return find_sources([scene])[0] if scene else run.sources[0]

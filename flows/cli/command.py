@@ -223,6 +223,10 @@ Driver = Annotated[
         "DRIVER",
     ),
 ]
+Gait = Annotated[
+    str | None,
+    Arg("that carries it: a name, a file, or the folder of the run that learned it; default: the robot's own"),
+]
 Port = Annotated[int, Arg("the next free one is taken")]
 Registry = Annotated[str, Arg("registry:FOLDER, s3://..., hf://...; default: SPLATYARD_REGISTRY or ./yard", "ADDRESS")]
 ReplanSteps = Annotated[

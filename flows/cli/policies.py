@@ -16,6 +16,7 @@ from flows.cli.command import (
     Arg,
     Checkpoint,
     Device,
+    Gait,
     Port,
     ReplanSteps,
     Robot,
@@ -61,6 +62,7 @@ class _Driving:
     replan_steps: ReplanSteps = None
     task: Annotated[str, Arg("with --driver")] = "navigate"
     robot: Robot = "rover"
+    gait: Gait = None
     scenes: Scenes = ()
     runs: Runs = Path("runs")
     seed: EpisodeSeed = 0
@@ -72,21 +74,23 @@ class _Driving:
         """Robots, who see colours and possibly depths, and the driver that was asked for."""
         import sim
         from pipeline.errors import TrainError
-        from pipeline.scenes.resolver import find_scenes
         from sim.policies.catalog import open_driver
         from sim.tasks.catalog import find_task
         from train.environment import TrainEnv, cameras_of
         from train.imitation import DrivenActor
         from train.models.encoders import Images
 
-        if not self.scenes:
+        task = find_task(self.task)
+        sources = task.sources(self.scenes)
+        if not sources:
             raise TrainError("a driver has a scene to drive in", found="none", remedy="--scene BUNDLE")
-        cameras = cameras_of(find_task(self.task), self.robot, "", ("rgb", "depth")) if depth else None
+        cameras = cameras_of(task, self.robot, self.gait or "", ("rgb", "depth")) if depth else None
         robots = sim.make(
             self.task,
-            find_scenes(self.scenes),
+            sources,
             num_envs,
             robot=self.robot,
+            gait=self.gait or "",
             cameras=cameras,
             device=self.device,
             seed=self.seed,
@@ -158,14 +162,14 @@ class Evaluate(_Driving):
         return self._one(runs[0])
 
     def _one(self, run: Run) -> int:
-        from pipeline.scenes.resolver import find_scenes
+        from sim.scene import find_sources
         from train.report import write_report
         from train.results import write_results
         from train.run import Run
 
         blind = Run.open(self.blind, self.runs) if self.blind else None
         file = checkpoint_file(run, self.checkpoint)
-        scenes = find_scenes(self.scenes)
+        scenes = find_sources(self.scenes)
         results = self._evaluation()(run, scenes, ablations=self.ablations, blind=blind, file=file)
         written = write_results(results, run.folder), write_report(run, results)
         _show(f"{results.run}, {results.task}, checkpoint {results.checkpoint}; 95 % intervals", results.lines())
@@ -186,11 +190,11 @@ class Evaluate(_Driving):
         return 0
 
     def _matrix(self, runs: list[Run]) -> int:
-        from pipeline.scenes.resolver import find_scenes
+        from sim.scene import find_sources
         from train.compare import Matrix
         from train.run import write_atomically
 
-        scenes = find_scenes(self.scenes) or list(dict.fromkeys(source for run in runs for source in run.sources))
+        scenes = find_sources(self.scenes) or list(dict.fromkeys(source for run in runs for source in run.sources))
         matrix = Matrix.of([self._evaluation()(run, scenes, ablations=["none"]) for run in runs])
         tables.table(f"{matrix.task}: success (* trained there)", ["run", *matrix.scenes], matrix.texts())
         self.out.mkdir(parents=True, exist_ok=True)
@@ -469,8 +473,7 @@ class Record(_Driving):
 
     @contextmanager
     def _policy(self, num_envs: int) -> Iterator[tuple[TrainEnv, Actor]]:
-        from pipeline.scenes.resolver import find_scenes
-        from sim.scene import open_scene
+        from sim.scene import find_sources, open_scene
         from train.checkpoint import load_policy
         from train.distributed import use_one_thread
         from train.environment import make_env
@@ -479,7 +482,7 @@ class Record(_Driving):
         use_one_thread()
         assert self.run_name
         run = Run.open(self.run_name, self.runs)
-        sources = find_scenes(self.scenes) or run.sources
+        sources = find_sources(self.scenes) or run.sources
         objects = run.preset.objects
         scenes = [open_scene(source, allow_failed=self.allow_failed, objects=objects) for source in sources]
         with closing(make_env(run.preset, scenes, num_envs=num_envs, seed=self.seed, device=self.device)) as env:

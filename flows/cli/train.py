@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from flows.cli import tables
-from flows.cli.command import AllowFailed, Arg, Runs, Scenes, command, count
+from flows.cli.command import AllowFailed, Arg, Gait, Runs, Scenes, command, count
 
 if TYPE_CHECKING:
     from sim.scene import SimScene
@@ -57,7 +57,7 @@ class Train:
     scenes: Scenes = ()
     preset: Annotated[str | None, Arg("its name or file, where it isn't that of the task")] = None
     robot: Annotated[str | None, Arg("a name, or a URDF or MJCF file; default: the preset's")] = None
-    gait: Annotated[str | None, Arg("that carries it: a name, or a file; default: the robot's own")] = None
+    gait: Gait = None
     algorithm: Annotated[
         str | None, Arg("ppo, sac, rlpd, bc, dagger or iql; default: the preset's, mostly ppo", "NAME")
     ] = None
@@ -131,14 +131,13 @@ class Train:
     def _new_run(self) -> tuple[Run, list[SimScene]]:
         """A new run; with other machines, the one that another of them has made."""
         from pipeline.errors import TrainError
-        from sim.scene import find_sources
         from sim.tasks.catalog import find_task
         from train.preset import load_preset
         from train.run import Run
 
         preset = load_preset(self.preset or self.what, self._changes()) if self.what else None
-        patterns = self.scenes or ((scene,) if preset and (scene := find_task(preset.task).scene) else ())
-        if preset is None or not patterns:
+        sources = find_task(preset.task).sources(self.scenes) if preset else []
+        if preset is None or not sources:
             raise TrainError(
                 "a training has a task and a scene",
                 found=f"{'no task' if self.what is None else self.what!r}, {len(self.scenes)} scenes",
@@ -155,7 +154,6 @@ class Train:
         name = self.name
         if self.rendezvous and name is None:
             name = re.sub("[^A-Za-z0-9.]+", "-", f"{preset.task}-{self.rendezvous}")
-        sources = find_sources(patterns)
         scenes = _opened(sources, preset, allow_failed=self.allow_failed)
         try:
             run = Run.create(

@@ -24,6 +24,7 @@ from sim.robots.gripper import (
     find_gripper,
     with_gripper,
 )
+from sim.robots.legs import ON_WHEELS
 from sim.robots.model import Gripper, Mount, Robot, Servos, load_robot
 from sim.robots.stance import own_servos
 from sim.tasks.task import Task
@@ -195,8 +196,8 @@ def _find_robot(name: str) -> tuple[Robot, Drive]:
     if not robot.actuators or any(actuator.mode != "position" for actuator in robot.actuators):
         raise SimError(
             "a robot from a file is driven by position actuators",
-            found=f"{len(robot.actuators)} actuators in {path.name}",
-            remedy="add <position joint= kp= kv= forcerange=> for each joint to the MJCF",
+            found=", ".join(f"{actuator.mode} at {actuator.joint}" for actuator in robot.actuators) or "none",
+            remedy=f"add <position joint= kp= kv= forcerange=> for each joint to the MJCF; or, on wheels, {ON_WHEELS}",
             file=path,
         )
     return robot, JointOffsets(robot)

@@ -26,6 +26,10 @@ SHIN = 0.1
 """A shin is at least this long [m]; what is shorter is an ankle."""
 STEP = 0.75
 """Highest step that legs are tried on, as a fraction of their length; go2 gets over 0.6 of it."""
+ON_WHEELS = (
+    "take --robot rover; wheels of your own take an entry in sim/robots/catalog.py, as rover's: an MJCF with velocity "
+    "actuators, and its DifferentialDrive"
+)
 EXACT = 0.02
 """Largest distance between a joint and the mirror image of its partner [m]."""
 
@@ -176,7 +180,7 @@ class Legs:
             if index and index not in parents and len(vertices := _vertices(link.shapes, self.at_rest[index]))
         }
         bottom = min((float(vertices[:, 2].min()) for vertices in lowest.values()), default=0.0)
-        feet = []
+        feet, wheels = [], list[str]()
         for index, vertices in lowest.items():
             if vertices[:, 2].min() > bottom + LOW:
                 continue
@@ -184,12 +188,20 @@ class Legs:
             while chain[-1] > 0:
                 chain.append(robot.links[chain[-1]].parent)
             if sum(robot.links[part].joint is not None for part in chain) < 2:
-                continue  # a wheel
+                wheels.append(robot.links[index].name)
+                continue
             joints = [joint_of[part] for part in reversed(chain) if robot.links[part].joint is not None]
             points, radius = _sole(vertices)
             link_from_base = np.linalg.inv(self.at_rest[index])
             inside = points @ link_from_base[:3, :3].T + link_from_base[:3, 3]
             feet.append(Foot(index, np.array(joints, np.int64), inside, radius, points.mean(0)))
+        if len(feet) < 2 and wheels:
+            raise SimError(
+                "a robot from a file has legs, or an arm with a gripper",
+                found=f"wheels in {robot.name}: {', '.join(wheels)}",
+                remedy=ON_WHEELS,
+                file=robot.file,
+            )
         if len(feet) < 2:
             names = ", ".join(robot.links[foot.link].name for foot in feet) or "none"
             raise SimError(

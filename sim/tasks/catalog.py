@@ -226,7 +226,7 @@ def _on_believed_ground(robot: Robot, drive: Drive) -> Drive:
         raise SimError(
             "climbing by sight needs a gait",
             found=f"none for {robot.name}",
-            remedy=f"train one, splatyard train walk --robot {robot.name}, and give it with --gait",
+            remedy=f"train one, splatyard train walk --robot {robot.name}, and give its folder: --gait runs/NAME",
         )
     return GroundDrive(drive, robot.base_height)
 

@@ -250,6 +250,16 @@ class Task:
         """What a policy is told to do: the instruction, or the name."""
         return self.instruction or self.name
 
+    def sources(self, patterns: Sequence[str]) -> list[str]:
+        """Scenes to do it in, as `sim.scene.open_scene` takes them: those of the patterns, or else the one it is for.
+
+        Raises:
+            BundleError: When a pattern matches none, or all match too many.
+        """
+        from sim.scene import find_sources  # which has robots
+
+        return find_sources(patterns or ((self.scene,) if self.scene else ()))
+
     def cameras_of(self, robot: Robot) -> tuple[RobotCamera, ...]:
         """The cameras of a robot."""
         return self.cameras(robot) if self.cameras else (RobotCamera(self.camera),)

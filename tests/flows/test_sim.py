@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import av
@@ -14,6 +14,7 @@ import viser
 import sim
 from flows.cli import main
 from flows.sim_view import SimPage, shape_mesh, solids_of
+from pipeline.errors import SimError
 from pipeline.geometry import Pose, matrix_from_rotvec
 from sim.cameras.props import Balls, Patches, Posts, Props, Solids
 from sim.env import SceneEnv
@@ -172,6 +173,30 @@ def test_a_task_of_arms_asks_for_an_arm(bundle: Path, capsys: pytest.CaptureFixt
 
 
 @pytest.mark.skipif(not PACKAGE.is_dir(), reason="example-robot-data is not installed")
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["sim", "terrain:0"],
+        ["bench", "sim", "terrain:0"],
+        ["teleop", "terrain:0"],
+        ["eval", "--driver", "still", "--scene", "terrain:0"],
+        ["record", "--driver", "still", "--scene", "terrain:0", "--lerobot", "demos"],
+        ["eval", "--driver", "still"],
+    ],
+)
+def test_all_that_simulate_take_a_gait_and_procedural_ground(words: list[str], monkeypatch: pytest.MonkeyPatch):
+    """A gait as errors of tasks without one say; without a scene, that of the task, if it has one."""
+    made: list[tuple[list[str], str]] = []
+
+    def make(task: str, scenes: Sequence[str], num_envs: int, *, gait: str, **others: object) -> None:
+        made.append((list(scenes), gait))
+        raise SimError("a", found="b", remedy="c")
+
+    monkeypatch.setattr(sim, "make", make)
+    assert main([*words, "--task", "walk", "--robot", "go2", "--gait", "go2"]) == 2
+    assert made == [(["terrain:0"], "go2")]
+
+
 def test_the_page_begins_before_the_first_station(bundle: Path):
     """Of arms; it looks at where the hand works, from beside it and from above."""
     env = sim.make("lift", [bundle], 1, robot="panda", cameras=())

@@ -110,7 +110,7 @@ def test_a_policy_is_made_of_its_bundles(tmp_path: Path, registry: Path, room: R
     made.parent.rename(registry / "room")
     monkeypatch.chdir(registry)
     run, hub = tmp_path / "runs" / "1", "hf://lab/rooms/hall@1.0.0"
-    task = cast("MaterializingTask", module.made_of(["room@1.0.0", "room/1.0.0", hub], run))
+    task = cast("MaterializingTask", module.made_of(["room@1.0.0", "room/1.0.0", hub, "terrain:0"], run))
     bundle = asset_key(registry / "room" / "1.0.0")
     assert [asset.key for asset in task.assets] == [asset_key(run)]
     assert [asset.key for asset in task.asset_deps] == [bundle, bundle, hub]
@@ -131,6 +131,11 @@ def test_it_looks_again_until_the_bundle_is_there(
     monkeypatch.setattr(module.time, "sleep", sleep)
     assert module.wait_for_bundle.fn("room", 1.0) == ["room@1.0.0"]
     assert slept == [module.LOOK_SECONDS] * 2
+
+
+def test_procedural_ground_is_always_there():
+    """It is no bundle."""
+    assert module.wait_for_bundle.fn("terrain:0", 0) == ["terrain:0"]
 
 
 def test_it_does_not_wait_for_ever(registry: Path):
