@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import glob
 import hashlib
 import os
@@ -109,14 +110,22 @@ def _verdict(kind: str) -> ScanState:
     return "failed" if kind in BAD_INPUT else "trouble"
 
 
+def _now() -> str:
+    """The local time with its zone: who reads it may be in another."""
+    return datetime.datetime.now().astimezone().isoformat(" ", "seconds")
+
+
 class Seen(BaseModel):
-    """What became of a scan: `failed` by its own fault, `trouble` by the machine's, after attempts at this content."""
+    """What became of a scan: `failed` by its own fault, `trouble` by the machine's, after attempts at this content.
+
+    `when` is the time of the last change.
+    """
 
     stamp: str
     state: ScanState
     tries: int
     why: str = ""
-    when: str = Field(default_factory=lambda: time.strftime("%Y-%m-%d %H:%M:%S"))  # local time of the last change
+    when: str = Field(default_factory=_now)
 
 
 class Record(BaseModel):
@@ -154,7 +163,7 @@ class Inbox:
 
     def locked(self) -> AbstractContextManager[None]:
         """Keep other processes from the folder; a BusyError where one has it."""
-        return locked(self.file.with_suffix(".lock"), f"what lies in {self.folder}")
+        return locked(self.file.with_suffix(".lock"), f"what lies in {self.folder}", "is being ingested by")
 
     def fresh(self) -> dict[str, str]:
         """Names and stamps of the scans that are to be ingested.

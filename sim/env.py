@@ -88,6 +88,18 @@ class EnvConfig:
     autoreset: bool = True
 
 
+class _Elements(dict[str, Any]):
+    """The elements of a tuple by their numbers; where one is set, the dictionary that has the tuple gets another."""
+
+    def __init__(self, holder: dict[str, Any], name: str) -> None:
+        super().__init__((str(number), part) for number, part in enumerate(holder[name]))
+        self._holder, self._name = holder, name
+
+    def __setitem__(self, number: str, value: Any) -> None:
+        super().__setitem__(number, value)
+        self._holder[self._name] = tuple(self.values())
+
+
 class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
     """N robots, each in one of the scenes; environments draw a new scene at reset, according to `scene_weights`.
 
@@ -383,7 +395,7 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
                     if isinstance(value, dict):
                         waiting.append((below, value))
                     elif isinstance(value, tuple):
-                        waiting.append((below, {str(number): part for number, part in enumerate(value)}))
+                        waiting.append((below, _Elements(parts, name)))
                     elif type(value).__module__.startswith("sim.") and hasattr(value, "__dict__"):
                         waiting.append((below, vars(value)))
 
@@ -436,7 +448,7 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
     @property
     def _seconds(self) -> F64:
         """Time since each episode began (N,) [s]: a sum of periods would drift."""
-        return self._steps * self.task.control_period
+        return np.asarray(self._steps * self.task.control_period, np.float64)
 
     def _contact_force(self) -> F32:
         """Horizontal contact force on the bases (N,), relative to the weight; costs SAPIEN a loop over contacts.

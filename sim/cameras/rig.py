@@ -128,7 +128,11 @@ class CameraRig:
         rgb, depth = self._draw(robots, poses, camera_from_links, scene_of, props)
         if self._settings.exposure and "rgb" in self.camera.outputs and not self._backgrounds:
             moving = self._moving(poses, links, state)  # its own body moves along
-            moved = [self._draw(robots, pose, camera_from_links, scene_of, props)[0] for pose in moving]
+            drawn = {(len(moving) - 1) / 2: rgb}  # the middle one of an odd number
+            moved = [
+                drawn[number] if number in drawn else self._draw(robots, pose, camera_from_links, scene_of, props)[0]
+                for number, pose in enumerate(moving)
+            ]
             rgb = np.asarray(np.mean(moved, axis=0, dtype=np.float32))
         bend, seen = self._bend, dict[Output, F32]()
         for output in self.camera.outputs:

@@ -72,18 +72,23 @@ def _bent_leg(legs: Legs, foot: Foot, like: F64, rng: np.random.Generator) -> F6
     low, high = np.clip(limits, -TURN, TURN).T + np.array([[BEYOND], [-BEYOND]])
     nearest = like if len(like) == len(foot.joints) else np.clip(0.0, low, high)
     angles = np.concatenate([nearest[None], np.clip(rng.normal(nearest, 0.6, (GUESSES, len(low))), low, high)])
-    pose = np.zeros((len(angles), len(joints)))
     units = np.concatenate([np.zeros((1, len(low))), 1e-4 * np.eye(len(low))])
-    error = np.zeros((len(angles), goal.size))
+
+    def points_at(positions: F64) -> F64:
+        """The foot's points (T, 3 P) at positions (T, J) of its joints."""
+        pose = np.zeros((len(positions), len(joints)))
+        pose[:, foot.joints] = positions
+        return legs.points(foot, pose).reshape(len(pose), -1)
+
     for _ in range(ROUNDS):
-        tried = np.repeat(pose, len(units), 0)
-        tried[:, foot.joints] = (angles[:, None] + units).reshape(-1, len(low))
-        points = legs.points(foot, tried).reshape(len(angles), len(units), -1)
+        tried = (angles[:, None] + units).reshape(-1, len(low))
+        points = points_at(tried).reshape(len(angles), len(units), -1)
         error = goal.ravel() - points[:, 0]
         jacobian = (points[:, 1:] - points[:, :1]).transpose(0, 2, 1) / 1e-4  # (G, 3 P, J)
         square = jacobian.transpose(0, 2, 1) @ jacobian + 1e-4 * np.eye(len(low))
         step = np.linalg.solve(square, (jacobian.transpose(0, 2, 1) @ error[..., None]))[..., 0]
         angles = np.clip(angles + np.clip(step, -0.2, 0.2), low, high)
+    error = goal.ravel() - points_at(angles)
     close = np.abs(error).max(1) < CLOSE
     if not close.any():
         raise SimError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import zipfile
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from prefect.logging import disable_run_logger
 
 from flows import watch_folder as module
 from flows.ingest import Options
-from flows.watch_folder import MAX_TRIES, Inbox, watch_folder
+from flows.watch_folder import MAX_TRIES, Inbox, Seen, watch_folder
 from pipeline.batch import Reason, Scene, find_cards
 from pipeline.errors import CaptureError, CardError, MachineError
 from pipeline.stage import Traits
@@ -245,3 +246,8 @@ def test_nothing_is_read_or_written_through_a_dropped_link(yard: Yard, tmp_path:
     assert secret.read_text() == "description: mine\n"
     assert not (yard.folder / "planted.yaml").is_symlink()
     assert "planted" in (yard.folder / "planted.yaml").read_text()
+
+
+def test_times_have_their_zone():
+    """Who looks at the table may be in another one than the machine."""
+    assert datetime.fromisoformat(Seen(stamp="a", state="begun", tries=1).when).tzinfo

@@ -71,6 +71,18 @@ def test_every_task_goes_on_alike(make: Make, task: str):
     assert same(go(env, 40, 1), first)
 
 
+def test_arrays_in_tuples_go_back(make: Make):
+    """Also in tuples of tuples."""
+    env = make()
+    env.reset(seed=3)
+    env.scenario.held = (np.zeros(3), (np.ones(3), "kept"))  # type: ignore[attr-defined]
+    saved = env.save()
+    env.scenario.held = (np.full(3, 5.0), (np.full(3, 6.0), "kept"))  # type: ignore[attr-defined]
+    env.restore(saved)
+    first, (second, third) = env.scenario.held  # type: ignore[attr-defined]
+    assert (first.tolist(), second.tolist(), third) == ([0] * 3, [1] * 3, "kept")
+
+
 @pytest.mark.parametrize("engine", ["sapien", "mujoco"])
 def test_another_environment_goes_on_alike(make: Make, engine: str):
     """One that was just made, as a run that is continued on another day."""

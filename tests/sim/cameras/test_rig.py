@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -93,6 +94,24 @@ def test_blur_of_a_turn_is_that_of_the_analytic_turn(room_scene: SimScene, room:
         np.array([0]), state_of(BASES[:1], [0, 0, 0], [0, 0, 0]), np.zeros(1, int), NOTHING[:1]
     )["rgb"]
     assert np.abs(rgb - sharp).mean() > 0.02
+
+
+@pytest.mark.parametrize(("samples", "drawn"), [(3, 3), (2, 3)])
+def test_an_image_that_is_there_is_not_drawn_again(
+    samples: int, drawn: int, room_scene: SimScene, monkeypatch: pytest.MonkeyPatch
+):
+    """That of the middle of the exposure, whose depth is that of the image, is one of an odd number."""
+    rig = rig_of(room_scene, CameraSettings(exposure=0.08, blur_samples=samples))
+    draw, calls = rig._draw, list[np.ndarray]()
+
+    def counted(robots: np.ndarray, poses: np.ndarray, *others: Any) -> Any:
+        calls.append(poses)
+        return draw(robots, poses, *others)
+
+    monkeypatch.setattr(rig, "_draw", counted)
+    state = state_of(BASES[:1], [0.5, 0, 0], [0, 0, 1.0])
+    rig.shoot(np.array([0]), state, np.zeros(1, int), NOTHING[:1])
+    assert len(calls) == drawn
 
 
 def test_blur_of_a_drive_follows_the_base(room_scene: SimScene, room: Room):

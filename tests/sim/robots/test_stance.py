@@ -9,8 +9,11 @@ import pytest
 
 import sim
 from pipeline.errors import SimError
-from sim.robots.catalog import PACKAGE, find_robot
+from sim.robots import stance
+from sim.robots.catalog import PACKAGE, ROBOTS, find_robot
 from sim.robots.legs import Legs
+from sim.robots.model import load_robot
+from sim.robots.stance import own_servos
 
 pytest.importorskip("mujoco")
 A1, SOLO = PACKAGE / "a1_description/urdf/a1.urdf", PACKAGE / "solo_description/robots/solo12.urdf"
@@ -57,6 +60,29 @@ def test_motors_are_no_stronger_than_needed(tmp_path: Path):
     )
     other, _ = find_robot(str(silent))
     assert [motor.max_force for motor in other.actuators] == [motor.max_force for motor in robot.actuators]
+
+
+def test_a_pose_is_checked_as_it_is_returned(monkeypatch: pytest.MonkeyPatch):
+    """After the last step, not before it: without any, no foot is where it belongs."""
+    monkeypatch.setattr(stance, "ROUNDS", 0)
+    with pytest.raises(SimError, match="legs can be bent below their hips"):
+        own_servos(load_robot(ROBOTS["bolt"].file))
+
+
+def test_wheels_do_not_walk(tmp_path: Path):
+    """The error is about wheels, and names a robot that has some; also for an MJCF whose wheels have actuators."""
+    wheel = """<link name="{0}"><inertial><mass value="1"/><inertia ixx="0.01" ixy="0" ixz="0" iyy="0.01" iyz="0"
+        izz="0.01"/></inertial><collision><geometry><sphere radius="0.1"/></geometry></collision></link><joint
+        name="{0}_joint" type="continuous"><parent link="base"/><child link="{0}"/><origin xyz="0 {1} 0"/><axis
+        xyz="0 1 0"/></joint>"""
+    base = """<link name="base"><inertial><mass value="5"/><inertia ixx="0.1" ixy="0" ixz="0" iyy="0.1" iyz="0"
+        izz="0.1"/></inertial><collision><geometry><box size="0.3 0.2 0.1"/></geometry></collision></link>"""
+    urdf = tmp_path / "cart.urdf"
+    urdf.write_text(f'<robot name="cart">{base}{wheel.format("left", 0.2)}{wheel.format("right", -0.2)}</robot>')
+    with pytest.raises(SimError, match=r"(?s)legs, or an arm.*wheels in cart: left, right.*--robot rover"):
+        find_robot(str(urdf))
+    with pytest.raises(SimError, match=r"(?s)velocity at left_wheel.*--robot rover"):
+        find_robot(str(ROBOTS["rover"].file))
 
 
 def test_arms_do_not_walk():
