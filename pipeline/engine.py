@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from pipeline.errors import BusyError
 from pipeline.files import folder_bytes, machine_errors
@@ -218,7 +218,7 @@ def locked(path: Path, what: str, doing: str = "is being built by") -> Iterator[
         except BlockingIOError:
             raise BusyError(
                 "only one process may build the same thing at a time",
-                found=f"{what} {doing} process {_holder(path)}",
+                found=f"{what} {doing} process {_holder(file)}",
                 remedy="wait until it is done, or give this build another --name or --out",
             ) from None
         file.truncate(0)
@@ -227,12 +227,14 @@ def locked(path: Path, what: str, doing: str = "is being built by") -> Iterator[
         yield
 
 
-def _holder(path: Path) -> str:
+def _holder(file: TextIO) -> str:
     """Number of the process that holds a lock, which it writes right after it has got it."""
     end = time.monotonic() + HOLDER_SECONDS
-    while not (holder := path.read_text().strip()) and time.monotonic() < end:
+    while True:
+        file.seek(0)
+        if (holder := file.read().strip()) or time.monotonic() > end:
+            return holder or "unknown"
         time.sleep(0.01)
-    return holder or "unknown"
 
 
 def is_locked(path: Path) -> bool:
