@@ -131,8 +131,10 @@ def made_of(sources: list[str], folder: Path) -> Task[..., None]:
     """The task `attach` with the policy of a run as its asset, made of its bundles; procedural ground is none."""
     from sim.scene import TERRAIN
 
-    bundles = [bundle_key(source) for source in sources if not source.startswith(TERRAIN)]
-    return attach.with_options(assets=[asset_key(folder)], asset_deps=bundles)
+    return attach.with_options(
+        assets=[asset_key(folder)],
+        asset_deps=[bundle_key(source) for source in sources if not source.startswith(TERRAIN)],
+    )
 
 
 def bundle_key(source: str) -> str:
