@@ -1,4 +1,4 @@
-"""Files: written whole or not at all, how much room they take, and what a disk refuses."""
+"""Files: written whole or not at all, read within bounds, how much room they take, and what a disk refuses."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -49,6 +50,41 @@ def write_whole(path: Path, content: str | bytes | memoryview, *, sync: bool = F
     """Write a file whole or not at all; text becomes UTF-8. See `open_whole`."""
     with open_whole(path, sync=sync, alone=alone) as file:
         file.write(content.encode() if isinstance(content, str) else content)
+
+
+class NotPlainError(OSError):
+    """Raised when a path leads to a pipe, a socket or a device, which reading waits for or never ends, or to a folder.
+
+    Its `strerror` says which.
+    """
+
+
+def plain(path: Path) -> Path:
+    """The path itself, once it is known to lead to a plain file: ask before anything of others is opened.
+
+    Raises:
+        NotPlainError: When it leads to something else.
+        OSError: When it leads nowhere or may not be looked at.
+    """
+    kind = stat.S_IFMT(path.stat().st_mode)
+    if kind != stat.S_IFREG:
+        kinds = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFDIR: "a folder"}
+        raise NotPlainError(errno.EINVAL, f"{kinds.get(kind, 'a device')} instead of a file", str(path))
+    return path
+
+
+def read_plain(path: Path, most: int) -> bytes:
+    """The content of a plain file of at most `most` bytes.
+
+    Raises:
+        OSError: As `plain`.
+        ValueError: When it is larger.
+    """
+    with plain(path).open("rb") as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise ValueError(f"{path.stat().st_size} bytes, more than {most}")
+    return content
 
 
 def folder_bytes(folder: Path) -> int:

@@ -32,6 +32,7 @@ from pydantic import (
 )
 
 from pipeline.errors import SplatyardError
+from pipeline.files import read_plain
 
 Meaning = Literal["interpreter", "weights", "inside", "known", "label"]
 MAX_FILE_BYTES = 256 * 1024
@@ -266,14 +267,13 @@ def read_yaml(path: Path, what: str, error: type[SplatyardError]) -> object:
         SplatyardError: When it can't be read, is too large or no YAML without aliases and repeated keys.
     """
     try:
-        with path.open("rb") as file:
-            data = file.read(MAX_FILE_BYTES + 1)
+        data = read_plain(path, MAX_FILE_BYTES)
+    except ValueError as problem:
+        limit = f"{what} has at most {MAX_FILE_BYTES >> 10} KiB"
+        raise error(limit, found="more", remedy=f"name {what}, not another file", file=path) from problem
     except OSError as problem:
         found = problem.strerror or str(problem)
         raise error(f"{what} must be a readable file", found=found, remedy="check the path", file=path) from problem
-    if len(data) > MAX_FILE_BYTES:
-        limit = f"{what} has at most {MAX_FILE_BYTES >> 10} KiB"
-        raise error(limit, found="more", remedy=f"name {what}, not another file", file=path)
     try:
         return yaml.load(data, _Loader)  # a subclass of SafeLoader
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as problem:

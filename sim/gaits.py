@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pipeline.arrays import arrays_of_npz
 from pipeline.errors import SimError
-from pipeline.files import write_whole
+from pipeline.files import read_plain, write_whole
 from pipeline.types import F32, I64
 from sim.physics.state import PhysicsEngine, RobotState
 from sim.robots.drive import Follower, LegsState, VelocityDrive
@@ -79,10 +79,8 @@ class Gait:
         self.file = file
         try:
             card = file.with_suffix(".json")
-            if large := [path.name for path in (file, card) if path.stat().st_size > MAX_BYTES]:
-                raise ValueError(f"{large[0]} has more than {MAX_BYTES} bytes")
-            self.card = GaitCard.model_validate_json(card.read_bytes())
-            if hashlib.sha256(file.read_bytes()).hexdigest() != self.card.sha256:
+            self.card = GaitCard.model_validate_json(read_plain(card, MAX_BYTES))
+            if hashlib.sha256(read_plain(file, MAX_BYTES)).hexdigest() != self.card.sha256:
                 raise ValueError("its hash is not that of its card")
             names = [f"{part}{layer}" for layer in range(MAX_LAYERS) for part in ("weight", "bias")]
             arrays = arrays_of_npz(file, ("mean", "scale"), names, limit=MAX_BYTES)

@@ -16,6 +16,7 @@ import torch
 from rsl_rl.modules import HiddenState
 
 from pipeline.errors import TrainError
+from pipeline.files import plain
 from train.agents import make_agent
 from train.algorithms.agent import Agent
 from train.environment import EnvironmentState, TrainEnv
@@ -92,7 +93,7 @@ def load(path: Path) -> Checkpoint:
         TrainError: When it isn't that, be it damaged, hostile or something else.
     """
     try:
-        if path.stat().st_size > MAX_BYTES:
+        if plain(path).stat().st_size > MAX_BYTES:
             raise ValueError(f"{path.stat().st_size} bytes are more than any checkpoint has")
         with zipfile.ZipFile(path) as archive:  # torch's own files are not compressed, so they need no more memory
             if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):

@@ -6,8 +6,6 @@ Format: https://huggingface.co/docs/lerobot/lerobot-dataset-v3, and the code of 
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,8 +14,8 @@ from typing import Any, TypedDict, Unpack
 
 import numpy as np
 
-from pipeline.errors import TrainError
-from pipeline.files import machine_errors
+from pipeline.engine import lock_file, locked, partial_result
+from pipeline.errors import BusyError, TrainError
 from pipeline.types import F32, F64, I64, U8
 from sim.libraries import load
 from sim.video import VideoWriter, pixel_format
@@ -257,29 +255,34 @@ class DatasetWriter:
 
 @contextmanager
 def new_dataset(folder: Path, **about: Unpack[About]) -> Iterator[DatasetWriter]:
-    """A writer of a dataset whose folder appears only when it is complete.
+    """A writer of a dataset whose folder appears only when it is complete; what a kill left half is removed.
 
     Raises:
         TrainError: When the folder exists.
+        BusyError: When another process writes the same dataset.
         MachineError: When pyarrow is not installed, the folder can't be written, or the disk is full.
     """
-    if folder.exists():
-        raise TrainError(
-            "a dataset is written into a new folder", found="it exists", remedy="name another", file=folder
-        )
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+    lock = lock_file(folder)
     try:
-        with machine_errors(folder):
-            partial.mkdir(parents=True)
-            writer = DatasetWriter(partial, **about)
+        with locked(lock, "the dataset"):
+            if folder.exists():
+                raise TrainError(
+                    "a dataset is written into a new folder", found="it exists", remedy="name another", file=folder
+                )
             try:
-                yield writer
+                with partial_result(folder) as partial:
+                    writer = DatasetWriter(partial, **about)
+                    try:
+                        yield writer
+                    finally:
+                        writer.close()
+                    writer.write_metadata()
             finally:
-                writer.close()
-            writer.write_metadata()
-            partial.rename(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+                lock.unlink()
+    except BusyError as error:
+        raise BusyError(
+            "one process writes a dataset at a time", found=error.found, remedy="name another dataset", file=folder
+        ) from error
 
 
 def feature(camera: str) -> str:

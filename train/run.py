@@ -24,7 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from pipeline.engine import is_locked, locked
 from pipeline.errors import BusyError, TrainError
-from pipeline.files import write_whole
+from pipeline.files import read_plain, write_whole
 from pipeline.machine import package_versions
 from sim.scene import TERRAIN, SceneLock
 from train.preset import Preset, flat_values, pinned
@@ -70,9 +70,7 @@ def read_model(kind: type[M], path: Path, rule: str, remedy: str, max_bytes: int
         TrainError: When it is missing, too large or invalid, with this rule and remedy.
     """
     try:
-        if path.stat().st_size > max_bytes:
-            raise ValueError(f"{path.stat().st_size} bytes")
-        return kind.model_validate_json(path.read_bytes())
+        return kind.model_validate_json(read_plain(path, max_bytes))
     except (ValueError, OSError) as error:
         found = error.strerror or "" if isinstance(error, OSError) else str(error)
         if isinstance(error, ValidationError):
@@ -340,9 +338,10 @@ class Curve:
         """
         if not self._path.exists():
             return []
-        if self._path.stat().st_size > MAX_CURVE_BYTES:
-            raise self._damaged(f"{self._path.stat().st_size} bytes")
-        *lines, torn = self._path.read_bytes().split(b"\n")
+        try:
+            *lines, torn = read_plain(self._path, MAX_CURVE_BYTES).split(b"\n")
+        except (OSError, ValueError) as error:
+            raise self._damaged(getattr(error, "strerror", None) or str(error)) from error
         del torn  # empty after a whole line
         rows = []
         for number, line in enumerate(lines, 1):

@@ -21,6 +21,7 @@ import yaml
 from pydantic import BaseModel
 
 from pipeline.errors import CaptureError
+from pipeline.files import NotPlainError, plain
 from pipeline.parameters import checked
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -232,19 +233,18 @@ def _open_plain(path: Path) -> IO[bytes]:
 def _is_plain(path: Path) -> bool:
     """Whether it exists; pipes, sockets and devices, which reading would wait for or never end, are refused."""
     try:
-        mode = path.stat().st_mode
+        plain(path)
+    except NotPlainError as error:
+        raise CaptureError(
+            "a capture must be made of plain files",
+            found=error.strerror or "",
+            remedy="remove it from the capture",
+            file=path,
+        ) from error
     except PermissionError:
         return True  # whoever reads it says so
     except OSError:
         return False
-    if not stat.S_ISREG(mode):
-        kinds = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
-        raise CaptureError(
-            "a capture must be made of plain files",
-            found=kinds.get(stat.S_IFMT(mode), "a device"),
-            remedy="remove it from the capture",
-            file=path,
-        )
     return True
 
 

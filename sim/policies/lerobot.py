@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import MachineError, SimError
+from pipeline.files import read_plain
 from pipeline.gpu_backends.session import open_session
 from pipeline.types import F32
 from sim.env import Observations, SceneEnv
@@ -78,13 +79,11 @@ class LeRobotDriver:
 
     def _json(self, name: str) -> dict[str, Any]:
         try:
-            with (self._folder / name).open("rb") as file:
-                text = file.read(MAX_BYTES + 1)
-            found = json.loads(text) if len(text) <= MAX_BYTES else None
+            found = json.loads(read_plain(self._folder / name, MAX_BYTES))
         except (OSError, ValueError, RecursionError) as error:
             raise self._wrong(f"{name}: {error}") from error
         if not isinstance(found, dict):
-            raise self._wrong(f"{name}, which is no object of JSON below {MAX_BYTES} bytes")
+            raise self._wrong(f"{name}, which is no object of JSON")
         return found
 
     def _wrong(self, found: str) -> SimError:

@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from concurrent.futures import Future
+from functools import cache, partial
 from pathlib import Path
+from threading import Thread
+from types import ModuleType
 from typing import Any, Protocol
 
 import numpy as np
 
 from pipeline.errors import SimError
+from pipeline.files import read_plain
 from pipeline.types import F32
 from sim.env import Observations, SceneEnv
 from sim.libraries import load
 from sim.policies.observed import observed
 
 MAX_BYTES = 2**31
+START_SECONDS, ACTION_SECONDS = 120.0, 60.0
+"""The second is for each robot's."""
+MEMORY = 2**33
+"""Bytes of weights and of what is computed."""
 MAX_MEMORY = 2**24
 """Numbers in a hidden state."""
 ACTIONS = ("next_action", "action", "actions")
@@ -50,19 +60,22 @@ class OnnxDriver:
         runtime = load("onnxruntime", "an ONNX file is run by onnxruntime", "pip install onnxruntime")
         self._file, self._env = file, env
         try:
-            if file.stat().st_size > MAX_BYTES:
-                raise self._wrong(f"{file.stat().st_size} bytes")
-            options = runtime.SessionOptions()
-            options.log_severity_level = 4
-            self._session: Any = runtime.InferenceSession(
-                file.read_bytes(), options, providers=["CPUExecutionProvider"]
-            )
-        except OSError as error:
-            raise self._wrong(error.strerror or str(error)) from error
-        except Exception as error:  # onnxruntime's classes have no other base in common
-            if isinstance(error, SimError):
-                raise
-            raise self._wrong(_line(error)) from error
+            content = read_plain(file, MAX_BYTES)
+        except (OSError, ValueError) as error:
+            raise self._wrong(getattr(error, "strerror", None) or str(error)) from error
+        _bound_memory(runtime)
+        options = runtime.SessionOptions()
+        options.log_severity_level = 4
+        options.add_session_config_entry("session.use_env_allocators", "1")
+        self._run_options = runtime.RunOptions
+        self._session: Any = self._within(
+            START_SECONDS,
+            # what is constant is computed by the first action: here nothing could end it
+            lambda: runtime.InferenceSession(
+                content, options, providers=["CPUExecutionProvider"], disabled_optimizers=["ConstantFolding"]
+            ),
+            lambda: options.set_load_cancellation_flag(True),
+        )
         self._inputs: list[Input] = self._session.get_inputs()
         self._outputs = [one.name for one in self._session.get_outputs()]
         self._action = next((name for name in ACTIONS if name in self._outputs), self._outputs[0])
@@ -81,10 +94,12 @@ class OnnxDriver:
         actions = []
         for row in range(self._env.num_envs):
             memory = self._blank if now.begun[row] else self._memories[row]
-            try:
-                answers = self._session.run(None, {name: of[row][None] for name, of in given.items()} | memory)
-            except Exception as error:
-                raise self._wrong(_line(error)) from error
+            inputs, options = {name: of[row][None] for name, of in given.items()} | memory, self._run_options()
+            answers = self._within(
+                ACTION_SECONDS,
+                partial(self._session.run, None, inputs, options),
+                partial(setattr, options, "terminate", True),
+            )
             done: Arrays = dict(zip(self._outputs, map(np.asarray, answers), strict=True))
             self._memories[row] = {into: done[out] for into, out in self._next.items()}
             actions.append(done[self._action].reshape(-1))
@@ -119,6 +134,25 @@ class OnnxDriver:
             raise self._wrong(f"{one.name} of type {one.type}")
         return TYPES[one.type]
 
+    def _within(self, seconds: float, work: Callable[[], Any], end: Callable[[], None]) -> Any:
+        """What work in a thread of its own returns; it is asked to end when it takes longer, but not waited for."""
+        future = Future[Any]()
+
+        def run() -> None:
+            try:
+                future.set_result(work())
+            except Exception as error:  # onnxruntime's classes have no other base in common
+                future.set_exception(error)
+
+        Thread(target=run, daemon=True).start()
+        try:
+            return future.result(seconds)
+        except TimeoutError as error:
+            end()
+            raise self._wrong(f"no answer within {seconds:g} s") from error
+        except Exception as error:
+            raise self._wrong(_line(error)) from error
+
     def _wrong(self, found: str) -> SimError:
         return SimError(
             "an ONNX file's inputs are what this robot observes, its output an action",
@@ -126,6 +160,13 @@ class OnnxDriver:
             remedy="docs/policies.md says what inputs and outputs are named; `splatyard export RUN` writes one",
             file=self._file,
         )
+
+
+@cache
+def _bound_memory(runtime: ModuleType) -> None:
+    """Bound what all files' numbers take together in this process."""
+    about = runtime.OrtMemoryInfo("Cpu", runtime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, runtime.OrtMemType.DEFAULT)
+    runtime.create_and_register_allocator(about, runtime.OrtArenaCfg(MEMORY, 0, -1, -1))
 
 
 def _line(error: Exception) -> str:

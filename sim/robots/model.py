@@ -16,6 +16,7 @@ from pipeline.errors import SimError
 from pipeline.geometry import Pose
 from pipeline.types import F64, I64, Floats, Mask
 from sim import libraries
+from sim.robots.bounds import check_compiled, check_parsed, check_text
 
 logger = logging.getLogger(__name__)
 
@@ -311,14 +312,16 @@ def _read_file(path: Path) -> MjSpec:
     """Read a file with one robot: meshes found, fingers alike, inertia possible."""
     mujoco = libraries.mujoco()
     try:
+        check_text(path)
         spec = mujoco.MjSpec.from_file(str(path))
+        for mesh in spec.meshes:
+            if mesh.file.startswith(PACKAGE):  # of ROS: a folder of that name above the URDF
+                inside = Path(mesh.file.removeprefix(PACKAGE).lstrip("/"))
+                above = [folder / inside for folder in path.resolve().parents]
+                mesh.file = str(next((file for file in above if file.is_file()), inside))
+        check_parsed(spec, path)
     except (ValueError, OSError, RuntimeError) as error:
         raise _unreadable(error, path) from error
-    for mesh in spec.meshes:
-        if mesh.file.startswith(PACKAGE):  # of ROS: a folder of that name above the URDF
-            inside = Path(mesh.file.removeprefix(PACKAGE).lstrip("/"))
-            above = [folder / inside for folder in path.resolve().parents]
-            mesh.file = str(next((file for file in above if file.is_file()), inside))
     _untie(spec)
     _turn_fingers(spec)
     for body in spec.bodies:
@@ -374,7 +377,7 @@ def _turn_fingers(spec: MjSpec) -> None:
 def _correct_inertia(body: MjsBody) -> None:
     """Make impossible inertia, such as that of a frame without mass, that of a ball; it is the same from all sides."""
     xx, yy, zz, xy, xz, yz = body.fullinertia.tolist()
-    if body.explicitinertial and np.isfinite(xx):
+    if body.explicitinertial and np.isfinite(body.fullinertia).all():
         smallest, middle, largest = np.linalg.eigvalsh([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])
         if smallest <= 0 or smallest + middle < largest:
             if body.mass > LIGHT:
@@ -457,15 +460,20 @@ def load_robot(path: Path, name: str | None = None, servos: Servos | None = None
 
 def _compile(spec: MjSpec, path: Path) -> MjModel:
     try:
-        return spec.compile()
+        model = spec.compile()
+        check_compiled(model)
+        return model
     except (ValueError, OSError, RuntimeError) as error:
         raise _unreadable(error, path) from error
 
 
 def _speeds(path: Path) -> dict[str, float]:
     """Largest speeds of a URDF's joints [rad/s, m/s], which MuJoCo's compiler drops; none of those that are 0."""
-    limits = {joint.get("name", ""): joint.find("limit") for joint in ElementTree.parse(path).iter("joint")}
-    speeds = {name: float(limit.get("velocity", 0)) for name, limit in limits.items() if limit is not None}
+    try:
+        limits = {joint.get("name", ""): joint.find("limit") for joint in ElementTree.parse(path).iter("joint")}
+        speeds = {name: float(limit.get("velocity", 0)) for name, limit in limits.items() if limit is not None}
+    except (ElementTree.ParseError, ValueError) as error:  # of what MuJoCo doesn't read, or takes all the same
+        raise _unreadable(error, path) from error
     return {name: speed for name, speed in speeds.items() if speed > 0}
 
 
@@ -474,7 +482,7 @@ def _unreadable(error: Exception, path: Path) -> SimError:
     return SimError(
         "a robot is a URDF or MJCF file that MuJoCo can compile, with all its meshes",
         found=lines[0] if lines else type(error).__name__,
-        remedy="copy the missing files next to it; in a URDF use paths relative to it",
+        remedy="correct what it says, or copy the missing files next to it; in a URDF use paths relative to it",
         file=path,
     )
 
@@ -485,10 +493,10 @@ def _robot_of(model: MjModel, path: Path, name: str, servos: Servos | None) -> R
     roots = int((model.body_parentid[1:] == 0).sum())
     per_body = model.body_jntnum[1:]
     ball = int((model.jnt_type == kinds.mjJNT_BALL).sum())
-    if roots != 1 or model.jnt_type[0] != kinds.mjJNT_FREE or ball or (per_body > 1).any():
+    if roots != 1 or not model.njnt or model.jnt_type[0] != kinds.mjJNT_FREE or ball or (per_body > 1).any():
         raise SimError(
             "a robot has one free base and one hinge or slide at most between a link and its parent",
-            found=f"{roots} bodies in the world, {ball} ball joints, up to {int(per_body.max())} joints at a link",
+            found=f"{roots} bodies in the world, {ball} ball joints, up to {int(per_body.max(initial=0))} joints at a link",
             remedy="split joints by links of little mass, and keep scenery out of the robot's file",
             file=path,
         )
@@ -504,8 +512,15 @@ def _robot_of(model: MjModel, path: Path, name: str, servos: Servos | None) -> R
     links = [servos.with_rotors(link) for link in links] if servos else links
     rest = [data.qpos[model.jnt_qposadr[model.body_jntadr[body]]] for body, link in enumerate(links, 1) if link.joint]
     data.qpos[:7] = [0, 0, 0, 1, 0, 0, 0]
-    mujoco.mj_forward(model, data)
+    mujoco.mj_kinematics(model, data)
     corners = _corners(model, data, np.ones(model.ngeom, bool))
+    if not len(corners):
+        raise SimError(
+            "a robot touches the ground with shapes of its file",
+            found="none: no <collision> in a URDF, no geom that collides in an MJCF",
+            remedy="give its links <collision> elements, such as the geometry of their <visual>",
+            file=path,
+        )
     low, high = float(corners[:, 2].min()), float(corners[:, 2].max())
     front = _corners(model, data, model.geom_bodyid == 1)
     camera = next((i for i in range(model.nsite) if model.site(i).name == CAMERA_SITE), None)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +14,7 @@ import numpy as np
 import pyarrow.parquet
 import pytest
 
-from pipeline.errors import MachineError, TrainError
+from pipeline.errors import BusyError, MachineError, TrainError
 from train import lerobot
 from train.lerobot import Demonstration, new_dataset
 
@@ -208,6 +210,31 @@ def test_a_recording_that_breaks_off_leaves_nothing(tmp_path: Path):
         writer.add(demonstrations()[0])
         raise KeyboardInterrupt
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_kill_left_half_is_removed(tmp_path: Path):
+    """By whoever writes the same dataset next; what a process writes now is left alone."""
+    folder, ready = tmp_path / "hall", tmp_path / "ready"
+    script = (
+        "import time, pathlib\n"
+        "from train.lerobot import new_dataset\n"
+        f"with new_dataset(pathlib.Path({str(folder)!r}), **{ABOUT!r}):\n"
+        f"    pathlib.Path({str(ready)!r}).touch()\n"
+        "    time.sleep(600)\n"
+    )
+    writing = subprocess.Popen([sys.executable, "-c", script])
+    while not ready.exists():
+        assert writing.poll() is None
+        time.sleep(0.05)
+    with pytest.raises(BusyError, match="(?s)one process writes a dataset.*another"), new_dataset(folder, **ABOUT):
+        pass
+    writing.kill()
+    writing.wait()
+    ready.unlink()
+    assert len(list(tmp_path.iterdir())) == 2
+    with new_dataset(folder, **ABOUT) as writer:
+        writer.add(demonstrations()[0])
+    assert list(tmp_path.iterdir()) == [folder]
 
 
 def test_a_full_disk_is_an_error_with_its_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

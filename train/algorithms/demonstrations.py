@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import numpy as np
 import torch
@@ -16,13 +17,15 @@ from gymnasium.spaces import Dict
 from pydantic import BaseModel, ConfigDict, Field
 from tensordict import TensorDict
 
-from pipeline.errors import TrainError
+from pipeline.capture.videos.movie import opened
+from pipeline.errors import CaptureError, TrainError
 from pipeline.scenes.manifest import file_sha256
 from pipeline.types import U8, Mask
 from sim.env import Observations, SceneEnv
 from sim.libraries import load
 from sim.policies.observed import FRONT
 from train.algorithms.replay import Replay
+from train.algorithms.tables import read_numbers, read_texts
 from train.environment import STATE, VECTOR
 from train.lerobot import ACTION as ACTION_FEATURE
 from train.lerobot import DEPTH, ENVIRONMENT, TRUNCATED, feature
@@ -31,13 +34,11 @@ from train.models.encoders import TRUTHS, ObservationGroup, find_encoder
 from train.preset import Preset
 from train.run import read_model
 
-if TYPE_CHECKING:
-    from pyarrow import Schema
-
 DEMOS_FOLDER = "demonstrations"
 """Folder of the replay of demonstrations."""
 MAX_STEPS, MAX_NUMBERS = 20_000_000, 1_000_000_000
 """The second is of the numbers of all steps of a vector."""
+MAX_TASKS = 100_000
 RANGE = 1 + 1e-4
 """Largest number of an action."""
 NUMBERS = ("episode_index", "next.reward", "next.done", "next.success")
@@ -243,11 +244,13 @@ def _check(info: _Info, contract: Contract, folder: Path) -> None:
         if vector.shape != (len(vector.names or []),) or info.total_frames * vector.shape[0] > MAX_NUMBERS:
             count = len(vector.names or [])
             raise _damaged(ValueError(f"{name} of shape {vector.shape} with {count} names"), folder)
+        if twice := [one for one, count in Counter(vector.names).items() if count > 1]:
+            raise _damaged(ValueError(f"{name} has {twice[0]!r} twice"), folder)
     wrong = [
         ("robot", info.robot_type, contract.robot),
         ("steps per second", f"{info.fps:g}", f"{contract.rate:g}"),
         ("numbers of an action", str(action.shape[0]), str(contract.actions)),
-        ("observation.state", _short(state.names or []), _short(contract.columns[VECTOR])),
+        ("observation.state", *_compared(state.names or [], contract.columns[VECTOR])),
     ]
     for name, shape in contract.images.items():
         found = info.features[feature(name)].shape if feature(name) in info.features else "none"
@@ -271,57 +274,42 @@ def _short(names: Sequence[str]) -> str:
     return ", ".join(f"{stem} ({count})" for stem, count in counts.items()) or "nothing"
 
 
+def _compared(found: Sequence[str], needed: Sequence[str]) -> tuple[str, str]:
+    """Both in words: observations, or the first elements that differ where these are the same."""
+    words = _short(found), _short(needed)
+    different = ((one, two) for one, two in zip(found, needed, strict=False) if one != two)
+    return words if words[0] != words[1] else next(different, words)
+
+
 def _read_tables(info: _Info, contract: Contract, folder: Path) -> dict[str, np.ndarray]:
     """Columns of all steps, checked: vectors (T, K) float32, numbers (T,)."""
     load("pyarrow", "a LeRobot dataset needs pyarrow", "pip install 'splatyard[imitation]'")
-    import pyarrow.parquet as parquet
-
     vectors = [ACTION_FEATURE, STATE_FEATURE]
     vectors += [ENVIRONMENT] if any(name != VECTOR for name in contract.columns) else []
     vectors += [feature(name) for name in contract.images if name.endswith(DEPTH)]
     numbers = [*NUMBERS, *([TRUNCATED] if TRUNCATED in info.features else [])]
-    parts: dict[str, list[np.ndarray]] = {name: [] for name in (*vectors, *numbers, "task_index")}
+    shapes = dict.fromkeys((*numbers, "task_index"), ()) | {name: info.features[name].shape for name in vectors}
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in shapes}
     left = info.total_frames
     try:
         for path in _files(folder / "data", "parquet"):
-            with parquet.ParquetFile(path) as file:
-                left -= file.metadata.num_rows
-                if left < 0:
-                    raise ValueError(f"more than the {info.total_frames} steps of its info.json")
-                _check_types(file.schema_arrow, vectors, info)
-                table = file.read(columns=list(parts))
-            for name, column in parts.items():
-                values = table[name].combine_chunks()
-                if values.null_count:
-                    raise ValueError(f"{name} has empty rows")
-                shape = info.features[name].shape if name in vectors else ()
-                for _ in shape:
-                    values = values.flatten()
-                array = values.to_numpy(zero_copy_only=False)
-                column.append(array.astype(np.float32).reshape(-1, *shape) if shape else array)
+            found = read_numbers(path, shapes, left)
+            left -= len(found["next.done"])
+            for name, column in found.items():
+                with np.errstate(over="ignore"):  # then they are infinite, which is refused below
+                    real = name in (*vectors, "next.reward")
+                    parts[name].append(column.astype(np.float32, copy=False) if real else column)
         if left:
             raise ValueError(f"{left} of {info.total_frames} steps are missing")
         columns = {name: np.concatenate(of) for name, of in parts.items()}
-        tasks = parquet.read_table(folder / "meta/tasks.parquet").to_pydict()
-        texts = dict(zip(tasks["task_index"], tasks["task"], strict=True))
-        found = {texts[index] for index in np.unique(columns["task_index"]).tolist()}
+        texts = read_texts(folder / "meta/tasks.parquet", "task_index", "task", MAX_TASKS)
+        tasks = {texts[index] for index in np.unique(columns["task_index"]).tolist()}
     except UNREADABLE as error:
         raise _damaged(error, folder) from error
-    if found != {contract.task}:
-        raise _other(f"task: {', '.join(map(repr, sorted(found)))} instead of {contract.task!r}", folder)
-    columns["next.reward"] = columns["next.reward"].astype(np.float32)
+    if tasks != {contract.task}:
+        raise _other(f"task: {', '.join(map(repr, sorted(tasks)))} instead of {contract.task!r}", folder)
     _check_values(columns, vectors, folder)
     return columns
-
-
-def _check_types(schema: Schema, vectors: Sequence[str], info: _Info) -> None:
-    """Check that vectors are as long as the dataset says: before they are read."""
-    for name in vectors:
-        kind = inner = schema.field(name).type
-        for size in info.features[name].shape:
-            if getattr(inner, "list_size", None) != size:
-                raise ValueError(f"{name} is of type {kind}")
-            inner = inner.value_type
 
 
 def _check_values(columns: dict[str, np.ndarray], vectors: Sequence[str], folder: Path) -> None:
@@ -355,15 +343,16 @@ def _images(contract: Contract, table: dict[str, np.ndarray], folder: Path) -> I
 
 
 def _frames(videos: Path, size: tuple[int, ...], folder: Path) -> Iterator[U8]:
-    import av
-
+    height, width = size
     try:
         for path in _files(videos, "mp4"):
-            with av.open(str(path)) as container:
+            with opened(path, height * width) as container:
                 for frame in container.decode(video=0):
                     if (frame.height, frame.width) != size:
                         raise ValueError(f"{path.name} has images of {frame.height} x {frame.width}")
                     yield cast(U8, frame.to_ndarray(format="rgb24"))
+    except CaptureError as error:
+        raise _damaged(ValueError(f"{Path(error.file or videos).name}: {error.found}"), folder) from error
     except UNREADABLE as error:
         raise _damaged(error, folder) from error
 
@@ -383,4 +372,4 @@ def _damaged(error: Exception, folder: Path) -> TrainError:
 
 def _other(found: str, folder: Path) -> TrainError:
     rule = "demonstrations are of the robot, task, observations and actions that learn from them"
-    return TrainError(rule, found=found, remedy=REMEDY, file=folder)
+    return TrainError(rule, found=found[:300], remedy=REMEDY, file=folder)

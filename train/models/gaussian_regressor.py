@@ -19,6 +19,7 @@ from torch import nn
 from torch.nn import functional
 
 from pipeline.errors import TrainError
+from pipeline.files import read_plain
 from pipeline.geometry import Camera, Pose
 from sim.libraries import load
 from train.models.gaussians import AXES, COLOR, POSITION, SPREAD
@@ -268,9 +269,9 @@ def load_regressor(file: str | Path, sha256: str = "") -> GaussianRegressor:
     path, rule = Path(file).expanduser(), "the encoder gaussian_regressor has a file of its weights"
     remedy = "splatyard pretrain-encoder --scenes SCENE --out FILE, then --set policy.encoder_file=FILE"
     try:
-        if not str(file) or path.stat().st_size > MAX_BYTES:
-            raise ValueError("none is named" if not str(file) else f"{path.stat().st_size} bytes are too many")
-        content = path.read_bytes()
+        if not str(file):
+            raise ValueError("none is named")
+        content = read_plain(path, MAX_BYTES)
         if sha256 and hashlib.sha256(content).hexdigest() != sha256:
             raise ValueError("it is another file than the one with which the run began")
         with safetensors.safe_open(path, "pt") as opened:

@@ -127,7 +127,7 @@ def _stored(file: Path) -> list[tuple[float, bool]]:
     from av.error import FFmpegError
 
     try:
-        with opened(file) as container:
+        with opened(file, MAX_PIXELS) as container:
             stream = container.streams.best("video")
             packets = [] if stream is None else container.demux(stream)
             return sorted(

@@ -14,6 +14,7 @@ from typing import BinaryIO
 
 from pipeline.capture.metadata import C2PA_BOX, GENERATED_TYPES, Credentials
 from pipeline.errors import CaptureError
+from pipeline.files import plain
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi")
 
@@ -41,8 +42,12 @@ def format_of(file: Path) -> str:
     Raises:
         CaptureError: When it is no video container.
     """
-    with file.open("rb") as opened:
-        head = opened.read(12)
+    try:
+        with plain(file).open("rb") as opened:
+            head = opened.read(12)
+    except OSError as error:
+        found = error.strerror or str(error)
+        raise CaptureError("a video must be a readable file", found=found, remedy="check the path", file=file) from error
     if head[4:8] in _FIRST_BOXES:
         return "mov"
     if head[:4] == _EBML:

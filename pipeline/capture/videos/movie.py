@@ -219,20 +219,35 @@ class _Decoded(NamedTuple):
     duration: float
 
 
-def opened(file: Path) -> InputContainer:
+def opened(file: Path, max_pixels: int) -> InputContainer:
     """A video's container, of its format by content and a file: address: no play list or protocol is ever followed.
 
+    Its decoders refuse images of much more than `max_pixels`, whatever the container says of them.
+
     Raises:
-        CaptureError: When it is truncated, encrypted or no video.
+        CaptureError: When it is truncated, encrypted, no video or no plain file, or its images are larger.
     """
     import av
     from av.error import FFmpegError
 
     check_container(file)
     try:
-        return av.open(f"file:{file.resolve()}", format=format_of(file), metadata_errors="replace")
+        container = av.open(f"file:{file.resolve()}", format=format_of(file), metadata_errors="replace")
     except (FFmpegError, OSError, ValueError) as error:
         raise _damaged(file, str(error)) from error
+    for stream in container.streams.video:
+        if (decoder := stream.codec_context) is None:  # of an unknown codec
+            continue
+        if decoder.width * decoder.height > max_pixels:
+            container.close()
+            raise CaptureError(
+                f"a video's images may have at most {max_pixels / 10**6:.3g} million pixels",
+                found=f"{decoder.width} x {decoder.height}",
+                remedy="export it at 4K or less",
+                file=file,
+            )
+        decoder.options = {"max_pixels": str(2 * max_pixels + 2**16)}  # images are coded in blocks
+    return container
 
 
 def _decoded(file: Path) -> Iterator[_Decoded]:
@@ -240,7 +255,7 @@ def _decoded(file: Path) -> Iterator[_Decoded]:
     from av.error import FFmpegError
     from av.stream import Disposition
 
-    with opened(file) as container:
+    with opened(file, MAX_PIXELS) as container:
         videos = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
         streams = [stream for stream in videos if stream.codec_context is not None]
         if not streams:
@@ -251,13 +266,6 @@ def _decoded(file: Path) -> Iterator[_Decoded]:
                 file=file,
             )
         stream = max(streams, key=lambda s: (s.codec_context.width * s.codec_context.height, -s.index))
-        if stream.codec_context.width * stream.codec_context.height > MAX_PIXELS:
-            raise CaptureError(
-                f"a video's images may have at most {MAX_PIXELS // 10**6} million pixels",
-                found=f"{stream.codec_context.width} x {stream.codec_context.height}",
-                remedy="export it at 4K or less",
-                file=file,
-            )
         stream.thread_type = "AUTO"
         base = stream.time_base or 0
         duration = float(stream.duration * base) if stream.duration else (container.duration or 0) / 1_000_000

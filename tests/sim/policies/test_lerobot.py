@@ -38,7 +38,7 @@ def checkpoint(folder: Path, changes: dict[str, Any]) -> Path:
         ({CONFIG: None}, "config.json"),
         ({CONFIG: "{" * 100_000}, "config.json"),
         ({CONFIG: "[]"}, "no object"),
-        ({CONFIG: " " * 2**21}, "no object of JSON below"),
+        ({CONFIG: " " * 2**21}, "2097152 bytes, more than"),
         ({CONFIG: {"output_features": {"action": {"type": "ACTION", "shape": [7]}}}}, r"actions \(7,\)"),
         ({CONFIG: {"output_features": {"action": 3}}}, "actions None"),
         ({STEPS[0]: None}, "policy_preprocessor"),

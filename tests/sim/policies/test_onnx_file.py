@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -115,7 +116,7 @@ def test_what_the_robot_does_not_observe_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("content", "found"), [(None, "No such file"), (b"", "No graph"), (b"garbage", "rotobuf"), ("folder", "directory")]
+    ("content", "found"), [(None, "No such file"), (b"", "No graph"), (b"garbage", "rotobuf"), ("folder", "a folder instead of a file")]
 )
 def test_what_is_no_such_file_is_refused(content: bytes | str | None, found: str, tmp_path: Path):
     """Garbage, nothing, a folder."""
@@ -126,6 +127,83 @@ def test_what_is_no_such_file_is_refused(content: bytes | str | None, found: str
         path.mkdir()
     with pytest.raises(SimError, match=found):
         OnnxDriver(path, robots([True]))
+
+
+def posed(path: Path, nodes: list[onnx.NodeProto], **weights: Sequence[int]) -> Path:
+    """A file whose input is a pose, with whole numbers as its weights."""
+    numbers = [helper.make_tensor(name, TensorProto.INT64, [len(of)], of) for name, of in weights.items()]
+    yes = helper.make_tensor("yes", TensorProto.BOOL, [], [True])
+    return model(path, nodes, {"pose": (FLOAT, (1, 3))}, {"action": (FLOAT, (1, 3))}, [*numbers, yes])
+
+
+def endless(path: Path, *, constant: bool) -> Path:
+    """Its loop goes on for ever, over its input or over what is constant, which a start could compute."""
+    described = [
+        [
+            helper.make_tensor_value_info(name, kind, shape)
+            for name, kind, shape in (("n", TensorProto.INT64, []), ("go", TensorProto.BOOL, []), ("x", FLOAT, [1, 3]))
+        ],
+        [
+            helper.make_tensor_value_info(name, kind, shape)
+            for name, kind, shape in (("go_on", TensorProto.BOOL, []), ("y", FLOAT, [1, 3]))
+        ],
+    ]
+    steps = [helper.make_node("Identity", ["go"], ["go_on"]), helper.make_node("Identity", ["x"], ["y"])]
+    nodes = [
+        helper.make_node("ConstantOfShape", ["size"], ["zeros"]),
+        helper.make_node(
+            "Loop", ["", "yes", "zeros" if constant else "pose"], ["last"], body=helper.make_graph(steps, "b", *described)
+        ),
+        helper.make_node("Add", ["last", "pose"], ["action"]),
+    ]
+    return posed(path, nodes, size=[1, 3])
+
+
+@pytest.mark.parametrize("constant", [False, True])
+def test_a_file_that_does_not_end_is_left(constant: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """After the time that an action may take; what is constant is computed then, too."""
+    monkeypatch.setattr(onnx_file, "ACTION_SECONDS", 0.2)
+    driver = OnnxDriver(endless(tmp_path / "a.onnx", constant=constant), robots([True]))
+    with pytest.raises(SimError, match=r"no answer within 0\.2 s"):
+        driver(seen(1))
+
+
+def large(path: Path, size: list[int]) -> Path:
+    """It adds up numbers, as many as that."""
+    nodes = [
+        helper.make_node("ConstantOfShape", ["size"], ["zeros"]),
+        helper.make_node("ReduceSum", ["zeros"], ["sum"], keepdims=0),
+        helper.make_node("Add", ["sum", "pose"], ["action"]),
+    ]
+    return posed(path, nodes, size=size)
+
+
+def alien(path: Path) -> Path:
+    """An operator of somebody's own library, named with codes that colour a terminal."""
+    return posed(path, [helper.make_node("\x1b[31mRun", ["pose"], ["action"], domain="evil")])
+
+
+def pipe(path: Path) -> Path:
+    """Nobody writes into it."""
+    os.mkfifo(path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("make", "found"),
+    [
+        (lambda path: large(path, [2**34]), "Available memory"),
+        (lambda path: large(path, [2**20, 2**20]), "Available memory|overflow"),
+        (lambda path: large(path, [-5]), "negative|invalid|Can't|ShapeInference"),
+        (alien, "evil|domain"),
+        (pipe, "a pipe instead of a file"),
+    ],
+)
+def test_hostile_files_are_refused(make: Callable[[Path], Path], found: str, tmp_path: Path):
+    """Beyond the memory that they may take, of code that they name, not a file at all."""
+    with pytest.raises(SimError, match=found) as raised:
+        OnnxDriver(make(tmp_path / "a.onnx"), robots([True]))(seen(1))
+    assert len(raised.value.found) <= 300 and "\n" not in raised.value.found
 
 
 @pytest.mark.parametrize("memory", [(2**20, 2**20), (1, 0)])

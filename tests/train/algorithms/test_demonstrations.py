@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
@@ -19,6 +20,7 @@ from tensordict import TensorDict
 from pipeline.errors import TrainError
 from sim.env import Observations
 from sim.scene import SimScene
+from sim.video import VideoWriter
 from tests.train.algorithms.known import CONTRACT as CART
 from tests.train.algorithms.known import episode, write
 from train.algorithms.demonstrations import Contract, Sight, contract_of, identity, read_demonstrations
@@ -204,7 +206,7 @@ def _features(feature: str = "observation.state", **changes: object) -> Callable
         (lambda folder: (folder / DATA).unlink(), "no .parquet file"),
         (lambda folder: (folder / INFO).unlink(), "LeRobot dataset"),
         (_table(lambda table: table.slice(0, 9)), f"{LONGEST - 1} of {8 + LONGEST} steps are missing"),
-        (_info(total_frames=5), "more than the 5 steps"),
+        (_info(total_frames=5), "16 rows, more than 5"),
         (_info(total_frames=10**12), "total_frames"),
         (_features(names=["x_0", "v_0"]), "observation.state of shape \\(1,\\) with 2 names"),
         (_features(shape=[3]), "observation.state of shape \\(3,\\) with 1 names"),
@@ -226,6 +228,106 @@ def test_damaged_ones_are_refused(dataset: Path, spoil: Callable[[Path], None], 
     with pytest.raises(TrainError, match=f"(?s){found}") as raised:
         read(dataset)
     assert str(raised.value.file).startswith(str(dataset))
+
+
+TASKS, FILM = "meta/tasks.parquet", "videos/observation.images.front/chunk-000/file-000.mp4"
+Spoil = Callable[[Path], None]
+
+
+def _of_kind(name: str, array: pyarrow.Array) -> Spoil:
+    """A column of other values, of another type."""
+    return _table(lambda table: table.set_column(table.schema.get_field_index(name), name, array))
+
+
+def _tasks(**columns: object) -> Spoil:
+    return lambda folder: pyarrow.parquet.write_table(pyarrow.table(columns), folder / TASKS)
+
+
+def _instead(name: str, content: bytes) -> Spoil:
+    return lambda folder: (folder / name).write_bytes(content)
+
+
+def _pipe(name: str) -> Spoil:
+    """A pipe, which nobody writes into."""
+
+    def spoil(folder: Path) -> None:
+        (folder / name).unlink()
+        os.mkfifo(folder / name)
+
+    return spoil
+
+
+def _link(name: str, target: str) -> Spoil:
+    def spoil(folder: Path) -> None:
+        (folder / name).unlink()
+        (folder / name).symlink_to(target)
+
+    return spoil
+
+
+STEPS = 8 + LONGEST
+NESTED = pyarrow.array([[1.0]] * STEPS)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "found"),
+    [
+        (_of_kind("next.reward", pyarrow.array(["x"] * STEPS)), "next.reward is of type string"),
+        (_of_kind("next.reward", pyarrow.array(["1.5"] * STEPS)), "next.reward is of type string"),
+        (_of_kind("next.reward", NESTED), "next.reward is of type list"),
+        (_of_kind("episode_index", pyarrow.array(["0"] * STEPS)), "episode_index is of type string"),
+        (_of_kind("next.success", pyarrow.array([{"a": 1}] * STEPS)), "next.success is of type struct"),
+        (_of_kind("next.done", pyarrow.array(range(STEPS), pyarrow.timestamp("s"))), "next.done is of type timestamp"),
+        (_of_kind("task_index", pyarrow.nulls(STEPS)), "task_index is of type null"),
+        (_of_kind("action", NESTED), "action is of type list"),
+        (_of_kind("action", pyarrow.array([["x"]] * STEPS, pyarrow.list_(pyarrow.string(), 1))), "action is of type"),
+        (_of_kind("action", pyarrow.array([[1.0, 1.0]] * STEPS, pyarrow.list_(pyarrow.float32(), 2))), "of type"),
+        (_of_kind("action", pyarrow.array([1e308] * STEPS)), "action is of type double"),
+        (_of_kind("next.reward", pyarrow.array([1e308] * STEPS)), "next.reward has NaN or infinity at step 0"),
+        (_table(lambda table: pyarrow.concat_tables([table] * 50)), "800 rows, more than 16"),
+        (_table(lambda table: table.slice(0, 0)), "16 of 16 steps are missing"),
+        (_tasks(task_index=pyarrow.array(np.zeros(100_001, np.int64)), task=["x"] * 100_001), "100001 rows, more than"),
+        (_tasks(task_index=[0], task=["balance" + "x" * 2**24]), "task unpacks to"),
+        (_tasks(task_index=[0], task=[7]), "task is of type int64"),
+        (_tasks(task_index=["0"], task=["balance"]), "task_index is of type string"),
+        (_tasks(task_index=[0], task=[["balance"]]), "task"),
+        (_tasks(task_index=[0], task=[None]), "task is of type"),
+        (_tasks(task=["balance"]), "task_index"),
+        (_instead(TASKS, b""), "whole"),
+        (_features(names=["x_0", "x_0"], shape=[2]), "observation.state has 'x_0' twice"),
+        (_features("action", names=["force"], shape=[-1]), r"action of shape \(-1,\)"),
+        (_info(fps=float("nan")), "fps|steps per second: nan"),
+        (_info(fps=1e308), "1e"),
+        (_info(total_frames=-1), "total_frames"),
+        (_info(total_frames="x" * 10_000), "total_frames"),
+        (_info(features=[1]), "features"),
+        (_info(features={"action": {"dtype": "float32", "shape": [1e30]}}), "features.action.shape"),
+        (_instead(INFO, b'{"a":' * 100_000), "LeRobot dataset"),
+        (_instead(INFO, b" " * (2**24 + 1)), "more than 16777216"),
+        (_link(INFO, "/etc/passwd"), "LeRobot dataset"),
+        (_link(INFO, "/dev/zero"), "a device instead of a file"),
+        (_link(DATA, "/etc/passwd"), "whole"),
+        (_link(DATA, "/dev/zero"), "a device instead of a file"),
+        (_link(DATA, "."), "a folder instead of a file"),
+        (_pipe(INFO), "a pipe instead of a file"),
+        (_pipe(DATA), "a pipe instead of a file"),
+        (_pipe(TASKS), "a pipe instead of a file"),
+    ],
+)
+def test_hostile_ones_are_refused(dataset: Path, spoil: Spoil, found: str):
+    """Before they are read: by what files say of themselves; nothing is waited for."""
+    spoil(dataset)
+    with pytest.raises(TrainError, match=f"(?s){found}") as raised:
+        read(dataset)
+    assert str(raised.value.file).startswith(str(dataset)) and len(str(raised.value)) < 1000
+
+
+def test_names_are_compared_one_by_one(tmp_path: Path):
+    """Two poses with their elements in another order are not the same."""
+    swapped = replace(episodes()[0], state=np.zeros((4, 2), np.float32))
+    folder = write(tmp_path / "demos", [swapped], state=["x_1", "x_0"])
+    with pytest.raises(TrainError, match=r"observation.state: x_1 instead of x_0"):
+        read(folder, replace(CONTRACT, columns={"vector": ["x_0", "x_1"]}))
 
 
 CAMERA = {"front": (16, 24)}
@@ -299,12 +401,46 @@ def test_depths_that_are_wrong_are_refused(tmp_path: Path, spoil: Callable[[Path
 def test_a_film_that_was_cut_is_refused(tmp_path: Path, share: float):
     """Wherever that was."""
     folder = filmed(tmp_path / "demos")
-    film = folder / "videos/observation.images.front/chunk-000/file-000.mp4"
+    film = folder / FILM
     content = film.read_bytes()
     film.write_bytes(content[: int(share * len(content))])
     seen = SEEN.clone()
     seen["rgb"] = torch.zeros(2, 3, 16, 24, dtype=torch.uint8)
     with pytest.raises(TrainError, match="dataset of demonstrations is whole"):
+        read_demonstrations(folder, replace(CONTRACT, **COLOURS), seen, tmp_path / "replay")
+
+
+def _play_list(folder: Path) -> None:
+    """FFmpeg's list of films that it plays one after the other."""
+    (folder / FILM).rename(folder / "film.mp4")
+    (folder / FILM).write_text(f"ffconcat version 1.0\nfile '{folder}/film.mp4'\n")
+
+
+def _large_film(folder: Path) -> None:
+    with closing(VideoWriter(folder / FILM, 10)) as film:
+        film.add(np.zeros((1024, 1024, 3), np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "found"),
+    [
+        (_play_list, "file-000.mp4: a file that begins with b'ffconcat ver'"),
+        (_large_film, "file-000.mp4: 1024 x 1024"),
+        (_instead(FILM, b"\x89PNG\r\n\x1a\n" + bytes(100)), "begins with b'.x89PNG"),
+        (_instead(FILM, b"#EXTM3U\n#EXTINF:1,\nhttp://127.0.0.1:9/film.ts\n"), "begins with b'#EXTM3U"),
+        (_instead(FILM, b""), "an empty file"),
+        (_link(FILM, "/dev/zero"), "a device instead of a file"),
+        (_link(FILM, "/etc/passwd"), "begins with"),
+        (_pipe(FILM), "a pipe instead of a file"),
+    ],
+)
+def test_hostile_films_are_refused(tmp_path: Path, spoil: Spoil, found: str):
+    """Before anything is decoded; nothing that they name is opened."""
+    folder = filmed(tmp_path / "demos")
+    spoil(folder)
+    seen = SEEN.clone()
+    seen["rgb"] = torch.zeros(2, 3, 16, 24, dtype=torch.uint8)
+    with pytest.raises(TrainError, match=f"(?s)dataset of demonstrations is whole.*{found}"):
         read_demonstrations(folder, replace(CONTRACT, **COLOURS), seen, tmp_path / "replay")
 
 
