@@ -63,7 +63,7 @@ def test_a_pipe_is_no_file(name: str, tmp_path: Path):
     os.mkfifo(tmp_path / name)
     if name == "gait.npz":
         os.mkfifo(tmp_path / "gait.json")
-    with pytest.raises(SplatyardError, match="a pipe|none is|no preset"):
+    with pytest.raises(SplatyardError, match=r"a pipe|none is|no preset"):
         READERS[name](tmp_path / name)
 
 

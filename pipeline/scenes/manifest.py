@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator
 
 from pipeline.errors import BundleError
 from pipeline.scenes.migrations import MAJOR, MINOR, FormatVersion, read
@@ -181,7 +181,15 @@ def reading(rule: str, file: Path, remedy: str = HOSTILE) -> Iterator[None]:
     try:
         yield
     except (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RecursionError, MemoryError) as error:
-        raise damaged(rule, f"{type(error).__name__}: {error}".splitlines()[0][:200], file, remedy) from error
+        raise damaged(rule, _said(error), file, remedy) from error
+
+
+def _said(error: Exception) -> str:
+    """An error in one line; of many in a file's values, the first with its place."""
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False, include_input=False)[0]
+        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}".splitlines()[0][:200]
+    return f"{type(error).__name__}: {error}".splitlines()[0][:200]
 
 
 def parse_manifest(content: bytes, file: Path | str) -> Manifest:
@@ -201,7 +209,7 @@ def parse_manifest(content: bytes, file: Path | str) -> Manifest:
         manifest = read(Manifest, parsed, MANIFEST_FILE, version)
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
         rule = "bundle.json follows the format in docs/bundle.md"
-        raise damaged(rule, str(error).splitlines()[0] + " ...", file) from error
+        raise damaged(rule, _said(error), file) from error
     manifest._written_in = version
     return manifest
 

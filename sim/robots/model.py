@@ -492,11 +492,12 @@ def _robot_of(model: MjModel, path: Path, name: str, servos: Servos | None) -> R
     kinds = mujoco.mjtJoint
     roots = int((model.body_parentid[1:] == 0).sum())
     per_body = model.body_jntnum[1:]
+    most = int(per_body.max(initial=0))
     ball = int((model.jnt_type == kinds.mjJNT_BALL).sum())
-    if roots != 1 or not model.njnt or model.jnt_type[0] != kinds.mjJNT_FREE or ball or (per_body > 1).any():
+    if roots != 1 or not model.njnt or model.jnt_type[0] != kinds.mjJNT_FREE or ball or most > 1:
         raise SimError(
             "a robot has one free base and one hinge or slide at most between a link and its parent",
-            found=f"{roots} bodies in the world, {ball} ball joints, up to {int(per_body.max(initial=0))} joints at a link",
+            found=f"{roots} bodies in the world, {ball} ball joints, up to {most} joints at a link",
             remedy="split joints by links of little mass, and keep scenery out of the robot's file",
             file=path,
         )

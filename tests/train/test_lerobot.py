@@ -226,7 +226,7 @@ def test_what_a_kill_left_half_is_removed(tmp_path: Path):
     while not ready.exists():
         assert writing.poll() is None
         time.sleep(0.05)
-    with pytest.raises(BusyError, match="(?s)one process writes a dataset.*another"), new_dataset(folder, **ABOUT):
+    with pytest.raises(BusyError, match=r"(?s)one process writes a dataset.*another"), new_dataset(folder, **ABOUT):
         pass
     writing.kill()
     writing.wait()

@@ -47,7 +47,9 @@ def format_of(file: Path) -> str:
             head = opened.read(12)
     except OSError as error:
         found = error.strerror or str(error)
-        raise CaptureError("a video must be a readable file", found=found, remedy="check the path", file=file) from error
+        raise CaptureError(
+            "a video must be a readable file", found=found, remedy="check the path", file=file
+        ) from error
     if head[4:8] in _FIRST_BOXES:
         return "mov"
     if head[:4] == _EBML:

@@ -116,7 +116,8 @@ def test_what_the_robot_does_not_observe_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("content", "found"), [(None, "No such file"), (b"", "No graph"), (b"garbage", "rotobuf"), ("folder", "a folder instead of a file")]
+    ("content", "found"),
+    [(None, "No such file"), (b"", "No graph"), (b"garbage", "rotobuf"), ("folder", "a folder instead of a file")],
 )
 def test_what_is_no_such_file_is_refused(content: bytes | str | None, found: str, tmp_path: Path):
     """Garbage, nothing, a folder."""
@@ -152,7 +153,10 @@ def endless(path: Path, *, constant: bool) -> Path:
     nodes = [
         helper.make_node("ConstantOfShape", ["size"], ["zeros"]),
         helper.make_node(
-            "Loop", ["", "yes", "zeros" if constant else "pose"], ["last"], body=helper.make_graph(steps, "b", *described)
+            "Loop",
+            ["", "yes", "zeros" if constant else "pose"],
+            ["last"],
+            body=helper.make_graph(steps, "b", *described),
         ),
         helper.make_node("Add", ["last", "pose"], ["action"]),
     ]

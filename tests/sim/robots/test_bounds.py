@@ -31,9 +31,7 @@ def urdf(links: int, *, solid: str = SOLID, joint: str = "revolute", below: bool
 
 def mjcf(inside: str = "", before: str = "") -> str:
     """A ball with more in it."""
-    return (
-        f'<mujoco>{before}<worldbody><body><freejoint/><geom size="0.1"/>{inside}</body></worldbody></mujoco>'
-    )
+    return f'<mujoco>{before}<worldbody><body><freejoint/><geom size="0.1"/>{inside}</body></worldbody></mujoco>'
 
 
 def mesh(file: str) -> str:
