@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from flows.build_view import Began, Done, Line, Stages
+from flows.markdown import markdown
 from flows.server import HOST
 from flows.view import add_switch, show, viser_server
 from pipeline import Bundle
@@ -54,7 +55,7 @@ class Page:
         self._nodes: dict[str, viser.SceneNodeHandle] = {}
         self._started = False
         server.scene.set_up_direction("+z")
-        server.gui.add_markdown(f"### {name}")
+        server.gui.add_markdown(markdown("### {}", name))
         self._share = server.gui.add_progress_bar(0.0)
         self._text = server.gui.add_markdown("starting")
         self._source = server.gui.add_markdown("nothing to see yet")
@@ -75,14 +76,16 @@ class Page:
             return
         left = self._left.left()
         names, own = [*self._left.expected], left.get(self._stage)
-        lines = [f"**{self._stage}** ({names.index(self._stage) + 1} of {len(names)})"]
+        place = f"{names.index(self._stage) + 1} of {len(names)}"
         if own is not None:
-            lines[0] += f": {about(own)} left" if own else ": longer than usual"
-        if any(one is not None for one in left.values()):
-            lines.append(f"in all {whole(list(left.values()))} left")
+            own_left = f": {about(own)} left" if own else ": longer than usual"
         else:
-            lines.append("no earlier build here tells how long it takes")
-        self._text.content = "  \n".join(lines)
+            own_left = ""
+        if any(one is not None for one in left.values()):
+            all_left = f"in all {whole(list(left.values()))} left"
+        else:
+            all_left = "no earlier build here tells how long it takes"
+        self._text.content = markdown("**{}** ({}){}  \n{}", self._stage, place, own_left, all_left)
         self._share.value = 100 * self._left.share()
 
     def update(self, update: Update) -> None:
@@ -94,7 +97,7 @@ class Page:
                 node.remove()
         self._look_on(update)
         parts = {name: _count(layer) for name, layer in update.layers.items() if layer is not None}
-        self._source.content = f"from {update.source}: " + ", ".join(parts.values())
+        self._source.content = markdown("from {}: {}", update.source, ", ".join(parts.values()))
         logger.debug("%s", self._source.content)
 
     def _add(self, name: str, layer: Layer) -> viser.SceneNodeHandle:

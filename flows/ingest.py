@@ -30,6 +30,7 @@ from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 from prefect.tasks import Task
 
+from flows.markdown import Markdown, code, joined, markdown, markdown_table, target
 from flows.server import require_api
 from flows.stage import (
     CPU_STAGE,
@@ -44,7 +45,7 @@ from flows.stage import (
     open_runner,
     result_of,
 )
-from flows.view import markdown_table, quality_markdown
+from flows.view import quality_markdown
 from pipeline.batch import Scene, build_scene, check_room, counts, plan_batch
 from pipeline.building import run_records
 from pipeline.engine import PlannedStage
@@ -327,15 +328,17 @@ def final(scenes: Sequence[Scene]) -> State[None]:
     order = ("failed", "stopped", "built", "cached")
     shown = sorted(scenes, key=lambda scene: order.index(scene.state))[:MAX_ROWS]
     table = markdown_table(["scene", "", ""], ((scene.name, scene.state, _why(scene)) for scene in shown))
-    more = f"\n\nand {len(scenes) - MAX_ROWS} more" if len(scenes) > MAX_ROWS else ""
-    attach(f"# {counts(scenes)}\n\n{table}{more}", f"batch-{flow_run.name}", "what became of each scene")
+    parts = [markdown("# {}", counts(scenes)), table]
+    if len(scenes) > MAX_ROWS:
+        parts.append(markdown("and {} more", str(len(scenes) - MAX_ROWS)))
+    attach(joined(parts), f"batch-{flow_run.name}", "what became of each scene")
     bad = any(scene.state in ("failed", "stopped") for scene in scenes)
     return Failed(message=counts(scenes)) if bad else Completed(message=counts(scenes))
 
 
 def _why(scene: Scene) -> str:
     if scene.reason:
-        return f"{scene.stage}: {scene.reason}".replace("|", "/").replace("<", "&lt;")
+        return f"{scene.stage}: {scene.reason}"
     if scene.failed_gates:
         return f"failed gates: {', '.join(scene.failed_gates)}"
     return f"{len(scene.stages)} stages in {scene.seconds:.0f} s" if scene.state == "built" else ""
@@ -347,12 +350,17 @@ def show(scene: Scene) -> None:
     assert scene.work is not None
     bundle = Bundle.open(scene.bundle)
     report = scene.bundle / "quality.html"
-    verdict = f"**failed gates: {', '.join(scene.failed_gates)}**" if scene.failed_gates else "no gate fails"
+    failed = ", ".join(scene.failed_gates)
+    verdict = markdown("**failed gates: {}**", failed) if failed else markdown("no gate fails")
     photos = [shot.thumbnail for shot in bundle.cameras if shot.thumbnail]
-    images = (
-        f"![{Path(name).stem}](data:image/jpeg;base64,{base64.b64encode(bundle.path(name).read_bytes()).decode()})"
+    images = [
+        markdown(
+            "![{}]({})",
+            Path(name).stem,
+            target(f"data:image/jpeg;base64,{base64.b64encode(bundle.path(name).read_bytes()).decode()}"),
+        )
         for name in photos[:: max(1, len(photos) // THUMBNAILS)][:THUMBNAILS]
-    )
+    ]
     known = run_records(scene.work, scene.bundle)
     times = [
         (name, f"{one.seconds:.1f}", f"{one.cpu_seconds:.1f}", readable(one.peak_memory), readable(one.result_bytes))
@@ -360,19 +368,19 @@ def show(scene: Scene) -> None:
     ]
     total = ("all", f"{scene.seconds:.1f}", "", "", "")
     parts = (
-        f"# {scene.name} {scene.bundle.name}",
-        f"{verdict}; [report]({report.as_uri()}) `{report}`",
-        " ".join(images),
+        markdown("# {} {}", scene.name, scene.bundle.name),
+        markdown("{}; [report]({}) {}", verdict, target(report.as_uri()), code(str(report))),
+        joined(images, " "),
         quality_markdown(bundle.quality.gates),
         markdown_table(["stage", ">seconds", ">CPU-s", ">peak memory", ">result"], [*times, total]),
     )
-    attach("\n\n".join(parts), f"scene-{scene.name}", f"quality of {scene.name}")
+    attach(joined(parts), f"scene-{scene.name}", f"quality of {scene.name}")
 
 
-def attach(markdown: str, key: str, description: str) -> None:
+def attach(text: Markdown, key: str, description: str) -> None:
     """Attach a text to the run; without a server only the text is lost."""
     key = re.sub("[^a-z0-9]+", "-", key.lower()).strip("-")
     try:
-        create_markdown_artifact(markdown, key=key, description=description)
+        create_markdown_artifact(text, key=key, description=description)
     except (httpx.HTTPError, PrefectHTTPStatusError) as error:
         logger.warning("%s is not shown in Prefect: %s", key, error)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from flows.markdown import code, joined, markdown
 from pipeline.errors import SplatyardError
 from pipeline.scenes.bundle import Bundle
 from pipeline.types import F64
@@ -55,8 +56,8 @@ class ObjectClicks:
             size = " x ".join(f"{edge:.2f}" for edge in one.body.size)
             can = f"part of the building: {one.fixed}" if one.fixed else "could be moved"
             asked = f"splatyard objects {self._bundle.manifest.reference} --cut {one.name}"
-            lines = [f"**{one.name}**, {size} m, {one.seen:.0%} of it seen", can]
-            self.text.content = "\n\n".join(lines if one.fixed else [*lines, f"`{asked}`"])
+            lines = [markdown("**{}**, {} m, {} of it seen", one.name, size, f"{one.seen:.0%}"), markdown("{}", can)]
+            self.text.content = joined(lines if one.fixed else [*lines, code(asked)])
             edges = bounds_of(one.body)[np.array(BOX_EDGES)].astype(np.float32)
             self._server.scene.add_line_segments("/object", edges, OUTLINE, thickness=2.0, thickness_units="screen")
 
@@ -67,11 +68,11 @@ class ObjectClicks:
 
             if self._chosen is None or self._objects is None or self._out is None:
                 return
-            self.button.visible, self.text.content = False, f"Cutting out {self._chosen.name} ..."
+            self.button.visible, self.text.content = False, markdown("Cutting out {} ...", self._chosen.name)
             try:
                 folder = cut_out(self._bundle, chosen_objects(self._objects, [self._chosen.name]), self._out)
                 made = Bundle.open(folder).manifest
                 gates = f", gates fail: {', '.join(made.failed_gates)}" if made.failed_gates else ""
-                self.text.content = f"`{made.reference}` has {self._chosen.name} as a body{gates}"
+                self.text.content = markdown("{} has {} as a body{}", code(made.reference), self._chosen.name, gates)
             except SplatyardError as error:
-                self.text.content = f"{error}"
+                self.text.content = markdown("{}", str(error))

@@ -9,7 +9,7 @@ from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_link_artifact, create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
-from flows.view import markdown_table
+from flows.markdown import code, markdown, markdown_table
 from pipeline.errors import BundleError
 from pipeline.scenes.bundle import Bundle
 from pipeline.scenes.store import refuse_secrets
@@ -26,8 +26,8 @@ def publish(bundle: str, to: str, public: bool, allow_failed: bool) -> str:
     get_run_logger().info("%s: %d of %d files sent", done.reference, done.sent, done.files)
     failed = ", ".join(opened.manifest.failed_gates)
     rows = (
-        ("reference", f"`{done.reference}`"),
-        ("quality", f"**FAILED**: {failed}" if failed else "passed"),
+        ("reference", code(done.reference)),
+        ("quality", markdown("**FAILED**: {}", failed) if failed else "passed"),
         ("sent", f"{done.sent} of {done.files} files, {done.sent_bytes / 1e6:.1f} MB"),
         ("sha256", done.sha256),
     )

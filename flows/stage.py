@@ -22,7 +22,7 @@ from pipeline.batch import Reason
 from pipeline.engine import PlannedStage, execute
 from pipeline.errors import MachineError
 from pipeline.isolation import NO_LIMITS, Limits, LostError, execute_isolated
-from pipeline.parallel import core_count
+from pipeline.parallel import core_count, ray_job
 from pipeline.parameters import Settings, meanings, variable
 from pipeline.scenes.store import SECRET
 from pipeline.shared import execute_shared
@@ -189,7 +189,9 @@ def _new_cluster(runner: str, workers: int, address: str | None) -> DaskTaskRunn
     if runner == "ray":
         quiet = {"include_dashboard": False, "log_to_driver": False}
         local = {"num_cpus": workers, **quiet, "_node_ip_address": "127.0.0.1"}
-        return module.RayTaskRunner(address=address, init_kwargs={} if address else local)
+        by_proxy = address is not None and address.startswith("ray://")  # which adds no folder
+        job = {} if by_proxy else {"job_config": ray_job()}
+        return module.RayTaskRunner(address=address, init_kwargs=job if address else job | local)
     if address:
         return module.DaskTaskRunner(address=address)
     from dask import config

@@ -15,7 +15,7 @@ from pydantic import Field
 
 from flows.ingest import asset_key
 from flows.stage import GPU_STAGE, Count
-from flows.view import markdown_table
+from flows.markdown import joined, markdown, markdown_table, target
 from pipeline.errors import MissingBundleError, TrainError
 from pipeline.scenes.bundle import Bundle
 from pipeline.scenes.references import HUB, Reference, may_be_published
@@ -116,13 +116,14 @@ def attach(folder: Path, report: Path, film: Path) -> None:
     lines = results.lines()
     columns = ["ablation", "scene", *(f"{name}, 95 % interval" for name in lines[0].shares), "episodes"]
     rows = [[line.ablation, line.scene, *map(str, line.shares.values()), str(line.episodes)] for line in lines]
+    early = results.stopped_early
     parts = [
-        f"# {results.run}: {results.task}",
-        *([f"Training stopped early, after {results.stopped_early}."] if results.stopped_early else []),
+        markdown("# {}: {}", results.run, results.task),
+        *([markdown("Training stopped early, after {}.", early)] if early else []),
         markdown_table(columns, rows),
-        f"[report]({report.as_uri()}), [film]({film.as_uri()}), run {folder}",
+        markdown("[report]({}), [film]({}), run {}", target(report.as_uri()), target(film.as_uri()), str(folder)),
     ]
-    create_markdown_artifact("\n\n".join(parts), key="policy", description="metrics of the policy")
+    create_markdown_artifact(joined(parts), key="policy", description="metrics of the policy")
     create_link_artifact(report.as_uri(), "report", key="policy-report")
     create_link_artifact(film.as_uri(), "film", key="policy-film")
 

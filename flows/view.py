@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ from unittest import mock
 
 import numpy as np
 
+from flows.markdown import UNBROKEN, Markdown, markdown, markdown_table
 from flows.object_clicks import ObjectClicks
 from flows.server import LOOPBACK, own_origins, refused
 from pipeline.check.quality import Gate
@@ -72,7 +73,8 @@ def viser_server(host: str, port: int, label: str) -> viser.ViserServer:
 def show(server: viser.ViserServer, bundle: Bundle) -> None:
     """Fill the page; returns at once."""
     server.scene.set_up_direction("+z")
-    server.gui.add_markdown(f"### {bundle.manifest.reference}\n{bundle.manifest.provenance.description}")
+    manifest = bundle.manifest
+    server.gui.add_markdown(markdown("### {}\n\n{}", manifest.reference, manifest.provenance.description))
     with server.gui.add_folder("Show"):
         show_splat(server, bundle.classic_splat(), f"{add_switch(server, 'splat', visible=True)}/gaussians")
         root = add_switch(server, "mesh", visible=False)
@@ -133,21 +135,14 @@ def _image(file: Path) -> U8 | None:
         return None
 
 
-def quality_markdown(gates: tuple[Gate, ...]) -> str:
+def quality_markdown(gates: tuple[Gate, ...]) -> Markdown:
     """The gates as a Markdown table."""
-    verdicts = {True: "ok", False: "**FAILED**", None: "n/a"}
+    verdicts = {True: "ok", False: markdown("**FAILED**"), None: "n/a"}
     rows: list[tuple[str, str, str, str]] = []
     for gate in gates:
         unit = gate.unit.replace("degrees", "°")
         value = "-" if gate.value is None else f"{gate.value:.3g} {unit}"
         limit = f"{'≤' if gate.comparison == '<=' else '≥'} {gate.threshold:.3g} {unit}"
-        value, limit = (text.strip().replace(" ", "\N{NO-BREAK SPACE}") for text in (value, limit))
-        rows.append((gate.title.replace("|", "/"), value, limit, verdicts[gate.passed]))
+        value, limit = (text.strip().replace(" ", UNBROKEN) for text in (value, limit))
+        rows.append((gate.title, value, limit, verdicts[gate.passed]))
     return markdown_table(["gate", ">metric", ">must be", ""], rows)
-
-
-def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table in Markdown; columns that start with ">" are right-aligned."""
-    names = [column.removeprefix(">") for column in columns]
-    rules = ["---:" if column.startswith(">") else "---" for column in columns]
-    return "\n".join(f"| {' | '.join(row)} |" for row in (names, rules, *rows))
