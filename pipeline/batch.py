@@ -26,6 +26,7 @@ from pipeline.check.quality import QUALITY_FILE, Quality
 from pipeline.engine import PlannedStage, execute, is_locked
 from pipeline.errors import BusyError, CardError, MachineError, SplatyardError
 from pipeline.files import folder_bytes, free_bytes, no_room, readable, write_whole
+from pipeline.parallel import nothing_from_here
 
 logger = logging.getLogger(__name__)
 
@@ -249,7 +250,7 @@ def plan_batch(patterns: Iterable[str], out: Path, captures: Path | None = None)
     if len(cards) < PROCESSES_FROM:
         return list(_refuse_repeated(map(plan_one, cards)))
     context = multiprocessing.get_context("spawn")  # Prefect has threads, which a fork would break
-    with ProcessPoolExecutor(mp_context=context) as pool:
+    with nothing_from_here(), ProcessPoolExecutor(mp_context=context) as pool:
         return list(_refuse_repeated(pool.map(plan_one, cards, chunksize=CHUNK)))
 
 

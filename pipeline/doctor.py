@@ -25,14 +25,13 @@ from pipeline.gpu_backends.catalog import BACKENDS, GIBI, Backend
 from pipeline.gpu_backends.device import runs_on, wheel_for
 from pipeline.machine import (
     IMPORT_SECONDS,
-    NOT_FROM_HERE,
     Gpu,
     Machine,
     available_memory,
     foreign_environment,
     this_machine,
 )
-from pipeline.parallel import core_count
+from pipeline.parallel import NOT_FROM_HERE, core_count
 from pipeline.stages import STAGES
 
 if TYPE_CHECKING:

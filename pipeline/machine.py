@@ -22,6 +22,7 @@ from pathlib import Path
 import psutil
 
 from pipeline.gpu_backends.catalog import BACKENDS, GIBI
+from pipeline.parallel import NOT_FROM_HERE
 
 logger = logging.getLogger(__name__)
 
@@ -36,8 +37,6 @@ IMPORT_SECONDS = 180.0
 LOOK_SECONDS = 0.5
 """Between two looks at the memory; a peak that is shorter can be missed."""
 MEMORY_LIMIT = Path("/sys/fs/cgroup/memory.max")
-NOT_FROM_HERE = "import sys; sys.path[:] = [folder for folder in sys.path if folder]\n"
-"""Begins what `python -c` runs: it would import from the working folder, which may be a capture of others."""
 FIND = f"""{NOT_FROM_HERE}
 import importlib.util as u, json
 print(json.dumps([n for n in sys.argv[1:] if u.find_spec(n)]))

@@ -17,6 +17,7 @@ import numpy as np
 
 import sim
 from pipeline.errors import SimError
+from pipeline.parallel import nothing_from_here
 from pipeline.types import F32, F64, I64, Floats, Mask
 from sim.env import Observations, SceneEnv
 from sim.robots.catalog import robot_for
@@ -55,7 +56,8 @@ class RemoteEnv:
         context = multiprocessing.get_context("spawn")  # numba's threads don't survive a fork
         self._pipe, pipe = context.Pipe()
         self._process = context.Process(target=_serve, args=(pipe, settings, threads), daemon=True)
-        self._process.start()
+        with nothing_from_here():
+            self._process.start()
         pipe.close()
         self._stepping = False
 

@@ -25,10 +25,18 @@ from typing import TypedDict
 import numba
 import torch
 from torch import distributed
+from torch.distributed.elastic.rendezvous import (
+    RendezvousHandler,
+    RendezvousInfo,
+    RendezvousParameters,
+    RendezvousStoreInfo,
+)
 
 from pipeline.errors import TrainError
-from pipeline.parallel import core_count
+from pipeline.parallel import core_count, nothing_from_here
 from sim.randomisation import seed_of
+
+logger = logging.getLogger(__name__)
 
 END_SECONDS = 60
 """Time after Ctrl-C for processes to finish and save an iteration, before they are killed."""
@@ -42,6 +50,10 @@ MEET_SECONDS = 300
 """Time in which the machine where all meet must be there."""
 LEAVES = 20
 """How often machines or processes may leave before the others end, too: what fails for a reason fails again."""
+ONE_MACHINE = "splatyard-one-machine"
+"""torchrun's rendezvous of one machine's processes: this program's own, see `Alone`."""
+STORE_VARIABLE = "SPLATYARD_TRAIN_STORE"
+"""File by which a machine's processes find each other, in a folder that only this user can open."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +96,48 @@ class Nodes:
             return unsent.getsockname()[0]
 
 
+class Alone(RendezvousHandler):
+    """The rendezvous of a machine that meets no other.
+
+    torch's own listen on all addresses, for whoever comes, and unpickle what they are sent. This one opens no port.
+    """
+
+    def __init__(self, parameters: RendezvousParameters) -> None:
+        self._name, self._store = parameters.run_id, distributed.HashStore()  # pyright: ignore[reportPrivateImportUsage]
+
+    @property
+    def use_agent_store(self) -> bool:
+        """Processes have a store of their own."""
+        return False
+
+    def get_backend(self) -> str:
+        """Its name."""
+        return ONE_MACHINE
+
+    def get_run_id(self) -> str:
+        """What is run, by its name."""
+        return self._name
+
+    def next_rendezvous(self) -> RendezvousInfo:
+        """This machine, the only one; the address is one where nobody listens."""
+        return RendezvousInfo(self._store, 0, 1, RendezvousStoreInfo("127.0.0.1", 0))
+
+    def is_closed(self) -> bool:
+        """Never."""
+        return False
+
+    def set_closed(self) -> None:
+        """Nobody is told."""
+
+    def num_nodes_waiting(self) -> int:
+        """Nobody else can come."""
+        return 0
+
+    def shutdown(self) -> bool:
+        """Nothing is open."""
+        return True
+
+
 class Processes(TypedDict):
     """Rank of this process and number of processes, in the form of rsl-rl's `multi_gpu`."""
 
@@ -118,7 +172,11 @@ def launch(program: str, arguments: Sequence[str], processes: int, device: str, 
     """
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException, Std
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-    from torch.distributed.elastic.rendezvous import RendezvousClosedError, RendezvousConnectionError
+    from torch.distributed.elastic.rendezvous import (
+        RendezvousClosedError,
+        RendezvousConnectionError,
+        rendezvous_handler_registry,
+    )
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     if device.startswith("cuda") and torch.cuda.device_count() < processes:
@@ -132,23 +190,32 @@ def launch(program: str, arguments: Sequence[str], processes: int, device: str, 
             logging.getLogger(name).setLevel(logging.CRITICAL)  # they tell of each failure with tracebacks of their own
     if nodes:  # else torch 2.13 takes the first round's store for every later one, whose machine may be gone
         os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
+        logger.warning(
+            "whoever can reach %s:%d, or this machine's ports that processes open, can run any program as this user: "
+            "train in a network of your own",
+            nodes.host,
+            nodes.port,
+        )
+    rendezvous_handler_registry.register(ONE_MACHINE, Alone)
     logs = Path(tempfile.mkdtemp(prefix="splatyard-train-"))
     config = LaunchConfig(
         min_nodes=1,
         max_nodes=nodes.most if nodes else 1,
         nproc_per_node=processes,
         run_id="splatyard" if nodes else uuid.uuid4().hex,
-        rdzv_backend="c10d",
-        rdzv_endpoint=f"{nodes.host}:{nodes.port}" if nodes else "localhost:0",
+        rdzv_backend="c10d" if nodes else ONE_MACHINE,
+        rdzv_endpoint=f"{nodes.host}:{nodes.port}" if nodes else "",
         rdzv_configs={"last_call_timeout": LAST_CALL_SECONDS, "read_timeout": MEET_SECONDS} if nodes else {},
-        local_addr=nodes.own_address() if nodes else "localhost",
+        local_addr=nodes.own_address() if nodes else "127.0.0.1",
         max_restarts=LEAVES if nodes else 0,
         logs_specs=DefaultLogsSpecs(str(logs), redirects=dict.fromkeys(range(1, processes), Std.ALL)),
         shutdown_timeout=END_SECONDS,
     )
     failed = 0
     try:
-        elastic_launch(config, _run)(program, list(arguments), max(1, core_count() // processes))
+        store = "" if nodes else str(logs / "store")
+        with nothing_from_here():
+            elastic_launch(config, _run)(program, list(arguments), max(1, core_count() // processes), store)
     except SignalException as error:
         if error.sigval == signal.SIGINT:
             raise KeyboardInterrupt from error
@@ -176,14 +243,22 @@ def launch(program: str, arguments: Sequence[str], processes: int, device: str, 
     return 0
 
 
-def _run(program: str, arguments: Sequence[str], threads: int) -> None:
-    """Run the program in a new process, with its share of the cores."""
+def _run(program: str, arguments: Sequence[str], threads: int, store: str) -> None:
+    """Run the program in a new process, with its share of the cores; all of one machine meet by a file, if any."""
     os.setsid()  # a terminal's Ctrl-C comes once, through the launcher
+    if store:
+        os.environ[STORE_VARIABLE] = store
+        os.environ["GLOO_SOCKET_IFNAME"] = os.environ["NCCL_SOCKET_IFNAME"] = _loopback()
     os.environ.setdefault("NUMBA_NUM_THREADS", str(threads))
     torch.set_num_threads(threads)
     code = pkgutil.resolve_name(program)(arguments)
     if code:
         sys.exit(code)  # the launcher would wait for the others after a return
+
+
+def _loopback() -> str:
+    """Name of the network interface that only this machine reaches, such as lo."""
+    return next(name for _, name in socket.if_nameindex() if name.startswith("lo"))
 
 
 def launched() -> bool:
@@ -209,7 +284,14 @@ def together(device: str, processes: Processes | None) -> Iterator[str]:
     if cuda:
         device = f"cuda:{processes['local_rank']}"
         torch.cuda.set_device(device)
-    distributed.init_process_group("nccl" if cuda else "gloo", timeout=timedelta(seconds=SILENT_SECONDS))
+    store = os.environ.get(STORE_VARIABLE)
+    distributed.init_process_group(
+        "nccl" if cuda else "gloo",
+        init_method=f"file://{store}" if store else "env://",
+        rank=processes["global_rank"],
+        world_size=processes["world_size"],
+        timeout=timedelta(seconds=SILENT_SECONDS),
+    )
     try:
         yield device
     finally:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime
 import difflib
+import hashlib
 import itertools
 import json
 import logging
@@ -15,17 +16,22 @@ import platform
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import cached_property
 from pathlib import Path
 from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from pipeline.engine import is_locked, locked
-from pipeline.errors import BusyError, TrainError
+from pipeline.errors import BundleError, BusyError, TrainError
 from pipeline.files import read_plain, write_whole
 from pipeline.machine import package_versions
+from pipeline.scenes.files import cache_folder
+from pipeline.scenes.manifest import MANIFEST_FILE, file_sha256
+from pipeline.scenes.references import Reference, is_address
+from pipeline.scenes.resolver import ADDRESS_VARIABLE, bundles_folder
 from sim.scene import TERRAIN, SceneLock
 from train.preset import Preset, flat_values, pinned
 
@@ -82,6 +88,8 @@ def read_model(kind: type[M], path: Path, rule: str, remedy: str, max_bytes: int
 logger = logging.getLogger(__name__)
 
 RUN_FILE, CURVE_FILE, ENDING_FILE, CHECKPOINTS = "run.json", "curve.jsonl", "ending.json", "checkpoints"
+BEGUN = "runs"
+"""Folder of the cache that knows runs which began here."""
 LOCK_FILE = ".lock"
 MAX_CURVE_BYTES = 2**28
 ROW = TypeAdapter(dict[str, int | float])
@@ -152,14 +160,12 @@ class Run:
 
     Attributes:
         locks: Identities of its scenes.
-        sources: How its scenes are opened.
     """
 
     def __init__(self, folder: Path, record: Record) -> None:
         self.folder, self.record, self.preset = folder, record, record.preset
         self.name, self.checkpoints = folder.resolve().name, folder / CHECKPOINTS
         self.locks = tuple(scene.lock for scene in record.scenes)
-        self.sources = tuple(scene.source for scene in record.scenes)
         self.curve = Curve(folder / CURVE_FILE)
 
     @staticmethod
@@ -201,12 +207,44 @@ class Run:
             root.mkdir(parents=True, exist_ok=True)
             folder = _new_folder(root, preset, scenes, name)
             (folder / CHECKPOINTS).mkdir()
-        write_atomically(folder / RUN_FILE, (record.model_dump_json(indent=1) + "\n").encode())
+        content = (record.model_dump_json(indent=1) + "\n").encode()
+        write_atomically(folder / RUN_FILE, content)
+        with suppress(OSError):  # then it is taken for one from elsewhere
+            mark = _mark(content)
+            mark.parent.mkdir(parents=True, exist_ok=True)
+            mark.touch()
         return Run(folder, record)
 
     @staticmethod
-    def open(name_or_path: str | Path, root: Path = Path("runs")) -> Run:
-        """Open a run by its folder, or by its name below `root`.
+    def open(name_or_path: str | Path, root: Path = Path("runs"), said: Collection[str] = ()) -> Run:
+        """Open a run by its folder, or by its name below `root`, to make its policy act or learn.
+
+        Args:
+            name_or_path: Its name or folder.
+            root: Folder of runs.
+            said: Values of its preset, by dotted name, that the command line gives, too.
+
+        Raises:
+            TrainError: When there is none, its run.json is damaged or of another version of splatyard, or it is from
+                elsewhere and names files that aren't here.
+        """
+        run = Run.read(name_or_path, root)
+        preset = run.preset
+        named = {
+            "robot": [preset.robot],
+            "gait": [preset.gait],
+            "policy.encoder_file": [preset.policy.encoder_file],
+            "demos": [preset.demos],
+            "objects": preset.objects,
+        }
+        for key, names in named.items():
+            for name in names if key not in said else ():
+                run._check_here(key, name, "if you know it, put it below the folder in which you run this")
+        return run
+
+    @staticmethod
+    def read(name_or_path: str | Path, root: Path = Path("runs")) -> Run:
+        """As `open`, to look at what it is; nothing that it names may be opened.
 
         Raises:
             TrainError: When there is none, or its run.json is damaged or of another version of splatyard.
@@ -222,6 +260,61 @@ class Run:
                 remedy=f"did you mean {', '.join(near)}?" if near else "splatyard train makes runs",
             )
         return Run(folder, _read_record(folder / RUN_FILE))
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """How its scenes are opened where nobody names others.
+
+        Raises:
+            TrainError: When it is from elsewhere and names one that isn't here.
+        """
+        return tuple(self._source(scene) for scene in self.record.scenes)
+
+    def _source(self, scene: SceneRecord) -> str:
+        name, way = scene.source, "run this in a folder above it"
+        if is_address(name) and not self._began_here:
+            with suppress(BundleError):
+                wanted = Reference.parse(scene.lock.reference)
+                pulled = bundles_folder() / wanted.name / wanted.range / MANIFEST_FILE
+                if not wanted.address and pulled.is_file() and file_sha256(pulled) == scene.lock.sha256:
+                    return scene.lock.reference
+            way = f"splatyard pull {name}"
+        self._check_here("scene", name, f"if you know it: --scene {name}, or {way}")
+        return name
+
+    def _check_here(self, key: str, name: str, remedy: str) -> None:
+        """Check a name in its record, which may be a stranger's: with it he would choose what this machine opens.
+
+        Runs that began here open what they name. Others open names of bundles, robots and gaits that this machine has,
+        versions of the registry that the user has set, and files below the run's folder, the working folder and the
+        folder of bundles.
+        """
+        if not name or name.startswith(TERRAIN) or self._began_here:
+            return
+        if is_address(name):
+            address = name.rpartition("/")[0]
+            here = address != "" and address == os.environ.get(ADDRESS_VARIABLE, "").rstrip("/")
+        else:
+            path = Path(name).expanduser().resolve()
+            roots = (self.folder, Path(), bundles_folder())
+            here = any(path.is_relative_to(root.resolve()) for root in roots)
+            here &= path.is_file() or path.is_dir() or not path.exists()  # a pipe has no end
+        if not here:
+            raise TrainError(
+                f"a run from elsewhere names what is here: by a name, or below {self.folder}, {Path.cwd()} or the "
+                "folder of bundles",
+                found=f"{key}: {name}",
+                remedy=remedy,
+                file=self.folder / RUN_FILE,
+            )
+
+    @cached_property
+    def _began_here(self) -> bool:
+        """Whether this user made it on this machine, with this very record."""
+        try:
+            return _mark((self.folder / RUN_FILE).read_bytes()).is_file()
+        except OSError:
+            return False
 
     @property
     def ending(self) -> Ending | None:
@@ -395,6 +488,11 @@ def commit_of(folder: Path) -> str:
 def _git(folder: Path, *arguments: str) -> str:
     done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=True, timeout=20)
     return done.stdout.strip()
+
+
+def _mark(record: bytes) -> Path:
+    """The empty file that says that a run with this record began here."""
+    return cache_folder() / BEGUN / hashlib.sha256(record).hexdigest()
 
 
 def _read_record(path: Path) -> Record:

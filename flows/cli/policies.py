@@ -344,7 +344,7 @@ def compare(
     from train import compare
     from train.run import Run, write_atomically
 
-    opened = [Run.open(name, runs) for name in names]
+    opened = [Run.read(name, runs) for name in names]
     names = tuple(run.name for run in opened)
     if other := compare.differences(opened):
         tables.table("what differs", ["", *names], [(name, *values) for name, values in other.items()])

@@ -176,13 +176,15 @@ class Train:
         """An existing run; what the command line says of it must be true."""
         from pipeline.errors import TrainError
         from sim.scene import find_sources
+        from train.distributed import launched
         from train.preset import change_preset, load_preset
         from train.run import Run
 
-        run = Run.open(name, self.runs)
-        named = self.preset or self.what
-        preset: Preset = load_preset(named, self._changes()) if named else run.preset
-        run.check_preset(preset if named else change_preset(preset, self._changes(), "--set"))
+        named, changes = self.preset or self.what, self._changes()
+        # what is typed here must be the run's, and who starts other processes has looked at what it names
+        run = Run.read(name, self.runs) if named or launched() else Run.open(name, self.runs, changes)
+        preset: Preset = load_preset(named, changes) if named else run.preset
+        run.check_preset(preset if named else change_preset(preset, changes, "--set"))
         record = run.record
         for option, given, then in (
             ("--seed", self.seed, record.seed),

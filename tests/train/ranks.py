@@ -47,6 +47,18 @@ def train_two_iterations(arguments: Sequence[str]) -> int:
     return 0
 
 
+def wait_together(arguments: Sequence[str]) -> int:
+    """Join, and average a number; then wait until the file of that name is there."""
+    (file,) = arguments
+    processes = processes_of_this_run()
+    with together("cpu", processes):
+        assert agreed(processes is not None and processes["global_rank"] == 1, processes)
+        Path(f"{file}.{os.environ['RANK']}").write_text(str(os.getpid()))
+        while not Path(file).is_file():
+            time.sleep(0.1)
+    return 0
+
+
 def weights(trainer) -> np.ndarray:
     """All of them, and what the critic's normaliser has counted, one after the other."""
     tensors = [*trainer.agent.actor.parameters(), *trainer.agent.critic.state_dict().values()]

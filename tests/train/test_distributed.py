@@ -114,6 +114,41 @@ def test_ctrl_c_comes_to_each_process_once(tmp_path: Path):
         assert gone(process)
 
 
+@pytest.mark.slow
+def test_processes_of_one_machine_listen_to_nobody_else(tmp_path: Path):
+    """Neither the launcher nor gloo is reached from other machines, and where they meet only this user may look."""
+    command = [sys.executable, "-c", LAUNCHER, "wait_together", str(tmp_path / "end")]
+    # a cluster's own setting would bind them to its network
+    with subprocess.Popen(
+        command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT), "GLOO_SOCKET_IFNAME": "no-such0"}
+    ) as launcher:
+        end = time.monotonic() + 240
+        while len(list(tmp_path.glob("end.*"))) < 2:
+            assert launcher.poll() is None
+            assert time.monotonic() < end, "they don't start"
+            time.sleep(0.2)
+        every = [psutil.Process(launcher.pid), *psutil.Process(launcher.pid).children(recursive=True)]
+        sockets = [one for process in every for one in process.net_connections("inet") if one.status == "LISTEN"]
+        (store,) = Path(os.environ["TMPDIR"]).glob("splatyard-train-*/store")
+        (tmp_path / "end").touch()
+        assert launcher.wait(120) == 0
+    assert {one.laddr.ip for one in sockets} <= {"127.0.0.1", "::1"}, sockets
+    assert len(sockets) >= 2, "gloo listens in each"
+    assert not store.parent.exists()
+
+
+def test_machines_are_told_who_can_run_programs(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture):
+    """Before anything is opened; nothing is said of one machine, where nothing is open to others."""
+    monkeypatch.setattr(
+        "torch.distributed.elastic.rendezvous.c10d_rendezvous_backend._matches_machine_hostname", lambda host: False
+    )
+    monkeypatch.setattr("train.distributed.MEET_SECONDS", 1)
+    with pytest.raises(TrainError, match="nothing answers at"):
+        launch("tests.train.ranks:fail_in", ["0", "nowhere"], 1, "cpu", Nodes(2, "127.0.0.1", 9))
+    assert "127.0.0.1:9" in caplog.text
+    assert "can run any program" in caplog.text
+
+
 def test_each_process_has_its_place(monkeypatch: pytest.MonkeyPatch):
     """As torchrun tells it; its episodes are others than those of the first one, which alone writes."""
     assert processes_of_this_run() is None
