@@ -77,15 +77,12 @@ class Page:
         left = self._left.left()
         names, own = [*self._left.expected], left.get(self._stage)
         place = f"{names.index(self._stage) + 1} of {len(names)}"
-        if own is not None:
-            own_left = f": {about(own)} left" if own else ": longer than usual"
-        else:
-            own_left = ""
+        soon = "" if own is None else f": {about(own)} left" if own else ": longer than usual"
         if any(one is not None for one in left.values()):
-            all_left = f"in all {whole(list(left.values()))} left"
+            then = f"in all {whole(list(left.values()))} left"
         else:
-            all_left = "no earlier build here tells how long it takes"
-        self._text.content = markdown("**{}** ({}){}  \n{}", self._stage, place, own_left, all_left)
+            then = "no earlier build here tells how long it takes"
+        self._text.content = markdown("**{}** ({}){}  \n{}", self._stage, place, soon, then)
         self._share.value = 100 * self._left.share()
 
     def update(self, update: Update) -> None:

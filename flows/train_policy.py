@@ -14,8 +14,8 @@ from prefect.tasks import Task
 from pydantic import Field
 
 from flows.ingest import asset_key
-from flows.stage import GPU_STAGE, Count
 from flows.markdown import joined, markdown, markdown_table, target
+from flows.stage import GPU_STAGE, Count
 from pipeline.errors import MissingBundleError, TrainError
 from pipeline.scenes.bundle import Bundle
 from pipeline.scenes.references import HUB, Reference, may_be_published

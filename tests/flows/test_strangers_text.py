@@ -59,7 +59,8 @@ class Listener:
         return (
             f'A {where}\'s text_of_mine, 2 * 3 <5 cm. <iframe srcdoc="<script>{script}</script>"></iframe>'
             f"<img src={home}-img onerror=\"document.title='OWNED'\"> ![x]({home}-markdown) "
-            f"<a href='javascript:{script}'>link</a> | <style>@import '{home}-style';</style> www.a_b.example a_b@c_d.example end of {where} [1]"
+            f"<a href='javascript:{script}'>link</a> | <style>@import '{home}-style';</style> "
+            f"www.a_b.example a_b@c_d.example end of {where} [1]"
         )
 
 
