@@ -25,13 +25,12 @@ from typing import Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from pipeline.engine import is_locked, locked
-from pipeline.errors import BundleError, BusyError, TrainError
+from pipeline.errors import BusyError, TrainError
 from pipeline.files import read_plain, write_whole
 from pipeline.machine import package_versions
 from pipeline.scenes.files import cache_folder
-from pipeline.scenes.manifest import MANIFEST_FILE, file_sha256
-from pipeline.scenes.references import Reference, is_address
-from pipeline.scenes.resolver import ADDRESS_VARIABLE, bundles_folder
+from pipeline.scenes.references import is_address
+from pipeline.scenes.resolver import ADDRESS_VARIABLE, Pin, bundles_folder, pulled, read_lock
 from sim.scene import TERRAIN, SceneLock
 from train.preset import Preset, flat_values, pinned
 
@@ -216,13 +215,14 @@ class Run:
         return Run(folder, record)
 
     @staticmethod
-    def open(name_or_path: str | Path, root: Path = Path("runs"), said: Collection[str] = ()) -> Run:
+    def open(name_or_path: str | Path, root: Path = Path("runs"), said: Collection[str] = ("demos",)) -> Run:
         """Open a run by its folder, or by its name below `root`, to make its policy act or learn.
 
         Args:
             name_or_path: Its name or folder.
             root: Folder of runs.
-            said: Values of its preset, by dotted name, that the command line gives, too.
+            said: Values of its preset, by dotted name, that the command line gives, too, or that nobody opens:
+                demonstrations where it doesn't learn.
 
         Raises:
             TrainError: When there is none, its run.json is damaged or of another version of splatyard, or it is from
@@ -273,13 +273,11 @@ class Run:
     def _source(self, scene: SceneRecord) -> str:
         name, way = scene.source, "run this in a folder above it"
         if is_address(name) and not self._began_here:
-            with suppress(BundleError):
-                wanted = Reference.parse(scene.lock.reference)
-                pulled = bundles_folder() / wanted.name / wanted.range / MANIFEST_FILE
-                if not wanted.address and pulled.is_file() and file_sha256(pulled) == scene.lock.sha256:
-                    return scene.lock.reference
+            if folder := pulled(Pin(reference=name, bundle=scene.lock.reference, sha256=scene.lock.sha256)):
+                return str(folder)
             way = f"splatyard pull {name}"
-        self._check_here("scene", name, f"if you know it: --scene {name}, or {way}")
+        if not name.startswith(TERRAIN):
+            self._check_here("scene", name, f"if you know it: --scene {name}, or {way}")
         return name
 
     def _check_here(self, key: str, name: str, remedy: str) -> None:
@@ -289,17 +287,12 @@ class Run:
         versions of the registry that the user has set, and files below the run's folder, the working folder and the
         folder of bundles.
         """
-        if not name or name.startswith(TERRAIN) or self._began_here:
+        if not name or self._began_here:
             return
-        if is_address(name):
-            address = name.rpartition("/")[0]
-            here = address != "" and address == os.environ.get(ADDRESS_VARIABLE, "").rstrip("/")
-        else:
-            path = Path(name).expanduser().resolve()
-            roots = (self.folder, Path(), bundles_folder())
-            here = any(path.is_relative_to(root.resolve()) for root in roots)
-            here &= path.is_file() or path.is_dir() or not path.exists()  # a pipe has no end
-        if not here:
+        pin = read_lock().pin(name) if key in ("scene", "objects") else None
+        if pin and not pulled(pin):
+            name = pin.bundle  # the lock may be a stranger's, too
+        if not (_is_own_registry(name) if is_address(name) else self._is_below(name)):
             raise TrainError(
                 f"a run from elsewhere names what is here: by a name, or below {self.folder}, {Path.cwd()} or the "
                 "folder of bundles",
@@ -307,6 +300,19 @@ class Run:
                 remedy=remedy,
                 file=self.folder / RUN_FILE,
             )
+
+    def _is_below(self, name: str) -> bool:
+        """Whether a path, or a name, leads into folders that a run from elsewhere may open; not to a pipe without end."""
+        roots = [root.resolve() for root in (self.folder, Path(), bundles_folder())]
+        try:
+            paths = {Path(name).resolve(), Path(name).expanduser().resolve()}  # not all who open it know of ~
+            return all(
+                any(path.is_relative_to(root) for root in roots)
+                and (path.is_file() or path.is_dir() or not path.exists())
+                for path in paths
+            )
+        except (OSError, ValueError, RuntimeError):  # too long, with a zero byte, a ring of links, nobody's home
+            return False
 
     @cached_property
     def _began_here(self) -> bool:
@@ -488,6 +494,12 @@ def commit_of(folder: Path) -> str:
 def _git(folder: Path, *arguments: str) -> str:
     done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=True, timeout=20)
     return done.stdout.strip()
+
+
+def _is_own_registry(reference: str) -> bool:
+    """Whether a reference leads to the registry that the user has set."""
+    address = reference.rpartition("/")[0]
+    return address != "" and address == os.environ.get(ADDRESS_VARIABLE, "").rstrip("/")
 
 
 def _mark(record: bytes) -> Path:

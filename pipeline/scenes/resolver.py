@@ -218,11 +218,10 @@ def find_locked(reference: Path | str, path: Path = LOCK_FILE) -> BundleFiles:
     pin = None if isinstance(reference, Path) else read_lock(path).pin(reference)
     if pin is None:
         return find_bundle(reference)
-    exact = Reference.parse(pin.bundle)
-    local = bundles_folder() / exact.name / exact.range
-    if (local / MANIFEST_FILE).is_file() and file_sha256(local / MANIFEST_FILE) == pin.sha256:
+    if local := pulled(pin):
         files = BundleFiles.open(local)
     else:
+        exact = Reference.parse(pin.bundle)
         files = open_registry(exact.address, commit=pin.commit).open(exact)
     if files.sha256 != pin.sha256:
         raise BundleError(
@@ -234,6 +233,18 @@ def find_locked(reference: Path | str, path: Path = LOCK_FILE) -> BundleFiles:
         )
     logger.info("%s: %s is %s", path, reference, pin.bundle)
     return files
+
+
+def pulled(pin: Pin) -> Path | None:
+    """Where the folder of bundles has what a pin stands for, with those bytes; None if it hasn't.
+
+    Raises:
+        BundleError: When the pin's bundle is no reference.
+    """
+    exact = Reference.parse(pin.bundle)
+    local = bundles_folder() / exact.name / exact.range
+    file = local / MANIFEST_FILE
+    return local if file.is_file() and file_sha256(file) == pin.sha256 else None
 
 
 def _with_range(reference: str) -> str:

@@ -14,6 +14,7 @@ import pytest
 from flows.cli import main
 from pipeline.errors import TrainError
 from pipeline.scenes.manifest import MANIFEST_FILE, file_sha256
+from pipeline.scenes.resolver import Lock, Pin
 from sim.scene import SceneLock
 from tests.paths import ROOT
 from train.preset import load_preset
@@ -96,11 +97,12 @@ def test_no_request_leaves(
     """Of no command that opens scenes; it says which address, and how to open that."""
     run = strange(here, monkeypatch, source)
     monkeypatch.setattr("train.evaluation.checkpoint.chosen", lambda *_: (Path("000000.pt"), {"iteration": 0}))
-    assert main([part if part != "RUN" else run.name for part in command]) == 2
+    code = main([part if part != "RUN" else run.name for part in command])
+    assert asked == []
+    assert code == 2
     told = " ".join(capsys.readouterr().err.split())
     assert "a run from elsewhere names what is here" in told
     assert f"--scene {source}, or splatyard pull {source}" in told
-    assert asked == []
 
 
 def test_the_command_line_may_say_otherwise(here: Path, asked: list[str], monkeypatch: pytest.MonkeyPatch):
@@ -118,6 +120,10 @@ def test_the_command_line_may_say_otherwise(here: Path, asked: list[str], monkey
         ("robot", "../robot.xml"),
         ("robot", "link.xml"),
         ("robot", "pipe.xml"),
+        ("robot", "~nobody-of-that-name/robot.xml"),
+        ("robot", "a\0b"),
+        ("robot", "x" * 300),
+        ("robot", "terrain:/../../robot.xml"),
         ("gait", "{outside}/gait.npz"),
         ("policy.encoder_file", "{outside}/weights.safetensors"),
         ("demos", "{outside}/demos"),
@@ -132,6 +138,7 @@ def test_no_file_outside_is_opened(
     outside = here.parent
     (outside / "robot.xml").write_text("<mujoco/>")
     (here / "link.xml").symlink_to(outside / "robot.xml")
+    (here / "terrain:").mkdir()
     os.mkfifo(here / "pipe.xml")
     words = (value,) if isinstance(value, str) else value
     named = tuple(word.format(outside=outside) for word in words)
@@ -139,10 +146,10 @@ def test_no_file_outside_is_opened(
     also = {"demos": {"algorithm": "bc", "policy.rnn_type": "none"}}
     also["policy.encoder_file"] = {"policy.encoder": "gaussian_regressor"}
     run = strange(here, monkeypatch, **{key: wanted}, **also.get(key, {}))
-    for command in COMMANDS:
-        assert main([part if part != "RUN" else run.name for part in command]) == 2
     with pytest.raises(TrainError, match="a run from elsewhere"):
-        Run.open(run.folder)
+        Run.open(run.folder, said=())
+    for command in COMMANDS[:1] if key != "demos" else COMMANDS[-1:]:
+        assert main([part if part != "RUN" else run.name for part in command]) == 2
     assert Run.open(run.folder, said=[key]).name == run.name
     assert main(["compare", run.name]) == 0
     assert asked == []
@@ -180,7 +187,24 @@ def test_what_this_machine_has_is_opened(here: Path, monkeypatch: pytest.MonkeyP
     lock = SceneLock("hall@1.0.0", file_sha256(pulled), ())
     begun = Run.create(here / "runs", run.preset, [lock], [HUB], 0)
     monkeypatch.setenv("SPLATYARD_CACHE", str(here / "third cache"))
-    assert Run.open(begun.folder).sources == ("hall@1.0.0",)
+    assert [Path(source).resolve() for source in Run.open(begun.folder).sources] == [pulled.parent]
+
+
+def test_a_lock_leads_nowhere_else(here: Path, asked: list[str], monkeypatch: pytest.MonkeyPatch):
+    """scenes.lock of the folder in which a stranger's run lies may be his, too."""
+    run = strange(here, monkeypatch, "hall@1.0.0")
+    pin = Pin(reference="hall@1.0.0", bundle=HUB, sha256="a" * 64)
+    (here / "scenes.lock").write_text(Lock(scenes=(pin,)).model_dump_json())
+    assert main(["play", run.name, "--video", "out.mp4"]) == 2
+    assert asked == []
+    with pytest.raises(TrainError, match=f"scene: {HUB}"):
+        _ = run.sources
+    bundle = here / "bundles/hall/1.0.0" / MANIFEST_FILE
+    bundle.parent.mkdir(parents=True)
+    bundle.write_text("{}")
+    mine = pin.model_copy(update={"sha256": file_sha256(bundle)})
+    (here / "scenes.lock").write_text(Lock(scenes=(mine,)).model_dump_json())
+    assert run.sources == ("hall@1.0.0",)
 
 
 def test_own_runs_open_what_they_name(here: Path, monkeypatch: pytest.MonkeyPatch):

@@ -22,6 +22,7 @@ from types import ModuleType
 from typing import Any
 
 from pipeline.errors import TrainError
+from pipeline.parallel import nothing_from_here, ray_job
 from sim.libraries import load
 from sim.scene import SimScene
 from train.actors.chunk import Form, Order, Weights
@@ -112,7 +113,7 @@ def connected(address: str, count: int, form: Form, preset: Preset) -> Iterator[
         ray = load("ray", rule, remedy, TrainError)
     if ray.is_initialized():
         raise TrainError("one training with actors runs in a process", found="two", remedy="start another process")
-    quiet: dict[str, Any] = {"log_to_driver": False, "configure_logging": False}
+    quiet: dict[str, Any] = {"log_to_driver": False, "configure_logging": False, "job_config": ray_job()}
     with tempfile.TemporaryDirectory(prefix="ray-", dir=_short_folder(), ignore_cleanup_errors=True) as folder:
         if address:
             _probe(address)
@@ -131,7 +132,7 @@ def connected(address: str, count: int, form: Form, preset: Preset) -> Iterator[
             }
         try:
             try:
-                with _environment(address), _own_signals():
+                with _environment(address), nothing_from_here(), _own_signals():
                     ray.init(**settings)
             except Exception as error:  # of many kinds
                 raise _unreachable(address, _cause(error)) from error
@@ -148,7 +149,7 @@ def _probe(address: str) -> None:
             found=f"the address of a proxy, {address}",
             remedy="ray start --address=HOST:6379 here, then --ray-address auto",
         )
-    command = [sys.executable, "-c", PROBE, address]
+    command = [sys.executable, "-Pc", PROBE, address]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=CONNECT_SECONDS, check=False)
     except subprocess.TimeoutExpired as error:
