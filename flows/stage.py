@@ -46,7 +46,6 @@ DEPLOYMENT = "run-stage/stage"
 CPU_STAGE, GPU_STAGE = "cpu-stage", "gpu-stage"
 """Tags of scenes that are built and of trainings on CUDA; each has a concurrency limit in the whole yard."""
 LOOK_SECONDS = 2.0
-THREADS = ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -61,12 +60,14 @@ class Job:
 
     Attributes:
         isolated: Whether in a process of its own, even without limits.
+        at_once: How many such processes this machine has; each takes its share of the cores.
         store: Address of a store that results are shared through.
         deployment: Runs it as a job of this deployment's work pool, which has `variables`; None runs it here.
     """
 
     limits: Limits = NO_LIMITS
     isolated: bool = False
+    at_once: int = 1
     store: str | None = None
     deployment: str | None = None
     variables: frozenset[str] = frozenset()
@@ -75,7 +76,8 @@ class Job:
         """Run a stage; returns whether there was anything to do."""
         if self.deployment is not None:
             return _run_in_pool(planned, self)
-        run = partial(execute_isolated, limits=self.limits) if self.isolated or self.limits != NO_LIMITS else execute
+        alone = partial(execute_isolated, limits=self.limits, at_once=self.at_once)
+        run = alone if self.isolated or self.limits != NO_LIMITS else execute
         return execute_shared(planned, self.store, run) if self.store else run(planned)
 
 
@@ -146,16 +148,8 @@ def open_runner(runner: RunnerName, workers: int, address: str | None, job: Job)
         name = address or DEPLOYMENT
         job = replace(job, deployment=name, variables=_job_variables(name))
     else:
-        job = replace(job, isolated=True)
-    before = {name: os.environ.get(name) for name in THREADS}
-    for name in THREADS:
-        os.environ.setdefault(name, str(max(1, core_count() // workers)))  # what is started inherits it
-    try:
-        yield lambda planned: result_of(run_stage(planned.name, planned, job))
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
+        job = replace(job, isolated=True, at_once=workers)
+    yield lambda planned: result_of(run_stage(planned.name, planned, job))
 
 
 @contextmanager

@@ -20,8 +20,10 @@ import sys
 import threading
 import time
 import traceback
+from collections import defaultdict
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -33,6 +35,7 @@ from pipeline.engine import PlannedStage, execute, lock_file, locked, partial_fo
 from pipeline.errors import BusyError, MachineError
 from pipeline.files import readable
 from pipeline.machine import family, memory_of
+from pipeline.parallel import share_of_cores
 
 LOOK_SECONDS = 0.2
 END_SECONDS = 20.0
@@ -58,11 +61,16 @@ class Limits:
 NO_LIMITS = Limits()
 
 
-def execute_isolated(planned: PlannedStage, limits: Limits = NO_LIMITS) -> bool:
+def execute_isolated(planned: PlannedStage, limits: Limits = NO_LIMITS, at_once: int = 1) -> bool:
     """As `pipeline.engine.execute`, in a process of its own; returns whether the stage ran.
 
     The stage's errors are raised here with its traceback as a note. However the caller ends - by an exception, Ctrl-C
     or a kill - the stage's processes end too, and its half result is removed.
+
+    Args:
+        planned: The stage.
+        limits: Its time and memory.
+        at_once: How many stages run at the same time; each takes its share of the cores.
 
     Raises:
         LostError: When its process was killed or crashed.
@@ -73,7 +81,10 @@ def execute_isolated(planned: PlannedStage, limits: Limits = NO_LIMITS) -> bool:
         return False
     if _ended.is_set():
         raise _gone(planned, MachineError)
-    supervisor = _idle.pop() if _idle else _Supervisor()
+    try:
+        supervisor = _idle[at_once].pop()
+    except IndexError:
+        supervisor = _Supervisor(at_once)
     _busy.add(supervisor)
     try:
         outcome = supervisor.run(planned, limits)
@@ -82,7 +93,7 @@ def execute_isolated(planned: PlannedStage, limits: Limits = NO_LIMITS) -> bool:
         raise
     finally:
         _busy.discard(supervisor)
-    _idle.append(supervisor)
+    _idle[at_once].append(supervisor)
     if isinstance(outcome, Exception):
         raise outcome
     return outcome
@@ -92,7 +103,7 @@ def execute_isolated(planned: PlannedStage, limits: Limits = NO_LIMITS) -> bool:
 def end_all() -> None:
     """End all supervisors and their stages, and start no other: this process is about to end."""
     _ended.set()
-    for supervisor in (*_busy, *_idle):
+    for supervisor in (*_busy, *chain.from_iterable(_idle.values())):
         supervisor.end()
     _idle.clear()
 
@@ -106,15 +117,16 @@ def _gone(planned: PlannedStage, kind: type[MachineError]) -> MachineError:
 
 
 class _Supervisor:
-    """The supervisor's process, seen from the one that uses it."""
+    """The supervisor's process, seen from the one that uses it; `at_once` as for `execute_isolated`."""
 
-    def __init__(self) -> None:
+    def __init__(self, at_once: int) -> None:
         self._socket, theirs = socket.socketpair()
         self._connection = Connection(os.dup(self._socket.fileno()))
         with theirs:
             self._process = subprocess.Popen(
                 [sys.executable, "-c", START, str(theirs.fileno()), *sys.path],
                 pass_fds=[theirs.fileno()],
+                env={**os.environ, **share_of_cores(at_once)},
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,  # Ctrl-C reaches all processes of a session; this one hears of it from us
             )
@@ -140,7 +152,8 @@ class _Supervisor:
 
 
 _ended = threading.Event()
-_idle: list[_Supervisor] = []
+_idle: defaultdict[int, list[_Supervisor]] = defaultdict(list)
+"""By how many run at the same time."""
 _busy: set[_Supervisor] = set()
 
 # a forked process must neither use its parent's supervisors nor keep them alive

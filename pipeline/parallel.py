@@ -1,17 +1,17 @@
 """Threads for work that releases the interpreter's lock, results in order, few in flight; and other processes.
 
-Processes import nothing from the working folder, which may be a capture of others. Interpreters that are started here
-get `-P`, or code that begins with `NOT_FROM_HERE`. Libraries that start some are called in `nothing_from_here`; Ray,
-which adds the folder on its own, with `ray_job`.
+Processes share the cores (`share_of_cores`), and import nothing from the working folder, which may be a capture of
+others. Interpreters that are started here get `-P`, or code that begins with `NOT_FROM_HERE`. Libraries that start some
+are called in `nothing_from_here`; Ray, which adds the folder on its own, with `ray_job`.
 """
 
 from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
@@ -22,12 +22,39 @@ Result = TypeVar("Result")
 
 NOT_FROM_HERE = "import sys; sys.path[:] = [folder for folder in sys.path if folder]\n"
 """Begins what `python -c` runs in interpreters that may be too old for -P."""
-SAFE_PATH = "PYTHONSAFEPATH"
+THREADS = ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS")
+"""Variables that say how many threads libraries start."""
 
 
 def core_count() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def share_of_cores(processes: int) -> dict[str, str]:
+    """Variables for each of so many processes that compute at the same time; what the user has set is kept.
+
+    A process must have them when it starts, and this one keeps its own: numba counts its threads when it is imported,
+    reads the variables again whenever it compiles a kernel, and fails when they have changed in between. Where all
+    kernels come from the cache, nothing shows that.
+    """
+    threads = str(max(1, core_count() // processes))
+    return {name: os.environ.get(name, threads) for name in THREADS}
+
+
+@contextmanager
+def inherited(variables: Mapping[str, str]) -> Iterator[None]:
+    """Give variables to all processes that are started meanwhile; this one compiles no kernels as long."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def map_in_order(
@@ -49,18 +76,9 @@ def map_in_order(
                 future.cancel()
 
 
-@contextmanager
-def nothing_from_here() -> Iterator[None]:
+def nothing_from_here() -> AbstractContextManager[None]:
     """While Python processes are started: multiprocessing does it by `python -c`, without -P."""
-    before = os.environ.get(SAFE_PATH)
-    os.environ[SAFE_PATH] = "1"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[SAFE_PATH]
-        else:
-            os.environ[SAFE_PATH] = before
+    return inherited({"PYTHONSAFEPATH": "1"})
 
 
 def ray_job() -> JobConfig:

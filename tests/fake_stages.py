@@ -28,7 +28,7 @@ class FakeParams(Settings):
     behave: str = "well"
     """One of "well", "raise", "reject" (a CaptureError), "odd" (an error that doesn't pickle), "log", "disk_full",
     "hang" (until killed), "eat" (memory, until killed), "family" (eats beside a child process), "wait" (for a file `go`
-    in the work folder), "leave" (with code 3), "die" (by a kill), "crash", "resume" (raises once, then goes on)."""
+    in the work folder), "threads" (writes `threads.txt`: how many it may start), "leave" (with code 3), "die" (by a kill), "crash", "resume" (raises once, then goes on)."""
 
 
 def run(inputs: Mapping[str, Path], params: FakeParams, out_dir: Path) -> None:
@@ -95,12 +95,17 @@ def _eat(_out_dir: Path) -> None:
         time.sleep(0.005)
 
 
+def _threads(out_dir: Path) -> None:
+    (out_dir / "threads.txt").write_text(os.environ.get("NUMBA_NUM_THREADS", "any"))
+
+
 MISBEHAVIOUR = {
     "reject": _reject,
     "odd": _odd,
     "log": _log,
     "family": _family,
     "wait": _wait,
+    "threads": _threads,
     "eat": _eat,
     "leave": lambda _: sys.exit(3),
     "die": lambda _: os.kill(os.getpid(), signal.SIGKILL),

@@ -117,6 +117,16 @@ def test_stages_share_a_process_unless_their_memory_is_limited(tmp_path, capfd):
     assert "Traceback" not in capfd.readouterr().err  # Prefect, once loaded, writes log lines there
 
 
+def test_stages_at_once_share_the_cores(tmp_path, monkeypatch):
+    """Each is told how many threads to start, even after one that had another share."""
+    monkeypatch.delenv("NUMBA_NUM_THREADS", raising=False)
+    monkeypatch.setattr("pipeline.parallel.core_count", lambda: 8)
+    for number, (at_once, threads) in enumerate([(4, "2"), (9, "1"), (4, "2")]):
+        stage = one(tmp_path / str(number), "threads")
+        execute_isolated(stage, at_once=at_once)
+        assert (stage.folder / "threads.txt").read_text() == threads
+
+
 def test_a_stage_logs_to_its_build(tmp_path):
     """At the caller's level, and what its libraries write to the standard error too; nothing comes out here."""
     stage = replace(one(tmp_path, "log"), log=tmp_path / "build.log")

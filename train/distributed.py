@@ -33,7 +33,7 @@ from torch.distributed.elastic.rendezvous import (
 )
 
 from pipeline.errors import TrainError
-from pipeline.parallel import core_count, nothing_from_here
+from pipeline.parallel import inherited, nothing_from_here, share_of_cores
 from sim.randomisation import seed_of
 
 logger = logging.getLogger(__name__)
@@ -214,8 +214,8 @@ def launch(program: str, arguments: Sequence[str], processes: int, device: str, 
     failed = 0
     try:
         store = "" if nodes else str(logs / "store")
-        with nothing_from_here():
-            elastic_launch(config, _run)(program, list(arguments), max(1, core_count() // processes), store)
+        with nothing_from_here(), inherited(share_of_cores(processes)):
+            elastic_launch(config, _run)(program, list(arguments), store)
     except SignalException as error:
         if error.sigval == signal.SIGINT:
             raise KeyboardInterrupt from error
@@ -243,14 +243,12 @@ def launch(program: str, arguments: Sequence[str], processes: int, device: str, 
     return 0
 
 
-def _run(program: str, arguments: Sequence[str], threads: int, store: str) -> None:
-    """Run the program in a new process, with its share of the cores; all of one machine meet by a file, if any."""
+def _run(program: str, arguments: Sequence[str], store: str) -> None:
+    """Run the program in a new process; all of one machine meet by a file, if any."""
     os.setsid()  # a terminal's Ctrl-C comes once, through the launcher
     if store:
         os.environ[STORE_VARIABLE] = store
         os.environ["GLOO_SOCKET_IFNAME"] = os.environ["NCCL_SOCKET_IFNAME"] = _loopback()
-    os.environ.setdefault("NUMBA_NUM_THREADS", str(threads))
-    torch.set_num_threads(threads)
     code = pkgutil.resolve_name(program)(arguments)
     if code:
         sys.exit(code)  # the launcher would wait for the others after a return

@@ -59,6 +59,18 @@ def wait_together(arguments: Sequence[str]) -> int:
     return 0
 
 
+def compile_a_kernel(arguments: Sequence[str]) -> int:
+    """With as many threads as this process may have, which a file in a folder then tells."""
+    import numba
+
+    from pipeline.geometry.jit import njit
+
+    threads = numba.get_num_threads()  # starts them, as the first kernel with a loop does
+    assert njit(lambda x: x / 2)(3) == 1.5
+    (Path(arguments[0]) / os.environ["RANK"]).write_text(f"{threads} {torch.get_num_threads()}")
+    return 0
+
+
 def weights(trainer) -> np.ndarray:
     """All of them, and what the critic's normaliser has counted, one after the other."""
     tensors = [*trainer.agent.actor.parameters(), *trainer.agent.critic.state_dict().values()]

@@ -17,6 +17,7 @@ import pytest
 import torch
 
 from pipeline.errors import TrainError
+from pipeline.parallel import THREADS, core_count
 from tests.bundles import floor_of, make_bundle
 from tests.paths import ROOT
 from tests.synthetic import Room
@@ -76,6 +77,17 @@ def test_two_processes_learn_the_same_from_different_episodes(tmp_path: Path, ro
     assert not np.allclose(one["seen"], other["seen"])
     for found in (one, other):
         assert found["wishes"].tolist() == [True, False]
+
+
+@pytest.mark.slow
+def test_each_process_compiles_with_its_share_of_the_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The first run on a machine, where no kernel is compiled yet, is as every other one."""
+    for name in THREADS:
+        monkeypatch.delenv(name, raising=False)
+    done = launched("compile_a_kernel", str(tmp_path))
+    assert done.returncode == 0, done.stdout + done.stderr
+    share = max(1, core_count() // 2)
+    assert [(tmp_path / rank).read_text() for rank in "01"] == [f"{share} {share}"] * 2
 
 
 @pytest.mark.slow
