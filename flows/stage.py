@@ -22,7 +22,7 @@ from pipeline.batch import Reason
 from pipeline.engine import PlannedStage, execute
 from pipeline.errors import MachineError
 from pipeline.isolation import NO_LIMITS, Limits, LostError, execute_isolated
-from pipeline.parallel import core_count, ray_job
+from pipeline.parallel import check_ray, core_count, inherited, ray_job, ray_variables
 from pipeline.parameters import Settings, meanings, variable
 from pipeline.scenes.store import SECRET
 from pipeline.shared import execute_shared
@@ -155,8 +155,10 @@ def open_runner(runner: RunnerName, workers: int, address: str | None, job: Job)
 @contextmanager
 def _cluster(runner: str, workers: int, address: str | None) -> Iterator[DaskTaskRunner | RayTaskRunner]:
     """Prefect's task runner of a cluster."""
-    cluster = _new_cluster(runner, workers, address)
     with ExitStack() as stack:
+        if runner == "ray":
+            stack.enter_context(inherited(ray_variables(address or "")))
+        cluster = _new_cluster(runner, workers, address)
         try:
             stack.enter_context(cluster)
             getattr(cluster, "client", None)  # Dask's would be made, and may fail, with the first stage
@@ -170,8 +172,6 @@ def _cluster(runner: str, workers: int, address: str | None) -> Iterator[DaskTas
 
 
 def _new_cluster(runner: str, workers: int, address: str | None) -> DaskTaskRunner | RayTaskRunner:
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_raylet_start_wait_time_s", "300")  # Ray's own minute is too short on a busy machine
     try:
         module = importlib.import_module(f"prefect_{runner}")
     except ImportError as error:
@@ -181,8 +181,10 @@ def _new_cluster(runner: str, workers: int, address: str | None) -> DaskTaskRunn
             remedy="pip install 'splatyard[scale]', here and on the workers",
         ) from error
     if runner == "ray":
+        if address:
+            check_ray(address, MachineError)
         quiet = {"include_dashboard": False, "log_to_driver": False}
-        local = {"num_cpus": workers, **quiet, "_node_ip_address": "127.0.0.1"}
+        local = {"num_cpus": workers, **quiet}
         by_proxy = address is not None and address.startswith("ray://")  # which adds no folder
         job = {} if by_proxy else {"job_config": ray_job()}
         return module.RayTaskRunner(address=address, init_kwargs=job if address else job | local)

@@ -1,18 +1,24 @@
-"""Threads for work that releases the interpreter's lock, results in order, few in flight; and other processes.
+"""Where work is shared out: cores to processes, machines of a Ray cluster, and threads.
 
-Processes share the cores (`share_of_cores`), and import nothing from the working folder, which may be a capture of
-others. Interpreters that are started here get `-P`, or code that begins with `NOT_FROM_HERE`. Libraries that start some
-are called in `nothing_from_here`; Ray, which adds the folder on its own, with `ray_job`.
+Threads are for work that releases the interpreter's lock; results come in order, with few in flight. Processes import
+nothing from the working folder, which may be a capture of others. Interpreters that are started here get `-P`, or code
+that begins with `NOT_FROM_HERE`. Libraries that start some are called in `nothing_from_here`; Ray, which adds the folder
+on its own, with `ray_job`.
 """
 
 from __future__ import annotations
 
 import os
+import secrets
+import subprocess
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, TypeVar
+
+from pipeline.errors import SplatyardError
 
 if TYPE_CHECKING:
     from ray.job_config import JobConfig
@@ -24,6 +30,14 @@ NOT_FROM_HERE = "import sys; sys.path[:] = [folder for folder in sys.path if fol
 """Begins what `python -c` runs in interpreters that may be too old for -P."""
 THREADS = ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS")
 """Variables that say how many threads libraries start."""
+ONLY_HERE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+CONNECT_SECONDS = 60
+"""Time in which a Ray cluster answers."""
+PROBE = """
+import sys, ray
+ray.init(address=sys.argv[1], log_to_driver=False, configure_logging=False)
+ray.shutdown()
+"""
 
 
 def core_count() -> int:
@@ -44,7 +58,7 @@ def share_of_cores(processes: int) -> dict[str, str]:
 
 @contextmanager
 def inherited(variables: Mapping[str, str]) -> Iterator[None]:
-    """Give variables to all processes that are started meanwhile; this one compiles no kernels as long."""
+    """Give variables to all processes that are started meanwhile; with numba's, this one compiles none as long."""
     before = {name: os.environ.get(name) for name in variables}
     os.environ.update(variables)
     try:
@@ -55,6 +69,65 @@ def inherited(variables: Mapping[str, str]) -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+
+def ray_variables(address: str) -> dict[str, str]:
+    """What Ray's processes take from the environment, also when it is imported; what the user has set is kept.
+
+    Without an address they are for a Ray that is started here: it listens on the loopback address alone, as by default
+    on other systems (a given `_node_ip_address` of 127.0.0.1 is replaced by the machine's), and its token is kept
+    nowhere. Ray would keep one in the user's home, and clusters that are started later would ask for that.
+    """
+    wanted = {
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_BACKEND_LOG_LEVEL": "fatal",  # what fails is told by errors
+        "RAY_raylet_start_wait_time_s": "300",  # Ray's own minute is too short on a busy machine
+    }
+    if not address:
+        wanted[ONLY_HERE] = "0"
+        wanted |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    return {name: value for name, value in wanted.items() if name not in os.environ}
+
+
+def check_ray(address: str, kind: type[SplatyardError]) -> None:
+    """Connect to a Ray cluster from another process first: Ray may wait for long, or end the process that tries.
+
+    Raises:
+        kind: When it doesn't answer in time, asks for a token that isn't sent, or is of another version.
+    """
+    try:
+        done = subprocess.run(
+            [sys.executable, "-Pc", PROBE, address],
+            env={**os.environ, **ray_variables(address)},
+            capture_output=True,
+            text=True,
+            timeout=CONNECT_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise ray_unreachable(address, f"no answer in {CONNECT_SECONDS} s", kind) from error
+    if done.returncode:
+        lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+        raised = [line for line in lines if "Error: " in line] or lines[-1:] or [f"exit code {done.returncode}"]
+        refused = [line for line in raised if "AuthenticationError: " in line]
+        raise ray_unreachable(address, (refused or raised)[-1][:300], kind)
+
+
+def ray_unreachable(address: str, found: str, kind: type[SplatyardError]) -> SplatyardError:
+    """The error for a Ray cluster that could not be joined."""
+    _, token, refused = found.partition("AuthenticationError: ")
+    if token:
+        said = refused.removeprefix("RPC error: ").partition(". ")[0]
+        return kind(
+            f"the Ray cluster at {address} asks for its token",
+            found=f"{said}; RAY_AUTH_MODE={os.environ.get('RAY_AUTH_MODE', '(not set)')}",
+            remedy="export RAY_AUTH_MODE=token here, with ~/.ray/auth_token as on the machine of `ray start --head`",
+        )
+    return kind(
+        f"a Ray cluster answers at {address}, of the same versions of Ray and Python",
+        found=found,
+        remedy="ray start --head there and ray start --address=HOST:6379 here, with the ray of this environment",
+    )
 
 
 def map_in_order(

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from pipeline import parallel
-from pipeline.parallel import inherited, share_of_cores
+from pipeline.errors import MachineError
+from pipeline.parallel import check_ray, inherited, share_of_cores
 from tests.paths import ROOT
 
 KERNEL = """
@@ -75,3 +76,46 @@ def test_variables_are_inherited_for_a_while(monkeypatch: pytest.MonkeyPatch):
         assert os.environ["OMP_NUM_THREADS"] == os.environ["NUMBA_NUM_THREADS"] == "1"
         raise KeyError
     assert dict(os.environ) == before
+
+
+REFUSED = """
+raise SystemExit('''Traceback (most recent call last):
+ray.exceptions.AuthenticationError: RPC error: InvalidAuthToken: Authentication token is missing or incorrect. Note: x.
+
+The above exception was the direct cause of the following exception:
+
+ConnectionError: Failed to connect to Ray cluster at 10.0.0.1:6379''')
+"""
+"""What `ray.init` of Ray 2.60 says to an address that asks for a token, in part."""
+
+
+def test_a_ray_cluster_that_asks_for_its_token(monkeypatch: pytest.MonkeyPatch):
+    """The first cause is told and not the last one, and what is missing."""
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    monkeypatch.setattr(parallel, "PROBE", REFUSED)
+    with pytest.raises(MachineError, match="asks for its token") as caught:
+        check_ray("10.0.0.1:6379", MachineError)
+    assert (
+        "InvalidAuthToken: Authentication token is missing or incorrect; RAY_AUTH_MODE=(not set)" in caught.value.found
+    )
+    assert "export RAY_AUTH_MODE=token" in caught.value.remedy
+
+
+def test_another_fault_of_a_ray_cluster(monkeypatch: pytest.MonkeyPatch):
+    """Its last error is told; what reaches for it imports nothing from the working folder."""
+    assert "sys.path[:]" in parallel.PROBE
+    monkeypatch.setattr(parallel, "PROBE", "raise RuntimeError('Version mismatch')")
+    with pytest.raises(
+        MachineError, match=r"(?s)answers at 10\.0\.0\.1:6379.*RuntimeError: Version mismatch.*ray start"
+    ):
+        check_ray("10.0.0.1:6379", MachineError)
+
+
+def test_a_ray_of_this_machine_has_a_token_of_its_own(monkeypatch: pytest.MonkeyPatch):
+    """Each another one, and none for a cluster elsewhere; what the user has set is kept."""
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    one, other = (parallel.ray_variables("") for _ in range(2))
+    assert one["RAY_AUTH_TOKEN"] != other["RAY_AUTH_TOKEN"]
+    assert one[parallel.ONLY_HERE] == "0"
+    assert "RAY_AUTH_MODE" not in one
+    assert not parallel.ray_variables("10.0.0.1:6379").keys() & {"RAY_AUTH_TOKEN", "RAY_AUTH_MODE", parallel.ONLY_HERE}

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -14,6 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+import psutil
 import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State, StateType
@@ -22,6 +27,7 @@ from prefect.utilities.schema_tools import validate
 
 from flows.ingest import asset_key, ingest_batch, ingest_scene, named_for
 from flows.stage import CPU_STAGE, run_stage, worth_a_retry
+from pipeline import parallel
 from pipeline.batch import Scene, load_scenes
 from pipeline.errors import MachineError, ReconstructionError
 from pipeline.isolation import LostError
@@ -325,6 +331,52 @@ def test_clusters_build_the_same_bytes(lab: Lab, runner: str):
     for name in ("a", "b"):
         assert len(lab.bundle(name)) == 6
         assert lab.bundle(name, "elsewhere") == lab.bundle(name)
+
+
+@pytest.fixture
+def ray_head(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Address of a Ray that was started from nothing by the lines of docs/operate.md; it listens to nobody else."""
+    pytest.importorskip("prefect_ray")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    monkeypatch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    monkeypatch.setenv(parallel.ONLY_HERE, "0")
+    monkeypatch.setenv("RAY_raylet_start_wait_time_s", "300")
+    lines = (ROOT / "docs" / "operate.md").read_text().partition("```sh\nray ")[2].partition("\nsplatyard")[0]
+    here = f"--node-ip-address=127.0.0.1 --port={address.partition(':')[2]} --num-cpus=1 --object-store-memory=80000000"
+    command = f"ray {lines}".replace("--node-ip-address=10.0.0.1 --port=6379", here)
+    assert here in command
+    folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # short: of sockets
+    path = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    try:
+        shell = ["bash", "-ec", f"{command} --temp-dir={folder}"]
+        done = subprocess.run(shell, env=os.environ | path, capture_output=True, text=True, check=False, timeout=WAIT)
+        assert done.returncode == 0, done.stdout + done.stderr
+        yield address
+    finally:
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                if any(folder in word for word in process.cmdline()):
+                    process.kill()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.mark.slow
+def test_a_ray_cluster_is_started_as_the_documentation_says(lab: Lab, ray_head: str, monkeypatch: pytest.MonkeyPatch):
+    """A batch runs on it; one that doesn't send the token is told what is missing."""
+    lab.card("a")
+    batch = ("batch", "a.yaml", "--workers", "1", "--runner", "ray", "--address", ray_head)
+    code, _, err = lab.do(*batch)
+    assert code == 2, err
+    assert err.count("error: ") == 1
+    assert "export RAY_AUTH_MODE=token" in err
+    assert "gcs_client" not in err
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    code, _, err = lab.do(*batch)
+    assert code == 0, err
+    assert lab.states() == {"a": "built"}
 
 
 def test_without_room_nothing_is_started(tmp_path: Path, room: Room, monkeypatch: pytest.MonkeyPatch):

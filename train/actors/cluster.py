@@ -7,11 +7,8 @@ machine if it must, and asks it again what wasn't answered.
 from __future__ import annotations
 
 import logging
-import os
 import pickle
 import signal
-import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -21,8 +18,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from pipeline.errors import TrainError
-from pipeline.parallel import nothing_from_here, ray_job
+from pipeline.errors import SplatyardError, TrainError
+from pipeline.parallel import check_ray, inherited, nothing_from_here, ray_job, ray_unreachable, ray_variables
 from sim.libraries import load
 from sim.scene import SimScene
 from train.actors.chunk import Form, Order, Weights
@@ -34,21 +31,11 @@ logger = logging.getLogger(__name__)
 
 RESTARTS = 4
 """How often Ray itself starts an actor's process again; then another actor takes its place."""
-CONNECT_SECONDS = 60
-"""Time in which a cluster answers."""
 FETCH_SECONDS = 60
 """Time in which a chunk that is done arrives from another machine."""
 MIN_STORE_BYTES = 128 * 2**20
 LONGEST_FOLDER = 40
 """Characters of a temporary folder: Ray's sockets lie in it, and their paths are limited to 107."""
-ONLY_HERE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
-"""Variable by which Ray, when it is imported, uses the loopback address alone; the default of other systems. A given
-`_node_ip_address` of 127.0.0.1 is replaced by the machine's."""
-PROBE = """
-import sys, ray
-ray.init(address=sys.argv[1], log_to_driver=False, configure_logging=False)
-ray.shutdown()
-"""
 
 
 class RayActors:
@@ -108,7 +95,8 @@ def connected(address: str, count: int, form: Form, preset: Preset) -> Iterator[
     Raises:
         TrainError: When Ray isn't installed, doesn't start, doesn't answer in time, or is of another version.
     """
-    with _environment(address):
+    variables = ray_variables(address)
+    with inherited(variables):
         rule, remedy = "--actors needs ray", "pip install 'splatyard[scale]', here and on the machines of actors"
         ray = load("ray", rule, remedy, TrainError)
     if ray.is_initialized():
@@ -116,7 +104,8 @@ def connected(address: str, count: int, form: Form, preset: Preset) -> Iterator[
     quiet: dict[str, Any] = {"log_to_driver": False, "configure_logging": False, "job_config": ray_job()}
     with tempfile.TemporaryDirectory(prefix="ray-", dir=_short_folder(), ignore_cleanup_errors=True) as folder:
         if address:
-            _probe(address)
+            _refuse_a_proxy(address)
+            check_ray(address, TrainError)
             settings = quiet | {"address": address}
         else:
             # twice what may be in flight, since stores fragment
@@ -132,7 +121,7 @@ def connected(address: str, count: int, form: Form, preset: Preset) -> Iterator[
             }
         try:
             try:
-                with _environment(address), nothing_from_here(), _own_signals():
+                with inherited(variables), nothing_from_here(), _own_signals():
                     ray.init(**settings)
             except Exception as error:  # of many kinds
                 raise _unreachable(address, _cause(error)) from error
@@ -141,52 +130,19 @@ def connected(address: str, count: int, form: Form, preset: Preset) -> Iterator[
             ray.shutdown()
 
 
-def _probe(address: str) -> None:
-    """Try to connect in another process first: Ray may wait for long, or end the process that tries."""
+def _refuse_a_proxy(address: str) -> None:
     if address.startswith("ray://"):
         raise TrainError(
             "a learner runs on a machine of the cluster",
             found=f"the address of a proxy, {address}",
             remedy="ray start --address=HOST:6379 here, then --ray-address auto",
         )
-    command = [sys.executable, "-Pc", PROBE, address]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=CONNECT_SECONDS, check=False)
-    except subprocess.TimeoutExpired as error:
-        raise _unreachable(address, f"no answer in {CONNECT_SECONDS} s") from error
-    if done.returncode:
-        lines = [line for line in done.stderr.splitlines() if line.strip()]
-        raised = [line for line in lines if "Error: " in line] or lines[-1:] or [f"exit code {done.returncode}"]
-        raise _unreachable(address, raised[-1].strip()[:300])
 
 
-def _unreachable(address: str, found: str) -> TrainError:
-    if not address:
-        return TrainError(
-            "Ray starts on this machine", found=found, remedy="look whether memory is short, and run again"
-        )
-    return TrainError(
-        f"a Ray cluster answers at {address}, of the same versions of Ray and Python",
-        found=found,
-        remedy="ray start --head there and ray start --address=HOST:6379 here, with the ray of this environment",
-    )
-
-
-@contextmanager
-def _environment(address: str) -> Iterator[None]:
-    """What Ray's processes take from the environment, unless the user says otherwise."""
-    wanted = {
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_BACKEND_LOG_LEVEL": "fatal",  # what fails is told by errors
-        "RAY_raylet_start_wait_time_s": "300",  # Ray's own minute is too short on a busy machine
-    } | ({} if address else {ONLY_HERE: "0"})
-    added = [name for name in wanted if name not in os.environ]
-    os.environ.update({name: wanted[name] for name in added})
-    try:
-        yield
-    finally:
-        for name in added:
-            os.environ.pop(name, None)
+def _unreachable(address: str, found: str) -> SplatyardError:
+    if address:
+        return ray_unreachable(address, found, TrainError)
+    return TrainError("Ray starts on this machine", found=found, remedy="look whether memory is short, and run again")
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from typing import Any
 import psutil
 import pytest
 
+from pipeline import parallel
 from pipeline.errors import TrainError
 from sim.scene import open_scene
 from tests.paths import ROOT
@@ -138,7 +139,7 @@ def test_actors_and_learner_are_killed_and_training_goes_on(tmp_path: Path):
 @pytest.fixture
 def two_nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """A cluster of two nodes on this machine, with room for an actor each; none listens to the network."""
-    monkeypatch.setenv(cluster.ONLY_HERE, "0")
+    monkeypatch.setenv(parallel.ONLY_HERE, "0")
     utils = pytest.importorskip("ray.cluster_utils")
     monkeypatch.setattr("ray._private.ray_constants.ENABLE_RAY_CLUSTER", False)
     monkeypatch.setenv("RAY_raylet_start_wait_time_s", "300")
@@ -184,7 +185,7 @@ def _pretend_version(address: str, version: str) -> None:
 @pytest.mark.slow
 def test_an_address_that_does_not_answer_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """After the time that it has, by one error; the run can be continued."""
-    monkeypatch.setattr(cluster, "CONNECT_SECONDS", 15)
+    monkeypatch.setattr(parallel, "CONNECT_SECONDS", 15)
     run = make_run(tmp_path)
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
@@ -224,7 +225,7 @@ def test_what_actors_cannot_do_is_refused(plan: ActorPlan, preset: Preset, proce
 def test_a_proxy_is_refused():
     """Ray's own client goes through one."""
     with pytest.raises(TrainError, match=r"(?s)on a machine of the cluster.*ray start"):
-        cluster._probe("ray://head:10001")
+        cluster._refuse_a_proxy("ray://head:10001")
 
 
 def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch):
