@@ -14,6 +14,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args, get_type_hints
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Literal, get_args, get_type_hints
 from pydantic import BaseModel
 
 from pipeline.engine import missing_library
+from pipeline.files import private_folder
 from pipeline.gpu_backends.catalog import BACKENDS, GIBI, Backend
 from pipeline.gpu_backends.device import runs_on, wheel_for
 from pipeline.machine import (
@@ -169,11 +171,29 @@ def _machine(work: Path) -> Iterator[Finding]:
         yield _needed("machine", "work folder", f"{folder}: {error.strerror}", remedy)
     threads = os.environ.get("NUMBA_NUM_THREADS", str(cores))
     yield Finding("machine", "numba threads", "ok", False, threads)
-    named = os.environ.get("NUMBA_CACHE_DIR")
-    candidates = [Path(named)] if named else [Path(__file__).parent, Path.home() / ".cache"]
-    usable = any(os.access(next(p for p in (c, *c.parents) if p.exists()), os.W_OK) for c in candidates)
-    detail = f"{'writable' if usable else 'not writable'}: {' or '.join(map(str, candidates))}"
-    yield _needed("machine", "numba cache", detail, None if usable else "export NUMBA_CACHE_DIR=/tmp/numba")
+    yield _kernel_cache()
+
+
+def _kernel_cache() -> Finding:
+    """Where numba keeps compiled kernels: beside the package, or at home, or where `pipeline.geometry.jit` lets it."""
+    candidates = [Path(named)] if (named := os.environ.get("NUMBA_CACHE_DIR")) else []
+    candidates.append(Path(__file__).parent)
+    with suppress(RuntimeError):  # no home at all
+        candidates.append(Path.home() / ".cache")
+    usable = [folder for folder in candidates if _may_be_written(folder)]
+    if usable:
+        return _judge("kernel cache", True, str(usable[0]), "")
+    try:
+        detail = f"{private_folder('kernels')}, until the machine restarts"
+    except OSError as error:
+        detail = f"none, so each process compiles for minutes: {error}"
+    return _judge("kernel cache", False, detail, "export NUMBA_CACHE_DIR=FOLDER, one of your own that stays")
+
+
+def _may_be_written(folder: Path) -> bool:
+    """Whether files can be made there, and the folder itself if it isn't there."""
+    there = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
+    return there.is_dir() and os.access(there, os.W_OK | os.X_OK)
 
 
 def cpu_features() -> frozenset[str]:

@@ -1,4 +1,4 @@
-"""Files: written whole or not at all, read within bounds, how much room they take, and what a disk refuses."""
+"""Files: whole or not at all, within bounds, for one user alone, how much room they take, and what a disk refuses."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import errno
 import os
 import shutil
 import stat
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -97,6 +98,22 @@ def folder_bytes(folder: Path) -> int:
             with contextlib.suppress(FileNotFoundError):  # removed meanwhile
                 total += os.lstat(f"{root}/{name}").st_size
     return total
+
+
+def private_folder(name: str) -> Path:
+    """A folder of this user below the temporary folder, for what would lie at home; made if it isn't there.
+
+    Raises:
+        PermissionError: When somebody else has made it, or may write there.
+        OSError: When it can't be made.
+    """
+    folder = Path(tempfile.gettempdir()) / f"splatyard-{os.geteuid()}-{name}"
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir(0o700)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o022:
+        raise PermissionError(errno.EPERM, "is not this user's alone", str(folder))
+    return folder
 
 
 def free_bytes(path: Path) -> int:

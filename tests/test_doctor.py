@@ -95,6 +95,20 @@ def test_system_libraries_are_really_loaded(quick, monkeypatch, tmp_path):
     assert finding.remedy == "apt-get install -y libnobody7"
 
 
+def test_where_kernels_are_kept(quick, monkeypatch, tmp_path):
+    """As `pipeline.geometry.jit` does it; where they don't stay, a warning says what to do."""
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "kernels"))
+    assert by_name(examine(tmp_path))["kernel cache"].detail == str(tmp_path / "kernels")
+    monkeypatch.setattr(doctor, "_may_be_written", lambda folder: False)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    found = by_name(examine(tmp_path))["kernel cache"]
+    assert found.state == "warning"
+    assert "-kernels, until the machine restarts" in found.detail
+    assert "NUMBA_CACHE_DIR" in found.remedy
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "missing"))
+    assert "each process compiles" in by_name(examine(tmp_path))["kernel cache"].detail
+
+
 def test_unwritable_work_folder_is_missing(quick, monkeypatch, tmp_path):
     """A folder that can't be written is found by writing, and the remedy is --out."""
 

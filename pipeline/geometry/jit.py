@@ -2,19 +2,25 @@
 
 numba itself lets two processes that save different signatures of a function give both the same file. One of them is
 then called with machine code for the arguments of the other, by every process from then on.
+
+numba's cache is beside a module, or in the user's home. Where neither can be written, it refuses to compile at all.
+Here it is a temporary folder then, and what can't be read or saved is compiled.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 from numba import njit as njit
 from numba import prange as prange
 from numba.core import caching
+
+from pipeline.files import private_folder
 
 
 @contextmanager
@@ -48,5 +54,43 @@ class _SharedCacheFile(caching.IndexDataCacheFile):
         with _locked(self._cache_path, fcntl.LOCK_EX):
             super().flush()
 
+    def _load_index(self) -> dict[Any, str]:
+        try:
+            return super()._load_index()
+        except Exception:  # a power failure leaves files that are empty, and unpickling raises anything
+            return {}
+
+    def _load_data(self, name: str) -> Any:
+        try:
+            return super()._load_data(name)
+        except Exception as error:
+            raise OSError(f"no machine code in {name}") from error  # as if the file were not there
+
+
+class _TemporaryLocator(caching.UserWideCacheLocator):
+    """The last resort: a folder that stays until the machine restarts."""
+
+    def __init__(self, function: Callable[..., object], file: str) -> None:
+        super().__init__(function, file)
+        try:
+            folder = private_folder("kernels")
+        except OSError:
+            folder = Path(os.devnull)  # nothing lies below it: each process compiles for itself
+        self._cache_path = str(folder / self.get_suitable_cache_subpath(file))
+
+    @classmethod
+    def from_function(cls, py_func: Callable[..., object], py_file: str) -> _TemporaryLocator:
+        """The locator, whether anything can be written there or not."""
+        return cls(py_func, py_file)
+
+
+@contextmanager
+def _unsaved(self: caching.Cache) -> Iterator[None]:
+    """Go on without the cache where the disk is full, or may no longer be written."""
+    with suppress(OSError):
+        yield
+
 
 caching.IndexDataCacheFile = _SharedCacheFile
+caching.CacheImpl._locator_classes = [*caching.CacheImpl._locator_classes, _TemporaryLocator]
+caching.Cache._guard_against_spurious_io_errors = _unsaved

@@ -1,4 +1,4 @@
-"""Compiled kernels that several processes save at the same time."""
+"""Compiled kernels that several processes save at the same time, and where none can be saved."""
 
 from __future__ import annotations
 
@@ -46,3 +46,48 @@ def test_two_processes_save_a_kernel_for_different_arguments(tmp_path: Path):
     check = "import kernel; print(kernel.half(7), kernel.half(2.5), sum(kernel.half.stats.cache_hits.values()))"
     found = subprocess.run([sys.executable, "-c", check], env=env, capture_output=True, text=True, check=True)
     assert found.stdout.split() == ["3.5", "1.25", "2"], found.stderr
+
+
+def computed(tmp_path: Path, **variables: str) -> tuple[str, str, int]:
+    """What a kernel computes, where its machine code is, and how often that was loaded, in a process without a home.
+
+    Neither that nor the folder of its module can be written: files are in their places.
+    """
+    for name in ("home", "__pycache__"):
+        (tmp_path / name).touch()
+    (tmp_path / "kernel.py").write_text(KERNEL)
+    env = {name: value for name, value in os.environ.items() if name not in ("NUMBA_CACHE_DIR", "XDG_CACHE_HOME")}
+    env |= {"HOME": str(tmp_path / "home"), "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
+    env |= {"TMPDIR": str(tmp_path / "tmp"), **variables}
+    (tmp_path / "tmp").mkdir(exist_ok=True)
+    ask = (
+        "import kernel; print(kernel.half(7), kernel.half.stats.cache_path, sum(kernel.half.stats.cache_hits.values()))"
+    )
+    found = subprocess.run([sys.executable, "-c", ask], env=env, capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stderr
+    value, folder, hits = found.stdout.split()
+    return value, folder, int(hits)
+
+
+def test_without_a_home_kernels_are_kept_in_a_temporary_folder(tmp_path: Path):
+    """One that nobody else may write; what a power failure leaves of them is compiled again."""
+    value, folder, hits = computed(tmp_path)
+    assert (value, hits) == ("3.5", 0)
+    mine = tmp_path / "tmp" / f"splatyard-{os.geteuid()}-kernels"
+    assert Path(folder).parent == mine
+    assert mine.stat().st_mode & 0o777 == 0o700
+    for kept in Path(folder).glob("*.nb?"):
+        kept.write_bytes(b"")
+    assert computed(tmp_path) == ("3.5", folder, 0)
+    assert computed(tmp_path) == ("3.5", folder, 1)
+
+
+def test_where_nothing_can_be_kept_kernels_are_compiled(tmp_path: Path):
+    """Somebody else may write into the temporary folder that should be ours alone: nothing of it is loaded."""
+    mine = tmp_path / "tmp" / f"splatyard-{os.geteuid()}-kernels"
+    mine.mkdir(parents=True)
+    mine.chmod(0o777)
+    value, folder, hits = computed(tmp_path, NUMBA_CACHE_DIR=str(tmp_path / "kernel.py"))
+    assert (value, hits) == ("3.5", 0)
+    assert not Path(folder).exists()
+    assert list(mine.iterdir()) == []
