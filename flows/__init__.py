@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
+from pathlib import Path
+
+from pipeline.errors import MachineError
+from pipeline.files import may_be_written, private_folder
 
 PREFECT_SETTINGS = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",  # a laptop without network must not log telemetry errors
@@ -15,3 +20,7 @@ PREFECT_SETTINGS = {
 
 for _name, _value in PREFECT_SETTINGS.items():
     os.environ.setdefault(_name, _value)  # here, because Prefect reads them when it is imported
+
+if "PREFECT_HOME" not in os.environ and not may_be_written(Path("~/.prefect")):
+    with suppress(MachineError):  # then Prefect says what it misses
+        os.environ["PREFECT_HOME"] = str(private_folder("prefect"))

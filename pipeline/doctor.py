@@ -14,7 +14,6 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args, get_type_hints
@@ -22,7 +21,8 @@ from typing import TYPE_CHECKING, Literal, get_args, get_type_hints
 from pydantic import BaseModel
 
 from pipeline.engine import missing_library
-from pipeline.files import private_folder
+from pipeline.errors import MachineError
+from pipeline.files import may_be_written, private_folder
 from pipeline.gpu_backends.catalog import BACKENDS, GIBI, Backend
 from pipeline.gpu_backends.device import runs_on, wheel_for
 from pipeline.machine import (
@@ -176,24 +176,16 @@ def _machine(work: Path) -> Iterator[Finding]:
 
 def _kernel_cache() -> Finding:
     """Where numba keeps compiled kernels: beside the package, or at home, or where `pipeline.geometry.jit` lets it."""
-    candidates = [Path(named)] if (named := os.environ.get("NUMBA_CACHE_DIR")) else []
-    candidates.append(Path(__file__).parent)
-    with suppress(RuntimeError):  # no home at all
-        candidates.append(Path.home() / ".cache")
-    usable = [folder for folder in candidates if _may_be_written(folder)]
-    if usable:
-        return _judge("kernel cache", True, str(usable[0]), "")
+    named = os.environ.get("NUMBA_CACHE_DIR")
+    candidates = [*([Path(named)] if named else []), Path(__file__).parent, Path("~/.cache")]
+    for folder in candidates:
+        if may_be_written(folder):
+            return _judge("kernel cache", True, str(folder), "")
     try:
         detail = f"{private_folder('kernels')}, until the machine restarts"
-    except OSError as error:
-        detail = f"none, so each process compiles for minutes: {error}"
+    except MachineError as error:
+        detail = f"none, so each process compiles for minutes: {error.found}"
     return _judge("kernel cache", False, detail, "export NUMBA_CACHE_DIR=FOLDER, one of your own that stays")
-
-
-def _may_be_written(folder: Path) -> bool:
-    """Whether files can be made there, and the folder itself if it isn't there."""
-    there = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
-    return there.is_dir() and os.access(there, os.W_OK | os.X_OK)
 
 
 def cpu_features() -> frozenset[str]:

@@ -100,20 +100,38 @@ def folder_bytes(folder: Path) -> int:
     return total
 
 
+def may_be_written(folder: Path) -> bool:
+    """Whether files can be made in a folder, and the folder itself if it isn't there; "~" is the user's home."""
+    try:
+        whole = folder.expanduser().absolute()
+        there = next(parent for parent in (whole, *whole.parents) if parent.exists())
+    except (RuntimeError, OSError):  # no home at all; a folder that may not be looked into
+        return False
+    return there.is_dir() and os.access(there, os.W_OK | os.X_OK)
+
+
 def private_folder(name: str) -> Path:
     """A folder of this user below the temporary folder, for what would lie at home; made if it isn't there.
 
     Raises:
-        PermissionError: When somebody else has made it, or may write there.
-        OSError: When it can't be made.
+        MachineError: When it can't be made, or somebody else made it or may write there.
     """
     folder = Path(tempfile.gettempdir()) / f"splatyard-{os.geteuid()}-{name}"
-    with contextlib.suppress(FileExistsError):
-        folder.mkdir(0o700)
-    found = folder.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o022:
-        raise PermissionError(errno.EPERM, "is not this user's alone", str(folder))
-    return folder
+    try:
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir(0o700)
+        about = folder.lstat()
+    except OSError as error:
+        found = f"{error.strerror} for {folder}"
+    else:
+        if stat.S_ISDIR(about.st_mode) and about.st_uid == os.geteuid() and not about.st_mode & 0o022:
+            return folder
+        found = f"others may write {folder}"
+    raise MachineError(
+        "without a home that can be written there is a temporary folder that is this user's alone",
+        found=found,
+        remedy="set HOME or TMPDIR to a folder of your own",
+    )
 
 
 def free_bytes(path: Path) -> int:

@@ -99,7 +99,7 @@ def test_where_kernels_are_kept(quick, monkeypatch, tmp_path):
     """As `pipeline.geometry.jit` does it; where they don't stay, a warning says what to do."""
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "kernels"))
     assert by_name(examine(tmp_path))["kernel cache"].detail == str(tmp_path / "kernels")
-    monkeypatch.setattr(doctor, "_may_be_written", lambda folder: False)
+    monkeypatch.setattr(doctor, "may_be_written", lambda folder: False)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     found = by_name(examine(tmp_path))["kernel cache"]
     assert found.state == "warning"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -9,7 +12,16 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import MachineError
-from pipeline.files import folder_bytes, free_bytes, machine_errors, readable, write_whole
+from pipeline.files import (
+    folder_bytes,
+    free_bytes,
+    machine_errors,
+    may_be_written,
+    private_folder,
+    readable,
+    write_whole,
+)
+from pipeline.scenes.files import cache_folder
 
 
 def test_a_file_is_whole_at_any_time(tmp_path):
@@ -83,3 +95,41 @@ def test_no_permission_says_what_to_do(tmp_path):
     """A folder that can't be written is one clear error."""
     with pytest.raises(MachineError, match="choose a folder that you may write"), machine_errors(tmp_path):
         raise PermissionError(13, "Permission denied", str(tmp_path))
+
+
+def test_where_there_is_no_home(tmp_path, monkeypatch):
+    """What would lie there lies in a temporary folder; a file is in its place, since root may write anywhere."""
+    (tmp_path / "home").touch()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    for name in ("SPLATYARD_CACHE", "XDG_CACHE_HOME", "PREFECT_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    assert not may_be_written(Path("~/.prefect"))
+    assert may_be_written(tmp_path / "new" / "newer")
+    assert cache_folder() == tmp_path / f"splatyard-{os.geteuid()}-cache"
+    ask = "import os, flows; print(os.environ.get('PREFECT_HOME'))"
+    command = [sys.executable, "-c", ask]
+    assert subprocess.check_output(command, text=True).strip() == str(private_folder("prefect"))
+    (tmp_path / "home").unlink()
+    (tmp_path / "home").mkdir()
+    assert cache_folder() == tmp_path / "home" / ".cache" / "splatyard"
+    assert subprocess.check_output(command, text=True).strip() == "None"
+
+
+def test_a_private_folder_is_nobody_elses(tmp_path, monkeypatch):
+    """Neither a link to another one, nor one that others may write, nor a file."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    mine = private_folder("things")
+    assert mine.stat().st_mode & 0o777 == 0o700
+    assert private_folder("things") == mine
+    mine.chmod(0o770)
+    with pytest.raises(MachineError, match="others may write"):
+        private_folder("things")
+    mine.rmdir()
+    mine.symlink_to(tmp_path)
+    with pytest.raises(MachineError, match="others may write"):
+        private_folder("things")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "missing"))
+    with pytest.raises(MachineError, match="No such file or directory"):
+        private_folder("things")

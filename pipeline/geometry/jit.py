@@ -20,6 +20,7 @@ from numba import njit as njit
 from numba import prange as prange
 from numba.core import caching
 
+from pipeline.errors import MachineError
 from pipeline.files import private_folder
 
 
@@ -74,7 +75,7 @@ class _TemporaryLocator(caching.UserWideCacheLocator):
         super().__init__(function, file)
         try:
             folder = private_folder("kernels")
-        except OSError:
+        except MachineError:
             folder = Path(os.devnull)  # nothing lies below it: each process compiles for itself
         self._cache_path = str(folder / self.get_suitable_cache_subpath(file))
 

@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from uuid import uuid4
 
-from pipeline.files import PARTIAL, machine_errors
+from pipeline.files import PARTIAL, machine_errors, may_be_written, private_folder
 from pipeline.scenes.manifest import MANIFEST_FILE, FileEntry, Manifest, damaged, file_sha256, read_manifest
 
 CACHE_VARIABLE = "SPLATYARD_CACHE"
@@ -125,8 +125,10 @@ def cached_files(
 
 def cache_folder() -> Path:
     """Where published files are kept; who needs the space may delete it."""
-    general = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(os.environ.get(CACHE_VARIABLE) or f"{general}/splatyard").expanduser()
+    if named := os.environ.get(CACHE_VARIABLE):
+        return Path(named).expanduser()
+    usual = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "splatyard")
+    return usual.expanduser() if may_be_written(usual) else private_folder("cache")
 
 
 def write_cached(target: Path, parts: Iterable[bytes] | Path) -> None:

@@ -70,9 +70,10 @@ class Lab:
         file.write_text(what)
         return file
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """Start the command, in a session of its own."""
-        environment = {
+    @property
+    def environment(self) -> dict[str, str]:
+        """Of the command, and of what runs its stages elsewhere."""
+        return {
             **os.environ,
             "FAKE_LAB": str(self.folder),
             "PREFECT_HOME": str(self.home),
@@ -80,9 +81,12 @@ class Lab:
             "PREFECT_API_AUTH_STRING": self.password,
             "PYTHONPATH": f"{ROOT / 'tests' / 'fakes'}:{ROOT}",
         }
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start the command, in a session of its own."""
         command = [sys.executable, "-c", "import sys; from flows.cli import main; sys.exit(main())", *arguments]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "start_new_session": True}
-        process = subprocess.Popen(command, cwd=self.folder, env=environment, **pipes)
+        process = subprocess.Popen(command, cwd=self.folder, env=self.environment, **pipes)
         self._running.append(process)
         return process
 
@@ -334,7 +338,7 @@ def test_clusters_build_the_same_bytes(lab: Lab, runner: str):
 
 
 @pytest.fixture
-def ray_head(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def ray_head(lab: Lab, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Address of a Ray that was started from nothing by the lines of docs/operate.md; it listens to nobody else."""
     pytest.importorskip("prefect_ray")
     with socket.socket() as free:
@@ -352,7 +356,9 @@ def ray_head(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monke
     path = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     try:
         shell = ["bash", "-ec", f"{command} --temp-dir={folder}"]
-        done = subprocess.run(shell, env=os.environ | path, capture_output=True, text=True, check=False, timeout=WAIT)
+        done = subprocess.run(
+            shell, env=lab.environment | path, capture_output=True, text=True, check=False, timeout=WAIT
+        )
         assert done.returncode == 0, done.stdout + done.stderr
         yield address
     finally:
