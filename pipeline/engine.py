@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, TextIO
 from pipeline.errors import BusyError
 from pipeline.files import folder_bytes, machine_errors
 from pipeline.gpu_backends.catalog import BACKENDS
-from pipeline.machine import PeakMemory, gpu_lock, package_versions
+from pipeline.machine import PeakMemory, gpu_lock, memory_errors, package_versions
 from pipeline.stage import Stage, resume_folder
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def execute(planned: PlannedStage) -> bool:
 
     Raises:
         BusyError: When another process is at the same key.
-        MachineError: When the disk is full or a folder can't be written.
+        MachineError: When the disk is full, a folder can't be written, or memory runs out.
         SplatyardError: The stage's own.
     """
     folder = planned.folder
@@ -114,7 +114,7 @@ def execute(planned: PlannedStage) -> bool:
         with lock, partial_result(folder) as partial:
             started, cpu = time.monotonic(), _cpu_seconds()
             logger.info("%s: %s, %s", planned.name, planned.backend, planned.reason)
-            with PeakMemory() as memory:
+            with memory_errors(), PeakMemory() as memory:
                 planned.stage.load()(planned.inputs, planned.params, partial)
             seconds, used = time.monotonic() - started, _cpu_seconds() - cpu
             record = {

@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from pipeline.engine import PlannedStage, stage_key
 from pipeline.errors import CaptureError
 from pipeline.parameters import Settings
@@ -27,9 +29,9 @@ class FakeParams(Settings):
     """Written into result.txt behind the inputs' texts."""
     behave: str = "well"
     """One of "well", "raise", "reject" (a CaptureError), "odd" (an error that doesn't pickle), "log", "disk_full",
-    "hang" (until killed), "eat" (memory, until killed), "family" (eats beside a child process), "wait" (for a file `go`
-    in the work folder), "threads" (writes `threads.txt`: how many it may start), "leave" (with code 3), "die" (by a
-    kill), "crash", "resume" (raises once, then goes on)."""
+    "no_memory", "hang" (until killed), "eat" (memory, until killed), "family" (eats beside a child process), "wait" (for
+    a file `go` in the work folder), "threads" (writes `threads.txt`: how many it may start), "leave" (with code 3),
+    "die" (by a kill), "crash", "resume" (raises once, then goes on)."""
 
 
 def run(inputs: Mapping[str, Path], params: FakeParams, out_dir: Path) -> None:
@@ -96,6 +98,10 @@ def _eat(_out_dir: Path) -> None:
         time.sleep(0.005)
 
 
+def _no_memory(_out_dir: Path) -> None:
+    np.zeros(2**50)
+
+
 def _threads(out_dir: Path) -> None:
     (out_dir / "threads.txt").write_text(os.environ.get("NUMBA_NUM_THREADS", "any"))
 
@@ -106,6 +112,7 @@ MISBEHAVIOUR = {
     "log": _log,
     "family": _family,
     "wait": _wait,
+    "no_memory": _no_memory,
     "threads": _threads,
     "eat": _eat,
     "leave": lambda _: sys.exit(3),

@@ -102,6 +102,15 @@ def test_a_clock_that_jumps_counts_no_time(tmp_path, monkeypatch):
     assert 0 <= json.loads(run_record(stage.folder).read_text())["seconds"] < 600
 
 
+def test_out_of_memory_says_what_to_do(tmp_path):
+    """And leaves no half result; with more memory the same goes on."""
+    stage = plan_chain(tmp_path, [FakeParams(behave="no_memory")])[0]
+    with pytest.raises(MachineError, match="Unable to allocate") as caught:
+        execute(stage)
+    assert "ulimit" in caught.value.remedy
+    assert list(stage.folder.parent.iterdir()) == [lock_file(stage.folder)]
+
+
 def test_disk_full_says_what_to_do(tmp_path):
     """A full disk is one clear error, and nothing of the result stays there."""
     stage = plan_chain(tmp_path, [FakeParams(behave="disk_full")])[0]

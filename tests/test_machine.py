@@ -13,8 +13,9 @@ import pytest
 from flows.server import command
 from pipeline import machine as module
 from pipeline.doctor import import_problem
+from pipeline.errors import MachineError, SimError
 from pipeline.gpu_backends.catalog import BACKENDS, GIBI
-from pipeline.machine import PACKAGES, Gpu, Machine, PeakMemory, memory_of, parse_gpu, this_machine
+from pipeline.machine import PACKAGES, Gpu, Machine, PeakMemory, memory_errors, memory_of, parse_gpu, this_machine
 
 EATER = "import sys; eaten = b'x' * 200 * 2**20; print(flush=True); sys.stdin.read()"
 GPU = Gpu("NVIDIA GeForce RTX 4090", 24 * GIBI, 23 * GIBI, (8, 9))
@@ -190,3 +191,28 @@ def test_nothing_is_imported_from_the_working_folder(tmp_path, monkeypatch, modu
     assert import_problem(module) is None
     subprocess.run([*command(0)[:2], "flows.trials", "--help"], check=True, capture_output=True)
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+        RuntimeError("can't start new thread"),
+        OSError(12, "Cannot allocate memory"),
+        ImportError("libtorch.so: failed to map segment from shared object"),
+    ],
+    ids=repr,
+)
+def test_out_of_memory_is_no_bug(error):
+    """Whoever says it, and in whatever words; what to do is told."""
+    with pytest.raises(MachineError, match="there must be enough memory"), memory_errors():
+        raise error
+
+
+def test_other_errors_are_what_they_are():
+    """Ours too, whatever they quote."""
+    for error in (RuntimeError("a bug"), SimError("a process lives", found="Cannot allocate memory", remedy="wait")):
+        with pytest.raises(type(error)) as caught, memory_errors():
+            raise error
+        assert caught.value is error

@@ -14,6 +14,7 @@ from flows.cli import build, bundles, doctor, lab, policies, registry, simulate,
 from flows.cli.command import Command, Parser, plain
 from flows.cli.signals import Ending
 from pipeline.errors import MachineError, SplatyardError
+from pipeline.machine import memory_errors
 
 GROUPS: dict[str, tuple[Command, ...]] = {
     "scenes": (build.build, build.card, build.formats, build.params, lab.Batch, lab.status, lab.gc),
@@ -93,7 +94,8 @@ def main(arguments: Sequence[str] | None, ending: Ending) -> int:
     options = parser().parse(arguments)
     _configure_logging(detailed=options.debug)
     try:
-        return _run(options)
+        with memory_errors():
+            return _run(options)
     except SplatyardError as error:
         if ending.number:
             raise
