@@ -274,8 +274,8 @@ def memory_errors() -> Iterator[None]:
         raise MachineError(
             "there must be enough memory",
             found=" ".join(f"{type(error).__name__}: {error}".split())[:200],
-            remedy="close other programs, or raise the limit (ulimit -v, the container's), and run the same again: what "
-            "is finished is kept; or with fewer robots (num_envs), workers or images",
+            remedy="close other programs or raise the limit (ulimit -v, the container's), and run it again; what is "
+            "finished is kept. Or with fewer robots (num_envs), workers or images",
         ) from error
 
 

@@ -29,9 +29,9 @@ class FakeParams(Settings):
     """Written into result.txt behind the inputs' texts."""
     behave: str = "well"
     """One of "well", "raise", "reject" (a CaptureError), "odd" (an error that doesn't pickle), "log", "disk_full",
-    "no_memory", "hang" (until killed), "eat" (memory, until killed), "family" (eats beside a child process), "wait" (for
-    a file `go` in the work folder), "threads" (writes `threads.txt`: how many it may start), "leave" (with code 3),
-    "die" (by a kill), "crash", "resume" (raises once, then goes on)."""
+    "no_memory", "hang" (until killed), "eat" (memory, until killed), "family" (eats beside a child process), "wait"
+    (for a file `go` in the work folder), "threads" (writes `threads.txt`: how many it may start), "leave" (with code
+    3), "die" (by a kill), "crash", "resume" (raises once, then goes on)."""
 
 
 def run(inputs: Mapping[str, Path], params: FakeParams, out_dir: Path) -> None:

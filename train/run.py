@@ -59,8 +59,8 @@ def writing(path: Path) -> Iterator[None]:
         raise TrainError(
             "a run's folder has room and may be written",
             found=f"{error.strerror or error} ({shutil.disk_usage(existing).free / 2**20:.0f} MiB free)",
-            remedy="free some space or change the permissions; what was saved before is still there: "
-            "splatyard train --resume RUN continues from it",
+            remedy="free some space, change the permissions, or choose another folder with --runs; what was saved "
+            "before is still there: splatyard train --resume RUN continues from it",
             file=path,
         ) from error
 
