@@ -1,13 +1,12 @@
 """Images and masks of a source: decoded completely once, upright, 8-bit RGB, bounded in size, without metadata.
 
-A mask tells which pixels show nothing that stays (people who walk by, the photographer's feet, the sky). It lies where
-COLMAP expects it, `masks/<image>.png` next to the images or to their folder; 0 means: ignore this pixel. An image's own
-alpha does the same.
+A mask tells which pixels show nothing that stays (people who walk by, the photographer's feet, the sky); black means:
+ignore this pixel. `find_masks` has the names by which it is found. An image's own alpha does the same.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -35,6 +34,9 @@ Main cameras of phones have 24-28 mm (35 mm equivalent), 0.69-0.81 of the longer
 stabilised video; SfM refines it.
 """
 MASK_FOLDER = "masks"
+_MASK_FOLDERS = (MASK_FOLDER, "mask")
+MASK_SUFFIXES = (".png", ".jpg", ".jpeg")
+"""Those of mask files, the likeliest first."""
 MIN_SHARE = 0.02
 """Images whose mask leaves less than this show nothing that could be matched."""
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".heic", ".heif")
@@ -50,7 +52,8 @@ _ROTATIONS = {
     8: Image.Transpose.ROTATE_90,
 }
 """Operation for each EXIF orientation (CIPA DC-008, section 4.6.5)."""
-_OPAQUE = 250  # smallest alpha of an opaque pixel
+_OPAQUE = 0.98  # smallest alpha of an opaque pixel, by the largest of its image
+_USED = 128  # smallest value of a pixel that a JPEG mask leaves: its black is not quite 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,11 +190,12 @@ def exif_camera(image: DecodedImage) -> tuple[Camera, FocalSource]:
 
 
 def _opaque(image: Image.Image) -> Mask | None:
-    """Pixels (H, W) that are opaque; None where all are or the image has no alpha."""
+    """Pixels (H, W) that are opaque; None where all are or the image has no alpha, or the same alpha everywhere."""
     if "A" not in image.getbands() and "transparency" not in image.info:
         return None
     with_alpha = image if "A" in image.getbands() else image.convert("RGBA")
-    opaque = np.asarray(with_alpha.getchannel("A")) >= _OPAQUE
+    alpha = np.asarray(with_alpha.getchannel("A"))
+    opaque = alpha >= _OPAQUE * alpha.max()
     return None if opaque.all() else opaque
 
 
@@ -202,20 +206,33 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def find_masks(source: CaptureSource, images: Iterable[str], camera: str = "") -> dict[str, str]:
-    """Names of the mask files by image, for the images that have one: `<image>.png`, else `<stem>.png`.
+    """Names of the mask files by image, for the images that have one, in either case.
 
-    `masks/<camera>.png` serves all other images of that camera: what a robot sees of itself.
+    A mask lies in a folder masks/ (or mask/) beside the image or beside one of its folders, as `<image>.png` (COLMAP's
+    naming), `<stem>` of any image format or a name with "mask" in it, such as `<stem>_mask.png`; the latter also beside
+    the image. `masks/<camera>.png` serves all other images of that camera: what a robot sees of itself.
     """
-    present = {name for name in source.names if f"{MASK_FOLDER}/" in name}
+    present = {name.lower(): name for name in source.names if "mask" in name.lower()}
     masks = {}
     for image in images if present else ():
-        folder, _, file = image.rpartition("/")
-        folders = [f"{at}/{MASK_FOLDER}/".removeprefix("/") for at in (folder, folder.rpartition("/")[0])]
-        names = [at + stem + ".png" for stem in (file, file.rpartition(".")[0]) for at in folders]
-        names += [f"{MASK_FOLDER}/{camera}.png"] if camera else []
-        if mask := next((name for name in names if name in present), None):
+        names = [*_mask_names(image.lower()), *(f"{folder}/{camera}.png".lower() for folder in _MASK_FOLDERS if camera)]
+        if mask := next((present[name] for name in names if name in present), None):
             masks[image] = mask
     return masks
+
+
+def _mask_names(image: str) -> Iterator[str]:
+    """Where an image's mask may lie, all in lower case, the likeliest first."""
+    *folders, file = image.split("/")
+    stem = file.rpartition(".")[0]
+    marked = [f"{part}{joint}mask" for part in (file, stem) for joint in "_.-"]
+    marked += [f"mask{joint}{stem}" for joint in "_-"]
+    names = [f"{part}{suffix}" for part in (file, stem, *marked) for suffix in MASK_SUFFIXES]
+    for at in reversed(range(len(folders) + 1)):
+        for rest in reversed(range(at, len(folders) + 1)):
+            for masks in _MASK_FOLDERS:
+                yield from ("/".join([*folders[:at], masks, *folders[rest:], name]) for name in names)
+    yield from ("/".join([*folders, part + suffix]) for part in marked for suffix in MASK_SUFFIXES)
 
 
 def image_mask(decoded: DecodedImage, data: bytes | None) -> Mask | None:
@@ -250,6 +267,7 @@ def save_mask(mask: Mask, folder: Path, name: str) -> str:
 def _load_mask(data: bytes, decoded: DecodedImage) -> Mask:
     try:
         with open_image(data) as stored:
+            least = _USED if stored.format in ("JPEG", "MPO") else 1
             image = ImageOps.exif_transpose(stored)
     except BadImageError as error:
         raise BadImageError(f"its mask: {error}") from error
@@ -261,5 +279,5 @@ def _load_mask(data: bytes, decoded: DecodedImage) -> Mask:
     if image.mode in ("P", "PA", "1", "LA", "RGBA"):
         image = image.convert("RGB")  # palettes number their colours: only the converted image knows what black is
     values = np.asarray(image)
-    mask = np.asarray(values.reshape(*values.shape[:2], -1).any(-1))
+    mask = np.asarray((values.reshape(*values.shape[:2], -1) >= least).any(-1))
     return mask if decoded.whole is None else shrunk_mask(mask, decoded.image.size)

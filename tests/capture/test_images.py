@@ -219,6 +219,31 @@ def test_masks_are_found_by_the_images_name():
     assert find_masks(inner, ["keyframes/images/1.jpg"]) == {"keyframes/images/1.jpg": "keyframes/masks/1.jpg.png"}
 
 
+@pytest.mark.parametrize(
+    ("image", "mask"),
+    [
+        ("IMG_1.JPG", "masks/IMG_1.jpg"),
+        ("IMG_1.JPG", "masks/IMG_1.PNG"),
+        ("IMG_1.JPG", "Masks/img_1.JPG.PNG"),
+        ("images/1.jpg", "masks/1.jpg"),
+        ("images/1.jpg", "mask/1.png"),
+        ("images/1.jpg", "masks/1_mask.png"),
+        ("images/1.jpg", "images/1_mask.png"),
+        ("1.jpg", "1-Mask.jpg"),
+        ("1.jpg", "1.mask.png"),
+        ("1.jpg", "1.jpg.mask.png"),
+        ("1.jpg", "mask_1.png"),
+        ("images/cam0/1.jpg", "masks/cam0/1.jpg.png"),
+        ("images/cam0/1.jpg", "masks/images/cam0/1.png"),
+    ],
+)
+def test_masks_have_many_names(image: str, mask: str):
+    """In either case, as PNG or JPEG, in their own folder or beside the image; another image's mask is none."""
+    assert find_masks(source_of(image, mask), [image]) == {image: mask}
+    other = image.replace("1.", "2.")
+    assert find_masks(source_of(other, mask), [other]) == {}
+
+
 @pytest.mark.parametrize("mode", ["L", "1", "P", "RGB", "RGBA", "LA"])
 def test_black_is_ignored_in_every_mode(mode):
     """Black pixels don't count, all others do, however the PNG stores them."""
@@ -236,6 +261,23 @@ def test_alpha_is_a_mask():
     lower = np.ones((32, 48), bool)
     lower[20:] = False
     np.testing.assert_array_equal(image_mask(decoded, stored(lower)), left_mask(48, 32) & lower)
+
+
+@pytest.mark.parametrize("alpha", [0, 200])
+def test_a_uniform_alpha_is_no_mask(alpha: int):
+    """Renderers and editors write one number everywhere; the largest alpha of an image counts as opaque."""
+    image = asymmetric(48, 32)
+    image.putalpha(alpha)
+    assert image_mask(load_image(encoded(image, "PNG")), None) is None
+    image.putalpha(Image.fromarray(np.where(left_mask(48, 32), np.uint8(200), np.uint8(0))))
+    np.testing.assert_array_equal(image_mask(load_image(encoded(image, "PNG")), None), left_mask(48, 32))
+
+
+def test_a_mask_as_jpeg_is_cut_at_the_middle():
+    """Its black is not quite black around an edge."""
+    decoded = load_image(encoded(asymmetric(48, 32), "JPEG"))
+    smooth = np.where(left_mask(48, 32), np.uint8(255), np.uint8(3))
+    np.testing.assert_array_equal(image_mask(decoded, encoded(Image.fromarray(smooth), "JPEG")), left_mask(48, 32))
 
 
 def test_mask_turns_with_the_image():

@@ -20,7 +20,7 @@ from typing import BinaryIO
 import numpy as np
 
 from pipeline.capture.frames import FrameFiles, sensor_capture, thinned, through_lens
-from pipeline.capture.images import IMAGE_SUFFIXES, MASK_FOLDER
+from pipeline.capture.images import IMAGE_SUFFIXES, MASK_FOLDER, find_masks
 from pipeline.capture.lens import LAYOUTS, Lens, checked_lens
 from pipeline.capture.model import Capture, Skipped
 from pipeline.capture.params import CaptureParams
@@ -247,7 +247,7 @@ def _list(source: CaptureSource) -> _Listing:
         cameras=cameras,
         images=pairs,
         missing=[image.name for image in images if root + image.name not in names],
-        masks={file: mask for image, file in pairs if (mask := _mask(image, names))},
+        masks=find_masks(source, [file for _, file in pairs]),
         notes=notes,
     )
 
@@ -282,12 +282,6 @@ def _image_root(source: CaptureSource, folder: str, images: Sequence[ModelImage]
         if size == (cameras[image.camera].width, cameras[image.camera].height):
             return root
     return best[0] if best else ""
-
-
-def _mask(image: ModelImage, names: frozenset[str]) -> str | None:
-    """The mask file that COLMAP would take for an image: `masks/<name>.png`, else `masks/<stem>.png`."""
-    stem = image.name[: len(image.name) - len(suffix_of(image.name))]
-    return next((name for part in (image.name, stem) if (name := f"{MASK_FOLDER}/{part}.png") in names), None)
 
 
 def _survey(source: CaptureSource) -> Survey:
