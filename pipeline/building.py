@@ -238,7 +238,7 @@ def summary(traits: Traits, backends: Mapping[str, str], align: ScaleSources | N
     if align is not None:
         gravity = "the sensor, floor, walls and plumb lines" if traits.has_gravity else "floor, walls and plumb lines"
         parts += [f"gravity from {gravity}", f"scale {_scale(traits, align)}"]
-    return "; ASSUMED: ".join([", ".join(parts), *traits.assumed])
+    return "; ".join(["; ASSUMED: ".join([", ".join(parts), *traits.assumed]), *traits.unused])
 
 
 def _scale(traits: Traits, align: ScaleSources) -> str:

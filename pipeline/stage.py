@@ -53,6 +53,7 @@ class Traits:
         fine_depth: Whether its depth is as fine as the image (a depth camera's).
         assumed: What its reader assumes and can't check, one clause each.
         missing: Images that it lists and that don't exist.
+        unused: A line on files that its reader doesn't use, if there are any.
     """
 
     kind: str
@@ -65,6 +66,7 @@ class Traits:
     fine_depth: bool = False
     assumed: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
+    unused: tuple[str, ...] = ()
 
 
 def nothing_else(_params: Settings) -> Mapping[str, str]:

@@ -13,6 +13,7 @@ from pipeline.capture.depth_cameras import redwood, rgbd, tum
 from pipeline.capture.phones import arkitscenes, polycam, record3d, stray_scanner
 from pipeline.capture.reader import Reader, in_threads
 from pipeline.capture.reconstructions import colmap, nerfstudio
+from pipeline.capture.side_files import listed, unused
 from pipeline.capture.slam import euroc, kitti, lidar_slam
 from pipeline.capture.source import CaptureSource, open_source
 from pipeline.capture.videos import video
@@ -48,7 +49,8 @@ def probe(path: Path) -> Traits:
         CaptureError: When no reader understands it or files are missing.
     """
     with open_capture(path) as (reader, source):
-        return reader.traits(reader.survey(source))
+        survey = reader.survey(source)
+        return reader.traits(survey, unused(source, survey.files, reader.spare))
 
 
 def probe_and_digest(path: Path) -> tuple[Traits, str]:
@@ -65,7 +67,7 @@ def probe_and_digest(path: Path) -> tuple[Traits, str]:
         total = hashlib.sha256(reader.kind.encode())
         for name, digest in zip(names, in_threads(source.digest, names, "hashing the capture"), strict=True):
             total.update(name.encode() + b"\0" + digest)
-        return reader.traits(survey), total.hexdigest()
+        return reader.traits(survey, unused(source, survey.files, reader.spare)), total.hexdigest()
 
 
 @contextmanager
@@ -96,7 +98,7 @@ def _recognise(source: CaptureSource) -> tuple[Reader, CaptureSource]:
             return reader, fitting[0]
     raise CaptureError(
         "a capture must have a form that can be read: photos, a video, a phone's scan, a robot's recording ...",
-        found=source.summary(),
+        found=listed(source, source.names),
         remedy="`splatyard formats` lists the forms, and what lies on disk of each",
         file=source.path,
     )

@@ -19,7 +19,6 @@ from PIL import Image
 
 from pipeline.capture.images import (
     IMAGE_SUFFIXES,
-    MASK_FOLDER,
     exif_camera,
     find_masks,
     image_mask,
@@ -32,6 +31,7 @@ from pipeline.capture.model import Capture, Credentialed, Frame, Skipped
 from pipeline.capture.params import CaptureParams
 from pipeline.capture.reader import Reader, Survey, in_threads, number_of, split_results, suffix_of
 from pipeline.capture.select import Quality, follow, measure_quality
+from pipeline.capture.side_files import kind_of_folder, no_photos
 from pipeline.capture.source import CaptureSource
 from pipeline.errors import CaptureError
 from pipeline.image_files import BadImageError
@@ -172,12 +172,23 @@ def _burst_name(file: str) -> str | None:
 
 
 def _images(source: CaptureSource) -> list[str]:
-    """The images of the folder itself, or where it holds none but masks/ and images/ (as COLMAP's), of images/."""
+    """The photos of the folder itself, or where it holds none but masks for those of one inner folder, of that."""
+    if source.beside and kind_of_folder(source.prefix):
+        return []  # a folder beside others, named after what is in it: masks/, depth/
     here = [name for name in source.names if suffix_of(name) in IMAGE_SUFFIXES]
-    names = [name for name in here if "/" not in name]
-    if not names and any(name.startswith(f"{MASK_FOLDER}/") for name in here):
-        names = [name for name in here if name.rpartition("/")[0] == "images"]
-    return sorted(names, key=lambda name: (number_of(name)[0], name))
+    photos = _photos_in(source, here, "")
+    if not photos:
+        inner = [files for folder in source.folders() if (files := _photos_in(source, here, folder))]
+        photos = inner[0] if len(inner) == 1 and find_masks(source, inner[0]) else []
+    return sorted(photos, key=lambda name: (number_of(name)[0], name))
+
+
+def _photos_in(source: CaptureSource, images: Sequence[str], folder: str) -> list[str]:
+    if kind_of_folder(folder):
+        return []
+    names = [name for name in images if name.rpartition("/")[0] == folder]
+    others = no_photos(source, names)
+    return [name for name in names if name not in others]
 
 
 def _one_of_each(names: list[str]) -> tuple[list[str], list[Skipped]]:

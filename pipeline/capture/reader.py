@@ -60,7 +60,8 @@ class Reader:
 
     `form` (what it looks like on disk) and `yields` (what it has besides images) are one line for people each.
     `recognise` looks at names and contents of files. `read` writes the canonical capture's files into a folder and
-    returns the capture, not saved yet.
+    returns the capture, not saved yet. `spare` matches names of files that the format always has beside what a build
+    needs; whatever else is not read is named.
     """
 
     kind: str
@@ -70,11 +71,12 @@ class Reader:
     survey: Callable[[CaptureSource], Survey]
     read: Callable[[CaptureSource, Path, CaptureParams], Capture]
     sensors: Sensors = field(default_factory=Sensors)
+    spare: str = ""
 
-    def traits(self, survey: Survey) -> Traits:
-        """What backends are chosen by."""
+    def traits(self, survey: Survey, unused: tuple[str, ...]) -> Traits:
+        """What backends are chosen by, and what the reader makes no use of."""
         known = {name: value for name, value in vars(survey).items() if name != "files"}
-        return Traits(kind=self.kind, fine_depth=self.sensors.fine_depth, **known)
+        return Traits(kind=self.kind, fine_depth=self.sensors.fine_depth, unused=unused, **known)
 
 
 def in_threads(function: Callable[[Item], Result], items: Iterable[Item], description: str) -> list[Result]:

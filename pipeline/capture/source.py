@@ -44,13 +44,14 @@ class CaptureSource:
     """Files of the folder or archive `path`, opened by `open_source`; reading is safe from several threads.
 
     `names` are sorted, with "/", relative to the inner folder `prefix` ("" or ending in "/"); hidden files and archive
-    litter are left out.
+    litter are left out. `beside` are those outside of `prefix`, relative to `path`.
     """
 
     path: Path
     prefix: str
     names: tuple[str, ...]
     _open: Callable[[str], IO[bytes]]
+    beside: tuple[str, ...] = ()
 
     def read(self, name: str) -> bytes:
         """Content of one file.
@@ -69,6 +70,15 @@ class CaptureSource:
             rule, remedy = f"a capture's file has at most {MAX_FILE_BYTES >> 20} MiB", "remove it from the capture"
             raise CaptureError(rule, found="more", remedy=remedy, file=self.where(name))
         return content
+
+    def head(self, name: str, size: int) -> bytes:
+        """The first `size` bytes of one file, fewer where it is shorter.
+
+        Raises:
+            CaptureError: When it may not be read or is damaged.
+        """
+        with self._opened(name) as file:
+            return file.read(size)
 
     def read_object(self, name: str) -> dict[str, object]:
         """The JSON object in one file.
@@ -163,7 +173,8 @@ class CaptureSource:
     def below(self, folder: str) -> CaptureSource:
         """The same source seen from one of its folders."""
         inside = tuple(name[len(folder) + 1 :] for name in self.names if name.startswith(folder + "/"))
-        return CaptureSource(self.path, f"{self.prefix}{folder}/", inside, self._open)
+        others = tuple(self.prefix + name for name in self.names if not name.startswith(folder + "/"))
+        return CaptureSource(self.path, f"{self.prefix}{folder}/", inside, self._open, (*self.beside, *others))
 
     def folders(self) -> list[str]:
         """Names of the folders directly below, sorted."""

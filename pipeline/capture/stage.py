@@ -11,6 +11,7 @@ from pipeline.capture.checks import check_plausible
 from pipeline.capture.detect import open_capture
 from pipeline.capture.model import CAPTURE_FILE, left_out_by_reason, left_out_line
 from pipeline.capture.params import CaptureParams
+from pipeline.capture.side_files import unused
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +26,8 @@ def run(inputs: Mapping[str, Path], params: CaptureParams, out_dir: Path) -> Non
     out_dir.mkdir(parents=True, exist_ok=True)
     with open_capture(inputs["source"]) as (reader, source):
         capture = reader.read(source, out_dir, params)
+        left = unused(source, reader.survey(source).files, reader.spare)
+    capture = replace(capture, notes=(*capture.notes, *left))
     check_plausible(capture, inputs["source"])
     if params.one_object:
         from pipeline.capture.turntable import without_background

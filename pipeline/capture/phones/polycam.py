@@ -168,4 +168,5 @@ READER = Reader(
     survey=_survey,
     read=_read,
     sensors=ARKIT,
+    spare=r"raw\.glb|mesh_info\.json|sfm_stats\.json|thumbnail\.\w+|.*\.Clean\.png",
 )

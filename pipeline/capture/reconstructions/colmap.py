@@ -330,4 +330,5 @@ READER = Reader(
     recognise=lambda source: bool(_models(source) or _fragments(source)),
     survey=_survey,
     read=_read,
+    spare=r"(?:.*/)?(?:(?:points3D|rigs|frames)\.(?:bin|txt|ply)|database\.db|project\.ini)",
 )
