@@ -24,10 +24,27 @@ Format = Literal["JPEG", "PNG", "HEIF", "WEBP"]
 PHOTOS: tuple[Format, ...] = ("JPEG", "PNG", "HEIF")
 """Formats that cameras and phones write."""
 _HEAD = 32
+_OTHERS = {
+    b"WEBP": "a WebP",
+    b"GIF8": "a GIF",
+    b"II*\0": "a TIFF or a raw photo",
+    b"MM\0*": "a TIFF or a raw photo",
+    b"JXL ": "a JPEG XL",
+    b"8BPS": "a Photoshop file",
+    b"<html": "a web page",
+    b"<!DOCTYPE": "a web page",
+    b"%PDF": "a PDF",
+    b"version https://git-lfs": "a pointer of Git LFS, not the file itself (git lfs pull)",
+}
+"""What files with an image's suffix are instead, by what is in their first bytes."""
 
 
 class BadImageError(Exception):
-    """Raised when an image can't be decoded; its text is the reason."""
+    """Raised when an image can't be used; its text is the reason, `remedy` what to do."""
+
+    def __init__(self, reason: str, remedy: str = "copy these files again from the device that wrote them") -> None:
+        super().__init__(reason)
+        self.remedy = remedy
 
 
 @contextmanager
@@ -47,7 +64,10 @@ def open_image(
         stream.seek(0)
         found = _format_of(head)
         if found is None or found not in formats:
-            raise BadImageError("the file is empty" if not head else f"no image that can be decoded ({_can(formats)})")
+            if not head:
+                raise BadImageError("the file is empty")
+            remedy = "convert these files to JPEG or PNG" if set(PHOTOS) <= set(formats) else "export these files again"
+            raise BadImageError(f"no image that can be decoded ({_can(formats)}){_name_of(head)}", remedy)
         if found == "PNG" and isinstance(file, bytes):
             _check_chunks(file)
         limit = max_pixels or (MAX_JPEG_PIXELS if found == "JPEG" else MAX_PIXELS)
@@ -69,6 +89,12 @@ def _format_of(head: bytes) -> Format | None:
     if head[4:8] == b"ftyp":
         return "HEIF"
     return "WEBP" if head[:4] == b"RIFF" and head[8:12] == b"WEBP" else None
+
+
+def _name_of(head: bytes) -> str:
+    """What a file of another format is, for messages: "; it is a GIF"."""
+    names = {form: name for form, name in _OTHERS.items() if form in head}
+    return f"; it is {next(iter(names.values()))}" if names else ""
 
 
 def _opened(stream: BinaryIO, form: Format) -> Image.Image:
@@ -108,7 +134,7 @@ def _check_chunks(data: bytes) -> None:
 
 def _check_size(width: int, height: int, limit: int) -> None:
     if width * height > limit:
-        raise BadImageError(f"{width} x {height} pixels, more than {limit / 10**6:g} million")
+        raise BadImageError(f"{width} x {height} pixels, more than {limit / 10**6:g} million", "make these images smaller")
 
 
 def _can(formats: Sequence[Format]) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from pipeline.capture import photos
 from pipeline.capture.bags import grandtour, rosbag
 from pipeline.capture.depth_cameras import redwood, rgbd, tum
-from pipeline.capture.phones import arkitscenes, polycam, record3d, stray_scanner
+from pipeline.capture.phones import arkitscenes, polycam, record3d, scanner_app, stray_scanner
 from pipeline.capture.reader import Reader, in_threads
 from pipeline.capture.reconstructions import colmap, nerfstudio
 from pipeline.capture.side_files import listed, unused
@@ -24,6 +24,7 @@ READERS: tuple[Reader, ...] = (
     polycam.READER,
     record3d.READER,
     stray_scanner.READER,
+    scanner_app.READER,
     arkitscenes.READER,
     tum.READER,
     euroc.READER,

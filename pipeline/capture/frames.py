@@ -290,7 +290,7 @@ def _written(frame: ListedFrame, source: CaptureSource, out_dir: Path) -> Frame 
         image = frame.image().shrunk()
         mask = image_mask(image, frame.mask() if frame.mask else None)
     except BadImageError as error:
-        return Skipped(frame.name, str(error))
+        return Skipped(frame.name, str(error), error.remedy)
     whole = frame.camera(image.size)
     border = ceil(frame.border * image.image.width / whole.width)
     image, mask, camera = _without_border(image, mask, whole.resized(*image.image.size), border)
@@ -300,7 +300,7 @@ def _written(frame: ListedFrame, source: CaptureSource, out_dir: Path) -> Frame 
             depth = frame.depth()
             confidence = frame.confidence() if frame.confidence else None
         except BadImageError as error:
-            return Skipped(frame.depth_name, str(error))
+            return Skipped(frame.depth_name, str(error), error.remedy)
         size = (depth.shape[1], depth.shape[0])
         if frame.depth_camera is None and abs(size[0] * image.size[1] / (size[1] * image.size[0]) - 1) > SAME_SHAPE:
             raise CaptureError(

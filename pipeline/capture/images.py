@@ -52,6 +52,10 @@ _ROTATIONS = {
     8: Image.Transpose.ROTATE_90,
 }
 """Operation for each EXIF orientation (CIPA DC-008, section 4.6.5)."""
+_MASK_REMEDY = (
+    "black in a mask and transparency in an image mean: ignore this pixel. Invert the masks, take them away, or save the "
+    "images without transparency"
+)
 _OPAQUE = 0.98  # smallest alpha of an opaque pixel, by the largest of its image
 _USED = 128  # smallest value of a pixel that a JPEG mask leaves: its black is not quite 0
 
@@ -251,7 +255,7 @@ def image_mask(decoded: DecodedImage, data: bytes | None) -> Mask | None:
     if mask is None or mask.all():
         return None
     if mask.mean() < MIN_SHARE:
-        raise BadImageError(f"its mask leaves {mask.mean():.1%} of the image")
+        raise BadImageError(f"its mask leaves {mask.mean():.1%} of the image", _MASK_REMEDY)
     return mask
 
 
@@ -270,12 +274,13 @@ def _load_mask(data: bytes, decoded: DecodedImage) -> Mask:
             least = _USED if stored.format in ("JPEG", "MPO") else 1
             image = ImageOps.exif_transpose(stored)
     except BadImageError as error:
-        raise BadImageError(f"its mask: {error}") from error
+        raise BadImageError(f"its mask: {error}", error.remedy) from error
     if image.size != decoded.size and decoded.rotation is not None:  # a mask of the stored image
         image = image.transpose(decoded.rotation)
     if image.size != decoded.size:
         width, height = decoded.size
-        raise BadImageError(f"its mask is {image.width} x {image.height}, the image {width} x {height}")
+        remedy = "give masks of the images' size, or take them away"
+        raise BadImageError(f"its mask is {image.width} x {image.height}, the image {width} x {height}", remedy)
     if image.mode in ("P", "PA", "1", "LA", "RGBA"):
         image = image.convert("RGB")  # palettes number their colours: only the converted image knows what black is
     values = np.asarray(image)

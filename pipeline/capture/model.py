@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal
@@ -111,10 +111,11 @@ class Credentialed:
 
 @dataclass(frozen=True)
 class Skipped:
-    """A source file that was left out, and why."""
+    """A source file that was left out, why, and what to do if it should not be."""
 
     file: str
     reason: str
+    remedy: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, eq=False)

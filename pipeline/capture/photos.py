@@ -219,7 +219,7 @@ def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Captur
             image = load_image(source.read(name))
             mask = image_mask(image, source.read(masks[name]) if name in masks else None)
         except BadImageError as error:
-            return Skipped(name, str(error))
+            return Skipped(name, str(error), error.remedy)
         file = name.rpartition("/")[2]
         stem = file[: -len(suffix_of(file))]
         written = image.save(out_dir / "images" / stem)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -104,7 +105,7 @@ def split_results(
         raise CaptureError(
             f"at most {params.max_bad_share:.0%} of a capture's images may be unreadable (capture.max_bad_share)",
             found=f"{len(bad)} of {len(results)} ({listed}{'; ...' if len(bad) > 3 else ''})",
-            remedy="copy the capture from the phone again",
+            remedy=Counter(item.remedy for item in bad).most_common(1)[0][0],
             file=source.path,
         )
     require_images(len(frames), (), params, source.path)

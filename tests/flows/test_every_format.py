@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 
 from pipeline import BuildRequest, Bundle, build, plan
-from pipeline.capture.detect import READERS
+from pipeline.capture.detect import READERS, probe
 from pipeline.capture.model import Capture
+from pipeline.capture.params import CaptureParams
+from pipeline.capture.stage import run
 from pipeline.geometry import fit_similarity
+from tests.capture.conftest import SMALL
 from tests.capture.depth_cameras.test_tum import write_tum
 from tests.capture.writers.every_format import FORMATS
 from tests.flows.test_end_to_end import TINY
@@ -19,7 +22,7 @@ from tests.synthetic import CAMERA, Room, walk
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("kind", [kind for kind, made in FORMATS.items() if not made.like])
 def test_from_files_to_bundle(kind: str, room: Room, tmp_path: Path):
     """Recognised, read, built: upright, its cameras within 3 cm, metric where the source is, depth on the mesh."""
     made = FORMATS[kind]
@@ -62,5 +65,29 @@ def true_places(kind: str, capture: Capture, room: Room, folder: Path) -> dict[s
 
 
 def test_every_reader_is_built_here():
-    """A new reader needs its writer."""
+    """A new reader needs its writer, and one that is not built is like one that is."""
     assert {reader.kind for reader in READERS} == set(FORMATS)
+    assert all(not FORMATS[made.like].like for made in FORMATS.values() if made.like)
+
+
+@pytest.mark.parametrize("kind", [kind for kind, made in FORMATS.items() if made.like])
+def test_what_is_like_another_format_gives_such_a_capture(kind: str, room: Room, tmp_path: Path):
+    """All that later stages are chosen by and go by is the same; the poses are those of the same walk."""
+    captures = {}
+    for each in (kind, FORMATS[kind].like):
+        made = FORMATS[each]
+        made.write(tmp_path / each, room, made.poses, SMALL)
+        assert probe(tmp_path / each).kind == each
+        run({"source": tmp_path / each}, CaptureParams(), tmp_path / f"read-{each}")
+        captures[each] = Capture.load(tmp_path / f"read-{each}")
+    mine, like = captures.values()
+    known = ("ordered", "scale_sigma", "up_sigma_deg", "depth_range", "has_depth", "has_poses", "on_machine", "turntable")
+    assert [getattr(mine, name) for name in known] == [getattr(like, name) for name in known]
+    assert (mine.up_in_world is None) == (like.up_in_world is None)
+    truth = np.array([pose.translation for pose in FORMATS[kind].poses])
+    found = np.array([frame.world_from_camera.translation for frame in mine.frames if frame.world_from_camera])
+    fitted = fit_similarity(found, truth)
+    assert np.abs(fitted.apply(found) - truth).max() < 1e-4
+    if mine.scale_sigma:
+        assert fitted.scale == pytest.approx(1, abs=1e-5)
+    assert mine.frames[3].camera.fx == pytest.approx(SMALL.fx, rel=1e-3)

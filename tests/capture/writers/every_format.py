@@ -16,6 +16,7 @@ from tests.capture.writers.grandtour import write_mission
 from tests.capture.writers.posed import intrinsics, write_colmap, write_transforms
 from tests.capture.writers.record3d import write_record3d
 from tests.capture.writers.rosbag import write_robot
+from tests.capture.writers.scanner_app import write_scanner_app
 from tests.capture.writers.slam import write_euroc, write_kitti, write_map
 from tests.capture.writers.stray_scanner import write_stray_scanner
 from tests.capture.writers.video import add_credentials, write_video
@@ -32,6 +33,7 @@ class Format:
         depth: Whether it has depth.
         poses: Enough of them for a bundle.
         frames: How many frames the reader makes of those.
+        like: Another format whose captures are the same to all later stages, so that building that one proves this one.
     """
 
     write: Callable[[Path, Room, list[Pose], Camera], object]
@@ -39,6 +41,7 @@ class Format:
     depth: bool = True
     poses: list[Pose] = field(default_factory=lambda: walk(18))
     frames: int = 18
+    like: str = ""
 
 
 def half(camera: Camera) -> tuple[int, int]:
@@ -94,6 +97,9 @@ FORMATS = {
     "record3d": Format(lambda folder, room, poses, camera: write_record3d(folder, room, poses, camera, half(camera))),
     "stray_scanner": Format(
         lambda folder, room, poses, camera: write_stray_scanner(folder, room, poses, camera, half(camera)), frames=17
+    ),
+    "scanner_app": Format(
+        lambda folder, room, poses, camera: write_scanner_app(folder, room, poses, camera, half(camera)), like="polycam"
     ),
     "arkitscenes": Format(arkit),
     "tum": Format(write_tum, poses=walk(60)[:25], frames=24),
