@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from pipeline.capture import photos
@@ -51,7 +52,7 @@ def probe(path: Path) -> Traits:
     """
     with open_capture(path) as (reader, source):
         survey = reader.survey(source)
-        return reader.traits(survey, unused(source, survey.files, reader.spare))
+        return replace(reader.traits(survey), unused=unused(source, survey.files, reader.spare))
 
 
 def probe_and_digest(path: Path) -> tuple[Traits, str]:
@@ -68,7 +69,8 @@ def probe_and_digest(path: Path) -> tuple[Traits, str]:
         total = hashlib.sha256(reader.kind.encode())
         for name, digest in zip(names, in_threads(source.digest, names, "hashing the capture"), strict=True):
             total.update(name.encode() + b"\0" + digest)
-        return reader.traits(survey, unused(source, survey.files, reader.spare)), total.hexdigest()
+        traits = replace(reader.traits(survey), unused=unused(source, survey.files, reader.spare))
+        return traits, total.hexdigest()
 
 
 @contextmanager

@@ -74,10 +74,10 @@ class Reader:
     sensors: Sensors = field(default_factory=Sensors)
     spare: str = ""
 
-    def traits(self, survey: Survey, unused: tuple[str, ...]) -> Traits:
-        """What backends are chosen by, and what the reader makes no use of."""
+    def traits(self, survey: Survey) -> Traits:
+        """What backends are chosen by."""
         known = {name: value for name, value in vars(survey).items() if name != "files"}
-        return Traits(kind=self.kind, fine_depth=self.sensors.fine_depth, unused=unused, **known)
+        return Traits(kind=self.kind, fine_depth=self.sensors.fine_depth, **known)
 
 
 def in_threads(function: Callable[[Item], Result], items: Iterable[Item], description: str) -> list[Result]:

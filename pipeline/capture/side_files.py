@@ -68,7 +68,7 @@ def no_photos(source: CaptureSource, images: Sequence[str]) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     for name in images:
-        if suffix_of(name) == ".png" and (kind := _by_pixels(source, name)):
+        if suffix_of(name) == ".png" and (kind := what_pixels_are(source, name)):
             found[name] = kind
     partners: dict[str, list[str]] = {}
     for name in images:
@@ -90,8 +90,8 @@ def _shot(name: str) -> str:
     return re.sub(r"[\W_]+", "_", stem).strip("_")
 
 
-def _by_pixels(source: CaptureSource, name: str) -> str | None:
-    """What a PNG is that no camera writes."""
+def what_pixels_are(source: CaptureSource, name: str) -> str | None:
+    """What a PNG is that no camera for photos writes, by its pixels; None where it may be a photo."""
     head = source.head(name, HEAD_BYTES)
     try:
         with open_image(head, ("PNG",)) as image:
@@ -173,5 +173,5 @@ class _Kinds:
             return None
         like = re.sub(r"\d+", "0", name)
         if like not in self._opened:
-            self._opened[like] = _by_pixels(self._source, name)
+            self._opened[like] = what_pixels_are(self._source, name)
         return self._opened[like]

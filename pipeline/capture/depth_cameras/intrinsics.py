@@ -40,13 +40,16 @@ MAX_SIDE = 100_000
 """Longest side of an image that is believed [px]."""
 DEPTH_CAMERA = Sensors(scale_sigma=0.015, fine_depth=True)
 """Structured light: the scale is good to 1 or 2 %."""
+MIN_UNITS, MAX_UNITS = 100.0, 100_000.0
+"""Units of a metre between which 16-bit depth can be: centimetres and hundredths of a millimetre."""
 _SUFFIXES = (".txt", ".json", ".yaml", ".yml")
 _FOLDER = re.compile(r"(?:intrinsics?|calib(?:ration)?|cameras?)/", re.IGNORECASE)
 _STEM = re.compile(
-    r".*intrinsic.*|.*calib.*|camera(?:[-_ ]?(?:info|params|parameters|matrix))?|_?info|k", re.IGNORECASE
+    r".*intrinsic.*|.*calib.*|cam(?:era)?(?:[-_ ]?(?:info|params|parameters|matrix))?|_?info|k", re.IGNORECASE
 )
 _SHAPES = {4: (1, 4), 9: (3, 3), 12: (3, 4), 16: (4, 4)}
 _CAMERA_KEYS = ("K", "k", "camera_matrix", "intrinsics", "intrinsic", "matrix")
+_UNIT_KEYS = ("scale", "depth_scale", "png_depth_scale", "depth_factor")
 _DISTORTION_KEYS = ("D", "d", "coeffs", "distortion", "dist_coeffs", "distortion_coefficients")
 
 
@@ -77,11 +80,12 @@ def open3d_camera(content: object, file: str) -> Camera:
 
 @dataclass(frozen=True)
 class Intrinsics:
-    """A pinhole's fx, fy, cx, cy [px] in a file, and the (width, height) that it states, or None."""
+    """A pinhole's fx, fy, cx, cy [px] in a file, and what it states of the images' (width, height) and depth's unit."""
 
     file: str
     values: tuple[float, float, float, float]
     size: Size | None = None
+    units_per_metre: float | None = None
 
     def camera(self, size: Size) -> Camera:
         """The camera of images of that size.
@@ -100,6 +104,12 @@ class IntrinsicsFiles:
     names: tuple[str, ...]
     color: Intrinsics | None
     depth: Intrinsics | None
+
+    @property
+    def units_per_metre(self) -> float | None:
+        """Depth's unit, where a file states it."""
+        stated = (part.units_per_metre for part in (self.depth, self.color) if part)
+        return next((units for units in stated if units), None)
 
 
 def candidates(source: CaptureSource, folder: str = "") -> list[str]:
@@ -211,7 +221,8 @@ def _of_entries(entries: Mapping[str, list[str]], file: str) -> dict[str | None,
 def _of_mapping(values: Mapping[str, object], file: str) -> dict[str | None, Intrinsics]:
     """Intrinsics in JSON or YAML (Open3D, RealSense, ROS, OpenCV), also of colour and depth in one file."""
     inner = {key: part for key, part in values.items() if isinstance(part, dict)}
-    parts: dict[str | None, Mapping[str, object]] = {None: inner.get("color", inner.get("rgb", values))}
+    of_images = next((inner[key] for key in ("color", "rgb", "camera") if key in inner), values)
+    parts: dict[str | None, Mapping[str, object]] = {None: of_images}
     if "depth" in inner:
         parts["depth"] = inner["depth"]
     return {key: _of_camera(part, file) for key, part in parts.items()}
@@ -236,7 +247,15 @@ def _of_camera(values: Mapping[str, object], file: str) -> Intrinsics:
     if matrix is None and None in pinhole:
         raise _no_matrix(f"none, only {', '.join(map(str, values))}"[:120], file)
     fx, fy, cx, cy = _of_matrix(pinhole if matrix is None else matrix, file)
-    return Intrinsics(file, (fx, fy, cx + 0.5, cy + 0.5), size)
+    return Intrinsics(file, (fx, fy, cx + 0.5, cy + 0.5), size, _units_per_metre(_first(values, _UNIT_KEYS)))
+
+
+def _units_per_metre(value: object) -> float | None:
+    """Depth's unit in a metre, from that or from metres in a unit (RealSense's 0.001); None where it is neither."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value) or value <= 0:
+        return None
+    units = float(value if value > 1 else 1 / value)
+    return units if MIN_UNITS <= units <= MAX_UNITS else None
 
 
 def _first(values: Mapping[str, object], keys: tuple[str, ...]) -> object:
