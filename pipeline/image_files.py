@@ -134,7 +134,9 @@ def _check_chunks(data: bytes) -> None:
 
 def _check_size(width: int, height: int, limit: int) -> None:
     if width * height > limit:
-        raise BadImageError(f"{width} x {height} pixels, more than {limit / 10**6:g} million", "make these images smaller")
+        raise BadImageError(
+            f"{width} x {height} pixels, more than {limit / 10**6:g} million", "make these images smaller"
+        )
 
 
 def _can(formats: Sequence[Format]) -> str:

@@ -10,11 +10,11 @@ from pathlib import Path
 
 from pipeline.capture import photos
 from pipeline.capture.bags import grandtour, rosbag
+from pipeline.capture.beside.unused import listed, unused
 from pipeline.capture.depth_cameras import redwood, rgbd, tum
 from pipeline.capture.phones import arkitscenes, polycam, record3d, scanner_app, stray_scanner
 from pipeline.capture.reader import Reader, in_threads
-from pipeline.capture.reconstructions import colmap, nerfstudio
-from pipeline.capture.side_files import listed, unused
+from pipeline.capture.reconstructions import bundler, colmap, meshroom, metashape, nerfstudio, opensfm, realitycapture
 from pipeline.capture.slam import euroc, kitti, lidar_slam
 from pipeline.capture.source import CaptureSource, open_source
 from pipeline.capture.videos import video
@@ -33,6 +33,11 @@ READERS: tuple[Reader, ...] = (
     lidar_slam.READER,
     nerfstudio.READER,
     colmap.READER,
+    meshroom.READER,
+    metashape.READER,
+    realitycapture.READER,
+    opensfm.READER,
+    bundler.READER,
     redwood.READER,
     rgbd.READER,
     grandtour.READER,

@@ -53,8 +53,8 @@ _ROTATIONS = {
 }
 """Operation for each EXIF orientation (CIPA DC-008, section 4.6.5)."""
 _MASK_REMEDY = (
-    "black in a mask and transparency in an image mean: ignore this pixel. Invert the masks, take them away, or save the "
-    "images without transparency"
+    "black in a mask and transparency in an image mean: ignore this pixel. Invert the masks, take them away, or save "
+    "the images without transparency"
 )
 _OPAQUE = 0.98  # smallest alpha of an opaque pixel, by the largest of its image
 _USED = 128  # smallest value of a pixel that a JPEG mask leaves: its black is not quite 0

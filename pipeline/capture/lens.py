@@ -135,6 +135,30 @@ def opencv_lens(
     return checked_lens(model, size, (fx, fy, cx + 0.5, cy + 0.5, *values), file)
 
 
+def brown_lens(
+    intrinsics: tuple[float, float, float, float],
+    size: Size,
+    radial: Sequence[float],
+    tangential: tuple[float, float],
+    file: str,
+) -> Lens:
+    """A lens from fx, fy, cx, cy [px, centres at +0.5], radial k1, k2 ... and tangential p1, p2 in OpenCV's order.
+
+    Raises:
+        CaptureError: When it has more than three radial terms, or the numbers can't belong to images of that size.
+    """
+    k1, k2, k3, *more = (*radial, 0.0, 0.0, 0.0)
+    if any(more):
+        raise CaptureError(
+            "a lens has at most three radial terms, k1 to k3",
+            found=f"{' '.join(f'{value:g}' for value in radial)}",
+            remedy="undistort the images with the program that wrote the cameras, and export those cameras",
+            file=file,
+        )
+    model, k3_to_6 = ("FULL_OPENCV", (k3, 0.0, 0.0, 0.0)) if k3 else ("OPENCV", ())
+    return checked_lens(model, size, (*intrinsics, k1, k2, *tangential, *k3_to_6), file)
+
+
 def camera_of(lens: Lens, file: str) -> Camera:
     """The canonical camera of the images that are written: the lens itself if `canonical`, else a pinhole.
 

@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from pipeline.capture.beside.images import kind_of_folder, no_photos
 from pipeline.capture.images import (
     IMAGE_SUFFIXES,
     exif_camera,
@@ -31,7 +32,6 @@ from pipeline.capture.model import Capture, Credentialed, Frame, Skipped
 from pipeline.capture.params import CaptureParams
 from pipeline.capture.reader import Reader, Survey, in_threads, number_of, split_results, suffix_of
 from pipeline.capture.select import Quality, follow, measure_quality
-from pipeline.capture.side_files import kind_of_folder, no_photos
 from pipeline.capture.source import CaptureSource
 from pipeline.errors import CaptureError
 from pipeline.image_files import BadImageError

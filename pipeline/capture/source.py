@@ -16,6 +16,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, TypeVar
+from xml.etree import ElementTree
 
 import yaml
 from pydantic import BaseModel
@@ -290,6 +291,23 @@ def parse_yaml(data: bytes, file: str) -> dict[str, object]:
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         content = error
     return _mapping(content, "a YAML mapping", file)
+
+
+def parse_xml(data: bytes, file: str) -> ElementTree.Element:
+    """The root of an XML document without any declarations of its own: those make parsers fetch and multiply.
+
+    Raises:
+        CaptureError: When it is not one or too large.
+    """
+    check_text(data, file)
+    try:
+        if b"<!DOCTYPE" in data or b"<!ENTITY" in data:
+            raise ValueError("a document type, which such files don't have")
+        return ElementTree.fromstring(data)
+    except (ElementTree.ParseError, ValueError, LookupError) as error:
+        raise CaptureError(
+            "the file must hold an XML document", found=str(error), remedy="export it again", file=file
+        ) from error
 
 
 def _mapping(content: object, form: str, file: str) -> dict[str, object]:

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from pipeline.capture.beside.unused import unused
 from pipeline.capture.checks import check_plausible
 from pipeline.capture.detect import open_capture
 from pipeline.capture.model import CAPTURE_FILE, left_out_by_reason, left_out_line
 from pipeline.capture.params import CaptureParams
-from pipeline.capture.side_files import unused
 
 logger = logging.getLogger(__name__)
 

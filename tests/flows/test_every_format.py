@@ -81,7 +81,16 @@ def test_what_is_like_another_format_gives_such_a_capture(kind: str, room: Room,
         run({"source": tmp_path / each}, CaptureParams(), tmp_path / f"read-{each}")
         captures[each] = Capture.load(tmp_path / f"read-{each}")
     mine, like = captures.values()
-    known = ("ordered", "scale_sigma", "up_sigma_deg", "depth_range", "has_depth", "has_poses", "on_machine", "turntable")
+    known = (
+        "ordered",
+        "scale_sigma",
+        "up_sigma_deg",
+        "depth_range",
+        "has_depth",
+        "has_poses",
+        "on_machine",
+        "turntable",
+    )
     assert [getattr(mine, name) for name in known] == [getattr(like, name) for name in known]
     assert (mine.up_in_world is None) == (like.up_in_world is None)
     truth = np.array([pose.translation for pose in FORMATS[kind].poses])

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pipeline.capture.beside.images import DEPTH, what_pixels_are
 from pipeline.capture.checks import checked_pose
 from pipeline.capture.depth_cameras.intrinsics import (
     DEPTH_CAMERA,
@@ -29,7 +30,6 @@ from pipeline.capture.images import find_masks
 from pipeline.capture.model import Capture, Size, Skipped
 from pipeline.capture.params import CaptureParams
 from pipeline.capture.reader import Reader, Survey, number_of, put_once, require_pairs
-from pipeline.capture.side_files import DEPTH, what_pixels_are
 from pipeline.capture.source import CaptureSource
 from pipeline.capture.trajectory import numbers
 from pipeline.errors import CaptureError
@@ -73,15 +73,15 @@ _DOTS = _Layout(rf"([^/]+)\.color{_IMAGE}", rf"([^/]+)\.depth{_DEPTH}", r"([^/]+
 _LAYOUTS = (
     _DOTS,
     _Layout(
-        rf"([^/]+)[_-](?:colou?r|rgb|image){_IMAGE}", rf"([^/]+)[_-]depth{_DEPTH}", r"([^/]+)[_-](?:pose|extrinsics?)\.txt"
+        rf"([^/]+)[_-](?:colou?r|rgb|image){_IMAGE}",
+        rf"([^/]+)[_-]depth{_DEPTH}",
+        r"([^/]+)[_-](?:pose|extrinsics?)\.txt",
     ),
     _Layout(
         rf"(?:colou?r|rgb|image)[_-]?(\d[^/]*){_IMAGE}", rf"depth[_-]?(\d[^/]*){_DEPTH}", r"pose[_-]?(\d[^/]*)\.txt"
     ),
     _Layout(r"([^/]*\d)\.jpe?g", rf"([^/]*\d)(?:[_-]depth)?{_DEPTH}", r"([^/]*\d)(?:[_-]pose)?\.txt"),
-    _Layout(
-        rf"results/frame(\d+){_IMAGE}", rf"results/depth(\d+){_DEPTH}", r"results/pose(\d+)\.txt", NICE_SLAM_UNITS
-    ),
+    _Layout(rf"results/frame(\d+){_IMAGE}", rf"results/depth(\d+){_DEPTH}", r"results/pose(\d+)\.txt", NICE_SLAM_UNITS),
     _Layout(
         rf"(?:colou?rs?|rgb|images?)/[^/\d]*(\d[^/]*){_IMAGE}",
         rf"depths?/[^/\d]*(\d[^/]*){_DEPTH}",
@@ -128,12 +128,13 @@ def _find(source: CaptureSource) -> tuple[str, _Layout] | None:
 def _layout(source: CaptureSource) -> _Layout | None:
     """The layout of the frames in a source; but for 7-Scenes' names, depth must be what it is called."""
     for layout in _LAYOUTS:
-        found: dict[str, str] = {}
-        for part, _, name in layout.parts(source.names):
-            found.setdefault(part, name)
-        if layout is _DOTS and "color" in found and len(found) > 1:
+        found: dict[str, dict[str, str]] = {"color": {}, "depth": {}, "pose": {}}
+        for part, key, name in layout.parts(source.names):
+            found[part][key] = name
+        if layout is _DOTS and found["color"] and (found["depth"] or found["pose"]):
             return layout
-        if {"color", "depth"} <= found.keys() and what_pixels_are(source, found["depth"]) == DEPTH:
+        both = found["color"].keys() & found["depth"].keys()
+        if both and what_pixels_are(source, found["depth"][min(both)]) == DEPTH:
             return layout
     return None
 
@@ -144,7 +145,11 @@ def _complete(source: CaptureSource) -> _Listing:
     parts: dict[str, dict[str, str]] = {"color": {}, "depth": {}, "pose": {}}
     for part, key, name in layout.parts(name.removeprefix(folder) for name in source.names if name.startswith(folder)):
         put_once(parts[part], key, folder + name, source)
-    table = next((folder + name for name in _TABLES if folder + name in source.names), None) if layout is not _DOTS else None
+    table = (
+        next((folder + name for name in _TABLES if folder + name in source.names), None)
+        if layout is not _DOTS
+        else None
+    )
     listing = _Listing(**parts, table=table, layout=layout, intrinsics=read_intrinsics(source, files))
     needed = {"colour": listing.color, "depth": listing.depth, "pose": listing.pose}
     if layout is not _DOTS and not listing.pose:
@@ -212,7 +217,9 @@ def _poses(source: CaptureSource, listing: _Listing, keys: Sequence[str]) -> lis
         ]
     else:
         return []
-    return [None if np.isinf(matrix[:3]).all() else checked_pose(matrix, source.where(name)) for matrix, name in matrices]
+    return [
+        None if np.isinf(matrix[:3]).all() else checked_pose(matrix, source.where(name)) for matrix, name in matrices
+    ]
 
 
 def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Capture:

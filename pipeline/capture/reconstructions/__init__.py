@@ -1,1 +1,1 @@
-"""Poses found elsewhere: COLMAP, nerfstudio."""
+"""Poses found elsewhere: COLMAP, nerfstudio, RealityCapture, Metashape, Meshroom, OpenSfM, Bundler."""

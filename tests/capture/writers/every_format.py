@@ -14,6 +14,7 @@ from tests.capture.depth_cameras.test_tum import write_tum
 from tests.capture.writers.arkitscenes import write_arkitscenes
 from tests.capture.writers.grandtour import write_mission
 from tests.capture.writers.posed import intrinsics, write_colmap, write_transforms
+from tests.capture.writers.programs import PROGRAMS
 from tests.capture.writers.record3d import write_record3d
 from tests.capture.writers.rosbag import write_robot
 from tests.capture.writers.scanner_app import write_scanner_app
@@ -112,6 +113,7 @@ FORMATS = {
         depth=False,
     ),
     "colmap": Format(model, metric=False, depth=False),
+    **{name: Format(write, metric=False, depth=False, like="colmap") for name, write in PROGRAMS.items()},
     "euroc": Format(write_euroc, depth=False, poses=walk(120)[:30], frames=30),
     "kitti": Format(write_kitti),
     "rosbag": Format(

@@ -50,22 +50,23 @@ def write(folder: Path, **images: Image.Image) -> Path:
 @pytest.mark.parametrize(
     ("photo", "other", "image", "kind"),
     [
-        ("N_color_jpg", "N_depth_png", depth(), "depth images"),
         ("N_color_jpg", "N_depth_jpg", noise(), "depth images"),
         ("img_N_jpg", "z_N_png", depth(), "depth images"),
-        ("rgb_N_png", "depth_N_png", depth(), "depth images"),
+        ("photo_N_png", "disparity_N_png", depth(), "depth images"),
         ("frame_N_jpg", "conf_N_png", levels(0, 1, 2), "confidence images"),
         ("frame_N_jpg", "thumb_N_jpg", noise(24, 16), "thumbnails"),
         ("IMG_N_jpg", "small_IMG_N_jpg", noise(), None),
         ("img_N_jpg", "N_jpg", noise(24, 16), "other images"),
         ("IMG_N_jpg", "x_N_png", levels(0, 255), "masks"),
-        ("images__N_jpg", "depth__N_png", depth(), "depth images"),
+        ("images__N_jpg", "disp__N_png", depth(), "depth images"),
         ("images__N_jpg", "normals__N_png", noise(), "normal maps"),
         ("images__N_jpg", "mask__other_N_jpg", noise(), "masks"),
         ("rgb__N_jpg", "z__N_png", depth(), "depth images"),
     ],
 )
-def test_what_is_no_photo_is_not_read_as_one(photo: str, other: str, image: Image.Image, kind: str | None, tmp_path: Path):
+def test_what_is_no_photo_is_not_read_as_one(
+    photo: str, other: str, image: Image.Image, kind: str | None, tmp_path: Path
+):
     """It is named in the plan instead; two photos of one number are two photos."""
     traits = probe(write(tmp_path, **{photo: noise(), other: image}))
     assert traits.frames == (4 if kind else 8)
@@ -103,9 +104,7 @@ def test_what_is_not_used_is_named_in_one_line(tmp_path: Path, read: Read):
     assert probe(folder).unused == ()
     for name in ("walk.insv", "poses.json", "intrinsics.json", "photos/cloud.ply"):
         (folder / name).write_text(json.dumps({"poses": []}))
-    line = (
-        "not used: 1 point clouds or meshes (photos/cloud.ply), 1 videos (walk.insv), 2 *.json (intrinsics.json ...)"
-    )
+    line = "not used: 1 point clouds or meshes (photos/cloud.ply), 1 videos (walk.insv), 2 *.json (intrinsics.json ...)"
     traits = probe(folder)
     assert traits.unused == (line,)
     assert read(folder).notes[-1] == line

@@ -1,21 +1,25 @@
-"""What lies beside a capture's images and is none of them: depth, masks, thumbnails, poses of other programs ...
+"""What images are that are no photos: depth, masks, confidence, thumbnails; told by names and by the heads of files.
 
-Told by names and by the heads of files; only small PNGs are decoded, which a photo's never are.
+Only small PNGs are decoded, which a photo's never are.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import PurePosixPath
 
-from pipeline.capture.images import IMAGE_SUFFIXES
 from pipeline.capture.reader import suffix_of
 from pipeline.capture.source import CaptureSource
 from pipeline.image_files import BadImageError, open_image
 
-DEPTH, MASKS, CONFIDENCE, THUMBNAILS, NORMALS = "depth images", "masks", "confidence images", "thumbnails", "normal maps"
+DEPTH, MASKS, CONFIDENCE, THUMBNAILS, NORMALS = (
+    "depth images",
+    "masks",
+    "confidence images",
+    "thumbnails",
+    "normal maps",
+)
 HEAD_BYTES = 2**18
 """Bytes of a file that are looked at: a PNG that is smaller and of few values is no photo."""
 MAX_VALUES = 4
@@ -26,8 +30,6 @@ THUMBNAIL = 0.25
 """Largest size of a thumbnail, by its image's, in both directions."""
 SAME_SHAPE = 0.03
 """Largest relative difference in width by height between the two."""
-MAX_KINDS = 6
-"""Number of kinds that a line on unused files names."""
 _WORDS = {
     DEPTH: "depths?|disp(?:arity)?",
     MASKS: "masks?|seg(?:mentations?)?|semantics?|alpha",
@@ -38,14 +40,6 @@ _WORDS = {
 _KINDS = {kind: re.compile(rf"(?:^|[^a-z])(?:{words})(?=$|[^a-z])") for kind, words in _WORDS.items()}
 _FOLDERS = {kind: re.compile(rf"(?:{words})(?:[ _-]?(?:maps?|images?|png))?") for kind, words in _WORDS.items()}
 _COLOUR = re.compile(r"(?:^|(?<=[^a-z]))(?:colou?r|rgb|images?|img|frame|photo)(?=$|[^a-z])")
-_HARMLESS = re.compile(r"readme.*|licen[cs]e.*|copying.*|.*\.md|.*\.url|.*\.md5|.*\.sha\d+|desktop\.ini|ehthumbs.*\.db")
-_SUFFIXES = {
-    "videos": (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".mts", ".insv", ".lrv"),
-    "recordings": (".bag", ".mcap", ".db3"),
-    "point clouds or meshes": (".ply", ".obj", ".glb", ".gltf", ".las", ".laz", ".pcd", ".e57", ".xyz", ".stl", ".usdz"),
-    "raw photos": (".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".rw2", ".orf"),
-}
-"""What files are by their suffix, for people."""
 
 
 def kind_of_folder(name: str) -> str | None:
@@ -54,7 +48,7 @@ def kind_of_folder(name: str) -> str | None:
     return next((kind for kind, pattern in _FOLDERS.items() if pattern.fullmatch(last)), None)
 
 
-def _kind_of_stem(name: str) -> str | None:
+def kind_of_stem(name: str) -> str | None:
     """What an image is by a word of its own name, or None: "0001_depth.png", "thumb_0001.jpg"."""
     stem = PurePosixPath(name.lower()).stem
     return next((kind for kind, words in _KINDS.items() if words.search(stem)), None)
@@ -75,7 +69,7 @@ def no_photos(source: CaptureSource, images: Sequence[str]) -> dict[str, str]:
         if name not in found:
             partners.setdefault(_shot(name), []).append(name)
     for same in partners.values():
-        named = {name: kind for name in same if (kind := _kind_of_stem(name))}
+        named = {name: kind for name in same if (kind := kind_of_stem(name))}
         if len(named) < len(same):
             found |= named
         found |= dict.fromkeys(_tiny(source, [name for name in same if name not in named]), THUMBNAILS)
@@ -125,53 +119,3 @@ def _size(source: CaptureSource, name: str) -> tuple[int, int] | None:
             return image.size
     except BadImageError:
         return None
-
-
-def unused(source: CaptureSource, used: Iterable[str], spare: str = "") -> tuple[str, ...]:
-    """One line on the files of a capture that its reader doesn't use, by kind and count; none where there is no such.
-
-    Left out are those that tell nothing (README, licence) and those whose whole name matches `spare`: of the format,
-    and of no use to a build.
-    """
-    taken = frozenset(used)
-    left = [name for name in source.names if name not in taken and not (spare and re.fullmatch(spare, name))]
-    files = [*source.beside, *(source.prefix + name for name in left)]
-    told = [name for name in files if not _HARMLESS.fullmatch(name.rpartition("/")[2].lower())]
-    return (f"not used: {listed(source, told)}",) if told else ()
-
-
-def listed(source: CaptureSource, files: Sequence[str]) -> str:
-    """Files of a source's path by kind and count, for messages: "12 depth images (depth/0001.png ...), 1 *.json (a.json)"."""
-    kinds = _Kinds(source)
-    found: dict[str, list[str]] = {}
-    for name in files:
-        found.setdefault(kinds.of(name), []).append(name)
-    ranked = sorted(found.items(), key=lambda item: (item[0].startswith("*"), -len(item[1]), item[0]))
-    parts = [f"{len(names)} {kind} ({names[0]}{' ...' if len(names) > 1 else ''})" for kind, names in ranked]
-    more = sum(len(names) for _, names in ranked[MAX_KINDS:])
-    return f"{', '.join(parts[:MAX_KINDS])}{f' and {more} more files' if more else ''}" or "no files"
-
-
-class _Kinds:
-    """What files are, for people; of PNGs whose names differ in numbers only, one is opened."""
-
-    def __init__(self, source: CaptureSource) -> None:
-        self._source = replace(source, prefix="")
-        self._opened: dict[str, str | None] = {}
-
-    def of(self, name: str) -> str:
-        """The kind of a file of that name, relative to the source's path."""
-        suffix = suffix_of(name)
-        if suffix in IMAGE_SUFFIXES:
-            known = kind_of_folder(name.rpartition("/")[0]) or _kind_of_stem(name) or self._by_pixels(name)
-            return known or "other images"
-        known = next((kind for kind, suffixes in _SUFFIXES.items() if suffix in suffixes), None)
-        return known or (f"*{suffix}" if suffix else "files without suffix")
-
-    def _by_pixels(self, name: str) -> str | None:
-        if suffix_of(name) != ".png":
-            return None
-        like = re.sub(r"\d+", "0", name)
-        if like not in self._opened:
-            self._opened[like] = what_pixels_are(self._source, name)
-        return self._opened[like]

@@ -1,0 +1,1 @@
+"""What lies beside a capture's images: other images, files of other programs, the rest."""
