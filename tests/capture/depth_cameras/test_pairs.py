@@ -11,6 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from pipeline.capture.depth_cameras.intrinsics import INTRINSICS
 from pipeline.capture.detect import probe
@@ -92,7 +93,9 @@ def test_scannet_is_read_as_its_exporter_writes_it(write, shots, read: Read):
         np.savetxt(folder / f"intrinsic/extrinsic_{part}.txt", np.eye(4))
     capture = read(folder)
     check(capture, shots)
-    np.testing.assert_allclose(capture.frames[0].depth_camera.matrix, DEPTH_EYE.matrix, atol=1e-6)
+    eye = capture.frames[0].depth_camera
+    assert eye is not None
+    np.testing.assert_allclose(eye.matrix, DEPTH_EYE.matrix, atol=1e-6)
     np.savetxt(folder / "pose/4.txt", np.full((4, 4), -np.inf))
     capture = read(folder)
     assert len(capture.frames) == 10
@@ -151,7 +154,7 @@ def test_pictures_of_depth_are_no_depth(write, tmp_path: Path):
     """8 bits for the eye: the images are photos, the pictures are named."""
     folder = write("rgb/{}.jpg", "depth/{}.png")
     for file in (folder / "depth").iterdir():
-        cv2.imwrite(str(file), cv2.imread(str(folder / "rgb" / f"{file.stem}.jpg")))
+        Image.open(folder / "rgb" / f"{file.stem}.jpg").save(file)
     traits = probe(folder)
     assert (traits.kind, traits.frames) == ("photos", 11)
     assert traits.unused == ("not used: 11 depth images (depth/0.png ...)",)

@@ -6,9 +6,9 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from pipeline.capture.detect import probe
 from pipeline.capture.model import Capture
@@ -46,7 +46,7 @@ def test_it_is_a_phone_scan(scan: Path, read: Read):
     frame = capture.frames[2]
     assert same_camera(frame.camera, SMALL)
     assert same_camera(frame.depth_camera, SMALL.resized(80, 60))
-    confidence = cv2.imread(str(capture.root / str(frame.confidence)), cv2.IMREAD_UNCHANGED)
+    confidence = np.asarray(Image.open(capture.root / str(frame.confidence)))
     assert confidence[5, 2] == 128 and confidence[5, 40] == 255
     assert frame.time == pytest.approx(4 / 60) and frame.source_time == pytest.approx(7000.25 + 4 / 60)
 
