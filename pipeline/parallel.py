@@ -2,8 +2,8 @@
 
 Threads are for work that releases the interpreter's lock; results come in order, with few in flight. Processes import
 nothing from the working folder, which may be a capture of others. Interpreters that are started here get `-P`, or code
-that begins with `NOT_FROM_HERE`. Libraries that start some are called in `nothing_from_here`; Ray, which adds the folder
-on its own, with `ray_job`.
+that begins with `NOT_FROM_HERE`. Libraries that start some are called in `nothing_from_here`; Ray, which adds the
+folder on its own, with `ray_job`.
 """
 
 from __future__ import annotations

@@ -302,7 +302,7 @@ class Run:
             )
 
     def _is_below(self, name: str) -> bool:
-        """Whether a path, or a name, leads into folders that a run from elsewhere may open; not to a pipe without end."""
+        """Whether a path, or a name, leads into folders that a run from elsewhere may open, and to no pipe without end."""
         roots = [root.resolve() for root in (self.folder, Path(), bundles_folder())]
         try:
             paths = {Path(name).resolve(), Path(name).expanduser().resolve()}  # not all who open it know of ~
