@@ -94,10 +94,11 @@ class _Elements(dict[str, Any]):
     def __init__(self, holder: dict[str, Any], name: str) -> None:
         super().__init__((str(number), part) for number, part in enumerate(holder[name]))
         self._holder, self._name = holder, name
+        self._make = getattr(holder[name], "_make", tuple)  # one whose elements have names, or another
 
     def __setitem__(self, number: str, value: Any) -> None:
         super().__setitem__(number, value)
-        self._holder[self._name] = tuple(self.values())
+        self._holder[self._name] = self._make(self.values())
 
 
 class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -41,6 +42,13 @@ def make(room_scene: SimScene, hall_scene: SimScene) -> Iterator[Make]:
         env.close()
 
 
+class Pair(NamedTuple):
+    """Something with names."""
+
+    numbers: np.ndarray
+    text: str
+
+
 def go(env: SceneEnv, steps: int, seed: int) -> list[np.ndarray]:
     """What comes of random actions, all of it; an episode is ended now and then."""
     rng, found = np.random.default_rng(seed), []
@@ -72,15 +80,15 @@ def test_every_task_goes_on_alike(make: Make, task: str):
 
 
 def test_arrays_in_tuples_go_back(make: Make):
-    """Also in tuples of tuples."""
+    """Also in tuples of tuples, and in those whose elements have names."""
     env = make()
     env.reset(seed=3)
-    env.scenario.held = (np.zeros(3), (np.ones(3), "kept"))  # type: ignore[attr-defined]
+    env.scenario.held = (np.zeros(3), Pair(np.ones(3), "kept"))  # type: ignore[attr-defined]
     saved = env.save()
-    env.scenario.held = (np.full(3, 5.0), (np.full(3, 6.0), "kept"))  # type: ignore[attr-defined]
+    env.scenario.held = (np.full(3, 5.0), Pair(np.full(3, 6.0), "kept"))  # type: ignore[attr-defined]
     env.restore(saved)
-    first, (second, third) = env.scenario.held  # type: ignore[attr-defined]
-    assert (first.tolist(), second.tolist(), third) == ([0] * 3, [1] * 3, "kept")
+    first, pair = env.scenario.held  # type: ignore[attr-defined]
+    assert (first.tolist(), pair.numbers.tolist(), pair.text) == ([0] * 3, [1] * 3, "kept")
 
 
 @pytest.mark.parametrize("engine", ["sapien", "mujoco"])
