@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -20,6 +23,7 @@ from pipeline.objects.version import chosen_objects, cut_out, loosen
 from pipeline.raster import render_batch
 from pipeline.scenes.bundle import Bundle
 from pipeline.scenes.manifest import Manifest, file_sha256
+from tests.bundles import make_bundle
 from tests.objects.furniture import BOXES, COLORS, furnished_bundle
 from tests.synthetic import Room
 
@@ -160,11 +164,20 @@ def test_the_same_cut_is_the_same_version(whole: Bundle, cut: Bundle, objects: l
     assert file_sha256(cut.root / "bundle.json") == before
 
 
-def test_a_cut_is_found_again_below_another_ones_version(whole: Bundle, objects: list[SceneObject], tmp_path: Path):
-    """The next minor version has other objects: it is not what was asked for."""
-    movable = chosen_objects(objects, all_movable=True)
-    below = {single.on for single in movable}
-    one, other = [[single] for single in movable if single.name not in below][:2]
+def test_a_cut_is_found_again_below_another_ones_version(tmp_path: Path, room: Room, monkeypatch: pytest.MonkeyPatch):
+    """The next minor version has other objects: it is not what was asked for. Nothing is really cut here."""
+
+    def cut(bundle: Bundle, objects: Sequence[SceneObject], behind: object, *, proposed: bool) -> tuple[Any, None]:
+        return SimpleNamespace(objects=objects), None
+
+    def write(bundle: Bundle, solid: Any, shown: None, folder: Path, **changes: Any) -> None:
+        manifest = {"provenance": {"build_key": changes["provenance"].build_key}}
+        (folder / "bundle.json").write_text(json.dumps(manifest))
+
+    monkeypatch.setattr(version, "_cut", cut)
+    monkeypatch.setattr(version, "_write", write)
+    whole = Bundle.open(make_bundle(tmp_path / "whole", room))
+    one, other = ([cast(SceneObject, SimpleNamespace(name=name))] for name in ("table", "chair"))
     first, second = cut_out(whole, one, tmp_path, "1.0.5"), cut_out(whole, other, tmp_path)
     assert (first.name, second.name) == ("1.0.5", "1.1.0")
     assert cut_out(whole, one, tmp_path) == first
