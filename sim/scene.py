@@ -288,7 +288,7 @@ def _with_objects(bundle: Bundle, lock: SceneLock, names: Sequence[str]) -> SimS
 
 def _object_splat(folder: Path, name: str, level: str) -> Gaussians:
     """The Gaussians of an object of the bundle in a folder, in its own frame."""
-    return next(one for one in Bundle.open(folder).objects if one.record.name == name).splat(level)
+    return Bundle.open(folder).object(name).splat(level)
 
 
 def _rest_splat(folder: Path, fixed: Sequence[str], level: str) -> Gaussians:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pipeline.errors import BundleError
 from pipeline.scenes.files import BundleFiles
-from pipeline.scenes.manifest import Manifest, damaged, reading
+from pipeline.scenes.manifest import Manifest, check_near, damaged, reading
 from pipeline.scenes.migrations import IMAGE_FOLDERS, Json, read
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from pipeline.geometry.mesh import Part
     from pipeline.regions.regions import Regions
     from pipeline.scenes.objects import BundleObject
-    from pipeline.types import Floats
 
 MAX_JSON_BYTES = 32 * 2**20
 MAX_SIDE = 2**16
@@ -97,7 +96,7 @@ class Bundle:
         path = self.path("mesh.ply" if kind in parts else f"{kind}.ply")
         with _following_the_format(path):
             mesh = Mesh.load(path, parts.get(kind, "whole"))
-            _check_near(mesh.vertices, "vertices")
+            check_near(mesh.vertices, "vertices")
             return mesh
 
     def splat(self, lod: str = "full") -> Gaussians:
@@ -123,7 +122,7 @@ class Bundle:
             splat = load_sog(path) if path.suffix == ".sog" else load_splat(path)
             if len(splat) != level.gaussians:
                 raise ValueError(f"{len(splat)} Gaussians, and the manifest says {level.gaussians}")
-            _check_near(splat.means, "Gaussians")
+            check_near(splat.means, "Gaussians")
             return replace(splat, antialiased=level.antialiasing == "mip")
 
     def classic_splat(self, lod: str = "full") -> Gaussians:
@@ -192,23 +191,32 @@ class Bundle:
         """Bodies that were cut out of the scene; the levels of detail `rest` and `rest_sim` are without them.
 
         Raises:
-            BundleError: When the file of one is damaged.
+            BundleError: When the file of one is damaged, or there are too many.
+        """
+        from pipeline.scenes.objects import FOLDER, MAX_OBJECTS, RECORD_FILE
+
+        parts = [name.split("/") for name in sorted(self.manifest.files)]
+        names = [part[1] for part in parts if len(part) == 3 and (part[0], part[2]) == (FOLDER, RECORD_FILE)]
+        if len(names) > MAX_OBJECTS:
+            raise damaged(f"a bundle has at most {MAX_OBJECTS} objects", str(len(names)), self.root)
+        return tuple(map(self.object, names))
+
+    def object(self, name: str) -> BundleObject:
+        """The one of its `objects` that has this name.
+
+        Raises:
+            BundleError: When there is none, or its file is damaged.
         """
         from pipeline.scenes.objects import FOLDER, RECORD_FILE, BundleObject, ObjectRecord
 
-        found = list[BundleObject]()
-        for name in sorted(self.manifest.files):
-            folder, *inner = name.split("/")
-            if folder != FOLDER or len(inner) != 2 or inner[1] != RECORD_FILE:
-                continue
-            path = self._text_file(name)
-            with _following_the_format(path):
-                record = read(ObjectRecord, json.loads(path.read_text()), path.name, self.manifest.written_in)
-                if record.name != inner[0]:
-                    raise ValueError(f"object {record.name!r} in the folder {inner[0]!r}")
-                found.append(BundleObject(record, self.files))
-                _check_near(found[-1].world_from_body.translation, "an object")
-        return tuple(found)
+        path = self._text_file(f"{FOLDER}/{name}/{RECORD_FILE}")
+        with _following_the_format(path):
+            record = read(ObjectRecord, json.loads(path.read_text()), path.name, self.manifest.written_in)
+            if record.name != name:
+                raise ValueError(f"object {record.name!r} in the folder {name!r}")
+            found = BundleObject(record, self.files)
+            check_near(found.world_from_body.translation, "an object")
+        return found
 
     @property
     def images(self) -> dict[str, str]:
@@ -234,16 +242,6 @@ def _following_the_format(path: Path) -> AbstractContextManager[None]:
     return reading(f"{path.name} follows the format in docs/bundle.md", path)
 
 
-def _check_near(points: Floats, what: str) -> None:
-    """That points (N, 3) are finite and no farther than anything in a scene can be [m]."""
-    import numpy as np
-
-    from pipeline.geometry import FARTHEST
-
-    if not (np.abs(points) <= FARTHEST).all():  # NaN isn't, either
-        raise ValueError(f"{what} farther than {FARTHEST:.0f} m, or nowhere")
-
-
 def load_cameras(path: Path) -> tuple[BundleCamera, ...]:
     """Read `cameras.json`."""
     return tuple(map(_camera, json.loads(path.read_text())["cameras"]))
@@ -254,7 +252,7 @@ def _camera(entry: Json) -> BundleCamera:
 
     camera, pose = Camera.from_json(entry["camera"]), Pose.from_matrix(entry["world_from_camera"])
     name, thumbnail = entry["name"], entry.get("thumbnail")
-    _check_near(pose.translation, "a camera")
+    check_near(pose.translation, "a camera")
     if (
         max(camera.width, camera.height) > MAX_SIDE
         or not isinstance(name, str)

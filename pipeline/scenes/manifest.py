@@ -8,12 +8,15 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator
 
 from pipeline.errors import BundleError
 from pipeline.scenes.migrations import MAJOR, MINOR, FormatVersion, read
+
+if TYPE_CHECKING:
+    from pipeline.types import Floats
 
 MANIFEST_FILE = "bundle.json"
 MAX_FILE_BYTES = 8 * 2**30
@@ -190,6 +193,20 @@ def _said(error: Exception) -> str:
         first = error.errors(include_url=False, include_input=False)[0]
         return f"{'.'.join(map(str, first['loc']))}: {first['msg']}".splitlines()[0][:200]
     return f"{type(error).__name__}: {error}".splitlines()[0][:200]
+
+
+def check_near(points: Floats, what: str) -> None:
+    """Check that points (N, 3) are finite and no farther than anything in a scene can be [m].
+
+    Raises:
+        ValueError: Otherwise.
+    """
+    import numpy as np
+
+    from pipeline.geometry import FARTHEST
+
+    if not (np.abs(points) <= FARTHEST).all():  # NaN isn't, either
+        raise ValueError(f"{what} farther than {FARTHEST:.0f} m, or nowhere")
 
 
 def parse_manifest(content: bytes, file: Path | str) -> Manifest:

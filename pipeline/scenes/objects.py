@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from pipeline.scenes.manifest import NAME, Strict, reading
+from pipeline.scenes.manifest import NAME, Strict, check_near, reading
 
 if TYPE_CHECKING:
     from pipeline.geometry import Gaussians, Mesh, Pose
@@ -22,13 +22,19 @@ SPLAT_FILES = {"full": "splat.ply", "sim": "sim.ply"}
 REST = {"full": "rest", "sim": "rest_sim"}
 """Levels of detail of the scene without its objects, by those of the scene."""
 REST_COLLISION = "rest_collision.ply"
-MAX_HULLS, MAX_CORNERS = 32, 64
+MAX_OBJECTS, MAX_HULLS, MAX_CORNERS = 500, 32, 64
 
 Length = Annotated[float, Field(gt=0, le=100)]
 Coordinate = Annotated[float, Field(ge=-1e4, le=1e4)]
 Point = tuple[Coordinate, Coordinate, Coordinate]
 Row = tuple[float, float, float, Coordinate]
 Travel = Annotated[float, Field(ge=-100, le=100)]
+
+
+def _rigid(matrix: tuple[Row, Row, Row, Row]) -> tuple[Row, Row, Row, Row]:
+    if matrix[3] != (0, 0, 0, 1):
+        raise ValueError("the last row of a pose is 0 0 0 1")
+    return matrix
 
 
 def _unit(axis: tuple[float, float, float]) -> tuple[float, float, float]:
@@ -87,18 +93,18 @@ class ObjectRecord(Strict):
     kind: Literal["box", "cylinder", "ball", "carved"]
     on: Annotated[str, Field(max_length=100)]
     seen: Annotated[float, Field(ge=0, le=1)]
-    world_from_body: tuple[Row, Row, Row, Row]
+    world_from_body: Annotated[tuple[Row, Row, Row, Row], AfterValidator(_rigid)]
     size: tuple[Length, Length, Length]
     hulls: Annotated[
         tuple[Annotated[tuple[Point, ...], Field(min_length=4, max_length=MAX_CORNERS)], ...],
         Field(min_length=1, max_length=MAX_HULLS),
     ]
-    mass: Annotated[float, Field(gt=0, le=1e6)]
+    mass: Annotated[float, Field(ge=1e-4, le=1e6)]
     mass_from: Annotated[str, Field(max_length=200)]
     friction: Annotated[float, Field(ge=0, le=10)]
     friction_from: Annotated[str, Field(max_length=200)]
     antialiasing: Literal["classic", "mip"]
-    gaussians: dict[str, Annotated[int, Field(ge=1)]]
+    gaussians: Annotated[dict[str, Annotated[int, Field(ge=1)]], Field(max_length=len(SPLAT_FILES))]
     joint: Joint | None = None
 
 
@@ -140,6 +146,9 @@ class BundleObject:
         path = self.files.path(self.splat_file(lod))
         with reading("an object's splat follows the format in docs/bundle.md", path):
             splat = load_splat(path)
+            if len(splat) != (said := self.record.gaussians.get(lod)):
+                raise ValueError(f"{len(splat)} Gaussians, and {RECORD_FILE} says {said}")
+            check_near(splat.means, "Gaussians")
             return replace(splat, antialiased=self.record.antialiasing == "mip")
 
     def mesh(self) -> Mesh:
@@ -152,4 +161,8 @@ class BundleObject:
 
         path = self.files.path(self.file(MESH_FILE))
         with reading("an object's mesh follows the format in docs/bundle.md", path):
-            return Mesh.load(path)
+            mesh = Mesh.load(path)
+            if not len(mesh.triangles):
+                raise ValueError("no triangle")
+            check_near(mesh.vertices, "vertices")
+            return mesh
