@@ -96,6 +96,8 @@ class Bundle:
         path = self.path("mesh.ply" if kind in parts else f"{kind}.ply")
         with _following_the_format(path):
             mesh = Mesh.load(path, parts.get(kind, "whole"))
+            if not len(mesh.triangles) and kind not in ("open", "closing"):  # one of which may be all
+                raise ValueError("no triangle")
             check_near(mesh.vertices, "vertices")
             return mesh
 

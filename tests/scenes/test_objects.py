@@ -111,8 +111,10 @@ def _renamed(name: str) -> Spoil:
 
 
 def _use(folder: Path) -> None:
-    """All that is read of objects by commands."""
-    for one in Bundle.open(folder).objects:
+    """All that is read of objects by commands, and of the place without them."""
+    bundle = Bundle.open(folder)
+    bundle.mesh("rest_collision")
+    for one in bundle.objects:
         assert one.mesh().vertices.size
         assert len(one.splat("full")) == len(one.splat("sim"))
         rigid_body(one)
@@ -180,6 +182,8 @@ def _many(folder: Path) -> None:
         (_numbers(BODY, "y", 3e38), "farther than"),
         (_swap(BODY, b"element vertex 8", b"element vertex 99999999"), "promises"),
         (_swap(BODY, b"element face 12", b"element face 99999999"), "promises"),
+        (_without("rest_collision.ply", "face"), "no triangle"),
+        (_numbers("rest_collision.ply", "z", np.nan), "nowhere"),
         (_instead(BODY, b"\x89PNG"), "head"),
         (_instead(BODY, b""), "head"),
         (_numbers(SPLAT, "x", np.nan), "not"),
