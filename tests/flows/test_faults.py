@@ -19,6 +19,7 @@ import psutil
 import pytest
 import yaml
 
+from flows.markdown import markdown
 from flows.stage import CPU_STAGE
 from flows.yard import LOST
 from pipeline.batch import Scene, load_scenes
@@ -205,7 +206,7 @@ def test_full_disk_and_limits(lab: Lab):
         assert reason is not None
         assert (reason.kind, scenes[name].stage) == ("MachineError", stage)
         assert said[name] in reason.rule
-        assert reason.rule in table
+        assert markdown("{}", reason.rule) in table
         lab.obeyed(name, stage)
     lab.leaves_nothing("bad")
     name, text = lab.ended(lab.begin("batch", cards="bad-*.yaml", out="bad", workers=2, **limits))

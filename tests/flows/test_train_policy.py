@@ -18,6 +18,7 @@ from prefect.flows import load_flow_from_entrypoint
 
 from flows import train_policy as module
 from flows.ingest import asset_key
+from flows.markdown import markdown
 from pipeline.errors import MissingBundleError, TrainError
 from tests.bundles import floor_of, make_bundle
 from tests.fake_hub import Hub
@@ -78,7 +79,7 @@ def test_from_a_bundle_that_is_to_come_to_metrics_report_and_film(tmp_path: Path
     assert set(artifacts) == {"policy", "policy-report", "policy-film"}
     shown = results["evaluations"][0]["metrics"]["room@1.0.0"]["success"]
     share = wilson(shown["successes"], 3)
-    assert f"| none | room@1.0.0 | {share} | 3 |" in artifacts["policy"]
+    assert markdown("| none | {} | {} | 3 |", "room@1.0.0", str(share)) in artifacts["policy"]
     for key, file in (("policy-report", "report.html"), ("policy-film", "film.mp4")):
         assert (folder / file).stat().st_size > 1000
         assert (folder / file).as_uri() in artifacts[key]
