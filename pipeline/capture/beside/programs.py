@@ -19,6 +19,7 @@ class Program:
         name_pattern: Of the whole name of the file.
         mark: In the first bytes of the file.
         export: What to do in the program to get the same as a COLMAP project, a clause.
+        folders: Those of a capture in which its file is read; "" is the capture's own.
         spare: As `Reader.spare`.
     """
 
@@ -26,6 +27,7 @@ class Program:
     name_pattern: str
     mark: bytes
     export: str
+    folders: tuple[str, ...] = ("",)
     spare: str = ""
 
     def wrote(self, source: CaptureSource, name: str) -> bool:
@@ -58,12 +60,14 @@ OPENSFM = Program(
     r"(?:.*/)?reconstruction[^/]*\.json",
     rb'^\s*\[\s*\{[^}]*"(?:cameras|shots|biases|points|reference_lla|rig_cameras)"\s*:',
     "run `opensfm export_colmap PROJECT`",
+    folders=("", "opensfm", "opensfm/undistorted"),
 )
 BUNDLER = Program(
     "Bundler",
     r"(?:.*/)?[^/]*\.out",
     rb"^\s*# Bundle file v0\.3",
     "open it in a program that writes COLMAP projects",
+    folders=("", "bundle"),
 )
 PROGRAMS = (REALITY_CAPTURE, METASHAPE, MESHROOM, OPENSFM, BUNDLER)
 """Programs whose files of poses are read where they place the images; else they are named."""

@@ -172,7 +172,8 @@ def posed_reader(
     """
 
     def located(source: CaptureSource) -> _Located | None:
-        names = [name for name in source.names if name.count("/") <= 2 and re.fullmatch(program.name_pattern, name)]
+        names = [name for name in source.names if posixpath.dirname(name) in program.folders]
+        names = [name for name in names if re.fullmatch(program.name_pattern, name)]
         names.sort(key=lambda name: (suffix_of(name) == ".json", name.count("/"), name))  # JSON may be anything
         found = [parse(source, name) for name in names[:MAX_CANDIDATES] if program.wrote(source, name)]
         every = [_Located(of, image_files(source, [image.listed for image in of.images])) for of in found]
