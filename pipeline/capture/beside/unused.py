@@ -61,7 +61,7 @@ def listed(source: CaptureSource, files: Sequence[str]) -> str:
     parts = [f"{len(names)} {kind} ({names[0]}{' ...' if len(names) > 1 else ''})" for kind, names in ranked]
     more = sum(len(names) for _, names in ranked[MAX_KINDS:])
     hints = [each.export for each in PROGRAMS if any(kind.endswith(f"with poses of {each.name}") for kind in found)]
-    hint = f"; poses that place none of the images can be read as a COLMAP project: {hints[0]}" if hints else ""
+    hint = f"; poses that place too few of the images can be read as a COLMAP project: {hints[0]}" if hints else ""
     return f"{', '.join(parts[:MAX_KINDS])}{f' and {more} more files' if more else ''}{hint}" or "no files"
 
 
