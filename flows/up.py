@@ -70,7 +70,7 @@ def up(home: Path, port: int, on_ready: Callable[[str], None]) -> None:
 
 def _run(home: Path, port: int, on_ready: Callable[[str], None]) -> None:
     try:
-        free_port(port)
+        port = free_port(port)
     except OSError as error:
         found = f"{HOST}:{port}: {error.strerror}"
         raise MachineError("the server needs a free port", found=found, remedy="choose one with --port") from error

@@ -19,7 +19,7 @@ from pipeline.capture.params import CaptureParams, SelectParams
 from pipeline.card import Card, load_card, name_from
 from pipeline.check.gates import THRESHOLDS
 from pipeline.check.params import CheckParams
-from pipeline.engine import PlannedStage, execute, locked, logged, missing_library, run_record, stage_key
+from pipeline.engine import PlannedStage, execute, locked, log_traceback, missing_library, run_record, stage_key
 from pipeline.errors import CaptureError, CardError, MachineError, ReconstructionError
 from pipeline.files import machine_errors
 from pipeline.gpu_backends.catalog import BACKENDS
@@ -271,11 +271,9 @@ def run_plan(planned: Plan, run: Callable[[PlannedStage], bool] = execute) -> Bu
     """Run a plan's stages in order; see `build`.
 
     Raises:
-        MachineError: Before anything runs, when a backend that it names can't run here.
+        MachineError: As `check_machine`, before anything runs.
     """
     check_machine(planned)
-    with machine_errors(planned.work):
-        planned.work.mkdir(parents=True, exist_ok=True)
     with locked(build_lock(planned.work), f"the bundle {planned.name!r}"), _errors_reported(planned):
         executed = [stage.name for stage in planned.pending if run(stage)]
     bundle = planned.bundle_folder if planned.stages[-1].name == "bundle" else None
@@ -295,13 +293,12 @@ def _errors_reported(planned: Plan) -> Iterator[None]:
                 raise error.at(planned.stages[0].inputs["source"]) from error
             raise
     except BaseException:
-        with logged(planned.log):
-            logger.exception("the build stopped")
+        log_traceback(planned.log, "the build stopped")
         raise
 
 
 def check_machine(planned: Plan) -> None:
-    """A MachineError for a backend that can't run here, before hours are spent on the stages before it."""
+    """A MachineError for a backend that can't run here, and a folder of results that can't be made, before all else."""
     for stage in planned.pending:
         if stage.backend in BACKENDS:
             lacks = this_machine(getattr(stage.params, "python", "")).lacks(stage.backend)
@@ -315,6 +312,8 @@ def check_machine(planned: Plan) -> None:
                 found=lacks,
                 remedy=f"{remedy}; or --set {stage.name}.backend=auto",
             )
+    with machine_errors(planned.work):
+        planned.work.mkdir(parents=True, exist_ok=True)
 
 
 def log_file(work: Path) -> Path:

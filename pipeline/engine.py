@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import shutil
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -144,8 +145,7 @@ def logged(path: Path | None) -> Iterator[None]:
     if path is None:
         yield
         return
-    handler = logging.FileHandler(path, encoding="utf-8")
-    handler.setFormatter(LOG_FORMAT)
+    handler = _LogFile(path, encoding="utf-8")
     ours = logging.getLogger("pipeline")
     level, propagate = ours.level, ours.propagate
     ours.addHandler(handler)
@@ -158,6 +158,24 @@ def logged(path: Path | None) -> Iterator[None]:
         ours.setLevel(level)
         ours.propagate = propagate
         handler.close()
+
+
+def log_traceback(path: Path, message: str) -> None:
+    """Add the traceback of the error at hand to a file, and to no other log: its caller gets the error itself."""
+    handler = _LogFile(path, encoding="utf-8")
+    handler.handle(logger.makeRecord(logger.name, logging.ERROR, __file__, 0, message, (), sys.exc_info()))
+    handler.close()
+
+
+class _LogFile(logging.FileHandler):
+    """A log, which a full disk ends in silence: that the disk is full is said by what the log is about."""
+
+    def __init__(self, path: Path, encoding: str) -> None:
+        super().__init__(path, encoding=encoding)
+        self.setFormatter(LOG_FORMAT)
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the name is logging's
+        """As `logging` does, which would print the traceback."""
 
 
 @contextmanager

@@ -19,6 +19,9 @@ from pipeline.errors import MachineError
 PARTIAL = ".partial"
 """How the names of files end that are being written, and of those that a kill left half."""
 
+IN_THE_WAY = (errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG)
+"""A file where a folder is needed, or the other way round, or a name that no file can have."""
+
 
 @contextmanager
 def open_whole(path: Path, *, sync: bool = False, alone: bool = False) -> Iterator[IO[bytes]]:
@@ -152,7 +155,7 @@ def readable(count: float) -> str:
 
 @contextmanager
 def machine_errors(path: Path) -> Iterator[None]:
-    """Turn "disk full" and "no permission" into errors that say what to do.
+    """Turn "disk full", "no permission" and "a file is in the way" into errors that say what to do.
 
     Raises:
         MachineError: Instead of the OSError.
@@ -160,16 +163,24 @@ def machine_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise no_room(path, "no space left") from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise MachineError(
-                "the folder for results must be writable",
-                found=f"{error.strerror} for {error.filename or path}",
-                remedy="choose a folder that you may write, or change its permissions",
-                file=path,
-            ) from error
+        of_the_path = error.filename is None or Path(error.filename) in (path, *path.parents)
+        if (caused := machine_error(error, path)) and (of_the_path or error.errno not in IN_THE_WAY):
+            raise caused from error
         raise
+
+
+def machine_error(error: OSError, path: Path) -> MachineError | None:
+    """The error of a machine, or of a path that a user gave, behind one of the system; None for any other."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return no_room(path, "no space left")
+    what = f"{error.strerror} for {error.filename or path}"
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        rule, remedy = "the folder for results must be writable", "choose a folder that you may write, or change its"
+        return MachineError(rule, found=what, remedy=f"{remedy} permissions", file=path)
+    if error.errno in IN_THE_WAY:
+        rule, remedy = "results need a place of their own", "choose another path, or move away what lies there"
+        return MachineError(rule, found=what, remedy=remedy, file=path)
+    return None
 
 
 def no_room(folder: Path, found: str) -> MachineError:

@@ -14,6 +14,7 @@ from flows.cli import build, bundles, doctor, lab, policies, registry, simulate,
 from flows.cli.command import Command, Parser, plain
 from flows.cli.signals import Ending
 from pipeline.errors import MachineError, SplatyardError
+from pipeline.files import machine_error
 from pipeline.machine import memory_errors
 
 GROUPS: dict[str, tuple[Command, ...]] = {
@@ -113,7 +114,7 @@ def main(arguments: Sequence[str] | None, ending: Ending) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    """Run the command; one that trains or drives a policy says how PyTorch is installed, which nothing else needs."""
+    """Run the command; a disk or a path that can't be used is said, and how to install PyTorch, which few need."""
     try:
         return options.run(vars(options))
     except ModuleNotFoundError as error:
@@ -125,6 +126,10 @@ def _run(options: argparse.Namespace) -> int:
             remedy="pip install 'splatyard[train]'; that is 6 GB, most of it CUDA's libraries, or 0.9 GB for the CPU "
             "only: add --extra-index-url and the address of the CPU index on pytorch.org's install page",
         ) from error
+    except OSError as error:
+        if caused := machine_error(error, Path(error.filename or "")):
+            raise caused from error
+        raise
 
 
 class _ShowVersion(argparse.Action):

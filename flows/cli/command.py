@@ -202,6 +202,14 @@ def size(text: str) -> int:
     return int(float(match[1]) * UNITS[match[2].upper()])
 
 
+def tcp_port(text: str) -> int:
+    """A TCP port; 0 takes a free one."""
+    number = int(text)
+    if not 0 <= number < 2**16:
+        raise ValueError(text)
+    return number
+
+
 def with_sigma(text: str) -> tuple[float, float | None]:
     """A number and its sigma of "1.5", "1.5+-0.15" or "1.5 ± 0.15"."""
     number, _, sigma = text.replace("±", "+-").partition("+-")
@@ -227,7 +235,7 @@ Gait = Annotated[
     str | None,
     Arg("that carries it: a name, a file, or the folder of the run that learned it; default: the robot's own"),
 ]
-Port = Annotated[int, Arg("the next free one is taken")]
+Port = Annotated[int, Arg("the next free one is taken", parse=tcp_port)]
 Registry = Annotated[str, Arg("registry:FOLDER, s3://..., hf://...; default: SPLATYARD_REGISTRY or ./yard", "ADDRESS")]
 ReplanSteps = Annotated[
     int | None, Arg("actions of a policy server's answer that are done before the next; default: all", "N", count)

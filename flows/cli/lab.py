@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from flows.cli import tables
-from flows.cli.command import Arg, Bundles, Runs, command, count, seconds, size
+from flows.cli.command import Arg, Bundles, Runs, command, count, seconds, size, tcp_port
 from pipeline.errors import CardError, TrainError
 from pipeline.files import readable
 
@@ -307,7 +307,7 @@ def up(
     home: Annotated[Path, Arg("folder of the server's database, its password and the logs", "DIR")] = Path(
         ".splatyard"
     ),
-    port: int = 4200,
+    port: Annotated[int, Arg(parse=tcp_port)] = 4200,
 ) -> int:
     """Run a lab's server and worker on this machine.
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import pipeline
 from flows.cli import tables
-from flows.cli.command import Arg, BundleName, Registry, command
+from flows.cli.command import Arg, BundleName, Registry, command, tcp_port
 from pipeline.files import readable
 
 if TYPE_CHECKING:
@@ -282,7 +282,7 @@ def gallery(
     push: Annotated[str | None, Arg("also show it in a Space, hf://owner/name", "ADDRESS")] = None,
     public: Annotated[bool, Arg("for --push: everybody may see a Space that is made")] = False,
     serve: Annotated[bool, Arg("show it on this machine until Ctrl-C")] = False,
-    port: Annotated[int, Arg("for --serve; 0 takes a free one")] = 8080,
+    port: Annotated[int, Arg("for --serve; 0 takes a free one", parse=tcp_port)] = 8080,
 ) -> int:
     """Make a static site of all scenes, with a 3-D view of each.
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from flows.cli import main
 from pipeline.capture import stage
 from pipeline.capture.model import Capture
 from pipeline.capture.params import CaptureParams
@@ -24,6 +25,7 @@ from tests.capture.conftest import SMALL
 from tests.capture.writers.bad_inputs import LEFT_OUT, REFUSED
 from tests.capture.writers.every_format import FORMATS
 from tests.capture.writers.spoiling import Spoil
+from tests.refusals import build_here, check_refusal
 from tests.synthetic import Room, walk
 
 
@@ -67,6 +69,22 @@ def test_bad_input_ends_in_a_message(case: str, kind: str, written: Path, tmp_pa
     assert file in f"{refused.file} {refused.found}"
     assert words in str(refused)
     assert min(len(refused.rule), len(refused.found), len(refused.remedy)) > 3
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_the_command_says_no_more(
+    kind: str, written: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One case of each reader, as `splatyard build` shows it."""
+    spoil, file, words = next(kinds[kind] for kinds in REFUSED.values() if kind in kinds)
+    folder = Path(shutil.copytree(written / kind, tmp_path / "source"))
+    spoil(folder)
+    build_here(monkeypatch)
+    code = main(["build", str(folder), "--out", str(tmp_path / "out")])
+    shown = capsys.readouterr().err
+    check_refusal(code, shown)
+    assert file in shown
+    assert words in shown
 
 
 @pytest.mark.parametrize("kind", LEFT_OUT)
