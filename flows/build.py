@@ -8,11 +8,14 @@ import os
 os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
 
 from prefect import flow
+from prefect.client.schemas.objects import State
+from prefect.states import Completed
 
 from flows.build_view import Began, BuildView
 from flows.server import require_api
 from flows.stage import result_of, run_stage
-from pipeline.batch import attempt
+from flows.verdicts import of_scenes
+from pipeline.batch import Attempt, attempt
 from pipeline.building import BuildRequest, BuildResult, check_machine, run_plan
 from pipeline.building import plan as make_plan
 from pipeline.engine import PlannedStage
@@ -45,12 +48,20 @@ def run(request: BuildRequest, page: BuildView | None = None) -> BuildResult:
             page.tell(Began(stage=stage.name))
         return result_of(run_one(stage.name, stage))
 
+    attempts: list[Attempt] = []
+
     # without parameters: Prefect would send them to its server as JSON, and a plan is made once and handed on
     @flow(name="build", flow_run_name=f"build-{planned.name}", persist_result=False)
-    def build_planned() -> BuildResult:
-        done = attempt(card, planned, run_task)
-        if done.result is None:
-            raise done.error or AssertionError("an attempt has a result or an error")
-        return done.result
+    def build_planned() -> State[None]:
+        attempts.append(done := attempt(card, planned, run_task))
+        if done.error is not None:
+            raise done.error
+        if done.scene.state == "stopped":  # as --until asked for
+            return Completed(message=f"stopped after {request.until}")
+        return of_scenes([done.scene])
 
-    return build_planned()
+    state = build_planned(return_state=True)
+    if not attempts or attempts[0].result is None:
+        state.result()  # raises what went wrong
+        raise AssertionError("an attempt has a result or an error")
+    return attempts[0].result

@@ -27,10 +27,10 @@ from prefect.client.schemas.objects import State
 from prefect.concurrency.asyncio import ConcurrencySlotAcquisitionError
 from prefect.exceptions import PrefectHTTPStatusError
 from prefect.runtime import flow_run
-from prefect.states import Completed, Failed
 from prefect.tasks import Task
 
-from flows.markdown import Markdown, code, joined, markdown, markdown_table, target
+from flows.markdown import Markdown, joined, markdown, markdown_table, target
+from flows.reports import linked
 from flows.server import require_api
 from flows.stage import (
     CPU_STAGE,
@@ -43,8 +43,8 @@ from flows.stage import (
     Seconds,
     default_workers,
     open_runner,
-    result_of,
 )
+from flows.verdicts import of_scene, of_scenes
 from flows.view import quality_markdown
 from pipeline.batch import Scene, build_scene, check_room, counts, plan_batch
 from pipeline.building import run_records
@@ -164,14 +164,19 @@ def run(scenes: Sequence[Scene], out: Path, options: Options) -> list[Scene]:
     if not _ready(scenes, out, options):
         return [*scenes]
 
+    built: list[Scene] = []
+
     # without parameters: Prefect would send them to its server as JSON
     @flow(name="ingest-batch", flow_run_name=f"batch-{time.strftime('%Y%m%d-%H%M%S')}", persist_result=False)
-    def ingest_planned() -> State[list[Scene]]:
-        built = build_all(scenes, options, logger.info)
-        return Completed(message=counts(built), data=built)
+    def ingest_planned() -> State[None]:
+        built.extend(build_all(scenes, options, logger.info))
+        return final(built)
 
     require_api()
-    return cast("list[Scene]", ingest_planned())
+    state = ingest_planned(return_state=True)
+    if not built:
+        state.result()  # raises what went wrong
+    return built
 
 
 def build_cards(patterns: Sequence[str], out: Path, options: Options) -> list[Scene]:
@@ -261,7 +266,8 @@ def _one(scene: Scene, options: Options, run: RunStage) -> Scene:
     started = time.monotonic()
     try:
         _run_stage.set(run)
-        return result_of(named_for(scene)(scene, options.captures, options.store))
+        state = named_for(scene)(scene, options.captures, options.store)
+        return cast("Scene", state.result(raise_on_failure=False))  # a failed gate is its bundle's, which is there
     except SceneFailedError as error:
         return error.scene
     except ConcurrencySlotAcquisitionError as error:
@@ -294,9 +300,7 @@ def ingest(scene: Scene, captures: Path | None, store: str | None) -> State[Scen
         raise SceneFailedError(scene)
     if scene.state == "built":
         show(scene)
-        return Completed(message=f"bundle: {scene.bundle}", data=scene)
-    where = "another process builds it" if scene.state == "busy" else f"was there: {scene.bundle}"
-    return Completed(name="Cached", message=where, data=scene)
+    return of_scene(scene)
 
 
 def named_for(scene: Scene) -> Task[..., State[Scene]]:
@@ -332,8 +336,7 @@ def final(scenes: Sequence[Scene]) -> State[None]:
     if len(scenes) > MAX_ROWS:
         parts.append(markdown("and {} more", str(len(scenes) - MAX_ROWS)))
     attach(joined(parts), f"batch-{flow_run.name}", "what became of each scene")
-    bad = any(scene.state in ("failed", "stopped") for scene in scenes)
-    return Failed(message=counts(scenes)) if bad else Completed(message=counts(scenes))
+    return of_scenes(scenes)
 
 
 def _why(scene: Scene) -> str:
@@ -349,7 +352,6 @@ def show(scene: Scene) -> None:
     assert scene.bundle is not None
     assert scene.work is not None
     bundle = Bundle.open(scene.bundle)
-    report = scene.bundle / "quality.html"
     failed = ", ".join(scene.failed_gates)
     verdict = markdown("**failed gates: {}**", failed) if failed else markdown("no gate fails")
     photos = [shot.thumbnail for shot in bundle.cameras if shot.thumbnail]
@@ -369,7 +371,7 @@ def show(scene: Scene) -> None:
     total = ("all", f"{scene.seconds:.1f}", "", "", "")
     parts = (
         markdown("# {} {}", scene.name, scene.bundle.name),
-        markdown("{}; [report]({}) {}", verdict, target(report.as_uri()), code(str(report))),
+        markdown("{}; {}", verdict, linked("report", scene.bundle / "quality.html")),
         joined(images, " "),
         quality_markdown(bundle.quality.gates),
         markdown_table(["stage", ">seconds", ">CPU-s", ">peak memory", ">result"], [*times, total]),

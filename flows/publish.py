@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 
 from prefect import flow, get_run_logger, task
@@ -10,6 +11,7 @@ from prefect.artifacts import create_link_artifact, create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
 from flows.markdown import code, markdown, markdown_table
+from flows.verdicts import GATES_TAG, tag_run
 from pipeline.errors import BundleError
 from pipeline.scenes.bundle import Bundle
 from pipeline.scenes.store import refuse_secrets
@@ -32,6 +34,8 @@ def publish(bundle: str, to: str, public: bool, allow_failed: bool) -> str:
         ("sha256", done.sha256),
     )
     create_markdown_artifact(markdown_table(["", ""], rows), key="published", description="what was published, where")
+    if failed:
+        tag_run(GATES_TAG)
     return done.reference
 
 
@@ -46,7 +50,7 @@ def publish_scene(bundle: str, to: str = "", public: bool = False, allow_failed:
         to: Where to: hf://owner/repository, s3://bucket/path, or registry:FOLDER; what SPLATYARD_REGISTRY names there
             if empty.
         public: Everybody can read it: the licence must allow that. A repository that is made is private without it.
-        allow_failed: Publish it even if gates fail.
+        allow_failed: Publish it even if gates fail; the run is green, and has the tag `gates-failed`.
 
     Returns:
         The reference that it has now.
@@ -102,7 +106,11 @@ def make_gallery(registry: str = "", out: Path = Path("site"), push_to: str = ""
     refuse_secrets(registry)
     left_out = build(registry, out)
     address = push(out, push_to, public) if push_to else (out / "index.html").resolve().as_uri()
-    create_link_artifact(address, "gallery", key="gallery")
+    if push_to:
+        create_link_artifact(address, "gallery", key="gallery")
+    else:  # a browser opens no file from a page of a server
+        words = ["splatyard", "gallery", *(["--registry", registry] if registry else []), "--out", str(out), "--serve"]
+        create_markdown_artifact(f"`{shlex.join(words)}` shows it", key="gallery", description=f"gallery in {out}")
     if left_out:
         raise BundleError(
             "all versions can be shown",

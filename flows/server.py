@@ -208,17 +208,23 @@ def _end_with(parent: int) -> None:
 
 
 def app(port: int) -> ASGIApp:
-    """Prefect's application on a port; it answers its own pages only, and changes need a token of each client."""
+    """Prefect's application on a port; it answers its own pages only, and changes need a token of each client.
+
+    Where it has pages, these lead to the reports of runs.
+    """
     from prefect.context import refresh_global_settings_context
     from prefect.server.api.server import create_app
-    from prefect.settings import PREFECT_UI_API_URL
+    from prefect.settings import PREFECT_SERVER_API_AUTH_STRING, PREFECT_UI_API_URL, PREFECT_UI_ENABLED
+
+    from flows.reports import with_reports
 
     origins = own_origins(port, PREFECT_UI_API_URL.value())
     # of each setting, the name that Prefect reads first: nothing else in the environment wins
     os.environ["PREFECT_SERVER_API_CORS_ALLOWED_ORIGINS"] = ",".join(sorted(origins))
     os.environ["PREFECT_SERVER_API_CSRF_PROTECTION_ENABLED"] = "true"
     refresh_global_settings_context()
-    return own_pages_only(create_app(final=True), origins)
+    prefect, password = create_app(final=True), PREFECT_SERVER_API_AUTH_STRING.value()
+    return own_pages_only(with_reports(prefect, password) if password and PREFECT_UI_ENABLED else prefect, origins)
 
 
 def main() -> None:

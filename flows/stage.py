@@ -18,6 +18,7 @@ from prefect.states import Completed, Failed
 from prefect.tasks import Task
 from pydantic import Field
 
+from flows.verdicts import CACHED
 from pipeline.batch import Reason
 from pipeline.engine import PlannedStage, execute
 from pipeline.errors import MachineError
@@ -107,7 +108,7 @@ def run_stage(name: str, planned: PlannedStage, job: Job = HERE) -> State[bool]:
     """Run one stage; a result that existed already shows as Cached."""
     if job.run(planned):
         return Completed(message=f"{name} done: {planned.folder}", data=True)
-    return Completed(name="Cached", message=f"{name} was there: {planned.folder}", data=False)
+    return Completed(name=CACHED, message=f"{name} was there: {planned.folder}", data=False)
 
 
 def result_of(returned: State[R]) -> R:
@@ -254,7 +255,7 @@ def _run_in_pool(planned: PlannedStage, job: Job) -> bool:
     run = cast("FlowRun", started)  # no coroutine: this thread has no event loop
     state = run.state
     if state is not None and state.is_completed():
-        return state.name != "Cached"
+        return state.name != CACHED
     if state is not None and state.is_failed():
         try:
             raise Reason.model_validate_json(state.message or "").error()
@@ -307,7 +308,7 @@ def run_stage_job(
     except Exception as error:
         return Failed(message=Reason.of(error).model_dump_json())
     where = str(planned.folder)
-    return Completed(message=where, data=True) if ran else Completed(name="Cached", message=where, data=False)
+    return Completed(message=where, data=True) if ran else Completed(name=CACHED, message=where, data=False)
 
 
 def _to_json(planned: PlannedStage) -> dict[str, object]:

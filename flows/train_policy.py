@@ -10,11 +10,14 @@ from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_link_artifact, create_markdown_artifact
 from prefect.assets import materialize
 from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
+from prefect.states import Completed
 from prefect.tasks import Task
 from pydantic import Field
 
 from flows.ingest import asset_key
-from flows.markdown import joined, markdown, markdown_table, target
+from flows.markdown import joined, markdown, markdown_table
+from flows.reports import link_to, linked
 from flows.stage import GPU_STAGE, Count
 from pipeline.errors import MissingBundleError, TrainError
 from pipeline.scenes.bundle import Bundle
@@ -121,11 +124,12 @@ def attach(folder: Path, report: Path, film: Path) -> None:
         markdown("# {}: {}", results.run, results.task),
         *([markdown("Training stopped early, after {}.", early)] if early else []),
         markdown_table(columns, rows),
-        markdown("[report]({}), [film]({}), run {}", target(report.as_uri()), target(film.as_uri()), str(folder)),
+        markdown("{}, {}, run {}", linked("report", report), linked("film", film), str(folder)),
     ]
     create_markdown_artifact(joined(parts), key="policy", description="metrics of the policy")
-    create_link_artifact(report.as_uri(), "report", key="policy-report")
-    create_link_artifact(film.as_uri(), "film", key="policy-film")
+    for text, file in (("report", report), ("film", film)):
+        if link := link_to(file):
+            create_link_artifact(link, text, key=f"policy-{text}")
 
 
 def made_of(sources: list[str], folder: Path) -> Task[..., None]:
@@ -157,7 +161,7 @@ def train_policy(
     device: str = "cpu",
     runs: Path = Path("runs"),
     wait_minutes: Annotated[float, Field(ge=0)] = 60.0,
-) -> Path:
+) -> State[Path]:
     """Wait for a bundle, train a policy in it, measure it, and attach metrics, report and film.
 
     Nothing is retried: it would fail again; training can be resumed from the run's folder.
@@ -183,4 +187,14 @@ def train_policy(
     shown = film(folder)  # the report shows the films that there are
     report = evaluate.with_options(tags=tags)(folder, episodes, device)
     made_of(sources, folder)(folder, report, shown)
-    return folder
+    return Completed(message=summary(folder), data=folder)
+
+
+def summary(folder: Path) -> str:
+    """How good a run's policy is without ablation, and whether it was trained for less than planned; on one line."""
+    from train.results import FILE, read_results
+
+    results = read_results(folder / FILE)
+    line = results.lines()[0]
+    parts = [f"{line.scene}: {name} {share}" for name, share in line.shares.items()]
+    return "; ".join([*parts, *([f"stopped early, after {results.stopped_early}"] if results.stopped_early else [])])

@@ -14,12 +14,13 @@ from typing import Annotated, Literal
 from prefect import flow, get_run_logger
 from prefect.artifacts import create_table_artifact
 from prefect.client.schemas.objects import State
-from prefect.states import Completed
+from prefect.states import Completed, Failed
 from pydantic import BaseModel, Field, ValidationError
 
 from flows.ingest import Options, build_cards
 from flows.stage import Address
-from pipeline.batch import refuse_links_out
+from flows.verdicts import of_scenes
+from pipeline.batch import Scene, refuse_links_out
 from pipeline.card import name_from, write_card
 from pipeline.engine import locked
 from pipeline.errors import BusyError, CaptureError, CardError, MachineError, ReconstructionError, SplatyardError
@@ -41,7 +42,7 @@ def watch_folder(
     out: Path = Path("bundles"),
     settle_seconds: Annotated[float, Field(ge=0, le=3600)] = 60.0,
     store: Address | None = None,
-) -> State[list[str]]:
+) -> State[None]:
     """Ingest each scan that was dropped in a folder, once.
 
     A scan is a file or a folder; it is ingested when it has not changed for a while, under the name that it has there.
@@ -53,9 +54,6 @@ def watch_folder(
         out: Folder of bundles.
         settle_seconds: A scan that changes within this time is still being copied, and left for the next run.
         store: Folder or bucket (s3://bucket/path) that machines share results through; without any password.
-
-    Returns:
-        Names of the ingested scans.
     """
     logger = get_run_logger()
     watched = Inbox(folder, out)
@@ -63,23 +61,26 @@ def watch_folder(
         with watched.locked():
             fresh = watched.fresh()
             if not fresh:
-                return Completed(message="nothing new", data=[])
+                return Completed(message="nothing new")
             logger.info("new: %s; checked for changes in %g s", ", ".join(fresh), settle_seconds)
             time.sleep(settle_seconds)
             settled = [name for name, stamp in fresh.items() if watched.stamp(name) == stamp]
-            _ingest(watched, settled, out, store)
+            built = _ingest(watched, settled, out, store)
     except BusyError:
-        return Completed(message="another run for this folder is not done yet", data=[])
+        return Completed(message="another run for this folder is not done yet")
     if settled:
         rows = [{"scan": name} | watched.record.scans[name].model_dump(exclude={"stamp"}) for name in settled]
         create_table_artifact(rows, key="inbox", description=f"what became of the scans in {watched.folder}")
-    ingested = [name for name in settled if watched.record.scans[name].state == "ingested"]
-    failed, changing = len(settled) - len(ingested), len(fresh) - len(settled)
-    return Completed(message=f"{len(ingested)} ingested, {failed} failed, {changing} still changing", data=ingested)
+    ingested = sum(watched.record.scans[name].state == "ingested" for name in settled)
+    failed, changing = len(settled) - ingested, len(fresh) - len(settled)
+    state = of_scenes(built, f"{ingested} ingested, {failed} failed, {changing} still changing")
+    if failed and state.is_completed():  # before there was anything to build
+        return Failed(message=state.message)
+    return state
 
 
-def _ingest(watched: Inbox, names: list[str], out: Path, store: str | None) -> None:
-    """Build the bundles of scans as one batch, and record what became of each."""
+def _ingest(watched: Inbox, names: list[str], out: Path, store: str | None) -> list[Scene]:
+    """Build the bundles of scans as one batch, and record what became of each; returns what was built."""
     cards: dict[str, Path] = {}
     for name in names:
         try:
@@ -87,7 +88,7 @@ def _ingest(watched: Inbox, names: list[str], out: Path, store: str | None) -> N
         except SplatyardError as error:
             watched.end(name, _verdict(type(error).__name__), str(error))
     if not cards:
-        return
+        return []
     try:
         patterns = [glob.escape(str(card)) for card in cards.values()]
         built = {scene.card: scene for scene in build_cards(patterns, out, Options(store=store))}
@@ -95,7 +96,7 @@ def _ingest(watched: Inbox, names: list[str], out: Path, store: str | None) -> N
         get_run_logger().exception("the batch failed")
         for name in cards:
             watched.end(name, "trouble", str(error))
-        return
+        return []
     for name, card in cards.items():
         scene = built[card]
         if scene.state in ("built", "cached"):
@@ -104,6 +105,7 @@ def _ingest(watched: Inbox, names: list[str], out: Path, store: str | None) -> N
             watched.end(name, "trouble", scene.state)
         else:
             watched.end(name, _verdict(scene.reason.kind), f"{scene.stage}: {scene.reason}")
+    return [*built.values()]
 
 
 def _verdict(kind: str) -> ScanState:

@@ -27,6 +27,7 @@ from prefect.workers.process import ProcessWorker
 
 from flows.stage import CPU_STAGE, GPU_STAGE, default_workers
 from flows.up import POOL, WORKER, processes_with
+from flows.verdicts import CACHED, GATES_FAILED
 
 WORKER_LABEL = "prefect.worker.name"
 """Label of runs that names their worker: runs of other machines' workers are not ended here."""
@@ -38,7 +39,7 @@ LOST_SECONDS = 300
 """A flow's process without a heartbeat for so long is lost; on a busy machine they come late."""
 FAILURES, FAILURES_KINDS = "splatyard-failures", ("slack-webhook", "custom-webhook")
 """Name and kinds of the block that says where failures are reported, if there is one."""
-RUN = "prefect.flow-run."
+RESOURCE, RUN = "prefect.resource.id", "prefect.flow-run."
 LOST = "its process is gone; what its stages finished is kept, so run it again"
 SUBJECT = "splatyard: {{ flow_run.name }} {{ flow_run.state.name }}"
 MESSAGE = """\
@@ -48,7 +49,7 @@ MESSAGE = """\
 
 
 def prepare() -> None:
-    """Set up the server named in PREFECT_API_URL; what a user has changed of it stays.
+    """Set up the server named in PREFECT_API_URL; limits that a user has changed stay, and what is switched off.
 
     Raises:
         TimeoutError: When the server doesn't answer.
@@ -73,8 +74,11 @@ def prepare() -> None:
             except ObjectNotFound:
                 client.create_concurrency_limit(tag, limit)
         for automation in _automations(client):
-            if not client.read_automations_by_name(automation.name):
+            there = client.read_automations_by_name(automation.name)
+            if not there:
                 client.create_automation(automation)
+            for one in there:  # of an earlier version; whether it is switched off stays the user's choice
+                client.update_automation(one.id, automation.model_copy(update={"enabled": one.enabled}))
         _crash_left_runs(client)
     # the folder in which this was called is the one that the flows run in; see `pull` in prefect.yaml
     command = [
@@ -118,23 +122,25 @@ def job_template(default: dict[str, Any]) -> dict[str, Any]:
 
 def _automations(client: SyncPrefectClient) -> list[AutomationCore]:
     """Runs whose process is gone crash; failures go to the webhook of the block, which keeps its address secret."""
-    trigger = partial(
-        EventTrigger,
-        match=ResourceSpecification({"prefect.resource.id": [f"{RUN}*"]}),
-        for_each={"prefect.resource.id"},
-        threshold=1,
-    )
+    trigger = partial(EventTrigger, for_each={RESOURCE}, threshold=1)
+    runs: dict[str, str | list[str]] = {RESOURCE: f"{RUN}*"}
     ends = {f"{RUN}{name}" for name in ("Completed", "Failed", "Cancelled", "Crashed", "Paused", "Suspended")}
+    ends |= {f"{RUN}{name}" for name in (CACHED, GATES_FAILED)}
     beat = f"{RUN}heartbeat"
     lost = trigger(
-        after={beat}, expect={beat, *ends}, posture=Posture.Proactive, within=timedelta(seconds=LOST_SECONDS)
+        match=ResourceSpecification(runs),
+        after={beat},
+        expect={beat, *ends},
+        posture=Posture.Proactive,
+        within=timedelta(seconds=LOST_SECONDS),
     )
     crash = ChangeFlowRunState(state=StateType.CRASHED, name="Crashed", message=LOST, force=False)
     automations = [AutomationCore(name="splatyard: lost runs", trigger=lost, actions=[crash])]
     for kind in FAILURES_KINDS:
         with suppress(ObjectNotFound):
             block = client.read_block_document_by_name(FAILURES, kind, include_secrets=False)
-            failed = trigger(expect={f"{RUN}Failed", f"{RUN}Crashed"}, posture=Posture.Reactive)
+            ended = ResourceSpecification(runs | {"prefect.state-type": ["FAILED", "CRASHED"]})  # by whatever name
+            failed = trigger(match=ended, expect={f"{RUN}*"}, posture=Posture.Reactive)
             send = SendNotification(block_document_id=block.id, subject=SUBJECT, body=MESSAGE)
             automations.append(AutomationCore(name=f"splatyard: failures to {kind}", trigger=failed, actions=[send]))
     return automations

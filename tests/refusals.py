@@ -26,5 +26,5 @@ def check_refusal(code: int, shown: str) -> None:
 def build_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Builds run in this process, without Prefect's server."""
     monkeypatch.setattr(build, "require_api", lambda: None)
-    monkeypatch.setattr(build, "flow", lambda **_: lambda function: function)
+    monkeypatch.setattr(build, "flow", lambda **_: lambda function: lambda return_state: function())
     monkeypatch.setattr(build, "run_one", lambda _name, stage: Completed(data=execute(stage)))

@@ -110,15 +110,16 @@ class Yard:
 
     def state(self, run: str) -> str:
         """Name of a run's state."""
-        return self._run(run)["state"]["name"]
+        return self.run(run)["state"]["name"]
 
     def ended(self, run: str) -> tuple[str, str]:
         """Wait until a run has ended: name and message of its state."""
-        wait_for(lambda: self._run(run)["state_type"] in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED"))
-        state = self._run(run)["state"]
+        wait_for(lambda: self.run(run)["state_type"] in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED"))
+        state = self.run(run)["state"]
         return state["name"], state["message"] or ""
 
-    def _run(self, run: str) -> dict[str, Any]:
+    def run(self, run: str) -> dict[str, Any]:
+        """All that is known of a run."""
         return self.ask("flow_runs/filter", flow_runs={"id": {"any_": [run]}})[0]
 
     def programs(self, *words: str) -> list[psutil.Process]:

@@ -26,7 +26,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from pipeline.engine import is_locked, locked
 from pipeline.errors import BusyError, TrainError
-from pipeline.files import write_whole
+from pipeline.files import read_plain, write_whole
 from pipeline.machine import package_versions
 from pipeline.scenes.files import cache_folder
 from pipeline.scenes.references import is_address
@@ -59,8 +59,8 @@ def writing(path: Path) -> Iterator[None]:
         raise TrainError(
             "a run's folder has room and may be written",
             found=f"{error.strerror or error} ({shutil.disk_usage(existing).free / 2**20:.0f} MiB free)",
-            remedy="free some space or change the permissions; what was saved before is still there: "
-            "splatyard train --resume RUN continues from it",
+            remedy="free some space, change the permissions, or choose another folder with --runs; what was saved "
+            "before is still there: splatyard train --resume RUN continues from it",
             file=path,
         ) from error
 
@@ -75,9 +75,7 @@ def read_model(kind: type[M], path: Path, rule: str, remedy: str, max_bytes: int
         TrainError: When it is missing, too large or invalid, with this rule and remedy.
     """
     try:
-        if path.stat().st_size > max_bytes:
-            raise ValueError(f"{path.stat().st_size} bytes")
-        return kind.model_validate_json(path.read_bytes())
+        return kind.model_validate_json(read_plain(path, max_bytes))
     except (ValueError, OSError) as error:
         found = error.strerror or "" if isinstance(error, OSError) else str(error)
         if isinstance(error, ValidationError):
@@ -403,7 +401,7 @@ class Run:
             TrainError: When another process trains it.
         """
         try:
-            with locked(self.folder / LOCK_FILE, f"run {self.name}"):
+            with locked(self.folder / LOCK_FILE, f"run {self.name}", "is being trained by"):
                 yield
         except BusyError as error:
             raise TrainError(
@@ -439,9 +437,10 @@ class Curve:
         """
         if not self._path.exists():
             return []
-        if self._path.stat().st_size > MAX_CURVE_BYTES:
-            raise self._damaged(f"{self._path.stat().st_size} bytes")
-        *lines, torn = self._path.read_bytes().split(b"\n")
+        try:
+            *lines, torn = read_plain(self._path, MAX_CURVE_BYTES).split(b"\n")
+        except (OSError, ValueError) as error:
+            raise self._damaged(getattr(error, "strerror", None) or str(error)) from error
         del torn  # empty after a whole line
         rows = []
         for number, line in enumerate(lines, 1):

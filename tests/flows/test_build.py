@@ -6,15 +6,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from prefect.states import Completed
 
 from flows import build
 from pipeline import building
 from pipeline.building import BuildRequest
 from pipeline.capture.detect import probe_and_digest
-from pipeline.engine import execute
 from pipeline.stages import STAGES
 from tests.fake_scene import ran
+from tests.refusals import build_here
 from tests.synthetic import Room, walk, write_photos
 
 
@@ -29,9 +28,7 @@ def test_a_capture_is_hashed_once(tmp_path: Path, room: Room, monkeypatch: pytes
     monkeypatch.setattr("pipeline.capture.detect.probe_and_digest", probe)
     monkeypatch.setattr(building, "STAGES", tuple(replace(one, function="tests.fake_scene:run") for one in STAGES))
     monkeypatch.setenv("FAKE_LAB", str(tmp_path))
-    monkeypatch.setattr(build, "require_api", lambda: None)
-    monkeypatch.setattr(build, "flow", lambda **_: lambda function: function)
-    monkeypatch.setattr(build, "run_one", lambda _name, stage: Completed(data=execute(stage)))
+    build_here(monkeypatch)
     write_photos(tmp_path / "photos", room, walk(3))
     result = build.run(BuildRequest(tmp_path / "photos", name="hall", out=tmp_path / "out"))
     assert result.bundle == tmp_path / "out" / "hall" / "1.0.0"

@@ -188,8 +188,9 @@ def test_only_trouble_from_outside_is_tried_again():
 @pytest.mark.slow
 def test_a_batch_with_bad_scenes_then_only_what_is_missing(lab: Lab):
     """Two bad ones stop no other, a network folder's hiccup is tried again, and the next runs do only what is left."""
-    for name in ("a", "b", "c"):
+    for name in ("a", "b"):
         lab.card(name)
+    lab.card("c", "source: {path: photos}\ngates: {scale: 0.01}")
     lab.card("d", "nme: d")
     lab.order("b", "mesh", "raise")
     lab.order("c", "depth", "trouble")
@@ -216,6 +217,8 @@ def test_a_batch_with_bad_scenes_then_only_what_is_missing(lab: Lab):
     assert lab.states() == {"a": "cached", "b": "built", "c": "cached", "d": "built"}
     assert lab.times("a") == Counter(STAGE_NAMES)
     assert lab.times("b") == Counter([*STAGE_NAMES, "mesh"])
+    last = "select state_name, state_type from flow_run where name like 'batch-%' order by start_time desc limit 1"
+    assert lab.query(last) == [("Gates failed", "FAILED")], "all are there, with c's gate"
     code, out, err = lab.do("status")
     assert code == 0, err
     for name in "abcd":
@@ -225,22 +228,25 @@ def test_a_batch_with_bad_scenes_then_only_what_is_missing(lab: Lab):
 def _check_what_prefect_knows(lab: Lab) -> None:
     """Runs in their states, the quality table with images and report, and which capture a bundle is made of."""
     ours = "flow_run_id = (select id from flow_run where name like 'batch-%' order by start_time desc limit 1)"
-    wanted, end = {"a": "Completed", "b": "Failed", "c": "Completed"}, time.monotonic() + 60
+    wanted, end = {"a": "Completed", "b": "Failed", "c": "Gates failed"}, time.monotonic() + 60
     states = f"select name, state_name from task_run where length(name) = 1 and {ours}"
     while (runs := dict(lab.query(states))) != wanted:  # the server writes them some time after the end
         assert time.monotonic() < end, runs
         time.sleep(0.2)
+    run = "from flow_run where name like 'batch-%' order by start_time desc limit 1"
+    assert lab.query(f"select state_name, state_type {run}") == [("Failed", "FAILED")]
+    assert "gates-failed" in lab.query(f"select tags {run}")[0][0]
     shown = dict(lab.query(f"select key, data from artifact where {ours}"))
     for part in (
         "no gate fails",
         "| scale |",
         "| stage | seconds | CPU-s |",
         "data:image/jpeg;base64,",
-        (lab.folder / "bundles/a/1.0.0").as_uri(),
+        f"report: `{lab.folder}/bundles/a/1.0.0/quality.html`",
     ):
         assert part in shown["scene-a"]
     key = f"file://{lab.folder}/bundles/"
-    ends = {"a": "succeeded", "b": "failed", "c": "succeeded"}
+    ends = {"a": "succeeded", "b": "failed", "c": "failed"}
     made = [(f"{key}{name}/1.0.0", f"prefect.asset.materialization.{end}") for name, end in ends.items()]
     told = f"select resource_id, event from events where resource_id like '{key}%' order by resource_id"
     until(lambda: lab.query(told) == made)  # the server writes events some seconds later

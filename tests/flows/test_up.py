@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from functools import partial
 from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -45,6 +46,9 @@ deployments:
   - name: broken
     entrypoint: lab_flows.broken
     work_pool: {name: yard}
+  - name: wanting
+    entrypoint: lab_flows.wanting
+    work_pool: {name: yard}
   - name: scheduled
     entrypoint: lab_flows.scheduled
     work_pool: {name: yard}
@@ -53,6 +57,8 @@ deployments:
 FLOWS = """
 import pathlib, subprocess, sys, time
 from prefect import flow
+from flows import reports, verdicts
+from pipeline.batch import Scene
 
 @flow
 def quick():
@@ -67,6 +73,15 @@ def endless():
 @flow
 def scheduled():
     pass
+
+@flow
+def wanting():
+    page = pathlib.Path("bundle/quality.html")
+    page.parent.mkdir()
+    page.write_text("<p>one gate")
+    pathlib.Path("link").write_text(str(reports.link_to(page)))
+    hall = Scene(card=page, name="hall", state="built", bundle=page.parent, failed_gates=("scale",))
+    return verdicts.of_scenes([hall])
 
 @flow
 def broken():
@@ -130,7 +145,7 @@ def test_a_lab_from_nothing_to_a_run_and_back(lab: Yard, hearer: Hearer):
     """It deploys and sets limits, refuses a second one and strangers, tells failures, and ends with all it started."""
     lab.start()
     assert (lab.folder / "inbox").is_dir()
-    assert set(lab.deployments()) == {"quick", "endless", "broken", "scheduled"}
+    assert set(lab.deployments()) == {"quick", "endless", "broken", "wanting", "scheduled"}
     limits = {one["name"]: one["limit"] for one in lab.ask("v2/concurrency_limits/filter")}
     assert limits["tag:gpu-stage"] >= 1
     assert limits["tag:cpu-stage"] >= 1
@@ -173,6 +188,12 @@ def test_a_lab_from_nothing_to_a_run_and_back(lab: Yard, hearer: Hearer):
     assert lab.ended(endless)[0] == "Crashed"
     lab.begin("broken")
     wait_for(lambda: hearer.told("broken", "Failed", "the lamp is broken"))
+    wanting = lab.begin("wanting")
+    assert lab.ended(wanting) == ("Gates failed", "1 built; failed gates: hall (scale)")
+    assert lab.run(wanting)["tags"] == ["gates-failed"]
+    wait_for(lambda: hearer.told("wanting", "Gates failed", "hall (scale)"))
+    with urllib.request.urlopen((lab.folder / "link").read_text()) as page:  # as a browser does, without a password
+        assert page.read() == b"<p>one gate"
     assert not any("quick" in text for _, text in hearer.heard)
     commands = [process.cmdline() for process in psutil.Process(lab.process.pid).children(recursive=True)]
     assert lab.stop(signal.SIGTERM) == []
