@@ -15,9 +15,10 @@ from typing import Any
 from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
+from prefect.client.schemas.actions import DeploymentUpdate, WorkPoolCreate, WorkPoolUpdate
 from prefect.client.schemas.filters import FlowRunFilter, WorkPoolFilter
 from prefect.client.schemas.objects import StateType
+from prefect.client.schemas.responses import DeploymentResponse
 from prefect.events.actions import ChangeFlowRunState, SendNotification
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
 from prefect.events.schemas.events import ResourceSpecification
@@ -93,6 +94,18 @@ def prepare() -> None:
         str(deployments()),
     ]
     subprocess.run(command, check=True, env={**os.environ, "PWD": str(Path.cwd())})
+    with get_client(sync_client=True) as client:
+        pool = WorkPoolFilter.model_validate({"name": {"any_": [POOL]}})
+        for deployment in client.read_deployments(work_pool_filter=pool):
+            client.update_deployment(deployment.id, DeploymentUpdate(parameter_openapi_schema=closed(deployment)))
+
+
+def closed(deployment: DeploymentResponse) -> dict[str, Any]:
+    """The schema of a deployment's parameters, by which the server refuses a run with one that the flow hasn't.
+
+    Prefect's own schemas let it pass: its process would end before it could say why.
+    """
+    return {**(deployment.parameter_openapi_schema or {"type": "object"}), "additionalProperties": False}
 
 
 def deployments() -> Path:

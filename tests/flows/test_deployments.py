@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import tomllib
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import yaml
 from prefect.client.schemas.actions import DeploymentScheduleCreate
 from prefect.client.schemas.objects import ConcurrencyLimitConfig
+from prefect.client.schemas.responses import DeploymentResponse
 from prefect.exceptions import ParameterTypeError
 from prefect.flows import load_flow_from_entrypoint
+from prefect.utilities.schema_tools.validation import ValidationError, validate
 
 from flows import yard
 from tests.paths import ROOT
@@ -82,6 +85,18 @@ def test_the_form_is_typed_and_described(deployment: dict[str, Any]):
     flow.validate_parameters(given | wanted)
     with pytest.raises(ParameterTypeError):
         flow.validate_parameters(given | wanted | WRONG[deployment["name"]])
+
+
+def test_an_unknown_parameter_is_refused(deployment: dict[str, Any]):
+    """By the server, with its name, before anything runs."""
+    flow = load_flow_from_entrypoint(deployment["entrypoint"], use_placeholder_flow=False)
+    schema = flow.parameters.model_dump_for_openapi()
+    stored = cast("DeploymentResponse", SimpleNamespace(parameter_openapi_schema=schema))
+    given = deployment.get("parameters", {}) | REQUIRED[deployment["name"]]
+    validate(given, yard.closed(stored), raise_on_error=True)
+    validate(given | {"evil": 1}, schema, raise_on_error=True)  # as Prefect makes it
+    with pytest.raises(ValidationError, match="'evil' was unexpected"):
+        validate(given | {"evil": 1}, yard.closed(stored), raise_on_error=True)
 
 
 def test_schedules_and_limits_are_prefects(deployment: dict[str, Any]):

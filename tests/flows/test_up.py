@@ -188,6 +188,10 @@ def test_a_lab_from_nothing_to_a_run_and_back(lab: Yard, hearer: Hearer):
     assert lab.ended(endless)[0] == "Crashed"
     lab.begin("broken")
     wait_for(lambda: hearer.told("broken", "Failed", "the lamp is broken"))
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        lab.begin("quick", evil=1)
+    assert refused.value.code == 409
+    assert "'evil' was unexpected" in refused.value.read().decode()
     wanting = lab.begin("wanting")
     assert lab.ended(wanting) == ("Gates failed", "1 built; failed gates: hall (scale)")
     assert lab.run(wanting)["tags"] == ["gates-failed"]
