@@ -24,13 +24,17 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+import psutil
+
 from pipeline.errors import MachineError
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
-START_SECONDS = 180
-"""Prefect's own limit of 20 s is too short on a busy laptop."""
+IDLE_SECONDS = 180
+"""A starting server that has computed next to nothing for so long has stopped; on a busy machine it may take long."""
+PROGRESS_SECONDS = 1.0
+"""CPU time that is more than next to nothing."""
 LOOK_SECONDS = 0.5
 SHUTDOWN_SECONDS = 10.0
 """Time to write the last events: Prefect keeps them in memory for some seconds."""
@@ -63,7 +67,7 @@ def api_url() -> str:
     """Start the server on first use; returns the URL of its API once it answers.
 
     Raises:
-        MachineError: When it ends or stays silent instead.
+        MachineError: When it ends instead, or neither answers nor computes.
     """
     port = free_port()
     url = f"http://{HOST}:{port}/api"
@@ -75,17 +79,21 @@ def api_url() -> str:
             stderr=errors,
             start_new_session=True,  # Ctrl-C reaches all processes of a session
         )
-        end = time.monotonic() + START_SECONDS
+        used, since = 0.0, time.monotonic()
         while not answers(f"{url}/health"):
-            if process.poll() is None and time.monotonic() < end:
+            if process.poll() is None and time.monotonic() < since + IDLE_SECONDS:
+                if (now := sum(psutil.Process(process.pid).cpu_times()[:2])) >= used + PROGRESS_SECONDS:
+                    used, since = now, time.monotonic()
                 time.sleep(0.1)
                 continue
+            code = process.poll()
             process.kill()
             process.wait()
             errors.seek(0)
+            said = last_line(errors.read())
             raise MachineError(
-                f"Prefect's server must answer within {START_SECONDS} s",
-                found=last_line(errors.read()),
+                "Prefect's server must start",
+                found=f"it {'stopped before it answered' if code is None else f'ended with {code}'}: {said}",
                 remedy="run again; if it stays so, name a running Prefect server in PREFECT_API_URL",
             )
     return url

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
@@ -46,6 +47,8 @@ DEPLOYMENT = "run-stage/stage"
 """Runs a stage as a job of its work pool."""
 CPU_STAGE, GPU_STAGE = "cpu-stage", "gpu-stage"
 """Tags of scenes that are built and of trainings on CUDA; each has a concurrency limit in the whole yard."""
+LIBRARIES = ("distributed", "ray")
+"""Packages that raise the errors of clusters."""
 LOOK_SECONDS = 2.0
 
 Count = Annotated[int, Field(ge=1)]
@@ -139,9 +142,10 @@ def open_runner(runner: RunnerName, workers: int, address: str | None, job: Job)
         with _cluster(runner, workers, address) as cluster:
 
             def submit(planned: PlannedStage) -> bool:
-                with _resources(runner, cluster, planned, job.limits):
-                    future = cluster.submit(run_stage, {"name": planned.name, "planned": planned, "job": job})
-                return bool(future.result())
+                with _losses_told(runner, address):
+                    with _resources(runner, cluster, planned, job.limits):
+                        future = cluster.submit(run_stage, {"name": planned.name, "planned": planned, "job": job})
+                    return bool(future.result())
 
             yield submit
         return
@@ -172,6 +176,22 @@ def _cluster(runner: str, workers: int, address: str | None) -> Iterator[DaskTas
         yield cluster
 
 
+@contextmanager
+def _losses_told(runner: str, address: str | None) -> Iterator[None]:
+    """A MachineError in place of what a cluster's own library raises when its scheduler, head or workers are gone."""
+    try:
+        yield
+    except Exception as error:
+        if type(error).__module__.partition(".")[0] not in LIBRARIES:
+            raise
+        raise MachineError(
+            f"the {runner} cluster{f' at {address}' if address else ''} lives until the batch is done",
+            found=" ".join(str(error).split())[:300] or type(error).__name__,
+            remedy="see that its scheduler (Ray's head) and its workers run, then run the same again: finished stages "
+            "are kept",
+        ) from error
+
+
 def _new_cluster(runner: str, workers: int, address: str | None) -> DaskTaskRunner | RayTaskRunner:
     try:
         module = importlib.import_module(f"prefect_{runner}")
@@ -189,6 +209,8 @@ def _new_cluster(runner: str, workers: int, address: str | None) -> DaskTaskRunn
         by_proxy = address is not None and address.startswith("ray://")  # which adds no folder
         job = {} if by_proxy else {"job_config": ray_job()}
         return module.RayTaskRunner(address=address, init_kwargs=job if address else job | local)
+    for name in ("distributed", "distributed.client"):  # what they log as errors they raise, too
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     if address:
         return module.DaskTaskRunner(address=address)
     from dask import config

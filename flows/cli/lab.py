@@ -85,7 +85,8 @@ class Batch:
         if self.dry_run:
             return self._show_plan(scenes)
         os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")  # errors are reported here, once
-        logging.getLogger("flows").propagate = False  # Prefect hangs a console on the root logger
+        for name in ("flows", "pipeline"):
+            logging.getLogger(name).propagate = False  # Prefect hangs a console on the root logger
         tables.say(f"{len(scenes)} scenes: {counts(scenes)}; splatyard status --out {tables.quoted(self.out)}")
         scenes = self._build(scenes)
         tables.say((counts(scenes), "bold"))

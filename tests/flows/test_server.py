@@ -14,6 +14,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 import pytest
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
@@ -60,6 +61,58 @@ def answers(url: str) -> bool:
             return reply.status == 200
     except (urllib.error.URLError, ConnectionError):
         return False
+
+
+BUSY = """
+import sys, time
+from http.server import BaseHTTPRequestHandler, HTTPServer
+while time.process_time() < 1.5: pass
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+"""
+
+
+@pytest.fixture
+def hurried(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[subprocess.Popen[bytes]]]:
+    """A server is given up after a second without progress; those that were started."""
+    monkeypatch.setattr(server, "IDLE_SECONDS", 1.0)
+    monkeypatch.setattr(server, "PROGRESS_SECONDS", 0.02)
+    started, begin = list[subprocess.Popen[bytes]](), subprocess.Popen
+
+    def start(*args: Any, **options: Any) -> subprocess.Popen[bytes]:
+        started.append(begin(*args, **options))
+        return started[-1]
+
+    monkeypatch.setattr(server.subprocess, "Popen", start)
+    yield started
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.usefixtures("hurried")
+def test_a_server_that_gets_on_is_waited_for(monkeypatch: pytest.MonkeyPatch):
+    """However long it takes on a busy machine."""
+    monkeypatch.setattr(server, "command", lambda port: [sys.executable, "-c", BUSY, str(port)])
+    assert server.api_url.__wrapped__().startswith("http://127.0.0.1:")
+
+
+@pytest.mark.parametrize(
+    ("program", "words"),
+    [("import time; time.sleep(600)", "stopped before it answered"), ("1 / 0", "ended with 1: ZeroDivisionError")],
+    ids=["silent", "ended"],
+)
+def test_a_server_that_does_not_start_is_one_error(
+    program: str, words: str, hurried: list[subprocess.Popen[bytes]], monkeypatch: pytest.MonkeyPatch
+):
+    """It is killed, and its last words are told."""
+    monkeypatch.setattr(server, "command", lambda _: [sys.executable, "-c", program])
+    with pytest.raises(MachineError, match=words):
+        server.api_url.__wrapped__()
+    assert hurried[0].poll() is not None
 
 
 @pytest.mark.slow

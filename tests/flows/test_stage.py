@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 from unittest import mock
 
 import pytest
@@ -168,3 +169,26 @@ def test_processes_of_this_machine_share_its_cores(tmp_path: Path, monkeypatch: 
     with open_runner("processes", 4, None, Job()) as run_one:
         assert run_one(plan_chain(tmp_path, [FakeParams()])[0])
     assert seen == [(Job(isolated=True, at_once=4), before)]
+
+
+@pytest.mark.parametrize(
+    ("module_of", "told"), [("distributed.client", True), ("ray.exceptions", True), ("pipeline.errors", False)]
+)
+def test_a_cluster_that_is_gone_is_named(module_of: str, told: bool, monkeypatch: pytest.MonkeyPatch):
+    """Its library's errors become one that says what to do; a stage's own stays what it is."""
+    error = type("GoneError", (OSError,), {"__module__": module_of})
+
+    def submit(*_: object) -> None:
+        raise error("scheduler-connection-lost")
+
+    cluster = nullcontext(SimpleNamespace(submit=submit))
+    monkeypatch.setattr(module, "_cluster", lambda *_: cluster)
+    monkeypatch.setattr(module, "_resources", lambda *_: nullcontext())
+    runner, gone = open_runner("dask", 2, "tcp://head:8786", Job()), pytest.raises(MachineError if told else error)
+    with runner as run_one, gone as caught:
+        run_one(cast("PlannedStage", SimpleNamespace(name="mesh")))
+    shown = str(caught.value)
+    assert "scheduler-connection-lost" in shown
+    if told:
+        for words in ("dask cluster at tcp://head:8786", "its scheduler", "run the same again"):
+            assert words in shown
