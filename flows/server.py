@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import base64
 import functools
+import hashlib
+import hmac
 import os
 import re
 import secrets
@@ -21,6 +23,7 @@ import time
 import urllib.error
 import urllib.request
 from http import HTTPStatus
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -49,6 +52,14 @@ HOST = "127.0.0.1"
 LOOPBACK = (HOST, "localhost")
 PASSWORD, SERVER_PASSWORD = "PREFECT_API_AUTH_STRING", "PREFECT_SERVER_API_AUTH_STRING"
 """What clients send, and what a server asks for; in the environment only, which no other user of the machine sees."""
+
+REPORTS = "/reports/"
+REPORT_HEADERS = {
+    "Content-Security-Policy": "sandbox; default-src 'none'; img-src 'self' data:; media-src 'self'; "
+    "style-src 'self' 'unsafe-inline'; form-action 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
 
 
 def new_password() -> str:
@@ -206,6 +217,50 @@ def own_pages_only(app: ASGIApp, origins: frozenset[str]) -> ASGIApp:
     return guarded
 
 
+def report_token(folder: Path, password: str) -> str:
+    """What a link names a folder by: its name, and a signature that only who knows the password can make."""
+    name = base64.urlsafe_b64encode(os.fsencode(folder)).decode().rstrip("=")
+    return f"{name}.{hmac.new(password.encode(), name.encode(), hashlib.sha256).hexdigest()[:32]}"
+
+
+def _folder(token: str, password: str) -> Path | None:
+    """The folder that a token names, if it is one of ours."""
+    try:
+        name = token.partition(".")[0]
+        folder = Path(os.fsdecode(base64.urlsafe_b64decode(name + "=" * (-len(name) % 4))))
+        return folder if hmac.compare_digest(report_token(folder, password), token) else None
+    except ValueError:  # no text of base64, or of a path
+        return None
+
+
+def with_reports(app: ASGIApp, password: str) -> ASGIApp:
+    """The application, and under `REPORTS` the files that links name; none is followed out of its folder.
+
+    Reports may be of others, and lie where Prefect's page keeps its password: browsers run nothing in them, and take
+    them for pages of another origin.
+    """
+    from starlette.exceptions import HTTPException
+    from starlette.responses import PlainTextResponse
+    from starlette.staticfiles import StaticFiles
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or not scope["path"].startswith(REPORTS):
+            await app(scope, receive, send)
+            return
+        token, _, name = scope["path"].removeprefix(REPORTS).partition("/")
+        folder = _folder(token, password)
+        try:
+            if folder is None:
+                raise HTTPException(HTTPStatus.NOT_FOUND)
+            response = await StaticFiles(directory=folder, check_dir=False).get_response(name, scope)
+        except HTTPException as error:
+            response = PlainTextResponse(error.detail, error.status_code)
+        response.headers.update(REPORT_HEADERS)
+        await response(scope, receive, send)
+
+    return answer
+
+
 def _end_with(parent: int) -> None:
     """End this process as soon as its parent has ended, in whatever way."""
     while os.getppid() == parent:
@@ -223,8 +278,6 @@ def app(port: int) -> ASGIApp:
     from prefect.context import refresh_global_settings_context
     from prefect.server.api.server import create_app
     from prefect.settings import PREFECT_SERVER_API_AUTH_STRING, PREFECT_UI_API_URL, PREFECT_UI_ENABLED
-
-    from flows.reports import with_reports
 
     origins = own_origins(port, PREFECT_UI_API_URL.value())
     # of each setting, the name that Prefect reads first: nothing else in the environment wins

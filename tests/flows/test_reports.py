@@ -12,7 +12,8 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from flows import reports
-from flows.reports import linked, with_reports
+from flows.reports import linked
+from flows.server import with_reports
 
 PASSWORD = "lab:secret"
 
