@@ -26,6 +26,7 @@ WITH_PREFECT = [
         "publish",
         "stage",
         "train_policy",
+        "verdicts",
         "watch_folder",
         "yard",
     )
