@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from pipeline.capture.checks import check_increasing, check_one_camera, check_track
+from pipeline.capture.checks import check_increasing, check_one_camera, check_track, checked_convention
 from pipeline.capture.depth_images import confidence_of_png, depth_of_npy, depth_of_png, save_confidence, save_depth
 from pipeline.capture.depth_units import check_depth_unit
 from pipeline.capture.images import DecodedImage, guessed_camera, image_mask, load_image, note_on_shrinking, save_mask
@@ -23,6 +23,7 @@ from pipeline.capture.reader import Reader, Sensors, in_threads, split_results, 
 from pipeline.capture.source import CaptureSource
 from pipeline.errors import CaptureError
 from pipeline.geometry import Camera, Pose
+from pipeline.geometry.conventions import DECLARED, convert
 from pipeline.image_files import BadImageError
 from pipeline.types import F64, U8, U16, Mask
 
@@ -250,6 +251,7 @@ def sensor_capture(
         CaptureError: When too much is unreadable, time runs backwards, devices are mixed, the camera does not move, or
             depth and poses contradict each other.
     """
+    convention = checked_convention(params.pose_convention, source.folder)
     results = in_threads(lambda frame: _written(frame, source, out_dir), listed, f"reading {reader.kind} frames")
     frames, bad = split_results(results, source, params)
     cameras = list(dict.fromkeys(frame.sensor for frame in frames))
@@ -263,6 +265,12 @@ def sensor_capture(
             check_one_camera(own, source.folder)
     first = min((frame.time for frame in frames if frame.time is not None), default=0.0)
     frames = tuple(frame if frame.time is None else replace(frame, time=frame.time - first) for frame in frames)
+    if convention != DECLARED:
+        frames = tuple(
+            replace(frame, world_from_camera=frame.world_from_camera and convert(frame.world_from_camera, convention))
+            for frame in frames
+        )
+        notes = (*notes, f"poses are taken as {convention} (capture.pose_convention)")
     if any(frame.world_from_camera for frame in frames):
         check_track(frames, params.min_track, source.folder)
     known = sensors or reader.sensors
