@@ -108,6 +108,7 @@ def run(inputs: Mapping[str, Path], params: PosesParams, out_dir: Path) -> None:
         depth_scale=1.0,
         report=report,
         depth_range=capture.depth_range,
+        source_from_scene=_source_from_scene(capture, result, calibration),
     ).save(out_dir)
 
 
@@ -148,6 +149,14 @@ def _metric(data: Inputs, result: Result) -> tuple[SparseMap, float | None, Cali
     scaled = sparse_map.transformed(Similarity(calibration.map_scale, np.eye(3), np.zeros(3)))
     sigma = float(np.hypot(calibration.scale_sigma, capture.scale_sigma or SENSOR_SCALE_SIGMA))
     return scaled, sigma, calibration
+
+
+def _source_from_scene(capture: Capture, result: Result, calibration: Calibration | None) -> Similarity | None:
+    """The source's world from the map, which is in the given poses' frame where it has their scale."""
+    if capture.world_origin is None or result.scale_sigma is None:
+        return None
+    scale = capture.world_origin.scale / (calibration.map_scale if calibration else 1.0)
+    return Similarity(scale, np.eye(3), np.array(capture.world_origin.position))
 
 
 @dataclass(frozen=True, eq=False)

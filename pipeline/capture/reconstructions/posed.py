@@ -38,8 +38,8 @@ def notes_on(optics: Iterable[Lens | Callable[[Size], Camera]], *, depth: bool) 
     return tuple(notes)
 
 
-def room_sized(poses: Sequence[Pose]) -> tuple[list[Pose], tuple[str, ...]]:
-    """Poses of unknown scale, multiplied by a power of ten where they are far from a room's size, and notes on that.
+def room_sized(poses: Sequence[Pose]) -> tuple[list[Pose], float, tuple[str, ...]]:
+    """Poses of unknown scale, multiplied where they are far from a room's size, by which power of ten, and notes on it.
 
     Later stages have thresholds in metres (a camera that did not move, priors of positions). An arbitrary scale must
     not trip them; it stays unknown.
@@ -48,7 +48,7 @@ def room_sized(poses: Sequence[Pose]) -> tuple[list[Pose], tuple[str, ...]]:
     away = np.linalg.norm(positions - np.median(positions, axis=0), axis=1) if len(poses) else np.zeros(1)
     spread = float(np.median(away)) or float(away.max())
     if spread == 0 or NEAREST <= spread <= FARTHEST:
-        return list(poses), (UNKNOWN_SCALE,)
+        return list(poses), 1.0, (UNKNOWN_SCALE,)
     factor = 10.0 ** round(-np.log10(spread))
     scaled = [Pose(pose.rotation, factor * pose.translation) for pose in poses]
-    return scaled, (UNKNOWN_SCALE, f"positions were multiplied by {factor:g} to be of a room's size")
+    return scaled, factor, (UNKNOWN_SCALE, f"positions were multiplied by {factor:g} to be of a room's size")
