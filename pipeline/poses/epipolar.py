@@ -4,6 +4,9 @@ Given poses: they may be of another convention than declared, which most matches
 depth camera's poses and intrinsics for both cameras (7-Scenes does). So focal length, radial distortion and a rigid
 offset are fitted to the distances of matches from their epipolar lines.
 
+Focal lengths of EXIF or of no source may be of other pixels (resized, cropped, zoomed images); the fundamental matrices
+of the matches say which focal length they can have.
+
 Generated videos: a scene that drifts slowly satisfies some epipolar geometry between any two images, but not that of
 poses that explain all images.
 """
@@ -20,7 +23,7 @@ from pathlib import Path
 import numpy as np
 from scipy.optimize import least_squares
 
-from pipeline.capture.model import Capture
+from pipeline.capture.model import Capture, FocalSource
 from pipeline.errors import ReconstructionError
 from pipeline.geometry import Camera, Pose, matrix_from_rotvec
 from pipeline.geometry.conventions import hypotheses
@@ -49,6 +52,13 @@ fits what is declared; share below which poses say nothing. Of redkitchen's matc
 those of wrong conventions."""
 LOSS_SCALE = 2.0
 """Error above which matches have less weight [px]: wrong matches and drift."""
+FOCAL_SIGMA: Mapping[FocalSource, float] = {"given": 0.0, "exif": 0.1, "guessed": 0.3}
+"""Relative one sigma of a focal length by where it is from."""
+FOCALS = np.geomspace(0.3, 15, 100)
+"""Focal lengths that are tried [of the image's longer side]."""
+MIN_PAIRS, MATRIX_SIGMA, MAX_UNEQUAL = 5, 0.15, 0.3
+"""Least number of fundamental matrices that determine a focal length; relative one sigma of it by them; largest
+difference of singular values that counts: those of wrong matches are of no focal length."""
 MAX_OFF_SHARE, MAX_OFF = 0.004, 2.0
 """Largest distance from the epipolar line [share of the image's longer side, px]."""
 MAX_VIOLATIONS, MIN_CONSISTENT = 0.2, 0.5
@@ -157,6 +167,51 @@ def _in_front(a: F64, b: F64, move: F64) -> Mask:
     x = ab * (b * move).sum(1) - (b * b).sum(1) * (a * move).sum(1)
     y = (a * a).sum(1) * (b * move).sum(1) - ab * (a * move).sum(1)
     return (x > 0) & (y > 0)
+
+
+def contradicted_focals(database: Path, keyframes: Sequence[Keyframe]) -> dict[int, Camera]:
+    """Cameras by id whose focal length isn't given and contradicts the matches, with the one that fits best.
+
+    An essential matrix has two equal singular values. With each focal length the fundamental matrices of the pairs of
+    one camera, planes left out, become essential matrices as well as they can.
+
+    Source: P. Mendonça and R. Cipolla, A simple technique for self-calibration, CVPR 1999.
+    """
+    import pycolmap
+
+    opened = pycolmap.Database.open(database)
+    ids, geometries = opened.read_two_view_geometries()
+    opened.close()
+    kind = pycolmap.TwoViewGeometryConfiguration
+    matrices: dict[int, list[F64]] = {}
+    for pair_id, geometry in zip(ids, geometries, strict=True):
+        first, second = (keyframes[i - 1] for i in pycolmap.pair_id_to_image_pair(pair_id))
+        general = geometry.config in (kind.CALIBRATED, kind.UNCALIBRATED)
+        if first.camera_id == second.camera_id and general and len(geometry.inlier_matches) >= MIN_MATCHES:
+            matrices.setdefault(first.camera_id, []).append(np.asarray(geometry.F, np.float64))
+    cameras = {k.camera_id: (k.camera, FOCAL_SIGMA[k.frame.focal_source]) for k in keyframes}
+    result = {}
+    for camera_id, found in matrices.items():
+        camera, sigma = cameras[camera_id]
+        if not sigma or len(found) < MIN_PAIRS:
+            continue
+        focals = np.r_[camera.fx, FOCALS * max(camera.width, camera.height)]
+        declared, *tried = _inequality(np.array(found), focals, camera)
+        best = float(focals[1 + np.argmin(tried)])
+        off = abs(np.log(best / camera.fx))
+        if off > 3 * np.hypot(sigma, MATRIX_SIGMA) and min(tried) < CLEARLY * declared:
+            result[camera_id] = replace(camera, fx=best, fy=best * camera.fy / camera.fx)
+    return result
+
+
+def _inequality(fundamental: F64, focals: F64, camera: Camera) -> F64:
+    """Mean relative difference (K,) of the two largest singular values of fundamental matrices (M, 3, 3) with each."""
+    calibration = np.tile(camera.matrix, (len(focals), 1, 1))
+    calibration[:, 0, 0], calibration[:, 1, 1] = focals, focals * camera.fy / camera.fx
+    essential = np.swapaxes(calibration, 1, 2)[:, None] @ fundamental @ calibration[:, None]
+    singular = np.linalg.svd(essential, compute_uv=False)
+    unequal = 1 - singular[..., 1] / np.maximum(singular[..., 0], 1e-30)
+    return np.minimum(unequal, MAX_UNEQUAL).mean(1)
 
 
 def fit_sensor_offset(images: MatchedImages, poses: Mapping[int, Pose], rng: np.random.Generator) -> SensorOffset:
