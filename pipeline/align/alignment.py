@@ -6,8 +6,6 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from pipeline.geometry import Similarity
 from pipeline.poses.scene import PosedScene
 
@@ -44,11 +42,7 @@ class Alignment:
     def save(self, folder: Path) -> None:
         """Write `alignment.json`."""
         content = {
-            "world_from_scene": {
-                "scale": self.world_from_scene.scale,
-                "rotation": self.world_from_scene.rotation.tolist(),
-                "translation": self.world_from_scene.translation.tolist(),
-            },
+            "world_from_scene": self.world_from_scene.to_json(),
             "gravity": {"sources": self.gravity_sources, "sigma_deg": self.gravity_sigma_deg},
             "scale": {"source": self.scale_source, "sigma": self.scale_sigma},
             "floor_found": self.floor_found,
@@ -60,9 +54,8 @@ class Alignment:
     def load(folder: Path) -> Alignment:
         """Read what `save` wrote."""
         content = json.loads((folder / ALIGNMENT_FILE).read_text())
-        similarity = content["world_from_scene"]
         return Alignment(
-            Similarity(similarity["scale"], np.array(similarity["rotation"]), np.array(similarity["translation"])),
+            Similarity.from_json(content["world_from_scene"]),
             tuple(content["gravity"]["sources"]),
             content["gravity"]["sigma_deg"],
             content["scale"]["source"],

@@ -26,6 +26,7 @@ from pipeline.scenes.manifest import (
     Location,
     Manifest,
     Measured,
+    Origin,
     Provenance,
     Splats,
     list_files,
@@ -88,6 +89,7 @@ def finish(
         splats,
         origin=_origin(params, capture),
         location=capture.location and Location(**asdict(capture.location)),
+        source_from_bundle=scene.source_from_scene,
         report=_report(inputs, capture, scene, alignment),
     )
     if params.movables:
@@ -120,6 +122,7 @@ def write_manifest(
     origin: Literal["captured", "generated"],
     report: Mapping[str, object],
     location: Location | None = None,
+    source_from_bundle: Similarity | None = None,
     parents: tuple[str, ...] = (),
 ) -> None:
     """Write `bundle.json`, the last file of a bundle: it lists and hashes all others in its folder.
@@ -136,6 +139,7 @@ def write_manifest(
             gravity_from=Measured(source=alignment.gravity_source, sigma=alignment.gravity_sigma_deg),
             scale_from=Measured(source=alignment.scale_source, sigma=alignment.scale_sigma),
             floor_found=alignment.floor_found,
+            origin=source_from_bundle and Origin.model_validate(source_from_bundle.to_json()),
         ),
         splats={name: Splats(file=LEVEL_FILES[name], **asdict(info)) for name, info in splats.items()},
         files=list_files(folder),

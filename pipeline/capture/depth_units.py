@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import product
 from pathlib import Path
 
 import cv2
@@ -15,7 +14,8 @@ from pipeline.capture.images import load_written
 from pipeline.capture.model import Capture, Frame
 from pipeline.capture.trajectory import Trajectory
 from pipeline.errors import CaptureError
-from pipeline.geometry import CV_FROM_GL, Camera, Pose
+from pipeline.geometry import Camera, Pose
+from pipeline.geometry.conventions import hypotheses
 from pipeline.types import F64, U16
 
 logger = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ _CONFIDENT = 100  # of 255; ARKit's lowest level is 0, the middle one 127
 _WELL = 5000.0  # farther readings of depth cameras and phones are hardly better than guesses [mm]
 _DELAYS = np.arange(1, 10.1, 0.25)  # [s], in both directions; shorter ones are measured on the images and corrected
 _PARALLAX = 0.15  # share by which what is named must beat depth without parallax: smooth depth agrees with itself
-_CLEARLY = 0.75  # the declared unit is wrong when it reaches less than this share of the best one's points
+_CLEARLY = 0.8  # what is declared is wrong when it reaches less than this share of the best one's points
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,8 +69,8 @@ def check_depth_unit(capture: Capture, source: Path, pairs: int = 16) -> str:
     """Compare depth images with each other through the given poses; returns a note.
 
     Back-projects depth of one frame into another that looks in the same direction from some distance: as declared, with
-    units and with pose conventions that people mix up (inverted; OpenCV for OpenGL camera axes), and with the poses of
-    other times. Stops only where what is declared fails and something else clearly fits.
+    units that people mix up, with every other convention and order of the poses (`geometry.conventions`), and with the
+    poses of other times. Stops only where what is declared fails and something else clearly fits.
 
     Raises:
         CaptureError: Naming the unit, convention or delay that fits.
@@ -104,7 +104,7 @@ def check_depth_unit(capture: Capture, source: Path, pairs: int = 16) -> str:
         return _note(declared)
     share, name, remedy = max(
         max((_agreement(samples, chosen, factor) or 0.0, name, _UNIT_REMEDY) for factor, name in DEPTH_FACTORS.items()),
-        _best_convention(samples, pairs),
+        _best_hypothesis(usable, spread.tolist(), samples, pairs),
     )
     if declared < _FITS and (delayed := _best_delay(samples, pairs))[0] > max(share, _NAMED):
         share, name, remedy = delayed
@@ -197,21 +197,18 @@ def _measured(sample: _DepthSample, points: F64, factor: float) -> tuple[F64, F6
     return z, np.asarray(measured[known], np.float64), points / z[:, None]
 
 
-def _best_convention(samples: Sequence[_DepthSample], pairs: int) -> tuple[float, str, str]:
-    """Share of agreeing points, name and remedy of the pose convention, not the declared one, that agrees best."""
-    best = (0.0, "", "")
-    for other_axes, form in product((False, True), ("camera-to-world", "world-to-camera", "transposed")):
-        if not other_axes and form == "camera-to-world":
-            continue
-        converted = []
-        for sample in samples:
-            pose = sample.pose.inverse() if form == "world-to-camera" else sample.pose
-            pose = Pose(pose.rotation.T, pose.translation) if form == "transposed" else pose
-            pose = Pose(pose.rotation @ CV_FROM_GL, pose.translation) if other_axes else pose
-            converted.append(replace(sample, pose=pose))
-        share = _overlap_agreement(converted, pairs)
-        name = f"{form} poses{' with other camera axes' if other_axes else ''}"
-        best = max(best, (share, name, "convert the poses to camera-to-world in the axes of this format"))
+def _best_hypothesis(
+    frames: Sequence[Frame], rows: Sequence[int], samples: Sequence[_DepthSample], pairs: int
+) -> tuple[float, str, str]:
+    """Share of agreeing points, text and remedy of what the poses of all frames may be instead of what is declared.
+
+    The samples are of the frames `rows`.
+    """
+    best, given = (0.0, "", ""), [frame.world_from_camera for frame in frames if frame.world_from_camera]
+    for one in hypotheses([frame.name for frame in frames]):
+        converted = zip(samples, one.poses(given, rows), strict=True)
+        share = _overlap_agreement([replace(sample, pose=pose) for sample, pose in converted], pairs)
+        best = max(best, (share, one.text, one.remedy))
     return best
 
 

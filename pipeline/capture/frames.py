@@ -12,22 +12,26 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from pipeline.capture.checks import check_increasing, check_one_camera, check_track
+from pipeline.capture.checks import check_increasing, check_one_camera, check_track, checked_convention
 from pipeline.capture.depth_images import confidence_of_png, depth_of_npy, depth_of_png, save_confidence, save_depth
 from pipeline.capture.depth_units import check_depth_unit
 from pipeline.capture.images import DecodedImage, guessed_camera, image_mask, load_image, note_on_shrinking, save_mask
 from pipeline.capture.lens import Lens, camera_of, pinhole_of, source_pixels, undistorted_depth
-from pipeline.capture.model import Capture, FocalSource, Frame, Size, Skipped
+from pipeline.capture.model import Capture, FocalSource, Frame, Origin, Size, Skipped
 from pipeline.capture.params import CaptureParams
 from pipeline.capture.reader import Reader, Sensors, in_threads, split_results, suffix_of
 from pipeline.capture.source import CaptureSource
 from pipeline.errors import CaptureError
 from pipeline.geometry import Camera, Pose
+from pipeline.geometry.conventions import DECLARED, convert
 from pipeline.image_files import BadImageError
 from pipeline.types import F64, U8, U16, Mask
 
 SAME_SHAPE = 0.03
 """Largest relative difference in width by height between depth and the image that it shows: sizes are rounded."""
+FAR, FAR_EXTENTS = 100.0, 10.0
+"""Distance of the cameras' middle from their world's origin beyond which the world is centred, in the poses' unit and
+in extents of the camera path: more loses digits, and a walk that begins at its origin stays as it is."""
 SAME_ASPECT = 0.01
 """Likewise between an image and the intrinsics that are scaled to it: neither may be cropped or rotated."""
 
@@ -238,18 +242,22 @@ def sensor_capture(
     skipped: Sequence[Skipped] = (),
     notes: Sequence[str] = (),
     one_camera: bool = True,
+    source_scale: float = 1.0,
 ) -> Capture:
     """Read the frames of a recording and check them together.
 
     Frames come in the order of time, camera by camera and already thinned; they are taken a few at a time, so that a
     video is decoded as it goes. `sensors` replaces what is known of the format's, `metric` says whether this capture's
-    poses or depth have their scale, `one_camera` whether each sensor is one camera or any mix of them; what is named as
-    in `Capture` goes there.
+    poses or depth have their scale, `one_camera` whether each sensor is one camera or any mix of them, `source_scale`
+    how many of the source's units one of the poses' is; what is named as in `Capture` goes there.
+
+    Here, for all readers, poses of another convention are converted, and worlds far from their origin are centred.
 
     Raises:
         CaptureError: When too much is unreadable, time runs backwards, devices are mixed, the camera does not move, or
             depth and poses contradict each other.
     """
+    convention = checked_convention(params.pose_convention, source.folder)
     results = in_threads(lambda frame: _written(frame, source, out_dir), listed, f"reading {reader.kind} frames")
     frames, bad = split_results(results, source, params)
     cameras = list(dict.fromkeys(frame.sensor for frame in frames))
@@ -263,6 +271,16 @@ def sensor_capture(
             check_one_camera(own, source.folder)
     first = min((frame.time for frame in frames if frame.time is not None), default=0.0)
     frames = tuple(frame if frame.time is None else replace(frame, time=frame.time - first) for frame in frames)
+    if convention != DECLARED:
+        frames = tuple(
+            replace(frame, world_from_camera=frame.world_from_camera and convert(frame.world_from_camera, convention))
+            for frame in frames
+        )
+        notes = (*notes, f"poses are taken as {convention} (capture.pose_convention)")
+    frames, centre = _centred(frames)
+    if centre.any():
+        listed_centre = ", ".join(f"{value:.10g}" for value in centre * source_scale)
+        notes = (*notes, f"the poses' world is centred: its origin lies at {listed_centre} in the source's")
     if any(frame.world_from_camera for frame in frames):
         check_track(frames, params.min_track, source.folder)
     known = sensors or reader.sensors
@@ -277,10 +295,37 @@ def sensor_capture(
         scale_sigma=known.scale_sigma if metric else None,
         depth_range=known.depth_range if any(frame.depth for frame in frames) else None,
         on_machine=known.on_machine,
+        world_origin=_origin(frames, centre, source_scale),
         skipped=(*skipped, *bad),
     )
     unit = (check_depth_unit(capture, source.folder),) if capture.has_depth and capture.has_poses else ()
     return replace(capture, notes=(*notes, *unit, *note_on_shrinking(frames)))
+
+
+def _centred(frames: tuple[Frame, ...]) -> tuple[tuple[Frame, ...], F64]:
+    """Frames whose world's origin is near their cameras, and where that is in the world they came in (3,).
+
+    It is zero but for worlds whose origin is far away, as seen from a capture of that size; whole numbers keep digits.
+    """
+    positions = np.array([frame.world_from_camera.translation for frame in frames if frame.world_from_camera])
+    if not len(positions):
+        return frames, np.zeros(3)
+    middle = np.median(positions, axis=0)
+    if np.linalg.norm(middle) <= max(FAR, FAR_EXTENTS * float(np.linalg.norm(np.ptp(positions, axis=0)))):
+        return frames, np.zeros(3)
+    centre = np.round(middle)
+    return tuple(
+        replace(frame, world_from_camera=pose and Pose(pose.rotation, pose.translation - centre))
+        for frame in frames
+        for pose in [frame.world_from_camera]
+    ), centre
+
+
+def _origin(frames: Sequence[Frame], centre: F64, scale: float) -> Origin | None:
+    if not any(frame.world_from_camera for frame in frames):
+        return None
+    x, y, z = (float(value) for value in centre * scale)
+    return Origin((x, y, z), scale)
 
 
 def _written(frame: ListedFrame, source: CaptureSource, out_dir: Path) -> Frame | Skipped:

@@ -37,6 +37,8 @@ _TEXTS = (b"caBX", b"iTXt", b"tEXt", b"eXIf")
 _MAX_BYTES = 32 * 2**20
 FULL_FRAME_DIAGONAL = 43.267
 """Diagonal of 36 x 24 mm, which 35 mm equivalents refer to (CIPA DCG-001) [mm]."""
+SENSOR_WIDTHS = (2.0, 70.0)
+"""Of cameras for sale, from the smallest phones to medium format, upright or not [mm]."""
 METRES_A_DEGREE = 111_195.0
 """Along a meridian of the mean sphere, 6371 km in radius."""
 _EXIF_IFD, _GPS_IFD = 0x8769, 0x8825
@@ -183,7 +185,9 @@ def focal_from_exif(exif: Mapping[int, object], width: int, height: int) -> floa
     """Focal length [px] of a stored image of that size, or None.
 
     The 35 mm equivalent is by the diagonal (CIPA DCG-001). Without it: focal length and sensor resolution, scaled if
-    the image was resized since.
+    the image was resized since. Programs that resize images also write the new size over the old one and leave the
+    resolution: where a sensor of that size is none, nothing is known. What is left is a guess, which the poses stage
+    compares with the images.
     """
     equivalent, focal = _number(exif.get(_FOCAL_35MM)), _number(exif.get(_FOCAL_LENGTH))
     resolution = _number(exif.get(_PLANE_X_RESOLUTION))
@@ -192,8 +196,9 @@ def focal_from_exif(exif: Mapping[int, object], width: int, height: int) -> floa
         result = equivalent * float(np.hypot(width, height)) / FULL_FRAME_DIAGONAL
     elif focal and resolution:
         unit = _MILLIMETRES_OF_UNIT.get(int(_number(exif.get(_PLANE_UNIT)) or 2), 25.4)
-        shrunk = width / (_number(exif.get(_PIXEL_WIDTH)) or width)
-        result = focal * resolution / unit * shrunk
+        across = _number(exif.get(_PIXEL_WIDTH)) or width
+        if SENSOR_WIDTHS[0] < across / resolution * unit < SENSOR_WIDTHS[1]:
+            result = focal * resolution / unit * width / across
     if result is None or not 0.2 < result / max(width, height) < 50:  # wider than 136 degrees: a broken tag
         return None
     return result

@@ -83,6 +83,17 @@ class Location:
 
 
 @dataclass(frozen=True)
+class Origin:
+    """Where the world of a capture's poses lies in its source's own: x_source = scale * x + position.
+
+    Worlds of maps (UTM, ECEF) are centred on reading: what computes with millions of metres has no digits left.
+    """
+
+    position: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    scale: float = 1.0
+
+
+@dataclass(frozen=True)
 class Blurred:
     """Number of blurred faces and number plates (None: not searched for) and of images with any, by which detectors."""
 
@@ -134,6 +145,7 @@ class Capture:
         depth_range: Farthest depth that its sensor measures well [m], or None for what is usual indoors.
         turntable: Whether the camera stood still before an object that turned; masks leave out all else.
         on_machine: Whether a robot, drone or car carried the cameras, at any height.
+        world_origin: Where the poses' world lies in the source's own, or None without poses.
         location: Where it was made, when `CaptureParams.keep_gps` is set and the source states it, or None.
         notes: What a person should know of how it was read.
         assumed: What the reader assumed and couldn't check, a clause each; the bundle's report repeats it.
@@ -150,6 +162,7 @@ class Capture:
     depth_range: float | None = None
     turntable: bool = False
     on_machine: bool = False
+    world_origin: Origin | None = None
     location: Location | None = None
     skipped: tuple[Skipped, ...] = ()
     notes: tuple[str, ...] = ()

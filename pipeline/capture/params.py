@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from pipeline.geometry.conventions import DECLARED
 from pipeline.parameters import Known, Settings
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -34,6 +35,8 @@ class CaptureParams(Settings):
     """Which cameras of a rig are read: first (the best one), all, or names with commas between them."""
     keep_gps: bool = False
     """Whether the location where photos were taken (GPS) is kept in the bundle's manifest."""
+    pose_convention: Known = DECLARED
+    """What the given poses are, where not what their format declares: a name that the error of wrong poses gives."""
     blur_faces: bool = False
     """Whether faces are blurred before any later step sees the images."""
     blur_plates: bool = False
@@ -43,8 +46,9 @@ class CaptureParams(Settings):
     guessed; "none" leaves a role empty, "tf" for odometry takes poses from tf."""
 
     def content(self) -> dict[str, object]:
-        """As of all settings; captures of places keep the results that they had before there were those of objects."""
-        return {name: value for name, value in super().content().items() if name != "one_object" or value}
+        """As of all settings; captures keep the results that they had before there were objects and conventions."""
+        newer = {"one_object": False, "pose_convention": DECLARED}
+        return {name: value for name, value in super().content().items() if name not in newer or value != newer[name]}
 
     @model_validator(mode="after")
     def _ends_after_it_starts(self) -> Self:

@@ -272,7 +272,7 @@ def _notes(frames: Sequence[Frame], credentials: Credentialed | None) -> Iterato
         listed = ", ".join(f"{camera} ({count} photos)" for camera, count in counts.items())
         yield f"{len(counts)} cameras, each with intrinsics of its own: {listed}"
     if guessed := sum(frame.focal_source == "guessed" for frame in frames):
-        yield f"the focal length of {guessed} of {len(frames)} photos is guessed (no EXIF)"
+        yield f"the focal length of {guessed} of {len(frames)} photos is guessed (none in EXIF)"
     yield from note_on_shrinking(frames)
     if credentials and credentials.generated:
         yield f"{credentials.generated} photos state that a model generated them: the bundle is marked as generated"

@@ -56,7 +56,7 @@ def export(bundle: Bundle, form: Form, folder: Path) -> None:
     """Write a bundle into a folder in another format, all or nothing.
 
     The folder, which must not exist or be empty, also gets `origin.json`: source, licence, whether a model generated
-    the scene, frame, gravity and friction.
+    the scene, frame, gravity and friction, and the way back to the world of the source's poses.
 
     Raises:
         SimError: When something is in the folder, or the bundle lacks what the form needs.
@@ -82,6 +82,8 @@ def export(bundle: Bundle, form: Form, folder: Path) -> None:
             "gravity": (form.axes.rotate(bundle.manifest.frame.gravity) + 0.0).tolist(),  # no minus zeros
             "friction": FRICTION,
         }
+        if (source_from_world := bundle.source_from_world) is not None:
+            frame["source_from_file"] = (source_from_world @ form.axes.inverse()).matrix.tolist()
         missing = {"missing": form.missing} if form.missing else {}
         (made / ORIGIN_FILE).write_text(json.dumps({**origin(bundle), **frame, **missing}, indent=1))
         made.rename(folder)

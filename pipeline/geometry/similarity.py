@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -53,6 +55,15 @@ class Similarity:
         result = np.eye(4)
         result[:3, :3], result[:3, 3] = self.scale * self.rotation, self.translation
         return result
+
+    def to_json(self) -> dict[str, object]:
+        """JSON values: scale, rotation (three rows) and translation."""
+        return {"scale": self.scale, "rotation": self.rotation.tolist(), "translation": self.translation.tolist()}
+
+    @staticmethod
+    def from_json(content: Mapping[str, Any]) -> Similarity:
+        """What `to_json` made."""
+        return Similarity(content["scale"], np.array(content["rotation"]), np.array(content["translation"]))
 
     def inverse(self) -> Similarity:
         """`b_from_a` of an `a_from_b`."""

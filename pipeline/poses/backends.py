@@ -18,7 +18,7 @@ from pipeline.errors import ReconstructionError
 from pipeline.geometry import Camera, Pose, Similarity, angle_deg, fit_similarity
 from pipeline.poses.bundle_adjustment import ROUNDS, Adjuster, Prior
 from pipeline.poses.colmap_io import robust_similarity
-from pipeline.poses.epipolar import SensorOffset, fit_sensor_offset
+from pipeline.poses.epipolar import SensorOffset, check_given_poses, fit_sensor_offset
 from pipeline.poses.keyframes import Keyframe, write_undistorted
 from pipeline.poses.mapping import ImageMap, map_images
 from pipeline.poses.matching import MatchedImages, Matches
@@ -88,6 +88,7 @@ def reconstruct(inputs: Inputs) -> Result:
     if inputs.params.backend == "refined":
         return _refined(inputs)
     if inputs.params.backend == "sensor":  # poses and intrinsics as given; only points are computed
+        check_given_poses(images, inputs.capture)
         cameras = {k.camera_id: k.camera for k in images.keyframes}
         sparse_map = _points_only(inputs, given_poses(images.training), cameras)
         return Result(sparse_map, 0.0, Pose.identity(), {}, images.matches)
@@ -113,6 +114,7 @@ def _refined(inputs: Inputs) -> Result:
     sensor's path and adjusted with the same prior.
     """
     images = inputs.images
+    check_given_poses(images, inputs.capture)
     given = given_poses(images.training)
     rng = np.random.default_rng(inputs.params.seed)
     offset = fit_sensor_offset(images, given, rng)
@@ -135,7 +137,11 @@ def _refined(inputs: Inputs) -> Result:
             len(sparse_map.poses),
             len(given),
         )
-        alone = _mapped(inputs)
+        try:
+            alone = _mapped(inputs)
+        except ReconstructionError as error:
+            remedy = f"{error.remedy}; if the given poses are good, keep them as they are: --set poses.backend=sensor"
+            raise ReconstructionError(error.rule, found=error.found, remedy=remedy, file=error.file) from error
         from_images = _adjusted(inputs, _aligned(inputs, alone.poses, start), alone.cameras, start)
         if (share := _explained_share(images, from_images)) > explained:
             source, mapped, sparse_map, explained = "images", alone, from_images, share
@@ -158,6 +164,9 @@ def _refined(inputs: Inputs) -> Result:
 def _from_network(inputs: Inputs) -> Result:
     """Poses of the training images by a network; metric and in the source's frame if the capture has metric poses."""
     params, images, training = inputs.params, inputs.images, inputs.images.training
+    known = given_poses(training) if inputs.metric else {}
+    if known:
+        check_given_poses(images, inputs.capture)
     links = {(m.i + 1, m.j + 1): len(m.features) for m in images.matches}
     times = {k.image_id: k.frame.time for k in training}
     in_time = None not in times.values()
@@ -170,7 +179,6 @@ def _from_network(inputs: Inputs) -> Result:
         size = training[0].camera.width, training[0].camera.height
         with network_session(params.backend, params) as (session, about):
             chunks = ChunkRunner(session, files, links, depth.keep).run(order, size, in_time=in_time)
-    known = given_poses(training) if inputs.metric else {}
     stitched = stitch(chunks.chunks, known, inputs.sensor_sigma, params.seed)
     if len(stitched.poses) < MIN_NETWORK_VIEWS:
         raise ReconstructionError(

@@ -207,6 +207,8 @@ class Adjuster:
         """
         import pycolmap
 
+        if not poses:
+            return {}
         adjuster = self.adjust(ROUNDS[-1].loss, 0, None)
         options = pycolmap.BACovarianceOptions(params=pycolmap.BACovarianceOptionsParams.POSES)
         covariance = pycolmap.estimate_ba_covariance(options, self.reconstruction, adjuster)

@@ -1,7 +1,11 @@
 """Checks by the epipolar errors of verified matches.
 
-Given poses: recorders often give the depth camera's poses and intrinsics for both cameras (7-Scenes does). So focal
-length, radial distortion and a rigid offset are fitted to the distances of matches from their epipolar lines.
+Given poses: they may be of another convention than declared, which most matches contradict. Recorders often give the
+depth camera's poses and intrinsics for both cameras (7-Scenes does). So focal length, radial distortion and a rigid
+offset are fitted to the distances of matches from their epipolar lines.
+
+Focal lengths of EXIF or of no source may be of other pixels (resized, cropped, zoomed images); the fundamental matrices
+of the matches say which focal length they can have.
 
 Generated videos: a scene that drifts slowly satisfies some epipolar geometry between any two images, but not that of
 poses that explain all images.
@@ -19,12 +23,14 @@ from pathlib import Path
 import numpy as np
 from scipy.optimize import least_squares
 
+from pipeline.capture.model import Capture, FocalSource
 from pipeline.errors import ReconstructionError
 from pipeline.geometry import Camera, Pose, matrix_from_rotvec
+from pipeline.geometry.conventions import hypotheses
 from pipeline.poses.keyframes import Keyframe, bearing_rays
 from pipeline.poses.matching import MatchedImages
 from pipeline.poses.sparse_map import SparseMap
-from pipeline.types import F32, F64
+from pipeline.types import F32, F64, Mask
 
 logger = logging.getLogger(__name__)
 
@@ -38,8 +44,21 @@ PRIOR = np.array([0.2, 0.05, *np.deg2rad([3.0, 3.0, 3.0]), 0.05, 0.05, 0.05])
 """One sigma of log focal, k1, rotation [rad] and translation [m], for what the pairs don't determine."""
 MIN_GAIN = 0.25
 """Least relative reduction of the median error, else nothing is changed."""
+NEAR_SHARE = 0.01
+"""Largest distance from the epipolar line of a match that fits the given poses [share of the image's longer side]."""
+MIN_NAMED, CLEARLY, NONSENSE = 0.5, 0.5, 0.15
+"""Least share of matches that fit the convention that is named as the right one; largest ratio to it of the share that
+fits what is declared; share below which poses say nothing. Of redkitchen's matches 0.92 fit its poses, and 0.01 to 0.26
+those of wrong conventions."""
 LOSS_SCALE = 2.0
 """Error above which matches have less weight [px]: wrong matches and drift."""
+FOCAL_SIGMA: Mapping[FocalSource, float] = {"given": 0.0, "exif": 0.1, "guessed": 0.3}
+"""Relative one sigma of a focal length by where it is from."""
+FOCALS = np.geomspace(0.3, 15, 100)
+"""Focal lengths that are tried [of the image's longer side]."""
+MIN_PAIRS, MATRIX_SIGMA, MAX_UNEQUAL = 5, 0.15, 0.3
+"""Least number of fundamental matrices that determine a focal length; relative one sigma of it by them; largest
+difference of singular values that counts: those of wrong matches are of no focal length."""
 MAX_OFF_SHARE, MAX_OFF = 0.004, 2.0
 """Largest distance from the epipolar line [share of the image's longer side, px]."""
 MAX_VIOLATIONS, MIN_CONSISTENT = 0.2, 0.5
@@ -67,6 +86,134 @@ class SensorOffset:
         return replace(declared, fx=fx, fy=fy, distortion=(k1 + self.k1, *others))
 
 
+def check_given_poses(images: MatchedImages, capture: Capture) -> None:
+    """Check that the capture's poses fit the verified matches as declared.
+
+    A match fits if it is near its epipolar line, with the scene in front of both cameras, for one of the focal lengths
+    from which `fit_sensor_offset` starts. Few matched pairs say nothing.
+
+    Raises:
+        ReconstructionError: Naming the convention or order that fits, if what is declared doesn't; or when nearly no
+            match fits, whatever the convention.
+    """
+    posed = {f.name: n for n, f in enumerate(f for f in capture.frames if f.world_from_camera)}
+    given = [f.world_from_camera for f in capture.frames if f.world_from_camera]
+    ids = [k.image_id for k in images.keyframes if k.name in posed]
+    rows = [posed[images.keyframes[i - 1].name] for i in ids]
+    share = _fitting_share(images, ids)
+    declared = 1.0 if share is None else share([given[row] for row in rows])
+    if share is None or declared >= CLEARLY:
+        return
+    scored = ((share(one.poses(given, rows)), one) for one in hypotheses(list(posed)))
+    fits, best = max(scored, key=lambda pair: pair[0])
+    rule, found = "the given poses must fit the images", f"as declared {declared:.0%} of the matches fit"
+    if fits >= MIN_NAMED and declared < CLEARLY * fits:
+        found, remedy = f"{found}, as {best.text} {fits:.0%}", best.remedy
+        raise ReconstructionError(rule, found=found, remedy=remedy, file=capture.root)
+    if declared < NONSENSE:
+        raise ReconstructionError(
+            rule,
+            found=f"{found}, and no other convention or order makes them fit",
+            remedy="use the images alone: --set poses.backend=colmap",
+            file=capture.root,
+        )
+
+
+def _fitting_share(images: MatchedImages, ids: Sequence[int]) -> Callable[[Sequence[Pose]], float] | None:
+    """Share of random matches between the images `ids` that fit, as a function of their poses; None with few pairs."""
+    row = {i: n for n, i in enumerate(ids)}
+    usable = [m for m in images.matches if m.i + 1 in row and m.j + 1 in row and len(m.features) >= MIN_MATCHES]
+    if len(usable) < 3:
+        return None
+    rng = np.random.default_rng(0)
+    chosen = [usable[k] for k in np.sort(rng.permutation(len(usable))[:MAX_PAIRS])]
+    picked = [m.features[rng.permutation(len(m.features))[:MATCHES_PER_PAIR]] for m in chosen]
+    pair = np.repeat(np.arange(len(chosen)), [len(rows) for rows in picked])
+
+    def rays(side: int) -> F64:
+        owners = [m.j if side else m.i for m in chosen]
+        found = [
+            bearing_rays(images.keyframes[k].camera, images.features[k].pixels[rows[:, side]])
+            for k, rows in zip(owners, picked, strict=True)
+        ]
+        return np.concatenate(found)
+
+    before, after = rays(0), rays(1)
+    first, second = (np.array([row[k + 1] for k in side]) for side in zip(*((m.i, m.j) for m in chosen), strict=True))
+    cameras = [images.keyframes[m.i].camera for m in chosen]
+    tolerance = np.array([NEAR_SHARE * max(camera.width, camera.height) / camera.fx for camera in cameras])[pair]
+
+    def share(poses: Sequence[Pose]) -> float:
+        rotations, centres = (np.array([getattr(p, part) for p in poses]) for part in ("rotation", "translation"))
+        rotation = np.swapaxes(rotations[second], 1, 2) @ rotations[first]  # second from first
+        move = np.einsum("pji,pj->pi", rotations[second], centres[first] - centres[second])
+        essential = _essential(rotation, move)[pair]
+        best = 0.0
+        for factor in FOCAL_STARTS:
+            a, b = (own / [factor, factor, 1.0] for own in (before, after))
+            fits = factor * np.abs(_sampson_distances(essential, a, b)) < tolerance
+            ahead = _in_front(np.einsum("mij,mj->mi", rotation[pair], a), b, move[pair])
+            # of a far point the sign is noise: the pair decides
+            facing = np.bincount(pair, ahead) > 0.5 * np.bincount(pair)
+            best = max(best, float((fits & facing[pair]).mean()))
+        return best
+
+    return share
+
+
+def _in_front(a: F64, b: F64, move: F64) -> Mask:
+    """Whether (M,) the points where rays a and b (M, 3) pass each other, y * b = x * a + move, have x > 0 and y > 0."""
+    ab = (a * b).sum(1)
+    x = ab * (b * move).sum(1) - (b * b).sum(1) * (a * move).sum(1)
+    y = (a * a).sum(1) * (b * move).sum(1) - ab * (a * move).sum(1)
+    return (x > 0) & (y > 0)
+
+
+def contradicted_focals(database: Path, keyframes: Sequence[Keyframe]) -> dict[int, Camera]:
+    """Cameras by id whose focal length isn't given and contradicts the matches, with the one that fits best.
+
+    An essential matrix has two equal singular values. With each focal length the fundamental matrices of the pairs of
+    one camera, planes left out, become essential matrices as well as they can.
+
+    Source: P. Mendonça and R. Cipolla, A simple technique for self-calibration, CVPR 1999.
+    """
+    import pycolmap
+
+    opened = pycolmap.Database.open(database)
+    ids, geometries = opened.read_two_view_geometries()
+    opened.close()
+    kind = pycolmap.TwoViewGeometryConfiguration
+    matrices: dict[int, list[F64]] = {}
+    for pair_id, geometry in zip(ids, geometries, strict=True):
+        first, second = (keyframes[i - 1] for i in pycolmap.pair_id_to_image_pair(pair_id))
+        general = geometry.config in (kind.CALIBRATED, kind.UNCALIBRATED)
+        if first.camera_id == second.camera_id and general and len(geometry.inlier_matches) >= MIN_MATCHES:
+            matrices.setdefault(first.camera_id, []).append(np.asarray(geometry.F, np.float64))
+    cameras = {k.camera_id: (k.camera, FOCAL_SIGMA[k.frame.focal_source]) for k in keyframes}
+    result = {}
+    for camera_id, found in matrices.items():
+        camera, sigma = cameras[camera_id]
+        if not sigma or len(found) < MIN_PAIRS:
+            continue
+        focals = np.r_[camera.fx, FOCALS * max(camera.width, camera.height)]
+        declared, *tried = _inequality(np.array(found), focals, camera)
+        best = float(focals[1 + np.argmin(tried)])
+        off = abs(np.log(best / camera.fx))
+        if off > 3 * np.hypot(sigma, MATRIX_SIGMA) and min(tried) < CLEARLY * declared:
+            result[camera_id] = replace(camera, fx=best, fy=best * camera.fy / camera.fx)
+    return result
+
+
+def _inequality(fundamental: F64, focals: F64, camera: Camera) -> F64:
+    """Mean relative difference (K,) of the two largest singular values of fundamental matrices (M, 3, 3) with each."""
+    calibration = np.tile(camera.matrix, (len(focals), 1, 1))
+    calibration[:, 0, 0], calibration[:, 1, 1] = focals, focals * camera.fy / camera.fx
+    essential = np.swapaxes(calibration, 1, 2)[:, None] @ fundamental @ calibration[:, None]
+    singular = np.linalg.svd(essential, compute_uv=False)
+    unequal = 1 - singular[..., 1] / np.maximum(singular[..., 0], 1e-30)
+    return np.minimum(unequal, MAX_UNEQUAL).mean(1)
+
+
 def fit_sensor_offset(images: MatchedImages, poses: Mapping[int, Pose], rng: np.random.Generator) -> SensorOffset:
     """Robust least squares on Sampson errors, started from several focal lengths.
 
@@ -75,8 +222,6 @@ def fit_sensor_offset(images: MatchedImages, poses: Mapping[int, Pose], rng: np.
 
     `poses` are the given world_from_sensor of the images to use, by image id. When no pair has a baseline, the result
     is the identity with infinite errors.
-
-    Source: R. Hartley and A. Zisserman, Multiple View Geometry, 2nd edition, section 11.4.3 (Sampson distance).
     """
     errors = _sampson_errors(images, poses, rng)
     if errors is None:
@@ -134,16 +279,29 @@ def _sampson_errors(
         offset = np.eye(4)
         offset[:3, :3], offset[:3, 3] = matrix_from_rotvec(parameters[2:5]), parameters[5:8]
         motion = np.linalg.inv(offset) @ j_from_i @ offset
-        direction = motion[:, :3, 3] / np.maximum(np.linalg.norm(motion[:, :3, 3], axis=1, keepdims=True), 1e-12)
-        essential = np.cross(direction[:, None], np.swapaxes(motion[:, :3, :3], 1, 2))  # rows: t x (column of R)
-        essential = np.swapaxes(essential, 1, 2)[pair]
+        essential = _essential(motion[:, :3, :3], motion[:, :3, 3])[pair]
         a, b = _bearing(centred_i / focal_i / factor, k1), _bearing(centred_j / focal_j / factor, k1)
-        line_b = np.einsum("mij,mj->mi", essential, a)
-        line_a = np.einsum("mji,mj->mi", essential, b)
-        norm = np.sqrt((line_b[:, :2] ** 2).sum(1) + (line_a[:, :2] ** 2).sum(1))
-        return focal_i[:, 0] * factor * (b * line_b).sum(1) / np.maximum(norm, 1e-12)
+        return focal_i[:, 0] * factor * _sampson_distances(essential, a, b)
 
     return errors
+
+
+def _essential(rotation: F64, move: F64) -> F64:
+    """Essential matrices (M, 3, 3) of relative poses, of rotation (M, 3, 3) and translation (M, 3) of any length."""
+    direction = move / np.maximum(np.linalg.norm(move, axis=1, keepdims=True), 1e-12)
+    columns = np.cross(direction[:, None], np.swapaxes(rotation, 1, 2))
+    return np.swapaxes(columns, 1, 2)
+
+
+def _sampson_distances(essential: F64, a: F64, b: F64) -> F64:
+    """Signed Sampson distances (M,) of rays a and b (M, 3), z = 1, as shares of the focal length.
+
+    Source: R. Hartley and A. Zisserman, Multiple View Geometry, 2nd edition, section 11.4.3.
+    """
+    line_b = np.einsum("mij,mj->mi", essential, a)
+    line_a = np.einsum("mji,mj->mi", essential, b)
+    norm = np.sqrt((line_b[:, :2] ** 2).sum(1) + (line_a[:, :2] ** 2).sum(1))
+    return (b * line_b).sum(1) / np.maximum(norm, 1e-12)
 
 
 def _bearing(distorted: F64, k1: F64) -> F64:
@@ -204,18 +362,12 @@ def _second(keyframe: Keyframe) -> int:
 
 
 def _epipolar_error(sparse_map: SparseMap, pair: tuple[Keyframe, Keyframe], pixels: Sequence[F32]) -> F64:
-    """Sampson distances (M,) [px] of matches under the map's poses.
-
-    Source: R. Hartley and A. Zisserman, Multiple View Geometry, 2nd edition, section 11.4.3.
-    """
+    """Sampson distances (M,) [px] of matches under the map's poses."""
     lenses = [sparse_map.cameras[k.camera_id] for k in pair]
     before, after = (bearing_rays(lens, points) for lens, points in zip(lenses, pixels, strict=True))
     move = sparse_map.poses[pair[1].image_id].inverse() @ sparse_map.poses[pair[0].image_id]
-    x, y, z = move.translation
-    essential = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]]) @ move.rotation
-    line_after, line_before = before @ essential.T, after @ essential
-    length = np.sqrt((line_after[:, :2] ** 2).sum(1) + (line_before[:, :2] ** 2).sum(1))
-    return np.abs((after * line_after).sum(1)) / np.maximum(length, 1e-12) * lenses[0].fx
+    essential = np.broadcast_to(_essential(move.rotation[None], move.translation[None]), (len(before), 3, 3))
+    return np.abs(_sampson_distances(essential, before, after)) * lenses[0].fx
 
 
 def _joined(seconds: Sequence[int]) -> list[list[int]]:

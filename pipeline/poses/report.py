@@ -30,6 +30,16 @@ class BackendReport(TypedDict, total=False):
     kept_network_poses: list[str]
 
 
+class FocalCorrection(TypedDict):
+    """A camera whose focal length was another than EXIF or a guess says, by the matches of its images [px]."""
+
+    camera: str | None
+    images: int
+    source: str
+    declared_px: float
+    found_px: float
+
+
 class PosesReport(BackendReport):
     """The whole report. Errors are in pixels of the working images."""
 
@@ -50,6 +60,7 @@ class PosesReport(BackendReport):
     cameras: dict[str, dict[str, object]]
     calibration: dict[str, object] | None
     dynamic_masks: dict[str, object] | None
+    focal_lengths_corrected: list[FocalCorrection]
     temporal_consistency: dict[str, object] | None
     notes: list[str]
 
@@ -84,6 +95,12 @@ def why_unregistered(
 def notes(report: PosesReport) -> Iterator[str]:
     """The main facts in sentences, for the log and for `splatyard inspect`."""
     yield f"{report['registered']} of {report['keyframes']} keyframes have poses"
+    for one in report["focal_lengths_corrected"]:
+        source = "EXIF" if one["source"] == "exif" else "a guess"
+        yield (
+            f"the focal length of {_count(one['images'], 'image')} is {one['found_px']:.0f} px by their matches, not "
+            f"{one['declared_px']:.0f} as {source} says: they were resized, cropped or zoomed"
+        )
     if moved := report.get("moved"):
         yield (
             f"the given poses moved by {moved['position_median_m']:.3f} m and {moved['rotation_median_deg']:.2f} "

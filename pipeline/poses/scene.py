@@ -86,6 +86,7 @@ class PosedScene:
         scale_sigma: Relative one sigma of the metric scale, or None while the scale is arbitrary.
         depth_scale: Factor of sensor depth that makes it agree with the poses.
         depth_range: Largest depth that the sensor measures well [m], or None where the capture doesn't state it.
+        source_from_scene: The source's own world from the scene's frame; None where that isn't known.
     """
 
     views: tuple[View, ...]
@@ -94,6 +95,7 @@ class PosedScene:
     depth_scale: float
     report: PosesReport
     depth_range: float | None = None
+    source_from_scene: Similarity | None = None
 
     @property
     def training(self) -> tuple[View, ...]:
@@ -106,7 +108,7 @@ class PosedScene:
         return tuple(view for view in self.views if view.held_out)
 
     def transformed(self, a_from_b: Similarity) -> PosedScene:
-        """The scene of frame b, in frame a: poses, points, sigmas and the depth scale."""
+        """The scene of frame b, in frame a: poses, points, sigmas, the depth scale, and the way to the source."""
         scale = a_from_b.scale
         views = tuple(
             replace(
@@ -120,7 +122,9 @@ class PosedScene:
             for view in self.views
         )
         points = replace(self.points, xyz=a_from_b.apply(self.points.xyz))
-        return replace(self, views=views, points=points, depth_scale=self.depth_scale * scale)
+        source = None if self.source_from_scene is None else self.source_from_scene @ a_from_b.inverse()
+        depth_scale = self.depth_scale * scale
+        return replace(self, views=views, points=points, depth_scale=depth_scale, source_from_scene=source)
 
     def save(self, folder: Path) -> None:
         """Write `scene.json` and `points.npz`."""
@@ -130,6 +134,7 @@ class PosedScene:
             "scale_sigma": self.scale_sigma,
             "depth_scale": self.depth_scale,
             "depth_range": self.depth_range,
+            "source_from_scene": self.source_from_scene and self.source_from_scene.to_json(),
             "report": self.report,
             "views": [{f.name: _to_json(getattr(view, f.name)) for f in fields(View)} for view in self.views],
         }
@@ -154,6 +159,7 @@ class PosedScene:
             depth_scale=content["depth_scale"],
             report=content["report"],
             depth_range=content.get("depth_range"),
+            source_from_scene=(source := content.get("source_from_scene")) and Similarity.from_json(source),
         )
 
 

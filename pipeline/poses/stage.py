@@ -19,7 +19,7 @@ from pipeline.poses import matching
 from pipeline.poses.backends import Inputs, Result, given_poses, reconstruct
 from pipeline.poses.depth_calibration import Calibration, calibrate, depth_ratio
 from pipeline.poses.dynamic_masks import mask_dynamic
-from pipeline.poses.epipolar import temporal_consistency
+from pipeline.poses.epipolar import contradicted_focals, temporal_consistency
 from pipeline.poses.keyframes import (
     Keyframe,
     load_keyframes,
@@ -31,7 +31,7 @@ from pipeline.poses.keyframes import (
 from pipeline.poses.mapping import require_motion
 from pipeline.poses.matching import MatchedImages
 from pipeline.poses.params import PosesParams
-from pipeline.poses.report import PosesReport, notes, why_unregistered
+from pipeline.poses.report import FocalCorrection, PosesReport, notes, why_unregistered
 from pipeline.poses.scene import PosedScene, SparsePoints, View
 from pipeline.poses.sensor_path import keep_sensor_poses
 from pipeline.poses.sparse_map import Localised, PoseSigma, SparseMap, localise
@@ -66,10 +66,13 @@ def run(inputs: Mapping[str, Path], params: PosesParams, out_dir: Path) -> None:
     features = matching.extract(capture.root, keyframes, params.features, params.threads)
     with tempfile.TemporaryDirectory() as scratch:
         database = Path(scratch) / "features.db"
-        matching.write_database(database, keyframes, features)
         pairs = _pairs(keyframes, features, params, posed=posed)
-        matching.match(database, keyframes, features, pairs, seed=params.seed, threads=params.threads)
+        _match(database, keyframes, features, pairs, params)
         require_motion(database, capture.root)
+        keyframes, corrected = _with_focals(keyframes, contradicted_focals(database, keyframes))
+        if corrected:  # how matches are verified, and the map begun, depends on the focal length
+            database.unlink()
+            _match(database, keyframes, features, pairs, params)
         data = Inputs(
             capture, MatchedImages(database, keyframes, features, matching.read_matches(database)), params, out_dir
         )
@@ -98,6 +101,7 @@ def run(inputs: Mapping[str, Path], params: PosesParams, out_dir: Path) -> None:
     report["calibration"] = None if calibration is None else calibration.report
     report["dynamic_masks"] = masked
     report["temporal_consistency"] = consistency
+    report["focal_lengths_corrected"] = corrected
     report["notes"] = list(notes(report))
     for note in report["notes"]:
         logger.info("%s", note)
@@ -108,7 +112,43 @@ def run(inputs: Mapping[str, Path], params: PosesParams, out_dir: Path) -> None:
         depth_scale=1.0,
         report=report,
         depth_range=capture.depth_range,
+        source_from_scene=_source_from_scene(capture, result, calibration),
     ).save(out_dir)
+
+
+def _match(
+    database: Path,
+    keyframes: Sequence[Keyframe],
+    features: Sequence[matching.Features],
+    pairs: matching.Pairs,
+    params: PosesParams,
+) -> None:
+    matching.write_database(database, keyframes, features)
+    matching.match(database, keyframes, features, pairs, seed=params.seed, threads=params.threads)
+
+
+def _with_focals(
+    keyframes: Sequence[Keyframe], found: Mapping[int, Camera]
+) -> tuple[tuple[Keyframe, ...], list[FocalCorrection]]:
+    """Keyframes with the focal lengths found of some cameras, as guesses, and a report on those."""
+    groups = {camera_id: [k for k in keyframes if k.camera_id == camera_id] for camera_id in found}
+    corrected: list[FocalCorrection] = [
+        {
+            "camera": group[0].frame.sensor,
+            "images": len(group),
+            "source": group[0].frame.focal_source,
+            "declared_px": group[0].camera.fx,
+            "found_px": found[camera_id].fx,
+        }
+        for camera_id, group in groups.items()
+    ]
+    changed = [
+        replace(k, camera=found[k.camera_id], frame=replace(k.frame, focal_source="guessed"))
+        if k.camera_id in found
+        else k
+        for k in keyframes
+    ]
+    return tuple(changed), corrected
 
 
 def _pairs(
@@ -148,6 +188,14 @@ def _metric(data: Inputs, result: Result) -> tuple[SparseMap, float | None, Cali
     scaled = sparse_map.transformed(Similarity(calibration.map_scale, np.eye(3), np.zeros(3)))
     sigma = float(np.hypot(calibration.scale_sigma, capture.scale_sigma or SENSOR_SCALE_SIGMA))
     return scaled, sigma, calibration
+
+
+def _source_from_scene(capture: Capture, result: Result, calibration: Calibration | None) -> Similarity | None:
+    """The source's world from the map, which is in the given poses' frame where it has their scale."""
+    if capture.world_origin is None or result.scale_sigma is None:
+        return None
+    scale = capture.world_origin.scale / (calibration.map_scale if calibration else 1.0)
+    return Similarity(scale, np.eye(3), np.array(capture.world_origin.position))
 
 
 @dataclass(frozen=True, eq=False)
@@ -253,6 +301,7 @@ def _report(data: Inputs, result: Result, sparse_map: SparseMap, poses: _Registr
         **result.report,
         "calibration": None,
         "dynamic_masks": None,
+        "focal_lengths_corrected": [],
         "temporal_consistency": None,
         "notes": [],
     }

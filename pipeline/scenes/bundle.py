@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Literal
 
 from pipeline.errors import BundleError
 from pipeline.scenes.files import BundleFiles
-from pipeline.scenes.manifest import Manifest, check_near, damaged, reading
+from pipeline.scenes.manifest import MANIFEST_FILE, Manifest, check_near, damaged, reading
 from pipeline.scenes.migrations import IMAGE_FOLDERS, Json, read
 
 if TYPE_CHECKING:
     from pipeline.check.quality import Quality
     from pipeline.coverage.map import CoverageMap
-    from pipeline.geometry import Camera, Gaussians, Mesh, Pose
+    from pipeline.geometry import Camera, Gaussians, Mesh, Pose, Similarity
     from pipeline.geometry.mesh import Part
     from pipeline.regions.regions import Regions
     from pipeline.scenes.objects import BundleObject
@@ -73,6 +73,19 @@ class Bundle:
         from pipeline.scenes.resolver import find_bundle
 
         return Bundle(find_bundle(reference))
+
+    @property
+    def source_from_world(self) -> Similarity | None:
+        """The world of the source's poses (a map's, a tracker's) from the bundle's frame; None where there is none.
+
+        Raises:
+            BundleError: When the manifest states no similarity.
+        """
+        from pipeline.geometry import Similarity
+
+        origin = self.manifest.frame.origin
+        with reading("the frame's origin is a similarity", self.root / MANIFEST_FILE):
+            return None if origin is None else Similarity.from_json(origin.model_dump())
 
     def path(self, name: str) -> Path:
         """The path of a file that the manifest lists, checked; see `BundleFiles.path`."""

@@ -34,6 +34,9 @@ class Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+_Row = tuple[float, float, float]
+
+
 class FileEntry(Strict):
     """Exact size and hash (lower-case hex) of one file."""
 
@@ -48,6 +51,17 @@ class Measured(Strict):
     sigma: float | None
 
 
+class Origin(Strict):
+    """Where the bundle lies in the world of its source's poses: x_source = scale * rotation @ x + translation.
+
+    That is a map's or a tracker's; a source with poses has one, and the rotation is given by its three rows.
+    """
+
+    scale: Annotated[float, Field(gt=0)]
+    rotation: tuple[_Row, _Row, _Row]
+    translation: _Row
+
+
 class Frame(Strict):
     """The frame of everything in the bundle; `floor_found` says whether z = 0 is a measured floor."""
 
@@ -58,6 +72,7 @@ class Frame(Strict):
     gravity_from: Measured
     scale_from: Measured
     floor_found: bool
+    origin: Origin | None = None
 
 
 class StageRecord(Strict):
@@ -245,9 +260,12 @@ def read_manifest(path: Path) -> Manifest:
 
 
 def manifest_text(manifest: Manifest) -> str:
-    """bundle.json; the location is written only where there is one."""
-    silent = None if manifest.provenance.location else {"provenance": {"location"}}
-    return manifest.model_dump_json(indent=1, exclude=silent)
+    """bundle.json; location and origin are written only where they are known."""
+    unknown = {
+        "provenance": set() if manifest.provenance.location else {"location"},
+        "frame": set() if manifest.frame.origin else {"origin"},
+    }
+    return manifest.model_dump_json(indent=1, exclude=unknown)
 
 
 def list_files(folder: Path) -> dict[str, FileEntry]:

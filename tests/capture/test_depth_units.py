@@ -117,6 +117,7 @@ def test_smooth_depth_is_not_taken_for_metres(capture: Capture) -> None:
 
 
 AXES = np.array([[0.0, 0, 1], [1, 0, 0], [0, 1, 0]])
+FLIP = np.diag([1.0, -1, 1])
 
 
 @pytest.mark.parametrize(
@@ -140,6 +141,31 @@ def test_wrong_poses_are_refused(change: Callable[[Pose], Pose], found: str, cap
         check_depth_unit(with_poses(capture, change), Path("x"))
     assert found in error.value.found
     assert int(error.value.found.split("%")[0].split()[-1]) < 70
+
+
+def test_poses_in_another_order_are_refused(capture: Capture) -> None:
+    """Listed the other way round than the images."""
+    poses = [frame.world_from_camera for frame in capture.frames][::-1]
+    turned = [replace(f, world_from_camera=pose) for f, pose in zip(capture.frames, poses, strict=True)]
+    with pytest.raises(CaptureError, match="as poses in reverse order"):
+        check_depth_unit(replace(capture, frames=tuple(turned)), Path("x"))
+
+
+def test_a_pair_of_views_that_agree_by_chance_does_not_hide_a_mirrored_world(room: Room, tmp_path: Path) -> None:
+    """Five frames close together: two thirds agree as declared, all of them mirrored; the setting takes them."""
+    poses = [Pose(FLIP @ p.rotation @ FLIP, FLIP @ p.translation) for p in walk(60)[:20:4]]
+    write_rgbd(tmp_path / "source", room, walk(60)[:20:4], SMALL.resized(80, 60))
+    for number, pose in enumerate(poses):
+        np.savetxt(tmp_path / f"source/frame-{number:06d}.pose.txt", pose.matrix)
+    with open_capture(tmp_path / "source") as (reader, source):
+        with pytest.raises(CaptureError, match="left-handed world") as error:
+            reader.read(source, tmp_path / "refused", CaptureParams())
+        convention = error.value.remedy.partition("capture.pose_convention=")[2]
+        capture = reader.read(source, tmp_path / "taken", CaptureParams(pose_convention=convention))
+        assert share_of(next(note for note in capture.notes if "agree" in note)) > 95
+        assert any(convention in note for note in capture.notes)
+        with pytest.raises(CaptureError, match=r"such as .*left-handed"):
+            reader.read(source, tmp_path / "unknown", CaptureParams(pose_convention="left-handed"))
 
 
 def test_readings_of_no_confidence_do_not_count(capture: Capture) -> None:

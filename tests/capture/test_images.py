@@ -170,6 +170,13 @@ def test_focal_of_sensor_resolution_follows_resizing() -> None:
     assert focal_from_exif(per_cm, 3000, 2000) == pytest.approx(4166.7, abs=0.1)
 
 
+def test_a_sensor_that_is_none_says_nothing() -> None:
+    """A program that resized the photo wrote 270 for 4288 pixels and left 4885 an inch: a sensor 1.4 mm wide."""
+    resized = {0x920A: 26.0, 0xA20E: 4885.0, 0xA210: 2, 0xA002: 270}
+    assert focal_from_exif(resized, 270, 179) is None
+    assert focal_from_exif({**resized, 0xA002: 4288}, 270, 179) == pytest.approx(314.9, abs=0.1)
+
+
 def test_broken_focal_tags_count_as_none() -> None:
     """Zero, text, impossible and missing values give no focal length."""
     for tags in ({}, {0xA405: 0}, {0xA405: "x"}, {0x920A: 4.2}, {0xA405: 60_000}):

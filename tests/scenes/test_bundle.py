@@ -11,7 +11,9 @@ import pytest
 
 from pipeline import Bundle
 from pipeline.errors import BundleError
-from pipeline.scenes.manifest import Location, Manifest, file_sha256, manifest_text
+from pipeline.export.form import Y_UP, Form, export
+from pipeline.scenes.manifest import Location, Manifest, Origin, file_sha256, manifest_text
+from pipeline.scenes.migrations import MINOR
 from pipeline.scenes.resolver import BUNDLES_VARIABLE
 from tests.bundles import make_bundle
 from tests.synthetic import walk
@@ -150,7 +152,7 @@ def test_newer_format_says_upgrade(folder):
 
 def later(content: dict) -> None:
     """What a later minor version may add: keys, anywhere."""
-    content["format_minor"] = 1
+    content["format_minor"] = MINOR + 1
     content["weather"] = "rain"
     content["provenance"]["stages"][0]["seconds"] = 3.5
 
@@ -268,3 +270,26 @@ def test_the_place_is_told_only_where_it_was_asked_for(folder):
     (folder / "bundle.json").write_text(manifest_text(told).replace("-33.51", "-133.51"))
     with pytest.raises(BundleError, match="damaged or hostile"):
         Bundle.open(folder)
+
+
+def test_the_way_back_to_the_source_s_world(folder, tmp_path):
+    """A manifest without an origin has no such key; one with it says where the bundle and its exports lie."""
+    manifest = Bundle.open(folder).manifest
+    assert Bundle.open(folder).source_from_world is None
+    assert '"rotation"' not in manifest_text(manifest)
+    origin = Origin(scale=2.0, rotation=((0, -1, 0), (1, 0, 0), (0, 0, 1)), translation=(4.5e5, 5.4e6, 480.0))
+    told = manifest.model_copy(update={"frame": manifest.frame.model_copy(update={"origin": origin})})
+    (folder / "bundle.json").write_text(manifest_text(told))
+    bundle = Bundle.open(folder)
+    assert bundle.source_from_world is not None
+    np.testing.assert_allclose(bundle.source_from_world.apply([1, 2, 3]), [4.5e5 - 4, 5.4e6 + 2, 486])
+    export(bundle, Form(lambda _, __: None, axes=Y_UP), tmp_path / "out")
+    source_from_file = np.array(json.loads((tmp_path / "out" / "origin.json").read_text())["source_from_file"])
+    np.testing.assert_allclose(source_from_file @ [1, 3, -2, 1], [4.5e5 - 4, 5.4e6 + 2, 486, 1])
+    (folder / "bundle.json").write_text(manifest_text(told).replace("480.0", '"x"'))
+    with pytest.raises(BundleError, match="damaged or hostile"):
+        Bundle.open(folder)
+    sheared = origin.model_copy(update={"rotation": ((1, 1, 0), (0, 1, 0), (0, 0, 1))})
+    bundle.manifest = told.model_copy(update={"frame": told.frame.model_copy(update={"origin": sheared})})
+    with pytest.raises(BundleError, match="is a similarity"):
+        _ = bundle.source_from_world

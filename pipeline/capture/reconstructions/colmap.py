@@ -307,7 +307,7 @@ def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Captur
     listing = _list(source)
     pairs = listing.images
     require_images(len(pairs), listing.missing, params, source.folder)
-    poses, about_scale = room_sized([image.pose() for image, _ in pairs])
+    poses, factor, about_scale = room_sized([image.pose() for image, _ in pairs])
     lenses = [listing.cameras[image.camera] for image, _ in pairs]
     sensors, stored = _sensors(pairs), FrameFiles(source, listing.masks)
     in_order = zip(pairs, sensors, strict=True)
@@ -320,7 +320,17 @@ def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Captur
     skipped = [Skipped(name, NO_FILE) for name in listing.missing]
     notes = (*about_scale, *listing.notes, *notes_on(lenses, depth=False))
     chosen = thinned(frames, params)
-    return sensor_capture(READER, chosen, source, out_dir, params, skipped=skipped, notes=notes, one_camera=False)
+    return sensor_capture(
+        READER,
+        chosen,
+        source,
+        out_dir,
+        params,
+        skipped=skipped,
+        notes=notes,
+        one_camera=False,
+        source_scale=1 / factor,
+    )
 
 
 READER = Reader(

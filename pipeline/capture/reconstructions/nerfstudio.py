@@ -153,9 +153,9 @@ def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Captur
     require_images(len(entries), missing, params, source.folder)
     depth = depth_of(source, entries)
     poses, notes = [original_pose(entry) for entry in entries], depth.notes
-    metric = _is_metric(entries, depth=bool(depth.files))
+    metric, factor = _is_metric(entries, depth=bool(depth.files)), 1.0
     if not metric:
-        poses, scale_notes = room_sized(poses)
+        poses, factor, scale_notes = room_sized(poses)
         notes += scale_notes
     if ignored := sum(entry.shadowed for entry in entries):
         notes += (f"{ignored} frames have intrinsics of their own; those at the top of the file are used",)
@@ -174,6 +174,7 @@ def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Captur
         skipped=[Skipped(name, NO_FILE) for name in missing],
         notes=notes,
         one_camera=False,
+        source_scale=1 / factor,
     )
 
 

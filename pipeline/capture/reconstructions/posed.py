@@ -80,8 +80,8 @@ def notes_on(optics: Iterable[Lens | Callable[[Size], Camera]], *, depth: bool) 
     return tuple(notes)
 
 
-def room_sized(poses: Sequence[Pose]) -> tuple[list[Pose], tuple[str, ...]]:
-    """Poses of unknown scale, multiplied by a power of ten where they are far from a room's size, and notes on that.
+def room_sized(poses: Sequence[Pose]) -> tuple[list[Pose], float, tuple[str, ...]]:
+    """Poses of unknown scale, multiplied where they are far from a room's size, by which power of ten, and notes on it.
 
     Later stages have thresholds in metres (a camera that did not move, priors of positions). An arbitrary scale must
     not trip them; it stays unknown.
@@ -90,10 +90,10 @@ def room_sized(poses: Sequence[Pose]) -> tuple[list[Pose], tuple[str, ...]]:
     away = np.linalg.norm(positions - np.median(positions, axis=0), axis=1) if len(poses) else np.zeros(1)
     spread = float(np.median(away)) or float(away.max())
     if spread == 0 or NEAREST <= spread <= FARTHEST:
-        return list(poses), (UNKNOWN_SCALE,)
+        return list(poses), 1.0, (UNKNOWN_SCALE,)
     factor = 10.0 ** round(-np.log10(spread))
     scaled = [Pose(pose.rotation, factor * pose.translation) for pose in poses]
-    return scaled, (UNKNOWN_SCALE, f"positions were multiplied by {factor:g} to be of a room's size")
+    return scaled, factor, (UNKNOWN_SCALE, f"positions were multiplied by {factor:g} to be of a room's size")
 
 
 LEAST_POSED = 3
@@ -196,7 +196,7 @@ def posed_reader(
         found = chosen(source)
         require_images(len(found.images), found.missing, params, source.folder)
         files = [file for _, file in found.images]
-        poses, about_scale = room_sized([image.pose for image, _ in found.images])
+        poses, factor, about_scale = room_sized([image.pose for image, _ in found.images])
         stored, lenses, frames = FrameFiles(source, find_masks(source, files)), [], []
         for (image, file), (key, name), pose in zip(found.images, keys_and_names(files), poses, strict=True):
             with open_image(source.read(file)) as opened:
@@ -208,7 +208,15 @@ def posed_reader(
         notes = (f"poses of {found.of.files[0]}", *about_scale, *found.of.notes, *notes_on(lenses, depth=False))
         chosen_frames = thinned(frames, params)
         return sensor_capture(
-            reader, chosen_frames, source, out_dir, params, skipped=skipped, notes=notes, one_camera=False
+            reader,
+            chosen_frames,
+            source,
+            out_dir,
+            params,
+            skipped=skipped,
+            notes=notes,
+            one_camera=False,
+            source_scale=1 / factor,
         )
 
     reader = Reader(

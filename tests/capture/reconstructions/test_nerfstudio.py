@@ -540,3 +540,23 @@ def test_other_files_of_that_name_are_not_recognised(tmp_path: Path) -> None:
     (tmp_path / "transforms.json").write_text('{"base": [1, 2, 3]}')
     with open_source(tmp_path) as source:
         assert not READER.recognise(source)
+
+
+def test_poses_of_a_map_without_a_known_unit_find_their_way_back(write: Write, read: Callable[[Path], Capture]) -> None:
+    """Hundreds of units wide and millions away: room-sized and centred, and source = scale * world + position."""
+    offset = np.array([4201792.0, 172951.0, 4780052.0])
+
+    def change(values: dict[str, Any]) -> None:
+        for frame in values["frames"]:
+            matrix = np.array(frame["transform_matrix"])
+            matrix[:3, 3] = 100 * matrix[:3, 3] + offset
+            frame["transform_matrix"] = matrix.tolist()
+
+    capture = read(edit(write(), change))
+    assert capture.world_origin is not None
+    assert capture.world_origin.scale == pytest.approx(10)  # a power of ten
+    for frame, pose in zip(capture.frames, FEW, strict=True):
+        assert frame.world_from_camera
+        assert np.abs(frame.world_from_camera.translation).max() < 20
+        back = capture.world_origin.scale * frame.world_from_camera.translation + capture.world_origin.position
+        np.testing.assert_allclose(back, 100 * pose.translation + offset, atol=1e-6)
