@@ -152,7 +152,8 @@ def plan(request: BuildRequest, card: Card | None = None) -> Plan:
     params = resolve_params(card, request.settings, request.card)
     capture = params["capture"]
     assert isinstance(capture, CaptureParams)
-    require_images(traits.frames, traits.missing, capture, source)
+    if not traits.estimated:
+        require_images(traits.frames, traits.missing, capture, source)
     if traits.kind == "video" and capture.origin == "generated":
         traits = replace(traits, kind="generated")
     last, names = request.until or STAGES[-1].name, [stage.name for stage in STAGES]
@@ -229,7 +230,8 @@ def plan_stages(
 def summary(traits: Traits, backends: Mapping[str, str], align: ScaleSources | None) -> str:
     """As `Plan.summary`, from the chosen backend by stage; `align` is None where the build ends before that stage."""
     missing = f" ({len(traits.missing)} more are listed, but not there)" if traits.missing else ""
-    parts = [f"{traits.frames} images of a {traits.kind} capture{missing}"]
+    about = "about " if traits.estimated else ""
+    parts = [f"{about}{traits.frames} images of a {traits.kind} capture{missing}"]
     parts += [
         phrases[backends[stage]]
         for stage, phrases in (("poses", POSES_FROM), ("depth", DEPTH_FROM))

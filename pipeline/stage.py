@@ -46,6 +46,7 @@ class Traits:
 
     Attributes:
         kind: The reader: photos, video, polycam ...
+        frames: Number of images.
         has_poses: Whether all images have poses, or depth in `has_depth`.
         has_gravity: Whether gravity is known from a sensor.
         ordered: Whether the images are a sequence in time.
@@ -53,6 +54,7 @@ class Traits:
         fine_depth: Whether its depth is as fine as the image (a depth camera's).
         assumed: What its reader assumes and can't check, one clause each.
         missing: Images that it lists and that don't exist.
+        estimated: Whether only reading tells how many images there are.
     """
 
     kind: str
@@ -65,6 +67,7 @@ class Traits:
     fine_depth: bool = False
     assumed: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
+    estimated: bool = False
 
 
 def nothing_else(_params: Settings) -> Mapping[str, str]:

@@ -45,6 +45,7 @@ class Survey:
 
     files: Sequence[str]
     frames: int
+    estimated: bool = False
     has_poses: bool = False
     has_depth: bool = False
     has_gravity: bool = False

@@ -143,7 +143,7 @@ def _survey(source: CaptureSource) -> Survey:
         movie = describe(file)
     window = window_of(movie.duration)
     frames = min(movie.frames, round(movie.duration / window)) if movie.duration > 0 else movie.frames
-    return Survey(_videos(source), frames)
+    return Survey(_videos(source), frames, estimated=True)
 
 
 def _in_range(frames: Iterator[GreyFrame], params: CaptureParams) -> Iterator[GreyFrame]:

@@ -115,6 +115,15 @@ def test_describe_and_early_end(tmp_path: Path) -> None:
         assert next(iter(images_of(file))).index == 0
 
 
+@pytest.mark.parametrize("live", ["0", "1"])
+def test_frames_of_matroska(tmp_path: Path, live: str) -> None:
+    """Its index has the one key frame of OBS and browsers; those that record live write no duration either."""
+    file = write_video(tmp_path / "a.mkv", numbered(15), options={"g": "999"}, container={"live": live})
+    found = describe(file)
+    assert found.frames == 15
+    assert found.duration == pytest.approx(14 / 15, abs=0.08)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
 def test_memory_stays_constant(tmp_path: Path) -> None:
     """Frames are freed as they are skipped, even where the garbage collector does not run."""
