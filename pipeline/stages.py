@@ -39,7 +39,7 @@ def _libraries(backends: Mapping[str, Backend]) -> dict[str, tuple[str, ...]]:
 
 
 STAGES: tuple[Stage, ...] = (
-    Stage("capture", 6, ("source",), CaptureParams, _reader, depends_on=_blur_models),
+    Stage("capture", 7, ("source",), CaptureParams, _reader, depends_on=_blur_models),
     Stage("select", 1, ("capture",), SelectParams, function="pipeline.capture.select:run"),
     Stage("poses", 5, ("capture", "select"), poses.PosesParams, poses.choose, poses.LIBRARIES),
     Stage("depth", 6, ("capture", "poses"), depth.DepthParams, depth.choose, _libraries(depth.BACKENDS)),

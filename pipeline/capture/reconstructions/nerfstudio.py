@@ -18,6 +18,7 @@ from pipeline.capture.frames import FrameFiles, ListedFrame, sensor_capture, thi
 from pipeline.capture.lens import Lens, checked_lens
 from pipeline.capture.model import Capture, Size, Skipped
 from pipeline.capture.params import CaptureParams
+from pipeline.capture.phones.arkit import ARKIT, up_by_first
 from pipeline.capture.reader import Reader, Sensors, Survey, require_images
 from pipeline.capture.reconstructions.posed import NO_FILE, keys_and_names, notes_on, room_sized
 from pipeline.capture.reconstructions.transforms_json import (
@@ -45,7 +46,7 @@ def _survey(source: CaptureSource) -> Survey:
         len(entries),
         has_poses=True,
         has_depth=bool(depth.files),
-        has_gravity=bool(entries) and entries[0].up is not None,
+        has_gravity=bool(listed) and _up(listed[0]) is not None,
         has_scale=_is_metric(entries, depth=bool(depth.files)),
         missing=tuple(entry.listed for entry in listed if entry.image is None),
     )
@@ -123,9 +124,9 @@ def original_pose(entry: Entry) -> Pose:
 
 
 def _up(entry: Entry) -> F64 | None:
-    """The world's up direction (3,), where the file states one."""
+    """The world's up direction (3,) by the first frame: the file's, else ARKit's where NeRFCapture wrote it."""
     if entry.up is None:
-        return None
+        return up_by_first(original_pose(entry)) if entry.is_nerfcapture else None
     up = np.array(entry.up)
     if up.shape != (3,) or not np.isfinite(up).all() or not np.linalg.norm(up) > 0:
         raise entry.broken("up must be a direction of three numbers", f"{up.tolist()}", "remove it")
@@ -170,7 +171,8 @@ def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Captur
         out_dir,
         params,
         metric=metric,
-        up_in_world=_up(listed[0]) if listed else None,
+        up_in_world=_up(listed[0]),
+        up_sigma_deg=ARKIT.up_sigma_deg if listed[0].is_nerfcapture and listed[0].up is None else None,
         skipped=[Skipped(name, NO_FILE) for name in missing],
         notes=notes,
         one_camera=False,
