@@ -133,10 +133,10 @@ def plan(request: BuildRequest, card: Card | None = None) -> Plan:
         CaptureError: When the source is missing or its format is unknown.
         CardError: When the card, a setting, the name or the version is wrong.
     """
-    from pipeline.capture.detect import probe_and_digest
+    from pipeline.capture.detect import capture_root, probe_and_digest
     from pipeline.capture.reader import require_images
 
-    source = request.source.expanduser()
+    source = capture_root(request.source.expanduser())
     if not source.exists():
         raise CaptureError(
             "a build needs a capture: a folder or an archive",

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import product
 from pathlib import Path
 
 from pipeline.capture import photos
@@ -14,7 +16,7 @@ from pipeline.capture.phones import arkitscenes, polycam, record3d, stray_scanne
 from pipeline.capture.reader import Reader, in_threads
 from pipeline.capture.reconstructions import colmap, nerfstudio
 from pipeline.capture.slam import euroc, kitti, lidar_slam
-from pipeline.capture.source import CaptureSource, open_source
+from pipeline.capture.source import MAX_FOLDER_DEPTH, CaptureSource, open_source
 from pipeline.capture.videos import video
 from pipeline.errors import CaptureError
 from pipeline.stage import Traits
@@ -39,6 +41,9 @@ READERS: tuple[Reader, ...] = (
     photos.READER,
 )
 """All formats, the most particular first: a Polycam export also holds photos, nerfstudio's folders COLMAP's models."""
+
+MAX_FOLDERS = 200
+"""Number of folders of one depth that are looked at."""
 
 
 def probe(path: Path) -> Traits:
@@ -68,32 +73,46 @@ def probe_and_digest(path: Path) -> tuple[Traits, str]:
         return reader.traits(survey), total.hexdigest()
 
 
+def capture_root(path: Path) -> Path:
+    """The path itself, or the folder of the capture where that is one of the capture's indices."""
+    parts = path.absolute().parts
+    if path.is_file():
+        for count in range(MAX_FOLDER_DEPTH, 0, -1):
+            if any(re.fullmatch(reader.index, "/".join(parts[-count:])) for reader in READERS if reader.index):
+                return Path(*parts[:-count])
+    return path
+
+
 @contextmanager
 def open_capture(path: Path) -> Iterator[tuple[Reader, CaptureSource]]:
     """The reader and the source seen from the capture's root: the folder itself or the only one inside that fits.
 
+    What lies deeper counts only where nothing above it fits.
+
     Raises:
         CaptureError: When none or several fit.
     """
-    with open_source(path) as source:
+    with open_source(capture_root(path)) as source:
         yield _recognise(source)
 
 
 def _recognise(source: CaptureSource) -> tuple[Reader, CaptureSource]:
-    inner = [source.below(folder) for folder in source.folders()]
-    for reader in READERS:
-        if reader.recognise(source):
-            return reader, source
-        fitting = [below for below in inner if reader.recognise(below)]
-        if len(fitting) > 1:
-            raise CaptureError(
-                "one capture at a time",
-                found=f"{len(fitting)} {reader.kind} captures: {', '.join(below.prefix for below in fitting[:5])}",
-                remedy="name one of these folders",
-                file=source.path,
-            )
-        if fitting:
-            return reader, fitting[0]
+    depths = range(1, MAX_FOLDER_DEPTH + 1)
+    below = [[source.below(name) for name in source.folders(depth)[:MAX_FOLDERS]] for depth in depths]
+    # a scan's own folder beside a picture of it: a particular reader's there counts before any reader's further up
+    for tier in [[[source], below[0]], *([folders] for folders in below[1:])]:
+        for reader, folders in product(READERS, tier):
+            fitting = {folder.folder.resolve(): folder for folder in folders if reader.recognise(folder)}
+            if len(fitting) > 1:
+                listed = ", ".join(folder.prefix for folder in [*fitting.values()][:5])
+                raise CaptureError(
+                    "one capture at a time",
+                    found=f"{len(fitting)} {reader.kind} captures: {listed}",
+                    remedy="name one of these folders",
+                    file=source.path,
+                )
+            if fitting:
+                return reader, next(iter(fitting.values()))
     raise CaptureError(
         "a capture must have a form that can be read: photos, a video, a phone's scan, a robot's recording ...",
         found=source.summary(),

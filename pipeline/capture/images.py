@@ -34,7 +34,7 @@ GUESSED_FOCAL = 0.85
 Main cameras of phones have 24-28 mm (35 mm equivalent), 0.69-0.81 of the longer side in 4:3 and up to 0.95 in
 stabilised video; SfM refines it.
 """
-MASK_FOLDER = "masks"
+IMAGE_FOLDER, MASK_FOLDER = "images", "masks"
 MIN_SHARE = 0.02
 """Images whose mask leaves less than this show nothing that could be matched."""
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".heic", ".heif")

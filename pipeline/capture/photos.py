@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image
 
 from pipeline.capture.images import (
+    IMAGE_FOLDER,
     IMAGE_SUFFIXES,
     MASK_FOLDER,
     exif_camera,
@@ -30,7 +31,16 @@ from pipeline.capture.images import (
 from pipeline.capture.metadata import Credentials, GpsPosition, location_of
 from pipeline.capture.model import Capture, Credentialed, Frame, Skipped
 from pipeline.capture.params import CaptureParams
-from pipeline.capture.reader import Reader, Survey, in_threads, number_of, split_results, suffix_of
+from pipeline.capture.reader import (
+    FEW_IMAGES,
+    Reader,
+    Survey,
+    folder_of,
+    in_threads,
+    number_of,
+    split_results,
+    suffix_of,
+)
 from pipeline.capture.select import Quality, follow, measure_quality
 from pipeline.capture.source import CaptureSource
 from pipeline.errors import CaptureError
@@ -176,21 +186,63 @@ def _images(source: CaptureSource) -> list[str]:
     here = [name for name in source.names if suffix_of(name) in IMAGE_SUFFIXES]
     names = [name for name in here if "/" not in name]
     if not names and any(name.startswith(f"{MASK_FOLDER}/") for name in here):
-        names = [name for name in here if name.rpartition("/")[0] == "images"]
-    return sorted(names, key=lambda name: (number_of(name)[0], name))
+        names = [name for name in here if folder_of(name) == IMAGE_FOLDER]
+    return sorted(names or _of_cameras(source, here), key=lambda name: (number_of(name)[0], name))
+
+
+def _of_cameras(source: CaptureSource, images: Sequence[str]) -> list[str]:
+    """Images in two folders or more of images/, where COLMAP and rigs have one for each camera; else none.
+
+    The source may be images/ itself, or the folder that it lies in.
+    """
+    root = "" if source.folder.name == IMAGE_FOLDER else f"{IMAGE_FOLDER}/"
+    names = [name for name in images if name.startswith(root)]
+    separate = all(name.count("/") == root.count("/") + 1 for name in images)
+    return names if separate and len(names) == len(images) and len(set(map(folder_of, names))) > 1 else []
+
+
+def _recognise(source: CaptureSource) -> bool:
+    """By its images; a few of them beside a folder with more are pictures of what is in there."""
+    folders = Counter(folder_of(name) for name in source.names if suffix_of(name) in IMAGE_SUFFIXES)
+    count = len(_images(source))
+    return count >= FEW_IMAGES or 0 < count == max(folders.values())
 
 
 def _one_of_each(names: list[str]) -> tuple[list[str], list[Skipped]]:
-    """Phones export the same shot as JPEG and HEIC: the first suffix of IMAGE_SUFFIXES stays."""
+    """Phones export the same shot as JPEG and HEIC: the first suffix of IMAGE_SUFFIXES stays.
+
+    Photos of one format whose names differ in case are different ones, of two phones.
+    """
     by_stem: dict[str, list[str]] = {}
     for name in names:
         by_stem.setdefault(name[: -len(suffix_of(name))].lower(), []).append(name)
     kept, skipped = [], []
     for same in by_stem.values():
         first, *others = sorted(same, key=lambda name: (IMAGE_SUFFIXES.index(suffix_of(name)), name))
-        kept.append(first)
-        skipped += [Skipped(other, f"the same name as another: {first}") for other in others]
+        again = [other for other in others if suffix_of(other) != suffix_of(first)]
+        kept += [name for name in same if name not in again]
+        skipped += [Skipped(other, f"the same name as another: {first}") for other in again]
     return kept, skipped
+
+
+def _stems_and_names(files: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """Of each file: a stem that differs from all others in more than case, and a unique name.
+
+    The name is that of the file, behind its folder's where there are several.
+    """
+    parts = 1 + (len(set(map(folder_of, files))) > 1)
+    result: dict[str, tuple[str, str]] = {}
+    stems, names = set[str](), set[str]()
+    for number, file in enumerate(files):
+        name = "_".join(file.split("/")[-parts:])
+        name = f"{number:06d}_{name}" if name in names else name
+        stem = name[: -len(suffix_of(name))]
+        while stem.casefold() in stems:
+            stem = f"{stem}_{number:06d}"
+        stems.add(stem.casefold())
+        names.add(name)
+        result[file] = stem, name
+    return result
 
 
 def _survey(source: CaptureSource) -> Survey:
@@ -209,19 +261,22 @@ def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Captur
             mask = image_mask(image, source.read(masks[name]) if name in masks else None)
         except BadImageError as error:
             return Skipped(name, str(error))
-        file = name.rpartition("/")[2]
-        stem = file[: -len(suffix_of(file))]
+        stem, file = named[name]
         written = image.save(out_dir / "images" / stem)
         camera, focal_source = exif_camera(image)
         mask_path = None if mask is None else save_mask(mask, out_dir, stem)
-        device = image.exif.camera or "unknown, {1} x {0}".format(*sorted(image.size))
+        device, size = image.exif.camera, "{1} x {0}".format(*sorted(image.size))
+        device = (
+            f"{folder_of(name).rpartition('/')[2]}: {device or size}" if in_folders else device or f"unknown, {size}"
+        )
         shot = shot_of(image.image, file, written, image.exif.camera, image.exif.taken)
         shots[file] = replace(shot, position=image.exif.position, credentials=image.credentials)
         path = f"images/{written.name}"
         return Frame(file, path, camera, focal_source, mask=mask_path, source_size=image.whole, sensor=device)
 
     names, same_stem = _one_of_each(_images(source))
-    masks = find_masks(source, names)
+    masks, named = find_masks(source, names), _stems_and_names(names)
+    in_folders = len(set(map(folder_of, names))) > 1
     frames, bad = split_results(in_threads(read_one, names, "reading photos"), source, params)
     repeats = find_repeats([shots[frame.name] for frame in frames])
     skipped = [*bad, *same_stem, *(Skipped(frames[i].name, reason) for i, reason in repeats.items())]
@@ -271,7 +326,7 @@ READER = Reader(
     kind="photos",
     form="a folder (or zip) of photos: *.jpg, *.png or *.heic (with masks/<photo>.png where there are any)",
     yields="focal lengths",
-    recognise=lambda source: bool(_images(source)),
+    recognise=_recognise,
     survey=_survey,
     read=_read,
 )

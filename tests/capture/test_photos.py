@@ -104,6 +104,43 @@ def test_spaces_and_letters_beyond_ascii(tmp_path: Path, read: Read) -> None:
     assert all((capture.root / frame.image).is_file() for frame in capture.frames)
 
 
+def test_names_that_differ_in_case_are_two_photos(tmp_path: Path, read: Read) -> None:
+    """IMG_0.JPG and img_0.jpg of two phones, and a.JPG beside a.jpg: files of their own, in any file system."""
+    folder, rng = tmp_path / "in", np.random.default_rng(0)
+    folder.mkdir()
+    names = ["IMG_0.JPG", "a.JPG", "a.jpg", "img_0.jpg"]
+    for name in names:
+        Image.fromarray(rng.integers(0, 255, (48, 64, 3), np.uint8)).save(folder / name)
+    (folder / "IMG_0.HEIC").write_bytes(encoded(asymmetric(), "HEIF"))
+    capture = read(folder)
+    assert sorted(frame.name for frame in capture.frames) == names
+    assert len({frame.image.casefold() for frame in capture.frames}) == 4
+    for frame in capture.frames:
+        assert (capture.root / frame.image).read_bytes() == (folder / frame.name).read_bytes()
+    assert [skipped.file for skipped in capture.skipped] == ["IMG_0.HEIC"]
+
+
+@pytest.mark.parametrize("named", [".", "images"])
+def test_a_folder_of_images_for_each_camera(named: str, tmp_path: Path, read: Read) -> None:
+    """images/left and images/right, as of rigs and of COLMAP: one capture, and equal sizes don't make one camera."""
+    rng = np.random.default_rng(0)
+    for camera in ("left", "right"):
+        (tmp_path / "in/images" / camera).mkdir(parents=True)
+        for i in range(2):
+            image = Image.fromarray(rng.integers(0, 255, (48, 64, 3), np.uint8))
+            image.save(tmp_path / f"in/images/{camera}/000{i}.jpg")
+    capture = read(tmp_path / "in" / named)
+    names = ["left_0000.jpg", "left_0001.jpg", "right_0000.jpg", "right_0001.jpg"]
+    assert [frame.name for frame in capture.frames] == names
+    assert [frame.sensor for frame in capture.frames] == ["left: 64 x 48"] * 2 + ["right: 64 x 48"] * 2
+    for frame in capture.frames:
+        stored = tmp_path / "in/images" / frame.name.replace("_", "/")
+        assert (capture.root / frame.image).read_bytes() == stored.read_bytes()
+    (tmp_path / "in/images").rename(tmp_path / "in/rooms")
+    with pytest.raises(CaptureError, match="one capture at a time"):
+        read(tmp_path / "in")
+
+
 def photo(seed: int, tags: dict[int, object], camera: dict[int, object], form: str = "JPEG", width: int = 96) -> bytes:
     """A photo of noise with EXIF and a position in Zurich."""
     noise = np.random.default_rng(seed).integers(0, 255, (64, width, 3)).astype(np.uint8)

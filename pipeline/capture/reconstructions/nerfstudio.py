@@ -7,6 +7,7 @@ nerfcapture2nerf.py; DatasetWriter.swift of github.com/jc211/NeRFCapture.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,8 @@ from pipeline.capture.phones.arkit import ARKIT, up_by_first
 from pipeline.capture.reader import Reader, Sensors, Survey, require_images
 from pipeline.capture.reconstructions.posed import NO_FILE, keys_and_names, notes_on, room_sized
 from pipeline.capture.reconstructions.transforms_json import (
+    MAIN,
+    SPLITS,
     Depth,
     Entry,
     depth_of,
@@ -187,6 +190,7 @@ READER = Reader(
     recognise=lambda source: any("frames" in source.read_object(name) for name in json_files(source)[:1]),
     survey=_survey,
     read=_read,
+    index="|".join(map(re.escape, (MAIN, *SPLITS))),
     # depth in millimetres or ARKit gives the scale, of which sensor the file does not say; people set "up" by hand
     sensors=Sensors(scale_sigma=0.02, up_sigma_deg=3.0),
 )

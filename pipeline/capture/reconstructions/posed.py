@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import posixpath
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
@@ -14,7 +16,35 @@ NEAREST, FARTHEST = 0.05, 10.0
 """Median distances of the cameras from their centre for which poses of unknown scale stay as they are [units]."""
 NO_FILE = "no such file"
 """Why an image that is listed is skipped: instant-ngp's own sample lists some that are missing."""
+MAX_PARTS = 8
+"""Number of parts of a listed path that files are searched by."""
 UNKNOWN_SCALE = "the poses have no metric scale: give one with --known-length, --tag-size or --camera-height"
+
+
+def plain(path: str) -> str:
+    """A path as a program listed it, with "/" between its parts and none of them superfluous."""
+    return posixpath.normpath(path.replace("\\", "/"))
+
+
+def found_by_ends(listed: Iterable[str], names: Iterable[str]) -> dict[str, dict[str, str]]:
+    """Files by listed path, for each folder ("" or ending in "/") in which files of these names lie.
+
+    Paths of another machine are found by their ends, of as many parts as possible: D:/scan/images/0001.jpg by
+    images/0001.jpg if there is any such file, else by 0001.jpg. Ends that two paths share don't count.
+    """
+    parts, files = {path: path.split("/")[-MAX_PARTS:] for path in listed}, [name.split("/") for name in names]
+    for kept in range(max(map(len, parts.values()), default=0), 0, -1):
+        ends = {path: "/".join(of[-kept:]) for path, of in parts.items()}
+        counts = Counter(ends.values())
+        single = {end: path for path, end in ends.items() if counts[end] == 1}
+        found: dict[str, dict[str, str]] = {}
+        for pieces in files:
+            for at in range(max(0, len(pieces) - kept), len(pieces)):
+                if path := single.get("/".join(pieces[at:])):
+                    found.setdefault("".join(f"{piece}/" for piece in pieces[:at]), {})[path] = "/".join(pieces)
+        if found:
+            return found
+    return {}
 
 
 def keys_and_names(files: Sequence[str]) -> list[tuple[str, str]]:

@@ -14,7 +14,7 @@ from pipeline.capture.frames import ListedFrame, sensor_capture
 from pipeline.capture.images import IMAGE_SUFFIXES, DecodedImage
 from pipeline.capture.model import Capture, Credentialed, Skipped
 from pipeline.capture.params import CaptureParams
-from pipeline.capture.reader import Reader, Survey, suffix_of
+from pipeline.capture.reader import FEW_IMAGES, Reader, Survey, suffix_of
 from pipeline.capture.source import CaptureSource
 from pipeline.capture.videos.containers import VIDEO_SUFFIXES, credentials_of
 from pipeline.capture.videos.motion import (
@@ -37,8 +37,6 @@ MIN_USABLE_SHARE = 0.25
 """Smallest share of a take's segments that show depth; moving people look like depth now and then."""
 MIN_TAKE = 1.0
 """Shorter takes aren't looked at [s]."""
-FEW_IMAGES = 3
-"""A folder with this many photos is one of photos, whatever videos it holds (as of Live Photos)."""
 READ_OUT = 0.02
 """Time in which a phone's shutter rolls over the image, 10 to 30 ms [s]."""
 MAX_SKEW = 0.01
