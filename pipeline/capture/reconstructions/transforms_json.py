@@ -7,7 +7,6 @@ github.com/jc211/NeRFCapture.
 from __future__ import annotations
 
 import posixpath
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -138,12 +137,12 @@ def _elsewhere(names: frozenset[str], frames: Sequence[Mapping[str, object]]) ->
     """Images by listed path, where none lies where it is listed: those of the folder that holds most of them.
 
     Of equal ones the folder of transforms.json itself comes first, then images/. Folders of depth and masks don't
-    count, nor do paths that are listed twice.
+    count.
     """
-    counts = Counter(plain(path) for frame in frames if (path := _listed(frame.get("file_path"))))
-    if any(name in names for path in counts for name in _with_suffixes(path)):
+    paths = {plain(path) for frame in frames if (path := _listed(frame.get("file_path")))}
+    searched = {name: path for path in paths for name in _with_suffixes(path)}
+    if not names.isdisjoint(searched):
         return {}
-    searched = {name: path for path, count in counts.items() if count == 1 for name in _with_suffixes(path)}
     listed_others = (_listed(frame.get(key)) for frame in frames for key in _NO_IMAGES)
     others = {MASK_FOLDER, *(posixpath.dirname(plain(path)) for path in listed_others)} - {""}
     images = [name for name in names if suffix_of(name) in IMAGE_SUFFIXES and folder_of(name) not in others]
@@ -153,7 +152,10 @@ def _elsewhere(names: frozenset[str], frames: Sequence[Mapping[str, object]]) ->
 
 
 def list_frames(source: CaptureSource) -> list[Entry]:
-    """All frames, those of the training split first, in the order of time or names."""
+    """All frames, those of the training split first, in the order of time or names.
+
+    Equal ones count once: where nobody needs a validation split, a copy of the test split stands for it.
+    """
     names = frozenset(source.names)
     contents: list[tuple[str, dict[str, object], list[dict[str, object]]]] = []
     for name in json_files(source):
@@ -175,12 +177,13 @@ def list_frames(source: CaptureSource) -> list[Entry]:
             known = {"where": where, "listed": listed, "image": image, "shadowed": shadowed}
             found.append(checked(Entry, {**shared, **own, **lens, **known}, "frame", CaptureError, where))
         entries += sorted(found, key=lambda entry: natural(entry.listed))
-    seen: dict[str, str] = {}
+    seen: dict[str, Entry] = {}
     for entry in entries:
-        first = seen.setdefault(entry.image or entry.listed, entry.where)
-        if first != entry.where:
-            found = f"{entry.listed!r} again, first in {first.rpartition('/')[2]}"
+        first = seen.setdefault(entry.image or entry.listed, entry)
+        if first != entry.model_copy(update={"where": first.where, "listed": first.listed}):
+            found = f"{entry.listed!r} again with other values, first in {first.where.rpartition('/')[2]}"
             raise entry.broken("each image must be listed once", found, "remove one of the two frames")
+    entries = [*seen.values()]
     timed = all(entry.timestamp is not None for entry in entries)
     return sorted(entries, key=lambda entry: entry.timestamp or 0.0) if timed else entries
 

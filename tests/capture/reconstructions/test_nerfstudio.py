@@ -179,6 +179,21 @@ def test_blender_splits_angle_and_missing_suffix(write: Write, read: Read, tmp_p
     assert (mask[:, 80:] == 255).all()
 
 
+def test_a_split_that_copies_another_counts_once(write: Write, read: Read) -> None:
+    """transforms_val.json as a copy of the test split, as people make it; an image with two poses stays an error."""
+    shared = {"camera_angle_x": 1.0, "w": 160, "h": 120}
+    for split in ("train", "test"):
+        folder = write(shared, name=f"{split}/r_{{}}".format, file=f"transforms_{split}.json")
+    copy = folder / "transforms_val.json"
+    copy.write_text((folder / "transforms_test.json").read_text().replace('"test/', '"./test/'))
+    check_poses(read(folder), poses=[*FEW, *FEW])
+    values = json.loads(copy.read_text())
+    values["frames"][1]["transform_matrix"] = values["frames"][0]["transform_matrix"]
+    copy.write_text(json.dumps(values))
+    with pytest.raises(CaptureError, match="listed once"):
+        read(folder)
+
+
 def test_instant_ngp_depth_has_its_own_unit(write: Write, read: Read) -> None:
     """integer_depth_scale is metres a unit; the result is millimetres to the format's precision."""
     shared = {**intrinsics(SMALL), "integer_depth_scale": 10 / 65535}
