@@ -99,7 +99,7 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
 
 
 def credentials_of_image(data: bytes) -> Credentials | None:
-    """Whether a JPEG, PNG or HEIF file states that a model generated it, or is signed without that statement.
+    """Whether a JPEG, PNG, HEIF or WebP file states that a model generated it, or is signed without that statement.
 
     Cameras sign as well: only a digital source type of trained algorithms means generated.
     """
@@ -118,6 +118,8 @@ def credentials_of_image(data: bytes) -> Credentials | None:
         stated = b"\0".join(data[at:end] for _, at, end in spans)
     elif data[4:8] == b"ftyp":
         signed, stated = C2PA_BOX in data[:_MAX_BYTES], data[:_MAX_BYTES]
+    elif data[8:12] == b"WEBP":  # a chunk of its own, usually behind the pixels
+        signed, stated = b"C2PA" in data[-_MAX_BYTES:], data[-_MAX_BYTES:]
     else:
         return None
     if any(kind in stated for kind in GENERATED_TYPES):

@@ -1,4 +1,4 @@
-"""Reader of a folder of photos: JPEG, PNG and HEIC, any mix of cameras; nothing but EXIF is known.
+"""Reader of a folder of photos: JPEG, PNG, HEIC, WebP and TIFF, any mix of cameras; nothing but EXIF is known.
 
 Photos that show nothing new are left out: exact copies under another name, bursts, images from one spot.
 """
@@ -324,7 +324,7 @@ def _notes(frames: Sequence[Frame], credentials: Credentialed | None) -> Iterato
 
 READER = Reader(
     kind="photos",
-    form="a folder (or zip) of photos: *.jpg, *.png or *.heic (with masks/<photo>.png where there are any)",
+    form="a folder (or zip) of photos: *.jpg, *.png, *.heic, *.webp or *.tif (with masks/<photo>.png where there are any)",
     yields="focal lengths",
     recognise=_recognise,
     survey=_survey,

@@ -56,6 +56,27 @@ def test_mixed_cameras_and_formats(tmp_path: Path, read: Read) -> None:
         assert red[:, : middle - 4].mean() > 150 > red[:, middle + 4 :].mean()  # the red half is on the left
 
 
+@pytest.mark.parametrize(("form", "suffix"), [("WEBP", ".jpg"), ("WEBP", ".webp"), ("TIFF", ".TIF"), ("JPEG", ".jfif")])
+def test_photos_of_browsers_and_programs(form: str, suffix: str, tmp_path: Path, read: Read) -> None:
+    """WebP by any name, TIFF, and JFIF: upright, with their focal length; a TIFF of floats is no photo."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for i in range(5):
+        image = Image.fromarray(np.random.default_rng(i).integers(0, 255, (40, 60, 3), np.uint8))
+        image.paste(asymmetric(60, 40).resize((40, 30)), (0, 0))
+        options = {"lossless": True} if form == "WEBP" else {}
+        data = encoded(image, form, with_tags({ORIENTATION: 6}, {EQUIVALENT: 28}), **options)
+        (folder / f"p{i}{suffix}").write_bytes(data)
+    if form == "TIFF":
+        Image.fromarray(np.ones((40, 60), np.float32)).save(folder / "p9.tif")
+    capture = read(folder)
+    assert [(f.camera.width, f.camera.height, f.focal_source) for f in capture.frames] == [(40, 60, "exif")] * 5
+    seen = np.asarray(Image.open(capture.root / capture.frames[0].image)).astype(int)
+    assert seen[5, -5].argmax() == 0  # red came from the left, at the top
+    assert seen[35, -5].argmax() == 1
+    assert [skipped.file for skipped in capture.skipped] == (["p9.tif"] if form == "TIFF" else [])
+
+
 def test_truncated_photo_is_skipped_and_reported(tmp_path: Path, read: Read) -> None:
     """One bad among ten is left out, by name and reason."""
     folder = fill(tmp_path / "in", 10)

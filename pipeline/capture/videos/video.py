@@ -258,7 +258,7 @@ def _listed(file: Path, chosen: Sequence[Measured]) -> Iterator[ListedFrame]:
 
 READER = Reader(
     kind="video",
-    form="a video of a camera that moves through a scene: *.mp4, *.mov, *.mkv, *.webm or *.avi",
+    form="a video of a camera that moves through a scene: *.mp4, *.mov, *.mkv, *.webm, *.avi, *.mts",
     yields="frame times",
     recognise=_recognise,
     survey=_survey,

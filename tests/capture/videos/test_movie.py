@@ -50,6 +50,9 @@ def corners(image: Image.Image) -> list[tuple[int, ...]]:
         ("libvpx-vp9", ".webm", "yuv420p", "vp9"),
         ("libsvtav1", ".mkv", "yuv420p", "av1"),
         ("mpeg4", ".avi", "yuv420p", "mpeg4"),
+        ("libx264", ".ts", "yuv420p", "h264"),
+        ("libx264", ".m2ts", "yuv420p", "h264"),
+        ("libx264", ".3gp", "yuv420p", "h264"),
     ],
 )
 def test_codecs_and_containers(tmp_path: Path, codec: str, suffix: str, pixels: str, name: str) -> None:
