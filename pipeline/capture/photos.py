@@ -266,9 +266,8 @@ def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Captur
         camera, focal_source = exif_camera(image)
         mask_path = None if mask is None else save_mask(mask, out_dir, stem)
         device, size = image.exif.camera, "{1} x {0}".format(*sorted(image.size))
-        device = (
-            f"{folder_of(name).rpartition('/')[2]}: {device or size}" if in_folders else device or f"unknown, {size}"
-        )
+        folder = folder_of(name).rpartition("/")[2]
+        device = f"{folder}: {device or size}" if in_folders else device or f"unknown, {size}"
         shot = shot_of(image.image, file, written, image.exif.camera, image.exif.taken)
         shots[file] = replace(shot, position=image.exif.position, credentials=image.credentials)
         path = f"images/{written.name}"
@@ -324,7 +323,7 @@ def _notes(frames: Sequence[Frame], credentials: Credentialed | None) -> Iterato
 
 READER = Reader(
     kind="photos",
-    form="a folder (or zip) of photos: *.jpg, *.png, *.heic, *.webp or *.tif (with masks/<photo>.png where there are any)",
+    form="a folder (or zip) of photos: *.jpg, *.png, *.heic, *.webp, *.tif (with masks/<photo>.png if there are any)",
     yields="focal lengths",
     recognise=_recognise,
     survey=_survey,

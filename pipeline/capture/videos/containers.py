@@ -52,7 +52,10 @@ def format_of(file: Path) -> str:
         return "matroska"
     if head[:4] == b"RIFF" and head[8:11] == b"AVI":
         return "avi"
-    if any(head[at : at + 1] == head[at + size : at + size + 1] == b"G" for at, size in zip((0, 4), _TS_PACKETS)):
+    if any(
+        head[at : at + 1] == head[at + size : at + size + 1] == b"G"
+        for at, size in zip((0, 4), _TS_PACKETS, strict=True)
+    ):
         return "mpegts"
     raise CaptureError(
         "a video must be an MP4, MOV, MKV, WebM, AVI or MTS file",
