@@ -347,7 +347,8 @@ def test_images_that_are_listed_and_not_there_are_counted():
     [
         (
             AlignParams(),
-            "scale hinted by usual sizes or assumed (its gate will fail: give --known-length or --tag-size)",
+            "scale from GPS, or hinted by usual sizes or assumed (its gate may fail: give --known-length or "
+            "--tag-size)",
         ),
         (AlignParams(sheet="A4"), "scale from A4 sheets"),
         (AlignParams(tag_size=0.16), "scale from the tags' size"),

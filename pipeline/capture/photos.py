@@ -31,6 +31,7 @@ from pipeline.capture.images import (
 from pipeline.capture.metadata import Credentials, GpsPosition, location_of
 from pipeline.capture.model import Capture, Credentialed, Frame, Skipped
 from pipeline.capture.params import CaptureParams
+from pipeline.capture.positions import from_middle, position_sigma
 from pipeline.capture.reader import (
     FEW_IMAGES,
     Reader,
@@ -257,7 +258,8 @@ def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Captur
 
     def read_one(name: str) -> Frame | Skipped:
         try:
-            image = load_image(source.read(name))
+            data = source.read(name)
+            image = load_image(data)
             mask = image_mask(image, source.read(masks[name]) if name in masks else None)
         except BadImageError as error:
             return Skipped(name, str(error))
@@ -271,7 +273,16 @@ def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Captur
         shot = shot_of(image.image, file, written, image.exif.camera, image.exif.taken)
         shots[file] = replace(shot, position=image.exif.position, credentials=image.credentials)
         path = f"images/{written.name}"
-        return Frame(file, path, camera, focal_source, mask=mask_path, source_size=image.whole, sensor=device)
+        return Frame(
+            file,
+            path,
+            camera,
+            focal_source,
+            mask=mask_path,
+            source_size=image.whole,
+            sensor=device,
+            gps_sigma=position_sigma(data),
+        )
 
     names, same_stem = _one_of_each(_images(source))
     masks, named = find_masks(source, names), _stems_and_names(names)
@@ -284,6 +295,9 @@ def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Captur
             if path:
                 (out_dir / path).unlink()
     kept = [frame for i, frame in enumerate(frames) if i not in repeats]
+    metres = from_middle([shots[frame.name].position for frame in kept])
+    placed = zip(kept, metres, strict=True)
+    kept = [replace(frame, gps=at, gps_sigma=None if at is None else frame.gps_sigma) for frame, at in placed]
     if len(kept) < params.min_frames:
         raise CaptureError(
             f"a capture needs at least {params.min_frames} different photos",
