@@ -13,7 +13,7 @@ from pipeline.capture import photos
 from pipeline.capture.bags import grandtour, rosbag
 from pipeline.capture.depth_cameras import redwood, rgbd, tum
 from pipeline.capture.phones import arkitscenes, polycam, record3d, stray_scanner
-from pipeline.capture.reader import Reader, in_threads
+from pipeline.capture.reader import Reader, in_threads, suffix_of
 from pipeline.capture.reconstructions import colmap, nerfstudio
 from pipeline.capture.slam import euroc, kitti, lidar_slam
 from pipeline.capture.source import MAX_FOLDER_DEPTH, CaptureSource, open_source
@@ -42,6 +42,12 @@ READERS: tuple[Reader, ...] = (
 )
 """All formats, the most particular first: a Polycam export also holds photos, nerfstudio's folders COLMAP's models."""
 
+CONVERTED = {
+    ".insv": "in Insta360 Studio, export straight (reframed) video as MP4: 360-degree recordings aren't read",
+    ".360": "in GoPro Player, export straight (reframed) video as MP4: 360-degree recordings aren't read",
+    ".dng": "export the raw photos as JPEG or TIFF",
+}
+"""What is done with recordings of other forms before they can be read, by suffix."""
 MAX_FOLDERS = 200
 """Number of folders of one depth that are looked at."""
 
@@ -113,9 +119,11 @@ def _recognise(source: CaptureSource) -> tuple[Reader, CaptureSource]:
                 )
             if fitting:
                 return reader, next(iter(fitting.values()))
+    suffixes = {suffix_of(name) for name in source.names}
+    known = "`splatyard formats` lists the forms, and what lies on disk of each"
     raise CaptureError(
         "a capture must have a form that can be read: photos, a video, a phone's scan, a robot's recording ...",
         found=source.summary(),
-        remedy="`splatyard formats` lists the forms, and what lies on disk of each",
+        remedy=next((how for suffix, how in CONVERTED.items() if suffix in suffixes), known),
         file=source.path,
     )

@@ -62,6 +62,10 @@ ALIKE = 0.9
 _SIDE = 32
 _BURST_NAME = re.compile(r"(?P<before>.*?)burst[ _-]*(?P<digits>[0-9]+)", re.IGNORECASE)
 _STAMP_DIGITS = 8
+_PROJECTION = re.compile(rb'GPano:ProjectionType(?:="|>)\s*\w')
+"""Panoramas of phones and 360-degree cameras (Google's Photo Sphere XMP)."""
+_MAX_XMP = 2**18
+PANORAMA = "a panorama and no straight image"
 
 
 @dataclass(frozen=True, eq=False)
@@ -259,6 +263,8 @@ def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Captur
     def read_one(name: str) -> Frame | Skipped:
         try:
             data = source.read(name)
+            if _PROJECTION.search(data[:_MAX_XMP]):
+                return Skipped(name, PANORAMA)
             image = load_image(data)
             mask = image_mask(image, source.read(masks[name]) if name in masks else None)
         except BadImageError as error:
@@ -287,7 +293,13 @@ def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Captur
     names, same_stem = _one_of_each(_images(source))
     masks, named = find_masks(source, names), _stems_and_names(names)
     in_folders = len(set(map(folder_of, names))) > 1
-    frames, bad = split_results(in_threads(read_one, names, "reading photos"), source, params)
+    results = in_threads(read_one, names, "reading photos")
+    panoramas = [result.file for result in results if isinstance(result, Skipped) and result.reason == PANORAMA]
+    if len(panoramas) > params.max_bad_share * len(results):
+        found = f"{len(panoramas)} of {len(results)} are panoramas, first {panoramas[0]}"
+        remedy = "cut them into straight ones, such as with `ns-process-data images --camera-type equirectangular`"
+        raise source.broken("", "photos must be straight images", found, remedy)
+    frames, bad = split_results(results, source, params)
     repeats = find_repeats([shots[frame.name] for frame in frames])
     skipped = [*bad, *same_stem, *(Skipped(frames[i].name, reason) for i, reason in repeats.items())]
     for i in repeats:

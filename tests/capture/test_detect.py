@@ -147,3 +147,12 @@ def test_an_index_stands_for_its_folder(depth: int, room: Room, tmp_path: Path) 
     traits = probe(index)
     assert (traits.frames, traits.missing, traits.has_poses) == (3, (), True)
     assert plan(BuildRequest(index, out=tmp_path / "out")).name == "kitchen"
+
+
+@pytest.mark.parametrize(("suffix", "remedy"), [("insv", "Insta360 Studio"), ("360", "GoPro Player"), ("dng", "JPEG")])
+def test_what_must_be_exported_first(suffix: str, remedy: str, tmp_path: Path) -> None:
+    """The message names the program, not the list of all forms."""
+    (tmp_path / f"a.{suffix.upper()}").write_bytes(b"x")
+    with pytest.raises(CaptureError, match=rf"1 \*\.{suffix}") as error:
+        probe(tmp_path)
+    assert remedy in error.value.remedy
