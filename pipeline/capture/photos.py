@@ -28,10 +28,9 @@ from pipeline.capture.images import (
     note_on_shrinking,
     save_mask,
 )
-from pipeline.capture.metadata import Credentials, GpsPosition, location_of
+from pipeline.capture.metadata import Credentials, GpsPosition, from_middle, location_of, position_sigma
 from pipeline.capture.model import Capture, Credentialed, Frame, Skipped
 from pipeline.capture.params import CaptureParams
-from pipeline.capture.positions import from_middle, position_sigma
 from pipeline.capture.reader import (
     FEW_IMAGES,
     Reader,
