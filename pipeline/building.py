@@ -133,10 +133,10 @@ def plan(request: BuildRequest, card: Card | None = None) -> Plan:
         CaptureError: When the source is missing or its format is unknown.
         CardError: When the card, a setting, the name or the version is wrong.
     """
-    from pipeline.capture.detect import probe_and_digest
+    from pipeline.capture.detect import capture_root, probe_and_digest
     from pipeline.capture.reader import require_images
 
-    source = request.source.expanduser()
+    source = capture_root(request.source.expanduser())
     if not source.exists():
         raise CaptureError(
             "a build needs a capture: a folder or an archive",
@@ -152,7 +152,8 @@ def plan(request: BuildRequest, card: Card | None = None) -> Plan:
     params = resolve_params(card, request.settings, request.card)
     capture = params["capture"]
     assert isinstance(capture, CaptureParams)
-    require_images(traits.frames, traits.missing, capture, source)
+    if not traits.estimated:
+        require_images(traits.frames, traits.missing, capture, source)
     if traits.kind == "video" and capture.origin == "generated":
         traits = replace(traits, kind="generated")
     last, names = request.until or STAGES[-1].name, [stage.name for stage in STAGES]
@@ -229,7 +230,8 @@ def plan_stages(
 def summary(traits: Traits, backends: Mapping[str, str], align: ScaleSources | None) -> str:
     """As `Plan.summary`, from the chosen backend by stage; `align` is None where the build ends before that stage."""
     missing = f" ({len(traits.missing)} more are listed, but not there)" if traits.missing else ""
-    parts = [f"{traits.frames} images of a {traits.kind} capture{missing}"]
+    about = "about " if traits.estimated else ""
+    parts = [f"{about}{traits.frames} images of a {traits.kind} capture{missing}"]
     parts += [
         phrases[backends[stage]]
         for stage, phrases in (("poses", POSES_FROM), ("depth", DEPTH_FROM))
@@ -251,7 +253,7 @@ def _scale(traits: Traits, align: ScaleSources) -> str:
     }
     given = [name for name, value in sources.items() if value is not None]
     if not given:
-        return "hinted by usual sizes or assumed (its gate will fail: give --known-length or --tag-size)"
+        return "from GPS, or hinted by usual sizes or assumed (its gate may fail: give --known-length or --tag-size)"
     return f"from {given[0]}" if len(given) == 1 else f"from the most certain of {', '.join(given)}"
 
 

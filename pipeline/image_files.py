@@ -13,16 +13,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Literal
 
-from PIL import Image, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
+from PIL import Image, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
 
 MAX_PIXELS = 120_000_000
 """Number of pixels of the largest image that is decoded; a small file can declare far more."""
 MAX_JPEG_PIXELS = 250_000_000
 """The same for JPEG, which is decoded at half, a quarter or an eighth of its size."""
 
-Format = Literal["JPEG", "PNG", "HEIF", "WEBP"]
-PHOTOS: tuple[Format, ...] = ("JPEG", "PNG", "HEIF")
-"""Formats that cameras and phones write."""
+Format = Literal["JPEG", "PNG", "HEIF", "WEBP", "TIFF"]
+PHOTOS: tuple[Format, ...] = ("JPEG", "PNG", "HEIF", "WEBP", "TIFF")
+"""Formats that cameras, phones, browsers, messengers and programs for photos write."""
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+"""Of either order of bytes, with offsets of 32 and of 64 bits."""
 _HEAD = 32
 _OTHERS = {
     b"WEBP": "a WebP",
@@ -88,6 +90,8 @@ def _format_of(head: bytes) -> Format | None:
         return "PNG"
     if head[4:8] == b"ftyp":
         return "HEIF"
+    if head.startswith(_TIFF):
+        return "TIFF"
     return "WEBP" if head[:4] == b"RIFF" and head[8:12] == b"WEBP" else None
 
 
@@ -105,6 +109,8 @@ def _opened(stream: BinaryIO, form: Format) -> Image.Image:
         return HeifImageFile(stream)
     if form == "JPEG":
         return JpegImagePlugin.jpeg_factory(stream)
+    if form == "TIFF":
+        return TiffImagePlugin.TiffImageFile(stream)
     return PngImagePlugin.PngImageFile(stream) if form == "PNG" else WebPImagePlugin.WebPImageFile(stream)
 
 
@@ -140,5 +146,6 @@ def _check_size(width: int, height: int, limit: int) -> None:
 
 
 def _can(formats: Sequence[Format]) -> str:
-    names = ["HEIC" if form == "HEIF" else form for form in formats]
+    shown = {"HEIF": "HEIC", "WEBP": "WebP"}
+    names = [shown.get(form, form) for form in formats]
     return f"{names[0]} can" if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]} can"

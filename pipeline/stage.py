@@ -46,6 +46,7 @@ class Traits:
 
     Attributes:
         kind: The reader: photos, video, polycam ...
+        frames: Number of images.
         has_poses: Whether all images have poses, or depth in `has_depth`.
         has_gravity: Whether gravity is known from a sensor.
         ordered: Whether the images are a sequence in time.
@@ -54,6 +55,7 @@ class Traits:
         assumed: What its reader assumes and can't check, one clause each.
         missing: Images that it lists and that don't exist.
         unused: A line on files that its reader doesn't use, if there are any.
+        estimated: Whether only reading tells how many images there are.
     """
 
     kind: str
@@ -67,6 +69,7 @@ class Traits:
     assumed: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
     unused: tuple[str, ...] = ()
+    estimated: bool = False
 
 
 def nothing_else(_params: Settings) -> Mapping[str, str]:

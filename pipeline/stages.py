@@ -43,7 +43,7 @@ STAGES: tuple[Stage, ...] = (
     Stage("select", 1, ("capture",), SelectParams, function="pipeline.capture.select:run"),
     Stage("poses", 5, ("capture", "select"), poses.PosesParams, poses.choose, poses.LIBRARIES),
     Stage("depth", 6, ("capture", "poses"), depth.DepthParams, depth.choose, _libraries(depth.BACKENDS)),
-    Stage("align", 3, ("capture", "poses", "depth"), AlignParams),
+    Stage("align", 4, ("capture", "poses", "depth"), AlignParams),
     Stage("points", 3, ("poses", "depth", "align"), PointsParams),
     Stage(
         "mesh",

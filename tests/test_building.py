@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pipeline import BuildRequest, building, plan
@@ -16,6 +17,7 @@ from pipeline.errors import BusyError, CaptureError, CardError, MachineError, Re
 from pipeline.machine import Gpu, Machine, package_versions
 from pipeline.stage import Traits
 from pipeline.stages import STAGES
+from tests.capture.writers.video import write_video
 from tests.synthetic import Room, walk, write_photos, write_polycam
 
 
@@ -68,6 +70,13 @@ def test_too_few_images_are_refused_while_planning(photos, tmp_path):
         plan(BuildRequest(few, out=tmp_path / "out"))
     assert error.value.found == "2"
     assert plan(BuildRequest(few, out=tmp_path / "out", settings=("capture.min_frames=2",))).traits.frames == 2
+
+
+def test_an_estimate_refuses_nothing(tmp_path):
+    """Only reading a video tells how many frames it gives; the plan says "about"."""
+    video = write_video(tmp_path / "walk.mkv", [np.zeros((48, 64, 3), np.uint8)] * 15, options={"g": "999"})
+    planned = plan(BuildRequest(video, out=tmp_path / "out", settings=("capture.min_frames=500",)))
+    assert "about 12 images of a video" in planned.summary
 
 
 def test_errors_of_a_result_name_the_capture(request_, photos):
@@ -338,7 +347,8 @@ def test_images_that_are_listed_and_not_there_are_counted():
     [
         (
             AlignParams(),
-            "scale hinted by usual sizes or assumed (its gate will fail: give --known-length or --tag-size)",
+            "scale from GPS, or hinted by usual sizes or assumed (its gate may fail: give --known-length or "
+            "--tag-size)",
         ),
         (AlignParams(sheet="A4"), "scale from A4 sheets"),
         (AlignParams(tag_size=0.16), "scale from the tags' size"),

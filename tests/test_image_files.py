@@ -66,7 +66,7 @@ def test_the_mark_is_left_by_pillow_itself(ghostscript: Path):
     assert ghostscript.exists()
 
 
-@pytest.mark.parametrize("form", ["JPEG", "PNG", "HEIF", "WEBP"])
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "HEIF", "WEBP", "TIFF"])
 def test_no_postscript(form: Format, ghostscript: Path):
     """Whatever is asked for."""
     with pytest.raises(BadImageError), open_image(EPS, (form,)) as image:
@@ -92,14 +92,20 @@ def test_postscript_in_a_capture_starts_nothing(where: str, tmp_path: Path, room
     assert not ghostscript.exists(), "a photo started a program"
 
 
-@pytest.mark.parametrize("form", ["GIF", "TIFF", "BMP", "PPM", "TGA", "ICNS", "JPEG2000", "WEBP"])
+@pytest.mark.parametrize("form", ["GIF", "BMP", "PPM", "TGA", "ICNS", "JPEG2000"])
 def test_other_formats_are_refused(form: str):
-    """Though Pillow knows them, and one by name where it is not asked for."""
-    with pytest.raises(BadImageError, match="JPEG, PNG and HEIC can"), open_image(encoded(form)):
+    """Though Pillow knows them."""
+    with pytest.raises(BadImageError, match="JPEG, PNG, HEIC, WebP and TIFF can"), open_image(encoded(form)):
         pass
 
 
-@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP"])
+def test_a_format_that_is_not_asked_for_is_refused():
+    """Though it is one of ours."""
+    with pytest.raises(BadImageError, match=r"\(JPEG can\)"), open_image(encoded("WEBP"), ("JPEG",)):
+        pass
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF"])
 def test_the_right_formats_are_opened(form: Format, tmp_path: Path):
     """From memory and from a file, whose name says nothing."""
     (tmp_path / "image.eps").write_bytes(encoded(form))
@@ -133,6 +139,17 @@ def test_a_webp_is_bounded_before_its_canvas_is_made(chunk: bytes, monkeypatch: 
     monkeypatch.setattr("PIL.WebPImagePlugin.WebPImageFile.__init__", lambda *_: pytest.fail("opened"))
     data = b"RIFF" + struct.pack("<I", len(chunk) + 4) + b"WEBP" + chunk
     with pytest.raises(BadImageError, match="16383 x 16383 pixels"), open_image(data, ("WEBP",), max_pixels=MAX_PIXELS):
+        pass
+
+
+def test_a_tiff_is_bounded_before_decoding():
+    """By its tags: forty bytes are not worth gigabytes, nor are as many tags as there are bytes."""
+    tags = {256: 20_000, 257: 20_000, 258: 8, 259: 1, 262: 1, 273: 8, 277: 1, 278: 20_000, 279: 4}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    data = b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4)
+    with pytest.raises(BadImageError, match="20000 x 20000 pixels"), open_image(data):
+        pass
+    with pytest.raises(BadImageError), open_image(b"II*\0" + struct.pack("<IH", 8, 65_535) + entries):
         pass
 
 

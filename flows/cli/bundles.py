@@ -421,7 +421,7 @@ def _axis(text: str) -> tuple[str, float | None]:
 
 @command("import")
 def import_(
-    source: Annotated[Path, Arg("a scene's folder, or a splat's PLY", "SOURCE")],
+    source: Annotated[Path, Arg("a scene's folder, or a splat's file", "SOURCE")],
     *,
     mesh: Annotated[Path | None, Arg("the mesh, where it lies elsewhere", "FILE")] = None,
     out: Bundles = Path("bundles"),
@@ -451,7 +451,7 @@ def import_(
     """Make a checked bundle of a splat and a mesh that others made.
 
     Takes a splat and a mesh that others made - a GaussGym scene folder, a nerfstudio export with a mesh, a folder
-    with a splat's PLY and a mesh, or these two files - and makes a bundle of them: both in one frame, z up, in
+    with a splat and a mesh, or these two files - and makes a bundle of them: both in one frame, z up, in
     metres, with the floor at z = 0, spawn poses, a small level of detail, and all gates that can be measured
     without the photos.
 

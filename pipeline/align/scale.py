@@ -32,6 +32,7 @@ ASSUMED_DEPTH = 2.0
 
 ScaleSource = Literal[
     "sensor",
+    "gps",
     "fiducials",
     "known_length",
     "sheet",

@@ -10,6 +10,7 @@ import numpy as np
 
 from pipeline.align import gravity
 from pipeline.align.alignment import Alignment
+from pipeline.align.gps import fit_gps
 from pipeline.align.gravity import UpEstimate
 from pipeline.align.lines import up_from_lines
 from pipeline.align.params import AlignParams
@@ -41,10 +42,12 @@ def run(inputs: Mapping[str, Path], params: AlignParams, out_dir: Path) -> None:
     capture, scene = Capture.load(inputs["capture"]), PosedScene.load(inputs["poses"])
     surfaces = sample_surfaces(inputs["depth"])
     views = scene.training
+    gps = fit_gps(capture, views)
     sensors = [
         gravity.up_from_accelerometer(views, capture.gravity_sigma_deg),
         gravity.up_from_capture_world(capture, views),
         gravity.up_from_turntable(views) if capture.turntable else None,
+        gps.up,
     ]
     estimates = [estimate for estimate in sensors if estimate is not None] or [gravity.up_from_cameras(views)]
     rough = gravity.fuse(estimates)
@@ -59,7 +62,7 @@ def run(inputs: Mapping[str, Path], params: AlignParams, out_dir: Path) -> None:
     floor = find_floor(surfaces, fused.up, centres)
     height = float(np.median(centres @ fused.up) - floor.height) if floor else None
     priors = find_priors(surfaces, views, fused.up, floor, on_machine=capture.on_machine)
-    scales = _scales(params, scene, inputs, height, priors)
+    scales = [*_scales(params, scene, inputs, height, priors), *([gps.scale] if gps.scale else [])]
     scale = lowest_sigma(scales) if scales else scale_from_priors(priors)
     if scale is None:  # approximately life-size; the gate fails
         points = surfaces.points if len(surfaces.points) else scene.points.xyz

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 from pipeline.capture import photos
@@ -13,10 +15,10 @@ from pipeline.capture.bags import grandtour, rosbag
 from pipeline.capture.beside.unused import listed, unused
 from pipeline.capture.depth_cameras import redwood, rgbd, tum
 from pipeline.capture.phones import arkitscenes, polycam, record3d, scanner_app, stray_scanner
-from pipeline.capture.reader import Reader, in_threads
+from pipeline.capture.reader import Reader, in_threads, suffix_of
 from pipeline.capture.reconstructions import bundler, colmap, meshroom, metashape, nerfstudio, opensfm, realitycapture
 from pipeline.capture.slam import euroc, kitti, lidar_slam
-from pipeline.capture.source import CaptureSource, open_source
+from pipeline.capture.source import MAX_FOLDER_DEPTH, CaptureSource, open_source
 from pipeline.capture.videos import video
 from pipeline.errors import CaptureError
 from pipeline.stage import Traits
@@ -48,6 +50,15 @@ READERS: tuple[Reader, ...] = (
 )
 """All formats, the most particular first: a Polycam export also holds photos, nerfstudio's folders COLMAP's models."""
 
+CONVERTED = {
+    ".insv": "in Insta360 Studio, export straight (reframed) video as MP4: 360-degree recordings aren't read",
+    ".360": "in GoPro Player, export straight (reframed) video as MP4: 360-degree recordings aren't read",
+    ".dng": "export the raw photos as JPEG or TIFF",
+}
+"""What is done with recordings of other forms before they can be read, by suffix."""
+MAX_FOLDERS = 200
+"""Number of folders of one depth that are looked at."""
+
 
 def probe(path: Path) -> Traits:
     """What the capture holds, by names and small files; no image is decoded.
@@ -78,35 +89,51 @@ def probe_and_digest(path: Path) -> tuple[Traits, str]:
         return traits, total.hexdigest()
 
 
+def capture_root(path: Path) -> Path:
+    """The path itself, or the folder of the capture where that is one of the capture's indices."""
+    parts = path.absolute().parts
+    if path.is_file():
+        for count in range(MAX_FOLDER_DEPTH, 0, -1):
+            if any(re.fullmatch(reader.index, "/".join(parts[-count:])) for reader in READERS if reader.index):
+                return Path(*parts[:-count])
+    return path
+
+
 @contextmanager
 def open_capture(path: Path) -> Iterator[tuple[Reader, CaptureSource]]:
     """The reader and the source seen from the capture's root: the folder itself or the only one inside that fits.
 
+    What lies deeper counts only where nothing above it fits.
+
     Raises:
         CaptureError: When none or several fit.
     """
-    with open_source(path) as source:
+    with open_source(capture_root(path)) as source:
         yield _recognise(source)
 
 
 def _recognise(source: CaptureSource) -> tuple[Reader, CaptureSource]:
-    inner = [source.below(folder) for folder in source.folders()]
-    for reader in READERS:
-        if reader.recognise(source):
-            return reader, source
-        fitting = [below for below in inner if reader.recognise(below)]
-        if len(fitting) > 1:
-            raise CaptureError(
-                "one capture at a time",
-                found=f"{len(fitting)} {reader.kind} captures: {', '.join(below.prefix for below in fitting[:5])}",
-                remedy="name one of these folders",
-                file=source.path,
-            )
-        if fitting:
-            return reader, fitting[0]
+    depths = range(1, MAX_FOLDER_DEPTH + 1)
+    below = [[source.below(name) for name in source.folders(depth)[:MAX_FOLDERS]] for depth in depths]
+    # a scan's own folder beside a picture of it: a particular reader's there counts before any reader's further up
+    for tier in [[[source], below[0]], *([folders] for folders in below[1:])]:
+        for reader, folders in product(READERS, tier):
+            fitting = {folder.folder.resolve(): folder for folder in folders if reader.recognise(folder)}
+            if len(fitting) > 1:
+                named = ", ".join(folder.prefix for folder in [*fitting.values()][:5])
+                raise CaptureError(
+                    "one capture at a time",
+                    found=f"{len(fitting)} {reader.kind} captures: {named}",
+                    remedy="name one of these folders",
+                    file=source.path,
+                )
+            if fitting:
+                return reader, next(iter(fitting.values()))
+    suffixes = {suffix_of(name) for name in source.names}
+    known = "`splatyard formats` lists the forms, and what lies on disk of each"
     raise CaptureError(
         "a capture must have a form that can be read: photos, a video, a phone's scan, a robot's recording ...",
         found=listed(source, source.names),
-        remedy="`splatyard formats` lists the forms, and what lies on disk of each",
+        remedy=next((how for suffix, how in CONVERTED.items() if suffix in suffixes), known),
         file=source.path,
     )

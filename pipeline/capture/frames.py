@@ -290,7 +290,7 @@ def sensor_capture(
         frames=frames,
         ordered=True,
         up_in_world=up_in_world,
-        up_sigma_deg=known.up_sigma_deg if up_in_world is not None and up_sigma_deg is None else up_sigma_deg,
+        up_sigma_deg=None if up_in_world is None else up_sigma_deg or known.up_sigma_deg,
         gravity_sigma_deg=gravity_sigma_deg,
         scale_sigma=known.scale_sigma if metric else None,
         depth_range=known.depth_range if any(frame.depth for frame in frames) else None,

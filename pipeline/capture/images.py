@@ -33,13 +33,14 @@ GUESSED_FOCAL = 0.85
 Main cameras of phones have 24-28 mm (35 mm equivalent), 0.69-0.81 of the longer side in 4:3 and up to 0.95 in
 stabilised video; SfM refines it.
 """
-MASK_FOLDER = "masks"
+IMAGE_FOLDER, MASK_FOLDER = "images", "masks"
 _MASK_FOLDERS = (MASK_FOLDER, "mask")
 MASK_SUFFIXES = (".png", ".jpg", ".jpeg")
 """Those of mask files, the likeliest first."""
 MIN_SHARE = 0.02
 """Images whose mask leaves less than this show nothing that could be matched."""
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".heic", ".heif")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".heic", ".heif", ".webp", ".tif", ".tiff")
+"""Of equal names the first counts."""
 
 _LARGE = Lock()
 _ROTATIONS = {
@@ -52,6 +53,8 @@ _ROTATIONS = {
     8: Image.Transpose.ROTATE_90,
 }
 """Operation for each EXIF orientation (CIPA DC-008, section 4.6.5)."""
+_COLOURS = ("RGB", "RGBA", "RGBX", "L", "LA", "P", "CMYK", "YCbCr", "LAB")
+"""Modes of TIFFs that are photos; depth and heights have floats or 16 bits."""
 _MASK_REMEDY = (
     "black in a mask and transparency in an image mean: ignore this pixel. Invert the masks, take them away, or save "
     "the images without transparency"
@@ -147,7 +150,7 @@ def note_on_shrinking(frames: Iterable[Frame]) -> tuple[str, ...]:
 
 
 def load_image(data: bytes, *, upright: bool = True) -> DecodedImage:
-    """Decode a JPEG, PNG or HEIC image completely; above `MAX_SIDE` it is shrunk to that.
+    """Decode an image of `image_files.PHOTOS` completely; above `MAX_SIDE` it is shrunk to that.
 
     The EXIF orientation is applied unless `upright` is False: intrinsics that come with an image belong to its stored
     pixels.
@@ -157,6 +160,9 @@ def load_image(data: bytes, *, upright: bool = True) -> DecodedImage:
     """
     with open_image(data) as image, _LARGE if image.width * image.height > LARGE_PIXELS else nullcontext():
         exif, stored, size = exif_of(image), image.size, fitting(*image.size, MAX_SIDE)
+        if image.format == "TIFF" and image.mode not in _COLOURS:
+            raise BadImageError(f"a TIFF of numbers ({image.mode}) and no photo")
+        upright = upright and image.format != "TIFF"  # which is decoded upright, whatever is asked for
         rotation = _ROTATIONS.get(exif.orientation) if upright else None
         drafted = image.draft(None, size) if size != stored else None  # a JPEG at a half, a quarter ...
         image.load()

@@ -3,7 +3,8 @@
 Credentials are taken on trust: no signature is checked. Their absence means nothing, for every re-encoding loses them.
 
 Sources: C2PA Technical Specification 2.2, appendix A (JUMBF in JPEG's APP11, PNG's caBX, boxes of HEIF); ISO/IEC
-19566-5 (JUMBF); IPTC's digital source types; ITU-T T.81, annex B (JPEG).
+19566-5 (JUMBF); IPTC's digital source types; ITU-T T.81, annex B (JPEG); WGS 84 (NGA.STND.0036);
+DJI's XMP (drone-dji:RtkStdLat, RtkStdLon and RtkStdHgt in metres).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import numpy as np
 from PIL import Image
 
 from pipeline.capture.model import Credentials, Location
+from pipeline.types import F64
 
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 """Ends entropy-coded data: neither a stuffed 0xFF nor a restart marker (ITU-T T.81, section B.1.1)."""
@@ -51,6 +53,13 @@ _MILLIMETRES_OF_UNIT = {2: 25.4, 3: 10.0, 4: 1.0, 5: 0.001}
 _MAX_NAME = 60
 GpsPosition = tuple[float, float, float]
 """Latitude and longitude [deg, WGS 84], altitude [m] or NaN."""
+GPS_SIGMA = (3.0, 5.0)
+"""One sigma of positions of phones and drones without corrections, horizontal and vertical [m]."""
+EQUATOR, ECCENTRICITY = 6_378_137.0, 0.0818191908426215
+"""Radius of the Earth's ellipsoid at the equator [m], and its eccentricity."""
+_RTK = re.compile(rb'drone-dji:RtkStd(Lat|Lon|Hgt)(?:="|>)([0-9.]{1,12})')
+_MAX_XMP = 2**18
+_MAX_RTK = 0.5
 
 
 def without_metadata(data: bytes) -> bytes | None:
@@ -101,7 +110,7 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
 
 
 def credentials_of_image(data: bytes) -> Credentials | None:
-    """Whether a JPEG, PNG or HEIF file states that a model generated it, or is signed without that statement.
+    """Whether a JPEG, PNG, HEIF or WebP file states that a model generated it, or is signed without that statement.
 
     Cameras sign as well: only a digital source type of trained algorithms means generated.
     """
@@ -120,6 +129,8 @@ def credentials_of_image(data: bytes) -> Credentials | None:
         stated = b"\0".join(data[at:end] for _, at, end in spans)
     elif data[4:8] == b"ftyp":
         signed, stated = C2PA_BOX in data[:_MAX_BYTES], data[:_MAX_BYTES]
+    elif data[8:12] == b"WEBP":  # a chunk of its own, usually behind the pixels
+        signed, stated = b"C2PA" in data[-_MAX_BYTES:], data[-_MAX_BYTES:]
     else:
         return None
     if any(kind in stated for kind in GENERATED_TYPES):
@@ -259,3 +270,33 @@ def _text(value: object) -> str:
     """Printable text of a tag, blanks and length kept in bounds."""
     plain = "".join(letter if letter.isprintable() else " " for letter in value) if isinstance(value, str) else ""
     return " ".join(plain.split())[:_MAX_NAME]
+
+
+def position_sigma(data: bytes) -> tuple[float, float]:
+    """One sigma of a photo's position, horizontal and vertical [m]: the drone's own where it had corrections (RTK)."""
+    stated = {name: float(number) for name, number in _RTK.findall(data[:_MAX_XMP]) if number.count(b".") <= 1}
+    if {b"Lat", b"Lon", b"Hgt"} <= stated.keys() and all(0 < sigma < _MAX_RTK for sigma in stated.values()):
+        return float(np.hypot(stated[b"Lat"], stated[b"Lon"])) / 2**0.5, stated[b"Hgt"]
+    return GPS_SIGMA
+
+
+def from_middle(positions: Sequence[GpsPosition | None]) -> list[F64 | None]:
+    """East, north and up (3,) [m] from the middle of all positions; None where a position or its altitude is unknown.
+
+    The Earth's curvature is left out: of photos a kilometre apart it is 8 cm.
+    """
+    known = np.array([position for position in positions if position]).reshape(-1, 3)
+    if not np.isfinite(known[:, 2]).any():
+        return [None] * len(positions)
+    first = known[0, 1]
+    east = (known[:, 1] - first + 180) % 360 - 180  # also across the date line
+    latitude, longitude, altitude = np.median(known[:, 0]), np.median(east), np.nanmedian(known[:, 2])
+    curved = 1 - (ECCENTRICITY * np.sin(np.deg2rad(latitude))) ** 2
+    along = np.deg2rad(EQUATOR / curved**0.5 * np.cos(np.deg2rad(latitude)))
+    north = np.deg2rad(EQUATOR * (1 - ECCENTRICITY**2) / curved**1.5)
+    return [
+        np.array([((lon - first + 180) % 360 - 180 - longitude) * along, (lat - latitude) * north, up - altitude])
+        if np.isfinite(up)
+        else None
+        for lat, lon, up in (position or (0.0, 0.0, np.nan) for position in positions)
+    ]

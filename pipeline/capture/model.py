@@ -49,6 +49,8 @@ class Frame:
         gravity: (3,) unit direction of gravity in the camera's axes, or None.
         mask: Path of an 8-bit PNG of the image's size, 0 = ignore, 255 = use, or None where all pixels count.
         source_size: Width and height of the image at its source, where it was shrunk as it was read, or None.
+        gps: (3,) east, north and up by satellites, from the middle of all photos [m], or None.
+        gps_sigma: One sigma of it, horizontal and vertical [m], or None.
         sensor: Name of the camera where there are several (of a rig, of several phones), or None.
     """
 
@@ -65,6 +67,8 @@ class Frame:
     gravity: _Vector | None = None
     mask: str | None = None
     source_size: Size | None = None
+    gps: _Vector | None = None
+    gps_sigma: tuple[float, float] | None = None
     sensor: str | None = None
 
 

@@ -1,4 +1,4 @@
-"""Reader of a folder of photos: JPEG, PNG and HEIC, any mix of cameras; nothing but EXIF is known.
+"""Reader of a folder of photos: JPEG, PNG, HEIC, WebP and TIFF, any mix of cameras; nothing but EXIF is known.
 
 Photos that show nothing new are left out: exact copies under another name, bursts, images from one spot.
 """
@@ -19,6 +19,7 @@ from PIL import Image
 
 from pipeline.capture.beside.images import kind_of_folder, no_photos
 from pipeline.capture.images import (
+    IMAGE_FOLDER,
     IMAGE_SUFFIXES,
     exif_camera,
     find_masks,
@@ -27,10 +28,19 @@ from pipeline.capture.images import (
     note_on_shrinking,
     save_mask,
 )
-from pipeline.capture.metadata import Credentials, GpsPosition, location_of
+from pipeline.capture.metadata import Credentials, GpsPosition, from_middle, location_of, position_sigma
 from pipeline.capture.model import Capture, Credentialed, Frame, Skipped
 from pipeline.capture.params import CaptureParams
-from pipeline.capture.reader import Reader, Survey, in_threads, number_of, split_results, suffix_of
+from pipeline.capture.reader import (
+    FEW_IMAGES,
+    Reader,
+    Survey,
+    folder_of,
+    in_threads,
+    number_of,
+    split_results,
+    suffix_of,
+)
 from pipeline.capture.select import Quality, follow, measure_quality
 from pipeline.capture.source import CaptureSource
 from pipeline.errors import CaptureError
@@ -51,6 +61,10 @@ ALIKE = 0.9
 _SIDE = 32
 _BURST_NAME = re.compile(r"(?P<before>.*?)burst[ _-]*(?P<digits>[0-9]+)", re.IGNORECASE)
 _STAMP_DIGITS = 8
+_PROJECTION = re.compile(rb'GPano:ProjectionType(?:="|>)\s*\w')
+"""Panoramas of phones and 360-degree cameras (Google's Photo Sphere XMP)."""
+_MAX_XMP = 2**18
+PANORAMA = "a panorama and no straight image"
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,29 +193,73 @@ def _images(source: CaptureSource) -> list[str]:
     photos = _photos_in(source, here, "")
     if not photos:
         inner = [files for folder in source.folders() if (files := _photos_in(source, here, folder))]
-        photos = inner[0] if len(inner) == 1 and find_masks(source, inner[0]) else []
+        photos = inner[0] if len(inner) == 1 and find_masks(source, inner[0]) else _of_cameras(source, here)
     return sorted(photos, key=lambda name: (number_of(name)[0], name))
 
 
 def _photos_in(source: CaptureSource, images: Sequence[str], folder: str) -> list[str]:
     if kind_of_folder(folder):
         return []
-    names = [name for name in images if name.rpartition("/")[0] == folder]
+    names = [name for name in images if folder_of(name) == folder]
     others = no_photos(source, names)
     return [name for name in names if name not in others]
 
 
+def _of_cameras(source: CaptureSource, images: Sequence[str]) -> list[str]:
+    """Photos in two folders or more of images/, where COLMAP and rigs have one for each camera; else none.
+
+    The source may be images/ itself, or the folder that it lies in.
+    """
+    root = "" if source.folder.name == IMAGE_FOLDER else f"{IMAGE_FOLDER}/"
+    images = [name for name in images if not any(map(kind_of_folder, name.split("/")[:-1]))]
+    separate = all(name.startswith(root) and name.count("/") == root.count("/") + 1 for name in images)
+    folders = sorted(set(map(folder_of, images))) if separate else []
+    return [name for folder in folders for name in _photos_in(source, images, folder)] if len(folders) > 1 else []
+
+
+def _recognise(source: CaptureSource) -> bool:
+    """By its images; a few of them beside a folder with more are pictures of what is in there."""
+    names = [name for name in source.names if suffix_of(name) in IMAGE_SUFFIXES]
+    folders = Counter(folder for name in names if not kind_of_folder(folder := folder_of(name)))
+    count = len(_images(source))
+    return count >= FEW_IMAGES or 0 < count == max(folders.values(), default=0)
+
+
 def _one_of_each(names: list[str]) -> tuple[list[str], list[Skipped]]:
-    """Phones export the same shot as JPEG and HEIC: the first suffix of IMAGE_SUFFIXES stays."""
+    """Phones export the same shot as JPEG and HEIC: the first suffix of IMAGE_SUFFIXES stays.
+
+    Photos of one format whose names differ in case are different ones, of two phones.
+    """
     by_stem: dict[str, list[str]] = {}
     for name in names:
         by_stem.setdefault(name[: -len(suffix_of(name))].lower(), []).append(name)
     kept, skipped = [], []
     for same in by_stem.values():
         first, *others = sorted(same, key=lambda name: (IMAGE_SUFFIXES.index(suffix_of(name)), name))
-        kept.append(first)
-        skipped += [Skipped(other, f"the same name as another: {first}") for other in others]
+        again = [other for other in others if suffix_of(other) != suffix_of(first)]
+        kept += [name for name in same if name not in again]
+        skipped += [Skipped(other, f"the same name as another: {first}") for other in again]
     return kept, skipped
+
+
+def _stems_and_names(files: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """Of each file: a stem that differs from all others in more than case, and a unique name.
+
+    The name is that of the file, behind its folder's where there are several.
+    """
+    parts = 1 + (len(set(map(folder_of, files))) > 1)
+    result: dict[str, tuple[str, str]] = {}
+    stems, names = set[str](), set[str]()
+    for number, file in enumerate(files):
+        name = "_".join(file.split("/")[-parts:])
+        name = f"{number:06d}_{name}" if name in names else name
+        stem = name[: -len(suffix_of(name))]
+        while stem.casefold() in stems:
+            stem = f"{stem}_{number:06d}"
+        stems.add(stem.casefold())
+        names.add(name)
+        result[file] = stem, name
+    return result
 
 
 def _survey(source: CaptureSource) -> Survey:
@@ -216,24 +274,44 @@ def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Captur
 
     def read_one(name: str) -> Frame | Skipped:
         try:
-            image = load_image(source.read(name))
+            data = source.read(name)
+            if _PROJECTION.search(data[:_MAX_XMP]):
+                return Skipped(name, PANORAMA)
+            image = load_image(data)
             mask = image_mask(image, source.read(masks[name]) if name in masks else None)
         except BadImageError as error:
             return Skipped(name, str(error), error.remedy)
-        file = name.rpartition("/")[2]
-        stem = file[: -len(suffix_of(file))]
+        stem, file = named[name]
         written = image.save(out_dir / "images" / stem)
         camera, focal_source = exif_camera(image)
         mask_path = None if mask is None else save_mask(mask, out_dir, stem)
-        device = image.exif.camera or "unknown, {1} x {0}".format(*sorted(image.size))
+        device, size = image.exif.camera, "{1} x {0}".format(*sorted(image.size))
+        folder = folder_of(name).rpartition("/")[2]
+        device = f"{folder}: {device or size}" if in_folders else device or f"unknown, {size}"
         shot = shot_of(image.image, file, written, image.exif.camera, image.exif.taken)
         shots[file] = replace(shot, position=image.exif.position, credentials=image.credentials)
         path = f"images/{written.name}"
-        return Frame(file, path, camera, focal_source, mask=mask_path, source_size=image.whole, sensor=device)
+        return Frame(
+            file,
+            path,
+            camera,
+            focal_source,
+            mask=mask_path,
+            source_size=image.whole,
+            sensor=device,
+            gps_sigma=position_sigma(data),
+        )
 
     names, same_stem = _one_of_each(_images(source))
-    masks = find_masks(source, names)
-    frames, bad = split_results(in_threads(read_one, names, "reading photos"), source, params)
+    masks, named = find_masks(source, names), _stems_and_names(names)
+    in_folders = len(set(map(folder_of, names))) > 1
+    results = in_threads(read_one, names, "reading photos")
+    panoramas = [result.file for result in results if isinstance(result, Skipped) and result.reason == PANORAMA]
+    if len(panoramas) > params.max_bad_share * len(results):
+        found = f"{len(panoramas)} of {len(results)} are panoramas, first {panoramas[0]}"
+        remedy = "cut them into straight ones, such as with `ns-process-data images --camera-type equirectangular`"
+        raise source.broken("", "photos must be straight images", found, remedy)
+    frames, bad = split_results(results, source, params)
     repeats = find_repeats([shots[frame.name] for frame in frames])
     skipped = [*bad, *same_stem, *(Skipped(frames[i].name, reason) for i, reason in repeats.items())]
     for i in repeats:
@@ -241,6 +319,9 @@ def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Captur
             if path:
                 (out_dir / path).unlink()
     kept = [frame for i, frame in enumerate(frames) if i not in repeats]
+    metres = from_middle([shots[frame.name].position for frame in kept])
+    placed = zip(kept, metres, strict=True)
+    kept = [replace(frame, gps=at, gps_sigma=None if at is None else frame.gps_sigma) for frame, at in placed]
     if len(kept) < params.min_frames:
         raise CaptureError(
             f"a capture needs at least {params.min_frames} different photos",
@@ -280,9 +361,9 @@ def _notes(frames: Sequence[Frame], credentials: Credentialed | None) -> Iterato
 
 READER = Reader(
     kind="photos",
-    form="a folder (or zip) of photos: *.jpg, *.png or *.heic (with masks/<photo>.png where there are any)",
+    form="a folder (or zip) of photos: *.jpg, *.png, *.heic, *.webp, *.tif (with masks/<photo>.png if there are any)",
     yields="focal lengths",
-    recognise=lambda source: bool(_images(source)),
+    recognise=_recognise,
     survey=_survey,
     read=_read,
 )

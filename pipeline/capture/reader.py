@@ -19,6 +19,8 @@ from pipeline.stage import Traits
 
 MAX_THREADS = 8
 """More hardly decode faster, and each holds an image in memory."""
+FEW_IMAGES = 3
+"""A folder with this many photos is one of photos, whatever videos or folders it holds (as of Live Photos)."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -46,6 +48,7 @@ class Survey:
 
     files: Sequence[str]
     frames: int
+    estimated: bool = False
     has_poses: bool = False
     has_depth: bool = False
     has_gravity: bool = False
@@ -62,7 +65,8 @@ class Reader:
     `form` (what it looks like on disk) and `yields` (what it has besides images) are one line for people each.
     `recognise` looks at names and contents of files. `read` writes the canonical capture's files into a folder and
     returns the capture, not saved yet. `spare` matches names of files that the format always has beside what a build
-    needs; whatever else is not read is named.
+    needs; whatever else is not read is named. `index` matches where files lie in the capture that list its images:
+    people name them instead of the folder.
     """
 
     kind: str
@@ -73,6 +77,7 @@ class Reader:
     read: Callable[[CaptureSource, Path, CaptureParams], Capture]
     sensors: Sensors = field(default_factory=Sensors)
     spare: str = ""
+    index: str = ""
 
     def traits(self, survey: Survey) -> Traits:
         """What backends are chosen by."""
@@ -180,6 +185,11 @@ def number_of(name: str) -> tuple[int, str]:
 def natural(name: str) -> list[str | int]:
     """Sort key: folder by folder, all digits as numbers, so that 10 comes after 9."""
     return [int(part) if index % 2 else part for index, part in enumerate(re.split(r"([0-9]+)", name))]
+
+
+def folder_of(name: str) -> str:
+    """The folder that a file lies in, "" for the capture's own."""
+    return name.rpartition("/")[0]
 
 
 def suffix_of(name: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 import stat
@@ -25,6 +26,7 @@ from pipeline.errors import CaptureError
 from pipeline.files import NotPlainError, plain
 from pipeline.parameters import checked
 
+logger = logging.getLogger(__name__)
 Model = TypeVar("Model", bound=BaseModel)
 
 MAX_FILES = 200_000
@@ -177,9 +179,9 @@ class CaptureSource:
         others = tuple(self.prefix + name for name in self.names if not name.startswith(folder + "/"))
         return CaptureSource(self.path, f"{self.prefix}{folder}/", inside, self._open, (*self.beside, *others))
 
-    def folders(self) -> list[str]:
-        """Names of the folders directly below, sorted."""
-        return sorted({name.partition("/")[0] for name in self.names if "/" in name})
+    def folders(self, depth: int = 1) -> list[str]:
+        """Names of the folders that lie `depth` below, sorted: directly below by default."""
+        return sorted({"/".join(name.split("/")[:depth]) for name in self.names if name.count("/") >= depth})
 
     def summary(self) -> str:
         """Number of files of each kind, for messages: "50 *.jpg, 1 *.md"."""
@@ -223,11 +225,27 @@ def _open_folder(path: Path) -> CaptureSource:
         raise error
 
     names: list[str] = []
-    for folder, below, files in os.walk(path, onerror=stop):
+    root, linked = path.resolve(), set[Path]()
+
+    def is_followed(folder: Path) -> bool:
+        """Whether it is a real folder, or the first link to one of the capture that it doesn't lie in itself."""
+        if not folder.is_symlink():
+            return True
+        target = folder.resolve()
+        if not target.is_relative_to(root):
+            logger.warning(
+                "%s is a link out of the capture, to %s: it isn't followed; copy that folder", folder, target
+            )
+            return False
+        is_new = target not in linked and not folder.parent.resolve().is_relative_to(target)
+        linked.add(target)
+        return is_new
+
+    for folder, below, files in os.walk(path, onerror=stop, followlinks=True):
         relative = Path(folder).relative_to(path)
         if len(relative.parts) >= MAX_FOLDER_DEPTH:
             below.clear()
-        below[:] = sorted(name for name in below if _visible(name))
+        below[:] = sorted(name for name in below if _visible(name) and is_followed(Path(folder) / name))
         names += [(relative / name).as_posix() for name in files if _visible(name) and _is_plain(Path(folder) / name)]
         if len(names) > MAX_FILES:
             raise CaptureError(

@@ -20,7 +20,7 @@ class ImportRequest:
     """What a user asks for.
 
     Attributes:
-        source: A folder, or a splat's PLY.
+        source: A folder, or a splat's file.
         mesh: The mesh's file, where it lies elsewhere.
         name: Name of the scene; from the source's name when not given.
         out: Folder of bundles; results of the stages lie in its folder `.work/<name>`.

@@ -19,17 +19,16 @@ from pipeline.capture.source import open_source
 from pipeline.errors import BundleError, CaptureError
 from pipeline.export.form import ORIGIN_FILE
 from pipeline.geometry import Camera, Gaussians, Mesh, Similarity
-from pipeline.geometry.ply import MAX_HEADER_BYTES
 from pipeline.importing.gaussgym import gaussgym_files, is_gaussgym, read_gaussgym, splat_from_capture
+from pipeline.importing.splats import files_of, is_splat, ply_header, read_splat
 from pipeline.scenes.bundle import BundleCamera
 from pipeline.scenes.manifest import file_sha256, reading
-from pipeline.splat.ply import load_splat
 from pipeline.types import F64
 
 TRANSFORMS, DATAPARSER = "transforms.json", "dataparser_transforms.json"
 MAX_ORIGIN_BYTES = 65_536
 MESH_OF_CAPTURE = "the mesh is in the capture's frame"
-FORMS = "a GaussGym scene folder; a nerfstudio export with a mesh; or a folder with one splat PLY and one mesh"
+FORMS = "a GaussGym scene folder; a nerfstudio export with a mesh; or a folder with one splat and one mesh"
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +82,7 @@ class SourceFiles:
 
 
 def find_source(path: Path, mesh: Path | None = None) -> SourceFiles:
-    """Recognise a scene in a folder, or of a splat's PLY and the mesh's file.
+    """Recognise a scene in a folder, or of a splat's file and the mesh's.
 
     Raises:
         BundleError: When it is of no form that can be read.
@@ -94,13 +93,13 @@ def find_source(path: Path, mesh: Path | None = None) -> SourceFiles:
         raise BundleError(f"import reads {FORMS}", found="nothing there", remedy="check the path", file=path)
     splat, surface = _pair(path, mesh)
     if not path.is_dir():
-        return SourceFiles("pair", surface, (splat, surface), {})
+        return SourceFiles("pair", surface, (*files_of(splat), surface), {})
     frames = [path / name for name in (DATAPARSER, TRANSFORMS) if (path / name).is_file()]
-    return SourceFiles("nerfstudio" if frames else "pair", surface, (splat, surface, *frames), _origin(path))
+    return SourceFiles("nerfstudio" if frames else "pair", surface, (*files_of(splat), surface, *frames), _origin(path))
 
 
 def read_source(path: Path, mesh: Path | None = None) -> ImportSource:
-    """Read a scene from a folder, or from a splat's PLY and the mesh's file.
+    """Read a scene from a folder, or from a splat's file and the mesh's.
 
     Raises:
         BundleError: When it is of no form that can be read, or a file is missing, too large or damaged.
@@ -114,7 +113,7 @@ def read_source(path: Path, mesh: Path | None = None) -> ImportSource:
         return ImportSource(
             "gaussgym", scene.collision, scene.gaussians, given, scene.track, (), up, 1.0, "gaussgym", found.origin
         )
-    gaussians, surface = load_splat(found.files[0]), read_mesh(found.mesh)
+    gaussians, surface = read_splat(found.files[0]), read_mesh(found.mesh)
     if not len(gaussians):
         raise BundleError("a splat has Gaussians", found="none", remedy="export it again", file=found.files[0])
     given = {"both files have one frame": Similarity.identity()}
@@ -135,14 +134,14 @@ def read_source(path: Path, mesh: Path | None = None) -> ImportSource:
 def _pair(path: Path, mesh: Path | None) -> tuple[Path, Path]:
     """The splat's file and the mesh's."""
     files = sorted(file for file in path.iterdir() if file.is_file()) if path.is_dir() else [path]
-    splats = [file for file in files if file.suffix.lower() == ".ply" and b" f_dc_0" in _header(file)]
+    splats = [file for file in files if is_splat(file)]
     meshes = [mesh] if mesh else [f for f in files if f.suffix.lower() in MESH_SUFFIXES and f not in splats]
-    meshes = [f for f in meshes if f.suffix.lower() != ".ply" or not f.is_file() or b"element face" in _header(f)]
+    meshes = [f for f in meshes if f.suffix.lower() != ".ply" or not f.is_file() or b"element face" in ply_header(f)]
     if len(splats) != 1 or len(meshes) != 1:
         raise BundleError(
             f"import reads {FORMS}",
             found=f"{_named(splats, 'splat')}, {_named(meshes, 'mesh')}",
-            remedy="name the splat's PLY, and the mesh with --mesh FILE",
+            remedy="name the splat's file, and the mesh with --mesh FILE",
             file=path,
         )
     return splats[0], meshes[0]
@@ -151,11 +150,6 @@ def _pair(path: Path, mesh: Path | None) -> tuple[Path, Path]:
 def _named(files: list[Path], what: str) -> str:
     listed = ", ".join(file.name for file in files[:3])
     return f"{len(files)} of a {what}" + (f" ({listed})" if listed else "")
-
-
-def _header(file: Path) -> bytes:
-    with file.open("rb") as opened:
-        return opened.read(MAX_HEADER_BYTES).partition(b"end_header")[0]
 
 
 def _origin(folder: Path) -> dict[str, str]:

@@ -13,6 +13,7 @@ import math
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image
@@ -105,15 +106,15 @@ def save_sog(gaussians: Gaussians, path: Path, about: Mapping[str, object] | Non
             archive.writestr(zipfile.ZipInfo(name, ZIP_DATE), stream.getvalue())
 
 
-def load_sog(path: Path) -> Gaussians:
-    """Read a bundled SOG of version 2.
+def load_sog(path: Path, packed: BinaryIO | None = None) -> Gaussians:
+    """Read a bundled SOG of version 2, or the zip `packed` of one whose files lie beside `path`.
 
     Raises:
         BundleError: When it is no such file, too large, cut short, or holds values that no splat can have.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
-            return _decode(archive, path.stat().st_size)
+        with packed or path.open("rb") as stream, zipfile.ZipFile(stream) as archive:
+            return _decode(archive, stream.seek(0, io.SEEK_END))
     except Exception as error:  # the decoders of zip and of images raise many kinds on damaged files
         raise BundleError(
             "a SOG is a zip of meta.json (version 2) and the images that it names",

@@ -9,10 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from pipeline import BuildRequest, plan
 from pipeline.capture.detect import probe, probe_and_digest
 from pipeline.errors import CaptureError
 from pipeline.stage import Traits
+from tests.capture.conftest import POSES, SMALL
+from tests.capture.writers.posed import intrinsics, write_colmap, write_transforms
 from tests.paths import FOX, REDKITCHEN, needs_real
+from tests.synthetic import Room
 
 Copy = Callable[[str], Path]
 
@@ -107,3 +111,48 @@ def test_real_captures_are_recognised() -> None:
     """Fox is 50 photos, redkitchen 200 RGB-D frames."""
     assert probe(FOX) == Traits("photos", 50, False, False, False, False)
     assert probe(REDKITCHEN) == Traits("rgbd", 200, True, True, False, True, has_scale=True, fine_depth=True)
+
+
+def test_a_capture_lies_as_deep_as_cameras_put_it(copy_of: Copy, tmp_path: Path) -> None:
+    """DCIM/100GOPRO of a card; what lies higher up goes first, and a link to it is no second capture."""
+    card = tmp_path / "card"
+    (card / "DCIM").mkdir(parents=True)
+    shutil.copytree(copy_of("photos"), card / "DCIM/100GOPRO")
+    (card / "DCIM/latest").symlink_to("100GOPRO")
+    for path in (card, card / "DCIM", card / "DCIM/latest"):
+        assert (probe(path).kind, probe(path).frames) == ("photos", 6)
+    shutil.copytree(copy_of("rgbd"), card / "scan")
+    assert probe(card).kind == "rgbd"
+
+
+def test_a_picture_beside_the_photos(copy_of: Copy) -> None:
+    """preview.jpg next to images/, as repositories have it; with three photos the folder itself is meant."""
+    images = copy_of("photos")
+    scene = images.parent
+    images = images.rename(scene / "images")
+    for number in range(3):
+        shutil.copy(images / "0000.jpg", scene / f"preview{number}.jpg")
+        assert probe(scene).frames == (6 if number < 2 else 3)
+
+
+@pytest.mark.parametrize("depth", [0, 3])
+def test_an_index_stands_for_its_folder(depth: int, room: Room, tmp_path: Path) -> None:
+    """transforms.json itself, and a file of COLMAP's in its own folders; the bundle is named after the capture."""
+    if depth:
+        write_colmap(tmp_path / "kitchen", room, POSES[:3], [(SMALL, "SIMPLE_PINHOLE", [SMALL.fx, 80, 60])])
+        index = tmp_path / "kitchen/sparse/0/cameras.bin"
+    else:
+        write_transforms(tmp_path / "kitchen", room, POSES[:3], SMALL, intrinsics(SMALL))
+        index = tmp_path / "kitchen/transforms.json"
+    traits = probe(index)
+    assert (traits.frames, traits.missing, traits.has_poses) == (3, (), True)
+    assert plan(BuildRequest(index, out=tmp_path / "out")).name == "kitchen"
+
+
+@pytest.mark.parametrize(("suffix", "remedy"), [("insv", "Insta360 Studio"), ("360", "GoPro Player"), ("dng", "JPEG")])
+def test_what_must_be_exported_first(suffix: str, remedy: str, tmp_path: Path) -> None:
+    """The message names the program, not the list of all forms."""
+    (tmp_path / f"a.{suffix.upper()}").write_bytes(b"x")
+    with pytest.raises(CaptureError, match=rf"1 \*\.{suffix}") as error:
+        probe(tmp_path)
+    assert remedy in error.value.remedy

@@ -56,6 +56,27 @@ def test_mixed_cameras_and_formats(tmp_path: Path, read: Read) -> None:
         assert red[:, : middle - 4].mean() > 150 > red[:, middle + 4 :].mean()  # the red half is on the left
 
 
+@pytest.mark.parametrize(("form", "suffix"), [("WEBP", ".jpg"), ("WEBP", ".webp"), ("TIFF", ".TIF"), ("JPEG", ".jfif")])
+def test_photos_of_browsers_and_programs(form: str, suffix: str, tmp_path: Path, read: Read) -> None:
+    """WebP by any name, TIFF, and JFIF: upright, with their focal length; a TIFF of floats is no photo."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for i in range(5):
+        image = Image.fromarray(np.random.default_rng(i).integers(0, 255, (40, 60, 3), np.uint8))
+        image.paste(asymmetric(60, 40).resize((40, 30)), (0, 0))
+        options = {"lossless": True} if form == "WEBP" else {}
+        data = encoded(image, form, with_tags({ORIENTATION: 6}, {EQUIVALENT: 28}), **options)
+        (folder / f"p{i}{suffix}").write_bytes(data)
+    if form == "TIFF":
+        Image.fromarray(np.ones((40, 60), np.float32)).save(folder / "p9.tif")
+    capture = read(folder)
+    assert [(f.camera.width, f.camera.height, f.focal_source) for f in capture.frames] == [(40, 60, "exif")] * 5
+    seen = np.asarray(Image.open(capture.root / capture.frames[0].image)).astype(int)
+    assert seen[5, -5].argmax() == 0  # red came from the left, at the top
+    assert seen[35, -5].argmax() == 1
+    assert [skipped.file for skipped in capture.skipped] == (["p9.tif"] if form == "TIFF" else [])
+
+
 def test_truncated_photo_is_skipped_and_reported(tmp_path: Path, read: Read) -> None:
     """One bad among ten is left out, by name and reason."""
     folder = fill(tmp_path / "in", 10)
@@ -102,6 +123,60 @@ def test_spaces_and_letters_beyond_ascii(tmp_path: Path, read: Read) -> None:
     capture = read(folder)
     assert "Foto 1 größer.jpg" in [frame.name for frame in capture.frames]
     assert all((capture.root / frame.image).is_file() for frame in capture.frames)
+
+
+def test_names_that_differ_in_case_are_two_photos(tmp_path: Path, read: Read) -> None:
+    """IMG_0.JPG and img_0.jpg of two phones, and a.JPG beside a.jpg: files of their own, in any file system."""
+    folder, rng = tmp_path / "in", np.random.default_rng(0)
+    folder.mkdir()
+    names = ["IMG_0.JPG", "a.JPG", "a.jpg", "img_0.jpg"]
+    for name in names:
+        Image.fromarray(rng.integers(0, 255, (48, 64, 3), np.uint8)).save(folder / name)
+    (folder / "IMG_0.HEIC").write_bytes(encoded(asymmetric(), "HEIF"))
+    capture = read(folder)
+    assert sorted(frame.name for frame in capture.frames) == names
+    assert len({frame.image.casefold() for frame in capture.frames}) == 4
+    for frame in capture.frames:
+        assert (capture.root / frame.image).read_bytes() == (folder / frame.name).read_bytes()
+    assert [skipped.file for skipped in capture.skipped] == ["IMG_0.HEIC"]
+
+
+@pytest.mark.parametrize("named", [".", "images"])
+def test_a_folder_of_images_for_each_camera(named: str, tmp_path: Path, read: Read) -> None:
+    """images/left and images/right, as of rigs and of COLMAP: one capture, and equal sizes don't make one camera."""
+    rng = np.random.default_rng(0)
+    for camera in ("left", "right"):
+        (tmp_path / "in/images" / camera).mkdir(parents=True)
+        for i in range(2):
+            image = Image.fromarray(rng.integers(0, 255, (48, 64, 3), np.uint8))
+            image.save(tmp_path / f"in/images/{camera}/000{i}.jpg")
+    capture = read(tmp_path / "in" / named)
+    names = ["left_0000.jpg", "left_0001.jpg", "right_0000.jpg", "right_0001.jpg"]
+    assert [frame.name for frame in capture.frames] == names
+    assert [frame.sensor for frame in capture.frames] == ["left: 64 x 48"] * 2 + ["right: 64 x 48"] * 2
+    for frame in capture.frames:
+        stored = tmp_path / "in/images" / frame.name.replace("_", "/")
+        assert (capture.root / frame.image).read_bytes() == stored.read_bytes()
+    (tmp_path / "in/images").rename(tmp_path / "in/rooms")
+    with pytest.raises(CaptureError, match="one capture at a time"):
+        read(tmp_path / "in")
+
+
+@pytest.mark.parametrize("panoramas", [1, 3])
+def test_panoramas_are_no_photos(panoramas: int, tmp_path: Path, read: Read) -> None:
+    """One of a phone among ten is left out; a 360-degree camera's are refused with how to cut them."""
+    folder = fill(tmp_path / "in", 10)
+    xmp = b"http://ns.adobe.com/xap/1.0/\0" + b'<rdf GPano:ProjectionType="equirectangular"/>'
+    for i in range(panoramas):
+        data = (folder / f"p{i}.jpg").read_bytes()
+        segment = b"\xff\xe1" + (len(xmp) + 2).to_bytes(2, "big") + xmp
+        (folder / f"p{i}.jpg").write_bytes(data[:2] + segment + data[2:])
+    if panoramas == 1:
+        assert [(s.file, s.reason) for s in read(folder).skipped] == [("p0.jpg", "a panorama and no straight image")]
+    else:
+        with pytest.raises(CaptureError, match="3 of 10 are panoramas") as error:
+            read(folder)
+        assert "equirectangular" in error.value.remedy
 
 
 def photo(seed: int, tags: dict[int, object], camera: dict[int, object], form: str = "JPEG", width: int = 96) -> bytes:

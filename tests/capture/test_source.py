@@ -190,6 +190,27 @@ def test_pipes_that_are_not_listed(tmp_path: Path):
         source.read(".zattrs")
 
 
+def test_linked_folders_lie_in_the_capture(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A link to a folder of the capture is followed once and never round; one that leads out is named instead."""
+    capture = tmp_path / "capture"
+    (capture / "photos/by_day").mkdir(parents=True)
+    (tmp_path / "private").mkdir()
+    for file in ("capture/photos/0.jpg", "private/1.jpg"):
+        (tmp_path / file).write_bytes(b"1")
+    (capture / "images").symlink_to("photos")
+    (capture / "again").symlink_to("photos")
+    (capture / "photos/by_day/round").symlink_to("../..")
+    (capture / "photos/out").symlink_to("../../private")
+    (capture / "mine").symlink_to(tmp_path / "private")
+    (tmp_path / "here").symlink_to(capture)
+    for path in (capture, tmp_path / "here"):
+        with open_source(path) as source:
+            assert source.names == ("again/0.jpg", "photos/0.jpg")
+            assert source.read("again/0.jpg") == b"1"
+    assert f"mine is a link out of the capture, to {tmp_path / 'private'}" in caplog.text
+    assert "photos/out is a link" in caplog.text
+
+
 def test_links_to_nowhere_are_no_files(tmp_path: Path) -> None:
     """Nor is one to itself: what they stood for is missing."""
     (tmp_path / "0.bin").symlink_to("nowhere")

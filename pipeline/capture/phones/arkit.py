@@ -14,12 +14,15 @@ from dataclasses import replace
 import numpy as np
 
 from pipeline.capture.reader import Sensors, Survey
-from pipeline.geometry import Camera
+from pipeline.geometry import CV_FROM_GL, Camera, Pose, angle_deg
+from pipeline.types import F64
 
 ARKIT = Sensors(scale_sigma=0.01, up_sigma_deg=1.0)
 """What ARKit reaches for scale and gravity on phones with LiDAR."""
 ARKIT_UP = np.array([0.0, 1.0, 0.0])
 """Up in ARKit's world."""
+SAME_ROTATION_DEG = 0.1
+"""A first pose rotated by less is the identity, but for rounding [deg]: the world begins at the first camera."""
 CONFIDENCE_LEVELS = (0, 1, 2)
 """ARKit's confidence in depth, from worst to best."""
 LONG_SIDE = 1920
@@ -33,6 +36,14 @@ def from_arkit(camera: Camera) -> Camera:
     """
     half = 0.5 * min(1.0, max(camera.width, camera.height) / LONG_SIDE)
     return replace(camera, cx=camera.cx + half, cy=camera.cy + half)
+
+
+def up_by_first(pose: Pose) -> F64 | None:
+    """Up (3,) in a world of ARKit by its first pose (world from camera); None where the world begins at that camera.
+
+    Apps can have it so (worldAlignment .camera, or poses relative to the first): the tilt of the first image is lost.
+    """
+    return None if angle_deg(pose.rotation, CV_FROM_GL) < SAME_ROTATION_DEG else ARKIT_UP
 
 
 def arkit_survey(files: Sequence[str], frames: int, *, depth: bool, gravity: bool = True) -> Survey:

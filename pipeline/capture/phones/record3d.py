@@ -29,20 +29,18 @@ from pipeline.capture.frames import FrameFiles, ListedFrame, scaled_camera, sens
 from pipeline.capture.images import find_masks, load_image
 from pipeline.capture.model import Capture, Size, Skipped
 from pipeline.capture.params import CaptureParams
-from pipeline.capture.phones.arkit import ARKIT, ARKIT_UP, CONFIDENCE_LEVELS, arkit_survey, from_arkit
+from pipeline.capture.phones.arkit import ARKIT, CONFIDENCE_LEVELS, arkit_survey, from_arkit, up_by_first
 from pipeline.capture.reader import Reader, Survey, numbered_files
 from pipeline.capture.source import CaptureSource
 from pipeline.capture.trajectory import pose_of
 from pipeline.capture.videos.containers import boxes_of
 from pipeline.errors import CaptureError
-from pipeline.geometry import CV_FROM_GL, Pose, angle_deg
+from pipeline.geometry import CV_FROM_GL, Pose
 from pipeline.image_files import BadImageError
 from pipeline.types import F64, U8, U16
 
 MAX_DEPTH_PIXELS = 960 * 720
 """Largest depth image of the app (Face ID camera); LiDAR has 256 x 192."""
-SAME_ROTATION_DEG = 0.1
-"""A first pose rotated by less is the identity, but for rounding [deg]: the world begins at the first camera."""
 AS_EXPORTED = "export the recording again as .r3d or as EXR + JPG"
 _ARCHIVE, _EXPORT = "metadata", "metadata.json"
 _VIDEO_MARK = b'{"intrinsic'
@@ -177,7 +175,7 @@ def _poses(metadata: Metadata, file: str) -> tuple[list[Pose], F64 | None]:
         raise _changed("poses must be qx, qy, qz, qw, x, y, z", found, file)
     in_gl = [pose_of(row[4:], row[:4], f"{file} (poses, frame {number})") for number, row in enumerate(table)]
     poses = [Pose(pose.rotation @ CV_FROM_GL, pose.translation) for pose in in_gl]
-    return poses, None if angle_deg(poses[0].rotation, CV_FROM_GL) < SAME_ROTATION_DEG else ARKIT_UP
+    return poses, up_by_first(poses[0])
 
 
 def _check_counts(metadata: Metadata, images: Mapping[int, str], file: str) -> None:

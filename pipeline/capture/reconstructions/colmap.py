@@ -25,7 +25,14 @@ from pipeline.capture.lens import LAYOUTS, Lens, checked_lens
 from pipeline.capture.model import Capture, Skipped
 from pipeline.capture.params import CaptureParams
 from pipeline.capture.reader import Reader, Survey, natural, require_images, suffix_of
-from pipeline.capture.reconstructions.posed import NO_FILE, keys_and_names, notes_on, room_sized
+from pipeline.capture.reconstructions.posed import (
+    NO_FILE,
+    found_by_ends,
+    keys_and_names,
+    notes_on,
+    plain,
+    room_sized,
+)
 from pipeline.capture.source import MAX_FILES, CaptureSource
 from pipeline.capture.trajectory import pose_of
 from pipeline.errors import CaptureError
@@ -166,7 +173,7 @@ def _binary_images(source: CaptureSource, name: str) -> Iterator[ModelImage]:
             key, *numbers, camera = binary.take("I7dI")
             image = binary.text()
             binary.skip(24 * binary.take("Q")[0])  # the points it shows
-            yield ModelImage(image, camera, numbers, f"{source.where(name)}, image {key}")
+            yield ModelImage(plain(image), camera, numbers, f"{source.where(name)}, image {key}")
 
 
 def _text_images(source: CaptureSource, name: str) -> Iterator[ModelImage]:
@@ -178,7 +185,7 @@ def _text_images(source: CaptureSource, name: str) -> Iterator[ModelImage]:
         try:
             key, qw, qx, qy, qz, x, y, z, camera, image = text.split(maxsplit=9)
             values = [float(value) for value in (qw, qx, qy, qz, x, y, z)]
-            yield ModelImage(image, int(camera), values, f"{source.where(name)}, image {key}")
+            yield ModelImage(plain(image), int(camera), values, f"{source.where(name)}, image {key}")
         except ValueError as error:
             raise broken_model(source, name, f"line {line}: {text[:80]!r}") from error
         points = next(lines, (0, ""))[1]
@@ -237,8 +244,8 @@ def _list(source: CaptureSource) -> _Listing:
         if image.camera not in cameras:
             found = f"{image.name!r} of camera {image.camera}, of {[*cameras]}"
             raise broken_model(source, f"{folder}images.{form}", found)
-    root = _image_root(source, folder, images, cameras)
-    pairs = [(image, root + image.name) for image in images if root + image.name in names]
+    root, found = _image_root(source, folder, images, cameras)
+    pairs = [(image, found[image.name]) for image in images if image.name in found]
     spare = {name for name in names if root and name.startswith(root) and suffix_of(name) in IMAGE_SUFFIXES}
     if spare := sorted(spare - {file for _, file in pairs}):
         notes.append(f"{len(spare)} images in {root} are not in the model, first {spare[0]}")
@@ -246,42 +253,39 @@ def _list(source: CaptureSource) -> _Listing:
         files=(f"{folder}cameras.{form}", f"{folder}images.{form}"),
         cameras=cameras,
         images=pairs,
-        missing=[image.name for image in images if root + image.name not in names],
+        missing=[image.name for image in images if image.name not in found],
         masks=find_masks(source, [file for _, file in pairs]),
         notes=notes,
     )
 
 
-def _image_root(source: CaptureSource, folder: str, images: Sequence[ModelImage], cameras: Mapping[int, Lens]) -> str:
-    """The folder that image names of the model are relative to, "" or ending in "/".
+def _image_root(
+    source: CaptureSource, folder: str, images: Sequence[ModelImage], cameras: Mapping[int, Lens]
+) -> tuple[str, Mapping[str, str]]:
+    """The folder, "" or ending in "/", that image names of the model or their ends are relative to, and the files.
 
     Smaller copies (images_4/) have the same names: of folders that hold equally many, the first one counts whose
     images have their camera's size.
     """
-    names, listed = frozenset(source.names), {image.name for image in images}
-    ends = {image.name.rpartition("/")[2]: image.name for image in images}
-    roots: dict[str, int] = {}
-    for name in names:
-        end = ends.get(name.rpartition("/")[2])
-        if end and f"/{name}".endswith(f"/{end}") and f"{MASK_FOLDER}/" not in name:
-            root = name.removesuffix(end)
-            roots[root] = roots.get(root) or sum(root + name in names for name in listed)
+    names = [name for name in source.names if f"{MASK_FOLDER}/" not in name]
+    roots = found_by_ends([image.name for image in images], names)
     parent = folder.partition("sparse")[0]
 
     def rank(root: str) -> tuple[bool, bool, str]:
         return root != f"{parent}images/", not root.endswith("images/"), root
 
-    best = sorted((root for root, count in roots.items() if count == max(roots.values())), key=rank)
+    most = max(map(len, roots.values()), default=0)
+    best = sorted((root for root, files in roots.items() if len(files) == most), key=rank)
     for root in best if len(best) > 1 else ():
-        image = next(image for image in images if root + image.name in names)
+        image = next(image for image in images if image.name in roots[root])
         try:
-            with open_image(source.read(root + image.name)) as opened:
+            with open_image(source.read(roots[root][image.name])) as opened:
                 size = opened.size
         except BadImageError:
             continue
         if size == (cameras[image.camera].width, cameras[image.camera].height):
-            return root
-    return best[0] if best else ""
+            return root, roots[root]
+    return (best[0], roots[best[0]]) if best else ("", {})
 
 
 def _survey(source: CaptureSource) -> Survey:
@@ -341,4 +345,5 @@ READER = Reader(
     survey=_survey,
     read=_read,
     spare=r"(?:.*/)?(?:(?:points3D|rigs|frames)\.(?:bin|txt|ply)|database\.db|project\.ini)",
+    index=_PART.pattern,
 )

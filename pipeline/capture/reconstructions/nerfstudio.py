@@ -7,6 +7,7 @@ nerfcapture2nerf.py; DatasetWriter.swift of github.com/jc211/NeRFCapture.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,9 +19,12 @@ from pipeline.capture.frames import FrameFiles, ListedFrame, sensor_capture, thi
 from pipeline.capture.lens import Lens, checked_lens
 from pipeline.capture.model import Capture, Size, Skipped
 from pipeline.capture.params import CaptureParams
+from pipeline.capture.phones.arkit import ARKIT, up_by_first
 from pipeline.capture.reader import Reader, Sensors, Survey, require_images
 from pipeline.capture.reconstructions.posed import NO_FILE, keys_and_names, notes_on, room_sized
 from pipeline.capture.reconstructions.transforms_json import (
+    MAIN,
+    SPLITS,
     Depth,
     Entry,
     depth_of,
@@ -45,7 +49,7 @@ def _survey(source: CaptureSource) -> Survey:
         len(entries),
         has_poses=True,
         has_depth=bool(depth.files),
-        has_gravity=bool(entries) and entries[0].up is not None,
+        has_gravity=bool(listed) and _up(listed[0]) is not None,
         has_scale=_is_metric(entries, depth=bool(depth.files)),
         missing=tuple(entry.listed for entry in listed if entry.image is None),
     )
@@ -123,9 +127,9 @@ def original_pose(entry: Entry) -> Pose:
 
 
 def _up(entry: Entry) -> F64 | None:
-    """The world's up direction (3,), where the file states one."""
+    """The world's up direction (3,) by the first frame: the file's, else ARKit's where NeRFCapture wrote it."""
     if entry.up is None:
-        return None
+        return up_by_first(original_pose(entry)) if entry.is_nerfcapture else None
     up = np.array(entry.up)
     if up.shape != (3,) or not np.isfinite(up).all() or not np.linalg.norm(up) > 0:
         raise entry.broken("up must be a direction of three numbers", f"{up.tolist()}", "remove it")
@@ -170,7 +174,8 @@ def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Captur
         out_dir,
         params,
         metric=metric,
-        up_in_world=_up(listed[0]) if listed else None,
+        up_in_world=_up(listed[0]),
+        up_sigma_deg=ARKIT.up_sigma_deg if listed[0].is_nerfcapture and listed[0].up is None else None,
         skipped=[Skipped(name, NO_FILE) for name in missing],
         notes=notes,
         one_camera=False,
@@ -186,6 +191,7 @@ READER = Reader(
     recognise=lambda source: any("frames" in source.read_object(name) for name in json_files(source)[:1]),
     survey=_survey,
     read=_read,
+    index="|".join(map(re.escape, (MAIN, *SPLITS))),
     # depth in millimetres or ARKit gives the scale, of which sensor the file does not say; people set "up" by hand
     sensors=Sensors(scale_sigma=0.02, up_sigma_deg=3.0),
 )

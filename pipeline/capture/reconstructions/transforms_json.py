@@ -7,7 +7,6 @@ github.com/jc211/NeRFCapture.
 from __future__ import annotations
 
 import posixpath
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -16,7 +15,8 @@ from typing import Annotated
 from pydantic import BaseModel, Field, FiniteFloat
 
 from pipeline.capture.images import IMAGE_SUFFIXES, MASK_FOLDER
-from pipeline.capture.reader import natural, suffix_of
+from pipeline.capture.reader import folder_of, natural, suffix_of
+from pipeline.capture.reconstructions.posed import found_by_ends, plain
 from pipeline.capture.source import CaptureSource
 from pipeline.errors import CaptureError
 from pipeline.parameters import checked
@@ -103,10 +103,9 @@ def json_files(source: CaptureSource) -> list[str]:
     return [MAIN] if MAIN in source.names else [name for name in SPLITS if name in source.names]
 
 
-def _parts(value: object) -> tuple[str, str]:
-    """A path as listed, with "/", and its last name."""
-    path = value.replace("\\", "/") if isinstance(value, str) and len(value) <= _MAX_PATH else ""
-    return path, posixpath.basename(posixpath.normpath(path))
+def _listed(value: object) -> str:
+    """A path as listed, with "/"; empty where it is none."""
+    return value.replace("\\", "/") if isinstance(value, str) and len(value) <= _MAX_PATH else ""
 
 
 def _with_suffixes(name: str) -> list[str]:
@@ -118,13 +117,12 @@ def _resolved(
 ) -> tuple[str, str | None]:
     """A path as listed, and the file it means, with or without its suffix; None where there is none.
 
-    `elsewhere` has files by last name that are not where they are listed.
+    `elsewhere` has files by path that are not where they are listed.
     """
-    path, last = _parts(value)
-    at = next((elsewhere[name] for name in _with_suffixes(last) if name in elsewhere), None)
-    if path and at:
-        return path, at
-    name = posixpath.normpath(path)
+    path = _listed(value)
+    name = plain(path)
+    if path and name in elsewhere:
+        return path, elsewhere[name]
     if not path or name.startswith(("/", "../")) or ":" in name.partition("/")[0]:
         raise CaptureError(
             "a frame must name its files relative to the capture's folder",
@@ -136,29 +134,28 @@ def _resolved(
 
 
 def _elsewhere(names: frozenset[str], frames: Sequence[Mapping[str, object]]) -> dict[str, str]:
-    """Images by last name, where none lies where it is listed: those of the folder that holds most of them.
+    """Images by listed path, where none lies where it is listed: those of the folder that holds most of them.
 
     Of equal ones the folder of transforms.json itself comes first, then images/. Folders of depth and masks don't
-    count, nor do names that are listed twice.
+    count.
     """
-    listed = [_parts(frame.get("file_path")) for frame in frames]
-    if any(name in names for path, _ in listed for name in _with_suffixes(posixpath.normpath(path))):
+    paths = {plain(path) for frame in frames if (path := _listed(frame.get("file_path")))}
+    searched = {name: path for path in paths for name in _with_suffixes(path)}
+    if not names.isdisjoint(searched):
         return {}
-    last_names = Counter(last for _, last in listed)
-    searched = {name for last, count in last_names.items() if last and count == 1 for name in _with_suffixes(last)}
-    listed_others = (_parts(frame.get(key))[0] for frame in frames for key in _NO_IMAGES)
-    others = {MASK_FOLDER, *(posixpath.dirname(posixpath.normpath(path)) for path in listed_others)} - {""}
-    folders: dict[str, dict[str, str]] = {}
-    for name in sorted(names):
-        folder, _, last = name.rpartition("/")
-        if last in searched and suffix_of(last) in IMAGE_SUFFIXES and folder not in others:
-            folders.setdefault(folder, {})[last] = name
-    best = max(folders, key=lambda folder: (len(folders[folder]), folder == "", folder == "images"), default="")
-    return folders.get(best, {})
+    listed_others = (_listed(frame.get(key)) for frame in frames for key in _NO_IMAGES)
+    others = {MASK_FOLDER, *(posixpath.dirname(plain(path)) for path in listed_others)} - {""}
+    images = [name for name in names if suffix_of(name) in IMAGE_SUFFIXES and folder_of(name) not in others]
+    folders = found_by_ends(searched, sorted(images))
+    best = max(folders, key=lambda folder: (len(folders[folder]), folder == "", folder == "images/"), default="")
+    return {searched[name]: file for name, file in folders.get(best, {}).items()}
 
 
 def list_frames(source: CaptureSource) -> list[Entry]:
-    """All frames, those of the training split first, in the order of time or names."""
+    """All frames, those of the training split first, in the order of time or names.
+
+    Equal ones count once: where nobody needs a validation split, a copy of the test split stands for it.
+    """
     names = frozenset(source.names)
     contents: list[tuple[str, dict[str, object], list[dict[str, object]]]] = []
     for name in json_files(source):
@@ -180,12 +177,13 @@ def list_frames(source: CaptureSource) -> list[Entry]:
             known = {"where": where, "listed": listed, "image": image, "shadowed": shadowed}
             found.append(checked(Entry, {**shared, **own, **lens, **known}, "frame", CaptureError, where))
         entries += sorted(found, key=lambda entry: natural(entry.listed))
-    seen: dict[str, str] = {}
+    seen: dict[str, Entry] = {}
     for entry in entries:
-        first = seen.setdefault(entry.image or entry.listed, entry.where)
-        if first != entry.where:
-            found = f"{entry.listed!r} again, first in {first.rpartition('/')[2]}"
+        first = seen.setdefault(entry.image or entry.listed, entry)
+        if first != entry.model_copy(update={"where": first.where, "listed": first.listed}):
+            found = f"{entry.listed!r} again with other values, first in {first.where.rpartition('/')[2]}"
             raise entry.broken("each image must be listed once", found, "remove one of the two frames")
+    entries = [*seen.values()]
     timed = all(entry.timestamp is not None for entry in entries)
     return sorted(entries, key=lambda entry: entry.timestamp or 0.0) if timed else entries
 

@@ -1,7 +1,8 @@
 """Video containers by their bytes: their format, whether they are complete or encrypted, and their credentials.
 
-Sources: ISO/IEC 14496-12 (boxes of MP4 and MOV), RFC 8794 (EBML of Matroska and WebM), Microsoft's AVI RIFF reference,
-C2PA Technical Specification 2.2 (content credentials, appendix A.5) and IPTC's digital source types.
+Sources: ISO/IEC 14496-12 (boxes of MP4, MOV and 3GP), RFC 8794 (EBML of Matroska and WebM), Microsoft's AVI RIFF
+reference, ISO/IEC 13818-1 (transport streams), C2PA Technical Specification 2.2 (content credentials, appendix A.5) and
+IPTC's digital source types.
 """
 
 from __future__ import annotations
@@ -16,11 +17,13 @@ from pipeline.capture.metadata import C2PA_BOX, GENERATED_TYPES, Credentials
 from pipeline.errors import CaptureError
 from pipeline.files import plain
 
-VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi")
+VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".3gp", ".mkv", ".webm", ".avi", ".mts", ".m2ts", ".ts")
 
 _FIRST_BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")
 _PARENTS = {b"moov", b"trak", b"mdia", b"minf", b"stbl"}
 _EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
+_TS_PACKETS = (188, 192)
+"""Sizes of packets of MPEG transport streams: of broadcasts, and behind four bytes of time of camcorders (AVCHD)."""
 _MAX_CREDENTIALS = 32 * 2**20
 _MAX_BOXES = 10_000
 _MAX_DEPTH = 8
@@ -37,14 +40,14 @@ class Box:
 
 
 def format_of(file: Path) -> str:
-    """FFmpeg's name of a file's container: mov, matroska or avi.
+    """FFmpeg's name of a file's container: mov, matroska, avi or mpegts.
 
     Raises:
         CaptureError: When it is no video container.
     """
     try:
         with plain(file).open("rb") as opened:
-            head = opened.read(12)
+            head = opened.read(_TS_PACKETS[1] + 5)
     except OSError as error:
         found = error.strerror or str(error)
         raise CaptureError(
@@ -56,9 +59,14 @@ def format_of(file: Path) -> str:
         return "matroska"
     if head[:4] == b"RIFF" and head[8:11] == b"AVI":
         return "avi"
+    if any(
+        head[at : at + 1] == head[at + size : at + size + 1] == b"G"
+        for at, size in zip((0, 4), _TS_PACKETS, strict=True)
+    ):
+        return "mpegts"
     raise CaptureError(
-        "a video must be an MP4, MOV, MKV, WebM or AVI file",
-        found="an empty file" if not head else f"a file that begins with {head!r}",
+        "a video must be an MP4, MOV, MKV, WebM, AVI or MTS file",
+        found="an empty file" if not head else f"a file that begins with {head[:12]!r}",
         remedy="name the video as the camera wrote it",
         file=file,
     )
@@ -81,7 +89,7 @@ def check_container(file: Path) -> None:
     else:
         with file.open("rb") as opened:
             declared = 8 + struct.unpack("<4xI", opened.read(8))[0]  # end of AVI's first list; 8 where it isn't known
-            needed = _segment_end(opened) if kind == "matroska" else declared
+            needed = {"matroska": _segment_end(opened), "avi": declared}.get(kind, 0)
     if needed > size:
         found = f"{size} of {needed} bytes: it is cut off"
         raise refused("a video must be complete", found, "copy or download it again")

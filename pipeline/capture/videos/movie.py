@@ -147,8 +147,8 @@ class Movie:
     Attributes:
         width: Width of the upright images that `images_of` gives [px].
         stored_size: Width and height as they are stored [px].
-        frames: Number of frames, estimated from the header; 0 where it has none.
-        duration: Duration [s]; 0 where the header has none.
+        frames: Number of frames by the header, else that of the stream's packets.
+        duration: Duration [s] by the header, else by the packets' times.
         codec: FFmpeg's name of it: h264, hevc, vp9, av1.
     """
 
@@ -169,17 +169,33 @@ def describe(file: Path) -> Movie:
     """
     for _, _, frame, rotation, stream, duration in _decoded(file):
         width, height = fitting(frame.width, frame.height, MAX_SIDE)
-        rate = stream.average_rate or stream.guessed_rate or 0
+        # only MP4 and AVI count frames; Matroska's index lists key frames, of which there may be one
+        packets, end = (stream.frames, 0.0) if stream.frames and duration else _packets_of(file, stream.index)
         return Movie(
             width=height if rotation in _SIDEWAYS else width,
             height=width if rotation in _SIDEWAYS else height,
             stored_size=(frame.width, frame.height),
-            frames=stream.frames or len(stream.index_entries) or round(duration * float(rate)),
-            duration=duration,
+            frames=stream.frames or packets,
+            duration=duration or end,
             codec=stream.codec_context.name,
             transfer=_TRANSFERS.get(int(frame.color_trc), "sdr"),
         )
     raise AssertionError("a video without a frame is refused while it is decoded")
+
+
+def _packets_of(file: Path, index: int) -> tuple[int, float]:
+    """Number of a stream's packets, and the time of the last [s], undecoded; it ends where the file is damaged."""
+    from av.error import FFmpegError
+
+    count, end = 0, 0.0
+    with opened(file) as container:
+        try:
+            for packet in container.demux(container.streams[index]):
+                count += packet.size > 0
+                end = max(end, float((packet.pts or 0) * (packet.time_base or 0)))
+        except FFmpegError:  # whoever decodes it says so
+            pass
+    return count, end
 
 
 def images_of(file: Path, chosen: Callable[[int], bool] | None = None) -> Iterator[MovieFrame]:

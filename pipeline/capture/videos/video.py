@@ -7,6 +7,7 @@ consistent, so that the capture notes in which seconds it is.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,8 +15,9 @@ from pipeline.capture.frames import ListedFrame, sensor_capture
 from pipeline.capture.images import IMAGE_SUFFIXES, DecodedImage
 from pipeline.capture.model import Capture, Credentialed, Skipped
 from pipeline.capture.params import CaptureParams
-from pipeline.capture.reader import Reader, Survey, suffix_of
+from pipeline.capture.reader import FEW_IMAGES, Reader, Survey, suffix_of
 from pipeline.capture.source import CaptureSource
+from pipeline.capture.videos.chapters import Recording, recordings_of
 from pipeline.capture.videos.containers import VIDEO_SUFFIXES, credentials_of
 from pipeline.capture.videos.motion import (
     SIZE,
@@ -30,15 +32,13 @@ from pipeline.capture.videos.motion import (
     takes_of,
     window_of,
 )
-from pipeline.capture.videos.movie import GreyFrame, Movie, describe, greys_of, images_of
+from pipeline.capture.videos.movie import GreyFrame, Movie
 from pipeline.errors import CaptureError
 
 MIN_USABLE_SHARE = 0.25
 """Smallest share of a take's segments that show depth; moving people look like depth now and then."""
 MIN_TAKE = 1.0
 """Shorter takes aren't looked at [s]."""
-FEW_IMAGES = 3
-"""A folder with this many photos is one of photos, whatever videos it holds (as of Live Photos)."""
 READ_OUT = 0.02
 """Time in which a phone's shutter rolls over the image, 10 to 30 ms [s]."""
 MAX_SKEW = 0.01
@@ -70,16 +70,18 @@ class Judged:
 
 
 def read_video(source: CaptureSource, out_dir: Path, params: CaptureParams, *, generated: bool) -> Capture:
-    """Read the source's only video; `generated` says whether a video model made it.
+    """Read the source's only recording; `generated` says whether a video model made it.
 
     Raises:
         CaptureError: When it can't be decoded, or shows no scene from several positions.
     """
-    name = _video(source)
-    with source.local(name) as file:
-        movie = describe(file)
+    names = _recording(source)
+    name = names[0]
+    with ExitStack() as opened:
+        recording = Recording([opened.enter_context(source.local(name)) for name in names])
+        movie = recording.describe()
         samples = Samples()
-        measured = measure(_in_range(greys_of(file, SIZE), params), samples)
+        measured = measure(_in_range(recording.greys(SIZE), params), samples)
         takes = sorted(takes_of(measured), key=lambda take: -take.seconds)
         judged = _first_usable(takes, samples, source.where(name), generated=generated)
         take = judged.take
@@ -94,31 +96,34 @@ def read_video(source: CaptureSource, out_dir: Path, params: CaptureParams, *, g
             if other is not take
         ]
         notes = _notes(movie, judged, chosen)
-        credentials = credentials_of(file)
-        if not generated and credentials == "signed":
+        if len(names) > 1:
+            notes.append(f"{len(names)} chapters of one recording were joined: {', '.join(names)}")
+        credentials = Credentialed.of([credentials_of(file) for file in recording.files])
+        if not generated and credentials and credentials.signed:
             notes.append(
                 "the video has content credentials that don't call it generated; if it is, set capture.origin=generated"
             )
         capture = sensor_capture(
             GENERATED if generated else READER,
-            _listed(file, chosen),
+            _listed(recording, chosen),
             source,
             out_dir,
             params,
             skipped=sorted(skipped, key=lambda item: item.file),
             notes=notes,
         )
-        return replace(capture, credentials=Credentialed.of([credentials]))
+        return replace(capture, credentials=credentials)
 
 
-def _video(source: CaptureSource) -> str:
-    """The name of the only video."""
-    videos = _videos(source)
-    if len(videos) > 1:
+def _recording(source: CaptureSource) -> list[str]:
+    """The names of the only recording's chapters, in order; usually there is one."""
+    recordings = recordings_of(source, _videos(source))
+    if len(recordings) > 1:
+        videos = [chapters[0] for chapters in recordings]
         found = f"{len(videos)}: {', '.join(videos[:4])}{', ...' if len(videos) > 4 else ''}"
-        remedy = "name one of the files; takes of one scene are joined by filming it in one go"
+        remedy = "name one of the files, or move one recording into a folder of its own; a scene is filmed in one go"
         raise source.broken("", "one video at a time", found, remedy)
-    return videos[0]
+    return recordings[0]
 
 
 def _videos(source: CaptureSource) -> list[str]:
@@ -139,11 +144,12 @@ def _says_generated(source: CaptureSource) -> bool:
 
 
 def _survey(source: CaptureSource) -> Survey:
-    with source.local(_video(source)) as file:
-        movie = describe(file)
+    names = _recording(source)
+    with ExitStack() as opened:
+        movie = Recording([opened.enter_context(source.local(name)) for name in names]).describe()
     window = window_of(movie.duration)
     frames = min(movie.frames, round(movie.duration / window)) if movie.duration > 0 else movie.frames
-    return Survey(_videos(source), frames)
+    return Survey(names, frames, estimated=True)
 
 
 def _in_range(frames: Iterator[GreyFrame], params: CaptureParams) -> Iterator[GreyFrame]:
@@ -241,10 +247,10 @@ def _seconds(judged: Judged) -> str:
     return ", ".join(f"{start:.1f}-{end:.1f}" for start, end in stretches)
 
 
-def _listed(file: Path, chosen: Sequence[Measured]) -> Iterator[ListedFrame]:
+def _listed(recording: Recording, chosen: Sequence[Measured]) -> Iterator[ListedFrame]:
     """The chosen frames as they are decoded."""
     indices = {frame.index for frame in chosen}
-    for frame in images_of(file, indices.__contains__):
+    for frame in recording.images(indices):
         image = DecodedImage(frame.image)
         yield ListedFrame(
             key=f"{frame.index:06d}",
@@ -260,7 +266,7 @@ def _listed(file: Path, chosen: Sequence[Measured]) -> Iterator[ListedFrame]:
 
 READER = Reader(
     kind="video",
-    form="a video of a camera that moves through a scene: *.mp4, *.mov, *.mkv, *.webm or *.avi",
+    form="a video of a camera that moves through a scene: *.mp4, *.mov, *.mkv, *.webm, *.avi, *.mts",
     yields="frame times",
     recognise=_recognise,
     survey=_survey,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import struct
 import zipfile
@@ -13,6 +14,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from pipeline.capture.detect import open_capture
 from pipeline.capture.lens import LAYOUTS, Lens, pinhole_of
@@ -343,3 +345,18 @@ def test_a_list_of_cameras_is_no_model(room: Room, tmp_path: Path) -> None:
     (tmp_path / "photos/cameras.txt").write_text("Canon EOS R5\n")
     with open_capture(tmp_path / "photos") as (reader, _):
         assert reader.kind == "photos"
+
+
+@pytest.mark.parametrize("home", ["D:\\scan\\images\\", "/home/ann/scan/images/", ".\\"])
+def test_names_of_another_machine(home: str, write: Write, read: Read) -> None:
+    """Back slashes part folders, and full paths are found by their ends: of two cameras' equal names the right one."""
+    folder = write(PINHOLE, PINHOLE, rig=ROTATED, text=True)
+    listed = folder / "sparse/0/images.txt"
+    parted = "\\" if "\\" in home else "/"
+    listed.write_text(re.sub(r"cam(\d)/", lambda match: f"{home}cam{match[1]}{parted}", listed.read_text()))
+    mask = folder / "masks/cam1/0000.png.png"
+    mask.parent.mkdir(parents=True)
+    Image.fromarray(1 - np.eye(120, 160, dtype=np.uint8)).save(mask)
+    capture = read(folder)
+    check_poses(capture, [*FEW, *(pose @ ROTATED.inverse() for pose in FEW)])
+    assert [frame.name for frame in capture.frames if frame.mask] == ["cam1_0000.png"]

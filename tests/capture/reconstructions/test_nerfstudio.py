@@ -179,6 +179,21 @@ def test_blender_splits_angle_and_missing_suffix(write: Write, read: Read, tmp_p
     assert (mask[:, 80:] == 255).all()
 
 
+def test_a_split_that_copies_another_counts_once(write: Write, read: Read) -> None:
+    """transforms_val.json as a copy of the test split, as people make it; an image with two poses stays an error."""
+    shared = {"camera_angle_x": 1.0, "w": 160, "h": 120}
+    for split in ("train", "test"):
+        folder = write(shared, name=f"{split}/r_{{}}".format, file=f"transforms_{split}.json")
+    copy = folder / "transforms_val.json"
+    copy.write_text((folder / "transforms_test.json").read_text().replace('"test/', '"./test/'))
+    check_poses(read(folder), poses=[*FEW, *FEW])
+    values = json.loads(copy.read_text())
+    values["frames"][1]["transform_matrix"] = values["frames"][0]["transform_matrix"]
+    copy.write_text(json.dumps(values))
+    with pytest.raises(CaptureError, match="listed once"):
+        read(folder)
+
+
 def test_instant_ngp_depth_has_its_own_unit(write: Write, read: Read) -> None:
     """integer_depth_scale is metres a unit; the result is millimetres to the format's precision."""
     shared = {**intrinsics(SMALL), "integer_depth_scale": 10 / 65535}
@@ -213,8 +228,24 @@ def test_nerfcapture_is_metric_and_its_depth_is_not_used(write: Write, read: Rea
     assert capture.frames[0].camera == SMALL
     assert [frame.time for frame in capture.frames] == [0.5 * i for i in range(len(FEW))]
     assert capture.frames[0].source_time == 5000
-    assert (capture.has_depth, capture.scale_sigma, capture.up_in_world) == (False, 0.02, None)
+    assert (capture.has_depth, capture.scale_sigma) == (False, 0.02)
     assert any("8-bit" in note for note in capture.notes)
+
+
+@pytest.mark.parametrize("chosen", ["gravity", "camera"])
+def test_up_of_nerfcapture_is_arkits(chosen: str, write: Write, read: Read) -> None:
+    """+y, to ARKit's degree, in the worlds of its menu, but for the one that begins at the first camera."""
+    first = np.linalg.inv(np.array(gl_matrix(WORLD @ FEW[0]))) if chosen == "camera" else np.eye(4)
+    folder = write(intrinsics(SMALL), lambda i: {"timestamp": 0.5 * i, "depth_integer_scale": 1.0})
+    edit(folder, lambda v: [f.update(transform_matrix=(first @ f["transform_matrix"]).tolist()) for f in v["frames"]])
+    capture = read(folder)
+    with open_source(folder) as source:
+        assert READER.survey(source).has_gravity == (chosen == "gravity")
+    if chosen == "gravity":
+        assert capture.up_in_world is not None
+        assert (capture.up_in_world.tolist(), capture.up_sigma_deg) == ([0, 1, 0], 1.0)
+    else:
+        assert (capture.up_in_world, capture.up_sigma_deg) == (None, None)
 
 
 def test_depth_made_of_colmaps_points_is_left_out(write: Write, read: Read) -> None:

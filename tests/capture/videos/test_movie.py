@@ -50,6 +50,9 @@ def corners(image: Image.Image) -> list[tuple[int, ...]]:
         ("libvpx-vp9", ".webm", "yuv420p", "vp9"),
         ("libsvtav1", ".mkv", "yuv420p", "av1"),
         ("mpeg4", ".avi", "yuv420p", "mpeg4"),
+        ("libx264", ".ts", "yuv420p", "h264"),
+        ("libx264", ".m2ts", "yuv420p", "h264"),
+        ("libx264", ".3gp", "yuv420p", "h264"),
     ],
 )
 def test_codecs_and_containers(tmp_path: Path, codec: str, suffix: str, pixels: str, name: str) -> None:
@@ -113,6 +116,15 @@ def test_describe_and_early_end(tmp_path: Path) -> None:
     assert found.duration == pytest.approx(1.0, abs=0.01)
     for _ in range(3):
         assert next(iter(images_of(file))).index == 0
+
+
+@pytest.mark.parametrize("live", ["0", "1"])
+def test_frames_of_matroska(tmp_path: Path, live: str) -> None:
+    """Its index has the one key frame of OBS and browsers; those that record live write no duration either."""
+    file = write_video(tmp_path / "a.mkv", numbered(15), options={"g": "999"}, container={"live": live})
+    found = describe(file)
+    assert found.frames == 15
+    assert found.duration == pytest.approx(14 / 15, abs=0.08)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")

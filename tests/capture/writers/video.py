@@ -30,12 +30,14 @@ def write_video(
     hdr: int = 0,
     options: dict[str, str] | None = None,
     container: dict[str, str] | None = None,
+    tags: dict[str, str] | None = None,
 ) -> Path:
     """Encode images at `times` [s], or evenly at `rate`; `rotation` and `hdr` (H.273 transfer) are only tags."""
     import av
 
     speed = {"libx264": {"preset": "ultrafast", "crf": "16"}, "libsvtav1": {"preset": "12", "svtav1-params": "lp=1"}}
     with av.open(str(path), "w", options=container or {}) as file:
+        file.metadata.update(tags or {})
         stream: Any = file.add_stream(codec, rate=rate, options=options or speed.get(codec, {}))
         stream.height, stream.width = images[0].shape[:2]
         stream.pix_fmt, stream.bit_rate = pixels, 4_000_000

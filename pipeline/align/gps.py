@@ -1,0 +1,70 @@
+"""Scale and up from where photos were taken by satellites: the cameras' positions laid onto them by one similarity."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.align.gravity import UpEstimate
+from pipeline.align.scale import Scale
+from pipeline.capture.model import Capture
+from pipeline.geometry import Similarity, fit_similarity
+from pipeline.poses.scene import View
+
+MIN_PHOTOS = 6
+"""Fewest photos with a position."""
+MAX_SCALE_SIGMA, MAX_UP_SIGMA_DEG = 0.25, 10.0
+"""Where sigmas would be larger, as in a room, positions say nothing."""
+SHARED = 0.35
+"""Error that neighbours in time have in common, by a single position's sigma: neither averaging nor the residuals show
+it. Receivers drift by about a metre during a flight."""
+ROUNDS, OUTLIER = 5, 3.0
+"""Rounds of the fit, and the distance by the median distance from which on a position counts as wrong."""
+
+
+@dataclass(frozen=True)
+class GpsFit:
+    """What positions say of the scene; None where too uncertain."""
+
+    scale: Scale | None = None
+    up: UpEstimate | None = None
+
+
+def fit_gps(capture: Capture, views: Sequence[View]) -> GpsFit:
+    """Lay the views' positions onto those by satellites.
+
+    The sigmas join the scatter about the fit, which averaging reduces, with the error that positions share.
+    """
+    given = {frame.name: frame for frame in capture.frames if frame.gps is not None and frame.gps_sigma}
+    used = [(view.world_from_camera.translation, given[view.name]) for view in views if view.name in given]
+    if len(used) < MIN_PHOTOS:
+        return GpsFit()
+    scene = np.array([position for position, _ in used])
+    metres = np.array([frame.gps for _, frame in used], np.float64)
+    stated = np.median([frame.gps_sigma for _, frame in used if frame.gps_sigma], axis=0)
+    kept = np.ones(len(used), bool)
+    gps_from_scene, off = Similarity.identity(), np.zeros_like(metres)
+    for _ in range(ROUNDS):
+        gps_from_scene = fit_similarity(scene[kept], metres[kept])
+        off = metres - gps_from_scene.apply(scene)
+        distance = np.linalg.norm(off, axis=1)
+        kept = distance <= max(OUTLIER * float(np.median(distance)), float(stated.min()))
+    count = int(kept.sum())
+    if count < MIN_PHOTOS:
+        return GpsFit()
+    freedom = 3 * count / (3 * count - 7)  # of the similarity
+    across, height = np.sqrt(freedom * np.mean(off[kept, :2] ** 2)), np.sqrt(freedom * np.mean(off[kept, 2] ** 2))
+    centred = metres[kept] - metres[kept].mean(0)
+    extent = np.sqrt((centred**2).sum(1).mean())
+    narrow = np.sqrt(
+        max(0.0, float(np.linalg.eigvalsh(np.cov(centred[:, :2].T))[0]))
+    )  # of the positions' shape from above
+    scale_sigma = np.hypot(across / count**0.5, SHARED * stated[0]) / max(extent, 1e-9)
+    up_sigma = np.rad2deg(np.arctan2(np.hypot(height / count**0.5, SHARED * stated[1]), narrow))
+    up = gps_from_scene.rotation.T @ np.array([0.0, 0.0, 1.0])
+    return GpsFit(
+        Scale(gps_from_scene.scale, float(scale_sigma), "gps") if scale_sigma <= MAX_SCALE_SIGMA else None,
+        UpEstimate(("gps",), up, float(up_sigma)) if up_sigma <= MAX_UP_SIGMA_DEG else None,
+    )
