@@ -35,9 +35,9 @@ def code(text: str) -> Markdown:
     return Markdown(f"`{_one_line(text).replace('`', chr(39)).replace('|', '/') or ' '}`")
 
 
-def markdown_table(columns: Sequence[LiteralString], rows: Iterable[Sequence[str]]) -> Markdown:
+def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Markdown:
     """A table; columns that start with ">" are right-aligned."""
-    names = [column.removeprefix(">") for column in columns]
+    names = [markdown("{}", column.removeprefix(">")) for column in columns]
     rules = ["---:" if column.startswith(">") else "---" for column in columns]
     cells = ([markdown("{}", cell) for cell in row] for row in rows)
     return Markdown("\n".join(f"| {' | '.join(row)} |" for row in (names, rules, *cells)))

@@ -110,7 +110,9 @@ def make_gallery(registry: str = "", out: Path = Path("site"), push_to: str = ""
         create_link_artifact(address, "gallery", key="gallery")
     else:  # a browser opens no file from a page of a server
         words = ["splatyard", "gallery", *(["--registry", registry] if registry else []), "--out", str(out), "--serve"]
-        create_markdown_artifact(f"`{shlex.join(words)}` shows it", key="gallery", description=f"gallery in {out}")
+        create_markdown_artifact(
+            markdown("{} shows it", code(shlex.join(words))), key="gallery", description=f"gallery in {out}"
+        )
     if left_out:
         raise BundleError(
             "all versions can be shown",

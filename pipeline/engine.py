@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from pipeline.errors import BusyError
+from pipeline.errors import BusyError, memory_errors
 from pipeline.files import folder_bytes, machine_errors
 from pipeline.gpu_backends.catalog import BACKENDS
-from pipeline.machine import PeakMemory, gpu_lock, memory_errors, package_versions
+from pipeline.machine import PeakMemory, gpu_lock, package_versions
 from pipeline.stage import Stage, resume_folder
 
 if TYPE_CHECKING:

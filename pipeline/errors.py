@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -66,3 +68,36 @@ class SimError(SplatyardError):
 
 class TrainError(SplatyardError):
     """Raised when a policy can't be trained, evaluated or exported."""
+
+
+SHORT_OF_MEMORY = (
+    "can't allocate memory",  # PyTorch
+    "Insufficient memory",  # OpenCV
+    "bad_alloc",  # C++
+    "can't start new thread",  # Python: no room for its stack
+    "failed to map segment",  # the system's loader
+    "Cannot allocate memory",  # the system
+)
+"""What errors say that are no MemoryError, by whom."""
+
+
+@contextmanager
+def memory_errors() -> Iterator[None]:
+    """Turn what Python and libraries raise when memory runs out into an error that says what to do.
+
+    Raises:
+        MachineError: Instead of theirs.
+    """
+    try:
+        yield
+    except SplatyardError:
+        raise
+    except Exception as error:
+        if not isinstance(error, MemoryError) and not any(words in str(error) for words in SHORT_OF_MEMORY):
+            raise
+        raise MachineError(
+            "there must be enough memory",
+            found=" ".join(f"{type(error).__name__}: {error}".split())[:200],
+            remedy="close other programs or raise the limit (ulimit -v, the container's), and run it again; what is "
+            "finished is kept. Or with fewer robots (num_envs), workers or images",
+        ) from error

@@ -21,7 +21,6 @@ from pathlib import Path
 
 import psutil
 
-from pipeline.errors import MachineError, SplatyardError
 from pipeline.gpu_backends.catalog import BACKENDS, GIBI
 from pipeline.parallel import NOT_FROM_HERE
 
@@ -55,17 +54,6 @@ for name in sys.argv[1:]:
     answers.write(json.dumps([name, problem]) + "\\n")
 """
 """Prints a line for each module, with the reason if it can't be imported; one that kills the process prints none."""
-
-
-SHORT_OF_MEMORY = (
-    "can't allocate memory",  # PyTorch
-    "Insufficient memory",  # OpenCV
-    "bad_alloc",  # C++
-    "can't start new thread",  # Python: no room for its stack
-    "failed to map segment",  # the system's loader
-    "Cannot allocate memory",  # the system
-)
-"""What errors say that are no MemoryError, by whom."""
 
 
 @dataclass(frozen=True)
@@ -255,28 +243,6 @@ class PeakMemory:
     def _watch(self) -> None:
         while not self._end.wait(LOOK_SECONDS):
             self.bytes = max(self.bytes, memory_of(self._process))
-
-
-@contextmanager
-def memory_errors() -> Iterator[None]:
-    """Turn what Python and libraries raise when memory runs out into an error that says what to do.
-
-    Raises:
-        MachineError: Instead of theirs.
-    """
-    try:
-        yield
-    except SplatyardError:
-        raise
-    except Exception as error:
-        if not isinstance(error, MemoryError) and not any(words in str(error) for words in SHORT_OF_MEMORY):
-            raise
-        raise MachineError(
-            "there must be enough memory",
-            found=" ".join(f"{type(error).__name__}: {error}".split())[:200],
-            remedy="close other programs or raise the limit (ulimit -v, the container's), and run it again; what is "
-            "finished is kept. Or with fewer robots (num_envs), workers or images",
-        ) from error
 
 
 def memory_of(process: psutil.Process) -> int:

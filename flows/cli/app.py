@@ -13,9 +13,8 @@ from pathlib import Path
 from flows.cli import build, bundles, doctor, lab, policies, registry, simulate, tables, train
 from flows.cli.command import Command, Parser, plain
 from flows.cli.signals import Ending
-from pipeline.errors import MachineError, SplatyardError
+from pipeline.errors import MachineError, SplatyardError, memory_errors
 from pipeline.files import machine_error
-from pipeline.machine import memory_errors
 
 GROUPS: dict[str, tuple[Command, ...]] = {
     "scenes": (build.build, build.card, build.formats, build.params, lab.Batch, lab.status, lab.gc),

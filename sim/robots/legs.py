@@ -187,8 +187,9 @@ class Legs:
             chain = [index]
             while chain[-1] > 0:
                 chain.append(robot.links[chain[-1]].parent)
-            if sum(robot.links[part].joint is not None for part in chain) < 2:
-                wheels.append(robot.links[index].name)
+            held = [joint for part in chain if (joint := robot.links[part].joint) is not None]
+            if len(held) < 2:
+                wheels += [robot.links[index].name for joint in held if joint.limits is None]
                 continue
             joints = [joint_of[part] for part in reversed(chain) if robot.links[part].joint is not None]
             points, radius = _sole(vertices)

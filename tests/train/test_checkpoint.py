@@ -20,6 +20,7 @@ from tensordict import TensorDict
 from pipeline.errors import TrainError
 from tests.train.test_run import room_for
 from train import checkpoint
+from train.preset import load_preset
 
 STATE = {
     "iteration": 40,
@@ -250,16 +251,16 @@ def test_an_optimiser_of_something_else_is_refused():
 
 def test_training_that_diverges_is_noticed():
     """In what is shown, in weights, in what normalises."""
-    agent = make_agent()
-    checkpoint.check_finite({"loss": 1.0}, agent)
+    agent, preset = make_agent(), load_preset("navigate")
+    checkpoint.check_finite({"loss": 1.0}, agent, preset)
     with pytest.raises(TrainError, match="loss/value not finite"):
-        checkpoint.check_finite({"loss/value": float("inf"), "rate": 1.0}, agent)
+        checkpoint.check_finite({"loss/value": float("inf"), "rate": 1.0}, agent, preset)
     normaliser = make_agent()
     normaliser.critic.state_dict()["obs_normalizer._mean"][0, 2] = float("nan")
     with pytest.raises(TrainError, match=r"critic\.obs_normalizer\._mean not finite"):
-        checkpoint.check_finite({}, normaliser)
+        checkpoint.check_finite({}, normaliser, preset)
     with torch.no_grad():
         for parameter in agent.actor.mlp.parameters():
             parameter.fill_(float("nan"))
     with pytest.raises(TrainError, match=r"actor\.mlp\.0\.weight.* not finite, nor 1 more"):
-        checkpoint.check_finite({}, agent)
+        checkpoint.check_finite({}, agent, preset)

@@ -6,6 +6,7 @@ import posixpath
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
@@ -22,7 +23,7 @@ from pipeline.capture.reader import Reader, Survey, natural, require_images, suf
 from pipeline.capture.source import CaptureSource
 from pipeline.errors import CaptureError
 from pipeline.geometry import Camera, Pose
-from pipeline.image_files import open_image
+from pipeline.image_files import BadImageError, open_image
 
 NEAREST, FARTHEST = 0.05, 10.0
 """Median distances of the cameras from their centre for which poses of unknown scale stay as they are [units]."""
@@ -199,10 +200,11 @@ def posed_reader(
         poses, factor, about_scale = room_sized([image.pose for image, _ in found.images])
         stored, lenses, frames = FrameFiles(source, find_masks(source, files)), [], []
         for (image, file), (key, name), pose in zip(found.images, keys_and_names(files), poses, strict=True):
-            with open_image(source.read(file)) as opened:
-                lenses.append(image.lens(opened.size))
             frame = replace(stored.frame(key, file), name=name, world_from_camera=pose)
-            frames.append(through_lens(frame, lenses[-1], source.where(file)))
+            with suppress(BadImageError), open_image(source.read(file)) as opened:  # told where it is decoded
+                lenses.append(image.lens(opened.size))
+                frame = through_lens(frame, lenses[-1], source.where(file))
+            frames.append(frame)
         skipped = [Skipped(name, NO_FILE) for name in found.missing]
         skipped += [Skipped(name, f"{program.name} has no pose for it") for name in found.of.unposed]
         notes = (f"poses of {found.of.files[0]}", *about_scale, *found.of.notes, *notes_on(lenses, depth=False))

@@ -16,6 +16,7 @@ from pathlib import Path
 from pipeline.capture.reader import natural
 from pipeline.capture.source import CaptureSource
 from pipeline.capture.videos.movie import GreyFrame, Movie, MovieFrame, describe, greys_of, images_of, opened
+from pipeline.image_files import MAX_PIXELS
 
 _NAMES = (
     re.compile(r"(?P<kind>G[HXS])(?P<chapter>\d\d)(?P<recording>\d{4})"),
@@ -70,7 +71,7 @@ def _goes_on(source: CaptureSource, before: str, after: str) -> bool:
 
 def _clock(file: Path) -> tuple[datetime | None, float]:
     """When a video was begun by its header, and how long it is [s]."""
-    with opened(file) as container:
+    with opened(file, MAX_PIXELS) as container:
         try:
             begin = datetime.fromisoformat(container.metadata.get("creation_time", ""))
         except ValueError:

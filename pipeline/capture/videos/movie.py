@@ -188,7 +188,7 @@ def _packets_of(file: Path, index: int) -> tuple[int, float]:
     from av.error import FFmpegError
 
     count, end = 0, 0.0
-    with opened(file) as container:
+    with opened(file, MAX_PIXELS) as container:
         try:
             for packet in container.demux(container.streams[index]):
                 count += packet.size > 0

@@ -77,7 +77,7 @@ def test_masks_beside_their_photos_are_used(tmp_path: Path, read: Read):
     """They are neither photos nor left over."""
     capture = read(write(tmp_path, N_jpg=noise(), N_mask_png=levels(0, 255)))
     assert len([frame.mask for frame in capture.frames if frame.mask]) == len(capture.frames) == 4
-    assert capture.notes[-1:] == ("the focal length of 4 of 4 photos is guessed (no EXIF)",)
+    assert capture.notes[-1:] == ("the focal length of 4 of 4 photos is guessed (none in EXIF)",)
 
 
 def test_a_photo_is_a_photo_whatever_it_shows(tmp_path: Path):
