@@ -253,7 +253,7 @@ def _scale(traits: Traits, align: ScaleSources) -> str:
     }
     given = [name for name, value in sources.items() if value is not None]
     if not given:
-        return "from GPS, or hinted by usual sizes or assumed (its gate may fail: give --known-length or --tag-size)"
+        return "hinted by GPS or usual sizes, or assumed (its gate may fail: give --known-length or --tag-size)"
     return f"from {given[0]}" if len(given) == 1 else f"from the most certain of {', '.join(given)}"
 
 

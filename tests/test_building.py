@@ -347,8 +347,7 @@ def test_images_that_are_listed_and_not_there_are_counted():
     [
         (
             AlignParams(),
-            "scale from GPS, or hinted by usual sizes or assumed (its gate may fail: give --known-length or "
-            "--tag-size)",
+            "scale hinted by GPS or usual sizes, or assumed (its gate may fail: give --known-length or --tag-size)",
         ),
         (AlignParams(sheet="A4"), "scale from A4 sheets"),
         (AlignParams(tag_size=0.16), "scale from the tags' size"),
