@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import sys
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,6 +31,20 @@ from tests.hub import hub  # noqa: E402, F401
 from tests.s3 import bucket, s3_port  # noqa: E402, F401 - needs the path above
 
 
+def made_once(tmp_path_factory: pytest.TempPathFactory, name: str, make: Callable[[Path], Path]) -> Path:
+    """What the first of this run's workers makes in a folder of that name, for all of them."""
+    base = tmp_path_factory.getbasetemp()
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    with (base / f"{name}.path").open("a+") as told:
+        fcntl.flock(told, fcntl.LOCK_EX)
+        told.seek(0)
+        made = told.read()
+        if not made:
+            made = str(make(Path(tempfile.mkdtemp(prefix=name, dir=base))))
+            told.write(made)
+    return Path(made)
+
+
 @pytest.fixture
 def rng() -> np.random.Generator:
     """A seeded generator, fresh for each test."""
@@ -44,10 +61,10 @@ def room() -> Room:
 
 @pytest.fixture(scope="session")
 def cut_room(tmp_path_factory: pytest.TempPathFactory, room: Room) -> Path:
-    """A bundle of a room with four boxes that are loose."""
+    """A bundle of a room with four boxes that are loose; don't change it."""
     from tests.objects.furniture import cut_bundle
 
-    return cut_bundle(tmp_path_factory.mktemp("cut_room"), room)
+    return made_once(tmp_path_factory, "cut_room", lambda folder: cut_bundle(folder, room))
 
 
 @pytest.fixture(scope="session")
