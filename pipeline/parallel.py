@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
+from functools import cache
 from typing import TYPE_CHECKING, TypeVar
 
 from pipeline.errors import SplatyardError
@@ -85,8 +86,14 @@ def ray_variables(address: str) -> dict[str, str]:
     }
     if not address:
         wanted[ONLY_HERE] = "0"
-        wanted |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+        wanted |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": _own_token()}
     return {name: value for name, value in wanted.items() if name not in os.environ}
+
+
+@cache
+def _own_token() -> str:
+    """One for all of this process's clusters: Ray reads it once."""
+    return secrets.token_hex(32)
 
 
 def check_ray(address: str, kind: type[SplatyardError]) -> None:
