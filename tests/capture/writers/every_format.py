@@ -102,15 +102,16 @@ FORMATS = {
     "scanner_app": Format(
         lambda folder, room, poses, camera: write_scanner_app(folder, room, poses, camera, half(camera)), like="polycam"
     ),
-    "arkitscenes": Format(arkit),
+    "arkitscenes": Format(arkit, like="polycam"),
     "tum": Format(write_tum, poses=walk(60)[:25], frames=24),
-    "redwood": Format(write_redwood, poses=walk(60)[:24], frames=24),
+    "redwood": Format(write_redwood, poses=walk(60)[:24], frames=24, like="rgbd"),
     "nerfstudio": Format(
         lambda folder, room, poses, camera: write_transforms(
             folder, room, poses, camera, {"camera_model": "OPENCV", **intrinsics(camera)}
         ),
         metric=False,
         depth=False,
+        like="colmap",
     ),
     "colmap": Format(model, metric=False, depth=False),
     **{name: Format(write, metric=False, depth=False, like="colmap") for name, write in PROGRAMS.items()},
