@@ -119,7 +119,7 @@ def test_nobody_answers_without_importing_from_here(tmp_path: Path):
     """Where `--ray-address` leads to nobody, the process that asks has imported Ray's own."""
     pytest.importorskip("ray", reason="needs pip install 'splatyard[scale]'")
     mark = trapped(tmp_path / "capture")
-    code = "from pipeline.errors import TrainError\nfrom pipeline.parallel import check_ray\ncheck_ray('127.0.0.1:9', TrainError)"
+    code = "from pipeline import errors, parallel; parallel.check_ray('127.0.0.1:9', errors.TrainError)"
     done = python(tmp_path / "capture", code, timeout=400)
     assert "a Ray cluster answers at" in done.stderr, done.stderr
     assert not mark.exists()
