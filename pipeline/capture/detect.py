@@ -15,7 +15,7 @@ from pipeline.capture.bags import grandtour, rosbag
 from pipeline.capture.beside.unused import listed, unused
 from pipeline.capture.depth_cameras import redwood, rgbd, tum
 from pipeline.capture.phones import arkitscenes, polycam, record3d, scanner_app, stray_scanner
-from pipeline.capture.reader import Reader, in_threads, suffix_of
+from pipeline.capture.reader import Reader, Survey, in_threads, suffix_of
 from pipeline.capture.reconstructions import bundler, colmap, meshroom, metashape, nerfstudio, opensfm, realitycapture
 from pipeline.capture.slam import euroc, kitti, lidar_slam
 from pipeline.capture.source import MAX_FOLDER_DEPTH, CaptureSource, open_source
@@ -67,8 +67,7 @@ def probe(path: Path) -> Traits:
         CaptureError: When no reader understands it or files are missing.
     """
     with open_capture(path) as (reader, source):
-        survey = reader.survey(source)
-        return replace(reader.traits(survey), unused=unused(source, survey.files, reader.spare))
+        return _traits(reader, source, reader.survey(source))
 
 
 def probe_and_digest(path: Path) -> tuple[Traits, str]:
@@ -85,8 +84,11 @@ def probe_and_digest(path: Path) -> tuple[Traits, str]:
         total = hashlib.sha256(reader.kind.encode())
         for name, digest in zip(names, in_threads(source.digest, names, "hashing the capture"), strict=True):
             total.update(name.encode() + b"\0" + digest)
-        traits = replace(reader.traits(survey), unused=unused(source, survey.files, reader.spare))
-        return traits, total.hexdigest()
+        return _traits(reader, source, survey), total.hexdigest()
+
+
+def _traits(reader: Reader, source: CaptureSource, survey: Survey) -> Traits:
+    return replace(reader.traits(survey), unused=unused(source, survey.files, reader.spare))
 
 
 def capture_root(path: Path) -> Path:
