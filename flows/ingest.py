@@ -50,7 +50,7 @@ from pipeline.batch import Scene, build_scene, check_room, counts, plan_batch
 from pipeline.building import run_records
 from pipeline.engine import PlannedStage
 from pipeline.errors import MachineError
-from pipeline.files import readable
+from pipeline.files import machine_errors, readable
 from pipeline.isolation import Limits, end_all
 from pipeline.progress import bar
 from pipeline.scenes.bundle import Bundle
@@ -194,6 +194,8 @@ def _ready(scenes: Sequence[Scene], out: Path, options: Options) -> bool:
         check_room(waiting, out)
         if options.store is not None:
             open_store(options.store)
+        with machine_errors(out):
+            out.mkdir(parents=True, exist_ok=True)
     for scene in scenes:
         if scene.state != "waiting":
             scene.save(out)

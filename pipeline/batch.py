@@ -25,7 +25,7 @@ from pipeline.card import name_from
 from pipeline.check.quality import QUALITY_FILE, Quality
 from pipeline.engine import PlannedStage, execute, is_locked
 from pipeline.errors import BusyError, CardError, MachineError, SplatyardError
-from pipeline.files import folder_bytes, free_bytes, machine_errors, no_room, readable, write_whole
+from pipeline.files import folder_bytes, free_bytes, no_room, readable, write_whole
 from pipeline.parallel import nothing_from_here
 
 logger = logging.getLogger(__name__)
@@ -325,9 +325,7 @@ def attempt(card: Path, planned: Plan, run: Callable[[PlannedStage], bool] = exe
 
 
 def check_room(scenes: Iterable[Scene], out: Path) -> None:
-    """A MachineError unless results have a folder, and the disk room for at least as much as their captures have."""
-    with machine_errors(out):
-        out.mkdir(parents=True, exist_ok=True)
+    """A MachineError unless the disk has room for results: at least as much as their captures have."""
     needed = sum(folder_bytes(scene.capture) for scene in scenes if scene.capture)
     if needed > free_bytes(out):
         raise no_room(out, f"the captures alone have {readable(needed)}")
