@@ -22,6 +22,9 @@ WORKERS ?= 2
 OUT ?= bundles
 BUILD_HALL = $(BIN)/splatyard build scene_cards/samples/hall --card scene_cards/hall.yaml --out $(OUT)
 
+# Tests start hundreds of interpreters; where nothing may be kept, each compiles Prefect and SciPy anew, for seconds.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help setup demo demo-train test test-slow lint types test-soak docs bench bench-batch bench-coverage bench-splat bench-geometry bench-formats bench-publish bench-kernels bench-train wheel-test format lock apt-packages clean
 

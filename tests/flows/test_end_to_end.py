@@ -20,6 +20,7 @@ from tests.paths import ROOT
 from tests.synthetic import CAMERA, Room, walk, write_photos, write_polycam
 
 TINY = (
+    "depth.image_size=160",
     "splat.gaussians=1500",
     "splat.iterations=40",
     "splat.sim_gaussians=800",

@@ -20,7 +20,7 @@ def test_the_bundle_tells_the_place_only_in_its_manifest(room: Room, tmp_path) -
         exif.get_ifd(0x8825).update({1: "S", 2: (33.0, 30.0, 36.0 + 0.1 * i), 3: "E", 4: (18.0, 30.0, 0.0)})
         data = encoded(Image.fromarray(room.render(CAMERA, pose)[0]), "JPEG", exif, quality=95)
         (tmp_path / "photos" / f"{i:04d}.jpg").write_bytes(data)
-    settings = (*TINY, "depth.image_size=160", "capture.keep_gps=true")
+    settings = (*TINY, "capture.keep_gps=true")
     result = build(BuildRequest(tmp_path / "photos", name="room", out=tmp_path / "out", settings=settings))
     assert result.bundle is not None
     bundle = Bundle.open(result.bundle)

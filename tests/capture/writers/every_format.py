@@ -97,13 +97,15 @@ FORMATS = {
     "rgbd": Format(write_rgbd),
     "record3d": Format(lambda folder, room, poses, camera: write_record3d(folder, room, poses, camera, half(camera))),
     "stray_scanner": Format(
-        lambda folder, room, poses, camera: write_stray_scanner(folder, room, poses, camera, half(camera)), frames=17
+        lambda folder, room, poses, camera: write_stray_scanner(folder, room, poses, camera, half(camera)),
+        frames=17,
+        like="polycam",
     ),
     "scanner_app": Format(
         lambda folder, room, poses, camera: write_scanner_app(folder, room, poses, camera, half(camera)), like="polycam"
     ),
     "arkitscenes": Format(arkit, like="polycam"),
-    "tum": Format(write_tum, poses=walk(60)[:25], frames=24),
+    "tum": Format(write_tum, poses=walk(60)[:25], frames=24, like="rgbd"),
     "redwood": Format(write_redwood, poses=walk(60)[:24], frames=24, like="rgbd"),
     "nerfstudio": Format(
         lambda folder, room, poses, camera: write_transforms(
@@ -121,7 +123,7 @@ FORMATS = {
         lambda folder, room, poses, camera: write_robot(bag_in(folder), "mcap", shots(room, poses, camera), camera)
     ),
     "grandtour": Format(mission),
-    "video": Format(film, metric=False, depth=False, poses=walk(240)[:120], frames=49),
+    "video": Format(film, metric=False, depth=False, poses=walk(240)[:120], frames=49, like="generated"),
     "generated": Format(generate, metric=False, depth=False, poses=walk(240)[:120], frames=49),
     "lidar_slam": Format(write_map),
 }
