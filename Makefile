@@ -26,7 +26,7 @@ BUILD_HALL = $(BIN)/splatyard build scene_cards/samples/hall --card scene_cards/
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-train test test-slow lint types test-soak docs bench bench-batch bench-coverage bench-splat bench-geometry bench-formats bench-publish bench-kernels bench-train wheel-test format lock apt-packages clean
+.PHONY: help setup demo demo-train test test-slow test-all lint types test-soak docs bench bench-batch bench-coverage bench-splat bench-geometry bench-formats bench-publish bench-kernels bench-train wheel-test format lock apt-packages clean
 
 help: ## show this help
 	@echo "apt-get install -y $(APT_PACKAGES)"
@@ -71,11 +71,17 @@ demo-train: $(TRAIN_STAMP) ## install PyTorch, and train a policy that sees in t
 	$(BUILD_HALL)
 	SPLATYARD_BUNDLES=$(OUT) $(BIN)/splatyard train navigate --scene hall --evaluate 100
 
+# In the order of tests/conftest.py; all of a file's tests by one worker, which makes what they share once.
+PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations 20
+
 test: $(DEV_STAMP) ## run the test suite without slow and soak tests: ten minutes on two cores
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --durations 20 -m 'not slow and not soak'
+	$(PYTEST) -m 'not slow and not soak'
 
 test-slow: $(NETWORKS_STAMP) $(POLICIES_STAMP) $(RLINF_STAMP) ## test every format from files to bundle, clusters, servers, long trainings: a quarter of an hour
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --durations 20 -m 'slow and not soak'
+	$(PYTEST) -m 'slow and not soak'
+
+test-all: $(NETWORKS_STAMP) $(POLICIES_STAMP) $(RLINF_STAMP) ## both of them in one run, which collects tests and waits for the last one once
+	$(PYTEST) -m 'not soak'
 
 test-soak: $(DEV_STAMP) ## fuzz each format with 500 captures; kill servers and processes, fill disks, shift clocks: an hour or two
 	$(BIN)/python -m pytest -m soak

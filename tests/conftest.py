@@ -31,6 +31,12 @@ from tests.hub import hub  # noqa: E402, F401
 from tests.s3 import bucket, s3_port  # noqa: E402, F401 - needs the path above
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests come first: begun last, one of them would keep a single worker busy for minutes."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 def made_once(tmp_path_factory: pytest.TempPathFactory, name: str, make: Callable[[Path], Path]) -> Path:
     """What the first of this run's workers makes in a folder of that name, for all of them."""
     base = tmp_path_factory.getbasetemp()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -29,11 +30,16 @@ class Hits:
         return self.triangle != NO_TRIANGLE
 
 
+_TREES: WeakKeyDictionary[Mesh, bvh.Tree] = WeakKeyDictionary()  # of meshes in use: many ask one mesh
+
+
 class RayCaster:
-    """A mesh prepared for ray casting and distance queries."""
+    """A mesh prepared for ray casting and distance queries; it's prepared once, however many are made of it."""
 
     def __init__(self, mesh: Mesh) -> None:
-        self._tree = bvh.build(mesh.corners()) if len(mesh.triangles) else None
+        self._tree = _TREES.get(mesh)
+        if self._tree is None and len(mesh.triangles):
+            self._tree = _TREES[mesh] = bvh.build(mesh.corners())
 
     def cast(self, origins: Floats, directions: Floats) -> Hits:
         """First hits of rays from (N, 3) [m] along (N, 3) or one (3,) direction."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -165,20 +166,8 @@ def over_its_table(robot: Robot, *, rests: bool) -> Robot:
 
 def _find_robot(name: str) -> tuple[Robot, Drive]:
     if name in ROBOTS:
-        entry = ROBOTS[name]
-        if not entry.file.is_file():
-            raise SimError(
-                "legged robots and arms come from the package example-robot-data",
-                found="it is not installed",
-                remedy="pip install 'splatyard[robots]'",
-            )
-        robot = load_robot(entry.file, name, entry.servos, entry.mount)
-        robot = as_arm(robot, entry.gripper) if entry.gripper else robot
-        carried = find_gripper(robot) if entry.mount else None
-        robot = with_gripper(robot, carried) if carried else robot
-        turn = Pose(matrix_from_rotvec(np.array([-entry.camera_pitch, 0, 0])), np.zeros(3))  # y is down
-        robot = replace(robot, base_from_camera=robot.base_from_camera @ turn)
-        return robot, entry.drive(robot)
+        robot = _of_catalog(name)
+        return robot, ROBOTS[name].drive(robot)
     path = Path(name)
     if not path.is_file():
         raise SimError(
@@ -201,3 +190,21 @@ def _find_robot(name: str) -> tuple[Robot, Drive]:
             file=path,
         )
     return robot, JointOffsets(robot)
+
+
+@cache
+def _of_catalog(name: str) -> Robot:
+    """A known robot; what is found out about it once holds for all environments."""
+    entry = ROBOTS[name]
+    if not entry.file.is_file():
+        raise SimError(
+            "legged robots and arms come from the package example-robot-data",
+            found="it is not installed",
+            remedy="pip install 'splatyard[robots]'",
+        )
+    robot = load_robot(entry.file, name, entry.servos, entry.mount)
+    robot = as_arm(robot, entry.gripper) if entry.gripper else robot
+    carried = find_gripper(robot) if entry.mount else None
+    robot = with_gripper(robot, carried) if carried else robot
+    turn = Pose(matrix_from_rotvec(np.array([-entry.camera_pitch, 0, 0])), np.zeros(3))  # y is down
+    return replace(robot, base_from_camera=robot.base_from_camera @ turn)

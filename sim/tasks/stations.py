@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
 from pipeline.errors import SimError
 from pipeline.geometry import Pose, matrix_from_rotvec
+from pipeline.geometry.jit import njit
 from pipeline.geometry.rays import RayCaster
 from pipeline.types import F64, Mask
 from sim.scene import SimScene
@@ -66,7 +68,8 @@ def room_of(size: float) -> Area:
     return (float(x), float(y)), (float(dx), float(dy))
 
 
-def find_stations(scene: SimScene, size: float = 1.0) -> list[Station]:
+@lru_cache(4)  # environments are made anew for evaluations
+def find_stations(scene: SimScene, size: float = 1.0) -> tuple[Station, ...]:
     """Find places for an arm at the tables of a scene, or else on its floor; the best first, at most `MAX_STATIONS`.
 
     The best are those whose base stands on the surface, with the most even work surface. The same scene has the same
@@ -97,7 +100,7 @@ def find_stations(scene: SimScene, size: float = 1.0) -> list[Station]:
             remedy="clear a table and scan it again, or cut out what lies there: `splatyard objects BUNDLE "
             "--all-movable`, then --objects",
         )
-    return chosen
+    return tuple(chosen)
 
 
 def _apart(pose: Pose, other: Pose) -> bool:
@@ -193,10 +196,17 @@ def _planes(points: F64, heights: F64) -> tuple[F64, F64, Mask]:
 
 def _at(height: F64, low: F64, places: F64) -> F64:
     """Heights (...) of the map at places (..., 2); inf off it."""
-    index = np.floor((places - low) / CELL).astype(np.int64)
-    off = (index < 0).any(-1) | (index >= height.shape).any(-1)
-    index = np.clip(index, 0, np.array(height.shape) - 1)
-    return np.where(off, np.inf, height[index[..., 0], index[..., 1]])
+    return _looked_up(height, low, np.ascontiguousarray(places).reshape(-1, 2)).reshape(places.shape[:-1])
+
+
+@njit(cache=True, nogil=True)
+def _looked_up(height: F64, low: F64, places: F64) -> F64:
+    found = np.full(len(places), np.inf)
+    for i in range(len(places)):
+        row, column = np.floor((places[i, 0] - low[0]) / CELL), np.floor((places[i, 1] - low[1]) / CELL)
+        if 0 <= row < height.shape[0] and 0 <= column < height.shape[1]:
+            found[i] = height[int(row), int(column)]
+    return found
 
 
 def _grid(area: tuple[tuple[float, float], tuple[float, float]], step: float) -> F64:

@@ -20,7 +20,7 @@ from sim.robots.arm import Arm
 from sim.robots.drive import ArmState
 from sim.robots.model import Robot
 from sim.tasks.distractors import KINDS, MARGIN, distractors, draw_colors, place_distractors
-from sim.tasks.stations import Station, find_stations, work_of
+from sim.tasks.stations import find_stations, work_of
 from sim.tasks.task import Area, Grasp, Item, ResetPoses, StepState, Term
 
 DOWN = np.diag([1.0, -1.0, -1.0])
@@ -197,7 +197,7 @@ class TableScenario:
     ) -> None:
         self.items, self._apart, self._start = items, apart, start
         self._robot, self._arm, self._size = floors.robot, Arm(floors.robot), size_of(floors.robot)
-        self.stations: list[list[Station]] = [find_stations(scene, self._size) for scene in floors.scenes]
+        self.stations = [find_stations(scene, self._size) for scene in floors.scenes]
         self._areas = self._size * np.array([item.area for item in items] + ([mark] if mark else []))  # (K, 2, 2)
         self._mark_color, self._mark_radius = np.array(mark_color), mark_radius if mark else 0.0
         self._mark = np.zeros((num_envs, 3), np.float32)

@@ -61,10 +61,11 @@ def scanned_room() -> Mesh:
     """The room as a scan that saw everything."""
     origin = np.full(3, -2 * CELL)
     count = int(np.ceil(ROOM.max() / CELL)) + 5
-    index = (np.arange(count) + 0.5) * CELL + origin[0]
-    places = np.stack(np.meshgrid(index, index, index, indexing="ij"), -1)
-    field = to_surface(places).astype(np.float32).transpose(2, 1, 0)[None]
-    outside = (places > ROOM + 2 * CELL).any(-1).transpose(2, 1, 0)[None]
+    inside = [(np.arange(int(size / CELL) + 4) + 0.5) * CELL + origin[0] for size in ROOM]
+    field, outside = np.ones((1, count, count, count), np.float32), np.ones((1, count, count, count), bool)
+    places = np.stack(np.meshgrid(*inside, indexing="ij"), -1)
+    z, y, x = (slice(len(index)) for index in reversed(inside))
+    field[0, z, y, x], outside[0, z, y, x] = to_surface(places).transpose(2, 1, 0), False
     vertices, triangles = zero_crossing(np.zeros((1, 3), np.int32), field, ~outside)
     mesh = Mesh.from_arrays((vertices + 0.5) * CELL + origin, triangles)
     colors = np.round(255 * colors_of(mesh.vertices.astype(np.float64))).astype(np.uint8)

@@ -12,7 +12,7 @@ import pytest
 from flows.cli import main
 from sim.gaits import SEEN, Gait, gait_file
 from train.legs.stepping import stepping_page, trace
-from train.legs.terrains import CLIMBS, rows, walk_flat, walk_over
+from train.legs.terrains import CLIMBS, walk_flat, walk_over
 from train.preset import load_preset
 
 pytest.importorskip("mujoco")
@@ -82,19 +82,6 @@ def test_a_gait_that_stands_still_is_seen(gait: Gait, monkeypatch: pytest.Monkey
     assert walk_over(gait, "go2", "mujoco-worlds", "stairs", 2, 8).over == 0
 
 
-def test_the_table_has_a_row_for_each_ground(gait: Gait):
-    """Flat ground, and each kind."""
-    found = rows(gait, "go2", "mujoco-worlds", 2)
-    assert {name.split(",")[0].split(":")[0] for name in found} == {
-        "flat",
-        "stairs",
-        "steep stairs",
-        "ramp",
-        "rubble",
-        "gaps",
-    }
-
-
 @pytest.mark.parametrize("robot", ["go2", "bolt"])
 def test_from_training_to_a_gait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys, robot: str):
     """Without a scene; the gait acts as the policy does, and can be compared by the name of its run."""
@@ -108,7 +95,9 @@ def test_from_training_to_a_gait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     _acts_as_its_policy(folder, Gait(folder / "gait.npz"))
     if robot == "go2":
         assert main(["compare-terrains", "walk-go2-1", "--envs", "2", "--page", "steps.html"]) == 0
-        assert "risers of 10 cm" in capsys.readouterr().out
+        compared = capsys.readouterr().out
+        for ground in ("flat", "stairs", "risers of 10 cm", "steep stairs", "ramp", "rubble", "gaps"):
+            assert ground in compared, ground
 
 
 def _acts_as_its_policy(folder: Path, gait: Gait) -> None:
