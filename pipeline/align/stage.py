@@ -94,7 +94,7 @@ def run(inputs: Mapping[str, Path], params: AlignParams, out_dir: Path) -> None:
 def _one_of_each_shot(capture: Capture, views: Sequence[View]) -> list[View]:
     """The first view of each moment: what the others say of gravity and position is the same reading again."""
     shot = {frame.name: frame.shot for frame in capture.frames}
-    return list({shot[view.name]: view for view in reversed(views)}.values())[::-1]
+    return list({shot.get(view.name, view.name): view for view in reversed(views)}.values())[::-1]
 
 
 def _scales(

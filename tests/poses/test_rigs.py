@@ -7,13 +7,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pipeline.align.gravity import tilt_deg, up_from_readings
+from pipeline.capture import select
+from pipeline.capture import stage as capture_stage
 from pipeline.capture.cameras.panoramas import FACES
-from pipeline.capture.model import Frame, InRig
+from pipeline.capture.model import Capture, Frame, InRig
+from pipeline.capture.params import CaptureParams, SelectParams
 from pipeline.geometry import Camera, Pose, fit_similarity, matrix_from_rotvec
+from pipeline.poses import stage as poses_stage
 from pipeline.poses.bundle_adjustment import ROUNDS, Adjuster
 from pipeline.poses.keyframes import Keyframe
 from pipeline.poses.mapping import map_images
 from pipeline.poses.matching import Features, MatchedImages, match, read_matches, root_sift, write_database
+from pipeline.poses.params import PosesParams
+from pipeline.poses.scene import PosedScene
+from tests.capture.writers.panorama import jpeg, panorama, photo_sphere, upright
+from tests.synthetic import Room
 
 SHOTS, POINTS, SIDE = 5, 500, 320
 CAMERA = Camera(SIDE, SIDE, SIDE / 2, SIDE / 2, SIDE / 2, SIDE / 2)
@@ -87,3 +96,35 @@ def test_the_rig_holds(seen: tuple[MatchedImages, list[Pose]], tmp_path: Path) -
     off = np.linalg.norm(fit.apply(centres[0]) - centres[1], axis=1)
     assert np.sqrt(np.mean(off**2)) < 0.004
     assert abs(fit.scale - 1) < 0.03  # 5 cm of rig at three metres
+
+
+@pytest.mark.slow
+def test_from_panoramas_to_up(room: Room, tmp_path: Path) -> None:
+    """Six panoramas of the room, turned at random and tilted: every face has its pose, and up is the room's."""
+    rng, source, rigs = np.random.default_rng(21), tmp_path / "in", []
+    source.mkdir()
+    for number in range(6):
+        heading, pitch, roll = rng.uniform(0, 360), *rng.normal(0, 3, 2)
+        angle = number * np.pi / 3
+        eye = np.array([2 + 0.9 * np.cos(angle), 1.4 + 0.6 * np.sin(angle), 1.3]) + rng.normal(0, 0.1, 3)
+        rigs.append(Pose(upright(heading, pitch, roll), eye))
+        stated = photo_sphere(PosePitchDegrees=pitch + rng.normal(0, 0.5), PoseRollDegrees=roll + rng.normal(0, 0.5))
+        (source / f"R{number}.JPG").write_bytes(jpeg(panorama(room, rigs[-1], 768), stated))
+    inputs = {"source": source} | {name: tmp_path / name for name in ("capture", "select", "poses")}
+    capture_stage.run(inputs, CaptureParams(), inputs["capture"])
+    select.run(inputs, SelectParams(), inputs["select"])
+    poses_stage.run(inputs, PosesParams(backend="colmap", features=800, mask_dynamic=False), inputs["poses"])
+    capture, scene = Capture.load(inputs["capture"]), PosedScene.load(inputs["poses"])
+    assert len(scene.views) == len(capture.frames) == 6 * len(FACES)
+    truth = [rigs[int(view.name[1])].translation for view in scene.views]
+    found = np.array([view.world_from_camera.translation for view in scene.views])
+    room_from_scene = fit_similarity(found, np.array(truth))
+    assert np.linalg.norm(room_from_scene.apply(found) - truth, axis=1).max() < 0.02
+    up = up_from_readings(
+        [view for view in scene.views if view.name.endswith("front.jpg")],
+        capture.gravity_sigma_deg,
+        capture.gravity_sources,
+    )
+    assert up is not None
+    assert up.sources == ("panoramas",)
+    assert tilt_deg(up.up, room_from_scene.rotation.T @ [0, 0, 1]) < 0.8
