@@ -20,7 +20,7 @@ from PIL import Image
 from pipeline.capture.beside.images import kind_of_folder, no_photos
 from pipeline.capture.cameras import drones, panoramas
 from pipeline.capture.cameras.panoramas import FACES, LONG_SIDE, NADIR_DEG, faces_of, panorama_of
-from pipeline.capture.cameras.xmp import StatedGravity
+from pipeline.capture.cameras.xmp import MAX_BYTES, StatedGravity, text_of
 from pipeline.capture.images import (
     IMAGE_FOLDER,
     IMAGE_SUFFIXES,
@@ -267,8 +267,16 @@ def _stems_and_names(files: Sequence[str]) -> dict[str, tuple[str, str]]:
 
 def _survey(source: CaptureSource) -> Survey:
     images = _images(source)
-    masks = find_masks(source, images).values()
-    return Survey([*images, *masks], len(_one_of_each(images)[0]), ordered=False)
+    masks, photos = find_masks(source, images).values(), _one_of_each(images)[0]
+    head = source.head(photos[0], MAX_BYTES) if photos else b""  # the others are as the first, or the plan is off
+    is_panorama = text_of(head, "GPano:ProjectionType") is not None
+    return Survey(
+        [*images, *masks],
+        len(photos) * (len(FACES) if is_panorama else 1),
+        estimated=is_panorama,
+        has_gravity=is_panorama or drones.gimbal_of(head) is not None,
+        ordered=False,
+    )
 
 
 def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Capture:

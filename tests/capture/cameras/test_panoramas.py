@@ -17,6 +17,7 @@ from pipeline.capture.cameras.panoramas import (
     faces_of,
     panorama_of,
 )
+from pipeline.capture.detect import probe
 from pipeline.capture.images import load_image
 from pipeline.capture.model import Capture
 from pipeline.errors import CaptureError
@@ -110,6 +111,9 @@ def test_a_capture_of_panoramas(tmp_path: Path, read: Read) -> None:
     Image.fromarray(mask).save(folder / "masks" / "R1.png")
     capture = read(folder)
     assert len(capture.frames) == 1 + 3 * len(FACES)
+    (folder / "p0.jpg").unlink()
+    traits = probe(folder)
+    assert (traits.frames, traits.estimated, traits.has_gravity) == (3 * len(FACES), True, True)
     assert (capture.gravity_sources, capture.gravity_sigma_deg) == (("panoramas",), STATED_SIGMA_DEG)
     assert any("3 panoramas are cut into 6 faces" in note for note in capture.notes)
     faces = [frame for frame in capture.frames if frame.in_rig]
