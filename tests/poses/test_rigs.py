@@ -35,7 +35,10 @@ def rig_from(face: str) -> Pose:
 
 @pytest.fixture(scope="module")
 def seen(tmp_path_factory: pytest.TempPathFactory) -> tuple[MatchedImages, list[Pose]]:
-    """Points all around five rigs, and where they are in each image, with noise; the first image shows nothing."""
+    """Points all around five rigs, and where they are in each image, with noise.
+
+    The first image shows nothing; the third rig lacks that of its first camera.
+    """
     rng, folder = np.random.default_rng(4), tmp_path_factory.mktemp("rigs")
     points = rng.normal(size=(POINTS, 3))
     points = points / np.abs(points).max(1, keepdims=True) * [3.0, 2.5, 1.5] * rng.uniform(0.9, 1.1, (POINTS, 1))
@@ -44,6 +47,8 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> tuple[MatchedImages, list[
     keyframes, features, truth = [], [], []
     for camera_id, face in enumerate(FACES, 1):
         for shot, rig in enumerate(rigs):
+            if (shot, face) == (2, "front"):
+                continue  # dropped as blurred
             pose = rig @ rig_from(face)
             local = pose.inverse().apply(points)
             pixels = CAMERA.project(np.where(local[:, 2:] > 0.1, local, 1.0)) + rng.normal(0, 0.2, (POINTS, 2))

@@ -105,10 +105,13 @@ def _in_time(rows: F64) -> F64:
 def _payloads(file: Path) -> Iterator[tuple[float, float, bytes]]:
     """Time, duration [s] and content of each payload of the track, until the first that can't be read."""
     from av.error import FFmpegError
+    from av.stream import Discard
 
     with opened(file, MAX_PIXELS) as container:
         if not container.streams.data:
             return
+        for stream in container.streams:
+            stream.discard = Discard.default if stream.type == "data" else Discard.all  # gigabytes, not read again
         try:
             for packet in container.demux(*container.streams.data):
                 base = packet.time_base

@@ -123,9 +123,12 @@ def _is_cropped(data: bytes) -> bool:
 
 
 def _looks_like_one(image: Image.Image) -> bool:
-    """Whether an image's left and right ends continue each other, and its top and bottom rows show one point each."""
+    """Whether an image's left and right ends continue each other, and its top and bottom rows show one point each.
+
+    Ends that show nothing, as of an object before a wall, don't meet.
+    """
     grey = np.asarray(image.convert("L"), np.float32)
     across = np.abs(grey[:, 0] - grey[:, -1]).mean()
     neighbours = np.abs(grey[:, [0, -1]] - grey[:, [1, -2]]).mean()
     poles, rows = grey[[0, -1]].std(1).max(), grey[1:-1].std(1).mean()
-    return bool(across <= MEETING * neighbours and poles < POLE * rows)
+    return bool(across <= MEETING * neighbours and poles < POLE * min(rows, grey[:, 0].std()))

@@ -78,6 +78,9 @@ def test_signs_of_a_panorama() -> None:
     np.testing.assert_allclose(theta.direction, [0, 1, 0])
     assert theta.sigma_deg == ASSUMED_SIGMA_DEG
     assert told() is None
+    before_a_wall = np.full((64, 128, 3), 250, np.uint8)
+    before_a_wall[20:50, 30:90] = NOISE[20:50, 30:90]
+    assert told(image=before_a_wall) is None
     assert told(exif=with_tags({0x010F: "RICOH", 0x0110: "RICOH THETA Z1"}), image=NOISE[:, :96]) is None
 
 
