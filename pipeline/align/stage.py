@@ -42,7 +42,7 @@ def run(inputs: Mapping[str, Path], params: AlignParams, out_dir: Path) -> None:
     capture, scene = Capture.load(inputs["capture"]), PosedScene.load(inputs["poses"])
     surfaces = sample_surfaces(inputs["depth"])
     views = scene.training
-    apart = _one_of_each_shot(capture, views)
+    apart = one_of_each_shot(capture, views)
     gps = fit_gps(capture, apart)
     sensors = [
         gravity.up_from_readings(apart, capture.gravity_sigma_deg, capture.gravity_sources),
@@ -91,7 +91,7 @@ def run(inputs: Mapping[str, Path], params: AlignParams, out_dir: Path) -> None:
     )
 
 
-def _one_of_each_shot(capture: Capture, views: Sequence[View]) -> list[View]:
+def one_of_each_shot(capture: Capture, views: Sequence[View]) -> list[View]:
     """The first view of each moment: what the others say of gravity and position is the same reading again."""
     shot = {frame.name: frame.shot for frame in capture.frames}
     return list({shot.get(view.name, view.name): view for view in reversed(views)}.values())[::-1]
