@@ -19,12 +19,11 @@ from PIL import Image
 
 from pipeline.capture.beside.images import kind_of_folder, no_photos
 from pipeline.capture.cameras import drones, panoramas
-from pipeline.capture.cameras.panoramas import FACES, LONG_SIDE, NADIR_DEG, faces_of, panorama_of
+from pipeline.capture.cameras.panoramas import FACES, NADIR_DEG, panorama_of
 from pipeline.capture.cameras.xmp import MAX_BYTES, StatedGravity, text_of
 from pipeline.capture.images import (
     IMAGE_FOLDER,
     IMAGE_SUFFIXES,
-    DecodedImage,
     exif_camera,
     find_masks,
     image_mask,
@@ -34,7 +33,7 @@ from pipeline.capture.images import (
     turned,
 )
 from pipeline.capture.metadata import Credentials, GpsPosition, from_middle, location_of
-from pipeline.capture.model import Capture, Credentialed, Frame, InRig, Skipped
+from pipeline.capture.model import Capture, Credentialed, Frame, Skipped
 from pipeline.capture.params import CaptureParams
 from pipeline.capture.reader import (
     FEW_IMAGES,
@@ -349,7 +348,7 @@ def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Captur
         if gravity is None or gravity.source != panoramas.SOURCE:
             return [frame]
         mask = source.read(masks[name]) if name in masks else None
-        return _faces(frame, source.read(name), mask, named[name][0], gravity, out_dir)
+        return panoramas.cut(frame, source.read(name), mask, named[name][0], gravity, out_dir)
 
     kept = [face for frame in track(kept, "cutting panoramas") for face in faces(frame)]
     cameras = list(dict.fromkeys(frame.sensor for frame in kept))
@@ -369,33 +368,6 @@ def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Captur
         gravity_sources=tuple(sorted({gravity.source for gravity in stated})),
         on_machine=any(gravity.source == drones.SOURCE for gravity in stated),
     )
-
-
-def _faces(
-    frame: Frame, data: bytes, mask: bytes | None, stem: str, gravity: StatedGravity, out_dir: Path
-) -> list[Frame]:
-    """The straight images of a panorama, in a folder of its stem; they replace its own image."""
-    whole = load_image(data, long_side=LONG_SIDE)
-    (out_dir / frame.image).unlink()
-    (out_dir / IMAGE_FOLDER / stem).mkdir(parents=True)
-    result = []
-    for face in faces_of(whole, image_mask(whole, mask)):
-        written = DecodedImage(face.image).save(out_dir / IMAGE_FOLDER / stem / face.name)
-        result.append(
-            replace(
-                frame,
-                name=f"{frame.name}-{face.name}.jpg",
-                image=f"{IMAGE_FOLDER}/{stem}/{written.name}",
-                camera=face.camera,
-                focal_source="exact",
-                mask=None if face.mask is None else save_mask(face.mask, out_dir, f"{stem}/{face.name}"),
-                source_size=None,
-                gravity=FACES[face.name].inverse().rotate(gravity.direction),
-                sensor=f"{frame.sensor} {face.name}",
-                in_rig=InRig(f"{frame.sensor} {whole.image.width}", frame.name, FACES[face.name]),
-            )
-        )
-    return result
 
 
 def _notes(frames: Sequence[Frame], credentials: Credentialed | None) -> Iterator[str]:

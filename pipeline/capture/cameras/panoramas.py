@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import cv2
 import numpy as np
 from PIL import Image
 
 from pipeline.capture.cameras.xmp import StatedGravity, gravity_of, number_of, text_of
-from pipeline.capture.images import MAX_SIDE, DecodedImage
+from pipeline.capture.images import IMAGE_FOLDER, MAX_SIDE, DecodedImage, image_mask, load_image, save_mask
+from pipeline.capture.model import Frame, InRig
 from pipeline.geometry import Camera, Pose
 from pipeline.image_files import BadImageError
 from pipeline.types import Mask
@@ -111,6 +113,34 @@ def faces_of(panorama: DecodedImage, mask: Mask | None) -> Iterator[Face]:
         kept = below < np.deg2rad(90 - NADIR_DEG)
         kept &= cv2.remap(near, column, row, cv2.INTER_NEAREST, borderMode=cv2.BORDER_WRAP) > 0
         yield Face(name, Image.fromarray(np.asarray(seen, np.uint8)), camera, None if kept.all() else kept)
+
+
+def cut(frame: Frame, data: bytes, mask: bytes | None, stem: str, gravity: StatedGravity, out_dir: Path) -> list[Frame]:
+    """The frames of a panorama's faces, written into a folder of its stem; its own image is removed.
+
+    `data` and `mask` are the contents of its file and of its mask's, `gravity` is its vertical.
+    """
+    whole = load_image(data, long_side=LONG_SIDE)
+    (out_dir / frame.image).unlink()
+    (out_dir / IMAGE_FOLDER / stem).mkdir(parents=True)
+    result = []
+    for face in faces_of(whole, image_mask(whole, mask)):
+        written = DecodedImage(face.image).save(out_dir / IMAGE_FOLDER / stem / face.name)
+        result.append(
+            replace(
+                frame,
+                name=f"{frame.name}-{face.name}.jpg",
+                image=f"{IMAGE_FOLDER}/{stem}/{written.name}",
+                camera=face.camera,
+                focal_source="exact",
+                mask=None if face.mask is None else save_mask(face.mask, out_dir, f"{stem}/{face.name}"),
+                source_size=None,
+                gravity=FACES[face.name].inverse().rotate(gravity.direction),
+                sensor=f"{frame.sensor} {face.name}",
+                in_rig=InRig(f"{frame.sensor} {whole.image.width}", frame.name, FACES[face.name]),
+            )
+        )
+    return result
 
 
 def _is_cropped(data: bytes) -> bool:
