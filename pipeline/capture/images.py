@@ -166,8 +166,8 @@ def note_on_shrinking(frames: Iterable[Frame]) -> tuple[str, ...]:
     return (f"images of {', '.join(parts[:3])}{more}: nothing gains from more",) if parts else ()
 
 
-def load_image(data: bytes, *, upright: bool = True, long_side: int = MAX_SIDE) -> DecodedImage:
-    """Decode an image of `image_files.PHOTOS` completely; where its longer side is above `long_side`, it is shrunk.
+def load_image(data: bytes, *, upright: bool = True, long_side: int | None = None) -> DecodedImage:
+    """Decode an image of `image_files.PHOTOS` completely, and shrink it to `long_side`, by default `MAX_SIDE`.
 
     The EXIF orientation is applied unless `upright` is False: intrinsics that come with an image belong to its stored
     pixels.
@@ -176,7 +176,7 @@ def load_image(data: bytes, *, upright: bool = True, long_side: int = MAX_SIDE) 
         BadImageError: When it is truncated, too large or no image.
     """
     with open_image(data) as image, _LARGE if image.width * image.height > LARGE_PIXELS else nullcontext():
-        exif, stored, size = exif_of(image), image.size, fitting(*image.size, long_side)
+        exif, stored, size = exif_of(image), image.size, fitting(*image.size, long_side or MAX_SIDE)
         if image.format == "TIFF" and image.mode not in _COLOURS:
             raise BadImageError(f"a TIFF of numbers ({image.mode}) and no photo")
         upright = upright and image.format != "TIFF"  # which is decoded upright, whatever is asked for
