@@ -74,9 +74,12 @@ class Room:
         """Exact image (H, W, 3) uint8 (samples x samples a pixel) and planar depth (H, W) float32 [m]."""
         fine = camera.resized(camera.width * samples, camera.height * samples)
         position, _ = self.cast(fine, world_from_camera)
-        color = self._cell_colors[self._cells.query(position.reshape(-1, 3), workers=2)[1]]
-        color = color.reshape(camera.height, samples, camera.width, samples, 3).mean((1, 3))
+        color = self.color(position).reshape(camera.height, samples, camera.width, samples, 3).mean((1, 3))
         return color.round().astype(np.uint8), self.cast(camera, world_from_camera)[1]
+
+    def color(self, points: np.ndarray) -> np.ndarray:
+        """The texture's colours (..., 3) at points (..., 3) of surfaces, 0 to 255."""
+        return self._cell_colors[self._cells.query(points, workers=2)[1]]
 
     def cast(self, camera: Camera, world_from_camera: Pose) -> tuple[np.ndarray, np.ndarray]:
         """Hit points (H, W, 3) [m, world] and planar depth (H, W) float32 of every pixel centre."""

@@ -18,7 +18,8 @@ class Alignment:
 
     Attributes:
         world_from_scene: Similarity for everything that the poses and depth stages wrote.
-        gravity_sources: Sources of gravity: accelerometer, the capture's kind, surfaces, lines, cameras.
+        gravity_sources: Sources of gravity: accelerometer, panoramas, gimbal, the capture's kind, surfaces, lines,
+            cameras.
         gravity_sigma_deg: One sigma of gravity [deg].
         scale_source: Source of the scale, see `scale.ScaleSource`; for imports what the source states.
         scale_sigma: Relative one sigma of the scale; None when it is assumed.

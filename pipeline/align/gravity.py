@@ -18,6 +18,9 @@ logger = logging.getLogger(__name__)
 
 ACCELEROMETER_BIAS_DEG = 0.15
 """One sigma of the sensor's misalignment if the capture doesn't state it; averaging doesn't reduce it."""
+WRONG_DEG, MAX_SPREAD_DEG = 5.0, 10.0
+"""Angle from the others from which on a reading is named as wrong; mean one between the parts of a capture from which
+on readings say nothing: the way people hold cameras says as much."""
 PARTS = 6
 """Number of parts of a capture whose mean readings are compared: errors of neighbours in time are correlated."""
 SURFACES_SIGMA_DEG = 0.15
@@ -64,22 +67,39 @@ class UpEstimate:
         }
 
 
-def up_from_accelerometer(views: Sequence[View], shared_sigma_deg: float | None = None) -> UpEstimate | None:
-    """Robust mean of the frames' gravity readings, in the order of time, rotated into the scene's frame.
+def up_from_readings(
+    views: Sequence[View], shared_sigma_deg: float | None = None, sources: tuple[str, ...] = ("accelerometer",)
+) -> UpEstimate | None:
+    """Robust mean of the views' gravity readings, in the order of time, rotated into the scene's frame.
 
-    `shared_sigma_deg` is one sigma of the error that all readings share; None if the capture doesn't state it.
+    `shared_sigma_deg` is one sigma of the error that all readings share; None if the capture doesn't state it. Readings
+    that are far off the others are left out and named; None with fewer than three, or where they agree on nothing.
     """
-    readings = [view.world_from_camera.rotate(-view.gravity) for view in views if view.gravity is not None]
+    read = [view for view in views if view.gravity is not None]
+    readings = np.array([view.world_from_camera.rotate(-view.gravity) for view in read if view.gravity is not None])
     if len(readings) < 3:
         return None
-    up = _unit(np.median(readings, axis=0))
-    off = _angles_deg(np.array(readings), up)
-    kept = np.array(readings)[off <= max(3 * float(np.median(off)), 0.05)]
+    source, up = "+".join(sources), _unit(np.median(readings, axis=0))
+    off = _angles_deg(readings, up)
+    limit = max(3 * float(np.median(off)), 0.05)
+    if wrong := [view.name for view, angle in zip(read, off, strict=True) if angle > max(limit, WRONG_DEG)]:
+        logger.warning(
+            "gravity from %s of %d of %d images is %.0f degrees or more off that of the others and left out, first %s",
+            source,
+            len(wrong),
+            len(read),
+            max(limit, WRONG_DEG),
+            wrong[0],
+        )
+    kept = readings[off <= limit]
     up = _unit(kept.mean(0))
     parts = np.array([_unit(part.mean(0)) for part in np.array_split(kept, min(PARTS, len(kept)))])
     spread = float(np.sqrt(np.mean(_angles_deg(parts, up) ** 2)))
     shared = ACCELEROMETER_BIAS_DEG if shared_sigma_deg is None else shared_sigma_deg
-    return UpEstimate(("accelerometer",), up, float(np.hypot(spread / np.sqrt(len(parts)), shared)))
+    if spread > MAX_SPREAD_DEG:
+        logger.warning("gravity from %s is not used: readings differ by %.0f degrees from their mean", source, spread)
+        return None
+    return UpEstimate(sources, up, float(np.hypot(spread / np.sqrt(len(parts)), shared)))
 
 
 def up_from_capture_world(capture: Capture, views: Sequence[View]) -> UpEstimate | None:

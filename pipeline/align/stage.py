@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +27,7 @@ from pipeline.align.scale import (
 from pipeline.align.surfaces import Floor, find_floor, sample_surfaces
 from pipeline.capture.model import Capture
 from pipeline.geometry import Similarity
-from pipeline.poses.scene import PosedScene
+from pipeline.poses.scene import PosedScene, View
 from pipeline.types import F64
 
 logger = logging.getLogger(__name__)
@@ -42,9 +42,10 @@ def run(inputs: Mapping[str, Path], params: AlignParams, out_dir: Path) -> None:
     capture, scene = Capture.load(inputs["capture"]), PosedScene.load(inputs["poses"])
     surfaces = sample_surfaces(inputs["depth"])
     views = scene.training
-    gps = fit_gps(capture, views)
+    apart = one_of_each_shot(capture, views)
+    gps = fit_gps(capture, apart)
     sensors = [
-        gravity.up_from_accelerometer(views, capture.gravity_sigma_deg),
+        gravity.up_from_readings(apart, capture.gravity_sigma_deg, capture.gravity_sources),
         gravity.up_from_capture_world(capture, views),
         gravity.up_from_turntable(views) if capture.turntable else None,
         gps.up,
@@ -88,6 +89,12 @@ def run(inputs: Mapping[str, Path], params: AlignParams, out_dir: Path) -> None:
         scale.source if scale.sigma is None else f"{scale.source} +- {100 * scale.sigma:.2g} %",
         ", ".join(s.source for s in [*scales, *priors]) or "nothing",
     )
+
+
+def one_of_each_shot(capture: Capture, views: Sequence[View]) -> list[View]:
+    """The first view of each moment: what the others say of gravity and position is the same reading again."""
+    shot = {frame.name: frame.shot for frame in capture.frames}
+    return list({shot.get(view.name, view.name): view for view in reversed(views)}.values())[::-1]
 
 
 def _scales(

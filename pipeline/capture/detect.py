@@ -53,6 +53,7 @@ READERS: tuple[Reader, ...] = (
 CONVERTED = {
     ".insv": "in Insta360 Studio, export straight (reframed) video as MP4: 360-degree recordings aren't read",
     ".360": "in GoPro Player, export straight (reframed) video as MP4: 360-degree recordings aren't read",
+    ".insp": "in Insta360 Studio, export stitched (equirectangular) panoramas as JPEG",
     ".dng": "export the raw photos as JPEG or TIFF",
 }
 """What is done with recordings of other forms before they can be read, by suffix."""

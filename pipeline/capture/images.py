@@ -21,7 +21,7 @@ from pipeline.capture.model import Credentials, FocalSource, Frame, Size
 from pipeline.capture.source import CaptureSource
 from pipeline.geometry import Camera
 from pipeline.image_files import BadImageError, open_image
-from pipeline.types import U8, Mask
+from pipeline.types import F64, U8, Mask
 
 MAX_SIDE = 4096
 """Longer side above which images are shrunk to it [px]: no stage gains from more."""
@@ -53,6 +53,16 @@ _ROTATIONS = {
     8: Image.Transpose.ROTATE_90,
 }
 """Operation for each EXIF orientation (CIPA DC-008, section 4.6.5)."""
+_AXES = {
+    Image.Transpose.FLIP_LEFT_RIGHT: ((-1, 0), (0, 1)),
+    Image.Transpose.ROTATE_180: ((-1, 0), (0, -1)),
+    Image.Transpose.FLIP_TOP_BOTTOM: ((1, 0), (0, -1)),
+    Image.Transpose.TRANSPOSE: ((0, 1), (1, 0)),
+    Image.Transpose.ROTATE_270: ((0, -1), (1, 0)),
+    Image.Transpose.TRANSVERSE: ((0, -1), (-1, 0)),
+    Image.Transpose.ROTATE_90: ((0, 1), (-1, 0)),
+}
+"""Right and down in an image after each operation, by those before it."""
 _COLOURS = ("RGB", "RGBA", "RGBX", "L", "LA", "P", "CMYK", "YCbCr", "LAB")
 """Modes of TIFFs that are photos; depth and heights have floats or 16 bits."""
 _MASK_REMEDY = (
@@ -111,6 +121,13 @@ class DecodedImage:
         return path
 
 
+def turned(direction: F64, rotation: Image.Transpose | None) -> F64:
+    """Directions (..., 3) in CV axes of a stored image, in those of the image that the rotation makes of it."""
+    if rotation is None:
+        return direction
+    return np.concatenate([direction[..., :2] @ np.array(_AXES[rotation]).T, direction[..., 2:]], -1)
+
+
 def fitting(width: int, height: int, long_side: int) -> Size:
     """The size at which the longer side has at most `long_side` pixels."""
     scale = min(1.0, long_side / max(width, height))
@@ -149,8 +166,8 @@ def note_on_shrinking(frames: Iterable[Frame]) -> tuple[str, ...]:
     return (f"images of {', '.join(parts[:3])}{more}: nothing gains from more",) if parts else ()
 
 
-def load_image(data: bytes, *, upright: bool = True) -> DecodedImage:
-    """Decode an image of `image_files.PHOTOS` completely; above `MAX_SIDE` it is shrunk to that.
+def load_image(data: bytes, *, upright: bool = True, long_side: int | None = None) -> DecodedImage:
+    """Decode an image of `image_files.PHOTOS` completely, and shrink it to `long_side`, by default `MAX_SIDE`.
 
     The EXIF orientation is applied unless `upright` is False: intrinsics that come with an image belong to its stored
     pixels.
@@ -159,7 +176,7 @@ def load_image(data: bytes, *, upright: bool = True) -> DecodedImage:
         BadImageError: When it is truncated, too large or no image.
     """
     with open_image(data) as image, _LARGE if image.width * image.height > LARGE_PIXELS else nullcontext():
-        exif, stored, size = exif_of(image), image.size, fitting(*image.size, MAX_SIDE)
+        exif, stored, size = exif_of(image), image.size, fitting(*image.size, long_side or MAX_SIDE)
         if image.format == "TIFF" and image.mode not in _COLOURS:
             raise BadImageError(f"a TIFF of numbers ({image.mode}) and no photo")
         upright = upright and image.format != "TIFF"  # which is decoded upright, whatever is asked for

@@ -3,8 +3,7 @@
 Credentials are taken on trust: no signature is checked. Their absence means nothing, for every re-encoding loses them.
 
 Sources: C2PA Technical Specification 2.2, appendix A (JUMBF in JPEG's APP11, PNG's caBX, boxes of HEIF); ISO/IEC
-19566-5 (JUMBF); IPTC's digital source types; ITU-T T.81, annex B (JPEG); WGS 84 (NGA.STND.0036);
-DJI's XMP (drone-dji:RtkStdLat, RtkStdLon and RtkStdHgt in metres).
+19566-5 (JUMBF); IPTC's digital source types; ITU-T T.81, annex B (JPEG); WGS 84 (NGA.STND.0036).
 """
 
 from __future__ import annotations
@@ -57,9 +56,6 @@ GPS_SIGMA = (3.0, 5.0)
 """One sigma of positions of phones and drones without corrections, horizontal and vertical [m]."""
 EQUATOR, ECCENTRICITY = 6_378_137.0, 0.0818191908426215
 """Radius of the Earth's ellipsoid at the equator [m], and its eccentricity."""
-_RTK = re.compile(rb'drone-dji:RtkStd(Lat|Lon|Hgt)(?:="|>)([0-9.]{1,12})')
-_MAX_XMP = 2**18
-_MAX_RTK = 0.5
 
 
 def without_metadata(data: bytes) -> bytes | None:
@@ -270,14 +266,6 @@ def _text(value: object) -> str:
     """Printable text of a tag, blanks and length kept in bounds."""
     plain = "".join(letter if letter.isprintable() else " " for letter in value) if isinstance(value, str) else ""
     return " ".join(plain.split())[:_MAX_NAME]
-
-
-def position_sigma(data: bytes) -> tuple[float, float]:
-    """One sigma of a photo's position, horizontal and vertical [m]: the drone's own where it had corrections (RTK)."""
-    stated = {name: float(number) for name, number in _RTK.findall(data[:_MAX_XMP]) if number.count(b".") <= 1}
-    if {b"Lat", b"Lon", b"Hgt"} <= stated.keys() and all(0 < sigma < _MAX_RTK for sigma in stated.values()):
-        return float(np.hypot(stated[b"Lat"], stated[b"Lon"])) / 2**0.5, stated[b"Hgt"]
-    return GPS_SIGMA
 
 
 def from_middle(positions: Sequence[GpsPosition | None]) -> list[F64 | None]:

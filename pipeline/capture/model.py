@@ -22,7 +22,8 @@ FORMAT_VERSION = 1
 MAX_LISTED = 1000
 """Number of files listed per reason in reports; `capture.json` and `selection.json` name all of them."""
 
-FocalSource = Literal["given", "exif", "guessed"]
+FocalSource = Literal["exact", "given", "exif", "guessed"]
+"""Where a lens is from; an exact one is computed, and nothing changes it."""
 Credentials = Literal["generated", "signed"]
 Size = tuple[int, int]
 """Width and height [px]."""
@@ -30,6 +31,21 @@ _Vector = Annotated[
     F64, PlainValidator(lambda values: np.asarray(values, np.float64)), PlainSerializer(np.ndarray.tolist)
 ]
 _Pose = Annotated[Pose, PlainValidator(Pose.from_matrix), PlainSerializer(lambda pose: pose.matrix.tolist())]
+
+
+@dataclass(frozen=True, eq=False)
+class InRig:
+    """Where an image's camera is in a rig of several that are fixed to each other and take their images at once.
+
+    Attributes:
+        rig: Name of the rig.
+        shot: Name of that moment: the images that were taken then have it in common.
+        rig_from_camera: The camera's pose in the rig, exact [capture's unit].
+    """
+
+    rig: str
+    shot: str
+    rig_from_camera: _Pose
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +68,7 @@ class Frame:
         gps: (3,) east, north and up by satellites, from the middle of all photos [m], or None.
         gps_sigma: One sigma of it, horizontal and vertical [m], or None.
         sensor: Name of the camera where there are several (of a rig, of several phones), or None.
+        in_rig: Its place among the images that were taken with it, where that is exact (faces of a panorama), or None.
     """
 
     name: str
@@ -70,6 +87,12 @@ class Frame:
     gps: _Vector | None = None
     gps_sigma: tuple[float, float] | None = None
     sensor: str | None = None
+    in_rig: InRig | None = None
+
+    @property
+    def shot(self) -> str:
+        """What the images of one moment and place have in common."""
+        return self.in_rig.shot if self.in_rig else self.name
 
 
 @dataclass(frozen=True)
@@ -145,6 +168,7 @@ class Capture:
         up_in_world: (3,) unit up direction in the poses' world, when the source states it (ARKit: +y), or None.
         up_sigma_deg: One sigma of it [deg], or None.
         gravity_sigma_deg: One sigma that the frames' gravity has in common, whatever their number [deg], or None.
+        gravity_sources: What the frames' gravity is from.
         scale_sigma: Relative one sigma of the metric scale of poses and depth, or None where there is no scale.
         depth_range: Farthest depth that its sensor measures well [m], or None for what is usual indoors.
         turntable: Whether the camera stood still before an object that turned; masks leave out all else.
@@ -162,6 +186,7 @@ class Capture:
     up_in_world: _Vector | None = None
     up_sigma_deg: float | None = None
     gravity_sigma_deg: float | None = None
+    gravity_sources: tuple[str, ...] = ("accelerometer",)
     scale_sigma: float | None = None
     depth_range: float | None = None
     turntable: bool = False

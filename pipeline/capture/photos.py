@@ -1,4 +1,4 @@
-"""Reader of a folder of photos: JPEG, PNG, HEIC, WebP and TIFF, any mix of cameras; nothing but EXIF is known.
+"""Reader of a folder of photos: JPEG, PNG, HEIC, WebP and TIFF, any mix of cameras; what is known is EXIF and XMP.
 
 Photos that show nothing new are left out: exact copies under another name, bursts, images from one spot.
 """
@@ -18,6 +18,9 @@ import numpy as np
 from PIL import Image
 
 from pipeline.capture.beside.images import kind_of_folder, no_photos
+from pipeline.capture.cameras import drones, panoramas
+from pipeline.capture.cameras.panoramas import FACES, NADIR_DEG, panorama_of
+from pipeline.capture.cameras.xmp import MAX_BYTES, StatedGravity, text_of
 from pipeline.capture.images import (
     IMAGE_FOLDER,
     IMAGE_SUFFIXES,
@@ -27,8 +30,9 @@ from pipeline.capture.images import (
     load_image,
     note_on_shrinking,
     save_mask,
+    turned,
 )
-from pipeline.capture.metadata import Credentials, GpsPosition, from_middle, location_of, position_sigma
+from pipeline.capture.metadata import Credentials, GpsPosition, from_middle, location_of
 from pipeline.capture.model import Capture, Credentialed, Frame, Skipped
 from pipeline.capture.params import CaptureParams
 from pipeline.capture.reader import (
@@ -45,6 +49,7 @@ from pipeline.capture.select import Quality, follow, measure_quality
 from pipeline.capture.source import CaptureSource
 from pipeline.errors import CaptureError
 from pipeline.image_files import BadImageError
+from pipeline.progress import track
 from pipeline.types import F32
 
 BURST_SECONDS = 1.0
@@ -61,10 +66,6 @@ ALIKE = 0.9
 _SIDE = 32
 _BURST_NAME = re.compile(r"(?P<before>.*?)burst[ _-]*(?P<digits>[0-9]+)", re.IGNORECASE)
 _STAMP_DIGITS = 8
-_PROJECTION = re.compile(rb'GPano:ProjectionType(?:="|>)\s*\w')
-"""Panoramas of phones and 360-degree cameras (Google's Photo Sphere XMP)."""
-_MAX_XMP = 2**18
-PANORAMA = "a panorama and no straight image"
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,6 +89,7 @@ class Shot:
     thumbnail: F32
     position: GpsPosition | None = None
     credentials: Credentials | None = None
+    gravity: StatedGravity | None = None
 
 
 def shot_of(decoded: Image.Image, file: str, image: Path, camera: str, taken: float | None) -> Shot:
@@ -264,8 +266,16 @@ def _stems_and_names(files: Sequence[str]) -> dict[str, tuple[str, str]]:
 
 def _survey(source: CaptureSource) -> Survey:
     images = _images(source)
-    masks = find_masks(source, images).values()
-    return Survey([*images, *masks], len(_one_of_each(images)[0]), ordered=False)
+    masks, photos = find_masks(source, images).values(), _one_of_each(images)[0]
+    head = source.head(photos[0], MAX_BYTES) if photos else b""  # the others are as the first, or the plan is off
+    is_panorama = text_of(head, "GPano:ProjectionType") is not None
+    return Survey(
+        [*images, *masks],
+        len(photos) * (len(FACES) if is_panorama else 1),
+        estimated=is_panorama,
+        has_gravity=is_panorama or drones.gimbal_of(head) is not None,
+        ordered=False,
+    )
 
 
 def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Capture:
@@ -275,21 +285,23 @@ def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Captur
     def read_one(name: str) -> Frame | Skipped:
         try:
             data = source.read(name)
-            if _PROJECTION.search(data[:_MAX_XMP]):
-                return Skipped(name, PANORAMA)
             image = load_image(data)
+            vertical = panorama_of(data, image)
+            gimbal = drones.gimbal_of(data)
             mask = image_mask(image, source.read(masks[name]) if name in masks else None)
         except BadImageError as error:
             return Skipped(name, str(error), error.remedy)
         stem, file = named[name]
         written = image.save(out_dir / "images" / stem)
         camera, focal_source = exif_camera(image)
-        mask_path = None if mask is None else save_mask(mask, out_dir, stem)
+        mask_path = None if mask is None or vertical else save_mask(mask, out_dir, stem)
         device, size = image.exif.camera, "{1} x {0}".format(*sorted(image.size))
         folder = folder_of(name).rpartition("/")[2]
         device = f"{folder}: {device or size}" if in_folders else device or f"unknown, {size}"
         shot = shot_of(image.image, file, written, image.exif.camera, image.exif.taken)
-        shots[file] = replace(shot, position=image.exif.position, credentials=image.credentials)
+        shots[file] = replace(
+            shot, position=image.exif.position, credentials=image.credentials, gravity=vertical or gimbal
+        )
         path = f"images/{written.name}"
         return Frame(
             file,
@@ -299,18 +311,14 @@ def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Captur
             mask=mask_path,
             source_size=image.whole,
             sensor=device,
-            gps_sigma=position_sigma(data),
+            gravity=gimbal and turned(gimbal.direction, image.rotation),
+            gps_sigma=drones.position_sigma(data),
         )
 
     names, same_stem = _one_of_each(_images(source))
     masks, named = find_masks(source, names), _stems_and_names(names)
     in_folders = len(set(map(folder_of, names))) > 1
     results = in_threads(read_one, names, "reading photos")
-    panoramas = [result.file for result in results if isinstance(result, Skipped) and result.reason == PANORAMA]
-    if len(panoramas) > params.max_bad_share * len(results):
-        found = f"{len(panoramas)} of {len(results)} are panoramas, first {panoramas[0]}"
-        remedy = "cut them into straight ones, such as with `ns-process-data images --camera-type equirectangular`"
-        raise source.broken("", "photos must be straight images", found, remedy)
     frames, bad = split_results(results, source, params)
     repeats = find_repeats([shots[frame.name] for frame in frames])
     skipped = [*bad, *same_stem, *(Skipped(frames[i].name, reason) for i, reason in repeats.items())]
@@ -331,6 +339,18 @@ def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Captur
         )
     credentials = Credentialed.of([shots[frame.name].credentials for frame in kept])
     positions = [shots[frame.name].position for frame in kept] if params.keep_gps else []
+    stated = [gravity for frame in kept if (gravity := shots[frame.name].gravity)]
+    file_of = {file: name for name, (_, file) in named.items()}
+
+    def faces(frame: Frame) -> list[Frame]:
+        """The frame itself, or those that are cut from it where it is a panorama."""
+        gravity, name = shots[frame.name].gravity, file_of[frame.name]
+        if gravity is None or gravity.source != panoramas.SOURCE:
+            return [frame]
+        mask = source.read(masks[name]) if name in masks else None
+        return panoramas.cut(frame, source.read(name), mask, named[name][0], gravity, out_dir)
+
+    kept = [face for frame in track(kept, "cutting panoramas") for face in faces(frame)]
     cameras = list(dict.fromkeys(frame.sensor for frame in kept))
     kept = sorted(kept, key=lambda frame: cameras.index(frame.sensor))
     if len(cameras) == 1:  # a single camera needs no name
@@ -344,16 +364,24 @@ def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Captur
         skipped=tuple(skipped),
         notes=tuple(_notes(kept, credentials)),
         credentials=credentials,
+        gravity_sigma_deg=max((gravity.sigma_deg for gravity in stated), default=None),
+        gravity_sources=tuple(sorted({gravity.source for gravity in stated})),
+        on_machine=any(gravity.source == drones.SOURCE for gravity in stated),
     )
 
 
 def _notes(frames: Sequence[Frame], credentials: Credentialed | None) -> Iterator[str]:
-    counts = Counter(frame.sensor for frame in frames)
+    counts = Counter(frame.sensor for frame in frames if frame.in_rig is None)
     if len(counts) > 1:
         listed = ", ".join(f"{camera} ({count} photos)" for camera, count in counts.items())
         yield f"{len(counts)} cameras, each with intrinsics of its own: {listed}"
     if guessed := sum(frame.focal_source == "guessed" for frame in frames):
         yield f"the focal length of {guessed} of {len(frames)} photos is guessed (none in EXIF)"
+    if spheres := {frame.shot for frame in frames if frame.in_rig}:
+        yield (
+            f"{len(spheres)} panoramas are cut into {len(FACES)} faces each, whose lenses and rotations are exact; "
+            f"what lies within {NADIR_DEG:g} degrees of straight down is left out"
+        )
     yield from note_on_shrinking(frames)
     if credentials and credentials.generated:
         yield f"{credentials.generated} photos state that a model generated them: the bundle is marked as generated"
@@ -361,8 +389,8 @@ def _notes(frames: Sequence[Frame], credentials: Credentialed | None) -> Iterato
 
 READER = Reader(
     kind="photos",
-    form="a folder (or zip) of photos: *.jpg, *.png, *.heic, *.webp, *.tif (with masks/<photo>.png if there are any)",
-    yields="focal lengths",
+    form="a folder (or zip) of photos and panoramas: *.jpg, *.png, *.heic, *.webp, *.tif (with masks/<photo>.png)",
+    yields="focal lengths; gravity of panoramas and drones, scale by GPS outdoors",
     recognise=_recognise,
     survey=_survey,
     read=_read,

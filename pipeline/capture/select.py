@@ -87,10 +87,15 @@ def select_keyframes(capture: Capture, params: SelectParams) -> Selection:
         kept = _thinned(usable, moves, sharpness, params.max_keyframes)
         for i in set(usable) - set(kept):
             reasons[i] = f"thinned out to {params.max_keyframes} keyframes"
-    hold_out = len(kept) >= params.held_out_every
+    shots = {shot: n for n, shot in enumerate(dict.fromkeys(capture.frames[i].shot for i in kept))}
+    hold_out = len(shots) >= params.held_out_every  # those of one shot together: they show the same from one place
     keyframes = tuple(
-        Keyframe(names[i], hold_out and n % params.held_out_every == 0, round(float(sharpness[i]), 4))
-        for n, i in enumerate(kept)
+        Keyframe(
+            names[i],
+            hold_out and shots[capture.frames[i].shot] % params.held_out_every == 0,
+            round(float(sharpness[i]), 4),
+        )
+        for i in kept
     )
     return Selection(keyframes, tuple(Dropped(names[i], r) for i, r in enumerate(reasons) if r is not None))
 

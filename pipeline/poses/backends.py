@@ -94,7 +94,7 @@ def reconstruct(inputs: Inputs) -> Result:
         return Result(sparse_map, 0.0, Pose.identity(), {}, images.matches)
     if inputs.params.backend == "colmap":  # poses from the images alone, in an arbitrary frame and scale
         mapped = _mapped(inputs)
-        adjuster = Adjuster(images.database, mapped.poses, mapped.cameras, inputs.params.seed)
+        adjuster = Adjuster(images, mapped.poses, mapped.cameras, inputs.params.seed)
         sparse_map = adjuster.refine(None, ROUNDS if mapped.joined > 1 else ROUNDS[-1:])
         return Result(sparse_map, None, Pose.identity(), _submodel_report(images, mapped), images.matches)
     return _from_network(inputs)
@@ -216,7 +216,7 @@ def _from_network(inputs: Inputs) -> Result:
 
 def _points_only(inputs: Inputs, poses: Mapping[int, Pose], cameras: Mapping[int, Camera]) -> SparseMap:
     """A map whose poses and intrinsics are as given."""
-    adjuster = Adjuster(inputs.images.database, poses, cameras, inputs.params.seed)
+    adjuster = Adjuster(inputs.images, poses, cameras, inputs.params.seed)
     first = ROUNDS[0]
     adjuster.triangulate(first.track_error)
     adjuster.adjust(first.loss, first.steps, None, "points")
@@ -230,7 +230,7 @@ def _adjusted(
     """The map adjusted from `poses`, with the positions of the known ones, if any, as a prior."""
     centres = {i: pose.translation for i, pose in known.items()}
     prior = Prior(centres, inputs.params.sensor_sigma_position) if known else None
-    return Adjuster(inputs.images.database, poses, cameras, inputs.params.seed).refine(prior)
+    return Adjuster(inputs.images, poses, cameras, inputs.params.seed).refine(prior)
 
 
 def _adjusted_network(

@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from pipeline.geometry import Camera, Pose
 from pipeline.poses import colmap_io
+from pipeline.poses.keyframes import exact_cameras
+from pipeline.poses.matching import MatchedImages, shots
 from pipeline.poses.sparse_map import RADIUS_MEDIAN, PoseSigma, SparseMap, pose_sigmas
 from pipeline.progress import bar
 from pipeline.types import F64
@@ -61,27 +62,34 @@ class Prior:
 class Adjuster:
     """A reconstruction of given poses on a database's matches; one thread, so that results are bit-identical."""
 
-    def __init__(self, database: Path, poses: Mapping[int, Pose], cameras: Mapping[int, Camera], seed: int) -> None:
+    def __init__(
+        self, images: MatchedImages, poses: Mapping[int, Pose], cameras: Mapping[int, Camera], seed: int
+    ) -> None:
         import pycolmap
 
         colmap_io.silence()
         self._ids = sorted(poses)
         options = pycolmap.DatabaseCacheOptions(min_num_matches=15)
         options.image_names = {f"{i:06d}" for i in self._ids}
-        opened = pycolmap.Database.open(database)
+        opened = pycolmap.Database.open(images.database)
         self._cache = pycolmap.DatabaseCache.create(opened, options)  # must outlive the mapper
         opened.close()
         self.reconstruction = pycolmap.Reconstruction()
         self.reconstruction.load(self._cache)
-        for camera_id in self.reconstruction.cameras.keys() & cameras.keys():  # the database may have more
+        self._exact = exact_cameras(images.keyframes)
+        for camera_id in set(self.reconstruction.cameras) & cameras.keys() - self._exact:  # those stay as declared
             target = self.reconstruction.camera(camera_id)
             target.params = colmap_io.parameters(cameras[camera_id], target.model_name)
         self._ids = [i for i in self._ids if self.reconstruction.exists_image(i)]
         self._mapper = pycolmap.IncrementalMapper(self._cache)
         self._mapper.begin_reconstruction(self.reconstruction)
-        for i in self._ids:
-            self.reconstruction.frame(i).rig_from_world = colmap_io.to_rigid(poses[i])
-            self.reconstruction.register_frame(i)
+        self._shots = shots([k for k in images.keyframes if k.image_id in set(self._ids)])
+        for first in self._shots:
+            image = self.reconstruction.image(first)
+            self.reconstruction.frame(image.frame_id).set_cam_from_world(
+                image.camera_id, colmap_io.to_rigid(poses[first])
+            )
+            self.reconstruction.register_frame(image.frame_id)
         self._seed = seed
 
     def triangulate(self, max_error: float, *, again: bool = False) -> None:
@@ -124,7 +132,8 @@ class Adjuster:
         config = pycolmap.BundleAdjustmentConfig()
         for i in self._ids:
             config.add_image(i)
-        for camera_id in held:
+        options.refine_sensor_from_rig = False
+        for camera_id in {*held, *self._exact}.intersection(self.reconstruction.cameras):
             config.set_constant_cam_intrinsics(camera_id)
         if free == "points":
             options.refine_rig_from_world = options.refine_focal_length = options.refine_extra_params = False
@@ -158,7 +167,7 @@ class Adjuster:
         views = np.bincount([self.reconstruction.image(i).camera_id for i in self._ids], minlength=max(cameras) + 1)
         # Tangential distortion shifts images like a principal point: with both free neither is determined.
         tangential = any(camera.model_name == "OPENCV" for camera in cameras.values())
-        few = [i for i in cameras if views[i] < MIN_VIEWS_CENTRE]
+        few = [i for i in cameras if views[i] < MIN_VIEWS_CENTRE or i in self._exact]
         if tangential or len(few) == len(cameras):
             return self.adjust(loss, LAST_STEPS, prior)
         before = {i: list(cameras[i].params) for i in cameras}
@@ -191,8 +200,8 @@ class Adjuster:
             self._adjust_centres(rounds[-1].loss, prior)
             self.filter(rounds[-1].kept_error)
         result = SparseMap.from_colmap(self.reconstruction)
-        ids, counts = np.unique(result.image, return_counts=True)
-        kept = {int(i) for i, count in zip(ids, counts, strict=True) if count >= MIN_OBSERVATIONS}
+        counts = np.bincount(result.image, minlength=max(self._ids, default=0) + 1)
+        kept = {i for shot in self._shots.values() if counts[shot].sum() >= MIN_OBSERVATIONS for i in shot}
         rows = np.isin(result.image, sorted(kept))
         poses = {i: pose for i, pose in result.poses.items() if i in kept}
         sigma = self._sigmas(poses)
@@ -200,14 +209,14 @@ class Adjuster:
         return replace(result, poses=poses, image=image, feature=feature, point=point, sigma=sigma)
 
     def _sigmas(self, poses: Mapping[int, Pose]) -> dict[int, PoseSigma]:
-        """One sigma of the poses by the images' covariance; empty if that can't be computed.
+        """One sigma of the poses by the images' covariance; empty if that can't be computed, as of rigs.
 
         Without the sensor's prior: it fixes the frame, which is removed again, so weakly that the result would be
         rounding errors.
         """
         import pycolmap
 
-        if not poses:
+        if not poses or any(len(shot) > 1 for shot in self._shots.values()):  # COLMAP's covariance knows no rigs
             return {}
         adjuster = self.adjust(ROUNDS[-1].loss, 0, None)
         options = pycolmap.BACovarianceOptions(params=pycolmap.BACovarianceOptionsParams.POSES)

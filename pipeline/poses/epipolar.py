@@ -52,7 +52,7 @@ fits what is declared; share below which poses say nothing. Of redkitchen's matc
 those of wrong conventions."""
 LOSS_SCALE = 2.0
 """Error above which matches have less weight [px]: wrong matches and drift."""
-FOCAL_SIGMA: Mapping[FocalSource, float] = {"given": 0.0, "exif": 0.1, "guessed": 0.3}
+FOCAL_SIGMA: Mapping[FocalSource, float] = {"exact": 0.0, "given": 0.0, "exif": 0.1, "guessed": 0.3}
 """Relative one sigma of a focal length by where it is from."""
 FOCALS = np.geomspace(0.3, 15, 100)
 """Focal lengths that are tried [of the image's longer side]."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -93,6 +94,11 @@ def load_keyframes(capture: Capture, selection: Selection, image_size: int) -> t
         Keyframe(n, frame, held_out[frame.name], shared[group], group, own if group in moving else None)
         for n, (frame, group, own) in enumerate(zip(frames, groups, cameras, strict=True), 1)
     )
+
+
+def exact_cameras(keyframes: Sequence[Keyframe]) -> set[int]:
+    """Ids of the cameras whose lenses are exact, so that nothing refines them."""
+    return {keyframe.camera_id for keyframe in keyframes if keyframe.frame.focal_source == "exact"}
 
 
 def read_keyframe(root: Path, keyframe: Keyframe) -> U8:

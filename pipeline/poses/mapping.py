@@ -16,7 +16,7 @@ from pipeline.errors import ReconstructionError
 from pipeline.geometry import Camera, Pose, Similarity
 from pipeline.poses import colmap_io
 from pipeline.poses.colmap_io import robust_similarity
-from pipeline.poses.keyframes import Keyframe
+from pipeline.poses.keyframes import Keyframe, exact_cameras
 from pipeline.poses.matching import MatchedImages, Matches, image_name
 from pipeline.poses.sparse_map import SparseMap
 from pipeline.preview.files import Arrays, Cameras, Publisher, spread
@@ -101,6 +101,8 @@ def map_images(
             options.ba_global_frames_ratio = options.ba_global_points_ratio = GROWTH
             options.ba_global_max_refinements = options.ba_local_max_refinements = REFINEMENTS
             options.ba_global_function_tolerance = options.ba_local_function_tolerance = TOLERANCE
+            options.ba_refine_sensor_from_rig = False
+            options.constant_cameras = exact_cameras(images.keyframes)
             models = _incremental(images, options, progress, previews)
     maps = join([SparseMap.from_colmap(m) for m in models.values()], images.matches, seed)
     if len(models) > 1:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import combinations
@@ -247,35 +247,65 @@ def image_name(keyframe: Keyframe) -> str:
 
 
 def write_database(path: Path, keyframes: Sequence[Keyframe], features: Sequence[Features]) -> None:
-    """Write cameras, images and features, with ids in the keyframes' order."""
+    """Write cameras, rigs, images and features, with ids in the keyframes' order; what no rig holds is one alone."""
     import pycolmap
 
     database = pycolmap.Database.open(path)
     last = {k.camera_id: k for k in keyframes}
+    cameras = {}
     for camera_id in sorted(last):
         trusted = last[camera_id].frame.focal_source != "guessed"
-        camera = colmap_io.to_colmap(last[camera_id].camera, camera_id, trusted=trusted)
-        database.write_camera(camera, use_camera_id=True)
-        rig = pycolmap.Rig(rig_id=camera_id)
-        rig.add_ref_sensor(camera.sensor_id)
+        cameras[camera_id] = colmap_io.to_colmap(last[camera_id].camera, camera_id, trusted=trusted)
+        database.write_camera(cameras[camera_id], use_camera_id=True)
+    rigs = _by_number({i: k.frame.in_rig.rig if k.frame.in_rig else str(i) for i, k in last.items()})
+    for first, members in rigs.items():
+        rig = pycolmap.Rig(rig_id=first)
+        rig.add_ref_sensor(cameras[first].sensor_id)
+        for other in members[1:]:
+            rig.add_sensor(cameras[other].sensor_id, colmap_io.to_rigid(_first_from_other(last[first], last[other])))
         database.write_rig(rig, use_rig_id=True)
+    rig_of = {camera_id: first for first, members in rigs.items() for camera_id in members}
     for keyframe, own in zip(keyframes, features, strict=True):
         image = pycolmap.Image(
             name=image_name(keyframe), camera_id=keyframe.camera_id, image_id=keyframe.image_id, keypoints=own.pixels
         )
         database.write_image(image, use_image_id=True)
-        frame = pycolmap.Frame(frame_id=keyframe.image_id, rig_id=keyframe.camera_id)
-        frame.add_data_id(image.data_id)
-        database.write_frame(frame, use_frame_id=True)
         rows = np.c_[own.pixels, own.sizes, own.angles].astype(np.float32)
         database.write_keypoints(keyframe.image_id, rows)
+    by_id = {keyframe.image_id: keyframe for keyframe in keyframes}
+    for first, members in shots(keyframes).items():
+        frame = pycolmap.Frame(frame_id=first, rig_id=rig_of[by_id[first].camera_id])
+        for i in members:
+            camera = cameras[by_id[i].camera_id]
+            frame.add_data_id(pycolmap.data_t(camera.sensor_id, i))
+        database.write_frame(frame, use_frame_id=True)
     database.close()
+
+
+def shots(keyframes: Sequence[Keyframe]) -> dict[int, list[int]]:
+    """Image ids of each moment, by the first of them; COLMAP's frame has that number, too."""
+    return _by_number({keyframe.image_id: keyframe.frame.shot for keyframe in keyframes})
+
+
+def _by_number(names: Mapping[int, str]) -> dict[int, list[int]]:
+    """Numbers that have a name in common, by the first of them."""
+    groups: dict[str, list[int]] = {}
+    for number in sorted(names):
+        groups.setdefault(names[number], []).append(number)
+    return {members[0]: members for members in groups.values()}
+
+
+def _first_from_other(first: Keyframe, other: Keyframe) -> Pose:
+    """Pose of a rig's camera in the axes of its first one."""
+    assert first.frame.in_rig is not None
+    assert other.frame.in_rig is not None
+    return first.frame.in_rig.rig_from_camera.inverse() @ other.frame.in_rig.rig_from_camera
 
 
 def match(
     path: Path, keyframes: Sequence[Keyframe], features: Sequence[Features], pairs: Pairs, *, seed: int, threads: int
 ) -> None:
-    """Match the pairs and verify their matches in the database; pairs of two held-out views are left out.
+    """Match the pairs and verify their matches in the database; pairs of held-out views or of one shot are left out.
 
     Every pair's RANSAC starts from the same seed, so the result depends neither on threads nor on their order.
     """
@@ -285,7 +315,11 @@ def match(
     options = pycolmap.FeatureMatchingOptions(use_gpu=False, num_threads=threads or -1)
     verification = pycolmap.TwoViewGeometryOptions()
     verification.ransac.random_seed = seed
-    wanted = [(i, j) for i, j in pairs if not (keyframes[i].held_out and keyframes[j].held_out)]
+    wanted = [
+        (i, j)
+        for i, j in pairs
+        if not (keyframes[i].held_out and keyframes[j].held_out) and keyframes[i].frame.shot != keyframes[j].frame.shot
+    ]
 
     directions = principal_directions([f.descriptors for f in features])
 

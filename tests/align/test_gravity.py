@@ -15,9 +15,9 @@ from pipeline.align.gravity import (
     fuse,
     log_up_contradictions,
     tilt_deg,
-    up_from_accelerometer,
     up_from_cameras,
     up_from_capture_world,
+    up_from_readings,
     up_from_surfaces,
     up_from_turntable,
 )
@@ -55,7 +55,7 @@ def room_surfaces(count: int = 4000, noise_deg: float = 2.0) -> Surfaces:
 
 def test_accelerometer_averages_noise_away():
     """Thirty readings with 0.5 degrees of noise give up to 0.2, and the sigma says so."""
-    estimate = up_from_accelerometer(views(0.5))
+    estimate = up_from_readings(views(0.5))
     assert estimate is not None
     assert tilt_deg(estimate.up, UP) < 0.25
     assert tilt_deg(estimate.up, UP) < 3 * estimate.sigma_deg
@@ -63,7 +63,7 @@ def test_accelerometer_averages_noise_away():
 
 def test_what_all_readings_share_is_not_averaged_away():
     """The capture's own sigma stays; so does what neighbours in time have in common."""
-    estimate = up_from_accelerometer(views(0.5), 0.7)
+    estimate = up_from_readings(views(0.5), 0.7)
     assert estimate is not None
     assert 0.7 < estimate.sigma_deg < 0.8
     waves = 0.03 * np.sin(np.arange(30) / 5)
@@ -73,7 +73,7 @@ def test_what_all_readings_share_is_not_averaged_away():
             replace(view, gravity=matrix_from_rotvec([angle, 0, 0]) @ view.gravity)
             for view, angle in zip(views(), angles, strict=True)
         ]
-        found = up_from_accelerometer(waved, 0.0)
+        found = up_from_readings(waved, 0.0)
         assert found is not None
         sigmas.append(found.sigma_deg)
     assert sigmas[0] > 1.3 * sigmas[1]
@@ -83,14 +83,14 @@ def test_accelerometer_ignores_a_shaken_frame():
     """One reading that points elsewhere doesn't move the mean."""
     shaken = views(0.2)
     shaken[3] = replace(shaken[3], gravity=np.array([1.0, 0, 0]))
-    estimate = up_from_accelerometer(shaken)
+    estimate = up_from_readings(shaken)
     assert estimate is not None
     assert tilt_deg(estimate.up, UP) < 0.2
 
 
 def test_no_accelerometer_no_estimate():
     """Frames without gravity give nothing."""
-    assert up_from_accelerometer([replace(view, gravity=None) for view in views()]) is None
+    assert up_from_readings([replace(view, gravity=None) for view in views()]) is None
 
 
 def test_capture_world_is_carried_over_by_the_poses():
@@ -197,3 +197,31 @@ def test_the_axis_of_a_turntable_is_up():
     assert exact.sigma_deg == pytest.approx(0.5)
     assert tilt_deg(wobbling.up, TURN @ np.array([0, 0, 1.0])) < 3 * wobbling.sigma_deg
     assert wobbling.sigma_deg > 1.0
+
+
+def test_readings_that_disagree_are_left_out_and_named(caplog: pytest.LogCaptureFixture) -> None:
+    """Three of thirty gimbals say 20 to 70 degrees something else; up and its sigma are as without them."""
+    good = views(0.5)
+    bad = [
+        replace(view, gravity=matrix_from_rotvec(np.deg2rad([20.0 + 25 * number, 5, -10])) @ view.gravity)
+        if (number := [4, 11, 25].index(n) if n in (4, 11, 25) else None) is not None and view.gravity is not None
+        else view
+        for n, view in enumerate(good)
+    ]
+    estimate, alone = up_from_readings(bad, 1.0, ("gimbal",)), up_from_readings(good, 1.0, ("gimbal",))
+    assert estimate is not None
+    assert alone is not None
+    assert estimate.source == "gimbal"
+    assert tilt_deg(estimate.up, UP) < 0.3
+    assert estimate.sigma_deg == pytest.approx(alone.sigma_deg, abs=0.05)
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert "gimbal of 3 of 30 images" in line
+    assert "first 4" in line
+
+
+def test_readings_that_agree_on_nothing_are_not_used(caplog: pytest.LogCaptureFixture) -> None:
+    """As of files that state angles of another flight."""
+    rng = np.random.default_rng(3)
+    random = [replace(view, gravity=matrix_from_rotvec(rng.normal(0, 2, 3)) @ [0, 1.0, 0]) for view in views()]
+    assert up_from_readings(random, 1.0, ("gimbal",)) is None
+    assert "not used" in caplog.text

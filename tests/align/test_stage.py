@@ -11,12 +11,12 @@ import pytest
 
 from pipeline.align.alignment import Alignment, load_world_scene
 from pipeline.align.params import AlignParams, KnownLength
-from pipeline.align.stage import run
-from pipeline.capture.model import Capture
+from pipeline.align.stage import one_of_each_shot, run
+from pipeline.capture.model import Capture, Frame, InRig
 from pipeline.depth.maps import save_depth_map, write_index
 from pipeline.errors import ReconstructionError
-from pipeline.geometry import Similarity, matrix_from_rotvec
-from pipeline.poses.scene import PosedScene
+from pipeline.geometry import Camera, Pose, Similarity, matrix_from_rotvec
+from pipeline.poses.scene import PosedScene, View
 from tests.synthetic import CAMERA, Room, depth_maps, posed_scene, walk
 
 SCENE_FROM_ROOM = Similarity(0.37, matrix_from_rotvec([0.9, -0.5, 0.3]), [2.0, 1.0, -3.0])
@@ -147,3 +147,16 @@ def test_unusable_known_lengths_are_refused(inputs, tmp_path, known, found):
     """A photo that isn't there and a pixel outside say so."""
     with pytest.raises(ReconstructionError, match=found):
         align(inputs, tmp_path, AlignParams(known_length=known))
+
+
+def test_faces_of_a_panorama_count_once():
+    """Of each moment its first view stays, in their order; so does what the capture doesn't know."""
+    lens = Camera(64, 64, 32.0, 32.0, 32.0, 32.0)
+    rigs = [InRig("rig", shot, Pose.identity()) for shot in ("b", "a", "b", "a")]
+    frames = [Frame(f"{n}.jpg", "", lens, "exact", in_rig=rig) for n, rig in enumerate(rigs)]
+    frames.append(Frame("4.jpg", "", lens, "exif"))
+    views = [View(f"{n}.jpg", "", lens, Pose.identity(), held_out=False) for n in (0, 1, 2, 3, 4, 5)]
+    kept = one_of_each_shot(Capture(Path(), "photos", tuple(frames), ordered=False), views)
+    assert sorted(view.name for view in kept) == ["0.jpg", "1.jpg", "4.jpg", "5.jpg"]
+    ordered = one_of_each_shot(Capture(Path(), "video", tuple(frames[4:]), ordered=True), views)
+    assert ordered == views

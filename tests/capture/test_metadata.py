@@ -18,13 +18,11 @@ from pipeline.bundle.stage import _origin
 from pipeline.capture import stage
 from pipeline.capture.metadata import (
     C2PA_BOX,
-    GPS_SIGMA,
     Exif,
     credentials_of_image,
     exif_of,
     from_middle,
     location_of,
-    position_sigma,
     without_metadata,
 )
 from pipeline.capture.model import Capture, Credentialed
@@ -281,13 +279,3 @@ def test_the_date_line_and_nothing() -> None:
     assert across[1][0] - across[0][0] == pytest.approx(22.26, abs=0.02)
     assert from_middle([None, None]) == [None, None]
     assert from_middle([]) == []
-
-
-def test_sigmas_of_drones_with_corrections() -> None:
-    """As DJI writes them, in attributes or elements; what can't be is left out."""
-    rtk = b'<x drone-dji:RtkStdLon="0.012" drone-dji:RtkStdLat="0.014" drone-dji:RtkStdHgt="0.027"/>'
-    assert position_sigma(b"\xff\xd8" + rtk) == (pytest.approx(0.013, abs=1e-3), 0.027)
-    assert position_sigma(rtk.replace(b'="', b">")) == (pytest.approx(0.013, abs=1e-3), 0.027)
-    assert position_sigma(rtk.replace(b"0.027", b"0.0.27")) == GPS_SIGMA
-    assert position_sigma(rtk.replace(b"0.027", b"9.027")) == GPS_SIGMA
-    assert position_sigma(b"") == GPS_SIGMA

@@ -162,23 +162,6 @@ def test_a_folder_of_images_for_each_camera(named: str, tmp_path: Path, read: Re
         read(tmp_path / "in")
 
 
-@pytest.mark.parametrize("panoramas", [1, 3])
-def test_panoramas_are_no_photos(panoramas: int, tmp_path: Path, read: Read) -> None:
-    """One of a phone among ten is left out; a 360-degree camera's are refused with how to cut them."""
-    folder = fill(tmp_path / "in", 10)
-    xmp = b"http://ns.adobe.com/xap/1.0/\0" + b'<rdf GPano:ProjectionType="equirectangular"/>'
-    for i in range(panoramas):
-        data = (folder / f"p{i}.jpg").read_bytes()
-        segment = b"\xff\xe1" + (len(xmp) + 2).to_bytes(2, "big") + xmp
-        (folder / f"p{i}.jpg").write_bytes(data[:2] + segment + data[2:])
-    if panoramas == 1:
-        assert [(s.file, s.reason) for s in read(folder).skipped] == [("p0.jpg", "a panorama and no straight image")]
-    else:
-        with pytest.raises(CaptureError, match="3 of 10 are panoramas") as error:
-            read(folder)
-        assert "equirectangular" in error.value.remedy
-
-
 def photo(seed: int, tags: dict[int, object], camera: dict[int, object], form: str = "JPEG", width: int = 96) -> bytes:
     """A photo of noise with EXIF and a position in Zurich."""
     noise = np.random.default_rng(seed).integers(0, 255, (64, width, 3)).astype(np.uint8)

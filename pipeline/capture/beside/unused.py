@@ -16,7 +16,7 @@ MAX_KINDS = 6
 """Number of kinds that a line on unused files names."""
 _HARMLESS = re.compile(r"readme.*|licen[cs]e.*|copying.*|.*\.md|.*\.url|.*\.md5|.*\.sha\d+|desktop\.ini|ehthumbs.*\.db")
 _SUFFIXES = {
-    "videos": (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".mts", ".insv", ".lrv"),
+    "videos": (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".mts", ".insv", ".360", ".lrv"),
     "recordings": (".bag", ".mcap", ".db3"),
     "point clouds or meshes": (
         ".ply",
@@ -31,6 +31,7 @@ _SUFFIXES = {
         ".stl",
         ".usdz",
     ),
+    "panoramas that aren't stitched": (".insp",),
     "raw photos": (".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".rw2", ".orf"),
 }
 """What files are by their suffix, for people."""

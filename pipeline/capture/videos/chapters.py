@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
+from pipeline.capture.cameras.gpmf import Telemetry, joined, telemetry_of
 from pipeline.capture.reader import natural
 from pipeline.capture.source import CaptureSource
 from pipeline.capture.videos.movie import GreyFrame, Movie, MovieFrame, describe, greys_of, images_of, opened
@@ -107,6 +108,11 @@ class Recording:
                 time = frame.time + shift
                 number, step, end = first + frame.index + 1, time - end, time
                 yield GreyFrame(first + frame.index, time, frame.grey)
+
+    def telemetry(self) -> Telemetry:
+        """What the camera recorded beside the chapters that were decoded; as `images`, after `greys`."""
+        begun = zip(self.files, self._begins, strict=False)
+        return joined([(telemetry_of(file), shift) for file, (_, shift) in begun])
 
     def images(self, chosen: Container[int]) -> Iterator[MovieFrame]:
         """As `movie.images_of` those of the chosen numbers."""

@@ -150,6 +150,7 @@ class Movie:
         frames: Number of frames by the header, else that of the stream's packets.
         duration: Duration [s] by the header, else by the packets' times.
         codec: FFmpeg's name of it: h264, hevc, vp9, av1.
+        rotation: What makes the stored images upright, or None.
     """
 
     width: int
@@ -159,6 +160,7 @@ class Movie:
     duration: float
     codec: str
     transfer: Literal["sdr", "hlg", "pq"]
+    rotation: Image.Transpose | None
 
 
 def describe(file: Path) -> Movie:
@@ -179,6 +181,7 @@ def describe(file: Path) -> Movie:
             duration=duration or end,
             codec=stream.codec_context.name,
             transfer=_TRANSFERS.get(int(frame.color_trc), "sdr"),
+            rotation=rotation,
         )
     raise AssertionError("a video without a frame is refused while it is decoded")
 

@@ -1,4 +1,4 @@
-"""Reader of a video: one take of a moving camera as sharp frames with times; no poses, no scale, no gravity.
+"""Reader of a video: one take of a moving camera as sharp frames with times, and what a GoPro records beside them.
 
 `generated` is the same reader for the output of a video model: nothing in it has a size, and the scene need not be
 consistent, so that the capture notes in which seconds it is.
@@ -33,6 +33,7 @@ from pipeline.capture.videos.motion import (
     window_of,
 )
 from pipeline.capture.videos.movie import GreyFrame, Movie
+from pipeline.capture.videos.telemetry import with_telemetry
 from pipeline.errors import CaptureError
 
 MIN_USABLE_SHARE = 0.25
@@ -112,7 +113,10 @@ def read_video(source: CaptureSource, out_dir: Path, params: CaptureParams, *, g
             skipped=sorted(skipped, key=lambda item: item.file),
             notes=notes,
         )
-        return replace(capture, credentials=credentials)
+        capture = replace(capture, credentials=credentials)
+        if generated:
+            return capture
+        return with_telemetry(capture, recording.telemetry(), movie.rotation, keep_gps=params.keep_gps)
 
 
 def _recording(source: CaptureSource) -> list[str]:
@@ -267,7 +271,7 @@ def _listed(recording: Recording, chosen: Sequence[Measured]) -> Iterator[Listed
 READER = Reader(
     kind="video",
     form="a video of a camera that moves through a scene: *.mp4, *.mov, *.mkv, *.webm, *.avi, *.mts",
-    yields="frame times",
+    yields="frame times; a GoPro's gravity, its scale by GPS outdoors",
     recognise=_recognise,
     survey=_survey,
     read=lambda source, out_dir, params: read_video(source, out_dir, params, generated=params.origin == "generated"),
