@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -11,7 +10,6 @@ import numpy as np
 from pipeline.capture.model import Capture, Frame, Size
 from pipeline.errors import CaptureError
 from pipeline.geometry import CV_FROM_GL, Camera, Pose
-from pipeline.geometry.conventions import convention_names
 from pipeline.types import F64
 
 ROTATION_TOLERANCE = 1e-3
@@ -123,24 +121,6 @@ def checked_camera(intrinsics: tuple[float, float, float, float], size: Size, fi
             file=file,
         )
     return Camera(width, height, fx, fy, cx, cy)
-
-
-def checked_convention(name: str, file: Path) -> str:
-    """The convention that `CaptureParams.pose_convention` names.
-
-    Raises:
-        CaptureError: When there is none of that name.
-    """
-    known = convention_names()
-    if name in known:
-        return name
-    near = difflib.get_close_matches(name, known, 3) or known[:3]
-    raise CaptureError(
-        "capture.pose_convention must be a known convention, of what the poses are and of their axes",
-        found=f"{name!r}",
-        remedy=f"write the one that the error of wrong poses names, such as {', '.join(near)}",
-        file=file,
-    )
 
 
 def check_track(frames: Sequence[Frame], min_track: float, source: Path) -> None:
