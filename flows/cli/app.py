@@ -126,7 +126,7 @@ def _run(options: argparse.Namespace) -> int:
             "only: add --extra-index-url and the address of the CPU index on pytorch.org's install page",
         ) from error
     except OSError as error:
-        if caused := machine_error(error, Path(error.filename or "")):
+        if caused := machine_error(error, Path(error.filename) if error.filename else None):
             raise caused from error
         raise
 
