@@ -81,6 +81,14 @@ SHORT_OF_MEMORY = (
 """What errors say that are no MemoryError, by whom."""
 
 
+def _is_short_of_memory(error: BaseException | None) -> bool:
+    """Whether that is what is behind an error, or behind those in which it was raised."""
+    if error is None:
+        return False
+    said = isinstance(error, MemoryError) or any(words in str(error) for words in SHORT_OF_MEMORY)
+    return said or _is_short_of_memory(error.__cause__ or error.__context__)
+
+
 @contextmanager
 def memory_errors() -> Iterator[None]:
     """Turn what Python and libraries raise when memory runs out into an error that says what to do.
@@ -93,7 +101,7 @@ def memory_errors() -> Iterator[None]:
     except SplatyardError:
         raise
     except Exception as error:
-        if not isinstance(error, MemoryError) and not any(words in str(error) for words in SHORT_OF_MEMORY):
+        if not _is_short_of_memory(error):
             raise
         raise MachineError(
             "there must be enough memory",

@@ -210,6 +210,14 @@ def test_out_of_memory_is_no_bug(error):
         raise error
 
 
+def test_out_of_memory_behind_another_error_is_no_bug_either():
+    """Where numba's library finds no room, llvmlite says that it isn't there."""
+    error = OSError("Could not find/load shared object file 'libllvmlite.so'")
+    error.__cause__ = OSError("libllvmlite.so: failed to map segment from shared object")
+    with pytest.raises(MachineError, match="there must be enough memory"), memory_errors():
+        raise error
+
+
 def test_other_errors_are_what_they_are():
     """Ours too, whatever they quote."""
     for error in (RuntimeError("a bug"), SimError("a process lives", found="Cannot allocate memory", remedy="wait")):
