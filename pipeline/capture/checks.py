@@ -10,6 +10,7 @@ import numpy as np
 from pipeline.capture.model import Capture, Frame, Size
 from pipeline.errors import CaptureError
 from pipeline.geometry import CV_FROM_GL, Camera, Pose
+from pipeline.geometry.camera import FOCAL
 from pipeline.types import F64
 
 ROTATION_TOLERANCE = 1e-3
@@ -19,8 +20,6 @@ FOCUSING = 0.08
 """Relative change of a focal length that focusing down to 10 cm may cause (5 %, by the thin lens), and some more."""
 EXTENT_METRES, EXTENT_UNITS = 20_000.0, 1e7
 """Nobody carries a camera farther in a capture [m]; poses without a scale may be in any unit."""
-FOCAL = (0.05, 200.0)
-"""Focal lengths, in the image's longer side: from a fisheye lens to a telescope."""
 MAX_TIME = 1e8
 """Longest capture, three years [s]."""
 MAX_DEPTH = 1e5
@@ -225,7 +224,7 @@ def _problems(capture: Capture) -> Iterator[tuple[str, str]]:
     for frame in capture.frames:
         for camera in filter(None, (frame.camera, frame.depth_camera)):
             side = max(camera.width, camera.height)
-            if not (FOCAL[0] * side < min(camera.fx, camera.fy) and max(camera.fx, camera.fy) < FOCAL[1] * side):
+            if not camera.is_lens:
                 found = f"{frame.name}: {camera.fx:.4g} and {camera.fy:.4g} px"
                 yield f"focal lengths of {side} pixels are {FOCAL[0] * side:.0f} to {FOCAL[1] * side:.0f} px", found
         if frame.time is not None and not abs(frame.time) <= MAX_TIME:
