@@ -98,14 +98,20 @@ def memory_errors() -> Iterator[None]:
     """
     try:
         yield
-    except SplatyardError:
-        raise
+    except SplatyardError as error:  # a library that finds no room is not missing, nor is a file damaged
+        if not isinstance(error.__cause__, MemoryError | ImportError) or not _is_short_of_memory(error.__cause__):
+            raise
+        raise _out_of_memory(error.__cause__) from error
     except Exception as error:
         if not _is_short_of_memory(error):
             raise
-        raise MachineError(
-            "there must be enough memory",
-            found=" ".join(f"{type(error).__name__}: {error}".split())[:200],
-            remedy="close other programs or raise the limit (ulimit -v, the container's), and run it again; what is "
-            "finished is kept. Or with fewer robots (num_envs), workers or images",
-        ) from error
+        raise _out_of_memory(error) from error
+
+
+def _out_of_memory(error: BaseException) -> MachineError:
+    return MachineError(
+        "there must be enough memory",
+        found=" ".join(f"{type(error).__name__}: {error}".split())[:200],
+        remedy="close other programs or raise the limit (ulimit -v, the container's), and run it again; what is "
+        "finished is kept. Or with fewer robots (num_envs), workers or images",
+    )
