@@ -245,6 +245,27 @@ def locked(path: Path, what: str, doing: str = "is being built by") -> Iterator[
         yield
 
 
+@contextmanager
+def writing_alone(folder: Path, what: str) -> Iterator[None]:
+    """While a folder is written that a user named: nobody else writes it, and no lock stays beside it.
+
+    Raises:
+        BusyError: When another process writes it.
+        MachineError: As `locked`.
+    """
+    lock = lock_file(folder)
+    try:
+        with locked(lock, what):
+            try:
+                yield
+            finally:
+                lock.unlink()
+    except BusyError as error:
+        raise BusyError(
+            f"one process writes {what} at a time", found=error.found, remedy="name another folder", file=folder
+        ) from error
+
+
 def _holder(file: TextIO) -> str:
     """Number of the process that holds a lock, which it writes right after it has got it."""
     end = time.monotonic() + HOLDER_SECONDS

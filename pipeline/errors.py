@@ -81,6 +81,14 @@ SHORT_OF_MEMORY = (
 """What errors say that are no MemoryError, by whom."""
 
 
+def _is_short_of_memory(error: BaseException | None) -> bool:
+    """Whether that is what is behind an error, or behind those in which it was raised."""
+    if error is None:
+        return False
+    said = isinstance(error, MemoryError) or any(words in str(error) for words in SHORT_OF_MEMORY)
+    return said or _is_short_of_memory(error.__cause__ or error.__context__)
+
+
 @contextmanager
 def memory_errors() -> Iterator[None]:
     """Turn what Python and libraries raise when memory runs out into an error that says what to do.
@@ -90,14 +98,20 @@ def memory_errors() -> Iterator[None]:
     """
     try:
         yield
-    except SplatyardError:
-        raise
-    except Exception as error:
-        if not isinstance(error, MemoryError) and not any(words in str(error) for words in SHORT_OF_MEMORY):
+    except SplatyardError as error:  # a library that finds no room is not missing, nor is a file damaged
+        if not isinstance(error.__cause__, MemoryError | ImportError) or not _is_short_of_memory(error.__cause__):
             raise
-        raise MachineError(
-            "there must be enough memory",
-            found=" ".join(f"{type(error).__name__}: {error}".split())[:200],
-            remedy="close other programs or raise the limit (ulimit -v, the container's), and run it again; what is "
-            "finished is kept. Or with fewer robots (num_envs), workers or images",
-        ) from error
+        raise _out_of_memory(error.__cause__) from error
+    except Exception as error:
+        if not _is_short_of_memory(error):
+            raise
+        raise _out_of_memory(error) from error
+
+
+def _out_of_memory(error: BaseException) -> MachineError:
+    return MachineError(
+        "there must be enough memory",
+        found=" ".join(f"{type(error).__name__}: {error}".split())[:200],
+        remedy="close other programs or raise the limit (ulimit -v, the container's), and run it again; what is "
+        "finished is kept. Or with fewer robots (num_envs), workers or images",
+    )

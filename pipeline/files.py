@@ -19,8 +19,8 @@ from pipeline.errors import MachineError
 PARTIAL = ".partial"
 """How the names of files end that are being written, and of those that a kill left half."""
 
-IN_THE_WAY = (errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG)
-"""A file where a folder is needed, or the other way round, or a name that no file can have."""
+IN_THE_WAY = (errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.EBUSY)
+"""A file where a folder is needed or the other way round, a name that no file can have, a disk's own folder."""
 
 
 @contextmanager
@@ -163,17 +163,19 @@ def machine_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        of_the_path = error.filename is None or Path(error.filename) in (path, *path.parents)
+        named = [Path(name) for name in (error.filename, error.filename2) if name]
+        of_the_path = not named or any(name in (path, *path.parents) for name in named)
         if (caused := machine_error(error, path)) and (of_the_path or error.errno not in IN_THE_WAY):
             raise caused from error
         raise
 
 
-def machine_error(error: OSError, path: Path) -> MachineError | None:
+def machine_error(error: OSError, path: Path | None) -> MachineError | None:
     """The error of a machine, or of a path that a user gave, behind one of the system; None for any other."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return no_room(path, "no space left")
-    what = f"{error.strerror} for {error.filename or path}"
+    where = error.filename2 or error.filename or path
+    what = f"{error.strerror} for {where}" if where else error.strerror or str(error)
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         rule, remedy = "the folder for results must be writable", "choose a folder that you may write, or change its"
         return MachineError(rule, found=what, remedy=f"{remedy} permissions", file=path)
@@ -183,11 +185,11 @@ def machine_error(error: OSError, path: Path) -> MachineError | None:
     return None
 
 
-def no_room(folder: Path, found: str) -> MachineError:
-    """The error of a disk that is too small; `found`, such as "3 GiB needed", is followed by the free space."""
+def no_room(folder: Path | None, found: str) -> MachineError:
+    """The error of a disk that is too small; `found`, such as "3 GiB needed", is followed by the free space there."""
     return MachineError(
         "the disk must have room for the results",
-        found=f"{found}, {readable(free_bytes(folder))} free",
+        found=f"{found}, {readable(free_bytes(folder))} free" if folder else found,
         remedy="free some space (`splatyard gc` removes old results) or choose another disk, then run it again",
         file=folder,
     )

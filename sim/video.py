@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.errors import MachineError, SimError
+from pipeline.errors import SimError
+from pipeline.files import machine_errors
 from pipeline.geometry import Camera, Gaussians
 from pipeline.geometry.rays import RayCaster
 from pipeline.raster import render_batch
@@ -61,11 +62,11 @@ class VideoWriter:
 
         if path.suffix.lower() != ".mp4":
             raise SimError("a video is an MP4 file", found=str(path), remedy=f"name it {path.with_suffix('.mp4')}")
-        try:
+        self._path = path
+        with machine_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()  # libraries open it with the first image, and don't say what is in the way
             self._container = av.open(str(path), "w")
-        except OSError as error:
-            raise MachineError("a video's folder must be writable", found=str(error), remedy="name another") from error
         exact = Fraction(rate).limit_denominator(1000)
         self._stream = self._container.add_stream("libx264", rate=exact, options=options)
         self._started = False
@@ -78,13 +79,15 @@ class VideoWriter:
             self._stream.height, self._stream.width = image.shape[:2]
             self._stream.pix_fmt = pixel_format(*image.shape[:2])
             self._started = True
-        self._container.mux(self._stream.encode(VideoFrame.from_ndarray(np.ascontiguousarray(image), "rgb24")))
+        with machine_errors(self._path):
+            self._container.mux(self._stream.encode(VideoFrame.from_ndarray(np.ascontiguousarray(image), "rgb24")))
 
     def close(self) -> None:
         """Finish the file."""
-        if self._started:
-            self._container.mux(self._stream.encode())
-        self._container.close()
+        with machine_errors(self._path):
+            if self._started:
+                self._container.mux(self._stream.encode())
+            self._container.close()
 
 
 def pixel_format(height: int, width: int) -> str:

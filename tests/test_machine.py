@@ -13,7 +13,7 @@ import pytest
 from flows.server import command
 from pipeline import machine as module
 from pipeline.doctor import import_problem
-from pipeline.errors import MachineError, SimError, memory_errors
+from pipeline.errors import MachineError, SimError, SplatyardError, memory_errors
 from pipeline.gpu_backends.catalog import BACKENDS, GIBI
 from pipeline.machine import PACKAGES, Gpu, Machine, PeakMemory, memory_of, parse_gpu, this_machine
 
@@ -208,6 +208,30 @@ def test_out_of_memory_is_no_bug(error):
     """Whoever says it, and in whatever words; what to do is told."""
     with pytest.raises(MachineError, match="there must be enough memory"), memory_errors():
         raise error
+
+
+def test_out_of_memory_behind_another_error_is_no_bug_either():
+    """Where numba's library finds no room, llvmlite says that it isn't there."""
+    error = OSError("Could not find/load shared object file 'libllvmlite.so'")
+    error.__cause__ = OSError("libllvmlite.so: failed to map segment from shared object")
+    with pytest.raises(MachineError, match="there must be enough memory"), memory_errors():
+        raise error
+
+
+@pytest.mark.parametrize(
+    ("cause", "is_memory"),
+    [
+        (ImportError("libsapien.so: failed to map segment from shared object"), True),
+        (MemoryError(), True),
+        (ImportError("No module named 'sapien'"), False),
+        (RuntimeError("can't allocate memory: you tried to allocate 10**15 bytes"), False),  # a checkpoint says so
+    ],
+)
+def test_what_finds_no_room_is_neither_missing_nor_damaged(cause: Exception, is_memory: bool):
+    """Where an error of ours was made of it."""
+    with pytest.raises(SplatyardError) as caught, memory_errors():
+        raise SimError("this simulation needs sapien", found=str(cause), remedy="pip install") from cause
+    assert isinstance(caught.value, MachineError) == is_memory
 
 
 def test_other_errors_are_what_they_are():

@@ -14,8 +14,8 @@ from typing import Any, TypedDict, Unpack
 
 import numpy as np
 
-from pipeline.engine import lock_file, locked, partial_result
-from pipeline.errors import BusyError, TrainError
+from pipeline.engine import partial_result, writing_alone
+from pipeline.errors import TrainError
 from pipeline.types import F32, F64, I64, U8
 from sim.libraries import load
 from sim.video import VideoWriter, pixel_format
@@ -262,27 +262,18 @@ def new_dataset(folder: Path, **about: Unpack[About]) -> Iterator[DatasetWriter]
         BusyError: When another process writes the same dataset.
         MachineError: When pyarrow is not installed, the folder can't be written, or the disk is full.
     """
-    lock = lock_file(folder)
-    try:
-        with locked(lock, "the dataset"):
-            if folder.exists():
-                raise TrainError(
-                    "a dataset is written into a new folder", found="it exists", remedy="name another", file=folder
-                )
+    with writing_alone(folder, "a dataset"):
+        if folder.exists():
+            raise TrainError(
+                "a dataset is written into a new folder", found="it exists", remedy="name another", file=folder
+            )
+        with partial_result(folder) as partial:
+            writer = DatasetWriter(partial, **about)
             try:
-                with partial_result(folder) as partial:
-                    writer = DatasetWriter(partial, **about)
-                    try:
-                        yield writer
-                    finally:
-                        writer.close()
-                    writer.write_metadata()
+                yield writer
             finally:
-                lock.unlink()
-    except BusyError as error:
-        raise BusyError(
-            "one process writes a dataset at a time", found=error.found, remedy="name another dataset", file=folder
-        ) from error
+                writer.close()
+            writer.write_metadata()
 
 
 def feature(camera: str) -> str:

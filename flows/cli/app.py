@@ -92,6 +92,9 @@ def parser() -> Parser:
 def main(arguments: Sequence[str] | None, ending: Ending) -> int:
     """Run one command as `flows.cli.main`; returns the exit code. After a signal, errors are raised."""
     options = parser().parse(arguments)
+    import rich.console  # shows errors, also where no memory is left to import anything
+    import rich.text  # noqa: F401
+
     _configure_logging(detailed=options.debug)
     try:
         with memory_errors():
@@ -99,10 +102,7 @@ def main(arguments: Sequence[str] | None, ending: Ending) -> int:
     except SplatyardError as error:
         if ending.number:
             raise
-        tables.say(("error: ", "bold red"), (str(error), "red"), stderr=True)
-        if options.debug:
-            traceback.print_exc()
-        return WRONG_INPUT
+        said, trace = str(error), traceback.format_exc() if options.debug else ""
     except BrokenPipeError:  # `splatyard inspect X | head` is no error
         sys.stderr.close()
         return OK
@@ -110,6 +110,10 @@ def main(arguments: Sequence[str] | None, ending: Ending) -> int:
         if ending.number:
             raise
         return _crash(options.command, error, show=options.debug)
+    # out here, where what the error's frames held is free: it may be that of memory
+    tables.say(("error: ", "bold red"), (said, "red"), stderr=True)
+    sys.stderr.write(trace)
+    return WRONG_INPUT
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -126,7 +130,7 @@ def _run(options: argparse.Namespace) -> int:
             "only: add --extra-index-url and the address of the CPU index on pytorch.org's install page",
         ) from error
     except OSError as error:
-        if caused := machine_error(error, Path(error.filename or "")):
+        if caused := machine_error(error, Path(error.filename) if error.filename else None):
             raise caused from error
         raise
 

@@ -175,8 +175,9 @@ def teleop(
                 return page_of(made, view.address, records=takes is not None, nonce=nonce)
 
             with closing(Desk(port, page, view.address)) as desk:
+                session = Session(env, view, desk, takes, seed)
                 tables.say(f"{desk.address} drives the robot; Ctrl-C ends it")
-                Session(env, view, desk, takes, seed).run()
+                session.run()
         if takes and takes.files:
             kept = len(takes.files)
             tables.say(f"kept       {counted(kept, 'episode')}, {takes.write()} of them successful")

@@ -148,7 +148,7 @@ def moves_of(drive: Drive) -> tuple[Move, ...]:
     raise SimError(
         "a person drives hands, wheels and gaits",
         found=f"{type(drive).__name__}, {drive.size} numbers an action",
-        remedy="another task, such as navigate or put_cube_on_plate",
+        remedy="a task with a robot for it: --task navigate --robot rover, or --task put_cube_on_plate --robot panda",
     )
 
 

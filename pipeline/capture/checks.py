@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import numpy as np
 from pipeline.capture.model import Capture, Frame, Size
 from pipeline.errors import CaptureError
 from pipeline.geometry import CV_FROM_GL, Camera, Pose
-from pipeline.geometry.conventions import convention_names
+from pipeline.geometry.camera import FOCAL
 from pipeline.types import F64
 
 ROTATION_TOLERANCE = 1e-3
@@ -21,8 +20,6 @@ FOCUSING = 0.08
 """Relative change of a focal length that focusing down to 10 cm may cause (5 %, by the thin lens), and some more."""
 EXTENT_METRES, EXTENT_UNITS = 20_000.0, 1e7
 """Nobody carries a camera farther in a capture [m]; poses without a scale may be in any unit."""
-FOCAL = (0.05, 200.0)
-"""Focal lengths, in the image's longer side: from a fisheye lens to a telescope."""
 MAX_TIME = 1e8
 """Longest capture, three years [s]."""
 MAX_DEPTH = 1e5
@@ -123,24 +120,6 @@ def checked_camera(intrinsics: tuple[float, float, float, float], size: Size, fi
             file=file,
         )
     return Camera(width, height, fx, fy, cx, cy)
-
-
-def checked_convention(name: str, file: Path) -> str:
-    """The convention that `CaptureParams.pose_convention` names.
-
-    Raises:
-        CaptureError: When there is none of that name.
-    """
-    known = convention_names()
-    if name in known:
-        return name
-    near = difflib.get_close_matches(name, known, 3) or known[:3]
-    raise CaptureError(
-        "capture.pose_convention must be a known convention, of what the poses are and of their axes",
-        found=f"{name!r}",
-        remedy=f"write the one that the error of wrong poses names, such as {', '.join(near)}",
-        file=file,
-    )
 
 
 def check_track(frames: Sequence[Frame], min_track: float, source: Path) -> None:
@@ -245,7 +224,7 @@ def _problems(capture: Capture) -> Iterator[tuple[str, str]]:
     for frame in capture.frames:
         for camera in filter(None, (frame.camera, frame.depth_camera)):
             side = max(camera.width, camera.height)
-            if not (FOCAL[0] * side < min(camera.fx, camera.fy) and max(camera.fx, camera.fy) < FOCAL[1] * side):
+            if not camera.is_lens:
                 found = f"{frame.name}: {camera.fx:.4g} and {camera.fy:.4g} px"
                 yield f"focal lengths of {side} pixels are {FOCAL[0] * side:.0f} to {FOCAL[1] * side:.0f} px", found
         if frame.time is not None and not abs(frame.time) <= MAX_TIME:

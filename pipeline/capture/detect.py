@@ -128,7 +128,7 @@ def _recognise(source: CaptureSource) -> tuple[Reader, CaptureSource]:
                     "one capture at a time",
                     found=f"{len(fitting)} {reader.kind} captures: {named}",
                     remedy="name one of these folders",
-                    file=source.path,
+                    file=source.folder,
                 )
             if fitting:
                 return reader, next(iter(fitting.values()))
@@ -138,5 +138,5 @@ def _recognise(source: CaptureSource) -> tuple[Reader, CaptureSource]:
         "a capture must have a form that can be read: photos, a video, a phone's scan, a robot's recording ...",
         found=listed(source, source.names),
         remedy=next((how for suffix, how in CONVERTED.items() if suffix in suffixes), known),
-        file=source.path,
+        file=source.folder,
     )

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from pipeline.capture.checks import check_increasing, check_one_camera, check_track, checked_convention
+from pipeline.capture.checks import check_increasing, check_one_camera, check_track
 from pipeline.capture.depth_images import confidence_of_png, depth_of_npy, depth_of_png, save_confidence, save_depth
 from pipeline.capture.depth_units import check_depth_unit
 from pipeline.capture.images import DecodedImage, guessed_camera, image_mask, load_image, note_on_shrinking, save_mask
@@ -23,8 +23,9 @@ from pipeline.capture.reader import Reader, Sensors, in_threads, split_results, 
 from pipeline.capture.source import CaptureSource
 from pipeline.errors import CaptureError
 from pipeline.geometry import Camera, Pose
-from pipeline.geometry.conventions import DECLARED, convert
+from pipeline.geometry.conventions import DECLARED, convention_names, convert
 from pipeline.image_files import BadImageError
+from pipeline.parameters import require_known
 from pipeline.types import F64, U8, U16, Mask
 
 SAME_SHAPE = 0.03
@@ -257,7 +258,9 @@ def sensor_capture(
         CaptureError: When too much is unreadable, time runs backwards, devices are mixed, the camera does not move, or
             depth and poses contradict each other.
     """
-    convention = checked_convention(params.pose_convention, source.folder)
+    convention, where = params.pose_convention, "capture.pose_convention"
+    rule = f"{where} is what the poses are, and their axes, by a name that the error of wrong poses gives"
+    require_known(convention, convention_names(), where, CaptureError, source.folder, rule=rule)
     results = in_threads(lambda frame: _written(frame, source, out_dir), listed, f"reading {reader.kind} frames")
     frames, bad = split_results(results, source, params)
     cameras = list(dict.fromkeys(frame.sensor for frame in frames))

@@ -7,8 +7,9 @@ ignore this pixel. `find_masks` has the names by which it is found. An image's o
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from threading import Lock
 
@@ -25,6 +26,8 @@ from pipeline.types import F64, U8, Mask
 
 MAX_SIDE = 4096
 """Longer side above which images are shrunk to it [px]: no stage gains from more."""
+HEAD_BYTES = 2**18
+"""Bytes of a file that are looked at where its pixels aren't needed."""
 LARGE_PIXELS = 40_000_000
 """Larger images are decoded one at a time: each takes hundreds of megabytes until it is shrunk."""
 GUESSED_FOCAL = 0.85
@@ -164,6 +167,17 @@ def note_on_shrinking(frames: Iterable[Frame]) -> tuple[str, ...]:
     parts = [f"{w}x{h} were shrunk to {x}x{y}" for w, h, x, y in sorted(sizes)]
     more = f" and so were {len(parts) - 3} more sizes" if len(parts) > 3 else ""
     return (f"images of {', '.join(parts[:3])}{more}: nothing gains from more",) if parts else ()
+
+
+def size_of(source: CaptureSource, name: str) -> Size | None:
+    """Width and height of an image as it is stored; None where it can't be opened, which is told where it is decoded.
+
+    The head of a file says it; only where that doesn't do, as where a TIFF's table lies at its end, all of it is read.
+    """
+    for content in (partial(source.head, name, HEAD_BYTES), partial(source.read, name)):
+        with suppress(BadImageError), open_image(content()) as image:
+            return image.size
+    return None
 
 
 def load_image(data: bytes, *, upright: bool = True, long_side: int | None = None) -> DecodedImage:

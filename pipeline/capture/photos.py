@@ -335,7 +335,7 @@ def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Captur
             f"a capture needs at least {params.min_frames} different photos",
             found=f"{len(kept)}; {len(repeats)} repeat them",
             remedy="walk round the scene and take 40 or more that overlap by two thirds (docs/capture-guide.md)",
-            file=source.path,
+            file=source.folder,
         )
     credentials = Credentialed.of([shots[frame.name].credentials for frame in kept])
     positions = [shots[frame.name].position for frame in kept] if params.keep_gps else []

@@ -111,9 +111,9 @@ def split_results(
             f"at most {params.max_bad_share:.0%} of a capture's images may be unreadable (capture.max_bad_share)",
             found=f"{len(bad)} of {len(results)} ({listed}{'; ...' if len(bad) > 3 else ''})",
             remedy=Counter(item.remedy for item in bad).most_common(1)[0][0],
-            file=source.path,
+            file=source.folder,
         )
-    require_images(len(frames), (), params, source.path)
+    require_images(len(frames), (), params, source.folder)
     return frames, bad
 
 

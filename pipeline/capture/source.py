@@ -47,7 +47,8 @@ class CaptureSource:
     """Files of the folder or archive `path`, opened by `open_source`; reading is safe from several threads.
 
     `names` are sorted, with "/", relative to the inner folder `prefix` ("" or ending in "/"); hidden files and archive
-    litter are left out. `beside` are those outside of `prefix`, relative to `path`.
+    litter are left out. `beside` are those outside of `prefix`, relative to `path`. Of a `single` file, `path` is its
+    folder.
     """
 
     path: Path
@@ -55,6 +56,7 @@ class CaptureSource:
     names: tuple[str, ...]
     _open: Callable[[str], IO[bytes]]
     beside: tuple[str, ...] = ()
+    single: bool = False
 
     def read(self, name: str) -> bytes:
         """Content of one file.
@@ -129,7 +131,7 @@ class CaptureSource:
         if self.path.is_dir():
             with self._opened(name):
                 pass  # it may be read
-            yield self.folder / name
+            yield Path(self.where(name))
             return
         with tempfile.TemporaryDirectory(prefix="splatyard-") as folder:
             copy = Path(folder) / PurePosixPath(name).name
@@ -162,8 +164,8 @@ class CaptureSource:
 
     @property
     def folder(self) -> Path:
-        """The capture's folder, for messages."""
-        return self.path / self.prefix
+        """The capture's folder, or its single file, for messages."""
+        return self.path / (self.names[0] if self.single else self.prefix)
 
     def where(self, name: str) -> str:
         """The file's full name, for messages."""
@@ -171,7 +173,7 @@ class CaptureSource:
 
     def broken(self, name: str, rule: str, found: str, remedy: str) -> CaptureError:
         """The error of one file, or of the capture's folder where its name is empty."""
-        return CaptureError(rule, found=found, remedy=remedy, file=self.where(name))
+        return CaptureError(rule, found=found, remedy=remedy, file=self.where(name) if name else self.folder)
 
     def below(self, folder: str) -> CaptureSource:
         """The same source seen from one of its folders."""
@@ -211,8 +213,7 @@ def open_source(path: Path) -> Iterator[CaptureSource]:
                 _is_plain(path)
                 with path.open("rb") as file:
                     is_zip = file.read(4) == b"PK\x03\x04"
-                single = CaptureSource(path.parent, "", (path.name,), lambda name: _open_plain(path.parent / name))
-                source = _open_zip(path, stack) if is_zip else single
+                source = _open_zip(path, stack) if is_zip else _open_single(path)
             else:
                 raise CaptureError("a capture must exist", found="nothing there", remedy="check the path", file=path)
         except PermissionError as error:
@@ -252,6 +253,10 @@ def _open_folder(path: Path) -> CaptureSource:
                 f"a capture has at most {MAX_FILES} files", found="more", remedy="name the capture's folder", file=path
             )
     return CaptureSource(path, "", tuple(sorted(names)), lambda name: _open_plain(path / name))
+
+
+def _open_single(path: Path) -> CaptureSource:
+    return CaptureSource(path.parent, "", (path.name,), lambda name: _open_plain(path.parent / name), single=True)
 
 
 def _open_plain(path: Path) -> IO[bytes]:

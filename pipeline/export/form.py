@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TypedDict
 
 import numpy as np
 
+from pipeline.engine import partial_result, writing_alone
 from pipeline.errors import SimError
 from pipeline.geometry import Similarity
 from pipeline.regions.regions import GRID_FILE, REGIONS_FILE
@@ -53,7 +53,7 @@ class Form:
 
 
 def export(bundle: Bundle, form: Form, folder: Path) -> None:
-    """Write a bundle into a folder in another format, all or nothing.
+    """Write a bundle into a folder in another format, all or nothing; what a kill left half is removed.
 
     The folder, which must not exist or be empty, also gets `origin.json`: source, licence, whether a model generated
     the scene, frame, gravity and friction, and the way back to the world of the source's poses.
@@ -61,16 +61,14 @@ def export(bundle: Bundle, form: Form, folder: Path) -> None:
     Raises:
         SimError: When something is in the folder, or the bundle lacks what the form needs.
         BundleError: When the bundle is damaged.
-        MachineError: When the form's library is not installed.
+        BusyError: When another process writes the same folder.
+        MachineError: When the form's library is not installed, the folder can't be written, or the disk is full.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise SimError(
             "an export goes into a new folder", found="something is there", remedy="name another --out", file=folder
         )
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as kept:
-        made = Path(kept) / folder.name
-        made.mkdir()
+    with writing_alone(folder, "an export"), partial_result(folder) as made:
         form.write(bundle, made)
         if form.with_floor:
             for name in (REGIONS_FILE, GRID_FILE):
@@ -86,7 +84,6 @@ def export(bundle: Bundle, form: Form, folder: Path) -> None:
             frame["source_from_file"] = (source_from_world @ form.axes.inverse()).matrix.tolist()
         missing = {"missing": form.missing} if form.missing else {}
         (made / ORIGIN_FILE).write_text(json.dumps({**origin(bundle), **frame, **missing}, indent=1))
-        made.rename(folder)
 
 
 class Origin(TypedDict):

@@ -76,10 +76,12 @@ def export_usd(bundle: Bundle, folder: Path) -> None:
         _write_collision(pxr, collision, bundle.mesh(mesh))
         _bind_surface(pxr, stage, f"{root}/surface", FRICTION, [collision])
     for one in bundle.objects:
-        path = f"{root}/{pxr.Tf.MakeValidIdentifier(f'object_{one.record.name}')}"
-        _write_object(pxr, stage, path, one, bundle.classic_object(one))
+        name = pxr.Tf.MakeValidIdentifier(f"object_{one.record.name}")
+        while stage.GetPrimAtPath(f"{root}/{name}"):  # box-1 and box_1
+            name += "_"
+        _write_object(pxr, stage, f"{root}/{name}", one, bundle.classic_object(one))
         if one.record.joint:
-            _write_joint(pxr, stage, root, path, one, one.record.joint)
+            _write_joint(pxr, stage, root, name, one, one.record.joint)
     gravity = np.array(bundle.manifest.frame.gravity)
     size = float(np.linalg.norm(gravity))
     physics = pxr.UsdPhysics.Scene.Define(stage, "/physicsScene")
@@ -107,21 +109,19 @@ def _write_object(pxr: SimpleNamespace, stage: Any, path: str, one: BundleObject
     pxr.UsdPhysics.MassAPI.Apply(place.GetPrim()).CreateMassAttr(record.mass)
     _write_splat(pxr, pxr.UsdVol.ParticleField3DGaussianSplat.Define(stage, f"{path}/splat"), splat)
     pieces = []
-    for number, hull in enumerate(record.hulls):
+    for number, corners in enumerate(one.hulls()):
         pieces.append(pxr.UsdGeom.Mesh.Define(stage, f"{path}/piece_{number}"))
-        corners = np.array(hull)
         triangles = ConvexHull(corners).simplices
         _write_collision(pxr, pieces[-1], Mesh.from_arrays(corners, triangles), pxr.UsdPhysics.Tokens.convexHull)
     _bind_surface(pxr, stage, f"{path}/surface", record.friction, pieces)
 
 
-def _write_joint(pxr: SimpleNamespace, stage: Any, root: str, path: str, one: BundleObject, joint: Joint) -> None:
+def _write_joint(pxr: SimpleNamespace, stage: Any, root: str, name: str, one: BundleObject, joint: Joint) -> None:
     """Between the scene, which has no body and stays, and an object; both frames have x along the axis."""
     kinds = {"hinge": pxr.UsdPhysics.RevoluteJoint, "slide": pxr.UsdPhysics.PrismaticJoint}
-    name = pxr.Tf.MakeValidIdentifier(f"joint_{one.record.name}")
-    made = kinds[joint.kind].Define(stage, f"{root}/{name}")
+    made = kinds[joint.kind].Define(stage, f"{root}/{name.replace('object', 'joint', 1)}")
     made.CreateBody0Rel().SetTargets([root])
-    made.CreateBody1Rel().SetTargets([path])
+    made.CreateBody1Rel().SetTargets([f"{root}/{name}"])
     turn = rotation_between([1.0, 0, 0], joint.axis)
     in_world = Pose(turn, np.array(joint.point))
     in_body = one.world_from_body.inverse() @ in_world

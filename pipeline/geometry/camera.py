@@ -12,6 +12,9 @@ from numpy.typing import ArrayLike
 
 from pipeline.types import F64
 
+FOCAL = (0.05, 200.0)
+"""Focal lengths, in the image's longer side: from a fisheye lens to a telescope."""
+
 
 @dataclass(frozen=True)
 class Camera:
@@ -43,6 +46,12 @@ class Camera:
     def is_pinhole(self) -> bool:
         """Whether there is no lens distortion."""
         return not any(self.distortion)
+
+    @property
+    def is_lens(self) -> bool:
+        """Whether there can be a lens of these focal lengths."""
+        side = max(self.width, self.height)
+        return FOCAL[0] * side < min(self.fx, self.fy) and max(self.fx, self.fy) < FOCAL[1] * side
 
     @property
     def matrix(self) -> F64:

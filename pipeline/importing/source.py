@@ -221,7 +221,14 @@ def _camera(entry: Entry) -> Camera:
         )
     focal = DEFAULT_FOCAL * max(width, height) if entry.fl_x is None else entry.fl_x
     middle = (width / 2 if entry.cx is None else entry.cx, height / 2 if entry.cy is None else entry.cy)
-    return Camera(width, height, focal, focal if entry.fl_y is None else entry.fl_y, *middle)
+    try:
+        camera = Camera(width, height, focal, focal if entry.fl_y is None else entry.fl_y, *middle)
+    except ValueError:
+        camera = None
+    if camera is None or not camera.is_lens:
+        found = f"fl_x {entry.fl_x}, fl_y {entry.fl_y}, cx {entry.cx}, cy {entry.cy} for {width} x {height}"
+        raise CaptureError("a camera's numbers fit its image", found=found, remedy="export it again", file=entry.where)
+    return camera
 
 
 MESH_SUFFIXES = (".ply", ".obj", ".stl", ".off", ".glb")

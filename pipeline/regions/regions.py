@@ -128,7 +128,7 @@ class Regions:
         if areas and not (grids["area"].min() >= -1 and grids["area"].max() < len(areas)):
             raise ValueError(f"{GRID_FILE} names an area that {REGIONS_FILE} hasn't")
         cell, floor_height = float(content["cell"]), float(content["floor_height"])
-        if not (0 < cell < FARTHEST and max(abs(x), abs(y), abs(floor_height)) < FARTHEST):
+        if not (0 < cell < FARTHEST and _is_near(x, y, floor_height)):
             raise ValueError(f"{REGIONS_FILE} has a cell of {cell} m, its origin at {x}, {y}, floor at {floor_height}")
         if (np.abs(grids["height"][~np.isnan(grids["height"])]) > FARTHEST).any():
             raise ValueError(f"{GRID_FILE} has floor more than {FARTHEST:.0f} m high or low")
@@ -144,10 +144,15 @@ class Regions:
         )
 
 
+def _is_near(*values: float) -> bool:
+    """Whether all can be places in a scene; NaN can't."""
+    return all(abs(value) < FARTHEST for value in values)
+
+
 def _robot_pose(content: dict[str, Any]) -> RobotPose:
     x, y, z = map(float, content["position"])
     yaw, trust = float(content["yaw"]), float(content["trust"])
-    if not (max(abs(x), abs(y), abs(z), abs(yaw)) < FARTHEST and 0 <= trust <= 1):
+    if not (_is_near(x, y, z, yaw) and 0 <= trust <= 1):
         raise ValueError(f"a robot at {x}, {y}, {z}, heading {yaw}, trust {trust}")
     return RobotPose((x, y, z), yaw, trust)
 

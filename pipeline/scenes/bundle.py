@@ -268,6 +268,8 @@ def _camera(entry: Json) -> BundleCamera:
     camera, pose = Camera.from_json(entry["camera"]), Pose.from_matrix(entry["world_from_camera"])
     name, thumbnail = entry["name"], entry.get("thumbnail")
     check_near(pose.translation, "a camera")
+    if not (camera.is_pinhole and camera.is_lens):
+        raise ValueError(f"no pinhole camera with a lens that can be: {camera}")
     if (
         max(camera.width, camera.height) > MAX_SIDE
         or not isinstance(name, str)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from pipeline.scenes.manifest import NAME, Strict, check_near, reading
+from pipeline.scenes.manifest import NAME, Strict, check_near, damaged, reading
 
 if TYPE_CHECKING:
     from pipeline.geometry import Gaussians, Mesh, Pose
@@ -23,6 +23,8 @@ REST = {"full": "rest", "sim": "rest_sim"}
 """Levels of detail of the scene without its objects, by those of the scene."""
 REST_COLLISION = "rest_collision.ply"
 MAX_OBJECTS, MAX_HULLS, MAX_CORNERS = 500, 32, 64
+LEAST_VOLUME = 1e-9
+"""Of a convex piece [m^3]."""
 
 Length = Annotated[float, Field(gt=0, le=100)]
 Coordinate = Annotated[float, Field(ge=-1e4, le=1e4)]
@@ -121,6 +123,25 @@ class BundleObject:
         from pipeline.geometry import Pose
 
         return Pose.from_matrix(self.record.world_from_body)
+
+    def hulls(self) -> tuple[F64, ...]:
+        """Corners (V, 3) of its convex pieces, in its own frame [m].
+
+        Raises:
+            BundleError: When they aren't solids.
+        """
+        import numpy as np
+        from scipy.spatial import ConvexHull, QhullError
+
+        hulls = tuple(np.array(hull, np.float64) for hull in self.record.hulls)
+        try:
+            least = min(ConvexHull(hull).volume for hull in hulls)
+        except QhullError:  # it is flat
+            least = 0.0
+        if least < LEAST_VOLUME:
+            file = self.files.root / self.file(RECORD_FILE)
+            raise damaged("an object's pieces are solids", "one without volume", file)
+        return hulls
 
     def joint_in_body(self, joint: Joint) -> tuple[F64, F64]:
         """Axis (3,) and a point on it (3,) [m] of its joint, in its own frame."""

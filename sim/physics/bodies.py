@@ -15,14 +15,11 @@ from pipeline.geometry import (
     quaternion_from_matrix,
     rotvec_from_matrix,
 )
-from pipeline.scenes.manifest import damaged
-from pipeline.scenes.objects import RECORD_FILE, BundleObject
+from pipeline.scenes.objects import BundleObject
 from pipeline.types import F32, F64, I64, Floats, Mask
 
 ABSENT = (0.0, 0.0, -1000.0)
 """Where the bodies of other scenes are [m]."""
-LEAST_VOLUME = 1e-9
-"""Of a convex piece [m^3]."""
 HOLDS = 0.05 * 9.81
 """Deceleration by the friction of joints [m/s^2]: a door stays where it is left, if its axis leans by 2 degrees."""
 
@@ -116,22 +113,12 @@ def rigid_body(one: BundleObject) -> RigidBody:
     """The body of an object that was cut out of a bundle, on its joint.
 
     Raises:
-        BundleError: When its pieces aren't solids.
+        BundleError: As `BundleObject.hulls`.
     """
-    from scipy.spatial import ConvexHull, QhullError
-
-    hulls = tuple(np.array(hull, np.float64) for hull in one.record.hulls)
-    try:
-        least = min(ConvexHull(hull).volume for hull in hulls)
-    except QhullError:  # it is flat
-        least = 0.0
-    if least < LEAST_VOLUME:
-        file = one.files.root / one.file(RECORD_FILE)
-        raise damaged("an object's pieces are solids", "one without volume", file)
     joint = None
     if held := one.record.joint:
         joint = BodyJoint(held.kind, np.array(held.axis), np.array(held.point), held.range, one.world_from_body)
-    return RigidBody(one.record.name, hulls, one.record.mass, one.record.friction, joint)
+    return RigidBody(one.record.name, one.hulls(), one.record.mass, one.record.friction, joint)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,6 +1,7 @@
 """Every remedy leads out: a broken capture is refused, someone does what the message says, and the capture is read.
 
-The rest of the remedies (record again, export again) are followed by every reader's own writer.
+Recordings are in test_remedies_recordings. The rest of the remedies (record again, export again) are followed by every
+reader's own writer.
 """
 
 from __future__ import annotations

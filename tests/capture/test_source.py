@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.capture import source as source_module
+from pipeline.capture.detect import probe
 from pipeline.capture.source import open_source
 from pipeline.errors import CaptureError
 
@@ -39,6 +40,18 @@ def test_folder_and_zip_give_the_same_files(tmp_path: Path) -> None:
             assert opened.read("in ner/ü.txt") == b"1"
             inner = opened.below("in ner")
             assert (inner.names, inner.read("ü.txt")) == (("ü.txt",), b"1")
+
+
+def test_a_single_file_is_named_in_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not the folder that it lies in, which may be "."."""
+    monkeypatch.chdir(tmp_path)
+    Path("notes.txt").write_text("nothing of use")
+    with open_source(Path("notes.txt")) as opened:
+        error = opened.broken("", "one video at a time", "two", "name one")
+        assert error.file == str(opened.folder) == "notes.txt"
+    with pytest.raises(CaptureError) as refused:
+        probe(Path("notes.txt"))
+    assert refused.value.file == "notes.txt"
 
 
 @pytest.mark.parametrize("name", ["../evil.jpg", "a/../../evil.jpg", "/etc/evil", "C:/evil", "a\\..\\evil"])

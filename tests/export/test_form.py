@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 
@@ -68,3 +69,26 @@ def test_a_damaged_bundle_is_no_bug(folder: Path, tmp_path: Path, form: str, fil
     assert main(["export", str(folder), "--to", form, "--out", str(tmp_path / "new" / "out")]) == 2
     assert file in capsys.readouterr().err
     assert not list((tmp_path / "new").iterdir())
+
+
+def test_what_a_kill_left_half_is_removed(folder: Path, tmp_path: Path):
+    """By the same command again; no lock stays, either."""
+    (tmp_path / ".out.partial").mkdir()
+    (tmp_path / ".out.partial" / "scene.glb").write_bytes(b"half")
+    (tmp_path / ".out.lock").write_text("123456")
+    assert main(["export", str(folder), "--to", "spz", "--out", str(tmp_path / "out")]) == 0
+    assert not list(tmp_path.glob(".*"))
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"scene.spz", "origin.json"}
+
+
+def test_a_folder_that_is_a_disk_of_its_own_is_named(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    """A container's volume can't be replaced by what was written beside it."""
+
+    def busy(path: Path, target: Path) -> Path:
+        raise OSError(errno.EBUSY, "Device or resource busy", str(path), None, str(target))
+
+    monkeypatch.setattr(Path, "rename", busy)
+    assert main(["export", str(folder), "--to", "spz", "--out", str(tmp_path / "out")]) == 2
+    assert f"error: {tmp_path}/out: results need a place of their own" in capsys.readouterr().err

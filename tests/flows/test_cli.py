@@ -8,12 +8,13 @@ import os
 import re
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
 import pytest
 
 import pipeline
-from flows.cli import main
+from flows.cli import main, tables
 from flows.cli.app import GROUPS
 from pipeline.align.params import scale_settings
 from pipeline.building import BuildRequest, BuildResult
@@ -132,6 +133,22 @@ def test_user_errors_end_with_2_and_say_what_to_do(built, capsys):
     for text in ("one at a time", "process 4711 is at it", "wait", "bundles/hall"):
         assert text in shown
     assert "Traceback" not in shown
+
+
+def test_what_held_the_memory_is_free_when_its_error_is_said(monkeypatch: pytest.MonkeyPatch):
+    """Or the next error is that nothing is left to say it with."""
+    held: list[weakref.ref[set[int]]] = []
+
+    def reads(work: Path, python: str) -> Report:
+        large = set[int]()
+        held.append(weakref.ref(large))
+        raise MemoryError
+
+    said: list[bool] = []
+    monkeypatch.setattr(pipeline.doctor, "examine", reads)
+    monkeypatch.setattr(tables, "say", lambda *parts, stderr: said.append(held[0]() is None))
+    assert main(["doctor"]) == 2
+    assert said == [True]
 
 
 def test_debug_shows_the_traceback(built, capsys):

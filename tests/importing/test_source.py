@@ -177,12 +177,18 @@ def test_bad_origins_are_refused(text: str, pair: Path):
         read_source(pair)
 
 
+FRAME = '"frames": [{"file_path": "x", "transform_matrix": [[1,0,0,0],[0,1,0,0],[0,0,1,0],[0,0,0,1]]}]'
+
+
 @pytest.mark.parametrize(
     ("file", "text"),
     [
         ("transforms.json", "{}"),
         ("transforms.json", '{"frames": [{"file_path": "../../x", "transform_matrix": []}]}'),
         ("transforms.json", '{"w": -3, "frames": [{"file_path": "x", "transform_matrix": [[1]]}]}'),
+        ("transforms.json", f'{{"cx": 1e9, {FRAME}}}'),
+        ("transforms.json", f'{{"fl_x": -1, {FRAME}}}'),
+        ("transforms.json", f'{{"fl_x": 1e-300, {FRAME}}}'),
         ("dataparser_transforms.json", '{"scale": 0, "transform": [[1,0,0,0],[0,1,0,0],[0,0,1,0]]}'),
     ],
 )

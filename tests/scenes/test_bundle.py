@@ -233,6 +233,27 @@ def test_files_that_break_the_format_are_refused(folder, file, part, content):
         getattr(Bundle.open(folder), part)
 
 
+@pytest.mark.parametrize(
+    ("file", "part", "old", "new"),
+    [
+        ("cameras.json", "cameras", '"distortion": [0.0', '"distortion": [0.1'),
+        ("cameras.json", "cameras", '"fx": ', '"fx": 1e-300, "f": '),
+        ("cameras.json", "cameras", '"fy": ', '"fy": 1e300, "f": '),
+        ("regions.json", "regions", '"floor_height": ', '"floor_height": NaN, "floor": '),
+        ("regions.json", "regions", '"yaw": ', '"yaw": NaN, "y": '),
+    ],
+)
+def test_numbers_that_no_scene_has_are_refused(folder, file, part, old, new):
+    """Rays of such cameras end nowhere, or never; NaN passes comparisons with the largest of several."""
+    path = folder / file
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+    edit(folder, lambda content: content["files"][file].update(bytes=path.stat().st_size))
+    with pytest.raises(BundleError, match=f"{file} follows the format"):
+        getattr(Bundle.open(folder), part)
+
+
 @pytest.mark.parametrize("kind", ["full", "collision"])
 def test_a_mesh_of_vertices_that_are_not_there_is_refused(folder, kind):
     """With the hash that the manifest says."""

@@ -67,6 +67,7 @@ def good(tmp_path_factory: pytest.TempPathFactory, room: Room) -> Path:
 def _list(folder: Path) -> None:
     """Let the manifest say what is there, as somebody would who makes it up."""
     manifest = json.loads((folder / "bundle.json").read_text())
+    manifest["splats"]["rest"] = manifest["splats"]["full"] | {"file": "rest.ply"}
     files = {name: entry.model_dump() for name, entry in list_files(folder).items() if name != "bundle.json"}
     (folder / "bundle.json").write_text(json.dumps(manifest | {"files": files}))
 
@@ -230,6 +231,35 @@ def test_what_is_no_file_of_the_bundle_is_refused(good: Path, spoil: Spoil, foun
     with pytest.raises(BundleError, match=found):
         export(Bundle.open(folder), FORMS["urdf"], tmp_path / "out")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["room"]
+
+
+@pytest.mark.parametrize("hull", [[[0.1 * x, 0.1 * y, 0] for x in (0, 1) for y in (0, 1)], [[1, 1, 1]] * 8])
+def test_pieces_that_are_no_solids_are_not_exported(good: Path, hull: list[list[float]], tmp_path: Path):
+    """Also to USD, which asks no physics engine."""
+    folder = shutil.copytree(good, tmp_path / "room/1.1.0")
+    _record(hulls=[BOX, hull])(folder)
+    _list(folder)
+    with pytest.raises(BundleError, match="without volume"):
+        export(Bundle.open(folder), FORMS["usd"], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_names_that_usd_writes_alike_are_told_apart(good: Path, tmp_path: Path):
+    """Its names have no "-" and no "."."""
+    from pxr import Usd
+
+    folder = shutil.copytree(good, tmp_path / "room/1.1.0")
+    for name in ("a-1", "a.1", "a_1"):
+        shutil.copytree(folder / "objects/box", folder / "objects" / name)
+        (folder / "objects" / name / "object.json").write_text(json.dumps(RECORD | {"name": name, "joint": HINGE}))
+    shutil.rmtree(folder / "objects/box")
+    _list(folder)
+    export(Bundle.open(folder), FORMS["usd"], tmp_path / "out")
+    stage = Usd.Stage.Open(str(tmp_path / "out/scene.usdc"))
+    names = [str(prim.GetName()) for prim in stage.GetDefaultPrim().GetChildren()]
+    ends = ("a_1", "a_1_", "a_1__")
+    assert [name for name in names if name.startswith("object")] == [f"object_{end}" for end in ends]
+    assert [name for name in names if name.startswith("joint")] == [f"joint_{end}" for end in ends]
 
 
 def test_the_good_one_is_taken(good: Path, tmp_path: Path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -10,7 +12,7 @@ import av
 import numpy as np
 import pytest
 
-from pipeline.errors import SimError
+from pipeline.errors import MachineError, SimError
 from pipeline.geometry import Camera, Gaussians, Mesh, Pose, matrix_from_rotvec
 from sim.cameras.body import COLOR
 from sim.cameras.props import Balls, Patches, Posts, Props, Solids
@@ -188,6 +190,20 @@ def test_a_video_is_an_mp4(tmp_path: Path):
     """Anything else is refused, with a name that would do."""
     with pytest.raises(SimError, match=r"out\.mp4"):
         VideoWriter(tmp_path / "out.gif", 5)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "rule"),
+    [
+        (Path.mkdir, "results need a place of their own"),
+        (lambda path: path.symlink_to("/dev/full"), "the disk must have room"),
+    ],
+)
+def test_a_video_that_can_not_be_written_is_named(tmp_path: Path, spoil: Callable[[Path], None], rule: str):
+    """PyAV opens it with its first packet, and its errors name no file."""
+    spoil(tmp_path / "out.mp4")
+    with pytest.raises(MachineError, match=rf"out\.mp4: {rule}"), closing(VideoWriter(tmp_path / "out.mp4", 5)) as film:
+        film.add(np.zeros((16, 16, 3), np.uint8))
 
 
 SMALL_LENS = Camera(80, 60, 50.0, 50.0, 40.0, 30.0)

@@ -267,7 +267,7 @@ def _on_disk(source: CaptureSource, names: Sequence[str], where: str) -> Iterato
     """A folder that holds the files, unpacked if they are in an archive or compressed."""
     compressed = any(name.endswith(".zstd") for name in names)
     if source.path.is_dir() and not compressed:
-        yield source.folder
+        yield source.path / source.prefix
         return
     with tempfile.TemporaryDirectory(prefix="splatyard-") as folder:
         for name in names:

@@ -9,6 +9,7 @@ import re
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 
+from pipeline.capture.images import HEAD_BYTES, size_of
 from pipeline.capture.reader import suffix_of
 from pipeline.capture.source import CaptureSource
 from pipeline.image_files import BadImageError, open_image
@@ -20,8 +21,6 @@ DEPTH, MASKS, CONFIDENCE, THUMBNAILS, NORMALS = (
     "thumbnails",
     "normal maps",
 )
-HEAD_BYTES = 2**18
-"""Bytes of a file that are looked at: a PNG that is smaller and of few values is no photo."""
 MAX_VALUES = 4
 """Most grey values of a mask or of ARKit's confidence."""
 MIN_PIXELS_A_BYTE = 2
@@ -104,18 +103,10 @@ def what_pixels_are(source: CaptureSource, name: str) -> str | None:
 
 def _tiny(source: CaptureSource, same: Sequence[str]) -> list[str]:
     """Those of several images of one shot that are another one, made small."""
-    sizes = {name: size for name in same if (size := _size(source, name))} if len(same) > 1 else {}
+    sizes = {name: size for name in same if (size := size_of(source, name))} if len(same) > 1 else {}
     width, height = max(sizes.values(), default=(0, 0))
     return [
         name
         for name, (w, h) in sizes.items()
         if w <= THUMBNAIL * width and h <= THUMBNAIL * height and abs(w * height / (h * width) - 1) <= SAME_SHAPE
     ]
-
-
-def _size(source: CaptureSource, name: str) -> tuple[int, int] | None:
-    try:
-        with open_image(source.head(name, HEAD_BYTES)) as image:
-            return image.size
-    except BadImageError:
-        return None

@@ -11,12 +11,13 @@ from pipeline.capture.beside.programs import PROGRAMS
 from pipeline.capture.images import IMAGE_SUFFIXES
 from pipeline.capture.reader import suffix_of
 from pipeline.capture.source import CaptureSource
+from pipeline.capture.videos.containers import VIDEO_SUFFIXES
 
 MAX_KINDS = 6
 """Number of kinds that a line on unused files names."""
 _HARMLESS = re.compile(r"readme.*|licen[cs]e.*|copying.*|.*\.md|.*\.url|.*\.md5|.*\.sha\d+|desktop\.ini|ehthumbs.*\.db")
 _SUFFIXES = {
-    "videos": (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".mts", ".insv", ".360", ".lrv"),
+    "videos": (*VIDEO_SUFFIXES, ".insv", ".360", ".lrv"),
     "recordings": (".bag", ".mcap", ".db3"),
     "point clouds or meshes": (
         ".ply",

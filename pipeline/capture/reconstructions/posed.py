@@ -6,16 +6,16 @@ import posixpath
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from pipeline.capture.beside.images import kind_of_folder
 from pipeline.capture.beside.programs import Program
 from pipeline.capture.frames import FrameFiles, Size, sensor_capture, thinned, through_lens
-from pipeline.capture.images import IMAGE_SUFFIXES, find_masks
+from pipeline.capture.images import IMAGE_SUFFIXES, find_masks, size_of
 from pipeline.capture.lens import Lens
 from pipeline.capture.model import Capture, Skipped
 from pipeline.capture.params import CaptureParams
@@ -23,7 +23,6 @@ from pipeline.capture.reader import Reader, Survey, natural, require_images, suf
 from pipeline.capture.source import CaptureSource
 from pipeline.errors import CaptureError
 from pipeline.geometry import Camera, Pose
-from pipeline.image_files import BadImageError, open_image
 
 NEAREST, FARTHEST = 0.05, 10.0
 """Median distances of the cameras from their centre for which poses of unknown scale stay as they are [units]."""
@@ -169,10 +168,16 @@ def posed_reader(
 ) -> Reader:
     """The reader of a program's poses: `parse` reads one of its files.
 
-    Of several files the one that places most of the images that are there is read.
+    Of several files the one that places most of the images that are there is read, once for each source.
     """
+    known: WeakKeyDictionary[CaptureSource, _Located | None] = WeakKeyDictionary()
 
     def located(source: CaptureSource) -> _Located | None:
+        if source not in known:
+            known[source] = best_of(source)
+        return known[source]
+
+    def best_of(source: CaptureSource) -> _Located | None:
         names = [name for name in source.names if posixpath.dirname(name) in program.folders]
         names = [name for name in names if re.fullmatch(program.name_pattern, name)]
         names.sort(key=lambda name: (suffix_of(name) == ".json", name.count("/"), name))  # JSON may be anything
@@ -201,8 +206,8 @@ def posed_reader(
         stored, lenses, frames = FrameFiles(source, find_masks(source, files)), [], []
         for (image, file), (key, name), pose in zip(found.images, keys_and_names(files), poses, strict=True):
             frame = replace(stored.frame(key, file), name=name, world_from_camera=pose)
-            with suppress(BadImageError), open_image(source.read(file)) as opened:  # told where it is decoded
-                lenses.append(image.lens(opened.size))
+            if size := size_of(source, file):
+                lenses.append(image.lens(size))
                 frame = through_lens(frame, lenses[-1], source.where(file))
             frames.append(frame)
         skipped = [Skipped(name, NO_FILE) for name in found.missing]

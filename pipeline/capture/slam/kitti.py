@@ -55,11 +55,12 @@ def _sequences(source: CaptureSource) -> list[tuple[str, str]]:
     if _recognise_in(source, ""):
         return [("", "poses.txt")]
     found = {match[0]: match for name in source.names if (match := _SEQUENCE.match(name))}
-    return [
-        (folder, f"{match['base']}poses/{match['id']}.txt")
+    own = {folder: f"{folder}poses.txt" for folder in found}
+    poses = {
+        folder: own[folder] if own[folder] in source.names else f"{match['base']}poses/{match['id']}.txt"
         for folder, match in found.items()
-        if _recognise_in(source, folder, f"{match['base']}poses/{match['id']}.txt")
-    ]
+    }
+    return [(folder, name) for folder, name in poses.items() if _recognise_in(source, folder, name)]
 
 
 def _recognise_in(source: CaptureSource, folder: str, poses: str = "poses.txt") -> bool:

@@ -109,6 +109,9 @@ def test_what_is_not_used_is_named_in_one_line(tmp_path: Path, read: Read):
     assert traits.unused == (line,)
     assert read(folder).notes[-1] == line
     assert summary(traits, {}, None).endswith(f"; {line}")
+    (folder / "photos/walk.m2ts").write_text("")
+    assert "2 videos (walk.insv ...)" in probe(folder).unused[0]
+    (folder / "photos/walk.m2ts").unlink()
     for number in range(9):
         (folder / f"x.{number}").write_text("")
     assert probe(folder).unused[0].endswith(" and 6 more files")

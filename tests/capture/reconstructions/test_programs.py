@@ -14,8 +14,10 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from pipeline.capture.detect import probe
+from pipeline.capture.detect import open_capture, probe
 from pipeline.capture.model import Capture, Frame
+from pipeline.capture.params import CaptureParams
+from pipeline.capture.source import CaptureSource
 from pipeline.errors import CaptureError
 from tests.capture.conftest import fill
 from tests.capture.writers.programs import HEAD, PROGRAMS
@@ -227,6 +229,21 @@ def test_the_file_that_places_most_images_is_read(folder: Path, read: Read):
     (folder / "cameras.sfm").write_text(json.dumps({**content, "poses": []}))
     check(read(folder).frames, projects)
     assert probe(folder).unused == ()
+
+
+def test_a_project_is_parsed_once_and_images_are_not_read_for_their_size(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Recognising, counting and reading ask one and the same."""
+    metashape(folder)
+    (project,) = (file.name for file in folder.iterdir() if file.is_file())
+    names: list[str] = []
+    read = CaptureSource.read
+    monkeypatch.setattr(CaptureSource, "read", lambda source, name: names.append(name) or read(source, name))
+    with open_capture(folder) as (reader, source):
+        reader.survey(source)
+        reader.read(source, tmp_path / "out", CaptureParams())
+    assert sorted(names) == sorted([project, *(f"images/{name}.jpg" for name in NAMES)])
 
 
 @pytest.mark.parametrize("kind", ALL)

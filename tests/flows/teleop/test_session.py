@@ -212,9 +212,12 @@ def test_the_page_says_what_keys_do(env: TrainEnv):
 
 
 def test_a_task_that_nobody_can_drive_is_refused(bundle: Path, capsys: pytest.CaptureFixture[str]):
-    """By one error, with another task."""
+    """By one error, with a task and its robot, before the page is announced."""
     assert main(["teleop", str(bundle), "--task", "climb-joints", "--robot", "go2"]) == 2
-    assert "a person drives hands, wheels and gaits" in " ".join(capsys.readouterr().err.split())
+    shown = capsys.readouterr()
+    assert "a person drives hands, wheels and gaits" in " ".join(shown.err.split())
+    assert "--robot rover" in shown.err
+    assert "drives the robot" not in shown.out
 
 
 def command(bundle: Path, folder: Path) -> tuple[subprocess.Popen[str], str]:
