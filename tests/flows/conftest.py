@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -142,3 +143,9 @@ def failed_bundle(tmp_path_factory, room) -> Path:
 def own_bundle(room_bundle, tmp_path) -> Path:
     """A copy of the good bundle, to be damaged."""
     return Path(shutil.copytree(room_bundle, tmp_path / "room" / "1.0.0"))
+
+
+def with_own_prefect(home: Path) -> dict[str, str]:
+    """The environment of a process with a Prefect of its own: an earlier test may have begun a server here."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    return {**kept, "PREFECT_HOME": str(home)}

@@ -27,6 +27,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from flows import server
 from flows.server import own_origins, own_pages_only, refused
 from pipeline.errors import MachineError
+from tests.flows.conftest import with_own_prefect
 from tests.paths import ROOT
 
 STARTER = """
@@ -180,8 +181,8 @@ assert known == [api_url()], known
 @pytest.mark.slow
 def test_server_writes_down_the_last_events(tmp_path):
     """What a flow made in its last second, such as a bundle of its capture, is in the database; all threads know it."""
-    environment = {**os.environ, "PREFECT_HOME": str(tmp_path)}
-    subprocess.run([sys.executable, "-c", LAST_WORDS], env=environment, cwd=ROOT, check=True, capture_output=True)
+    command = [sys.executable, "-c", LAST_WORDS]
+    subprocess.run(command, env=with_own_prefect(tmp_path), cwd=ROOT, check=True, capture_output=True)
     end = time.monotonic() + 30
     with sqlite3.connect(tmp_path / "prefect.db") as database:
         while not database.execute("select 1 from events where resource_id = 'file://hall/1.0.0'").fetchall():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from flows.markdown import markdown
 from pipeline.errors import MissingBundleError, TrainError
 from tests.bundles import floor_of, make_bundle
 from tests.fake_hub import Hub
+from tests.flows.conftest import with_own_prefect
 from tests.paths import ROOT
 from tests.synthetic import Room
 from train.results import wilson
@@ -67,7 +67,7 @@ def test_from_a_bundle_that_is_to_come_to_metrics_report_and_film(tmp_path: Path
     """The bundle is published when the flow has begun; all is in the run's folder, and its artifacts lead there."""
     made = make_bundle(tmp_path / "work", room, regions=floor_of(room))
     (tmp_path / "tiny.yaml").write_text(PRESET)
-    environment = {**os.environ, "PREFECT_HOME": str(tmp_path / "prefect"), "PYTHONPATH": str(ROOT)}
+    environment = with_own_prefect(tmp_path / "prefect") | {"PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", RUN]
     process = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
     made.parent.rename(registry / "room")

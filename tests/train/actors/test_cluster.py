@@ -50,9 +50,18 @@ from sim.scene import open_scene
 from train.actors.trainer import ActorPlan
 from train.run import Run
 from train.session import train_run
-run, count, address = sys.argv[1:]
-train_run(Run.open(run), [open_scene("terrain:0:flat")], iterations=10**6, actors=ActorPlan(int(count), address))
+run, iterations, count, address = sys.argv[1:]
+actors = ActorPlan(int(count), address) if int(count) else None
+train_run(Run.open(run), [open_scene("terrain:0:flat")], iterations=int(iterations), actors=actors)
 """
+ENDLESS = 10**6
+
+
+def train(run: Run, iterations: int, actors: int) -> None:
+    """To its end, in a process of its own: Ray reads once whether there is a token."""
+    command = [sys.executable, "-c", TRAIN, str(run.folder), str(iterations), str(actors), ""]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def make_run(root: Path, **changes: object) -> Run:
@@ -63,7 +72,7 @@ def make_run(root: Path, **changes: object) -> Run:
 @contextlib.contextmanager
 def training(run: Run, actors: int, address: str = "") -> Iterator[subprocess.Popen[bytes]]:
     """In a process of its own, which is killed in the end."""
-    command = [sys.executable, "-c", TRAIN, str(run.folder), str(actors), address]
+    command = [sys.executable, "-c", TRAIN, str(run.folder), str(ENDLESS), str(actors), address]
     with subprocess.Popen(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}) as process:
         try:
             yield process
@@ -125,16 +134,17 @@ def test_actors_and_learner_are_killed_and_training_goes_on(tmp_path: Path):
     _, state = checkpoint.chosen(run)
     done, counters = state["iteration"], counters_of(state)
     assert counters["written"] == 5 * done and counters["updates"] > 0  # four steps and a cut
-    assert train_run(run, [open_scene(SCENE)], iterations=done + 3, actors=ActorPlan(1)) == done + 3
+    train(run, done + 3, actors=1)
     rows = run.curve.read()
     assert [row["iteration"] for row in rows] == list(range(1, done + 4))
     assert rows[-1]["actors/count"] == 1
     assert rows[-1]["actors/taken"] == done + 3
     assert rows[-1]["actors/replaced"] >= 1
-    assert train_run(run, [open_scene(SCENE)], iterations=done + 5) == done + 5
+    train(run, done + 5, actors=0)
     _, state = checkpoint.chosen(run)
     assert counters_of(state)["written"] == 5 * (done + 3) + 4 * 2
-    assert train_run(run, [open_scene(SCENE)], iterations=done + 6, actors=ActorPlan(1)) == done + 6
+    train(run, done + 6, actors=1)
+    assert run.curve.read()[-1]["iteration"] == done + 6
 
 
 @pytest.fixture
