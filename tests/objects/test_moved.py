@@ -226,7 +226,7 @@ def test_one_scan_twice_is_refused(tmp_path: Path, room_mesh: Mesh, capsys: pyte
     assert "leave out either" in capsys.readouterr().err
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_door_a_drawer_and_a_carton_of_a_generated_room(tmp_path: Path):
     """Two captures are built; the command cuts out what moved, with joints as true as the target."""
     from benchmarks.moved import built, rows_of
