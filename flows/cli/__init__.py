@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
+import threading
 from collections.abc import Sequence
+
+LAST_SECONDS = 60.0
+"""Time that Prefect gets for its last events, once a command is done; it waits for its server without a limit."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -19,8 +25,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with listening(last=arguments is None) as ending:
         from flows.cli import app  # only now: a Ctrl-C during this import is handled as any other
 
-        return app.main(arguments, ending)
+        code = app.main(arguments, ending)
+        if arguments is None and "prefect" in sys.modules:
+            _end_within(LAST_SECONDS, code)
+        return code
     return ending.code
+
+
+def _end_within(seconds: float, code: int) -> None:
+    """End the process, which is done, after so long, whatever libraries still wait for."""
+
+    def end() -> None:
+        print("Prefect's server didn't take the last events of this run", file=sys.stderr, flush=True)
+        os._exit(code)
+
+    sys.stdout.flush()
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
 
 
 def _import_listening():  # noqa: ANN202 - its type would be imported

@@ -42,8 +42,8 @@ if TYPE_CHECKING:
     from prefect.tasks import MaterializingTask
 
 STAGE_NAMES = [stage.name for stage in STAGES]
-WAIT = 900.0
-"""A limit for tests that hang [s]; on a busy machine Python alone takes half a minute to start."""
+WAIT = 300.0
+"""A limit for commands that hang [s]; on a busy machine Python alone takes half a minute to start."""
 
 
 class Lab:
@@ -76,6 +76,7 @@ class Lab:
         return {
             **os.environ,
             "FAKE_LAB": str(self.folder),
+            "PYTHONFAULTHANDLER": "1",
             "PREFECT_HOME": str(self.home),
             "PREFECT_API_URL": self.url,
             "PREFECT_API_AUTH_STRING": self.password,
@@ -91,9 +92,13 @@ class Lab:
         return process
 
     def do(self, *arguments: str) -> tuple[int, str, str]:
-        """Exit code and both outputs of the command."""
+        """Exit code and both outputs of the command; where it hangs, the stacks of its threads are the failure."""
         process = self.start(*arguments)
-        out, err = process.communicate(timeout=WAIT)
+        try:
+            out, err = process.communicate(timeout=WAIT)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGABRT)
+            pytest.fail(f"{arguments} hangs\n{process.communicate()[1]}")
         return process.returncode, out, err
 
     def scenes(self, out: str = "bundles") -> dict[str, Scene]:

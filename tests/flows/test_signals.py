@@ -119,3 +119,26 @@ def test_a_build_at_any_moment(room: Room, tmp_path: Path, moment: int):
     number = rng.choice(BOTH)
     (os.killpg if rng.random() < 0.5 else os.kill)(process.pid, number)
     check_end(process, number)
+
+
+HANGS = """
+import sys, threading
+import flows.cli
+from flows.cli import app
+flows.cli.LAST_SECONDS = 0.5
+sys.modules["prefect"] = sys
+sys.argv = ["splatyard", "formats"]
+app.main = lambda *_: 3
+threading._register_atexit(threading.Event().wait)
+print("done")
+sys.exit(flows.cli.main())
+"""
+
+
+def test_a_library_that_waits_for_ever_does_not_keep_a_command_that_is_done():
+    """Prefect waits for its server at exit; the exit code and the output are those of the command."""
+    done = subprocess.run(
+        [sys.executable, "-c", HANGS], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout) == (3, "done\n")
+    assert "last events" in done.stderr

@@ -6,6 +6,7 @@ import builtins
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -193,13 +194,26 @@ def test_an_address_that_does_not_answer_is_told(tmp_path: Path, monkeypatch: py
             train_run(run, [open_scene(SCENE)], iterations=1, actors=ActorPlan(1, address))
 
 
+NOWHERE = f"""
+import sys
+from pathlib import Path
+from sim.scene import open_scene
+from train.actors.trainer import ActorPlan
+from train.run import Run
+from train.session import train_run
+run, scene = Run.open(sys.argv[1]), open_scene("{SCENE}")
+Path.cwd = lambda: Path("/nowhere")
+train_run(run, [scene], iterations=1, actors=ActorPlan(1))
+"""
+
+
 @pytest.mark.slow
-def test_actors_that_cannot_start_end_training_with_their_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """By one error that names it."""
+def test_actors_that_cannot_start_end_training_with_their_reason(tmp_path: Path):
+    """By one error that names it; in a process of its own, as Ray reads once whether there is a token."""
     run = make_run(tmp_path, **{"actors.max_replacements": 1})
-    monkeypatch.setattr(cluster.Path, "cwd", lambda: Path("/nowhere"))
-    with pytest.raises(TrainError, match=r"(?s)2 were replaced one after another.*no '/nowhere'"):
-        train_run(run, [open_scene(SCENE)], iterations=1, actors=ActorPlan(1))
+    command = [sys.executable, "-c", NOWHERE, str(run.folder)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600, check=False)
+    assert re.search(r"(?s)TrainError.*2 were replaced one after another.*no '/nowhere'", done.stderr), done.stderr
 
 
 def _preset(**changes: object) -> Preset:
