@@ -17,6 +17,7 @@ from pipeline.capture.model import Capture
 from pipeline.errors import ReconstructionError
 from pipeline.geometry import Camera, Pose, Similarity, angle_deg, fit_similarity
 from pipeline.poses.bundle_adjustment import ROUNDS, Adjuster, Prior
+from pipeline.poses.by_depth.keyframes import poses_by_depth
 from pipeline.poses.colmap_io import robust_similarity
 from pipeline.poses.epipolar import SensorOffset, check_given_poses, fit_sensor_offset
 from pipeline.poses.keyframes import Keyframe, write_undistorted
@@ -26,8 +27,8 @@ from pipeline.poses.network import Chunk, ChunkRunner, NetworkDepth, network_ses
 from pipeline.poses.params import PosesParams
 from pipeline.poses.pose_graph import median_rotation
 from pipeline.poses.report import BackendReport
-from pipeline.poses.sensor_path import CheckedPath, SensorPath, check_path, keep_sensor_poses
-from pipeline.poses.sparse_map import SparseMap
+from pipeline.poses.sensor_path import MIN_FEATURES, CheckedPath, SensorPath, check_path, keep_sensor_poses
+from pipeline.poses.sparse_map import PoseSigma, SparseMap
 from pipeline.poses.stitching import Stitched, stitch
 from pipeline.preview.files import Publisher
 from pipeline.stage import preview_folder
@@ -38,6 +39,9 @@ logger = logging.getLogger(__name__)
 MIN_EXPLAINED, MIN_REGISTERED = 0.7, 0.95
 """Least share of the verified matches that the given poses explain, and of the views registered from them; below either
 the images are mapped alone."""
+MIN_DETERMINED = 3
+"""Least number of views that the images determine, for the others to be placed beside them."""
+AS_GIVEN = "--set poses.backend=sensor"
 SENSOR_PATH_ERROR = 0.25
 """Outlier threshold [m] when a map from images is aligned with the sensor's path."""
 MIN_NETWORK_VIEWS = 3
@@ -72,6 +76,8 @@ class Result:
         scale_sigma: Relative one sigma of the map's scale by the sensor's path; None without one.
         sensor_from_camera: Fixed offset of the colour camera in the given poses' frame.
         path: The sensor's path that the map started from; None if it is unused or the result.
+        keeps_path: Whether all views that the images don't determine stay where they were given.
+        settled: Poses of all keyframes, held-out ones too, and their sigmas, where the images have no say in them.
     """
 
     sparse_map: SparseMap
@@ -80,6 +86,8 @@ class Result:
     report: BackendReport
     matches: Sequence[Matches]
     path: SensorPath | None = None
+    keeps_path: bool = False
+    settled: tuple[Mapping[int, Pose], Mapping[int, PoseSigma]] | None = None
 
 
 def reconstruct(inputs: Inputs) -> Result:
@@ -89,9 +97,9 @@ def reconstruct(inputs: Inputs) -> Result:
         return _refined(inputs)
     if inputs.params.backend == "sensor":  # poses and intrinsics as given; only points are computed
         check_given_poses(images, inputs.capture)
-        cameras = {k.camera_id: k.camera for k in images.keyframes}
-        sparse_map = _points_only(inputs, given_poses(images.training), cameras)
-        return Result(sparse_map, 0.0, Pose.identity(), {}, images.matches)
+        given = given_poses(images.keyframes)
+        sigma = PoseSigma(inputs.params.sensor_sigma_rotation_deg, inputs.params.sensor_sigma_position)
+        return _settled(inputs, given, dict.fromkeys(given, sigma), {})
     if inputs.params.backend == "colmap":  # poses from the images alone, in an arbitrary frame and scale
         mapped = _mapped(inputs)
         adjuster = Adjuster(images, mapped.poses, mapped.cameras, inputs.params.seed)
@@ -106,48 +114,64 @@ def given_poses(keyframes: Sequence[Keyframe]) -> dict[int, Pose]:
 
 
 def _refined(inputs: Inputs) -> Result:
-    """Given poses refined on the images, with the sensor's path as a prior and its metric scale.
+    """Given poses as a prior: corrected by depth where there is some, refined on the images where those say enough.
 
     Poses and focal length are corrected by the epipolar errors of the matches. Then matches that contradict the sensor
     are dropped and its path is corrected until its loops close; usually the capture is then triangulated and adjusted
-    together. If the given poses are too inaccurate (tracking lost), the images are mapped alone, aligned with the
-    sensor's path and adjusted with the same prior.
+    together. Where the images don't determine enough views, because walls are plain, the poses by depth are the result.
+    Without such, the images are mapped alone, in case tracking was lost, aligned with the sensor's path and adjusted
+    with the same prior; if they can't be, views that the images don't determine stay where they were given.
     """
-    images = inputs.images
-    check_given_poses(images, inputs.capture)
-    given = given_poses(images.training)
+    images, given = inputs.images, given_poses(inputs.images.keyframes)
+    by_depth = poses_by_depth(inputs.capture.root, images.keyframes, inputs.params.threads) if inputs.metric else None
+    prior = by_depth.poses if by_depth and by_depth.poses else given
+    if prior is given:
+        check_given_poses(images, inputs.capture)
+    training = [k.image_id for k in images.training]
     rng = np.random.default_rng(inputs.params.seed)
-    offset = fit_sensor_offset(images, given, rng)
+    offset = fit_sensor_offset(images, {i: prior[i] for i in training}, rng)
     logger.info("epipolar error under the given poses: %.2f px", offset.error_before)
-    sensor = {i: pose @ offset.sensor_from_camera for i, pose in given_poses(images.keyframes).items()}
+    sensor = {i: pose @ offset.sensor_from_camera for i, pose in prior.items()}
     cameras = {k.camera_id: offset.camera(k.camera) for k in images.keyframes}
     inputs, checked = _checked(inputs, sensor, cameras)
     images = inputs.images
     path = SensorPath(images.keyframes, checked.poses, inputs.sensor_sigma)
-    start = {i: checked.poses[i] for i in given}
-    source, mapped = "sensor", None
+    start = {i: checked.poses[i] for i in training}
+    source, mapped, keeps_path = "sensor", None, False
     sparse_map = _adjusted(inputs, start, cameras, start)
     explained = _explained_share(images, sparse_map)
     blank = keep_sensor_poses(path, images.matches, sparse_map.poses)
-    registered = len(sparse_map.poses) + len(blank.keys() & given)
-    if explained < MIN_EXPLAINED or registered < MIN_REGISTERED * len(given):
-        logger.warning(
-            "the given poses explain %.0f %% of the matches and %d of %d views: mapping the images alone",
-            100 * explained,
-            len(sparse_map.poses),
-            len(given),
-        )
+    determined = {**sparse_map.poses, **blank} if prior is given else _well_seen(sparse_map)
+    registered = len(determined.keys() & start)
+    about: BackendReport = {"by_depth": by_depth.report if by_depth else None, "matches_explained": explained}
+    if explained < MIN_EXPLAINED or registered < MIN_REGISTERED * len(start):
+        found = f"{100 * explained:.0f} % of the matches and {registered} of {len(start)} views"
+        if by_depth and by_depth.poses:
+            logger.info("the images determine %s: the poses by depth are kept", found)
+            scale_sigma = _path_scale_sigma(by_depth.poses, given)
+            return _settled(inputs, by_depth.poses, by_depth.sigmas, {**about, "path": "depth"}, scale_sigma)
+        logger.warning("the given poses explain %s: mapping the images alone", found)
         try:
             alone = _mapped(inputs)
+            from_images = _adjusted(inputs, _aligned(inputs, alone.poses, start), alone.cameras, start)
         except ReconstructionError as error:
-            remedy = f"{error.remedy}; if the given poses are good, keep them as they are: --set poses.backend=sensor"
-            raise ReconstructionError(error.rule, found=error.found, remedy=remedy, file=error.file) from error
-        from_images = _adjusted(inputs, _aligned(inputs, alone.poses, start), alone.cameras, start)
-        if (share := _explained_share(images, from_images)) > explained:
-            source, mapped, sparse_map, explained = "images", alone, from_images, share
+            if by_depth:
+                found = f"{error.found}; and {by_depth.contradiction}"
+                remedy = f"{error.remedy}; if the given poses are good, keep them as they are: {AS_GIVEN}"
+                raise ReconstructionError(error.rule, found=found, remedy=remedy, file=error.file) from error
+            logger.warning("the images alone can't be mapped (%s): the given poses stay", error.found)
+            keeps_path = True
+        else:
+            if (share := _explained_share(images, from_images)) > explained:
+                source, mapped, sparse_map, explained = "images", alone, from_images, share
+    if keeps_path and len(sparse_map.poses) < MIN_DETERMINED:
+        sigma = PoseSigma(inputs.params.sensor_sigma_rotation_deg, inputs.params.sensor_sigma_position)
+        return _settled(inputs, given, dict.fromkeys(given, sigma), {**about, "path": "given"})
     scale = _scale_onto(sparse_map.poses, start)
     sparse_map = sparse_map.transformed(_onto_path(sparse_map.poses, start, scale))
+    scale_sigma = _path_scale_sigma(sparse_map.poses, sensor)
     report: BackendReport = {
+        **about,
         "path": source,
         "matches_explained": explained,
         "epipolar_error_given_px": offset.error_before if np.isfinite(offset.error_before) else None,
@@ -157,8 +181,29 @@ def _refined(inputs: Inputs) -> Result:
     }
     if mapped:
         report |= _submodel_report(images, mapped)
-    scale_sigma = _path_scale_sigma(sparse_map.poses, sensor)
-    return Result(sparse_map, scale_sigma, offset.sensor_from_camera, report, images.matches, path)
+    return Result(sparse_map, scale_sigma, offset.sensor_from_camera, report, images.matches, path, keeps_path)
+
+
+def _well_seen(sparse_map: SparseMap) -> dict[int, Pose]:
+    """Poses of the views with enough observations to be more accurate than those by depth."""
+    counts = np.bincount(sparse_map.image, minlength=max(sparse_map.poses, default=0) + 1)
+    return {i: pose for i, pose in sparse_map.poses.items() if counts[i] >= MIN_FEATURES}
+
+
+def _settled(
+    inputs: Inputs,
+    poses: Mapping[int, Pose],
+    sigmas: Mapping[int, PoseSigma],
+    report: BackendReport,
+    scale_sigma: float = 0.0,
+) -> Result:
+    """Poses of all keyframes as they are, and the points that the images give under them."""
+    cameras = {k.camera_id: k.camera for k in inputs.images.keyframes}
+    training = {k.image_id: poses[k.image_id] for k in inputs.images.training}
+    found = _points_only(inputs, training, cameras)
+    sparse_map = replace(found, poses=training, cameras={**cameras, **found.cameras})
+    images = inputs.images
+    return Result(sparse_map, scale_sigma, Pose.identity(), report, images.matches, settled=(poses, sigmas))
 
 
 def _from_network(inputs: Inputs) -> Result:

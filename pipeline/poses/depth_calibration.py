@@ -209,7 +209,8 @@ def _collect(
         frame = images.keyframes[i - 1].frame
         camera = (frame.depth_camera or frame.camera).resized(size[1], size[0])
         focal[n], centre[n] = (camera.fx, camera.fy), (camera.cx, camera.cy)
-        depth[n], usable[n] = _read_depth(root, images.keyframes[i - 1], size)
+        depth[n], known = read_depth(root, images.keyframes[i - 1], size)
+        usable[n] = known & off_edges(depth[n])
     points, frames = sparse_map.in_camera()[rows], np.searchsorted(ids, sparse_map.image[rows])
     return _Data(points, frames, depth, usable, focal, centre)
 
@@ -266,17 +267,17 @@ def _parameters(camera_from_depth: Pose) -> F64:
     return np.r_[rotvec_from_matrix(camera_from_depth.rotation), camera_from_depth.translation, 0.0, 0.0]
 
 
-def _read_depth(root: Path, keyframe: Keyframe, size: tuple[int, int]) -> tuple[F32, Mask]:
-    """Depth [m] and which pixels are known, confident and not on edges."""
+def read_depth(root: Path, keyframe: Keyframe, size: tuple[int, int]) -> tuple[F32, Mask]:
+    """A keyframe's depth [m], and which pixels are known and confident, both of that size (H, W)."""
     frame = keyframe.frame
     raw = cv2.imread(str(root / str(frame.depth)), cv2.IMREAD_UNCHANGED)
     if raw is None or raw.shape != size:
         return np.zeros(size, np.float32), np.zeros(size, bool)
     known = (raw > 0) & (raw < np.iinfo(np.uint16).max)
     depth = (np.where(known, raw, 0) / 1000).astype(np.float32)
-    usable = known & off_edges(depth)
+    usable = known
     if frame.confidence:
         confidence = cv2.imread(str(root / frame.confidence), cv2.IMREAD_UNCHANGED)
         if confidence is not None and confidence.shape == size:
-            usable &= confidence >= MIN_CONFIDENCE
+            usable = known & (confidence >= MIN_CONFIDENCE)
     return depth, usable

@@ -9,11 +9,22 @@ from pipeline.poses.keyframes import Keyframe
 from pipeline.poses.matching import Matches
 
 
+class DepthReport(TypedDict):
+    """What the depth images say of the given poses: how they contradict them, or their scale, jumps and sigmas."""
+
+    contradiction: str
+    scale: float
+    jumps: int
+    given_sigma_m: float
+    given_sigma_deg: float
+
+
 class BackendReport(TypedDict, total=False):
     """The backend's part; every backend gives some of the keys. See `backends` for nested values."""
 
     path: str
     matches_explained: float
+    by_depth: DepthReport | None
     epipolar_error_given_px: float | None
     epipolar_error_offset_px: float | None
     moved: dict[str, float]
@@ -101,6 +112,8 @@ def notes(report: PosesReport) -> Iterator[str]:
             f"the focal length of {_count(one['images'], 'image')} is {one['found_px']:.0f} px by their matches, not "
             f"{one['declared_px']:.0f} as {source} says: they were resized, cropped or zoomed"
         )
+    if by_depth := report.get("by_depth"):
+        yield from _by_depth(by_depth)
     if moved := report.get("moved"):
         yield (
             f"the given poses moved by {moved['position_median_m']:.3f} m and {moved['rotation_median_deg']:.2f} "
@@ -133,6 +146,18 @@ def notes(report: PosesReport) -> Iterator[str]:
     if left_out := report.get("left_out"):
         sizes = ", ".join(str(len(names)) for names in left_out)
         yield f"{1 + len(left_out)} sub-models don't fit together; those of {sizes} images were left out"
+
+
+def _by_depth(found: DepthReport) -> Iterator[str]:
+    if found["contradiction"]:
+        yield found["contradiction"]
+        return
+    sigma = f"{100 * found['given_sigma_m']:.1f} cm and {found['given_sigma_deg']:.2f} degrees"
+    yield f"the given poses were corrected by the depth images: they have a sigma of {sigma} per axis"
+    if found["scale"] != 1:
+        yield f"the given positions were multiplied by {found['scale']:.3f}, as the depth images say"
+    if found["jumps"]:
+        yield f"the given poses have {_count(found['jumps'], 'jump')}, by the depth images"
 
 
 def _count(number: float | None, noun: str) -> str:

@@ -190,11 +190,13 @@ def check_path(
     return CheckedPath(poses, loops, [(r.i, r.j) for r in wrong], jumps, corrected)
 
 
-def keep_sensor_poses(path: SensorPath, matches: Sequence[Matches], known: Mapping[int, Pose]) -> dict[int, Pose]:
+def keep_sensor_poses(
+    path: SensorPath, matches: Sequence[Matches], known: Mapping[int, Pose], *, all_others: bool = False
+) -> dict[int, Pose]:
     """Poses of views with few features: the sensor's, relative to the nearest known views on the path.
 
     Returns world_from_camera by image id of those views, not among the `known` ones that the images determine, with
-    fewer than `MIN_FEATURES` matched features; more would contradict the path.
+    fewer than `MIN_FEATURES` matched features; more would contradict the path. With `all_others` also of those.
     """
     seen: dict[int, list[NDArray[np.intp]]] = defaultdict(list)
     for m in matches:
@@ -206,7 +208,8 @@ def keep_sensor_poses(path: SensorPath, matches: Sequence[Matches], known: Mappi
         lengths = [path.length[i] for i in anchors]
         for i in chain:
             features = np.concatenate([np.zeros(0, np.intp), *seen[i]])
-            if i in known or not anchors or len(np.unique(features)) >= MIN_FEATURES:
+            seen_enough = len(np.unique(features)) >= MIN_FEATURES and not all_others
+            if i in known or not anchors or seen_enough:
                 continue
             after = int(np.searchsorted(lengths, path.length[i]))
             around = anchors[max(after - 1, 0) : after + 1]

@@ -68,7 +68,8 @@ def run(inputs: Mapping[str, Path], params: PosesParams, out_dir: Path) -> None:
         database = Path(scratch) / "features.db"
         pairs = _pairs(keyframes, features, params, posed=posed)
         _match(database, keyframes, features, pairs, params)
-        require_motion(database, capture.root)
+        if not posed:
+            require_motion(database, capture.root)
         keyframes, corrected = _with_focals(keyframes, contradicted_focals(database, keyframes))
         if corrected:  # how matches are verified, and the map begun, depends on the focal length
             database.unlink()
@@ -169,7 +170,7 @@ def _metric(data: Inputs, result: Result) -> tuple[SparseMap, float | None, Cali
     if result.scale_sigma is not None and capture.scale_sigma is not None:
         known = float(np.hypot(result.scale_sigma, capture.scale_sigma))
     all_depth = all(images.keyframes[i - 1].frame.depth for i in sparse_map.poses)
-    if not all_depth or data.params.backend == "sensor":
+    if not all_depth or result.settled is not None:
         return sparse_map, known, None
     rng = np.random.default_rng(data.params.seed)
     args = capture.root, images
@@ -212,15 +213,18 @@ def _register(data: Inputs, result: Result, sparse_map: SparseMap, left_out: Col
     """The map's poses, held-out views localised against it, and the sensor's poses of images without features."""
     keyframes, params = data.images.keyframes, data.params
     sensor_sigma = PoseSigma(params.sensor_sigma_rotation_deg, params.sensor_sigma_position)
-    if params.backend == "sensor":
-        given = given_poses(keyframes)
-        return _Registration(given, dict.fromkeys(given, sensor_sigma), {}, ())
+    if result.settled is not None:
+        return _Registration(*result.settled, {}, ())
     mapped = {k.camera_id for k in keyframes if k.image_id in sparse_map.poses}  # other lenses are unknown
     held_out = [k.image_id for k in keyframes if k.held_out and k.camera_id in mapped and k.image_id not in left_out]
     localised = localise(held_out, replace(data.images, matches=result.matches), sparse_map, params.seed)
     poses = {**sparse_map.poses, **{i: view.pose for i, view in localised.items()}}
     sigmas = {**sparse_map.sigma, **{i: view.sigma for i, view in localised.items()}}
-    kept = {} if result.path is None else keep_sensor_poses(result.path, result.matches, poses)
+    kept = (
+        {}
+        if result.path is None
+        else keep_sensor_poses(result.path, result.matches, poses, all_others=result.keeps_path)
+    )
     return _Registration(poses | kept, sigmas | dict.fromkeys(kept, sensor_sigma), localised, kept)
 
 

@@ -61,6 +61,8 @@ class SapienBody:
             part.set_mass(link.mass)
             part.set_cmass_local_pose(physx_pose(sapien, link.link_from_inertia))
             part.set_inertia(link.inertia)
+            part.set_linear_damping(0.0)  # PhysX slows whatever moves, by itself
+            part.set_angular_damping(0.0)
             if link.parent >= 0:
                 _set_joint(sapien, part.joint, link)
             part.set_disable_gravity(robot.gravity_compensation)

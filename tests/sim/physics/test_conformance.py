@@ -138,7 +138,7 @@ def test_free_fall(make: Make, arm: Robot) -> None:
     start(engine, begun)
     engine.step(50)
     state = engine.read()
-    assert state.linear_velocity[0, 2] == pytest.approx(-GRAVITY * 0.2, rel=0.02)
+    assert state.linear_velocity[0, 2] == pytest.approx(-GRAVITY * 0.2, rel=1e-3)
     assert state.position[0, 2] == pytest.approx(3 - GRAVITY * 0.2**2 / 2, abs=0.01)
 
 
