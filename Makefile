@@ -74,10 +74,10 @@ demo-train: $(TRAIN_STAMP) ## install PyTorch, and train a policy that sees in t
 # In the order of tests/conftest.py; all of a file's tests by one worker, which makes what they share once.
 PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations 20
 
-test: $(DEV_STAMP) ## run the test suite without slow and soak tests: ten minutes on two cores
+test: $(DEV_STAMP) ## run the test suite without slow and soak tests: a quarter of an hour on two cores
 	$(PYTEST) -m 'not slow and not soak'
 
-test-slow: $(NETWORKS_STAMP) $(POLICIES_STAMP) $(RLINF_STAMP) ## test every format from files to bundle, clusters, servers, long trainings: a quarter of an hour
+test-slow: $(NETWORKS_STAMP) $(POLICIES_STAMP) $(RLINF_STAMP) ## test formats from files to bundle, clusters, servers, long trainings: half an hour
 	$(PYTEST) -m 'slow and not soak'
 
 test-all: $(NETWORKS_STAMP) $(POLICIES_STAMP) $(RLINF_STAMP) ## both of them in one run, which collects tests and waits for the last one once
