@@ -100,12 +100,7 @@ def differences(poses: F64, others: F64) -> F64:
 
 def _add_depth(matrix: F64, right: F64, frames: Frames, poses: F64, pairs: I64, gate: float) -> None:
     found = compare(frames, poses, pairs, gate)
-    i, j = pairs.T
-    for a, first in enumerate((i, j)):
-        np.add.at(right, first, found.gradient[:, 6 * a : 6 * a + 6])
-        for b, second in enumerate((i, j)):
-            block = found.hessian[:, 6 * a : 6 * a + 6, 6 * b : 6 * b + 6]
-            np.add.at(matrix, (first[:, None, None], np.arange(6)[:, None], second[:, None, None], np.arange(6)), block)
+    _scatter(matrix, right, pairs, found.hessian, found.gradient)
 
 
 def _add_given(matrix: F64, right: F64, given: Given, poses: F64) -> None:
@@ -138,10 +133,15 @@ def _add_steps(matrix: F64, right: F64, given: Given, poses: F64, steps: I64) ->
     slope = np.concatenate([-by_second @ adjoint, by_second], 2)
     weighted = np.swapaxes(slope, 1, 2) * weights[:, None]
     blocks, gradient = weighted @ slope, -np.einsum("nij,nj->ni", weighted, off)
-    for p, first in enumerate((a, b)):
+    _scatter(matrix, right, steps[~given.cut], blocks, gradient)
+
+
+def _scatter(matrix: F64, right: F64, pairs: I64, hessian: F64, gradient: F64) -> None:
+    """Add the terms (M, 12, 12), (M, 12) of pairs (M, 2) of poses to the normal equations (N, 6, N, 6), (N, 6)."""
+    for p, first in enumerate(pairs.T):
         np.add.at(right, first, gradient[:, 6 * p : 6 * p + 6])
-        for q, second in enumerate((a, b)):
-            block = blocks[:, 6 * p : 6 * p + 6, 6 * q : 6 * q + 6]
+        for q, second in enumerate(pairs.T):
+            block = hessian[:, 6 * p : 6 * p + 6, 6 * q : 6 * q + 6]
             np.add.at(matrix, (first[:, None, None], np.arange(6)[:, None], second[:, None, None], np.arange(6)), block)
 
 

@@ -126,11 +126,12 @@ def _correct(frames: Frames, poses: F64) -> Corrected:
 
 def _by_neighbours(frames: Frames, poses: F64) -> F64 | None:
     """Poses (N, 4, 4) adjusted by neighbours in time only; None if too few see the same."""
-    pairs = [(int(a), int(b)) for a, b in pairs_of(frames, poses, LOCAL_GATES[0]) if abs(a - b) <= NEIGHBOURS]
+    pairs = pairs_of(frames, poses, LOCAL_GATES[0])
+    pairs = pairs[np.abs(pairs[:, 0] - pairs[:, 1]) <= NEIGHBOURS]
     if len(pairs) <= len(poses):
         return None
     cut = np.zeros(len(frames.steps), bool)
-    return adjust(frames, Given(poses, *LOOSE, *LOOSE_STEP, cut), poses, both_ways(pairs), LOCAL_GATES).poses
+    return adjust(frames, Given(poses, *LOOSE, *LOOSE_STEP, cut), poses, pairs, LOCAL_GATES).poses
 
 
 def _agreement(frames: Frames, poses: F64) -> tuple[float, float, float]:
