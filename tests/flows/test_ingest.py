@@ -33,6 +33,7 @@ from pipeline.errors import MachineError, ReconstructionError
 from pipeline.isolation import LostError
 from pipeline.stages import STAGES
 from tests.fake_scene import ran
+from tests.flows.conftest import with_own_prefect
 from tests.paths import ROOT
 from tests.s3 import SECRET
 from tests.synthetic import Room, walk, write_photos
@@ -74,10 +75,9 @@ class Lab:
     def environment(self) -> dict[str, str]:
         """Of the command, and of what runs its stages elsewhere."""
         return {
-            **os.environ,
+            **with_own_prefect(self.home),
             "FAKE_LAB": str(self.folder),
             "PYTHONFAULTHANDLER": "1",
-            "PREFECT_HOME": str(self.home),
             "PREFECT_API_URL": self.url,
             "PREFECT_API_AUTH_STRING": self.password,
             "PYTHONPATH": f"{ROOT / 'tests' / 'fakes'}:{ROOT}",
@@ -141,17 +141,13 @@ def until(true: Callable[[], bool]) -> None:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str, str]]:
-    """Home, URL and password of Prefect's server: that of PREFECT_API_URL, or one for these tests."""
-    if "PREFECT_API_URL" in os.environ:
-        yield Path(os.environ["PREFECT_HOME"]), os.environ["PREFECT_API_URL"], os.environ["PREFECT_API_AUTH_STRING"]
-        return
+    """Home, URL and password of a Prefect server for these tests."""
     home = tmp_path_factory.mktemp("prefect")
     start = (
         "import time; from flows.server import api_url, own_password; print(api_url(), own_password(), flush=True); "
     )
     command = [sys.executable, "-c", f"{start} time.sleep(36000)"]
-    environment = {**os.environ, "PREFECT_HOME": str(home)}
-    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, cwd=ROOT, env=with_own_prefect(home), stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         url, password = process.stdout.readline().split()
         yield home, url, password

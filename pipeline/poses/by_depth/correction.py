@@ -46,6 +46,9 @@ MAX_JUMPS, FRAMES_A_JUMP = 3, 40
 SMALLEST_RATIO = 1e-3
 SCALE_ROUNDING, LEAST_STEP_LENGTH, LEAST_STEPS = 0.02, 0.05, 10
 """A scale nearer to 1 is left to the adjustment; steps shorter than that [m], or fewer, tell no scale."""
+MEDIAN_SIGMA, SCALE_SIGMAS = 1.86, 3.0
+"""One sigma of a median by the median absolute deviation, times the root of their number; a scale that differs from 1
+by fewer sigmas is noise."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,7 +152,7 @@ def _agreement(frames: Frames, poses: F64) -> tuple[float, float, float]:
 
 
 def _scale(steps: I64, poses: F64, local: F64) -> float:
-    """Median ratio of the steps' lengths by depth to those given; 1 where too few are long enough.
+    """Median ratio of the steps' lengths by depth to those given; 1 where they are too few, or noise explains it.
 
     Given steps are projected on those by depth: the other way round, their noise would make the ratio smaller.
     """
@@ -159,7 +162,10 @@ def _scale(steps: I64, poses: F64, local: F64) -> float:
     long = length > LEAST_STEP_LENGTH
     if long.sum() <= LEAST_STEPS:
         return 1.0
-    return 1 / max(float(np.median((given * found).sum(1)[long] / length[long] ** 2)), SMALLEST_RATIO)
+    shares = (given * found).sum(1)[long] / length[long] ** 2
+    share = float(np.median(shares))
+    sigma = MEDIAN_SIGMA * float(np.median(np.abs(shares - share))) / np.sqrt(len(shares))
+    return 1.0 if abs(share - 1) < SCALE_SIGMAS * sigma else 1 / max(share, SMALLEST_RATIO)
 
 
 def _scaled(poses: F64, scale: float) -> F64:
