@@ -28,6 +28,7 @@ from prefect.concurrency.asyncio import ConcurrencySlotAcquisitionError
 from prefect.exceptions import PrefectHTTPStatusError
 from prefect.runtime import flow_run
 from prefect.tasks import Task
+from prefect.utilities.annotations import quote
 
 from flows.markdown import Markdown, joined, markdown, markdown_table, target
 from flows.reports import linked
@@ -268,7 +269,9 @@ def _one(scene: Scene, options: Options, run: RunStage) -> Scene:
     started = time.monotonic()
     try:
         _run_stage.set(run)
-        state = named_for(scene)(scene, options.captures, options.store)
+        # Prefect would look for earlier tasks' results in the scene, find that both have the same (), and say that this
+        # bundle is made of that one
+        state = named_for(scene)(quote(scene), options.captures, options.store)
         return cast("Scene", state.result(raise_on_failure=False))  # a failed gate is its bundle's, which is there
     except SceneFailedError as error:
         return error.scene
