@@ -27,6 +27,7 @@ sys.path.insert(0, str(ROOT))
 from benchmarks.page import Row, section, update_page  # noqa: E402
 from pipeline.geometry import fit_similarity  # noqa: E402
 from pipeline.poses.network import Chunk, ChunkRunner, Chunks, Links  # noqa: E402
+from pipeline.poses.sparse_map import PoseSigma  # noqa: E402
 from pipeline.poses.stitching import stitch  # noqa: E402
 from tests.fakes.long_walk import long_walk, path_length  # noqa: E402
 from tests.fakes.simulated_network import Simulated, Truth  # noqa: E402
@@ -65,7 +66,7 @@ def run(truth: Truth, links: Links, count: int) -> tuple[Chunks, int, int]:
 
 def track_error(chunks: Sequence[Chunk], truth: Truth) -> tuple[float, int]:
     """Root-mean-square error of the positions [m] after the best similarity, and their number."""
-    poses = stitch(chunks, {}, (0.03, 1.0), 0).poses
+    poses = stitch(chunks, {}, PoseSigma(1.0, 0.03), 0).poses
     found = np.array([pose.translation for pose in poses.values()])
     true = np.array([truth.poses[i].translation for i in poses])
     error = fit_similarity(found, true).apply(found) - true

@@ -54,7 +54,7 @@ def write_room(room: Room, folder: Path) -> Truth:
             image = np.clip(noisy, 0, 255).round().astype(np.uint8)[..., ::-1]
             cv2.imwrite(str(photos / f"{stamp}.jpg"), image, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
         if room.sensor:
-            write_sensors(drawn, folder, stamps, poses, np.random.default_rng([seed, 2]))
+            write_sensors(drawn, folder, stamps, poses, np.random.default_rng([seed, 2]), drift=room.drift)
         done.write_text(json.dumps({"photos": len(stamps)}))
     views = []
     for index, pose in enumerate(robot_views(room, drawn.mesh, poses, np.random.default_rng([seed, 3]))):
@@ -136,14 +136,15 @@ def write_sensors(
     poses: list[Pose],
     rng: np.random.Generator,
     phone: Camera = PHONE,
+    drift: float = 1.0,
 ) -> None:
-    """Depth, confidence and camera of every photo, as noisy as the sample's."""
+    """Depth, confidence and camera of every photo, as noisy as the sample's; poses `drift` times as much."""
     keyframes = folder / "keyframes"
     for part in ("cameras", "depth", "confidence"):
         (keyframes / part).mkdir(parents=True, exist_ok=True)
     phone_from_truth = phone_world_from_truth(rng)
     true = np.array([pose.matrix for pose in poses])
-    measured = phone_from_truth @ noisy_poses(true, rng) @ GL_FROM_CV
+    measured = phone_from_truth @ noisy_poses(true, rng, drift) @ GL_FROM_CV
     exact = Intrinsics(phone.width, phone.height, phone.fx, phone.fy, phone.cx, phone.cy)
     for stamp, pose, given in zip(stamps, poses, measured, strict=True):
         millimetres, confidence = noisy_depth(*drawn.depth(phone.resized(*DEPTH_SIZE), pose), rng)

@@ -72,6 +72,12 @@ GATES: dict[str, GateKind] = {
         "How far the mesh lies from depth images that it was not made from.",
         "with photos",
     ),
+    "invented": GateKind(
+        "Mesh where depth looks through", "", "<=", 0.01, "pipeline.check.surface:depth_gates",
+        "The share of the mesh that stands in the air: three depth images or more saw what lies behind it. A robot "
+        "would bump into it, and a place has nothing there.",
+        "with photos",
+    ),
     "gravity": GateKind(
         "Gravity is known", "degrees", "<=", 1.0, "pipeline.check.frame:frame_gates",
         "How sure it is which way is down. One degree off is a slope that a robot feels.",

@@ -38,6 +38,7 @@ class Photos:
     scene: PosedScene  # all posed views, world frame
     views: Sequence[ViewCheck]  # the held-out views, compared with splat and mesh
     image_size: tuple[int, int]  # width and height of the training images [px]
+    depth: Sequence[DepthMap]  # the depth maps of training views, world frame, without guessed levels
     held_out_depth: Sequence[DepthMap]  # the sensor's depth maps of held-out views, world frame
     keyframes: int  # number of keyframes, with a pose or without
     coverage: CoverageMap  # how far the splat's images can be trusted

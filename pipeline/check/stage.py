@@ -48,6 +48,7 @@ def run(inputs: Mapping[str, Path], params: CheckParams, out_dir: Path) -> None:
         scene=scene,
         views=views,
         image_size=(size[0], size[1]),
+        depth=StoredMaps(inputs["depth"], alignment.world_from_scene),
         held_out_depth=StoredMaps(inputs["depth"], alignment.world_from_scene, held_out=True),
         keyframes=len(selection.keyframes),
         coverage=coverage,

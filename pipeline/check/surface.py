@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,11 +12,14 @@ from pipeline.check.scene import CheckedScene
 from pipeline.depth.maps import DepthMap
 from pipeline.geometry import Mesh, ransac_plane
 from pipeline.geometry.rays import RayCaster, sample_surface
+from pipeline.mesh.clean import in_free_space, observe
 from pipeline.types import F64, Mask
 
 MIN_PLANE_AREA = 0.15  # [m^2] of a table top
 MAX_TILT_DEG = 10.0
 PLANE_TOLERANCE = 0.03  # [m]
+CLEARLY = 0.05  # [m] that depth must lie behind a surface to tell that there is none
+SAMPLE_AREA = 4e-4  # [m^2] of the mesh for one sample
 
 
 @dataclass(frozen=True)
@@ -46,14 +49,36 @@ class Flatness:
 
 
 def depth_gates(scene: CheckedScene) -> dict[str, Measured]:
-    """The mesh against depth images that it was not made from."""
-    maps = scene.photos.held_out_depth if scene.photos else ()
+    """The mesh against depth images that it was not made from, and what of it all depth maps look through."""
+    assert scene.photos is not None
+    measured = {"invented": _invented_gate(scene.mesh, scene.photos.depth)}
+    maps = scene.photos.held_out_depth
     if not maps:
-        return {"mesh_held_out_depth": Measured(None, "the capture has no depth images", applies=False)}
+        return measured | {"mesh_held_out_depth": Measured(None, "the capture has no depth images", applies=False)}
     difference = depth_difference(scene.mesh, maps)
     how = f"median over {difference.pixels} pixels of the held-out views' sensor depth"
     detail = {name: rounded(getattr(difference, name)) for name in ("p90", "bias", "covered")}
-    return {"mesh_held_out_depth": Measured(difference.median, how, detail=detail)}
+    return measured | {"mesh_held_out_depth": Measured(difference.median, how, detail=detail)}
+
+
+def _invented_gate(mesh: Mesh, maps: Sequence[DepthMap]) -> Measured:
+    area, share = measure_invented(mesh, maps)
+    how = f"share of the mesh's area that 3 of {len(maps)} depth maps look through, by over {100 * CLEARLY:.0f} cm"
+    return Measured(share, how, detail={"area_m2": rounded(area)})
+
+
+def measure_invented(mesh: Mesh, maps: Sequence[DepthMap]) -> tuple[float, float | None]:
+    """Area of a mesh [m^2], guesses included, in space that depth maps see to be free, and its share; None without any.
+
+    Three maps or more must look through, and twice as many as see the surface there; both in the world frame [m].
+    """
+    total = float(mesh.face_areas().sum())
+    if not total:
+        return 0.0, None
+    count = int(np.clip(total / SAMPLE_AREA, 10_000, 400_000))
+    points, face = sample_surface(mesh, count, np.random.default_rng(0))
+    share = float(in_free_space(observe(points, mesh.face_normals()[face], maps, CLEARLY)).mean())
+    return share * total, share
 
 
 def depth_difference(mesh: Mesh, maps: Iterable[DepthMap], stride: int = 3) -> DepthDifference:

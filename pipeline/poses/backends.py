@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +39,9 @@ logger = logging.getLogger(__name__)
 MIN_EXPLAINED, MIN_REGISTERED = 0.7, 0.95
 """Least share of the verified matches that the given poses explain, and of the views registered from them; below either
 the images are mapped alone."""
+MIN_JOINED = 0.5
+"""Least share of the views that the images determine for the others to be placed among them by depth; below it all are
+where depth places them."""
 MIN_DETERMINED = 3
 """Least number of views that the images determine, for the others to be placed beside them."""
 AS_GIVEN = "--set poses.backend=sensor"
@@ -63,9 +66,9 @@ class Inputs:
         return self.capture.scale_sigma is not None
 
     @property
-    def sensor_sigma(self) -> tuple[float, float]:
-        """One sigma of a given pose [m, deg]."""
-        return self.params.sensor_sigma_position, self.params.sensor_sigma_rotation_deg
+    def sensor_sigma(self) -> PoseSigma:
+        """One sigma of a given pose."""
+        return PoseSigma(self.params.sensor_sigma_rotation_deg, self.params.sensor_sigma_position)
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +79,8 @@ class Result:
         scale_sigma: Relative one sigma of the map's scale by the sensor's path; None without one.
         sensor_from_camera: Fixed offset of the colour camera in the given poses' frame.
         path: The sensor's path that the map started from; None if it is unused or the result.
-        keeps_path: Whether all views that the images don't determine stay where they were given.
+        path_sigmas: One sigma of its poses, by image id.
+        keeps_path: Whether all views that the images don't determine stay where the path has them.
         settled: Poses of all keyframes, held-out ones too, and their sigmas, where the images have no say in them.
     """
 
@@ -86,6 +90,7 @@ class Result:
     report: BackendReport
     matches: Sequence[Matches]
     path: SensorPath | None = None
+    path_sigmas: Mapping[int, PoseSigma] = field(default_factory=dict)
     keeps_path: bool = False
     settled: tuple[Mapping[int, Pose], Mapping[int, PoseSigma]] | None = None
 
@@ -98,8 +103,7 @@ def reconstruct(inputs: Inputs) -> Result:
     if inputs.params.backend == "sensor":  # poses and intrinsics as given; only points are computed
         check_given_poses(images, inputs.capture)
         given = given_poses(images.keyframes)
-        sigma = PoseSigma(inputs.params.sensor_sigma_rotation_deg, inputs.params.sensor_sigma_position)
-        return _settled(inputs, given, dict.fromkeys(given, sigma), {})
+        return _settled(inputs, given, dict.fromkeys(given, inputs.sensor_sigma), {})
     if inputs.params.backend == "colmap":  # poses from the images alone, in an arbitrary frame and scale
         mapped = _mapped(inputs)
         adjuster = Adjuster(images, mapped.poses, mapped.cameras, inputs.params.seed)
@@ -118,13 +122,15 @@ def _refined(inputs: Inputs) -> Result:
 
     Poses and focal length are corrected by the epipolar errors of the matches. Then matches that contradict the sensor
     are dropped and its path is corrected until its loops close; usually the capture is then triangulated and adjusted
-    together. Where the images don't determine enough views, because walls are plain, the poses by depth are the result.
-    Without such, the images are mapped alone, in case tracking was lost, aligned with the sensor's path and adjusted
-    with the same prior; if they can't be, views that the images don't determine stay where they were given.
+    together. Views that the images don't determine, because walls are plain, stay where depth places them among the
+    others; where most are such, the poses by depth are the result. Without depth, the images are mapped alone, in case
+    tracking was lost, aligned with the sensor's path and adjusted with the same prior; if they can't be, views that
+    the images don't determine stay where they were given.
     """
     images, given = inputs.images, given_poses(inputs.images.keyframes)
     by_depth = poses_by_depth(inputs.capture.root, images.keyframes, inputs.params.threads) if inputs.metric else None
     prior = by_depth.poses if by_depth and by_depth.poses else given
+    sigmas = by_depth.sigmas if by_depth and by_depth.poses else dict.fromkeys(given, inputs.sensor_sigma)
     if prior is given:
         check_given_poses(images, inputs.capture)
     training = [k.image_id for k in images.training]
@@ -144,12 +150,16 @@ def _refined(inputs: Inputs) -> Result:
     determined = {**sparse_map.poses, **blank} if prior is given else _well_seen(sparse_map)
     registered = len(determined.keys() & start)
     about: BackendReport = {"by_depth": by_depth.report if by_depth else None, "matches_explained": explained}
-    if explained < MIN_EXPLAINED or registered < MIN_REGISTERED * len(start):
-        found = f"{100 * explained:.0f} % of the matches and {registered} of {len(start)} views"
-        if by_depth and by_depth.poses:
-            logger.info("the images determine %s: the poses by depth are kept", found)
+    found = f"{100 * explained:.0f} % of the matches and {registered} of {len(start)} views"
+    if explained >= MIN_EXPLAINED and registered >= MIN_REGISTERED * len(start):
+        pass
+    elif by_depth and by_depth.poses:
+        logger.info("the images determine %s: depth places the others", found)
+        if explained < MIN_EXPLAINED or registered < MIN_JOINED * len(start):
             scale_sigma = _path_scale_sigma(by_depth.poses, given)
-            return _settled(inputs, by_depth.poses, by_depth.sigmas, {**about, "path": "depth"}, scale_sigma)
+            return _settled(inputs, by_depth.poses, sigmas, {**about, "path": "depth"}, scale_sigma)
+        keeps_path = True
+    else:
         logger.warning("the given poses explain %s: mapping the images alone", found)
         try:
             alone = _mapped(inputs)
@@ -165,8 +175,7 @@ def _refined(inputs: Inputs) -> Result:
             if (share := _explained_share(images, from_images)) > explained:
                 source, mapped, sparse_map, explained = "images", alone, from_images, share
     if keeps_path and len(sparse_map.poses) < MIN_DETERMINED:
-        sigma = PoseSigma(inputs.params.sensor_sigma_rotation_deg, inputs.params.sensor_sigma_position)
-        return _settled(inputs, given, dict.fromkeys(given, sigma), {**about, "path": "given"})
+        return _settled(inputs, given, sigmas, {**about, "path": "given"})
     scale = _scale_onto(sparse_map.poses, start)
     sparse_map = sparse_map.transformed(_onto_path(sparse_map.poses, start, scale))
     scale_sigma = _path_scale_sigma(sparse_map.poses, sensor)
@@ -181,7 +190,7 @@ def _refined(inputs: Inputs) -> Result:
     }
     if mapped:
         report |= _submodel_report(images, mapped)
-    return Result(sparse_map, scale_sigma, offset.sensor_from_camera, report, images.matches, path, keeps_path)
+    return Result(sparse_map, scale_sigma, offset.sensor_from_camera, report, images.matches, path, sigmas, keeps_path)
 
 
 def _well_seen(sparse_map: SparseMap) -> dict[int, Pose]:

@@ -20,7 +20,7 @@ from pipeline.geometry import Camera, Pose, angle_deg, matrix_from_rotvec, rotve
 from pipeline.poses.keyframes import Keyframe, bearing_rays
 from pipeline.poses.matching import MatchedImages, Matches
 from pipeline.poses.pose_graph import Edge, optimise
-from pipeline.poses.sparse_map import SparseMap, localise_one, reprojection_errors
+from pipeline.poses.sparse_map import PoseSigma, SparseMap, localise_one, reprojection_errors
 from pipeline.progress import track
 from pipeline.types import F64
 
@@ -78,8 +78,8 @@ class Relation:
 class SensorPath:
     """Poses of a sensor, and the length of the path up to each."""
 
-    def __init__(self, keyframes: Sequence[Keyframe], poses: Mapping[int, Pose], sigma: tuple[float, float]) -> None:
-        """Start from given world_from_camera [m] by image id, with one sigma [m, deg]."""
+    def __init__(self, keyframes: Sequence[Keyframe], poses: Mapping[int, Pose], sigma: PoseSigma) -> None:
+        """Start from given world_from_camera [m] by image id, with one sigma."""
         self.poses, self._sigma = poses, sigma
         chains: dict[str | None, list[int]] = {}
         for i in sorted(poses):
@@ -104,8 +104,8 @@ class SensorPath:
         """One sigma of the sensor's relative pose [m, deg], by those of both poses and the drift between them."""
         distance = self.distance(i, j)
         return (
-            float(np.hypot(np.sqrt(2) * self._sigma[0], DRIFT * distance)),
-            float(np.hypot(np.sqrt(2) * self._sigma[1], ROTATION_DRIFT * distance)),
+            float(np.hypot(np.sqrt(2) * self._sigma.position, DRIFT * distance)),
+            float(np.hypot(np.sqrt(2) * self._sigma.rotation_deg, ROTATION_DRIFT * distance)),
         )
 
     def contradicts(self, relation: Relation) -> bool:

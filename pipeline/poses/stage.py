@@ -212,7 +212,6 @@ class _Registration:
 def _register(data: Inputs, result: Result, sparse_map: SparseMap, left_out: Collection[int]) -> _Registration:
     """The map's poses, held-out views localised against it, and the sensor's poses of images without features."""
     keyframes, params = data.images.keyframes, data.params
-    sensor_sigma = PoseSigma(params.sensor_sigma_rotation_deg, params.sensor_sigma_position)
     if result.settled is not None:
         return _Registration(*result.settled, {}, ())
     mapped = {k.camera_id for k in keyframes if k.image_id in sparse_map.poses}  # other lenses are unknown
@@ -225,7 +224,7 @@ def _register(data: Inputs, result: Result, sparse_map: SparseMap, left_out: Col
         if result.path is None
         else keep_sensor_poses(result.path, result.matches, poses, all_others=result.keeps_path)
     )
-    return _Registration(poses | kept, sigmas | dict.fromkeys(kept, sensor_sigma), localised, kept)
+    return _Registration(poses | kept, sigmas | {i: result.path_sigmas[i] for i in kept}, localised, kept)
 
 
 def _write_view(

@@ -19,6 +19,7 @@ from pipeline.geometry import Pose, Similarity, angle_deg, matrix_from_rotvec, r
 from pipeline.poses.colmap_io import robust_similarity
 from pipeline.poses.network import Chunk, ChunkView
 from pipeline.poses.pose_graph import Edge, median_rotation, optimise
+from pipeline.poses.sparse_map import PoseSigma
 from pipeline.types import F64
 
 ROUNDS, CONVERGED = 20, 1e-6
@@ -63,10 +64,10 @@ class Stitched:
     anchored: bool
 
 
-def stitch(chunks: Sequence[Chunk], known: Mapping[int, Pose], sigma: tuple[float, float], seed: int) -> Stitched:
+def stitch(chunks: Sequence[Chunk], known: Mapping[int, Pose], sigma: PoseSigma, seed: int) -> Stitched:
     """All chunks in one frame, that of the known world_from_camera by image id where chunks fit them.
 
-    `sigma` is that of a known position and rotation [unit of `known`, deg].
+    `sigma` is that of a known pose [unit of `known`, deg].
     """
     if not chunks:
         return Stitched({}, {}, 0, (), (), anchored=False)
@@ -166,7 +167,7 @@ def _medoid(rotations: F64) -> F64:
 
 
 def _onto_known(
-    n: int, chunk: Chunk, known: Mapping[int, Pose], sigma: tuple[float, float], seed: int, node: int
+    n: int, chunk: Chunk, known: Mapping[int, Pose], sigma: PoseSigma, seed: int, node: int
 ) -> Joint | None:
     """The similarity of the known poses' world and a chunk; None with too few known poses or where they don't fit."""
     ids = [i for i in chunk.views if i in known]
@@ -175,9 +176,9 @@ def _onto_known(
     own = [chunk.views[i].chunk_from_camera for i in ids]
     source, target = np.array([p.translation for p in own]), np.array([known[i].translation for i in ids])
     extent = float(np.sqrt(((target - target.mean(0)) ** 2).sum(1).mean()))
-    if extent < 3 * sigma[0]:  # a chunk from one position has no scale
+    if extent < 3 * sigma.position:  # a chunk from one position has no scale
         return None
-    answer = robust_similarity(source, target, 4 * sigma[0], seed)
+    answer = robust_similarity(source, target, 4 * sigma.position, seed)
     if answer is None or answer[1].mean() < AGREEING:
         return None
     scale = answer[0].scale
@@ -186,7 +187,14 @@ def _onto_known(
     rotation = median_rotation(rotations, _medoid(rotations), rounds=3)
     fit = Similarity(scale, rotation, np.median(target - scale * source @ rotation.T, axis=0))
     count = np.sqrt(len(ids))
-    return Joint(node, n, fit, float(np.deg2rad(sigma[1])) / count, sigma[0] / count, sigma[0] / extent / count)
+    return Joint(
+        node,
+        n,
+        fit,
+        float(np.deg2rad(sigma.rotation_deg)) / count,
+        sigma.position / count,
+        sigma.position / extent / count,
+    )
 
 
 def _aligned(nodes: Sequence[int], edges: Sequence[Joint], origin: int) -> dict[int, Similarity]:

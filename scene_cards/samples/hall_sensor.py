@@ -81,12 +81,12 @@ def _drift(n: int, rng: np.random.Generator, smooth: float) -> Array:
     return walk / np.sqrt((walk**2).sum(axis=1).mean())
 
 
-def noisy_poses(poses: Array, rng: np.random.Generator) -> Array:
-    """Add drift and jitter to truth poses (Z-up world): about 1 cm, 0.25 deg heading, 0.17 tilt."""
+def noisy_poses(poses: Array, rng: np.random.Generator, drift: float = 1.0) -> Array:
+    """Add drift and jitter to truth poses (Z-up world): `drift` times 1 cm, 0.25 deg heading, 0.17 tilt."""
     n = len(poses)
-    shift = 0.009 * _drift(n, rng, 2.0) + 0.0022 * rng.standard_normal((n, 3))
+    shift = 0.009 * drift * _drift(n, rng, 2.0) + 0.0022 * rng.standard_normal((n, 3))
     slow = _drift(n, rng, 2.0) * np.array([0.8, 0.8, 1.6])
-    turn = np.radians(0.15) * slow + np.radians(0.06) * rng.standard_normal((n, 3))
+    turn = np.radians(0.15) * drift * slow + np.radians(0.06) * rng.standard_normal((n, 3))
     out = poses.copy()
     out[:, :3, :3] = Rotation.from_rotvec(turn).as_matrix() @ poses[:, :3, :3]
     out[:, :3, 3] += shift

@@ -31,6 +31,7 @@ def checked(
     reprojection: float | None = None,
     checks: Sequence[ViewCheck] = (),
     depth: Sequence[DepthMap] = (),
+    held_out_depth: Sequence[DepthMap] = (),
     coverage: CoverageMap | None = None,
 ) -> CheckedScene:
     """A scene of which only what is named is known."""
@@ -40,6 +41,7 @@ def checked(
         checks,
         (160, 120),
         depth,
+        held_out_depth,
         keyframes,
         coverage or CoverageMap(np.zeros((0, 3), np.float32), np.zeros((0, 8), np.float32), 0.25, 0.3, 1.0),
     )

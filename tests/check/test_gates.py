@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 from importlib import import_module
 
+import numpy as np
 import pytest
 
 from pipeline.align.alignment import Alignment
@@ -14,8 +15,8 @@ from pipeline.check.gates import GATES, THRESHOLDS, Measured, judged, measure_ga
 from pipeline.check.surface import depth_gates
 from pipeline.geometry import Camera, Pose, Similarity
 from pipeline.poses.scene import View
-from tests.check.scenes import checked, verdicts
-from tests.mesh.scenes import all_maps, built
+from tests.check.scenes import NO_MESH, checked, verdicts
+from tests.mesh.scenes import all_maps, built, grid_floor, maps
 from tests.paths import ROOT
 
 UNITS = {"m²": "m2", "degree": "degrees"}
@@ -79,13 +80,25 @@ def test_mesh_is_compared_with_depth_it_never_saw():
     held_out = [m for m in all_maps() if m.held_out]
     nearer = [replace(m, depth=m.depth - 0.05) for m in held_out]
     right, wrong, nothing = (
-        verdicts(depth_gates(checked(mesh=built().mesh, depth=depth)))["mesh_held_out_depth"]
+        verdicts(depth_gates(checked(mesh=built().mesh, held_out_depth=depth)))["mesh_held_out_depth"]
         for depth in (held_out, nearer, [])
     )
     assert (right.passed, wrong.passed, nothing.passed) == (True, False, None)
     assert right.detail["covered"] > 0.9
     assert wrong.value == pytest.approx(0.05, abs=0.003) and wrong.detail["bias"] == pytest.approx(0.05, abs=0.003)
     assert "no depth images" in nothing.how
+
+
+def test_a_surface_that_is_not_there_fails():
+    """A shelf in the air of the rebuilt room, guessed or not; without any surface nothing is known."""
+    shelf = grid_floor((1.5, 1.0), (2.3, 1.6), z=1.1)
+    guessed = replace(shelf, guessed=np.ones(len(shelf.vertices), bool))
+    right, wrong, marked, nothing = (
+        verdicts(depth_gates(checked(mesh=mesh, depth=maps())))["invented"]
+        for mesh in (built().mesh, built().mesh.joined(shelf), built().mesh.joined(guessed), NO_MESH)
+    )
+    assert (right.passed, wrong.passed, marked.passed, nothing.passed) == (True, False, False, False)
+    assert wrong.detail["area_m2"] == pytest.approx(0.8 * 0.6, rel=0.2)
 
 
 def test_assumed_scale_fails_and_says_what_to_do():

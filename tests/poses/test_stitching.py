@@ -12,12 +12,13 @@ import pytest
 from pipeline.geometry import Pose, angle_deg, fit_similarity, matrix_from_rotvec
 from pipeline.gpu_backends.errors import BadOutputError, GpuMemoryError
 from pipeline.poses.network import ChunkRunner, Chunks
+from pipeline.poses.sparse_map import PoseSigma
 from pipeline.poses.stitching import stitch
 from tests.fakes.long_walk import long_walk
 from tests.fakes.simulated_network import Errors, Simulated, Truth
 
 COUNT = 120
-SENSOR = 0.03, 1.0
+SENSOR = PoseSigma(1.0, 0.03)
 
 
 @pytest.fixture(scope="module")
