@@ -26,7 +26,7 @@ BUILD_HALL = $(BIN)/splatyard build scene_cards/samples/hall --card scene_cards/
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-train test test-slow test-all lint types test-soak docs bench bench-batch bench-coverage bench-splat bench-geometry bench-formats bench-publish bench-kernels bench-train wheel-test format lock apt-packages clean
+.PHONY: help setup demo demo-train test test-slow test-all lint types test-soak docs bench bench-batch bench-coverage bench-splat bench-geometry bench-formats bench-publish bench-kernels bench-places bench-train wheel-test format lock apt-packages clean
 
 help: ## show this help
 	@echo "apt-get install -y $(APT_PACKAGES)"
@@ -127,6 +127,9 @@ bench-kernels: $(BENCH_STAMP) ## measure the hot kernels and simulators, with AV
 	$(BIN)/python benchmarks/kernels.py $(OUT)/hall/1.0.0 --cpu avx2 --write
 	$(BIN)/python benchmarks/simulation.py $(OUT)/hall/1.0.0 --write
 	$(BIN)/python benchmarks/simulation.py $(OUT)/hall/1.0.0 --cpu avx2 --write
+
+bench-places: $(DEV_STAMP) ## build eight places that today's date draws, and measure how true they are: an hour
+	$(BIN)/python benchmarks/places.py --write
 
 bench-batch: $(DEV_STAMP) ## measure batches: planning, Prefect's overhead, throughput
 	$(BIN)/python benchmarks/batch.py --write

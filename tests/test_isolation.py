@@ -286,12 +286,15 @@ def test_in_a_process_that_may_have_no_children(tmp_path):
 
 
 def test_in_a_forked_process(tmp_path):
-    """A fork doesn't share its parent's supervisor: both go on undisturbed."""
+    """A fork doesn't share its parent's supervisor: both go on undisturbed.
+
+    Its exit code says nothing: in a fork Prefect, where an earlier test used it, fails as the process ends.
+    """
     execute_isolated(one(tmp_path / "before"))
     process = multiprocessing.get_context("fork").Process(target=execute_isolated, args=(one(tmp_path / "fork"),))
     process.start()
     process.join()
-    assert process.exitcode == 0
+    assert one(tmp_path / "fork").cached
     assert execute_isolated(one(tmp_path / "after"))
 
 

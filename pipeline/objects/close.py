@@ -111,6 +111,14 @@ class Views:
         for camera, pose in cameras[::step]:
             small = within(camera, WIDTH)
             self._views.append((small, pose, caster.depth(small, pose)))
+        self._depth = np.zeros(
+            (len(self._views), *np.max([(1, 1), *(d.shape for *_, d in self._views)], 0)), np.float32
+        )
+        for row, (*_, depth) in zip(self._depth, self._views, strict=True):
+            row[: depth.shape[0], : depth.shape[1]] = depth
+        self._camera_from_world = np.array([pose.inverse().matrix[:3] for _, pose, _ in self._views]).reshape(-1, 3, 4)
+        lenses = [(c.fx, c.fy, c.cx, c.cy, c.width, c.height) for c, *_ in self._views]
+        self._lenses = np.array(lenses, np.float64).reshape(-1, 6)
 
     def look_through(self, points: F64, margin: float = SEEN_BEHIND) -> I64:
         """How many views look through points (N, 3) at what lies behind by more than a margin [m]."""
@@ -121,12 +129,7 @@ class Views:
         return self._count(points, -margin, np.inf)
 
     def _count(self, points: F64, margin: float, nothing: float) -> I64:
-        count = np.zeros(len(points), np.int64)
-        for camera, pose, depth in self._views:
-            z, u, v, inside = _pixels(camera, pose, points)
-            behind = depth[v[inside], u[inside]]
-            count[np.flatnonzero(inside)[np.where(behind > 0, behind, nothing) > z[inside] + margin]] += 1
-        return count
+        return _count_views(points, self._camera_from_world, self._lenses, self._depth, margin, nothing)
 
     def shares(self, gaussians: Gaussians, body: Body) -> F64:
         """Which share of what each Gaussian (N,) shows in the views it shows where a body is seen."""
@@ -154,7 +157,7 @@ class Views:
         """Which points (N, 3) lie behind a surface in some view, and before the rest of the scene."""
         caster, hidden = RayCaster(mesh), np.zeros(len(points), bool)
         for camera, pose, _ in self._views:
-            asked = np.flatnonzero(_pixels(camera, pose, points)[3] & ~hidden)
+            asked = np.flatnonzero(_in_image(camera, pose, points) & ~hidden)
             eyes, rays = np.broadcast_to(pose.translation, (len(asked), 3)), points[asked] - pose.translation
             before = np.flatnonzero(caster.cast(eyes, rays).distance < 1)
             away = np.linalg.norm(rays[before], axis=1)
@@ -168,13 +171,32 @@ def _raster(gaussians: Gaussians, camera: Camera, world_from_camera: Pose) -> Ra
     return rasterize(gaussians, replace(camera, distortion=(0.0, 0.0, 0.0, 0.0)), world_from_camera)
 
 
-def _pixels(camera: Camera, world_from_camera: Pose, points: F64) -> tuple[F64, I64, I64, Mask]:
-    """Depth, column and row of points (N, 3) in a view without its distortion, and whether they are in its image."""
+def _in_image(camera: Camera, world_from_camera: Pose, points: F64) -> Mask:
+    """Whether points (N, 3) are in a view's image without its distortion."""
     local = world_from_camera.inverse().apply(points)
     z = np.maximum(local[:, 2], 1e-6)
-    u = np.floor(camera.fx * local[:, 0] / z + camera.cx).astype(np.int64)
-    v = np.floor(camera.fy * local[:, 1] / z + camera.cy).astype(np.int64)
-    return z, u, v, (local[:, 2] > 0) & (u >= 0) & (v >= 0) & (u < camera.width) & (v < camera.height)
+    u, v = camera.fx * local[:, 0] / z + camera.cx, camera.fy * local[:, 1] / z + camera.cy
+    return (local[:, 2] > 0) & (u >= 0) & (v >= 0) & (u < camera.width) & (v < camera.height)
+
+
+@njit(parallel=True, cache=True, nogil=True, error_model="numpy")
+def _count_views(points: F64, camera_from_world: F64, lenses: F64, depths: F32, margin: float, nothing: float) -> I64:
+    """In how many views the depth at points (N, 3) is larger than theirs and a margin; none counts as `nothing` [m]."""
+    counts = np.zeros(len(points), np.int64)
+    for n in prange(len(points)):
+        x, y, z = points[n]
+        for view in range(len(lenses)):
+            m, lens = camera_from_world[view], lenses[view]
+            far = m[2, 0] * x + m[2, 1] * y + m[2, 2] * z + m[2, 3]
+            if far <= 0:
+                continue
+            u = lens[0] * (m[0, 0] * x + m[0, 1] * y + m[0, 2] * z + m[0, 3]) / far + lens[2]
+            v = lens[1] * (m[1, 0] * x + m[1, 1] * y + m[1, 2] * z + m[1, 3]) / far + lens[3]
+            if not (u >= 0 and v >= 0 and u < lens[4] and v < lens[5]):
+                continue
+            behind = depths[view, int(v), int(u)]
+            counts[n] += (behind if behind > 0 else nothing) > far + margin
+    return counts
 
 
 def close_bodies(mesh: Mesh, standing: Sequence[Standing], views: Views) -> dict[int, Body]:
@@ -198,7 +220,7 @@ def close_body(mesh: Mesh, found: Standing, views: Views, standing_on_it: Sequen
     shape = shape_of(seen, found.support)
     sigma = np.zeros(3)
     if shape is not None and not _seen_through(shape, views):
-        shape, sigma = _deepened(shape, mesh.with_faces(~found.triangles), views)
+        shape, sigma = _deepened(shape, mesh, found.triangles, views)
         kind, frame, size, surface = shape.kind, shape.world_from_body, shape.size, shape.mesh()
     else:
         kind = "carved"
@@ -221,14 +243,18 @@ def _seen_through(shape: Shape, views: Views) -> bool:
     return bool(free.mean() > HOLLOW)
 
 
-def _deepened(shape: Shape, scene: Mesh, views: Views) -> tuple[Shape, F64]:
+def _deepened(shape: Shape, mesh: Mesh, own: Mask, views: Views) -> tuple[Shape, F64]:
     """A box of which one side was seen, as deep as that is wide, and one sigma of its lengths (3,) [m].
 
-    Less deep where a view looks through, or something else of the scene is: a wall that is seen beside it, too.
+    Less deep where a view looks through, or something else of the mesh is than its `own` triangles (F,): a wall that
+    is seen beside it, too.
     """
     sigma = np.zeros(3)
     if not shape.unseen:
         return shape, sigma
+    farthest = 2 * float(np.linalg.norm(shape.size)) + BESIDE
+    near = np.linalg.norm(mesh.vertices - shape.world_from_body.translation, axis=1) < farthest
+    scene = mesh.with_faces(near[mesh.triangles].any(1) & ~own)
     around, middles = RayCaster(scene), scene.corners().mean(1).astype(np.float64)
     normals, areas = scene.face_normals(), scene.face_areas()
     u, v = np.meshgrid(np.linspace(-0.48, 0.48, 16), np.linspace(0.15, 0.97, 16))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -42,6 +42,8 @@ the images are mapped alone."""
 MIN_JOINED = 0.5
 """Least share of the views that the images determine for the others to be placed among them by depth; below it all are
 where depth places them."""
+MAX_APART = 5.0
+"""Sigmas of a pose by depth that the images may move it by."""
 MIN_DETERMINED = 3
 """Least number of views that the images determine, for the others to be placed beside them."""
 AS_GIVEN = "--set poses.backend=sensor"
@@ -155,9 +157,11 @@ def _refined(inputs: Inputs) -> Result:
         pass
     elif by_depth and by_depth.poses:
         logger.info("the images determine %s: depth places the others", found)
-        if explained < MIN_EXPLAINED or registered < MIN_JOINED * len(start):
+        agreed = _agreed(sparse_map, determined, start, sigmas)
+        if len(agreed.poses) < MIN_JOINED * len(start):
             scale_sigma = _path_scale_sigma(by_depth.poses, given)
             return _settled(inputs, by_depth.poses, sigmas, {**about, "path": "depth"}, scale_sigma)
+        sparse_map = replace(agreed, poses={**start, **agreed.poses}, sigma={**sigmas, **agreed.sigma})
         keeps_path = True
     else:
         logger.warning("the given poses explain %s: mapping the images alone", found)
@@ -176,8 +180,7 @@ def _refined(inputs: Inputs) -> Result:
                 source, mapped, sparse_map, explained = "images", alone, from_images, share
     if keeps_path and len(sparse_map.poses) < MIN_DETERMINED:
         return _settled(inputs, given, sigmas, {**about, "path": "given"})
-    scale = _scale_onto(sparse_map.poses, start)
-    sparse_map = sparse_map.transformed(_onto_path(sparse_map.poses, start, scale))
+    sparse_map = _on_path(sparse_map, start)
     scale_sigma = _path_scale_sigma(sparse_map.poses, sensor)
     report: BackendReport = {
         **about,
@@ -191,6 +194,27 @@ def _refined(inputs: Inputs) -> Result:
     if mapped:
         report |= _submodel_report(images, mapped)
     return Result(sparse_map, scale_sigma, offset.sensor_from_camera, report, images.matches, path, sigmas, keeps_path)
+
+
+def _on_path(sparse_map: SparseMap, path: Mapping[int, Pose]) -> SparseMap:
+    """The map, at the scale and place of a path."""
+    return sparse_map.transformed(_onto_path(sparse_map.poses, path, _scale_onto(sparse_map.poses, path)))
+
+
+def _agreed(
+    sparse_map: SparseMap, determined: Collection[int], path: Mapping[int, Pose], sigmas: Mapping[int, PoseSigma]
+) -> SparseMap:
+    """The map of the determined images that lie near a path: matches on plain walls may agree and yet be wrong."""
+    if len(determined) < MIN_DETERMINED:
+        return sparse_map.of_images(())
+    placed = _on_path(sparse_map.of_images(determined), path)
+    near = [
+        i
+        for i, pose in placed.poses.items()
+        if np.linalg.norm(pose.translation - path[i].translation) < MAX_APART * sigmas[i].position
+        and angle_deg(pose.rotation, path[i].rotation) < MAX_APART * sigmas[i].rotation_deg
+    ]
+    return placed.of_images(near)
 
 
 def _well_seen(sparse_map: SparseMap) -> dict[int, Pose]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -165,6 +165,19 @@ class SparseMap:
         sigma = {i: PoseSigma(s.rotation_deg, s.position * a_from_b.scale) for i, s in self.sigma.items()}
         poses = {i: a_from_b.apply_pose(pose) for i, pose in self.poses.items()}
         return replace(self, poses=poses, xyz=a_from_b.apply(self.xyz), sigma=sigma)
+
+    def of_images(self, ids: Iterable[int]) -> SparseMap:
+        """The map of some images: their poses and observations, and all points."""
+        kept = set(ids)
+        rows = np.isin(self.image, sorted(kept))
+        return replace(
+            self,
+            poses={i: pose for i, pose in self.poses.items() if i in kept},
+            image=self.image[rows],
+            feature=self.feature[rows],
+            point=self.point[rows],
+            sigma={i: sigma for i, sigma in self.sigma.items() if i in kept},
+        )
 
     def in_camera(self) -> F64:
         """Every observation's point in its camera's axes (M, 3)."""

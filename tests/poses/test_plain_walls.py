@@ -34,9 +34,9 @@ def posed(folder: Path, images: list[np.ndarray], given: list[Pose], depths: lis
     return PosedScene.load(folder)
 
 
-@pytest.mark.parametrize("textured", [0, 6])
-def test_depth_corrects_what_no_match_could(room: Room, tmp_path: Path, textured: int):
-    """All views have poses, held-out ones too, within a centimetre; also where a few of the images match."""
+@pytest.mark.parametrize(("textured", "path"), [(0, "depth"), (6, "depth"), (26, "sensor")])
+def test_depth_corrects_what_no_match_could(room: Room, tmp_path: Path, textured: int, path: str):
+    """All views have poses, held-out ones too, within a centimetre; those that images determine by these, if most."""
     rng = np.random.default_rng(21)
     images = plain_images(rng)
     images[:textured] = [room.render(CAMERA, pose, samples=1)[0] for pose in TRUTH[:textured]]
@@ -46,7 +46,7 @@ def test_depth_corrects_what_no_match_could(room: Room, tmp_path: Path, textured
     assert len(found) == COUNT
     assert error_of(matrices(given), TRUTH) > 0.015
     assert error_of(found, TRUTH) < 0.009
-    assert scene.report.get("path") == "depth"
+    assert scene.report.get("path") == path
     assert all(view.sigma_position is not None and 0.001 < view.sigma_position < 0.02 for view in scene.views)
     assert scene.scale_sigma is not None
     assert any("corrected by the depth images" in note for note in scene.report["notes"])
