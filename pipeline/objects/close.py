@@ -111,11 +111,11 @@ class Views:
         for camera, pose in cameras[::step]:
             small = within(camera, WIDTH)
             self._views.append((small, pose, caster.depth(small, pose)))
-        self._depth = np.zeros(
-            (len(self._views), *np.max([(1, 1), *(d.shape for *_, d in self._views)], 0)), np.float32
-        )
-        for row, (*_, depth) in zip(self._depth, self._views, strict=True):
-            row[: depth.shape[0], : depth.shape[1]] = depth
+        height, width = (max((depth.shape[axis] for *_, depth in self._views), default=1) for axis in (0, 1))
+        self._depth: F32 = np.zeros((len(self._views), height, width), np.float32)
+        for number, (*_, depth) in enumerate(self._views):
+            rows, columns = depth.shape
+            self._depth[number, :rows, :columns] = depth
         self._camera_from_world = np.array([pose.inverse().matrix[:3] for _, pose, _ in self._views]).reshape(-1, 3, 4)
         lenses = [(c.fx, c.fy, c.cx, c.cy, c.width, c.height) for c, *_ in self._views]
         self._lenses = np.array(lenses, np.float64).reshape(-1, 6)
