@@ -227,15 +227,15 @@ class MujocoEngine(PhysicsEngine):
         return columns.state(values, rates, present, self._offsets_now)
 
     def contact_forces(self) -> F32:
-        """Mean force of the scene on each link in the last substep (N, L, 3), world axes [N]."""
+        """Mean normal force of the scene on each link in the last substep (N, L, 3), world axes [N]."""
         return self._forces.copy()
 
     def _forces_now(self) -> F32:
         data, forces = self._data, np.zeros_like(self._forces)
         contact = data.contact
         active = contact.efc_address >= 0
-        rows = contact.efc_address[active][:, None] + np.arange(3)  # elliptic cones: normal, then both frictions
-        in_world = np.einsum("cki,ck->ci", contact.frame[active].reshape(-1, 3, 3), data.efc_force[rows])
+        # elliptic cones: the normal force, then both frictions
+        in_world = contact.frame[active, :3] * data.efc_force[contact.efc_address[active], None]
         for side, sign in ((0, -1.0), (1, 1.0)):  # the normal points from the first to the second
             geom = contact.geom[active, side]
             ours = (geom >= 0) & (self._robot_of_geom[geom] >= 0)  # the mesh is no geom, and a loose body no link

@@ -159,7 +159,7 @@ class MujocoWorldsEngine(PhysicsEngine):
         return self._coordinates.state(values, rates, present, np.zeros((self.num_robots, 3)))
 
     def contact_forces(self) -> F32:
-        """Mean force of the scene on each link in the last substep (N, L, 3), world axes [N]."""
+        """Mean force of the boxes on each link in the last substep (N, L, 3), friction too, world axes [N]."""
         forces = np.zeros((self.num_robots, len(self.link_names), 3), np.float32)
         forces[:, self._felt] = self._sensors.reshape(self.num_robots, -1, 3)[:, : len(self._felt)]
         return forces

@@ -406,7 +406,7 @@ class SapienEngine(SapienBase):
         )
 
     def contact_forces(self) -> F32:
-        """Mean force of the scene on each link in the last substep (N, L, 3), world axes [N]."""
+        """Mean normal force of the scene on each link in the last substep (N, L, 3), world axes [N]."""
         numbers: list[int] = []
         impulses: list[F32] = []
         for contact in self._world.physx_system.get_contacts():

@@ -171,7 +171,7 @@ class SapienGpuEngine(SapienBase):
         )
 
     def contact_forces(self) -> F32:
-        """Mean force of the scene on each link in the last substep (N, L, 3), world axes [N]."""
+        """Mean normal force of the scene on each link in the last substep (N, L, 3), world axes [N]."""
         self._system.gpu_query_contact_body_impulses(self._contacts)
         impulses: F32 = self._impulses.cpu().numpy()
         return (impulses / np.float32(self.time_step)).reshape(self.num_robots, -1, 3)

@@ -202,7 +202,7 @@ class PhysicsEngine:
         raise NotImplementedError
 
     def contact_forces(self) -> F32:
-        """Mean force of the scene on each link in the last substep (N, L, 3), world axes [N]."""
+        """Mean normal force of the scene on each link in the last substep (N, L, 3), world axes [N]."""
         raise NotImplementedError
 
     def foot_forces(self, links: Sequence[int]) -> F32:

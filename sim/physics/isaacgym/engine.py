@@ -204,7 +204,7 @@ class IsaacGymEngine(PhysicsEngine):
         return RobotState(*(array.astype(np.float32) for array in arrays))
 
     def contact_forces(self) -> F32:
-        """Mean force of the scene on each link in the last substep (N, L, 3), world axes [N]."""
+        """Mean normal force of the scene on each link in the last substep (N, L, 3), world axes [N]."""
         return self._memory["contact"][:, self._body_of].copy()
 
     def push(self, robots: I64, velocity: F32) -> None:

@@ -173,6 +173,17 @@ def test_weight_rests_on_the_floor(make: Make, rover: Robot) -> None:
     assert engine.read().position[:, 2] == pytest.approx(0.3, abs=0.006)
 
 
+def test_contact_forces_are_normal(make: Make, rover: Robot) -> None:
+    """On a slope that friction holds it on, they are at right angles to it: no engine counts friction."""
+    slope = 0.12
+    engine = make(rover, [floor(slope=slope)], 1)
+    start(engine, at_rest(rover, [[0, 0, 0.02]]))
+    engine.step(200)
+    force = engine.contact_forces().sum(1)[0]
+    assert force[0] / force[2] == pytest.approx(-slope, rel=0.25)
+    assert abs(force[1] / force[2]) < 0.03
+
+
 def test_rover_drives_and_turns(make: Make, rover: Robot) -> None:
     """Wheel speed times radius forwards; opposite wheels turn it to the left."""
     engine = make(rover, [floor()], 2)

@@ -247,8 +247,8 @@ class Physics:
         world = _readable(sim.own)
         data, forces = world.data, np.zeros((world.model.nbody, 3))
         active = data.contact.efc_address >= 0
-        rows = data.contact.efc_address[active][:, None] + np.arange(3)
-        in_world = np.einsum("cki,ck->ci", data.contact.frame[active].reshape(-1, 3, 3), data.efc_force[rows])
+        # PhysX tells no friction
+        in_world = data.contact.frame[active, :3] * data.efc_force[data.contact.efc_address[active], None]
         for side, sign in ((0, -1.0), (1, 1.0)):
             geom = data.contact.geom[active, side]
             np.add.at(forces, world.model.geom_bodyid[geom[geom >= 0]], sign * in_world[geom >= 0])
