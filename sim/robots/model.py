@@ -324,9 +324,35 @@ def _read_file(path: Path) -> MjSpec:
         raise _unreadable(error, path) from error
     _untie(spec)
     _turn_fingers(spec)
+    if path.suffix == ".urdf":
+        _weigh(spec)
     for body in spec.bodies:
         _correct_inertia(body)
     return spec
+
+
+def _weigh(spec: MjSpec) -> None:
+    """Links of a URDF without `<inertial>` weigh nothing, as it says, where others are fixed to them that weigh.
+
+    MuJoCo gives all such links the weight of water. Where nothing else weighs they keep that: no moving body is
+    without a mass.
+    """
+    weighed: set[str] = set()
+    open_: list[tuple[str, MjsBody]] = []
+    for body in spec.bodies[1:]:
+        moving = body
+        while not moving.joints and moving.parent.name != spec.worldbody.name:
+            moving = moving.parent
+        if body.explicitinertial:
+            weighed.add(moving.name)
+        elif body.geoms:
+            open_.append((moving.name, body))
+    for moving, body in open_:
+        if moving in weighed:
+            for geom in body.geoms:
+                geom.density, geom.mass = 0, 0
+        else:
+            logger.warning("link %s has no <inertial> in the URDF: it weighs what its shapes would of water", body.name)
 
 
 def _untie(spec: MjSpec) -> None:

@@ -53,6 +53,31 @@ def test_urdf_says_what_it_says(one_leg: Robot):
     assert one_leg.radius == pytest.approx(np.hypot(0.3, 0.1))
 
 
+SOLID = '<collision><geometry><box size="0.4 0.2 0.1"/></geometry></collision>'
+WEIGHT = '<inertial><mass value="6"/><inertia ixx="0.1" iyy="0.2" izz="0.3" ixy="0" ixz="0" iyz="0"/></inertial>'
+
+
+@pytest.mark.parametrize(
+    ("body", "more", "mass"),
+    [
+        # as ANYmal's: the base has shapes, and what is fixed to it the mass
+        (SOLID, f'<link name="weight">{WEIGHT}</link><joint name="fixed" type="fixed"><parent link="body"/>'
+         '<child link="weight"/></joint>', 6),
+        (SOLID, "", 1000 * 0.4 * 0.2 * 0.1),
+        (SOLID + WEIGHT, "", 6),
+    ],
+)  # fmt: skip
+def test_a_urdf_weighs_what_it_says(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, body: str, more: str, mass: float
+):
+    """Shapes without `<inertial>` are weighed as water, and named, only where nothing else gives the link a mass."""
+    path = tmp_path / "robot.urdf"
+    leg = URDF[URDF.index('<link name="leg">') : URDF.index("</robot>")]
+    path.write_text(f'<robot name="one_leg"><link name="body">{body}</link>{more}{leg}</robot>')
+    assert load_robot(path).mass == pytest.approx(mass + 0.5)
+    assert ("weighs what its shapes would of water" in caplog.text) == (WEIGHT not in body + more)
+
+
 def test_camera_nobody_placed_looks_ahead_from_the_front_of_the_base(one_leg: Robot):
     """From its box's upper front edge: the leg, which is longer, does not count."""
     np.testing.assert_allclose(one_leg.base_from_camera.translation, [0.3, 0, 0.05], atol=1e-9)
