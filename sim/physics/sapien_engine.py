@@ -219,6 +219,7 @@ def _set_joint(sapien: ModuleType, made: Any, link: Link) -> None:
     made.set_pose_in_child(physx_pose(sapien, link_from_joint))
     made.set_limits([list(joint.limits or (-np.inf, np.inf))])  # without any, PhysX fixes the joint
     made.set_armature([joint.armature])
+    made.set_friction(0.0)  # PhysX's own depends on the load, and is not in the robot's file
     made.set_drive_properties(0.0, joint.damping)
 
 

@@ -142,6 +142,88 @@ def test_free_fall(make: Make, arm: Robot) -> None:
     assert state.position[0, 2] == pytest.approx(3 - GRAVITY * 0.2**2 / 2, abs=0.01)
 
 
+SLED = """
+<mujoco>
+  <worldbody>
+    <body name="base">
+      <freejoint/>
+      <inertial pos="0 0 0" mass="4" diaginertia="0.02 0.05 0.06"/>
+      <geom type="box" size="0.2 0.15 0.05" friction="0.6"/>
+      <body name="mast" pos="0 0 0.05">
+        <joint name="mast" axis="0 0 1" range="-0.1 0.1"/>
+        <inertial pos="0 0 0" mass="0.01" diaginertia="0.0001 0.0001 0.0001"/>
+      </body>
+    </body>
+  </worldbody>
+  <actuator><position joint="mast" kp="1" kv="0.1"/></actuator>
+</mujoco>
+"""
+PENDULUM = """
+<mujoco>
+  <worldbody>
+    <body name="base">
+      <freejoint/>
+      <inertial pos="0 0 0" mass="400" diaginertia="30 30 30"/>
+      <geom type="box" size="0.5 0.5 0.1" friction="1"/>
+      <body name="rod" pos="0 0 1.2">
+        <joint name="swing" axis="0 1 0"/>
+        <inertial pos="0 0 -0.5" mass="0.8" diaginertia="0.022 0.02 0.004"/>
+        <geom type="capsule" fromto="0 0 -0.3 0 0 -0.5" size="0.02"/>
+      </body>
+    </body>
+  </worldbody>
+  <actuator><velocity joint="swing" kv="1e-6"/></actuator>
+</mujoco>
+"""
+"""A rod that swings freely over a base that is too heavy to move."""
+
+
+def of(text: str, folder: Path) -> Robot:
+    """A robot of that MJCF file."""
+    path = folder / "robot.xml"
+    path.write_text(text)
+    return load_robot(path)
+
+
+@pytest.mark.parametrize(("slope", "slides"), [(0.5, False), (0.9, True)])
+def test_friction_is_a_cone(make: Make, tmp_path: Path, slope: float, slides: bool) -> None:
+    """Below its friction coefficient a slope holds a sled; on a steeper one it gains g (sin a - mu cos a)."""
+    angle, seconds = np.arctan(slope), 0.6
+    engine = make(of(SLED, tmp_path), [floor(slope=slope)], 1)
+    normal, down = np.array([-np.sin(angle), 0, np.cos(angle)]), np.array([-np.cos(angle), 0, -np.sin(angle)])
+    turned = quaternion_from_matrix(matrix_from_rotvec(np.array([[0, -angle, 0]])))
+    state = RobotState.at_rest((0.0505 * normal)[None], turned, np.zeros((1, 1)))
+    start(engine, state)
+    engine.step(round(seconds / engine.time_step))
+    speed = float(engine.read().linear_velocity[0] @ down)
+    expected = GRAVITY * (np.sin(angle) - 0.6 * np.cos(angle)) * seconds if slides else 0.0
+    assert speed == pytest.approx(expected, rel=0.08, abs=0.02)
+
+
+def test_a_free_pendulum_keeps_its_energy(make: Make, tmp_path: Path) -> None:
+    """And swings with the period of its equation of motion, by an integration of its own."""
+    engine = make(of(PENDULUM, tmp_path), [floor()], 1)
+    start(engine, RobotState.at_rest(np.array([[0, 0, 0.1]]), np.array([[1.0, 0, 0, 0]]), np.array([[1.0]])))
+    mass, length, moment = 0.8, 0.5, 0.02 + 0.8 * 0.5**2
+    angles, rates = [], []
+    for _ in range(round(2.0 / engine.time_step)):
+        engine.step(1)
+        state = engine.read()
+        angles.append(float(state.joint_position[0, 0]))
+        rates.append(float(state.joint_velocity[0, 0]))
+    energy = moment * np.array(rates) ** 2 / 2 - mass * GRAVITY * length * np.cos(angles)
+    swing = mass * GRAVITY * length * (1 - np.cos(1.0))
+    assert np.abs(energy + mass * GRAVITY * length * np.cos(1.0)).max() < 0.05 * swing
+    angle, rate, step, crossings = 1.0, 0.0, 1e-4, list[float]()
+    for number in range(20_000):
+        rate -= step * mass * GRAVITY * length * np.sin(angle) / moment
+        before, angle = angle, angle + step * rate
+        if before * angle < 0:
+            crossings.append(number * step)
+    found = np.flatnonzero(np.diff(np.sign(angles))) * engine.time_step
+    np.testing.assert_allclose(found[: len(crossings)], crossings[: len(found)], atol=0.02)
+
+
 def test_velocity_is_that_of_the_origin(make: Make, arm: Robot) -> None:
     """A base that turns about its origin leaves it where it is for a moment; its mass centre is what moves."""
     engine = make(arm, [floor()], 1)
