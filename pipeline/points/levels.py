@@ -180,9 +180,9 @@ def find_levels(maps: Sequence[DepthMap], cloud: PointCloud) -> tuple[Levels, li
     step = max(CELL, float(np.sqrt(np.prod(high - low) / MAX_CELLS)))
     width, length = np.ceil((high - low) / step).astype(int) + 1
     levels = empty = Levels.none(low, step, (int(width), int(length)))
-    reports = []
+    reports, voxels = [], _voxels(cloud.points)
     for height in heights:
-        for level, cells, hidden in _missed(maps, cloud, empty, height):
+        for level, cells, hidden in _missed(maps, cloud, voxels, empty, height):
             levels, alone = levels.plus(level, cells, hidden), empty.plus(level, cells, hidden)
             maps = [alone.complete(depth_map) for depth_map in maps]
             reports.append(level)
@@ -214,7 +214,7 @@ def _heights(rims: F64) -> list[float]:
 
 
 def _missed(
-    maps: Sequence[DepthMap], cloud: PointCloud, grid: Levels, height: float
+    maps: Sequence[DepthMap], cloud: PointCloud, voxels: tuple[I64, F32], grid: Levels, height: float
 ) -> Iterator[tuple[Level, Mask, Mask]]:
     """The surfaces near a height [m] that the maps miss, with the cells (X, Y) that are filled, and that are hidden."""
     points = cloud.points[(cloud.normals[:, 2] > UPWARD) & ~cloud.guessed]
@@ -229,7 +229,6 @@ def _missed(
     i, j = np.nonzero(near)
     votes = np.zeros((len(i), 4), np.int32)
     places = np.stack([i, j], 1) * grid.step + grid.origin
-    voxels = _voxels(cloud.points[above > 0])
     for depth_map in maps:
         pose, camera = depth_map.world_from_camera, depth_map.camera
         if pose.translation[2] > height:
@@ -242,7 +241,7 @@ def _missed(
                 depth_map.depth,
                 depth_map.sigma,
                 _known_beside(depth_map.depth),
-                voxels,
+                *voxels,
                 votes,
             )
     unseen, mirrored, through, hidden = counts = np.zeros((4, *near.shape), np.int32)
@@ -263,8 +262,10 @@ def _missed(
         inner = part & hole & ~pieces
         border = part & masks.grown(~part)
         rim = float((border & beside).sum() / border.sum())
+        if rim < MIN_RIM or inner.sum() * grid.step**2 < MIN_AREA:
+            continue
         area = float(_opened(inner, MIN_WIDTH / 2 / grid.step).sum() * grid.step**2)
-        if area < MIN_AREA or rim < MIN_RIM:
+        if area < MIN_AREA:
             continue
         own = points[part[grid.cells_of(points)[:2]], 2]
         middle = float(np.median(own)) if len(own) else height
@@ -295,12 +296,17 @@ def _walls(points: F32, height: float, grid: Levels) -> Mask:
 _OFFSET = 1 << 20
 
 
-def _voxels(points: F32) -> I64:
-    """Sorted keys of the voxels with points (N, 3), and of their neighbours."""
-    cells = np.unique(np.floor(points / VOXEL).astype(np.int64), axis=0)
+def _voxels(points: F32) -> tuple[I64, F32]:
+    """Sorted keys (V,) of the voxels with points (N, 3), and of their neighbours, and the highest z there [m]."""
+    cells, of = np.unique(np.floor(points / VOXEL).astype(np.int64), axis=0, return_inverse=True)
+    top = np.full(len(cells), -np.inf, np.float32)
+    np.maximum.at(top, of.reshape(-1), points[:, 2])
     around = np.stack(np.meshgrid(*3 * [[-1, 0, 1]], indexing="ij"), -1).reshape(-1, 3)
     x, y, z = (cells[:, None] + around).reshape(-1, 3).T + _OFFSET
-    return np.unique((x << 42) | (y << 21) | z)
+    keys = (x << 42) | (y << 21) | z
+    order = np.argsort(keys, kind="stable")
+    first = np.flatnonzero(np.diff(keys[order], prepend=-1))
+    return keys[order][first], np.maximum.reduceat(np.repeat(top, len(around))[order], first)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -354,11 +360,12 @@ def _vote(
     sigma: F32,
     beside: I32,
     voxels: I64,
+    tops: F32,
     votes: I32,
 ) -> None:
     """Count for each place (N, 2) at a height the maps without depth there, that see a mirror image, through, hidden.
 
-    A mirror image is depth below the height whose mirror image is in the `voxels`.
+    A mirror image is depth below the height whose mirror image is in the `voxels` of points above it, see `_voxels`.
     """
     rows, columns = depth.shape
     for n in range(len(places)):
@@ -392,7 +399,7 @@ def _vote(
         key = (i << 42) | (j << 21) | k
         found = np.searchsorted(voxels, key)
         near = (share - 1) ** 2 * (x * x + y * y) + below * below < SPAN**2
-        if near and found < len(voxels) and voxels[found] == key:
+        if near and found < len(voxels) and voxels[found] == key and tops[found] > height:
             votes[n, 1] += 1
         else:
             votes[n, 2] += 1
