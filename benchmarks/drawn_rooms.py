@@ -63,10 +63,13 @@ class Plan:
         )
 
     def walkable(self) -> Mask:
-        """Cells (X, Y) far enough from what is taken and from the outer walls."""
-        return np.asarray(
-            masks.distance_from(np.pad(self.taken, 1, constant_values=True))[1:-1, 1:-1] * CELL > CLEARANCE
-        )
+        """Cells (X, Y) far enough from what is taken, from the outer walls, and from what is higher than two steps."""
+        free = np.zeros(self.taken.shape, bool)
+        for height in np.unique(self.height):
+            blocked = np.pad(self.taken | (self.height > height + 2 * CLIMB), 1, constant_values=True)
+            far = np.asarray(masks.distance_from(blocked))[1:-1, 1:-1] * CELL > CLEARANCE
+            free |= far & (self.height == height)
+        return free
 
     def take(self, low: tuple[float, float], high: tuple[float, float]) -> bool:
         """Put furniture on a rectangle [m], unless it is not free or would part what can be walked on."""

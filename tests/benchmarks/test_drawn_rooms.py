@@ -16,7 +16,7 @@ def test_the_walk_is_on_the_floor_and_clear_of_everything(seed: int):
     """Nothing is near the walker's hips; the floor is where the walk says; there are enough photos; it comes again."""
     room = draw(seed)
     caster, walk = RayCaster(surfaces(room)), np.array(room.walk)
-    hips = walk + [0, 0, 0.9]
+    hips = walk + np.array([0, 0, 0.9])
     down = caster.cast(hips, np.tile([0, 0, -1.0], (len(hips), 1)))
     off = np.abs(down.distance - 0.9)
     assert np.median(off) < 1e-4
