@@ -67,6 +67,7 @@ class CoverageMap:
     def _nearby(self, points: F64) -> F64:
         """Errors (N, headings) at points, from the nearest of the map's, the nearer the more.
 
+        Geometric means: errors lie orders of magnitude apart, and the mean of decibels is nearer to the truth between.
         Source of the weights: R. Franke, G. Nielson, Smooth interpolation of large sets of scattered data, IJNME 1980.
         """
         errors = np.full((len(points), self.errors.shape[1]), EVERYTHING_WRONG)
@@ -82,8 +83,8 @@ class CoverageMap:
         weight = ((1 - share) / share) ** 2
         known = weight.sum(1) > 0
         weight = weight[known] / weight[known].sum(1, keepdims=True)
-        values = self.errors[np.minimum(index[known], len(self.positions) - 1)]
-        errors[known] = np.einsum("nk,nkh->nh", weight, values)
+        values = np.maximum(self.errors[np.minimum(index[known], len(self.positions) - 1)], MIN_ERROR)
+        errors[known] = np.exp(np.einsum("nk,nkh->nh", weight, np.log(values)))
         return errors
 
     def save(self, folder: Path) -> None:

@@ -26,8 +26,6 @@ logger = logging.getLogger(__name__)
 SEED = 0
 IMAGE_WIDTH, IMAGE_HEIGHT = 160, 120
 """Size of the robot's images [px]."""
-NOD = np.deg2rad(8)
-"""A walking robot's camera nods by as much: what comes into the image from above and below counts too [rad]."""
 FREE = 0.1
 """Free room round a position [m]: a camera in a wall sees nothing."""
 
@@ -76,8 +74,7 @@ def look_around(evidence: TrainingPhotos, splat: Gaussians, positions: Floats, p
     """Expected errors (P, headings) of the slices of the horizon seen from positions (P, 3) on the floor."""
     focal = IMAGE_WIDTH / 2 / np.tan(np.deg2rad(params.field_of_view) / 2)
     width = max(1, round(2 * focal * np.tan(np.pi / params.headings)))
-    height = round(2 * focal * np.tan(np.arctan(IMAGE_HEIGHT / 2 / focal) + NOD))
-    camera = Camera(width, height, focal, focal, width / 2, height / 2)
+    camera = Camera(width, IMAGE_HEIGHT, focal, focal, width / 2, IMAGE_HEIGHT / 2)
     rotations = [horizontal_rotation(2 * np.pi * k / params.headings) for k in range(params.headings)]
     errors = np.empty((len(positions), params.headings), np.float32)
     for index, position in enumerate(track(positions, "coverage: looking around")):

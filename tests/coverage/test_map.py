@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipeline.coverage.map import CoverageMap, slice_weights
+from pipeline.coverage.map import CoverageMap, slice_weights, trust_of
 
 GOOD, BAD = 1e-3, 0.1
 
@@ -41,6 +41,14 @@ def test_places_between_are_between():
     asked = two_places()
     trust = asked.trust([[1.0, 2, 0.1], [1.3, 2, 0.1], [1.49, 2, 0.1]], np.pi)
     assert trust[0] < trust[1] < trust[2]
+
+
+def test_halfway_decibels_are_averaged():
+    """20 and 30 dB, one as near as the other: 25 dB, and not the 23 of their mean error."""
+    positions = np.array([[1.0, 2.0, 0.1], [1.5, 2.0, 0.1]], np.float32)
+    errors = np.repeat(np.array([[1e-2], [1e-3]], np.float32), 8, 1)
+    halfway = CoverageMap(positions, errors, 0.5, 0.3, np.pi / 4).trust([1.25, 2.0, 0.1], 0)
+    assert halfway == pytest.approx(trust_of(np.array([10**-2.5])), abs=1e-3)
 
 
 def test_nothing_is_known_far_away_or_on_another_level():
