@@ -153,9 +153,8 @@ def _refined(inputs: Inputs) -> Result:
     registered = len(determined.keys() & start)
     about: BackendReport = {"by_depth": by_depth.report if by_depth else None, "matches_explained": explained}
     found = f"{100 * explained:.0f} % of the matches and {registered} of {len(start)} views"
-    if explained >= MIN_EXPLAINED and registered >= MIN_REGISTERED * len(start):
-        pass
-    elif by_depth and by_depth.poses:
+    enough = explained >= MIN_EXPLAINED and registered >= MIN_REGISTERED * len(start)
+    if not enough and by_depth and by_depth.poses:
         logger.info("the images determine %s: depth places the others", found)
         agreed = _agreed(sparse_map, determined, start, sigmas)
         if len(agreed.poses) < MIN_JOINED * len(start):
@@ -163,7 +162,7 @@ def _refined(inputs: Inputs) -> Result:
             return _settled(inputs, by_depth.poses, sigmas, {**about, "path": "depth"}, scale_sigma)
         sparse_map = replace(agreed, poses={**start, **agreed.poses}, sigma={**sigmas, **agreed.sigma})
         keeps_path = True
-    else:
+    elif not enough:
         logger.warning("the given poses explain %s: mapping the images alone", found)
         try:
             alone = _mapped(inputs)

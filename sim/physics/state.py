@@ -206,7 +206,7 @@ class PhysicsEngine:
         raise NotImplementedError
 
     def foot_forces(self, links: Sequence[int]) -> F32:
-        """Mean force of the scene on the feet at the ends of links in the last substep (N, F, 3), world axes [N].
+        """Mean normal force of the scene on the feet, which end links, in the last substep (N, F, 3), world axes [N].
 
         That on the whole links, unless an engine knows better.
         """

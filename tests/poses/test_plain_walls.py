@@ -47,7 +47,7 @@ def test_depth_corrects_what_no_match_could(room: Room, tmp_path: Path, textured
     assert error_of(matrices(given), TRUTH) > 0.015
     assert error_of(found, TRUTH) < 0.009
     assert scene.report.get("path") == path
-    assert all(view.sigma_position is not None and 0.001 < view.sigma_position < 0.02 for view in scene.views)
+    assert all(view.sigma_position is not None and 0.0003 < view.sigma_position < 0.02 for view in scene.views)
     assert scene.scale_sigma is not None
     assert any("corrected by the depth images" in note for note in scene.report["notes"])
 
