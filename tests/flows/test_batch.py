@@ -12,6 +12,7 @@ import pytest
 from prefect.client.schemas.objects import State as PrefectState
 from prefect.concurrency.asyncio import ConcurrencySlotAcquisitionError
 from prefect.states import Completed
+from prefect.utilities.annotations import quote
 
 from flows.cli import main
 from flows.ingest import Options, SceneFailedError, _run_stage, build_all
@@ -88,8 +89,9 @@ class Team:
         self._now, self._lock = 0, threading.Lock()
         monkeypatch.setattr("flows.ingest.named_for", lambda _: self.build)
 
-    def build(self, scene: Scene, *_: object) -> PrefectState[Scene]:
+    def build(self, quoted: quote[Scene], *_: object) -> PrefectState[Scene]:
         """End as told."""
+        scene = quoted.unquote()
         with self._lock:
             self._now += 1
             self.most = max(self.most, self._now)

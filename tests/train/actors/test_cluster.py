@@ -261,8 +261,6 @@ def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch):
             raise ImportError("No module named 'ray'")
         return known(name, *others, **more)
 
-    for name in [name for name in sys.modules if name == "ray" or name.startswith("ray.")]:
-        monkeypatch.delitem(sys.modules, name)
     monkeypatch.setattr("importlib.import_module", missing)
     with (
         pytest.raises(TrainError, match=r"(?s)--actors needs ray.*splatyard\[scale\]"),
