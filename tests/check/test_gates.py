@@ -91,14 +91,14 @@ def test_mesh_is_compared_with_depth_it_never_saw():
 
 def test_a_surface_that_is_not_there_fails():
     """A shelf in the air of the rebuilt room, guessed or not; without any surface nothing is known."""
-    shelf = grid_floor((1.5, 1.0), (2.3, 1.6), z=1.1)
+    shelf = grid_floor((1.0, 0.8), (3.0, 2.0), z=1.1)
     guessed = replace(shelf, guessed=np.ones(len(shelf.vertices), bool))
     right, wrong, marked, nothing = (
         verdicts(depth_gates(checked(mesh=mesh, depth=maps())))["invented"]
         for mesh in (built().mesh, built().mesh.joined(shelf), built().mesh.joined(guessed), NO_MESH)
     )
     assert (right.passed, wrong.passed, marked.passed, nothing.passed) == (True, False, False, False)
-    assert wrong.detail["area_m2"] == pytest.approx(0.8 * 0.6, rel=0.2)
+    assert wrong.detail["area_m2"] == pytest.approx(2.0 * 1.2, rel=0.25)
 
 
 def test_assumed_scale_fails_and_says_what_to_do():
