@@ -6,6 +6,7 @@ have white walls.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -33,6 +34,8 @@ PACE = 0.3
 PHOTOS = 50, 160
 """Least and largest number of photos."""
 LAPS = 2
+
+Corner = tuple[float, float]
 
 
 @dataclass(eq=False)
@@ -62,6 +65,11 @@ class Plan:
             slice(max(0, int(np.floor(y / CELL))), int(np.ceil(v / CELL))),
         )
 
+    def lift(self, low: tuple[float, float], high: tuple[float, float], height: float) -> None:
+        """Set the floor's height [m] in the cells whose middles lie in a rectangle [m]."""
+        across, along = (slice(max(0, round(a / CELL)), round(b / CELL)) for a, b in zip(low, high, strict=True))
+        self.height[across, along] = height
+
     def walkable(self) -> Mask:
         """Cells (X, Y) far enough from what is taken, from the outer walls, and from what is higher than two steps."""
         free = np.zeros(self.taken.shape, bool)
@@ -72,14 +80,14 @@ class Plan:
         return free
 
     def take(self, low: tuple[float, float], high: tuple[float, float]) -> bool:
-        """Put furniture on a rectangle [m], unless it is not free or would part what can be walked on."""
+        """Put furniture on a rectangle [m], unless it is not free or would part or use up what can be walked on."""
         near = self.cells((low[0] - 0.1, low[1] - 0.1), (high[0] + 0.1, high[1] + 0.1))
         if (self.taken | self.kept)[near].any():
             return False
         before, here = self.taken.copy(), self.cells(low, high)
         self.taken[here] = True
         pieces, _ = masks.parts(self.walkable())
-        if (np.bincount(pieces.ravel())[1:] > NOOK / CELL**2).sum() > 1:
+        if (np.bincount(pieces.ravel())[1:] > NOOK / CELL**2).sum() != 1:
             self.taken = before
             return False
         return True
@@ -179,24 +187,42 @@ def _stairs(b: Builder, plan: Plan, size: tuple[float, float], rng: np.random.Ge
     long = float(rng.uniform(1.0, 1.6))
     left = long + (count - 1) * run
     b.slab((0, far - width, top), (long, 0, 0), (0, width, 0), top, tread, side)
-    plan.height[plan.cells((0, far - width), (long, far))] = top
+    plan.lift((0, far - width), (long, far), top)
     for k in range(count - 1):
         x, z = left - (k + 1) * run, (k + 1) * rise
         b.slab((x, far - width, z), (run, 0, 0), (0, width, 0), z, tread, side)
-        plan.height[plan.cells((x, far - width), (x + run, far))] = z
+        plan.lift((x, far - width), (x + run, far), z)
     plan.kept[plan.cells((0, far - width - 0.2), (left + 1.0, far))] = True
     return float(top)
 
 
-def _furnish(
-    b: Builder, plan: Plan, low: tuple[float, float], high: tuple[float, float], rng: np.random.Generator
-) -> None:
+@dataclass(frozen=True)
+class Thing:
+    """A kind of furniture.
+
+    Attributes:
+        long: Bounds of one side [m].
+        wide: Bounds of the other [m].
+        by_wall: How often it stands by a wall.
+        put: Builds it between two corners of a rectangle [m].
+    """
+
+    long: tuple[float, float]
+    wide: tuple[float, float]
+    by_wall: float
+    put: Callable[[Builder, Corner, Corner, np.random.Generator], None]
+
+
+def _furnish(b: Builder, plan: Plan, low: Corner, high: Corner, rng: np.random.Generator) -> None:
     """Things along the walls of a room, and some in it, as long as they find a place."""
     area = (high[0] - low[0]) * (high[1] - low[1])
     for _ in range(int(rng.integers(2, 5) + area / 6)):
-        kind = THINGS[int(rng.integers(len(THINGS)))]
+        thing = THINGS[int(rng.integers(len(THINGS)))]
         for _ in range(30):
-            if kind(b, plan, low, high, rng):
+            size = float(rng.uniform(*thing.long)), float(rng.uniform(*thing.wide))
+            spot = _spot(plan, low, high, size, rng, by_wall=rng.random() < thing.by_wall)
+            if spot is not None:
+                thing.put(b, *spot, rng)
                 break
 
 
@@ -222,12 +248,9 @@ def _spot(
     return spot if x + a <= high[0] and y + c <= high[1] and plan.take(*spot) else None
 
 
-def _table(b: Builder, plan: Plan, low, high, rng: np.random.Generator) -> bool:  # noqa: ANN001
+def _table(b: Builder, low: Corner, high: Corner, rng: np.random.Generator) -> None:
     """A top on four legs, with something on it."""
-    size = float(rng.uniform(1.1, 1.7)), float(rng.uniform(0.65, 0.9))
-    if (spot := _spot(plan, low, high, size, rng, by_wall=rng.random() < 0.6)) is None:
-        return False
-    (x, y), (u, v) = spot
+    (x, y), (u, v) = low, high
     top, thick, leg, paint = rng.uniform(0.7, 0.76), rng.uniform(0.025, 0.045), 0.05, _paint(rng)
     b.box((x, y, top - thick), (u, v, top), paint)
     for p in (x + 0.03, u - 0.03 - leg):
@@ -237,56 +260,43 @@ def _table(b: Builder, plan: Plan, low, high, rng: np.random.Generator) -> bool:
         side, height = rng.uniform(0.08, 0.25, 2), rng.uniform(0.08, 0.3)
         p, q = rng.uniform(x + 0.2, u - 0.2), rng.uniform(y + 0.2, v - 0.2)
         b.box((p - side[0] / 2, q - side[1] / 2, top), (p + side[0] / 2, q + side[1] / 2, top + height), _paint(rng))
-    return True
 
 
-def _counter(b: Builder, plan: Plan, low, high, rng: np.random.Generator) -> bool:  # noqa: ANN001
+def _counter(b: Builder, low: Corner, high: Corner, rng: np.random.Generator) -> None:
     """A worktop over cupboards, often dark and glossy in real kitchens: here dark and even."""
-    size = float(rng.uniform(1.2, 2.4)), float(rng.uniform(0.55, 0.65))
-    if (spot := _spot(plan, low, high, size, rng, by_wall=True)) is None:
-        return False
-    (x, y), (u, v) = spot
-    front, top = _paint(rng), Paint(_color(rng, 20, 120), (0.6, 0.6), 2, 0.02)
-    b.box((x, y, 0), (u, v, 0.86), front)
-    b.box((x, y, 0.86), (u, v, 0.9), top)
-    return True
+    b.box((*low, 0), (*high, 0.86), _paint(rng))
+    b.box((*low, 0.86), (*high, 0.9), Paint(_color(rng, 20, 120), (0.6, 0.6), 2, 0.02))
 
 
-def _shelf(b: Builder, plan: Plan, low, high, rng: np.random.Generator) -> bool:  # noqa: ANN001
+def _shelf(b: Builder, low: Corner, high: Corner, rng: np.random.Generator) -> None:
     """A closed shelf or wardrobe."""
-    size = float(rng.uniform(0.7, 1.6)), float(rng.uniform(0.28, 0.6))
-    if (spot := _spot(plan, low, high, size, rng, by_wall=True)) is None:
-        return False
-    (x, y), (u, v) = spot
-    b.box((x, y, 0), (u, v, rng.uniform(0.7, 2.1)), _paint(rng), _paint(rng))
-    return True
+    b.box((*low, 0), (*high, rng.uniform(0.7, 2.1)), _paint(rng), _paint(rng))
 
 
-def _couch(b: Builder, plan: Plan, low, high, rng: np.random.Generator) -> bool:  # noqa: ANN001
+def _couch(b: Builder, low: Corner, high: Corner, rng: np.random.Generator) -> None:
     """A couch or bed: a low box with a back at one end."""
-    size = float(rng.uniform(1.5, 2.0)), float(rng.uniform(0.8, 1.2))
-    if (spot := _spot(plan, low, high, size, rng, by_wall=True)) is None:
-        return False
-    (x, y), (u, v) = spot
+    (x, y), (u, v) = low, high
     cloth, seat = _paint(rng), rng.uniform(0.35, 0.5)
     b.box((x, y, 0), (u, v, seat), cloth)
     end = (x + 0.2, v) if u - x < v - y else (u, y + 0.2)
     b.box((x, y, seat), (*end, seat + rng.uniform(0.2, 0.45)), cloth)
-    return True
 
 
-def _crate(b: Builder, plan: Plan, low, high, rng: np.random.Generator) -> bool:  # noqa: ANN001
+def _crate(b: Builder, low: Corner, high: Corner, rng: np.random.Generator) -> None:
     """A box on the floor, askew."""
-    side, height = float(rng.uniform(0.3, 0.6)), float(rng.uniform(0.25, 0.6))
-    if (spot := _spot(plan, low, high, (1.3 * side, 1.3 * side), rng, by_wall=rng.random() < 0.5)) is None:
-        return False
-    (x, y), (u, v) = spot
-    p, q = (x + u) / 2, (y + v) / 2
-    b.box((p - side / 2, q - side / 2, 0), (p + side / 2, q + side / 2, height), _paint(rng), yaw=rng.uniform(0, 90))
-    return True
+    (x, y), (u, v) = low, high
+    p, q, half = (x + u) / 2, (y + v) / 2, min(u - x, v - y) / 2.6
+    top = rng.uniform(0.25, 0.6)
+    b.box((p - half, q - half, 0), (p + half, q + half, top), _paint(rng), yaw=rng.uniform(0, 90))
 
 
-THINGS = (_table, _counter, _shelf, _couch, _crate)
+THINGS = (
+    Thing((1.1, 1.7), (0.65, 0.9), 0.6, _table),
+    Thing((1.2, 2.4), (0.55, 0.65), 1.0, _counter),
+    Thing((0.7, 1.6), (0.28, 0.6), 1.0, _shelf),
+    Thing((1.5, 2.0), (0.8, 1.2), 1.0, _couch),
+    Thing((0.4, 0.78), (0.4, 0.78), 0.5, _crate),
+)
 
 
 def _lights(
