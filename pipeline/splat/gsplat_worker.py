@@ -43,6 +43,9 @@ EXPOSURE_PIXELS = 20_000
 """Pixels from which a view's exposure is estimated, about."""
 POSES = ("twists", "first", "second", "steps")
 """Attributes of `PoseTuning` that change."""
+WIDEST_RANGE = 14.0
+"""Logarithm of the ratio of the largest scale to the smallest: a micrometre in a room. What is thinner looks the same,
+and where its gradient vanishes it would go on becoming thinner until no file can hold it."""
 GEOMETRY = {"means": "means", "scales": "log_scales", "quats": "quaternions", "opacities": "opacity_logits"}
 """gsplat's names of a Gaussian's parameters other than its colour, and ours."""
 
@@ -394,7 +397,8 @@ class Training:
             self._params, self._optimizers, self._strategy_state, self.iteration, seen, **how
         )
         with torch.no_grad():
-            self._params["scales"].clamp_(max=math.log(self._run["largest_scale"]))
+            largest = math.log(self._run["largest_scale"])
+            self._params["scales"].clamp_(largest - WIDEST_RANGE, largest)
 
     def _of_training(self, meta: dict[str, Tensor]) -> dict[str, Any]:
         """Further results of gsplat, without the Gaussians that stay as they are: those are the last."""

@@ -22,10 +22,11 @@ from pipeline.geometry import Gaussians  # noqa: E402
 from pipeline.raster import contiguous, pose_gradient, rasterize, rasterize_backward, render  # noqa: E402
 from pipeline.raster.layout import screen_blur  # noqa: E402
 from pipeline.splat import gsplat as backend  # noqa: E402
-from pipeline.splat import gsplat_worker  # noqa: E402
+from pipeline.splat import gsplat_worker, schedule  # noqa: E402
 from pipeline.splat.gsplat import CHECKPOINT_FILE, LIMIT_FILE, Scene, image_size, train_by_gsplat  # noqa: E402
 from pipeline.splat.loss import psnr  # noqa: E402
 from pipeline.splat.params import SplatParams  # noqa: E402
+from pipeline.splat.ply import MAX_LOG_SCALE  # noqa: E402
 from pipeline.splat.train import Trained, train  # noqa: E402
 from pipeline.splat.views import TrainingView, training_view  # noqa: E402
 from tests.fakes.gsplat_on_cpu import kernels  # noqa: E402
@@ -348,6 +349,15 @@ def test_numbers_that_are_not_finite_end_the_training(scene, tmp_path, monkeypat
     with pytest.raises(MachineError, match=r"not finite.* steps") as caught:
         trained_by_gsplat(scene, SHORT, tmp_path)
     assert "splat.backend=cpu" in caught.value.remedy
+
+
+@pytest.mark.usefixtures("gsplat_on_cpu")
+def test_scales_stay_within_what_a_file_holds(scene, tmp_path, monkeypatch):
+    """However fast they change: on an H200 some of a million became so thin that no later stage read them."""
+    monkeypatch.setitem(schedule.RATES, "log_scales", 0.7)
+    trained = trained_by_gsplat(scene, SHORT, tmp_path)
+    assert np.abs(trained.gaussians.log_scales).max() < MAX_LOG_SCALE
+    assert np.ptp(trained.gaussians.log_scales) > 10
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a CUDA device")
