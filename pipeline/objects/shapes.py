@@ -33,8 +33,9 @@ IS_SHAPE = 0.75
 """Least share of the surface that lies on a shape."""
 ARC, WIDEST = 1.0, 1.0
 """A round shape was seen over an angle of at least the first [rad]; its radius is at most the second [m]."""
-SAMPLES, SPREAD = 600, 0.004
-"""Triangles that a round shape is fitted to, and errors from which on they count less [m]."""
+SAMPLES, SPREAD, EXACT = 600, 0.004, 1e-5
+"""Triangles that a round shape is fitted to, errors from which on they count less [m], and relative changes of a fit
+that end it."""
 GRID, MAX_GRID = 0.05, 100
 """Longest edge of a box's triangles [m], longer where an edge of the box would have more than that."""
 AROUND = 64
@@ -214,8 +215,9 @@ def _upright(surface: _Surface, support: float) -> Shape | None:
 def _lying(surface: _Surface, support: float) -> Shape | None:
     around = np.pi * np.arange(180) / 180
     directions = np.stack([np.cos(around), np.sin(around), 0 * around])
-    along = np.minimum((surface.normals @ directions) ** 2, 0.1)  # ends face along it, and count as much either way
-    yaw = around[int((surface.areas @ along).argmin())]
+    some = slice(None, None, len(surface.areas) // SAMPLES + 1)
+    along = np.minimum((surface.normals[some] @ directions) ** 2, 0.1)  # ends face along it: the same either way
+    yaw = around[int((surface.areas[some] @ along).argmin())]
     x, y = np.array([np.cos(yaw), np.sin(yaw), 0]), np.array([-np.sin(yaw), np.cos(yaw), 0])
     facing = surface.normals @ x
     circle = _round(surface, np.abs(facing) < UPRIGHT, np.stack([y, [0, 0, 1.0]]), support)
@@ -289,7 +291,8 @@ def _round(surface: _Surface, own: Mask, axes: F64, support: float | None) -> tu
         by_radius = np.full(len(away), -1.0) if support is None else away[:, -1] - 1
         return np.column_stack([away[:, :free], by_radius]) * weights[:, None]
 
-    found = least_squares(errors, begin, derivatives, loss="soft_l1", f_scale=SPREAD).x  # type: ignore[arg-type]
+    ends = {"ftol": EXACT, "xtol": EXACT, "gtol": None}
+    found = least_squares(errors, begin, derivatives, loss="soft_l1", f_scale=SPREAD, **ends).x  # type: ignore[arg-type]
     return (centre(found), float(found[-1])) if 0 < found[-1] < WIDEST else None
 
 
