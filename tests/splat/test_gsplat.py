@@ -22,11 +22,10 @@ from pipeline.geometry import Gaussians  # noqa: E402
 from pipeline.raster import contiguous, pose_gradient, rasterize, rasterize_backward, render  # noqa: E402
 from pipeline.raster.layout import screen_blur  # noqa: E402
 from pipeline.splat import gsplat as backend  # noqa: E402
-from pipeline.splat import gsplat_worker, schedule  # noqa: E402
+from pipeline.splat import gsplat_worker  # noqa: E402
 from pipeline.splat.gsplat import CHECKPOINT_FILE, LIMIT_FILE, Scene, image_size, train_by_gsplat  # noqa: E402
 from pipeline.splat.loss import psnr  # noqa: E402
 from pipeline.splat.params import SplatParams  # noqa: E402
-from pipeline.splat.ply import MAX_LOG_SCALE  # noqa: E402
 from pipeline.splat.train import Trained, train  # noqa: E402
 from pipeline.splat.views import TrainingView, training_view  # noqa: E402
 from tests.fakes.gsplat_on_cpu import kernels  # noqa: E402
@@ -352,12 +351,12 @@ def test_numbers_that_are_not_finite_end_the_training(scene, tmp_path, monkeypat
 
 
 @pytest.mark.usefixtures("gsplat_on_cpu")
-def test_scales_stay_within_what_a_file_holds(scene, tmp_path, monkeypatch):
-    """However fast they change: on an H200 some of a million became so thin that no later stage read them."""
-    monkeypatch.setitem(schedule.RATES, "log_scales", 0.7)
-    trained = trained_by_gsplat(scene, SHORT, tmp_path)
-    assert np.abs(trained.gaussians.log_scales).max() < MAX_LOG_SCALE
-    assert np.ptp(trained.gaussians.log_scales) > 10
+def test_scales_stay_within_a_range(scene, tmp_path, monkeypatch):
+    """On an H200 some of a million became so thin that no file could hold them, and no later stage read the splat."""
+    monkeypatch.setattr(gsplat_worker, "WIDEST_RANGE", 2.0)
+    scales = trained_by_gsplat(scene, SHORT, tmp_path).gaussians.log_scales
+    moved = scales[:, 0] != scales[:, 1]  # the inpainted discs are round
+    assert np.ptp(scales[moved]) < 2.01
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a CUDA device")
