@@ -217,10 +217,10 @@ def _fillings(
     if not poses or np.mean(openness) > MAX_OPEN:
         return gaussians[:0]
     from_rim = [np.zeros(0)]
-    tree = KDTree(cloud.points)
+    tree, farthest = KDTree(cloud.points), MAX_FROM_CLOUD * distance
     for pose in poses:
         added, away = _in_face(gaussians, cloud, tree, free, camera, pose)
-        near = np.flatnonzero(np.asarray(tree.query(added.means)[0]) < MAX_FROM_CLOUD * distance)
+        near = np.flatnonzero(np.isfinite(tree.query(added.means, distance_upper_bound=farthest)[0]))
         gaussians = Gaussians.concatenate([gaussians, added[near]])
         from_rim.append(away[near])
     return gaussians[count + np.argsort(np.concatenate(from_rim), kind="stable")]
