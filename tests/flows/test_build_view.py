@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import signal
 import subprocess
@@ -19,10 +18,9 @@ from pipeline import BuildRequest, plan
 from pipeline.preview.files import PUBLISHING
 from pipeline.preview.time_left import TimeLeft
 from pipeline.stage import preview_folder, resume_folder
-from tests.flows.test_end_to_end import FRAMES, TINY, contents, settings
 from tests.paths import ROOT
 from tests.running_yard import lives
-from tests.synthetic import Room, walk, write_photos, write_polycam
+from tests.synthetic import Room, walk, write_photos
 
 WAIT_SECONDS = 120
 
@@ -115,50 +113,4 @@ time.sleep(60)
     build.wait()
     wait_until(lambda: not lives(process.pid), "the page lives on")
     assert not answers(page)
-    build.stderr.close()
-
-
-@pytest.mark.slow
-def test_looking_on_changes_nothing(tmp_path, room):
-    """The bundle is that of a build nobody looked at, bit for bit; the page stays until Ctrl-C, which is no error."""
-    write_polycam(tmp_path / "scan", room, walk(FRAMES))
-    longer = "splat.iterations=120"  # Gaussians are published every 50
-    program = [str(Path(sys.executable).with_name("splatyard")), "build", str(tmp_path / "scan"), *settings()]
-    program += ["--set", longer]
-    environment = {**os.environ, "PREFECT_HOME": str(tmp_path / "prefect")}
-    alone = subprocess.run(
-        [*program, "--out", str(tmp_path / "alone")], env=environment, capture_output=True, text=True
-    )
-    assert alone.returncode == 0, alone.stderr
-    assert alone.stderr.count("no earlier build here tells") == len(plan(BuildRequest(tmp_path / "scan")).stages)
-    options = ["--out", str(tmp_path / "seen"), "--view"]
-    build = subprocess.Popen(
-        [*program, *options], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    assert build.stdout is not None and build.stderr is not None
-    try:
-        page = address(build.stderr)
-        seen = set[str]()
-        request = BuildRequest(tmp_path / "scan", out=tmp_path / "seen", settings=(*TINY, longer))
-        previews = [preview_folder(stage.folder) for stage in plan(request).stages if stage.name in PUBLISHING]
-        bundle = tmp_path / "seen" / "scan" / "1.0.0"
-        end = time.monotonic() + 600
-        while not bundle.is_dir():
-            assert time.monotonic() < end
-            seen |= {file.name for folder in previews for file in folder.glob("*.npz")}
-            time.sleep(0.02)
-        assert "splat.npz" in seen
-        assert any("until Ctrl-C" in line for line in build.stdout)
-        assert answers(page)
-        build.send_signal(signal.SIGINT)
-        assert build.wait(60) == 0
-        assert not answers(page)
-        assert not any(folder.exists() for folder in previews)
-    finally:
-        build.kill()  # its page ends with it
-        build.wait()
-    expected = contents(tmp_path / "alone" / "scan" / "1.0.0")
-    built = contents(bundle)
-    assert [name for name in sorted(built.keys() | expected) if built.get(name) != expected.get(name)] == []
-    build.stdout.close()
     build.stderr.close()

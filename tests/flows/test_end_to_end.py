@@ -14,15 +14,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from flows.server import answers
 from pipeline import BuildRequest, Bundle, plan
 from pipeline.geometry import fit_similarity
+from pipeline.preview.files import PUBLISHING
+from pipeline.stage import preview_folder
+from tests.flows.test_build_view import address
 from tests.paths import ROOT
 from tests.synthetic import CAMERA, Room, walk, write_photos, write_polycam
 
 TINY = (
     "depth.image_size=160",
     "splat.gaussians=1500",
-    "splat.iterations=40",
+    "splat.iterations=60",  # more than 50, after which Gaussians are published
     "splat.sim_gaussians=800",
     "splat.sim_iterations=5",
     "mesh.voxel_size=0.05",
@@ -140,6 +144,46 @@ def test_killed_in_every_stage(whole, scan, tmp_path):
     assert last.stdout.split() == ["bundle"]
     built, expected = contents(tmp_path / "room" / "1.0.0"), contents(whole / "room" / "1.0.0")
     assert [name for name in sorted(built.keys() | expected) if built.get(name) != expected.get(name)] == []
+
+
+@pytest.mark.slow
+def test_looking_on_changes_nothing(whole, scan, tmp_path):
+    """The bundle is that of a build nobody looked at, bit for bit; the page stays until Ctrl-C, which is no error."""
+    program = [str(Path(sys.executable).with_name("splatyard")), "build", str(scan), "--name", "room", *settings()]
+    build = subprocess.Popen(
+        [*program, "--out", str(tmp_path), "--view"],
+        env={**os.environ, "PREFECT_HOME": str(tmp_path / "prefect")},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert build.stdout is not None and build.stderr is not None
+    try:
+        page = address(build.stderr)
+        seen = set[str]()
+        stages = plan(BuildRequest(scan, name="room", out=tmp_path, settings=TINY)).stages
+        previews = [preview_folder(stage.folder) for stage in stages if stage.name in PUBLISHING]
+        bundle = tmp_path / "room" / "1.0.0"
+        end = time.monotonic() + 600
+        while not bundle.is_dir():
+            assert time.monotonic() < end
+            seen |= {file.name for folder in previews for file in folder.glob("*.npz")}
+            time.sleep(0.02)
+        assert "splat.npz" in seen
+        assert any("until Ctrl-C" in line for line in build.stdout)
+        assert answers(page)
+        build.send_signal(signal.SIGINT)
+        assert build.wait(60) == 0
+        assert not answers(page)
+        assert not any(folder.exists() for folder in previews)
+        assert build.stderr.read().count("no earlier build here tells") == len(stages)
+    finally:
+        build.kill()  # its page ends with it
+        build.wait()
+    built, expected = contents(bundle), contents(whole / "room" / "1.0.0")
+    assert [name for name in sorted(built.keys() | expected) if built.get(name) != expected.get(name)] == []
+    build.stdout.close()
+    build.stderr.close()
 
 
 CHILD = f"""

@@ -21,7 +21,6 @@ from tests.capture.writers.every_format import FORMATS
 from tests.flows.test_end_to_end import TINY
 from tests.synthetic import CAMERA, Room, walk
 
-
 WHOLE = {"photos", "polycam", "euroc", "lidar_slam", "generated"}
 """Of these a bundle is made; what comes after alignment sees no more of the others than of one of them."""
 
@@ -35,7 +34,9 @@ def test_from_files_to_bundle(kind: str, room: Room, tmp_path: Path):
     # sensor depth as it is, which is quicker than the default's stereo beside it
     quick = ("depth.backend=sensor",) if made.depth else ()
     until = None if kind in WHOLE else "align"
-    request = BuildRequest(tmp_path / "source", name="room", out=tmp_path / "out", settings=(*TINY, *quick), until=until)
+    request = BuildRequest(
+        tmp_path / "source", name="room", out=tmp_path / "out", settings=(*TINY, *quick), until=until
+    )
     result = build(request)
     folders = {stage.name: stage.folder for stage in plan(request).stages}
     capture = Capture.load(folders["capture"])
