@@ -24,7 +24,7 @@ from pipeline.batch import Reason
 from pipeline.engine import PlannedStage, execute
 from pipeline.errors import MachineError
 from pipeline.isolation import NO_LIMITS, Limits, LostError, execute_isolated
-from pipeline.parallel import check_ray, core_count, inherited, ray_job, ray_variables
+from pipeline.parallel import check_ray, core_count, inherited, ray_job, ray_variables, unreachable
 from pipeline.parameters import Settings, meanings, variable
 from pipeline.scenes.store import SECRET
 from pipeline.shared import execute_shared
@@ -168,12 +168,16 @@ def _cluster(runner: str, workers: int, address: str | None) -> Iterator[DaskTas
             stack.enter_context(cluster)
             getattr(cluster, "client", None)  # Dask's would be made, and may fail, with the first stage
         except Exception as error:
-            raise MachineError(
-                f"the {runner} cluster at {address} answers" if address else f"a {runner} cluster starts here",
-                found=" ".join(str(error).split())[:300] or type(error).__name__,
-                remedy="check the address and that its versions are those of this machine" if address else "run again",
-            ) from error
+            raise _no_cluster(runner, address, " ".join(str(error).split())[:300] or type(error).__name__) from error
         yield cluster
+
+
+def _no_cluster(runner: str, address: str | None, found: str) -> MachineError:
+    return MachineError(
+        f"the {runner} cluster at {address} answers" if address else f"a {runner} cluster starts here",
+        found=found,
+        remedy="check the address and that its versions are those of this machine" if address else "run again",
+    )
 
 
 @contextmanager
@@ -212,6 +216,8 @@ def _new_cluster(runner: str, workers: int, address: str | None) -> DaskTaskRunn
     for name in ("distributed", "distributed.client"):  # what they log as errors they raise, too
         logging.getLogger(name).setLevel(logging.CRITICAL)
     if address:
+        if refused := unreachable(address):
+            raise _no_cluster(runner, address, refused)
         return module.DaskTaskRunner(address=address)
     from dask import config
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import socket
 import subprocess
 import sys
 from collections import deque
@@ -32,8 +33,8 @@ NOT_FROM_HERE = "import sys; sys.path[:] = [folder for folder in sys.path if fol
 THREADS = ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS")
 """Variables that say how many threads libraries start."""
 ONLY_HERE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
-CONNECT_SECONDS = 60
-"""Time in which a Ray cluster answers."""
+CONNECT_SECONDS, KNOCK_SECONDS = 60, 10
+"""Time in which a Ray cluster answers, and in which a machine takes a connection."""
 PROBE = """
 import sys, ray
 ray.init(address=sys.argv[1], log_to_driver=False, configure_logging=False)
@@ -96,12 +97,28 @@ def _own_token() -> str:
     return secrets.token_hex(32)
 
 
+def unreachable(address: str) -> str:
+    """Why nothing listens at an address that ends in HOST:PORT; empty where something does, or it names no port.
+
+    Clusters' own clients try again for a minute.
+    """
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if host and port.isdigit():
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), KNOCK_SECONDS).close()
+        except (OSError, OverflowError) as error:
+            return str(error)
+    return ""
+
+
 def check_ray(address: str, kind: type[SplatyardError]) -> None:
     """Connect to a Ray cluster from another process first: Ray may wait for long, or end the process that tries.
 
     Raises:
         kind: When it doesn't answer in time, asks for a token that isn't sent, or is of another version.
     """
+    if refused := unreachable(address):
+        raise ray_unreachable(address, refused, kind)
     try:
         done = subprocess.run(
             [sys.executable, "-Pc", PROBE, address],

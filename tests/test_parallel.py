@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from pipeline import parallel
 from pipeline.errors import MachineError
-from pipeline.parallel import check_ray, inherited, share_of_cores
+from pipeline.parallel import check_ray, inherited, share_of_cores, unreachable
 from tests.paths import ROOT
 
 KERNEL = """
@@ -119,3 +120,17 @@ def test_a_ray_of_this_machine_has_a_token_of_its_own(monkeypatch: pytest.Monkey
     assert one[parallel.ONLY_HERE] == "0"
     assert "RAY_AUTH_MODE" not in one
     assert not parallel.ray_variables("10.0.0.1:6379").keys() & {"RAY_AUTH_TOKEN", "RAY_AUTH_MODE", parallel.ONLY_HERE}
+
+
+def test_where_nobody_listens_is_told_at_once():
+    """Of any way to write an address; what names no port isn't asked."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert unreachable(f"tcp://127.0.0.1:{port}") == ""
+    assert "refused" in unreachable(f"127.0.0.1:{port}")
+    assert "refused" in unreachable(f"ray://127.0.0.1:{port}")
+    assert unreachable("127.0.0.1:99999")
+    assert unreachable("no such host:6379")
+    assert unreachable("auto") == unreachable("local") == ""
+    with pytest.raises(MachineError, match=r"(?s)a Ray cluster answers at.*refused"):
+        check_ray(f"127.0.0.1:{port}", MachineError)

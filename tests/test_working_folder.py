@@ -6,6 +6,7 @@ import ast
 import importlib
 import inspect
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -119,9 +120,11 @@ def test_nobody_answers_without_importing_from_here(tmp_path: Path):
     """Where `--ray-address` leads to nobody, the process that asks has imported Ray's own."""
     pytest.importorskip("ray", reason="needs pip install 'splatyard[scale]'")
     mark = trapped(tmp_path / "capture")
-    code = "from pipeline import errors, parallel; parallel.check_ray('127.0.0.1:9', errors.TrainError)"
-    done = python(tmp_path / "capture", code, timeout=400)
-    assert "a Ray cluster answers at" in done.stderr, done.stderr
+    code = "from pipeline import errors, parallel; parallel.CONNECT_SECONDS = 15; "
+    code += "parallel.check_ray('{}', errors.TrainError)"
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        done = python(tmp_path / "capture", code.format(f"127.0.0.1:{silent.getsockname()[1]}"), timeout=400)
+    assert "no answer in 15 s" in done.stderr, done.stderr
     assert not mark.exists()
 
 
