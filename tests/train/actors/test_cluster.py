@@ -129,8 +129,6 @@ def test_actors_and_learner_are_killed_and_training_goes_on(tmp_path: Path):
         assert row["actors/taken"] == row["iteration"]
         until(run, process, lambda newest: newest["iteration"] >= row["iteration"] + 5)  # past a checkpoint
         process.kill()
-    _, gone = psutil.wait_procs(family, timeout=300)
-    assert not gone, "what the learner started ends with it"
     _, state = checkpoint.chosen(run)
     done, counters = state["iteration"], counters_of(state)
     assert counters["written"] == 5 * done and counters["updates"] > 0  # four steps and a cut
@@ -145,6 +143,8 @@ def test_actors_and_learner_are_killed_and_training_goes_on(tmp_path: Path):
     assert counters_of(state)["written"] == 5 * (done + 3) + 4 * 2
     train(run, done + 6, actors=1)
     assert run.curve.read()[-1]["iteration"] == done + 6
+    _, left = psutil.wait_procs(family, timeout=300)  # Ray's own processes take a minute
+    assert not left, "what the learner started ends with it"
 
 
 @pytest.fixture
