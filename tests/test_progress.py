@@ -51,6 +51,18 @@ def test_what_else_is_told(clock, caplog):
     assert caplog.messages == ["frames: 40; 30.1 dB", "splat: 0 of 100"]
 
 
+def test_what_is_compiled_for_the_first_is_no_speed(clock, caplog):
+    """A minute for the first of 3009, then half a second for each; 9 were done before."""
+    caplog.set_level(logging.INFO)
+    with bar(3009, "splat", 9) as shown:
+        clock[0] += 60
+        shown.update(1)
+        for _ in range(60):
+            clock[0] += 0.5
+            shown.update(1)
+    assert caplog.messages == ["splat: 10 of 3009", "splat: 70 of 3009, about 24.5 min to go"]
+
+
 def test_a_bar_on_a_terminal(monkeypatch, caplog):
     """And no line in the log."""
 

@@ -154,8 +154,7 @@ class _Run:
         if done in rounds:  # the checkpoint is from before it
             self._impose_priors(done)
         start = saved = time.monotonic()
-        with bar(iterations, "splat") as shown:
-            shown.update(done)
+        with bar(iterations, "splat", done) as shown:
             for stop in stops[int(np.searchsorted(stops, done, side="right")) :]:
                 due = stop == iterations or time.monotonic() - saved >= CHECKPOINT_SECONDS
                 saved = time.monotonic() if due else saved

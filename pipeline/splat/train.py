@@ -238,8 +238,7 @@ def _run(
 ) -> None:
     """Make all steps that are left, and save the last state."""
     recent: list[float] = []
-    with bar(state.iterations, description) as shown:
-        shown.update(state.iteration)
+    with bar(state.iterations, description, state.iteration) as shown:
         while state.iteration < state.iterations:
             loss, quality = trainer.step(state)
             recent += [] if quality is None else [quality]
