@@ -12,8 +12,8 @@ from pipeline.check.scene import CheckedScene
 from pipeline.depth.maps import DepthMap
 from pipeline.geometry import Mesh, ransac_plane
 from pipeline.geometry.rays import RayCaster, sample_surface
-from pipeline.mesh.clean import in_free_space, observe
-from pipeline.types import F64, Mask
+from pipeline.mesh.clean import SurfaceVotes, in_free_space, observe
+from pipeline.types import F64, I32, Mask
 
 MIN_PLANE_AREA = 0.15  # [m^2] of a table top
 MAX_TILT_DEG = 10.0
@@ -70,15 +70,44 @@ def _invented_gate(mesh: Mesh, maps: Sequence[DepthMap]) -> Measured:
 def measure_invented(mesh: Mesh, maps: Sequence[DepthMap]) -> tuple[float, float | None]:
     """Area of a mesh [m^2], guesses included, in space that depth maps see to be free, and its share; None without any.
 
-    Three maps or more must look through, and twice as many as see the surface there; both in the world frame [m].
+    Three maps or more must look through, and twice as many as see the surface there; both in the world frame [m]. What
+    gloss or a mirror shows is no free space: a map that sees behind a face what stands before it doesn't count.
     """
     total = float(mesh.face_areas().sum())
     if not total:
         return 0.0, None
     count = int(np.clip(total / SAMPLE_AREA, 10_000, 400_000))
     points, face = sample_surface(mesh, count, np.random.default_rng(0))
-    share = float(in_free_space(observe(points, mesh.face_normals()[face], maps, CLEARLY)).mean())
+    normals = mesh.face_normals()[face]
+    votes = observe(points, normals, maps, CLEARLY)
+    free = np.flatnonzero(in_free_space(votes))
+    mirrored = _mirror_images(RayCaster(mesh), points[free].astype(np.float64), normals[free], maps)
+    votes = SurfaceVotes(votes.seen[free], votes.seen_through[free] - mirrored, votes.facing[free])
+    share = float(in_free_space(votes).sum()) / count
     return share * total, share
+
+
+def _mirror_images(caster: RayCaster, points: F64, normals: F64, maps: Sequence[DepthMap]) -> I32:
+    """How many maps see behind each of some points (N, 3) what its plane, with a normal (N, 3), mirrors of the mesh.
+
+    And what isn't there itself: the mirror image of a wall lies on the wall.
+    """
+    found = np.zeros(len(points), np.int32)
+    for depth_map in maps if len(points) else ():
+        camera, eye = depth_map.camera, depth_map.world_from_camera.translation
+        local = depth_map.world_from_camera.inverse().apply(points)
+        rows = np.flatnonzero(local[:, 2] > 0)
+        pixels = np.floor(camera.project(local[rows])).astype(np.int64)
+        inside = ((pixels >= 0) & (pixels < [camera.width, camera.height])).all(1)
+        rows, column, row = rows[inside], *pixels[inside].T
+        seen = np.where(depth_map.guessed[row, column], 0, depth_map.depth[row, column])
+        behind = seen - local[rows, 2] > CLEARLY
+        rows, share = rows[behind], seen[behind] / local[rows[behind], 2]
+        ends = eye + (points[rows] - eye) * share[:, None]
+        off = ((ends - points[rows]) * normals[rows]).sum(1, keepdims=True)
+        mirrored = caster.distances(ends - 2 * off * normals[rows]) < CLEARLY
+        found[rows] += mirrored & (caster.distances(ends) > CLEARLY)
+    return found
 
 
 def depth_difference(mesh: Mesh, maps: Iterable[DepthMap], stride: int = 3) -> DepthDifference:

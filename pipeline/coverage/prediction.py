@@ -229,7 +229,9 @@ def _look_up(
                 continue
             rank = BEST - 1
             while rank > 0 and penalty < best[rank - 1, 0]:
-                best[rank], chosen[rank] = best[rank - 1], chosen[rank - 1]
+                for k in range(4):
+                    best[rank, k] = best[rank - 1, k]
+                chosen[rank] = chosen[rank - 1]
                 rank -= 1
             best[rank, 0], best[rank, 1], best[rank, 2], best[rank, 3] = penalty, u, v, pixel
             chosen[rank], count = view, min(count + 1, BEST)

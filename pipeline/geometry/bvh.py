@@ -35,8 +35,13 @@ class Tree(NamedTuple):
 def build(corners: F32) -> Tree:
     """The tree of triangles with corners (F, 3, 3), at least one."""
     low, high = corners.min(1), corners.max(1)
-    boxes, first, count, order = _build(low, high, (low + high) / 2)
-    return Tree(boxes, first, count, np.ascontiguousarray(corners[order]), order)
+    order = np.arange(len(corners), dtype=np.int32)
+    boxes = np.empty((2 * len(corners), 6), np.float32)
+    first, count = np.zeros((2, 2 * len(corners)), np.int32)
+    nodes = _build(low, high, (low + high) / 2, order, boxes, first, count)
+    return Tree(
+        boxes[:nodes].copy(), first[:nodes].copy(), count[:nodes].copy(), np.ascontiguousarray(corners[order]), order
+    )
 
 
 @njit(cache=True, nogil=True)
@@ -52,28 +57,38 @@ def _grow(low: F32, high: F32, other_low: F32, other_high: F32) -> None:
         high[axis] = max(high[axis], other_high[axis])
 
 
+@njit(cache=True, nogil=True)
+def _clear(low: F32, high: F32) -> None:
+    for axis in range(3):
+        low[axis], high[axis] = np.inf, -np.inf
+
+
 @njit(cache=True, nogil=True, error_model="numpy")
-def _build(low: F32, high: F32, middle: F32) -> tuple[F32, I32, I32, I32]:
-    total = len(low)
-    boxes = np.empty((2 * total, 6), np.float32)
-    first, count = np.zeros(2 * total, np.int32), np.zeros(2 * total, np.int32)
-    order = np.arange(total).astype(np.int32)
+def _build(low: F32, high: F32, middle: F32, order: I32, boxes: F32, first: I32, count: I32) -> int:
+    """Fill in the nodes' boxes, children and triangles, and the triangles' order; returns the number of nodes.
+
+    Written with loops only: what numpy has for slices takes numba several times as long to compile.
+    """
     bin_low, bin_high = np.empty((BINS, 3), np.float32), np.empty((BINS, 3), np.float32)
     bin_count, right_area = np.empty(BINS, np.int64), np.empty(BINS)
     side_low, side_high = np.empty(3, np.float32), np.empty(3, np.float32)
-    todo = np.empty((STACK, 4), np.int64)  # node, its triangles in `order`, its depth
-    todo[0] = 0, 0, total, 0
+    centre_low, centre_high = np.empty(3, np.float32), np.empty(3, np.float32)
+    todo = np.zeros((STACK, 4), np.int64)  # node, its triangles in `order`, its depth
+    todo[0, 2] = len(low)
     waiting, nodes = 1, 1
     while waiting:
         waiting -= 1
-        node, start, end, depth = todo[waiting]
-        box = boxes[node]
-        box[:3], box[3:] = np.inf, -np.inf
-        centre_low, centre_high = np.full(3, np.inf, np.float32), np.full(3, -np.inf, np.float32)
+        node, start, end, depth = todo[waiting, 0], todo[waiting, 1], todo[waiting, 2], todo[waiting, 3]
+        box_low, box_high = boxes[node, :3], boxes[node, 3:]
+        _clear(box_low, box_high)
+        _clear(centre_low, centre_high)
         for i in range(start, end):
-            _grow(box[:3], box[3:], low[order[i]], high[order[i]])
+            _grow(box_low, box_high, low[order[i]], high[order[i]])
             _grow(centre_low, centre_high, middle[order[i]], middle[order[i]])
-        axis = int(np.argmax(centre_high - centre_low))
+        axis = 0
+        for other in range(1, 3):
+            if centre_high[other] - centre_low[other] > centre_high[axis] - centre_low[axis]:
+                axis = other
         extent = centre_high[axis] - centre_low[axis]
         if end - start <= LEAF_SIZE:
             first[node], count[node] = start, end - start
@@ -81,16 +96,18 @@ def _build(low: F32, high: F32, middle: F32) -> tuple[F32, I32, I32, I32]:
         split = start
         if extent > 0 and depth < BALANCED_DEPTH:
             scale = np.float32(BINS * (1 - 1e-6)) / extent
-            bin_low[:], bin_high[:], bin_count[:] = np.inf, -np.inf, 0
+            for index in range(BINS):
+                _clear(bin_low[index], bin_high[index])
+                bin_count[index] = 0
             for i in range(start, end):
                 index = int((middle[order[i], axis] - centre_low[axis]) * scale)
                 bin_count[index] += 1
                 _grow(bin_low[index], bin_high[index], low[order[i]], high[order[i]])
-            side_low[:], side_high[:] = np.inf, -np.inf
+            _clear(side_low, side_high)
             for index in range(BINS - 1, 0, -1):
                 _grow(side_low, side_high, bin_low[index], bin_high[index])
                 right_area[index] = _area(side_low, side_high)
-            side_low[:], side_high[:] = np.inf, -np.inf
+            _clear(side_low, side_high)
             best, cheapest, left = 0, np.inf, 0
             for index in range(1, BINS):
                 _grow(side_low, side_high, bin_low[index - 1], bin_high[index - 1])
@@ -107,15 +124,15 @@ def _build(low: F32, high: F32, middle: F32) -> tuple[F32, I32, I32, I32]:
                 else:
                     right -= 1
                     order[split], order[right] = order[right], order[split]
-        if split in (start, end):  # all centres at one place, or too deep
+        if split == start or split == end:  # noqa: PLR1714 - all centres at one place, or too deep
             split = (start + end) // 2
-            part = order[start:end]
-            order[start:end] = part[np.argsort(middle[part, axis], kind="mergesort")]
         first[node] = nodes
-        todo[waiting] = nodes, start, split, depth + 1
-        todo[waiting + 1] = nodes + 1, split, end, depth + 1
+        for child in range(2):
+            one = todo[waiting + child]
+            one[0], one[3] = nodes + child, depth + 1
+            one[1], one[2] = (split, end) if child else (start, split)
         waiting, nodes = waiting + 2, nodes + 2
-    return boxes[:nodes].copy(), first[:nodes].copy(), count[:nodes].copy(), order
+    return nodes
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

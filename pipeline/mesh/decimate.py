@@ -44,8 +44,10 @@ def decimate(mesh: Mesh, triangles: int) -> Mesh:
     if len(mesh.triangles) <= triangles:
         return mesh
     middle = mesh.vertices.astype(np.float64).mean(0)
-    points, faces = _collapsed(mesh.vertices - middle, mesh.triangles.astype(np.int64), triangles)
-    used, faces = np.unique(faces, return_inverse=True)
+    points, faces = mesh.vertices - middle, mesh.triangles.astype(np.int64)
+    alive = np.ones(len(faces), bool)
+    _collapse(points, faces, alive, triangles)
+    used, faces = np.unique(faces[alive], return_inverse=True)
     vertices = points[used] + middle
     nearest = KDTree(mesh.vertices).query(vertices, workers=-1)[1]
     return canonical(
@@ -105,11 +107,12 @@ def _quadrics(points: F64, faces: I64, head: I64, following: I64) -> F64:
     normal, wall = np.empty(3), np.empty(3)
     for f in range(len(faces)):
         _normal(points, faces[f, 0], faces[f, 1], faces[f, 2], normal)
-        length = np.sqrt((normal**2).sum())
+        length = np.sqrt(normal[0] * normal[0] + normal[1] * normal[1] + normal[2] * normal[2])
         if length <= 0:
             continue
         area = length / 2
-        normal /= length
+        for k in range(3):
+            normal[k] /= length
         first = points[faces[f, 0]]
         offset = -(normal[0] * first[0] + normal[1] * first[1] + normal[2] * first[2])
         for k in range(3):
@@ -221,10 +224,8 @@ def _may_collapse(
 
 
 @njit(cache=True, nogil=True)
-def _collapsed(points: F64, faces: I64, target: int) -> tuple[F64, I64]:
-    """Collapse edges, cheapest first, until `target` triangles are left: points (V, 3) and triangles (F, 3)."""
-    points, faces = points.copy(), faces.copy()
-    alive = np.ones(len(faces), np.bool_)
+def _collapse(points: F64, faces: I64, alive: Mask, target: int) -> None:
+    """Collapse edges of triangles (F, 3) with corners (V, 3), cheapest first, until only `target` are alive (F,)."""
     head, tail = np.full(len(points), -1), np.full(len(points), -1)
     following = np.full(3 * len(faces), -1)
     for f in range(len(faces)):
@@ -252,8 +253,10 @@ def _collapsed(points: F64, faces: I64, target: int) -> tuple[F64, I64]:
         _best_position(points, quadrics, u, v, q, position)
         if not _may_collapse(points, faces, alive, head, following, u, v, position, seen, mark, room):
             continue
-        points[u] = position
-        quadrics[u] = q
+        for k in range(3):
+            points[u, k] = position[k]
+        for k in range(11):
+            quadrics[u, k] = q[k]
         age[u] += 1
         age[v] = -1
         corner = head[v]
@@ -288,7 +291,6 @@ def _collapsed(points: F64, faces: I64, target: int) -> tuple[F64, I64]:
                     cost = _best_position(points, quadrics, u, w, q, position)
                     heappush(queue, (cost, u, w, int(age[u]), int(age[w])))
             previous, corner = corner, after
-    return points, faces[alive]
 
 
 @njit(cache=True, nogil=True)

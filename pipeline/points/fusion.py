@@ -281,7 +281,8 @@ def _rehash(keys, sums, views, agreeing, last_view, new_keys, new_sums, new_view
         if keys[i] != _EMPTY:
             slot = _slot(keys[i], new_keys)
             new_keys[slot] = keys[i]
-            new_sums[slot] = sums[i]
+            for column in range(sums.shape[1]):  # a whole row at once takes numba seconds to compile
+                new_sums[slot, column] = sums[i, column]
             new_views[slot] = views[i]
             new_agreeing[slot] = agreeing[i]
             new_last[slot] = last_view[i]

@@ -12,11 +12,12 @@ import pytest
 from pipeline.align.alignment import Alignment
 from pipeline.check.frame import frame_gates, pose_gates
 from pipeline.check.gates import GATES, THRESHOLDS, Measured, judged, measure_gates
-from pipeline.check.surface import depth_gates
+from pipeline.check.surface import depth_gates, measure_invented
 from pipeline.geometry import Camera, Pose, Similarity
+from pipeline.geometry.rays import RayCaster
 from pipeline.poses.scene import View
 from tests.check.scenes import NO_MESH, checked, verdicts
-from tests.mesh.scenes import all_maps, built, grid_floor, maps
+from tests.mesh.scenes import all_maps, box, built, grid_floor, maps
 from tests.paths import ROOT
 
 UNITS = {"m²": "m2", "degree": "degrees"}
@@ -99,6 +100,16 @@ def test_a_surface_that_is_not_there_fails():
     )
     assert (right.passed, wrong.passed, marked.passed, nothing.passed) == (True, False, False, False)
     assert wrong.detail["area_m2"] == pytest.approx(2.0 * 1.2, rel=0.25)
+
+
+def test_what_gloss_mirrors_is_no_free_space():
+    """A box on a glossy table is seen again below it; without the box in the mesh the same depth looks through."""
+    table, thing = grid_floor((1.0, 0.8), (3.0, 2.0), z=0.8), box((1.0, 1.6, 0.8), (3.0, 2.0, 1.2))
+    seen = RayCaster(thing.joined(box((1.0, 1.6, 0.4), (3.0, 2.0, 0.8))))
+    depth = [replace(one, depth=seen.depth(one.camera, one.world_from_camera)) for one in maps()]
+    through, mirrored = measure_invented(table, depth)[0], measure_invented(table.joined(thing), depth)[0]
+    assert through > 0.4
+    assert mirrored < 0.1
 
 
 def test_assumed_scale_fails_and_says_what_to_do():
