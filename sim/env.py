@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -109,7 +109,7 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
     where no episode ended. Without `EnvConfig.autoreset` that is left to `reset`. `info["scene"]` (N,) is the scene of
     this step's episodes. An action with NaN ends the episode of its environment; `info["invalid_action"]` says where.
     `last_step` is the state after the last step, before episodes that ended were reset; `now` is the state that the
-    last observations show, after that. `expert` says the right actions (N, A), if anybody knows. `solid_hulls` are the
+    last observations show, after that. `watchers` are called whenever a gait has moved the robots on. `expert` says the right actions (N, A), if anybody knows. `solid_hulls` are the
     corners (V, 3) of the convex pieces of each body of the props' solids, in its own axes [m].
 
     Raises:
@@ -159,6 +159,7 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
         if self._walker:
             period, time_step = self._walker.period, self._walker.time_step
         self._loops = round(task.control_period / period)
+        self.watchers: list[Callable[[], None]] = []
         body = reduced(robot) if self._walker and config.reduced_collision else robot
         objects = [scene.objects for scene in scenes]
         loose = [[one.body for one in own] for own in objects] if any(objects) or own_bodies else []
@@ -302,6 +303,8 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
             if not loop:
                 self.drive.begin(action, state)
             self._randomiser.step(self.drive.walk(action, state, self._ground, command), self.np_random)
+            for watch in self.watchers:
+                watch()
 
     def _feel(self, state: RobotState) -> F32:
         """Ground that a walker sees (N, K)."""

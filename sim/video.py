@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -108,8 +109,8 @@ class CameraVideo(VideoWriter):
 class ChaseVideo(VideoWriter):
     """Video of the first robot as a `ChaseCamera` sees it, next to its cameras' images and its episodes' results.
 
-    Between two steps the poses of robot and bodies are interpolated; its cameras' images stay the same. The last step
-    of an episode is missing: after it, the robot is already at the start of the next. The title is the first line of
+    Between two steps the poses of robot and bodies are those after each step of its gait, and interpolated between
+    these; its cameras' images stay the same. The last step of an episode is missing: after it, the robot is already at the start of the next. The title is the first line of
     the caption, such as the driver's name; the view from outside shows `splats`, by default those of the robots'
     cameras.
     """
@@ -123,21 +124,32 @@ class ChaseVideo(VideoWriter):
         self._env, self._title = env, title
         self._chase = ChaseCamera(env.robot, env.scenes, splats, solids=env.solid_hulls, things=env.things)
         self._robot: RobotState | None = None
+        self._way: list[tuple[RobotState, Props]] = []
         self._steps, self._over, self._done = 0, 0, 0
+        env.watchers.append(lambda: self._way.append(self._look()))
+
+    def _look(self) -> tuple[RobotState, Props]:
+        return self._env.engine.read()[FIRST], self._env.props()[FIRST]
 
     def update(self, seen: Observations, ended: Mapping[int, EpisodeResult]) -> None:
         """Add the motion since the last update, or the result of an episode."""
-        robot, props = self._env.engine.read()[FIRST], self._env.props()[FIRST]
+        robot, props = self._look()
         if self._robot is not None and 0 in ended:
             self._end(self._robot, ended[0])
         elif self._robot is not None:
             self._steps += 1
             if self._steps % self._every:
                 return
-            shares = np.arange(1, self._moments + 1) / self._moments
+            way = [(self._robot, self._props), *(self._way or [(robot, props)])]
+            times = np.arange(1, self._moments + 1) / self._moments * (len(way) - 1)
             panel = self._panel("", WHITE)
-            for view in self._views(between(self._robot, robot, shares), props_between(self._props, props, shares)):
-                self.add(np.concatenate([view, panel], 1))
+            for number, ((robot, props), (after, moved)) in enumerate(pairwise(way)):
+                shares = times[(times > number) & (times <= number + 1)] - number
+                if len(shares):
+                    for view in self._views(between(robot, after, shares), props_between(props, moved, shares)):
+                        self.add(np.concatenate([view, panel], 1))
+            robot, props = way[-1]
+        self._way.clear()
         images = images_of(seen)
         self._robot, self._scene = robot, int(self._env.scene_of[0])
         self._props, self._image = props, None if images is None else images[0]

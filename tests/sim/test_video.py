@@ -122,6 +122,29 @@ def test_a_video_follows_the_first_robot(env: SceneEnv, tmp_path: Path, monkeypa
     assert all(np.abs(one - other).mean() > 0.5 for one, other in pairwise(views))
 
 
+def test_legs_are_shown_as_they_move(room_scene: SimScene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A step of 0.2 s is half a stride: on the way joints are elsewhere than between its two ends."""
+    robot, drive = find_robot("go2")
+    env, shown = SceneEnv(NAVIGATE, [room_scene], robot, drive, 1, EnvConfig(seed=5)), list[np.ndarray]()
+
+    def shoot(self: ChaseCamera, moments: RobotState, *others: object) -> np.ndarray:
+        shown.extend(moments.joint_position)
+        return np.zeros((len(moments), self.lens.height, self.lens.width, 3), np.uint8)
+
+    monkeypatch.setattr(ChaseCamera, "shoot", shoot)
+    with closing(env):
+        film = ChaseVideo(env, tmp_path / "video.mp4", "a test")
+        for steps in range(4):
+            seen, *_ = env.step(np.array([[1.0, 0.0]], np.float32)) if steps else env.reset(seed=5)
+            film.update(seen, {})
+        film.close()
+        end = env.engine.read().joint_position[0]
+    assert len(shown) == 3 * 5
+    np.testing.assert_allclose(shown[-1], end)
+    straight = shown[4] + (shown[9] - shown[4]) * np.array([[0.2], [0.4], [0.6], [0.8]])
+    assert np.abs(shown[5:9] - straight).max() > 0.1
+
+
 @pytest.mark.parametrize(("by", "channel"), [("goal", 1), ("crash", 0)])
 def test_a_video_says_how_an_episode_ended(env: SceneEnv, tmp_path: Path, by: str, channel: int):
     """The last place is held for a second, the outcome in green or red; the next episode is filmed from its start."""
