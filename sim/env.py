@@ -109,8 +109,9 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
     where no episode ended. Without `EnvConfig.autoreset` that is left to `reset`. `info["scene"]` (N,) is the scene of
     this step's episodes. An action with NaN ends the episode of its environment; `info["invalid_action"]` says where.
     `last_step` is the state after the last step, before episodes that ended were reset; `now` is the state that the
-    last observations show, after that. `watchers` are called whenever a gait has moved the robots on. `expert` says the right actions (N, A), if anybody knows. `solid_hulls` are the
-    corners (V, 3) of the convex pieces of each body of the props' solids, in its own axes [m].
+    last observations show, after that. `watchers` are called whenever a gait has moved the robots on. `expert` says the
+    right actions (N, A), if anybody knows. `solid_hulls` are the corners (V, 3) of the convex pieces of each body of
+    the props' solids, in its own axes [m].
 
     Raises:
         SimError: When there is no such device or engine here, or a scene doesn't suit the task.

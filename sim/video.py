@@ -110,9 +110,9 @@ class ChaseVideo(VideoWriter):
     """Video of the first robot as a `ChaseCamera` sees it, next to its cameras' images and its episodes' results.
 
     Between two steps the poses of robot and bodies are those after each step of its gait, and interpolated between
-    these; its cameras' images stay the same. The last step of an episode is missing: after it, the robot is already at the start of the next. The title is the first line of
-    the caption, such as the driver's name; the view from outside shows `splats`, by default those of the robots'
-    cameras.
+    these; its cameras' images stay the same. The last step of an episode is missing: after it, the robot is already at
+    the start of the next. The title is the first line of the caption, such as the driver's name; the view from outside
+    shows `splats`, by default those of the robots' cameras.
     """
 
     def __init__(self, env: SceneEnv, path: Path, title: str, splats: Sequence[Gaussians] | None = None) -> None:

@@ -124,7 +124,7 @@ def _build(low: F32, high: F32, middle: F32, order: I32, boxes: F32, first: I32,
                 else:
                     right -= 1
                     order[split], order[right] = order[right], order[split]
-        if split == start or split == end:  # noqa: PLR1714 - all centres at one place, or too deep
+        if split in (start, end):  # all centres at one place, or too deep
             split = (start + end) // 2
         first[node] = nodes
         for child in range(2):
