@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 
-from pipeline.errors import SimError
+from pipeline.errors import MachineError, SimError
+from pipeline.files import read_plain
 from pipeline.geometry import Pose, matrix_from_rotvec
 from pipeline.geometry.jit import njit
 from pipeline.geometry.rays import RayCaster
+from pipeline.scenes.files import cache_folder, write_cached
 from pipeline.types import F64, Mask
 from sim.scene import SimScene
 from sim.tasks.task import Area
@@ -36,6 +42,8 @@ SIGHTS = (0.1, 0.4, 0.75)
 """Heights over the surface at which nothing may stand in the arm's room [m]."""
 MAX_LEVELS, MAX_STATIONS, MAX_TRIED = 6, 8, 1000
 """The last is of places by heading: a wide floor has more, which are thinned evenly."""
+MAX_BYTES = 2**16
+"""Of a file of what was found."""
 APART = 0.3
 """Distance between stations that look the same way [m]."""
 
@@ -73,11 +81,35 @@ def find_stations(scene: SimScene, size: float = 1.0) -> tuple[Station, ...]:
     """Find places for an arm at the tables of a scene, or else on its floor; the best first, at most `MAX_STATIONS`.
 
     The best are those whose base stands on the surface, with the most even work surface. The same scene has the same
-    stations. Distances are those of Franka's Panda, times the size of the arm.
+    stations, which are looked for once: what was found is kept in the cache. Distances are those of Franka's Panda,
+    times the size of the arm.
 
     Raises:
         SimError: When there is none.
     """
+    try:
+        kept = cache_folder() / "stations" / f"{_asked(scene, size)}.json"
+        with suppress(OSError, ValueError, TypeError):  # it is not there, or damaged
+            known = json.loads(read_plain(kept, MAX_BYTES))
+            return tuple(Station(Pose(np.array(turn), np.array(at)), *others) for turn, at, *others in known)
+        found = _look_for(scene, size)
+        poses = [(one.world_from_base.rotation.tolist(), one.world_from_base.translation.tolist()) for one in found]
+        known = [(*pose, one.stands, one.uneven) for pose, one in zip(poses, found, strict=True)]
+        write_cached(kept, [json.dumps(known).encode()])
+    except MachineError:  # nothing can be kept here
+        return _look_for(scene, size)
+    return found
+
+
+def _asked(scene: SimScene, size: float) -> str:
+    """Hash of all that stations follow from, this module among it."""
+    asked = hashlib.sha256(Path(__file__).read_bytes())
+    for part in (scene.collision.vertices, scene.collision.triangles, [scene.regions.floor_height, size]):
+        asked.update(np.ascontiguousarray(part).tobytes())
+    return asked.hexdigest()
+
+
+def _look_for(scene: SimScene, size: float) -> tuple[Station, ...]:
     floor, caster = scene.regions.floor_height, RayCaster(scene.collision)
     levels = _levels(scene)
     tables = [level for level in levels if TABLES[0] <= level - floor <= TABLES[1]]

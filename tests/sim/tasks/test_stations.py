@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from pipeline.errors import SimError
 from pipeline.geometry import Mesh, matrix_from_rotvec
 from pipeline.types import F64
 from sim.scene import SimScene
+from sim.tasks import stations
 from sim.tasks.stations import APART, LEAN, ROOM, Station, find_stations, work_of
 from tests.synthetic import BOXES, SIZE, TABLE_HIGH, TABLE_LOW, TABLE_TOP, box_faces
 
@@ -146,3 +148,27 @@ def test_what_reaches_to_the_ceiling_is_in_no_arms_room(room_scene: SimScene) ->
     for station in find_stations(with_box(room_scene, low.tolist(), high.tolist())):
         points = places(station, ROOM, [0.3, 0.8])
         assert not ((points > low) & (points < high)).all(1).any()
+
+
+def test_they_are_looked_for_once(room_scene: SimScene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By scene and size, in all processes; what is damaged is looked for again, and so is all where nothing is kept."""
+    monkeypatch.setenv("SPLATYARD_CACHE", str(tmp_path / "cache"))
+    look, looked = stations._look_for, list[float]()
+    monkeypatch.setattr(stations, "_look_for", lambda scene, size: looked.append(size) or look(scene, size))
+    find = find_stations.__wrapped__
+    first, again = find(room_scene), find(room_scene)
+    assert [(one.stands, one.uneven) for one in again] == [(one.stands, one.uneven) for one in first]
+    for one, other in zip(first, again, strict=True):
+        np.testing.assert_array_equal(one.world_from_base.matrix, other.world_from_base.matrix)
+    assert looked == [1.0]
+    (kept,) = (tmp_path / "cache" / "stations").iterdir()
+    for damage in (b"", b"[[[1]]]", b"[[[[2,0,0],[0,1,0],[0,0,1]],[0,0,0],true,0]]", b"[]" * 2**16):
+        kept.write_bytes(damage)
+        assert len(find(room_scene)) == len(first)
+    assert looked == 5 * [1.0]
+    find(room_scene, 0.9)
+    find(with_box(room_scene, [1.0, 2.0, 0.0], [1.2, 2.2, 0.5]))
+    assert looked[5:] == [0.9, 1.0]
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("SPLATYARD_CACHE", str(tmp_path / "file" / "cache"))
+    assert len(find(room_scene)) == len(first)
