@@ -54,13 +54,15 @@ def write_room(room: Room, folder: Path) -> Truth:
             image = np.clip(noisy, 0, 255).round().astype(np.uint8)[..., ::-1]
             cv2.imwrite(str(photos / f"{stamp}.jpg"), image, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
         if room.sensor:
-            write_sensors(drawn, folder, stamps, poses, np.random.default_rng([seed, 2]), drift=room.drift)
+            sensors = np.random.default_rng([seed, 2])
+            write_sensors(drawn, folder, stamps, poses, sensors, drift=room.drift, level=room.level_from_room)
         done.write_text(json.dumps({"photos": len(stamps)}))
     views = []
     for index, pose in enumerate(robot_views(room, drawn.mesh, poses, np.random.default_rng([seed, 3]))):
         image = to_srgb(drawn.image(ROBOT, pose, ROBOT_SAMPLES)).clip(0, 255).round().astype(np.uint8)
         views.append(TrueView(f"{index:02d}.png", ROBOT, pose, image))
-    return Truth(drawn.mesh, dict(zip(stamps, poses, strict=True)), dict.fromkeys(stamps, PHONE), views)
+    up = room.level_from_room.rotation[2].tolist()
+    return Truth(drawn.mesh, dict(zip(stamps, poses, strict=True)), dict.fromkeys(stamps, PHONE), views, up)
 
 
 def walk(room: Room, rng: np.random.Generator) -> list[Pose]:
@@ -137,16 +139,20 @@ def write_sensors(
     rng: np.random.Generator,
     phone: Camera = PHONE,
     drift: float = 1.0,
+    level: Pose | None = None,
 ) -> None:
-    """Depth, confidence and camera of every photo, as noisy as the sample's; poses `drift` times as much."""
+    """Depth, confidence and camera of every photo, as noisy as the sample's; poses `drift` times as much.
+
+    The poses are in a room from which `level` leads into a frame with z up against gravity, if that leans.
+    """
     keyframes = folder / "keyframes"
     for part in ("cameras", "depth", "confidence"):
         (keyframes / part).mkdir(parents=True, exist_ok=True)
     phone_from_truth = phone_world_from_truth(rng)
-    true = np.array([pose.matrix for pose in poses])
+    true = np.array([(level @ pose if level else pose).matrix for pose in poses])
     measured = phone_from_truth @ noisy_poses(true, rng, drift) @ GL_FROM_CV
     exact = Intrinsics(phone.width, phone.height, phone.fx, phone.fy, phone.cx, phone.cy)
-    for stamp, pose, given in zip(stamps, poses, measured, strict=True):
+    for stamp, pose, upright, given in zip(stamps, poses, true, measured, strict=True):
         millimetres, confidence = noisy_depth(*drawn.depth(phone.resized(*DEPTH_SIZE), pose), rng)
         cv2.imwrite(str(keyframes / "depth" / f"{stamp}.png"), millimetres)
         cv2.imwrite(str(keyframes / "confidence" / f"{stamp}.png"), confidence)
@@ -155,5 +161,5 @@ def write_sensors(
         cx, cy = as_arkit_counts(Camera(said.width, said.height, said.fx, said.fy, said.cx, said.cy))
         entry |= {"fx": said.fx, "fy": said.fy, "cx": cx, "cy": cy, "width": said.width, "height": said.height}
         entry |= {"blur_score": 100.0, "timestamp": int(stamp)}
-        entry["gravity"] = [round(float(value), 7) for value in noisy_gravity(pose.matrix, rng)]
+        entry["gravity"] = [round(float(value), 7) for value in noisy_gravity(upright, rng)]
         write_json(keyframes / "cameras" / f"{stamp}.json", entry)

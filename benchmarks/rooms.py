@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
+from pipeline.geometry import Pose, matrix_from_rotvec
 from pipeline.types import F64
 
 Kind = Literal["opaque", "mirror", "glass"]
@@ -100,6 +101,7 @@ class Room:
         sensor: Whether the phone records depth and poses, too; else there are photos only.
         take: Captures of a room differ in walk and noise by it.
         drift: Errors of the phone's poses, as multiples of the sample's: 0.9 cm and 0.3 degrees.
+        lean: How far the walls lean about x and y [degrees].
     """
 
     name: str
@@ -117,6 +119,12 @@ class Room:
     sensor: bool = True
     take: int = 0
     drift: float = 1.0
+    lean: tuple[float, float] = (0.0, 0.0)
+
+    @property
+    def level_from_room(self) -> Pose:
+        """Into a frame with the same origin whose z is up against gravity."""
+        return Pose(matrix_from_rotvec(np.deg2rad([*self.lean, 0.0])), np.zeros(3))
 
 
 @dataclass

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,19 +39,21 @@ class TrueView:
 
 @dataclass(frozen=True, eq=False)
 class Truth:
-    """Ground truth of a capture; Z up, floor at z = 0 [m].
+    """Ground truth of a capture; floor at z = 0 [m].
 
     Attributes:
         mesh: The surfaces.
         poses: World-from-camera of the photos by name without suffix.
         cameras: Of the photos by name without suffix.
         views: At robot height, off the walk.
+        up: (3,) unit, against gravity; buildings lean a little.
     """
 
     mesh: Mesh
     poses: dict[str, Pose]
     cameras: dict[str, Camera]
     views: list[TrueView]
+    up: Sequence[float] = (0.0, 0.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ class TruthMetrics:
         ate: Root mean square of camera positions after the best similarity [m].
         rotation_deg: Median rotation error after it [deg].
         scale_error: Relative, absolute value.
-        gravity_error_deg: Angle between the bundle's z and the truth's [deg].
+        gravity_error_deg: Angle between the bundle's z and the truth's up [deg].
         f_score: Of the mesh inside the seen region, by tolerance [m].
         precision: Share of the mesh near the truth, by tolerance [m].
         recall: Share of the seen truth near the mesh, by tolerance [m].
@@ -155,7 +157,7 @@ def compare_with_truth(
     mesh = bundle.mesh().transformed(rigid_truth_from_poses(poses, truth.poses))
     seen = exact_maps({stamp: (truth.cameras[stamp], pose) for stamp, pose in truth.poses.items()}, truth.mesh)
     scores = f_scores(mesh, truth.mesh, seen, tolerances, np.random.default_rng(0))
-    z_angle = float(np.rad2deg(np.arccos(np.clip(fitted.rotation[2, 2], -1, 1))))
+    z_angle = float(np.rad2deg(np.arccos(np.clip(fitted.rotation[:, 2] @ truth.up, -1, 1))))
     return TruthMetrics(
         len(bundle.cameras),
         ate,

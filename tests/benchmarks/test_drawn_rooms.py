@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from benchmarks.drawn_rooms import CLEARANCE, draw
 from benchmarks.places import METRICS, RMS, summary, with_history
-from benchmarks.room_renderer import surfaces
+from benchmarks.room_capture import walk, write_sensors
+from benchmarks.room_renderer import RenderedRoom, surfaces
 from pipeline.geometry.rays import RayCaster
+from scene_cards.samples.hall_sensor import GL_FROM_CV
 
 
 @pytest.mark.parametrize("seed", range(71, 83))
@@ -34,6 +40,22 @@ def test_what_is_drawn_differs():
     assert {len(room.levels) for room in rooms} == {1, 2}
     assert {any(face.kind == "mirror" for face in room.faces) for room in rooms} == {True, False}
     assert len({round(room.high[0] / 4) for room in rooms}) >= 3
+
+
+def test_the_phone_feels_gravity_and_not_the_walls(tmp_path: Path):
+    """A room that leans by 3 and -2 degrees: readings and the phone's own world say so."""
+    room, rng = replace(draw(71), lean=(3.0, -2.0), photos=4), np.random.default_rng(0)
+    poses, level = walk(room, rng), room.level_from_room
+    up = level.rotation[2]
+    assert np.rad2deg(np.arccos(up[2])) == pytest.approx(np.hypot(3, 2), abs=0.01)
+    stamps = [str(number) for number in range(len(poses))]
+    write_sensors(RenderedRoom(room), tmp_path, stamps, poses, rng, level=level)
+    for stamp, pose in zip(stamps, poses, strict=True):
+        said = json.loads((tmp_path / "keyframes" / "cameras" / f"{stamp}.json").read_text())
+        down = pose.rotation @ (GL_FROM_CV[:3, :3].T @ said["gravity"])
+        assert np.rad2deg(np.arccos(-(down @ up))) < 1.5
+        phone_from_camera = np.array([[said[f"t_{i}{j}"] for j in range(3)] for i in range(3)]) @ GL_FROM_CV[:3, :3]
+        assert np.rad2deg(np.arccos((pose.rotation @ phone_from_camera.T)[:, 1] @ up)) < 2
 
 
 def test_mean_and_worst_and_history():
