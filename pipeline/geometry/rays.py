@@ -77,14 +77,16 @@ class RayCaster:
         """Unsigned distance (N,) [m] of points (N, 3) to the surface; inf from an empty mesh."""
         distance, tree = np.full(len(points), np.inf, np.float32), self._tree
         if tree is not None:
-            points = np.ascontiguousarray(points, np.float64)
+            points = np.require(points, np.float64, ["C", "W"])
             _share_out(lambda part: bvh.distances(tree, points[part], distance[part]), len(points))
         return distance
 
 
 def _rays(origins: Floats, directions: Floats) -> tuple[F32, F32]:
-    start = np.ascontiguousarray(origins, np.float32)
-    return start, np.ascontiguousarray(np.broadcast_to(np.asarray(directions, np.float32), start.shape))
+    """Both (N, 3), writable: for what can't be written numba compiles everything once more."""
+    start = np.require(origins, np.float32, ["C", "W"])
+    along = np.broadcast_to(np.asarray(directions, np.float32), start.shape)
+    return start, np.require(along, np.float32, ["C", "W"])
 
 
 def _share_out(work: Callable[[slice], None], count: int) -> None:

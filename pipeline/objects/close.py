@@ -389,8 +389,8 @@ def winding(corners: F64, points: F64) -> F64:
     weight = np.linalg.norm(normal, axis=1) + 1e-12
     centre = np.add.reduceat(middle * weight[:, None], starts) / np.add.reduceat(weight, starts)[:, None]
     apart = np.linalg.norm(corners - np.repeat(centre, np.diff(starts, append=len(of)), axis=0)[:, None], axis=2).max(1)
-    radius = np.maximum.reduceat(apart, starts)
-    return _windings(corners, np.append(starts, len(of)), centre, np.add.reduceat(normal, starts), FAR * radius, points)
+    far, points = FAR * np.maximum.reduceat(apart, starts), np.ascontiguousarray(points)
+    return _windings(corners, np.append(starts, len(of)), centre, np.add.reduceat(normal, starts), far, points)
 
 
 @njit(parallel=True, cache=True, nogil=True)

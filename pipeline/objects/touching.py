@@ -126,8 +126,9 @@ def _in_grooves(mesh: Mesh, rows: I64, planes: Planes) -> list[int]:
             continue
         line, middles = KDTree(centres[a[border][at]]), list[F64]()
         for number in (first, second):
-            members = np.flatnonzero(patch == number)
-            middles.append(centres[members[line.query(centres[members])[0] < BESIDE]].mean(0))
+            members = centres[patch == number]
+            away = line.query(members)[0]
+            middles.append(members[away <= max(BESIDE, away.min())].mean(0))
         across = middles[1] - middles[0]
         one, other = (int(labels[np.argmax(patch == number)]) for number in (first, second))
         if min(planes.normals[one] @ across, -(planes.normals[other] @ across)) > GROOVE:
