@@ -73,7 +73,7 @@ GATES: dict[str, GateKind] = {
         "with photos",
     ),
     "invented": GateKind(
-        "Mesh where depth looks through", "", "<=", 0.03, "pipeline.check.surface:depth_gates",
+        "Mesh where depth looks through", "", "<=", 0.01, "pipeline.check.surface:depth_gates",
         "The share of the mesh that stands in the air: three depth images or more saw what lies behind it. A robot "
         "would bump into it, and a place has nothing there.",
         "with photos",

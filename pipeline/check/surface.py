@@ -71,7 +71,7 @@ def measure_invented(mesh: Mesh, maps: Sequence[DepthMap]) -> tuple[float, float
     """Area of a mesh [m^2], guesses included, in space that depth maps see to be free, and its share; None without any.
 
     Three maps or more must look through, and twice as many as see the surface there; both in the world frame [m]. What
-    gloss or a mirror shows is no free space: a map that sees behind a face what stands before it doesn't count.
+    gloss or a mirror shows is no free space, nor is what lies just below a face that is seen at a grazing angle.
     """
     total = float(mesh.face_areas().sum())
     if not total:
@@ -81,16 +81,17 @@ def measure_invented(mesh: Mesh, maps: Sequence[DepthMap]) -> tuple[float, float
     normals = mesh.face_normals()[face]
     votes = observe(points, normals, maps, CLEARLY)
     free = np.flatnonzero(in_free_space(votes))
-    mirrored = _mirror_images(RayCaster(mesh), points[free].astype(np.float64), normals[free], maps)
-    votes = SurfaceVotes(votes.seen[free], votes.seen_through[free] - mirrored, votes.facing[free])
+    doubted = _doubted(RayCaster(mesh), points[free].astype(np.float64), normals[free], maps)
+    votes = SurfaceVotes(votes.seen[free], votes.seen_through[free] - doubted, votes.facing[free])
     share = float(in_free_space(votes).sum()) / count
     return share * total, share
 
 
-def _mirror_images(caster: RayCaster, points: F64, normals: F64, maps: Sequence[DepthMap]) -> I32:
-    """How many maps see behind each of some points (N, 3) what its plane, with a normal (N, 3), mirrors of the mesh.
+def _doubted(caster: RayCaster, points: F64, normals: F64, maps: Sequence[DepthMap]) -> I32:
+    """How many maps see behind each of some points (N, 3) on faces with normals (N, 3) what proves no free space.
 
-    And what isn't there itself: the mirror image of a wall lies on the wall.
+    Something near their plane, or what that mirrors of the mesh and isn't there itself: the mirror image of a wall lies
+    on the wall.
     """
     found = np.zeros(len(points), np.int32)
     for depth_map in maps if len(points) else ():
@@ -106,7 +107,7 @@ def _mirror_images(caster: RayCaster, points: F64, normals: F64, maps: Sequence[
         ends = eye + (points[rows] - eye) * share[:, None]
         off = ((ends - points[rows]) * normals[rows]).sum(1, keepdims=True)
         mirrored = caster.distances(ends - 2 * off * normals[rows]) < CLEARLY
-        found[rows] += mirrored & (caster.distances(ends) > CLEARLY)
+        found[rows] += (np.abs(off[:, 0]) < CLEARLY) | (mirrored & (caster.distances(ends) > CLEARLY))
     return found
 
 
