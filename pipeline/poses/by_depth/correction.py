@@ -41,6 +41,9 @@ MAX_GIVEN_ERROR, MAX_CHANGE = 3.5, 0.022
 """As given: largest distance in sigmas, and largest median change of a step [m]. Right poses have 2.3 and 0.015."""
 JUMP, JUMPS_MEDIANS = (0.035, np.deg2rad(1.2)), (4.5, 6.0)
 """A step that changes by more than both is a jump [m, rad, and medians of the changes]."""
+JUMP_ERROR, JUMP_THROUGH = 2.5, 0.1
+"""Of these depth contradicts the given step: distance in sigmas, or share that is looked through. A correction by few
+surfaces goes astray, and moved all that lay behind such a step by 10 cm."""
 MAX_JUMPS, FRAMES_A_JUMP = 3, 40
 """Largest number of jumps, and of frames for one more."""
 SMALLEST_RATIO = 1e-3
@@ -110,7 +113,7 @@ def _correct(frames: Frames, poses: F64) -> Corrected:
     if error > MAX_GIVEN_ERROR or medians[0] > MAX_CHANGE:
         found = f"a step changes by {100 * medians[0]:.1f} cm in the median"
         return Corrected(f"depth images contradict the given steps ({found}): another clock, other axes, or noise")
-    jumps = (lengths > np.maximum(JUMP, JUMPS_MEDIANS * medians)).any(1)
+    jumps = (lengths > np.maximum(JUMP, JUMPS_MEDIANS * medians)).any(1) & _contradicted(frames, poses)
     if jumps.sum() > max(MAX_JUMPS, len(poses) // FRAMES_A_JUMP):
         return Corrected(f"the given poses jump {jumps.sum()} times")
     step = np.clip(medians / MEDIAN_LENGTH, LEAST_STEP, MOST_STEP)
@@ -149,6 +152,16 @@ def _agreement(frames: Frames, poses: F64) -> tuple[float, float, float]:
         float(np.median(found.through[usable] / seen)),
         float(np.median(np.sqrt(found.cost[usable] / weight))),
     )
+
+
+def _contradicted(frames: Frames, poses: F64) -> Mask:
+    """Steps (S,) that depth contradicts, of those whose frames see enough of each other."""
+    told = np.zeros(len(frames.steps), bool)
+    for pairs in (frames.steps, frames.steps[:, ::-1]):
+        found = compare(frames, poses, np.ascontiguousarray(pairs), LOCAL_GATES[0])
+        apart = np.sqrt(found.cost / np.maximum(found.weight, 1)) > JUMP_ERROR
+        told |= (found.seen > LEAST_SEEN) & (apart | (found.through > JUMP_THROUGH * found.seen))
+    return told
 
 
 def _scale(steps: I64, poses: F64, local: F64) -> float:

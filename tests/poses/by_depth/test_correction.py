@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from pipeline.geometry import matrix_from_rotvec
+from pipeline.poses.by_depth import correction
 from pipeline.poses.by_depth.adjustment import Given, adjust, differences, moved
 from pipeline.poses.by_depth.correction import LAST_GATES, Corrected, correct
 from pipeline.poses.by_depth.pairs import Frames, pairs_of
@@ -87,6 +88,23 @@ def test_a_jump_is_found_and_mended(frames: Frames, given: F64):
     free = np.ones(COUNT, bool)
     again = correct(frames, other, free)
     assert again.jumps == [19]
+    assert again.result is not None
+    assert error_of(again.result.poses, TRUTH) < 0.008
+
+
+def test_a_correction_gone_astray_is_no_jump(frames: Frames, given: F64, monkeypatch: pytest.MonkeyPatch):
+    """Where neighbours see little of each other their correction may be anything; depth agrees with the given step."""
+    by_neighbours = correction._by_neighbours
+
+    def astray(some: Frames, poses: F64) -> F64 | None:
+        found = by_neighbours(some, poses)
+        assert found is not None
+        found[20:, :3, 3] += [0.1, 0.06, -0.03]
+        return found
+
+    monkeypatch.setattr(correction, "_by_neighbours", astray)
+    again = correct(frames, given, np.ones(COUNT, bool))
+    assert again.jumps == []
     assert again.result is not None
     assert error_of(again.result.poses, TRUTH) < 0.008
 
