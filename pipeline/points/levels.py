@@ -42,8 +42,9 @@ MAX_THROUGH = 0.1
 SPAN = 0.5
 """What is measured next to a hole in the image lies at most this far from its cells in space, and so do things from
 their mirror images [m]: else the hole is one in something farther away."""
-MIN_UNSEEN = 0.2
-"""Least share of views without depth at a cell of a hole, of those that see a mirror image or something before it."""
+LIKE_MIRROR, LIKE_HIDDEN = 0.8, 0.2
+"""More views are without depth at a cell of a hole than those times as many as see a mirror image, or something before
+it: a wall is its own mirror image, and seen through a level that isn't there it looks like one."""
 VOXEL = 0.03
 """Mirror images lie within about 1.5 times this distance of what they show [m]."""
 STANDING = 0.15
@@ -53,6 +54,8 @@ AXES, MIN_AXES = 8, 3
 what lies beyond the sensor's range is open on the far side."""
 MIN_RIM = 0.15
 """Least share of a hole's rim next to measured level pieces."""
+MOST_UNPROVEN = 4.0
+"""Largest area that is filled, of what views miss there: with mirror images alone a level would reach along all walls."""
 MIN_AREA = 0.1
 """Least area of a hole that is filled [m^2]: what is smaller lies beside the edge of something that was measured."""
 MIN_WIDTH = 0.12
@@ -249,7 +252,7 @@ def _missed(
     free = (through >= MIN_VIEWS) & (through > MAX_THROUGH * unseen)
     walls = _walls(cloud.points, height, grid)
     open_ = free | walls
-    hole = (unseen >= MIN_VIEWS) & (unseen > MIN_UNSEEN * (mirrored + hidden)) & ~open_
+    hole = (unseen >= MIN_VIEWS) & (unseen > LIKE_MIRROR * mirrored + LIKE_HIDDEN * hidden) & ~open_
     mirror = (mirrored >= MIN_VIEWS) & ~open_
     things = grid.mark(cloud.points[np.abs(above) < STANDING])
     hole &= _bounded(hole | mirror, masks.grown(open_ | things)) >= MIN_AXES
@@ -271,6 +274,8 @@ def _missed(
         middle = float(np.median(own)) if len(own) else height
         scatter = 1.4826 * float(np.median(np.abs(own - middle))) if len(own) else THICKNESS
         part = masks.grown(part) & ~free
+        if (part & ~pieces).sum() * grid.step**2 > MOST_UNPROVEN * area:
+            continue
         pockets = masks.without_holes(part | things | walls) & (masks.distance_from(part) <= SPAN / grid.step)
         connected, _ = masks.parts(part | pockets & ~open_)
         level = Level(middle, max(scatter, LEVEL_SIGMA), area, rim)

@@ -217,3 +217,16 @@ def test_levels_survive_a_file(tmp_path, levels):
     again = Levels.load(tmp_path / "levels.npz")
     for name in ("origin", "step", "heights", "sigmas", "cells"):
         np.testing.assert_array_equal(getattr(again, name), getattr(levels, name))
+
+
+def test_walls_with_gaps_are_no_level():
+    """A bench at a wall, of which a third of the views miss a band: seen below the bench's height, a wall is its own
+    mirror image."""
+    bench = _faces(((0.4, 2.5, 0.0), (1.6, 3.0, 0.45)))
+    maps = _maps(SHELL.joined(bench))
+    for number, one in enumerate(maps):
+        if number % 3 == 0:
+            height, upright = one.points()[..., 2], np.abs(one.world_from_camera.rotate(one.normals)[..., 2]) < 0.1
+            gap = upright & (height > 0.1) & (height < 0.9)
+            maps[number] = replace(one, depth=np.where(gap, 0, one.depth), sigma=np.where(gap, 0, one.sigma))
+    assert find_levels(maps, _cloud(maps))[1] == []
