@@ -55,7 +55,7 @@ what lies beyond the sensor's range is open on the far side."""
 MIN_RIM = 0.15
 """Least share of a hole's rim next to measured level pieces."""
 MOST_UNPROVEN = 4.0
-"""Largest area that is filled, of what views miss there: with mirror images alone a level would reach along all walls."""
+"""Largest area that is filled, of what views miss there: by mirror images alone a level would reach along all walls."""
 MIN_AREA = 0.1
 """Least area of a hole that is filled [m^2]: what is smaller lies beside the edge of something that was measured."""
 MIN_WIDTH = 0.12
