@@ -220,7 +220,7 @@ def test_levels_survive_a_file(tmp_path, levels):
 
 
 def test_walls_with_gaps_are_no_level():
-    """A third of the views miss a band of the wall behind a bench; where others see the wall, it is its mirror image."""
+    """A third of the views miss a band of the wall behind a bench; where others see it, it is its own mirror image."""
     bench = _faces(((0.4, 2.5, 0.0), (1.6, 3.0, 0.45)))
     maps = _maps(SHELL.joined(bench))
     for number, one in enumerate(maps):
