@@ -77,8 +77,8 @@ class RayCaster:
         """Unsigned distance (N,) [m] of points (N, 3) to the surface; inf from an empty mesh."""
         distance, tree = np.full(len(points), np.inf, np.float32), self._tree
         if tree is not None:
-            points = np.require(points, np.float64, ["C", "W"])
-            _share_out(lambda part: bvh.distances(tree, points[part], distance[part]), len(points))
+            places = np.array(points, np.float64, order="C")
+            _share_out(lambda part: bvh.distances(tree, places[part], distance[part]), len(places))
         return distance
 
 
