@@ -126,7 +126,16 @@ class ChaseVideo(VideoWriter):
         self._robot: RobotState | None = None
         self._way: list[tuple[RobotState, Props]] = []
         self._steps, self._over, self._done = 0, 0, 0
-        env.watchers.append(lambda: self._way.append(self._look()))
+        env.watchers.append(self._watch)
+
+    def close(self) -> None:
+        """Finish the file, and look no more."""
+        if self._watch in self._env.watchers:
+            self._env.watchers.remove(self._watch)
+        super().close()
+
+    def _watch(self) -> None:
+        self._way.append(self._look())
 
     def _look(self) -> tuple[RobotState, Props]:
         return self._env.engine.read()[FIRST], self._env.props()[FIRST]

@@ -87,17 +87,19 @@ def find_stations(scene: SimScene, size: float = 1.0) -> tuple[Station, ...]:
     Raises:
         SimError: When there is none.
     """
-    try:
+    kept = None
+    with suppress(MachineError):  # nothing can be kept here
         kept = cache_folder() / "stations" / f"{_asked(scene, size)}.json"
+    if kept:
         with suppress(OSError, ValueError, TypeError):  # it is not there, or damaged
             known = json.loads(read_plain(kept, MAX_BYTES))
             return tuple(Station(Pose(np.array(turn), np.array(at)), *others) for turn, at, *others in known)
-        found = _look_for(scene, size)
+    found = _look_for(scene, size)
+    if kept:
         poses = [(one.world_from_base.rotation.tolist(), one.world_from_base.translation.tolist()) for one in found]
         known = [(*pose, one.stands, one.uneven) for pose, one in zip(poses, found, strict=True)]
-        write_cached(kept, [json.dumps(known).encode()])
-    except MachineError:  # nothing can be kept here
-        return _look_for(scene, size)
+        with suppress(MachineError):
+            write_cached(kept, [json.dumps(known).encode()])
     return found
 
 

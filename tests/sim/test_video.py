@@ -138,6 +138,7 @@ def test_legs_are_shown_as_they_move(room_scene: SimScene, tmp_path: Path, monke
             seen, *_ = env.step(np.array([[1.0, 0.0]], np.float32)) if steps else env.reset(seed=5)
             film.update(seen, {})
         film.close()
+        assert env.watchers == []
         end = env.engine.read().joint_position[0]
     assert len(shown) == 3 * 5
     np.testing.assert_allclose(shown[-1], end)

@@ -172,3 +172,4 @@ def test_they_are_looked_for_once(room_scene: SimScene, tmp_path: Path, monkeypa
     (tmp_path / "file").touch()
     monkeypatch.setenv("SPLATYARD_CACHE", str(tmp_path / "file" / "cache"))
     assert len(find(room_scene)) == len(first)
+    assert len(looked) == 8
