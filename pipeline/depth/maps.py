@@ -68,6 +68,17 @@ class DepthMap:
             origin=None if self.origin is None else np.where(gone, 0, self.origin).astype(np.uint8),
         )
 
+    def inferred(self, filled: Mask, depth: F32, sigma: F32, normals: F32) -> DepthMap:
+        """The map with other depths, sigmas and normals, that are guessed where `filled` (H, W)."""
+        return replace(
+            self,
+            depth=depth,
+            sigma=sigma,
+            normals=normals,
+            guessed=self.guessed | filled,
+            origin=None if self.origin is None else np.where(filled, 0, self.origin).astype(np.uint8),
+        )
+
     def points(self) -> F64:
         """World points (H, W, 3) of all pixels; meaningless where the depth is 0."""
         return self.world_from_camera.apply(self.camera.rays() * self.depth[..., None].astype(np.float64))

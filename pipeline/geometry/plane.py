@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -15,8 +15,8 @@ class Plane:
 
     normal: F64  # (3,) float64, unit
     offset: float  # [same unit as the points]
-    inliers: Mask  # (N,) bool, the points that it was fitted to
-    rms: float  # root mean square distance of the inliers
+    inliers: Mask = field(default_factory=lambda: np.zeros(0, bool))  # (N,) bool, the points that it was fitted to
+    rms: float = 0.0  # root mean square distance of the inliers
 
     def distance(self, points: Floats) -> F64:
         """Signed distances (N,) of points (N, 3)."""

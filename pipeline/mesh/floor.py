@@ -124,7 +124,7 @@ def close_levels(mesh: Mesh, levels: Levels) -> tuple[Mesh, float]:
     """
     closed = 0.0
     for height, cells, hidden in zip(levels.heights, levels.cells, levels.hidden, strict=True):
-        plane = Plane(np.array([0, 0, 1.0]), float(height), np.zeros(0, bool), 0.0)
+        plane = Plane(np.array([0, 0, 1.0]), float(height))
         grid = _Grid(levels.origin, cells.shape, levels.step, plane)
         found, over, _ = _probe(mesh, grid, LEVEL_BAND)
         patch, area = _patch(mesh, grid, found & cells, ~found & (hidden | cells & masks.grown(hidden)), over)

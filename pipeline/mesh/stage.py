@@ -20,7 +20,8 @@ from pipeline.mesh.flatten import flatten
 from pipeline.mesh.floor import close_floor, close_levels, close_slits
 from pipeline.mesh.params import BACKENDS, MeshParams
 from pipeline.mesh.topology import border_report
-from pipeline.points.levels import LEVELS_FILE, Levels
+from pipeline.points.completion import Completion
+from pipeline.points.levels import Levels
 from pipeline.types import Floats
 
 logger = logging.getLogger(__name__)
@@ -58,9 +59,9 @@ Close = Callable[[Mesh, Sequence[tuple[Camera, Pose]], Sequence[DepthMap], float
 def run(inputs: Mapping[str, Path], params: MeshParams, out_dir: Path, close: Close | None = None) -> None:
     """Read poses, depth, align and points; write the meshes."""
     world_from_scene = Alignment.load(inputs["align"]).world_from_scene
-    levels = Levels.load(inputs["points"] / LEVELS_FILE)
-    maps = StoredMaps(inputs["depth"], world_from_scene, complete=levels.complete)
-    write_mesh(inputs, params, out_dir, maps, levels, close)
+    completion = Completion.load(inputs["points"])
+    maps = StoredMaps(inputs["depth"], world_from_scene, complete=completion.complete)
+    write_mesh(inputs, params, out_dir, maps, completion.levels, close)
 
 
 def write_mesh(

@@ -157,7 +157,7 @@ def _with_fronts(layers: F64, fronts: F64, max_step: float) -> F64:
 
 
 def _ground_under(track: Floats, layers: F64, origin: F64, params: WalkableParams) -> I64:
-    """Layer (X, Y) of the lowest level that many cameras have below them, `TRACK_RADIUS` round them; -1 elsewhere."""
+    """Layer (X, Y) of the lowest level that many cameras have next below, `TRACK_RADIUS` round them; -1 elsewhere."""
     shape = layers.shape[:2]
     index = np.floor((np.asarray(track)[:, :2] - origin) / params.cell).astype(int)
     spread = int(np.ceil(TRACK_RADIUS / params.cell))
@@ -168,7 +168,8 @@ def _ground_under(track: Floats, layers: F64, origin: F64, params: WalkableParam
     inside = ((cells >= 0) & (cells < shape)).all(1)
     cells, camera = cells[inside], camera[inside]
     below = camera[:, None] - layers[cells[:, 0], cells[:, 1]]
-    candidate = (below > 0.2) & (below < MAX_CAMERA_HEIGHT)
+    under = below > 0.2
+    candidate = under & (below < MAX_CAMERA_HEIGHT) & (np.cumsum(under, 1) == 1)  # what it stood on hides what is below
     heights = layers[cells[:, 0], cells[:, 1]][candidate]
     seeds = np.full(shape, -1)
     if not len(heights):

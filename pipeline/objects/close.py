@@ -7,7 +7,7 @@ space carving (K. Kutulakos, S. Seitz, A theory of shape by space carving, IJCV 
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -16,12 +16,13 @@ import numpy as np
 from scipy.ndimage import binary_fill_holes, gaussian_filter, label, maximum_filter, minimum_filter
 from scipy.spatial import KDTree
 
-from pipeline.geometry import Camera, Gaussians, Mesh, Pose
+from pipeline.geometry import Camera, Gaussians, Mesh, Plane, Pose
 from pipeline.geometry.jit import njit, prange
 from pipeline.geometry.rays import RayCaster
 from pipeline.mesh.marching_cubes import zero_crossing
 from pipeline.objects.find import Standing
 from pipeline.objects.shapes import GRID, UPRIGHT, Shape, box_mesh, shape_of
+from pipeline.objects.walls import TOUCH, walls_behind
 from pipeline.progress import track
 from pipeline.raster import Raster, blending_weights, grey, rasterize
 from pipeline.types import F32, F64, I64, Mask
@@ -46,8 +47,9 @@ PLATE_STEP, THICKEST, RIM_ENDS = 0.012, 12, 0.4
 than the second is no plate."""
 BESIDE, WALL = 0.5, 0.05
 """A wall goes on behind a box where as much of it [m^2] is seen as near beside that [m]."""
-CLUSTER, FAR = 0.12, 2.5
-"""Edge of clusters of triangles [m], and the distance from which one counts as a dipole [its radius]."""
+CLUSTER, TOGETHER, FAR = 0.04, 6, 2.5
+"""Edge of clusters of triangles [m], clusters along the edge of a group, and the distance from which a cluster or a
+group counts as a dipole [its radius]."""
 BLOCK_SIDE, NEAR_SURFACE = 3, 4
 """Cells along an edge of the blocks that are asked as one, farther from the surface than the second [cells]."""
 ROUND = 0.7
@@ -224,7 +226,8 @@ def close_body(mesh: Mesh, found: Standing, views: Views, standing_on_it: Sequen
         kind, frame, size, surface = shape.kind, shape.world_from_body, shape.size, shape.mesh()
     else:
         kind = "carved"
-        carved = _carved(functools.reduce(Mesh.joined, map(foot_of, standing_on_it), seen), found.support, views)
+        walls = walls_behind(mesh, found.triangles, found.support)
+        carved = _carved(functools.reduce(Mesh.joined, map(foot_of, standing_on_it), seen), found.support, walls, views)
         if carved is None:
             return None
         surface = carved
@@ -304,25 +307,31 @@ def foot_of(body: Body) -> Mesh:
     return Mesh.from_arrays(np.column_stack([outline, np.full(len(outline), height)]).astype(np.float64), triangles)
 
 
-def _carved(seen: Mesh, support: float, views: Views) -> Mesh | None:
-    """Surface of what is inside of a surface, down to its foot, and no view looked through; None for nothing."""
+def _carved(seen: Mesh, support: float, walls: Sequence[Plane], views: Views) -> Mesh | None:
+    """Surface of what is inside of a surface, down to its foot and up to walls, and no view looked through, if any."""
     low, high = seen.vertices.min(0).astype(np.float64), seen.vertices.max(0).astype(np.float64)
     low[2] = support
+    for wall in walls:  # what was seen ends in the rounded corner before it
+        low, high = low - TOUCH * np.maximum(wall.normal, 0), high + TOUCH * np.maximum(-wall.normal, 0)
     cell = CELL
     while np.prod(shape := np.ceil((high - low) / cell) + 4) > MAX_CELLS:
         cell *= 1.1
     shape = shape.astype(int)
     origin = low - 2 * cell
-    below = [1, 1, -1], [0, 0, 2 * support]  # in the mirror: closes the foot
     corners = seen.corners().astype(np.float64)
     corners = np.concatenate([corners, _undersides(seen, support, views)])
-    both = np.concatenate([corners, corners[:, ::-1] * below[0] + below[1]])
-    inside = _inside(both, RayCaster(seen), shape, origin, cell)
-    centres = (inside + 0.5) * cell + origin
-    within = ((centres > low) & (centres < high)).all(1)
-    inside = inside[within][views.look_through(centres[within]) < LOOKS_THROUGH]
-    solid = np.zeros(shape, bool)
-    solid[tuple(inside.T)] = True
+    for plane in (Plane(np.array([0, 0, 1.0]), support), *walls):
+        mirrored = corners - 2 * (corners @ plane.normal - plane.offset)[..., None] * plane.normal
+        corners = np.concatenate([corners, mirrored[:, ::-1]])  # in the mirror: closes what lies against the plane
+
+    def hidden(points: F64) -> Mask:
+        within = ((points > low) & (points < high)).all(1)
+        for wall in walls:
+            within &= wall.distance(points) > 0
+        within[within] = views.look_through(points[within]) < LOOKS_THROUGH
+        return within
+
+    solid = _inside(corners, RayCaster(seen), shape, origin, cell, hidden)
     solid = _largest(np.asarray(binary_fill_holes(solid), bool))
     if solid is None:
         return None
@@ -333,8 +342,10 @@ def _carved(seen: Mesh, support: float, views: Views) -> Mesh | None:
     return Mesh.from_arrays((vertices + 0.5) * cell + origin, triangles)
 
 
-def _inside(corners: F64, surface: RayCaster, shape: I64, origin: F64, cell: float) -> I64:
-    """Indices (N, 3) of the cells of a grid that lie inside of triangles (F, 3, 3).
+def _inside(
+    corners: F64, surface: RayCaster, shape: I64, origin: F64, cell: float, hidden: Callable[[F64], Mask]
+) -> Mask:
+    """The hidden cells (X, Y, Z) of a grid that lie inside of triangles (F, 3, 3).
 
     Winding numbers jump at the surface and are smooth elsewhere: far from it, blocks of cells are asked as one, unless
     their neighbours are of the other kind.
@@ -345,9 +356,12 @@ def _inside(corners: F64, surface: RayCaster, shape: I64, origin: F64, cell: flo
     mixed = (surface.distances(centres.reshape(-1, 3)) < NEAR_SURFACE * cell).reshape(blocks)
     mixed |= maximum_filter(whole, 3) != minimum_filter(whole, 3)
     fine, solid = (np.kron(one, np.ones([BLOCK_SIDE] * 3, bool)) for one in (mixed, whole))
-    asked = np.argwhere(fine)
-    solid[fine] = winding(corners, (asked + 0.5) * cell + origin) > 0.5
-    return np.argwhere(solid[: shape[0], : shape[1], : shape[2]])
+    solid, fine = (one[: shape[0], : shape[1], : shape[2]] for one in (solid | fine, fine))
+    found = np.argwhere(solid)
+    solid[solid] = hidden((found + 0.5) * cell + origin)
+    asked = np.argwhere(solid & fine)
+    solid[tuple(asked.T)] = winding(corners, (asked + 0.5) * cell + origin) > 0.5
+    return solid
 
 
 def _undersides(seen: Mesh, support: float, views: Views) -> F64:
@@ -379,45 +393,69 @@ def winding(corners: F64, points: F64) -> F64:
     A. Jacobson, L. Kavan, O. Sorkine-Hornung, Robust inside-outside segmentation, SIGGRAPH 2013, equation 6; far
     clusters of triangles as dipoles: G. Barill et al., Fast winding numbers for soups and clouds, SIGGRAPH 2018.
     """
-    middle, normal = corners.mean(1), np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]) / 2
-    places = np.floor(middle / CLUSTER).astype(np.int64)
-    _, of = np.unique(places, axis=0, return_inverse=True)
-    order = np.argsort(of.reshape(-1), kind="stable")
-    of = of.reshape(-1)[order]
-    corners, middle, normal = corners[order], middle[order], normal[order]
-    starts = np.flatnonzero(np.diff(of, prepend=-1))
-    weight = np.linalg.norm(normal, axis=1) + 1e-12
-    centre = np.add.reduceat(middle * weight[:, None], starts) / np.add.reduceat(weight, starts)[:, None]
-    apart = np.linalg.norm(corners - np.repeat(centre, np.diff(starts, append=len(of)), axis=0)[:, None], axis=2).max(1)
-    far, points = FAR * np.maximum.reduceat(apart, starts), np.ascontiguousarray(points)
-    return _windings(corners, np.append(starts, len(of)), centre, np.add.reduceat(normal, starts), far, points)
+    places = np.floor(corners.mean(1) / CLUSTER).astype(np.int64)
+    keys, of = np.unique(np.concatenate([places // TOGETHER, places], 1), axis=0, return_inverse=True)
+    corners = corners[np.argsort(of.reshape(-1), kind="stable")]
+    starts = np.append(0, np.cumsum(np.bincount(of.reshape(-1))))
+    groups = np.append(np.flatnonzero(np.diff(keys[:, :3], axis=0, prepend=keys[:1, :3] - 1).any(1)), len(keys))
+    of_clusters, of_groups = _dipoles(corners, starts), _dipoles(corners, starts[groups])
+    return _windings(corners, starts, groups, of_clusters, of_groups, np.ascontiguousarray(points))
+
+
+def _dipoles(corners: F64, starts: I64) -> F64:
+    """Of triangles (F, 3, 3) from each start to the next: middle, area vector, distance from which these tell all."""
+    normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]) / 2
+    weight = np.linalg.norm(normal, axis=1)[:, None] + 1e-12
+    first = starts[:-1]
+    centre = np.add.reduceat(corners.mean(1) * weight, first) / np.add.reduceat(weight, first)
+    apart = np.linalg.norm(corners - np.repeat(centre, np.diff(starts), axis=0)[:, None], axis=2).max(1)
+    return np.column_stack([centre, np.add.reduceat(normal, first), FAR * np.maximum.reduceat(apart, first)])
+
+
+@njit(nogil=True, error_model="numpy", cache=True)
+def _dipole(dipole: F64, x: float, y: float, z: float) -> float:
+    """Half the solid angle of what is far from a point; NaN where it is near."""
+    dx, dy, dz = dipole[0] - x, dipole[1] - y, dipole[2] - z
+    distance = np.sqrt(dx * dx + dy * dy + dz * dz)
+    if distance <= dipole[6]:
+        return np.nan
+    return float((dx * dipole[3] + dy * dipole[4] + dz * dipole[5]) / (2 * distance**3))
 
 
 @njit(parallel=True, cache=True, nogil=True)
-def _windings(corners: F64, starts: I64, centre: F64, normal: F64, far: F64, points: F64) -> F64:
+def _windings(corners: F64, starts: I64, groups: I64, of_clusters: F64, of_groups: F64, points: F64) -> F64:
     result = np.empty(len(points))
     for n in prange(len(points)):
         x, y, z = points[n]
         total = 0.0
-        for cluster in range(len(far)):
-            dx, dy, dz = centre[cluster, 0] - x, centre[cluster, 1] - y, centre[cluster, 2] - z
-            distance = np.sqrt(dx * dx + dy * dy + dz * dz)
-            if distance > far[cluster]:
-                towards = dx * normal[cluster, 0] + dy * normal[cluster, 1] + dz * normal[cluster, 2]
-                total += towards / (2 * distance**3)
+        for group in range(len(of_groups)):
+            part = _dipole(of_groups[group], x, y, z)
+            if not np.isnan(part):
+                total += part
                 continue
-            for f in range(starts[cluster], starts[cluster + 1]):
-                ax, ay, az = corners[f, 0, 0] - x, corners[f, 0, 1] - y, corners[f, 0, 2] - z
-                bx, by, bz = corners[f, 1, 0] - x, corners[f, 1, 1] - y, corners[f, 1, 2] - z
-                cx, cy, cz = corners[f, 2, 0] - x, corners[f, 2, 1] - y, corners[f, 2, 2] - z
-                a = np.sqrt(ax * ax + ay * ay + az * az)
-                b = np.sqrt(bx * bx + by * by + bz * bz)
-                c = np.sqrt(cx * cx + cy * cy + cz * cz)
-                volume = ax * (by * cz - bz * cy) + ay * (bz * cx - bx * cz) + az * (bx * cy - by * cx)
-                ab, bc, ca = ax * bx + ay * by + az * bz, bx * cx + by * cy + bz * cz, cx * ax + cy * ay + cz * az
-                total += np.arctan2(volume, a * b * c + ab * c + bc * a + ca * b)
+            for cluster in range(groups[group], groups[group + 1]):
+                part = _dipole(of_clusters[cluster], x, y, z)
+                if not np.isnan(part):
+                    total += part
+                    continue
+                for f in range(starts[cluster], starts[cluster + 1]):
+                    total += _half_angle(corners[f], x, y, z)
         result[n] = total / (2 * np.pi)
     return result
+
+
+@njit(nogil=True, error_model="numpy", cache=True)
+def _half_angle(corners: F64, x: float, y: float, z: float) -> float:
+    """Half the solid angle of a triangle (3, 3) seen from a point."""
+    ax, ay, az = corners[0, 0] - x, corners[0, 1] - y, corners[0, 2] - z
+    bx, by, bz = corners[1, 0] - x, corners[1, 1] - y, corners[1, 2] - z
+    cx, cy, cz = corners[2, 0] - x, corners[2, 1] - y, corners[2, 2] - z
+    a = np.sqrt(ax * ax + ay * ay + az * az)
+    b = np.sqrt(bx * bx + by * by + bz * bz)
+    c = np.sqrt(cx * cx + cy * cy + cz * cz)
+    volume = ax * (by * cz - bz * cy) + ay * (bz * cx - bx * cz) + az * (bx * cy - by * cx)
+    ab, bc, ca = ax * bx + ay * by + az * bz, bx * cx + by * cy + bz * cz, cx * ax + cy * ay + cz * az
+    return float(np.arctan2(volume, a * b * c + ab * c + bc * a + ca * b))
 
 
 def _largest(solid: Mask) -> Mask | None:

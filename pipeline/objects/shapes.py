@@ -36,6 +36,8 @@ ARC, WIDEST = 1.0, 1.0
 SAMPLES, SPREAD, EXACT = 600, 0.004, 1e-5
 """Triangles that a round shape is fitted to, errors from which on they count less [m], and relative changes of a fit
 that end it."""
+FAR_OFF = 4.0
+"""A round shape is sought where half of what it needs is within so many times `ON_FACE` of where the fit begins."""
 GRID, MAX_GRID = 0.05, 100
 """Longest edge of a box's triangles [m], longer where an edge of the box would have more than that."""
 AROUND = 64
@@ -280,6 +282,9 @@ def _round(surface: _Surface, own: Mask, axes: F64, support: float | None) -> tu
     each = np.repeat(weights, len(axes))
     begin = np.linalg.lstsq(matrix.reshape(-1, free + 1) * each[:, None], known.reshape(-1) * each)[0]
 
+    away = np.linalg.norm(points - centre(begin), axis=1) - begin[-1]
+    if (weights**2)[np.abs(away) < FAR_OFF * ON_FACE].sum() < IS_SHAPE / 2:
+        return None
     weights *= np.sqrt(len(rows))
 
     def errors(parameters: F64) -> F64:

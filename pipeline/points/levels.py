@@ -21,7 +21,6 @@ from pipeline.geometry import PointCloud, masks
 from pipeline.geometry.jit import njit
 from pipeline.types import F32, F64, I32, I64, Floats, Mask
 
-LEVELS_FILE = "levels.npz"
 CELL = 0.02
 """Edge of a cell [m]."""
 MAX_CELLS = 1_000_000
@@ -158,14 +157,8 @@ class Levels:
             return depth_map
         normals = depth_map.normals.copy()
         normals[filled] = pose.rotation[2]
-        return replace(
-            depth_map,
-            depth=np.where(filled, reach, depth_map.depth),
-            sigma=np.where(filled, np.float32(sigma) / down, depth_map.sigma),
-            normals=normals,
-            guessed=depth_map.guessed | filled,
-            origin=None if depth_map.origin is None else np.where(filled, 0, depth_map.origin).astype(np.uint8),
-        )
+        depth = np.where(filled, reach, depth_map.depth)
+        return depth_map.inferred(filled, depth, np.where(filled, np.float32(sigma) / down, depth_map.sigma), normals)
 
 
 def find_levels(maps: Sequence[DepthMap], cloud: PointCloud) -> tuple[Levels, list[Level]]:

@@ -15,8 +15,10 @@ from pipeline.depth.free_space import suspicious_regions
 from pipeline.depth.maps import load_depth_map, load_report, map_names, subsampled
 from pipeline.errors import ReconstructionError
 from pipeline.geometry import Camera, PointCloud, Pose
+from pipeline.points.completion import Completion
 from pipeline.points.fusion import fuse
-from pipeline.points.levels import LEVELS_FILE, find_levels
+from pipeline.points.levels import find_levels
+from pipeline.points.mirrors import find_mirrors
 from pipeline.points.params import PointsParams
 from pipeline.poses.scene import read_image
 from pipeline.progress import track
@@ -28,7 +30,7 @@ LEVEL_STRIDE = 2
 
 
 def run(inputs: Mapping[str, Path], params: PointsParams, out_dir: Path) -> None:
-    """Write `cloud.npz` and `points.ply` (the same points, world frame), `levels.npz` and `points.json`.
+    """Write `cloud.npz` and `points.ply` (the same points, world frame), the `Completion` and `points.json`.
 
     Raises:
         ReconstructionError: When no map has a depth that others don't contradict.
@@ -49,18 +51,23 @@ def run(inputs: Mapping[str, Path], params: PointsParams, out_dir: Path) -> None
     if not maps:
         raise _nothing_to_fuse("no depth map of a training view")
     cloud, report = fuse(maps, color_source, params)
+    mirrors, shown = find_mirrors(maps, cloud)
+    if shown:
+        maps = [mirrors.complete(depth_map) for depth_map in maps]
+        cloud, report = fuse(maps, color_source, params)
     levels, missed = find_levels([subsampled(depth_map, LEVEL_STRIDE) for depth_map in maps], cloud)
     if missed:
         cloud, report = fuse([levels.complete(depth_map) for depth_map in maps], color_source, params)
     if not len(cloud):
         raise _nothing_to_fuse(f"{report['pixels']} depths in {len(maps)} maps, none of them consistent")
     cloud.save(out_dir / CLOUD_FILE)
-    levels.save(out_dir / LEVELS_FILE)
+    Completion(mirrors, levels).save(out_dir)
     write_points_ply(out_dir / PLY_FILE, cloud)
     depth_report = load_report(inputs["depth"])
     report |= {
         "maps": len(maps),
         "levels": [asdict(level) for level in missed],
+        "mirrors": [asdict(mirror) for mirror in shown],
         "suspicious": suspicious_regions(depth_report["conflicts"]["suspicious"], world_from_scene),
         "depth": _summary(depth_report),
     }

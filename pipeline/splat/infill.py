@@ -53,6 +53,13 @@ LINING_SPACING, TRIES = 0.01, 30.0
 """Distance of the discs that line guessed faces, at least [typical depth], and places tried for each."""
 KNOWN = 0.01
 """Distance from the cloud up to which guessed faces are not lined [typical depth]."""
+TURNED = 0.3
+"""Distance [typical depth] that a normal turned by a radian counts as, where a guessed face gets the colour of the
+nearest points: rather of the surface that it continues."""
+CONTINUED = 0.8
+"""Cosine to the mean of their normals from which on the face continues them."""
+LININGS = 3
+"""Times as many such discs as others."""
 LINING_OBTRUSIVE = 0.001
 """As `OBTRUSIVE`: these lie at edges, where views see past what is before them."""
 
@@ -65,7 +72,7 @@ CLEARANCE = 0.1
 FACE_SIDE, FACE_MARGIN = 128, 16
 """Side of each of the six images of a cube map at a viewpoint [px], and what is drawn round it: at the border of an
 image Gaussians are cut short, which looks like a hole."""
-HOLE_STEP = 3
+HOLE_STEP = 5
 """Distance between the discs in a hole [px]."""
 MAX_FROM_RIM = 32
 """Distance up to which a rim is continued into its hole [px]."""
@@ -91,21 +98,21 @@ def infill(
     views: Sequence[TrainingView],
     limit: int,
     rng: np.random.Generator,
-    closing: Mesh | None = None,
+    guessed: Mesh | None = None,
 ) -> tuple[Gaussians, Gaussians]:
     """Discs behind surfaces and discs in holes, at most `limit` of each [world frame, Z up].
 
-    Surfaces are thin, or what stands there is closed by guessed faces of a mesh. Without depth in the views nothing is
-    known to be free, and nothing is inpainted.
+    Surfaces are thin, or guessed faces of a mesh continue them: a floor under the camera's own path, the back of what
+    stands there. Without depth in the views nothing is known to be free, and nothing is inpainted.
     """
     nothing, distance = gaussians[:0], free.typical_depth
     if not distance:
         return nothing, nothing
     backs = _unobtrusive(_backs(cloud, free, distance, nothing), views, unknown=False)[:limit]
-    if closing is not None and len(closing.triangles):
-        lined = _linings(closing, cloud, distance, limit, nothing)
+    if guessed is not None and len(guessed.triangles):
+        lined = _linings(guessed, cloud, distance, LININGS * limit, nothing)
         lined = _unobtrusive(lined, views, unknown=False, most=LINING_OBTRUSIVE)
-        backs = Gaussians.concatenate([lined, backs])[:limit]
+        backs = Gaussians.concatenate([lined, backs])
     fillings = _fillings(Gaussians.concatenate([gaussians, backs]), cloud, free, distance, rng)
     return backs, _unobtrusive(fillings, views, unknown=True)[:limit]
 
@@ -134,20 +141,28 @@ def _unobtrusive(
     return inpainted[np.flatnonzero(wrong < most * len(views))]
 
 
-def _linings(closing: Mesh, cloud: PointCloud, distance: float, limit: int, nothing: Gaussians) -> Gaussians:
-    """Discs just inside of the guessed faces of a mesh that close what stands in it, where the cloud has no points."""
-    area = float(closing.face_areas().sum())
+def _linings(guessed: Mesh, cloud: PointCloud, distance: float, limit: int, nothing: Gaussians) -> Gaussians:
+    """Discs just inside of the guessed faces of a mesh, where the cloud has no points.
+
+    A face that continues a surface has its colour; the back of one is darker.
+    """
+    area = float(guessed.face_areas().sum())
     spacing = max(LINING_SPACING * distance, np.sqrt(area / limit))
-    points, faces = sample_surface(closing, int(TRIES * area / spacing**2) + 1, np.random.default_rng(0))
+    points, faces = sample_surface(guessed, int(TRIES * area / spacing**2) + 1, np.random.default_rng(0))
     kept = np.unique(np.floor(points / spacing).astype(np.int64), axis=0, return_index=True)[1]
-    points, normals, tree = points[kept].astype(np.float64), closing.face_normals()[faces[kept]], KDTree(cloud.points)
-    unknown = np.asarray(tree.query(points)[0]) > KNOWN * distance
+    points, normals = points[kept].astype(np.float64), guessed.face_normals()[faces[kept]]
+    unknown = np.asarray(KDTree(cloud.points).query(points)[0]) > KNOWN * distance
     points, normals = points[unknown], normals[unknown]
     if not len(points):
         return nothing
-    around = np.asarray(tree.query(points, min(COLOR_POINTS, len(cloud)))[1]).reshape(len(points), -1)
+    turn = TURNED * distance
+    tree = KDTree(np.concatenate([cloud.points, turn * cloud.normals], 1))
+    around = tree.query(np.concatenate([points, turn * normals], 1), min(COLOR_POINTS, len(cloud)))[1]
+    around = np.asarray(around).reshape(len(points), -1)
     colors = cloud.colors[around].astype(np.float64).mean(1) / 255
+    alike = np.einsum("nd,nd->n", normals, cloud.normals[around].astype(np.float64).mean(1)) > CONTINUED
     shade = UPRIGHT_SHADE + (UNDER_SHADE - UPRIGHT_SHADE) * np.clip(-normals[:, 2], 0, 1)
+    shade[alike] = 1.0
     scales = np.tile([0.6 * spacing, 0.6 * spacing, 0.1 * spacing], (len(points), 1))
     middles = points - 0.2 * spacing * normals
     return _discs(middles, scales, quaternions_from_z(-normals), colors * shade[:, None], nothing.sh.shape[1])

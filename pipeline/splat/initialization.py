@@ -83,7 +83,7 @@ def initialize(
     params: SplatParams,
     rng: np.random.Generator,
     cloud_share: float = START_SHARE,
-    closing: Mesh | None = None,
+    guessed: Mesh | None = None,
 ) -> Initialization:
     """Gaussians on the shared cloud [world frame], for the sky, for gaps of the cloud and for what no view shows.
 
@@ -100,7 +100,7 @@ def initialize(
     gaussians = fill_gaps(gaussians, views, int(GAP_SHARE * max_gaussians))
     fixed, free = 0, FreeSpace(views)
     if params.infill:
-        inpainted = infill(gaussians, cloud, free, views, int(INFILL_SHARE * max_gaussians), rng, closing)
+        inpainted = infill(gaussians, cloud, free, views, int(INFILL_SHARE * max_gaussians), rng, guessed)
         gaussians, fixed = Gaussians.concatenate([*inpainted, gaussians]), sum(map(len, inpainted))
     known = (cloud, free) if params.depth_priors else (None, None)
     return Initialization(replace(gaussians, antialiased=params.antialiased), fixed, background, *known)

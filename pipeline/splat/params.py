@@ -18,7 +18,8 @@ class SplatParams(Settings):
     """Trainer: our own on the CPU, or gsplat on a CUDA GPU."""
     gaussians: Annotated[int, zero_or(100)] = 0
     """Largest number of Gaussians; 0 takes as many as suit the length of the training (40 000 for a minute on one core,
-    50 000 for two); with gsplat a million, or what fits into the GPU's memory."""
+    50 000 for two); with gsplat one for 90 pixels of all images, at most a million, or what fits into the GPU's
+    memory."""
     iterations: Annotated[int, Field(ge=0)] = 0
     """Training steps, one view each; the schedule stretches with it. 0 takes as many as keep the work about equal for
     all image sizes (6000 at 320x240, 3500 at 272x480), but at least 55 for every view; with gsplat 7000, at least 35

@@ -19,7 +19,7 @@ from pipeline.errors import ReconstructionError
 from pipeline.files import write_whole
 from pipeline.geometry import Gaussians, Mesh, PointCloud
 from pipeline.mesh.stage import MESH_FILE
-from pipeline.points.levels import LEVELS_FILE, Levels
+from pipeline.points.completion import Completion
 from pipeline.poses.scene import PosedScene, read_image, read_mask
 from pipeline.preview.files import MAX_ROWS, Arrays, Publisher
 from pipeline.progress import track
@@ -95,7 +95,8 @@ def _train(
             remedy="look at the reports of the poses and points stages; more overlapping images help",
             file=inputs["points"] / CLOUD_FILE,
         )
-    closing = Mesh.load(inputs["mesh"] / MESH_FILE, "closing")
+    mesh = Mesh.load(inputs["mesh"] / MESH_FILE)
+    guessed = mesh.with_faces(np.asarray(mesh.guessed[mesh.triangles].any(1)))
     sheet = LivePreview(kept / PREVIEW_FILE, views)
 
     def observe(iteration: int, gaussians: Gaussians) -> None:
@@ -103,10 +104,10 @@ def _train(
         previews.offer("splat", lambda: published(gaussians, views))
 
     if not by_gsplat:
-        return train(views, cloud, params, rng, observe, Checkpoint(kept, repr(params)), closing)
+        return train(views, cloud, params, rng, observe, Checkpoint(kept, repr(params)), guessed)
     size = params.image_size or image_size([view.camera for view in scene.training])
     images = load_training_views(scene, inputs, params.changed(image_size=size))
-    return train_by_gsplat(Scene(views, images, cloud, closing), params, rng, kept, observe)
+    return train_by_gsplat(Scene(views, images, cloud, guessed), params, rng, kept, observe)
 
 
 def load_training_views(scene: PosedScene, inputs: Mapping[str, Path], params: SplatParams) -> list[TrainingView]:
@@ -116,14 +117,14 @@ def load_training_views(scene: PosedScene, inputs: Mapping[str, Path], params: S
     """
     world_from_scene = Alignment.load(inputs["align"]).world_from_scene
     with_depth = set(map_names(inputs["depth"])) if params.depth_weight > 0 else set()
-    levels = Levels.load(inputs["points"] / LEVELS_FILE)
+    completion = Completion.load(inputs["points"])
     views = []
     for view in track(scene.training, "splat: views"):
         camera = training_camera(view.camera, params.image_size)
         size = camera.width, camera.height
         depth = None
         if view.name in with_depth:
-            depth_map = levels.complete(load_depth_map(inputs["depth"], view.name, world_from_scene))
+            depth_map = completion.complete(load_depth_map(inputs["depth"], view.name, world_from_scene))
             depth = depth_in_view(depth_map, camera, view.world_from_camera)
         photo, mask = read_image(inputs["poses"], view, size), read_mask(inputs["poses"], view, size)
         views.append(training_view(view.name, photo, camera, view.world_from_camera, depth, mask))

@@ -144,7 +144,7 @@ def train(
     rng: np.random.Generator,
     observe: Observer | None = None,
     checkpoint: Checkpoint | None = None,
-    closing: Mesh | None = None,
+    guessed: Mesh | None = None,
 ) -> Trained:
     """Train a splat on views in the order of time, with or without depth, from the shared cloud [world frame].
 
@@ -158,7 +158,7 @@ def train(
     budget = planned_budget(params, views)
     if params.seconds and views:
         budget = budget_within(params.seconds, params, views, _step_clock(views, cloud, params))
-    initial = initialize(cloud, views, budget.gaussians, params, rng, closing=closing)
+    initial = initialize(cloud, views, budget.gaussians, params, rng, guessed=guessed)
     schedule = training_schedule(params, views, replace(budget, gaussians=budget.gaussians - initial.fixed))
     trained = fit(initial, views, schedule, params, rng, observe=observe, checkpoint=checkpoint, clock=clock)
     return replace(trained, background=initial.background)

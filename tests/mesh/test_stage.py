@@ -19,7 +19,9 @@ from pipeline.depth.sensor import clean_sensor_depth, measure_noise
 from pipeline.geometry import Camera, Mesh, PointCloud, Pose, Similarity, ransac_plane, rotation_between
 from pipeline.mesh.params import MeshParams
 from pipeline.mesh.stage import build_mesh, colored, run
+from pipeline.points.completion import Completion
 from pipeline.points.levels import Levels
+from pipeline.points.mirrors import Mirrors
 from pipeline.poses.scene import PosedScene, SparsePoints, View
 from tests.mesh.scenes import PARAMS, SMALL, all_maps, built, cloud, grid_floor, maps, room, same, track
 from tests.paths import REDKITCHEN, needs_real
@@ -44,7 +46,7 @@ def write_inputs(folder: Path) -> dict[str, Path]:
     world_from_scene = SCENE_FROM_WORLD.inverse()
     Alignment(world_from_scene, ("floor",), 0.1, "sensor", 0.01, True, {}).save(inputs["align"])
     cloud().save(inputs["points"] / "cloud.npz")
-    Levels.none(np.zeros(2), 0.02, (1, 1)).save(inputs["points"] / "levels.npz")
+    Completion(Mirrors.none(), Levels.none(np.zeros(2), 0.02, (1, 1))).save(inputs["points"])
     return inputs
 
 
@@ -146,7 +148,7 @@ def kitchen_inputs(folder: Path) -> dict[str, Path]:
         np.zeros(count, bool),
     )
     whole.transformed(world_from_scene).save(inputs["points"] / "cloud.npz")
-    Levels.none(np.zeros(2), 0.02, (1, 1)).save(inputs["points"] / "levels.npz")
+    Completion(Mirrors.none(), Levels.none(np.zeros(2), 0.02, (1, 1))).save(inputs["points"])
     return inputs
 
 

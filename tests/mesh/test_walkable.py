@@ -121,6 +121,19 @@ def test_the_platform_of_the_hall_ends_at_its_edge():
     assert at(hall(), hall().walkable, x, edge + 0.4)
 
 
+def test_a_walker_on_a_platform_stood_on_top_of_it():
+    """The mesh continues the floor inside of a platform of 0.75 m, where a robot would have headroom."""
+    steps = [box((x, 1.0, 0.0), (x + 0.3, 3.0, z)) for x, z in ((1.0, 0.19), (1.3, 0.38), (1.6, 0.57))]
+    whole = grid_floor((0, 0), (4, 4)).joined(box((1.9, 1.0, 0.0), (3.9, 3.0, 0.75)))
+    for step in steps:
+        whole = whole.joined(step.with_faces(step.face_normals()[:, 2] > -0.5))
+    whole = whole.with_faces(~((whole.face_normals()[:, 2] < -0.5) & (whole.corners()[..., 2].max(1) < 0.01)))
+    path = np.array([[0.5, y, 1.4] for y in np.linspace(0.5, 3.5, 9)] + [[2.9, y, 2.15] for y in (1.8, 2.0, 2.2)])
+    grid = find_walkable(whole, path, PARAMS, np.random.default_rng(0))
+    assert at(grid, grid.height, 2.9, 2.0) == pytest.approx(0.75, abs=1e-3)
+    assert at(grid, grid.walkable, 2.9, 2.0) and at(grid, grid.walkable, 0.6, 2.0)
+
+
 def test_a_low_front_without_a_top_is_an_obstacle():
     """A sheet of 12 cm that leads up to nothing: bodies behind it would be thrown out of its back."""
     fence = box((1.5, 1.0, 0.0), (1.51, 2.0, 0.12))

@@ -7,12 +7,16 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from pipeline.depth.maps import DepthMap
 from pipeline.geometry import Camera, Mesh, Pose, matrix_from_rotvec
 from pipeline.geometry.rays import RayCaster, sample_surface
+from pipeline.objects.close import Views, close_body, winding
 from pipeline.objects.closing import close_objects
+from pipeline.objects.find import Standing
 from pipeline.objects.shapes import box_mesh
+from pipeline.objects.walls import walls_behind
 from tests.mesh.scenes import grid_floor
 from tests.synthetic import look_at
 
@@ -81,6 +85,49 @@ def test_a_box_seen_from_one_side_gets_its_other_sides():
     unseen = 0.42 * 0.36 + 0.3 * 0.36
     assert report.area == np.float64(closing.face_areas().sum())
     assert unseen - 0.01 < report.area < unseen + 0.05  # a triangle's width over the edges; none under it
+
+
+def test_steps_in_a_corner_are_solid_up_to_its_walls():
+    """A membrane from their top to the floor would cut the corner off, where nobody looked."""
+    steps = [
+        box_mesh(_in_corner(0.35, 0.45), np.array([0.7, 0.9, 0.5])),
+        box_mesh(_in_corner(0.9, 0.45), np.array([0.4, 0.9, 0.25])),
+    ]
+    truth = steps[0].joined(steps[1])
+    towards = truth.face_normals() @ FRAME.rotation
+    seen = truth.with_faces((towards > 0.9).any(1) & ~_hidden(truth, steps))
+    walls = [
+        box_mesh(_in_corner(1.2, -0.1), np.array([2.8, 0.2, 1.4])),
+        box_mesh(_in_corner(-0.1, 1.2), np.array([0.2, 2.8, 1.4])),
+    ]
+    shell = walls[0].joined(walls[1])
+    inwards = np.stack([shell.face_normals() @ FRAME.rotation[:, axis] for axis in (0, 1)], 1)
+    shell = shell.with_faces((inwards > 0.9).any(1))
+    ground = grid_floor((-2.5, -2.5), (3.5, 3.5))
+    mesh = ground.joined(shell).joined(seen)
+    own = np.arange(len(mesh.triangles)) >= len(mesh.triangles) - len(seen.triangles)
+    assert len(walls_behind(mesh, own, 0.0)) == 2
+    standing = Standing(own, seen.vertices.min(0), seen.vertices.max(0), 0.0, -1, "")
+    body = close_body(mesh, standing, Views(mesh, cameras(CORNER)))
+    assert body is not None
+    assert body.volume == pytest.approx(0.9 * (0.7 * 0.5 + 0.4 * 0.25), rel=0.05)
+    points = sample_surface(body.mesh, 5000, np.random.default_rng(0))[0]
+    assert np.quantile(RayCaster(truth).distances(points), 0.98) < 0.02
+
+
+CORNER = ((2.4, 2.2, 1.4), (2.0, 2.7, 1.5), (3.0, 1.8, 1.6), (1.6, 3.0, 1.3), (2.6, 2.6, 1.8), (2.2, 2.4, 1.1))
+
+
+def _in_corner(x: float, y: float) -> Pose:
+    return Pose(FRAME.rotation, FRAME.apply(np.array([[x, y, 0.0]]))[0])
+
+
+def _hidden(truth: Mesh, steps: list[Mesh]) -> np.ndarray:
+    """Faces inside of the other step."""
+    middles = truth.corners().mean(1).astype(np.float64)
+    return np.any(
+        [winding(step.corners().astype(np.float64), middles + 0.01 * truth.face_normals()) > 0.5 for step in steps], 0
+    )
 
 
 def test_nothing_is_closed_where_depth_maps_see_that_nothing_is():

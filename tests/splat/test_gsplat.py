@@ -23,7 +23,19 @@ from pipeline.raster import contiguous, pose_gradient, rasterize, rasterize_back
 from pipeline.raster.layout import screen_blur  # noqa: E402
 from pipeline.splat import gsplat as backend  # noqa: E402
 from pipeline.splat import gsplat_worker  # noqa: E402
-from pipeline.splat.gsplat import CHECKPOINT_FILE, LIMIT_FILE, Scene, image_size, train_by_gsplat  # noqa: E402
+from pipeline.splat.antialiasing import bound_extent  # noqa: E402
+from pipeline.splat.gsplat import (  # noqa: E402
+    CHECKPOINT_FILE,
+    GAUSSIANS,
+    LIMIT_FILE,
+    MIN_GAUSSIANS,
+    PIXELS_EACH,
+    PRIOR_ROUNDS,
+    Scene,
+    image_size,
+    most_gaussians,
+    train_by_gsplat,
+)
 from pipeline.splat.loss import psnr  # noqa: E402
 from pipeline.splat.params import SplatParams  # noqa: E402
 from pipeline.splat.train import Trained, train  # noqa: E402
@@ -357,6 +369,26 @@ def test_scales_stay_within_a_range(scene, tmp_path, monkeypatch):
     scales = trained_by_gsplat(scene, SHORT, tmp_path).gaussians.log_scales
     moved = scales[:, 0] != scales[:, 1]  # the inpainted discs are round
     assert np.ptp(scales[moved]) < 2.01
+
+
+@pytest.mark.usefixtures("gsplat_on_cpu")
+def test_extents_are_bounded_as_by_the_cpu_trainer(scene, tmp_path):
+    """Needles that look right at the photos' distance only are fog elsewhere."""
+    seen = []
+    trained = trained_by_gsplat(scene, SHORT, tmp_path, observe=lambda _, gaussians: seen.append(gaussians))
+    assert len(seen) == PRIOR_ROUNDS - 1
+    for gaussians in seen:
+        bounded = bound_extent(gaussians, scene.images, trained.fixed)
+        np.testing.assert_allclose(gaussians.log_scales, bounded.log_scales, atol=1e-6)
+
+
+def test_no_more_gaussians_than_the_images_determine(scene):
+    pixels = sum(view.levels[0].photo[0].size for view in scene.images)
+    assert most_gaussians(scene.images) == MIN_GAUSSIANS > pixels / PIXELS_EACH  # tiny images: the lower bound
+    many = list(scene.images) * (100 * MIN_GAUSSIANS * PIXELS_EACH // pixels)
+    assert most_gaussians(many) == GAUSSIANS
+    some = many[: len(many) // 10]
+    assert most_gaussians(some) == pytest.approx(sum(v.levels[0].photo[0].size for v in some) / PIXELS_EACH, abs=1)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a CUDA device")

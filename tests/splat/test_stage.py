@@ -13,7 +13,9 @@ from pipeline.depth.maps import save_depth_map, write_index
 from pipeline.errors import ReconstructionError
 from pipeline.geometry import Mesh, PointCloud, Similarity, matrix_from_rotvec
 from pipeline.geometry.rays import RayCaster
+from pipeline.points.completion import Completion
 from pipeline.points.levels import Levels
+from pipeline.points.mirrors import Mirrors
 from pipeline.splat.params import SplatParams
 from pipeline.splat.ply import load_splat
 from pipeline.splat.stage import run
@@ -49,7 +51,7 @@ def inputs(room, tmp_path_factory):
         np.zeros(count, bool),
     )
     cloud.transformed(WORLD_FROM_SCENE).save(folders["points"] / "cloud.npz")
-    Levels.none(np.zeros(2), 0.02, (1, 1)).save(folders["points"] / "levels.npz")
+    Completion(Mirrors.none(), Levels.none(np.zeros(2), 0.02, (1, 1))).save(folders["points"])
     open_mesh = Mesh.from_arrays(np.zeros((0, 3)), np.zeros((0, 3), int))
     open_mesh.save(folders["mesh"] / "mesh.ply", hidden_sheet())
     return folders
@@ -130,6 +132,6 @@ def test_empty_cloud_is_an_error_with_a_remedy(inputs, tmp_path):
     cloud = PointCloud.load(inputs["points"] / "cloud.npz")
     (tmp_path / "points").mkdir()
     cloud[:2].save(tmp_path / "points" / "cloud.npz")
-    Levels.none(np.zeros(2), 0.02, (1, 1)).save(tmp_path / "points" / "levels.npz")
+    Completion(Mirrors.none(), Levels.none(np.zeros(2), 0.02, (1, 1))).save(tmp_path / "points")
     with pytest.raises(ReconstructionError, match="point cloud"):
         run({**inputs, "points": tmp_path / "points"}, PARAMS, tmp_path)

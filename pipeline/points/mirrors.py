@@ -1,0 +1,294 @@
+"""Mirrors on walls: a depth camera measures the room that they show, behind them, and no view contradicts it.
+
+What lies behind a wall and is seen through a part of it only is a mirror image where its reflection at that wall is
+what was measured before it. A room behind a doorway isn't: its far wall and what stands there face the other way, and
+their reflections hang in the air. Floors, ceilings and walls at a right angle are their own reflections and tell
+nothing. Depth behind a mirror becomes the depth of its plane, marked as guessed, in all depth maps alike.
+
+Source: rays and mirrored geometry as in P.-F. Yang, C.-C. Wang, Dealing with laser scanner failure: mirrors and
+windows, ICRA 2008; the plane is refined as in point-to-plane ICP, Y. Chen, G. Medioni, IVC 1992.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from scipy import ndimage
+from scipy.spatial import KDTree
+
+from pipeline.depth.maps import DepthMap, subsampled
+from pipeline.geometry import Plane, PointCloud, fit_plane, masks
+from pipeline.types import F64, I64, Mask
+
+LONG_SIDE = 64
+"""Maps are looked at in about this size [px]."""
+UPRIGHT = 0.15
+"""Largest |z| of a wall's normal."""
+BIN, ALIKE, THICKNESS = 3.0, 8.0, 0.03
+"""Directions are counted in bins of the first, and are one wall's up to the second [degrees], within the third [m]."""
+DIRECTIONS, OFFSETS, LEAST_WALL = 6, 4, 0.01
+"""Directions that are tried, and walls in each; a wall has at least the third as a share of the upright points."""
+BEHIND = 0.15
+"""What is this far behind a wall is not the wall [m]."""
+CELL, LEAST_RAYS, LEAST_AREA = 0.06, 2, 0.06
+"""Edge of the wall's cells [m]; rays through a cell, and area of a mirror [m^2], at least."""
+FACING = 0.3
+"""Least cosine between the normals of the wall and of a surface whose reflection tells."""
+NEAR, CLOSE = 0.12, 0.04
+"""Distances [m] within which the reflection of a point is sought at first, and of which it must be one at last."""
+TURN = 0.8
+"""Least cosine between the reflected normal of a point and that of the surface that it reflects."""
+LEAST_TELLING, TELLING_SHARE, SHARE = 60, 0.35, 0.8
+"""Points whose reflection tells, at least; shares of these and of all that are reflections of something."""
+CROSSED = 20
+"""Rays from behind through an opening that prove it one."""
+ROUNDS, MOST_RAYS = 4, 4000
+"""Rounds of the refinement, and rays that are looked at."""
+VOXEL = 0.03
+"""Of the cloud, one point in each cube of that edge is looked at [m]."""
+MARGIN = 0.06
+"""A mirror goes on beyond the rays that met it by this [m]: depth is missing at its rim."""
+SIGMA = 0.01
+"""Of the depth of a mirror's plane [m]."""
+
+
+@dataclass(frozen=True)
+class Mirror:
+    """What was found on a wall [m, world frame]."""
+
+    centre: tuple[float, float, float]
+    normal: tuple[float, float, float]
+    width: float
+    height: float
+    reflected: float  # share of what is seen behind it that is a reflection
+
+
+@dataclass(frozen=True, eq=False)
+class Mirrors:
+    """Rectangles on upright planes, world frame: `bounds` are (along, up) from and to, along is up x normal."""
+
+    normals: F64  # (M, 3) unit, into the room
+    offsets: F64  # (M,) [m]
+    bounds: F64  # (M, 2, 2) [m]
+
+    @staticmethod
+    def none() -> Mirrors:
+        """No mirror."""
+        return Mirrors(np.zeros((0, 3)), np.zeros(0), np.zeros((0, 2, 2)))
+
+    def save(self, path: Path) -> None:
+        """Write as an .npz file."""
+        with path.open("wb") as file:
+            np.savez_compressed(file, **asdict(self))
+
+    @staticmethod
+    def load(path: Path) -> Mirrors:
+        """Read what `save` wrote."""
+        with np.load(path, allow_pickle=False) as data:
+            return Mirrors(data["normals"], data["offsets"], data["bounds"])
+
+    def plus(self, plane: Plane, bounds: F64) -> Mirrors:
+        """These and one more."""
+        return Mirrors(
+            np.concatenate([self.normals, plane.normal[None]]),
+            np.append(self.offsets, plane.offset),
+            np.concatenate([self.bounds, bounds[None]]),
+        )
+
+    def show(self, rays: _Rays) -> Mask:
+        """Which rays (N,) end at what a mirror shows."""
+        shown = np.zeros(len(rays.points), bool)
+        for number in range(len(self.offsets)):
+            shown[self._shown(number, rays)[0]] = True
+        return shown
+
+    def _shown(self, number: int, rays: _Rays) -> tuple[I64, F64]:
+        """The rays (K,) that a mirror turns, and after which share of their length."""
+        rows, places, share = rays.through(Plane(self.normals[number], float(self.offsets[number])), CLOSE)
+        low, high = self.bounds[number]
+        inside = ((places > low) & (places < high)).all(1)
+        return rows[inside], share[inside]
+
+    def complete(self, depth_map: DepthMap) -> DepthMap:
+        """The map [world frame] with the guessed depth of a mirror's plane where it has that of a mirror image."""
+        rays, pixels = _Rays.of(depth_map)
+        for number, normal in enumerate(self.normals):
+            rows, share = self._shown(number, rays)
+            if not len(rows):
+                continue
+            filled = np.zeros(depth_map.depth.size, bool)
+            filled[pixels[rows]] = True
+            filled = filled.reshape(depth_map.depth.shape)
+            depth, normals = depth_map.depth.copy(), depth_map.normals.copy()
+            depth[filled] *= share.astype(np.float32)
+            normals[filled] = normal @ depth_map.world_from_camera.rotation
+            depth_map = depth_map.inferred(filled, depth, np.where(filled, np.float32(SIGMA), depth_map.sigma), normals)
+        return depth_map
+
+
+@dataclass(frozen=True, eq=False)
+class _Rays:
+    """Measured rays from eyes (N, 3) to points (N, 3) on surfaces with normals (N, 3)."""
+
+    eyes: F64
+    points: F64
+    normals: F64
+
+    @staticmethod
+    def of(depth_map: DepthMap) -> tuple[_Rays, I64]:
+        """Of the measured pixels of a map, and which (N,) these are."""
+        pose = depth_map.world_from_camera
+        rows = np.flatnonzero((depth_map.depth > 0) & ~depth_map.guessed)
+        normals = pose.rotate(depth_map.normals.reshape(-1, 3)[rows].astype(np.float64))
+        points = depth_map.points().reshape(-1, 3)[rows]
+        return _Rays(np.broadcast_to(pose.translation, points.shape), points, normals), rows
+
+    def __getitem__(self, index: I64 | Mask | slice) -> _Rays:
+        return _Rays(self.eyes[index], self.points[index], self.normals[index])
+
+    def through(self, plane: Plane, behind: float) -> tuple[I64, F64, F64]:
+        """Rays (K,) from before a plane to that far behind it [m], where (K, 2) they meet it, after which share."""
+        before, beyond = plane.distance(self.eyes), -plane.distance(self.points)
+        rows = np.flatnonzero((before > behind) & (beyond > behind))
+        share = before[rows] / (before[rows] + beyond[rows])
+        eyes, n = self.eyes[rows], plane.normal
+        met = eyes + share[:, None] * (self.points[rows] - eyes)
+        return rows, np.stack([met @ _along(n), met[:, 2]], 1), share
+
+
+def _along(normal: F64) -> F64:
+    """The level direction (3,) of an upright plane: up x normal."""
+    return np.array([-normal[1], normal[0], 0]) / np.hypot(normal[0], normal[1])
+
+
+def find_mirrors(maps: Sequence[DepthMap], cloud: PointCloud) -> tuple[Mirrors, list[Mirror]]:
+    """Mirrors on the walls of a cloud, by depth maps; all in the world frame [m, Z up]."""
+    parts = [_Rays.of(subsampled(one, max(1, round(max(one.depth.shape) / LONG_SIDE))))[0] for one in maps]
+    if not parts or not len(cloud):
+        return Mirrors.none(), []
+    rays = _Rays(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("eyes", "points", "normals")))
+    cloud = cloud[np.unique(np.floor(cloud.points / VOXEL).astype(np.int64), axis=0, return_index=True)[1]]
+    tree, mirrors, found = KDTree(cloud.points), Mirrors.none(), list[Mirror]()
+    for wall in _walls(cloud):
+        rows, places, _ = rays.through(wall, BEHIND)
+        back = rays.through(Plane(-wall.normal, -wall.offset), BEHIND)[1] * [-1, 1]
+        for own, bounds in _openings(places):
+            if ((back > bounds[0]) & (back < bounds[1])).all(1).sum() > CROSSED:
+                continue
+            some = rays[rows[own][:: own.sum() // MOST_RAYS + 1]]
+            plane = _refined(wall, some, cloud, tree)
+            like, telling = _reflections(plane, some, cloud, tree, CLOSE)
+            if telling.sum() < LEAST_TELLING or like[telling].mean() < TELLING_SHARE or like.mean() < SHARE:
+                continue
+            mirrors = mirrors.plus(plane, bounds)
+            found.append(_described(plane, bounds, float(like.mean())))
+        rays = rays[~mirrors.show(rays)]
+    return mirrors, found
+
+
+def _described(plane: Plane, bounds: F64, reflected: float) -> Mirror:
+    (u, v), (width, height) = bounds.mean(0), bounds[1] - bounds[0]
+    centre = u * _along(plane.normal) + np.array([0, 0, v])
+    centre -= plane.distance(centre[None])[0] * plane.normal
+    x, y, z = (round(float(value), 3) for value in centre)
+    nx, ny, nz = (round(float(value), 4) for value in plane.normal)
+    return Mirror((x, y, z), (nx, ny, nz), round(float(width), 3), round(float(height), 3), round(reflected, 3))
+
+
+def _walls(cloud: PointCloud) -> list[Plane]:
+    """Upright planes with many points, normals into the room, those with the most points first."""
+    upright = np.abs(cloud.normals[:, 2]) < UPRIGHT
+    upright &= np.linalg.norm(cloud.normals, axis=1) > 0.5
+    points, normals = cloud.points[upright].astype(np.float64), cloud.normals[upright].astype(np.float64)
+    least, left, walls = LEAST_WALL * len(points), np.ones(len(points), bool), list[tuple[int, Plane]]()
+    angles = np.rad2deg(np.arctan2(normals[:, 1], normals[:, 0])) % 360
+    for _ in range(DIRECTIONS):
+        counts = np.bincount((angles[left] / BIN).astype(int), minlength=round(360 / BIN))
+        peak = (ndimage.uniform_filter1d(counts.astype(float), 3, mode="wrap").argmax() + 0.5) * BIN
+        alike = left & (np.abs((angles - peak + 180) % 360 - 180) < ALIKE)
+        left &= ~alike
+        if not alike.any():
+            break
+        normal = normals[alike].mean(0) * [1, 1, 0]
+        for _ in range(OFFSETS):
+            if alike.sum() < least:
+                break
+            normal /= np.linalg.norm(normal)
+            offsets = points[alike] @ normal
+            bins = np.floor((offsets - offsets.min()) / THICKNESS).astype(int)
+            fullest = (
+                offsets.min() + (ndimage.uniform_filter1d(np.bincount(bins).astype(float), 2).argmax()) * THICKNESS
+            )
+            own = alike & (np.abs(points @ normal - fullest) < 2 * THICKNESS)
+            if own.sum() < least:
+                break
+            plane = fit_plane(points[own])
+            sign = 1.0 if plane.normal @ normal > 0 else -1.0
+            if abs(plane.normal[2]) < UPRIGHT:
+                walls.append((int(own.sum()), Plane(sign * plane.normal, sign * plane.offset)))
+            alike &= ~own
+    return [wall for _, wall in sorted(walls, key=lambda one: -one[0])]
+
+
+def _openings(places: F64) -> list[tuple[Mask, F64]]:
+    """Regions of a wall through which rays go: which of the places (N, 2) lie in each, and its bounds (2, 2) [m]."""
+    if not len(places):
+        return []
+    low = places.min(0) - CELL
+    cells = np.floor((places - low) / CELL).astype(int)
+    counts = np.zeros(cells.max(0) + 2, np.int32)
+    np.add.at(counts, tuple(cells.T), 1)
+    labels, count = masks.parts(masks.closed(counts >= LEAST_RAYS, 1.5))
+    of = labels[tuple(cells.T)]
+    found = []
+    for number in range(1, count + 1):
+        own = of == number
+        if (labels == number).sum() * CELL**2 >= LEAST_AREA and own.any():
+            low, high = np.quantile(places[own], [0.005, 0.995], axis=0)
+            found.append((own, np.stack([low - MARGIN, high + MARGIN])))
+    return found
+
+
+def _reflections(plane: Plane, rays: _Rays, cloud: PointCloud, tree: KDTree, near: float) -> tuple[Mask, Mask]:
+    """Which rays (N,) end at reflections of the cloud at a plane, and at which surfaces that would tell."""
+    points, normals = _reflected(plane, rays)
+    distance, index = (np.asarray(v) for v in tree.query(points, distance_upper_bound=2 * near, workers=-1))
+    hit = np.isfinite(distance)
+    index = np.where(hit, index, 0)
+    of = cloud.normals[index].astype(np.float64)
+    off = np.abs(np.einsum("nd,nd->n", of, points - cloud.points[index]))
+    like = hit & (off < near) & (np.einsum("nd,nd->n", normals, of) > TURN)
+    return like, np.abs(rays.normals @ plane.normal) > FACING
+
+
+def _reflected(plane: Plane, rays: _Rays) -> tuple[F64, F64]:
+    """The rays' points (N, 3) and normals (N, 3) in the mirror."""
+    return (
+        rays.points - 2 * plane.distance(rays.points)[:, None] * plane.normal,
+        rays.normals - 2 * (rays.normals @ plane.normal)[:, None] * plane.normal,
+    )
+
+
+def _refined(wall: Plane, rays: _Rays, cloud: PointCloud, tree: KDTree) -> Plane:
+    """The plane at which the rays' ends are reflections of the cloud, begun at a wall: a mirror hangs before it."""
+    plane = wall
+    for near in np.geomspace(NEAR, CLOSE, ROUNDS):
+        like, _ = _reflections(plane, rays, cloud, tree, float(near))
+        if like.sum() < LEAST_TELLING:
+            return wall
+        points, n = rays.points[like], plane.normal
+        reflected, _ = _reflected(plane, rays[like])
+        index = np.asarray(tree.query(reflected)[1])
+        facing = cloud.normals[index].astype(np.float64)
+        apart = np.einsum("nd,nd->n", facing, cloud.points[index] - reflected)
+        axes = np.stack([_along(n), np.array([0, 0, 1.0])])
+        along, height = facing @ n, plane.distance(points)
+        columns = [-2 * ((points @ axis) * along + height * (facing @ axis)) for axis in axes]
+        turn = np.linalg.lstsq(np.column_stack([*columns, 2 * along]), apart)[0]
+        normal = n + turn[:2] @ axes
+        length = float(np.linalg.norm(normal))
+        plane = Plane(normal / length, (plane.offset + float(turn[2])) / length)
+    return plane
