@@ -1,9 +1,9 @@
 """Mirrors on walls: a depth camera measures the room that they show, behind them, and no view contradicts it.
 
 What lies behind a wall and is seen through a part of it only is a mirror image where its reflection at that wall is
-what was measured before it. A room behind a doorway isn't: its far wall and what stands there face the other way, and
-their reflections hang in the air. Floors, ceilings and walls at a right angle are their own reflections and tell
-nothing. Depth behind a mirror becomes the depth of its plane, marked as guessed, in all depth maps alike.
+what was measured before it. A room behind a doorway isn't: the reflections of its far wall and of what stands there
+hang in the air, which others look through. Floors, ceilings and walls at a right angle are their own reflections and
+tell nothing. Depth behind a mirror becomes that of its plane, marked as guessed, in all depth maps alike.
 
 Source: rays and mirrored geometry as in P.-F. Yang, C.-C. Wang, Dealing with laser scanner failure: mirrors and
 windows, ICRA 2008; the plane is refined as in point-to-plane ICP, Y. Chen, G. Medioni, IVC 1992.
@@ -19,7 +19,7 @@ import numpy as np
 from scipy import ndimage
 from scipy.spatial import KDTree
 
-from pipeline.depth.maps import DepthMap, subsampled
+from pipeline.depth.maps import DepthMap, pixels_of, subsampled
 from pipeline.geometry import Plane, PointCloud, fit_plane, masks
 from pipeline.types import F64, I64, Mask
 
@@ -41,8 +41,11 @@ NEAR, CLOSE = 0.12, 0.04
 """Distances [m] within which the reflection of a point is sought at first, and of which it must be one at last."""
 TURN = 0.8
 """Least cosine between the reflected normal of a point and that of the surface that it reflects."""
-LEAST_TELLING, TELLING_SHARE, SHARE = 60, 0.35, 0.8
+LEAST_TELLING, TELLING_SHARE, SHARE = 60, 0.2, 0.5
 """Points whose reflection tells, at least; shares of these and of all that are reflections of something."""
+FREE, MOST_FREE = (0.1, 0.03), 0.1
+"""A map looks through what is nearer than its depth by so much [m, and share]; reflections that tell hang in the air at
+most as often as the second. Of two mirrors in drawn places .01 and .04 do, of doorways between like rooms .2 to .9."""
 CROSSED = 20
 """Rays from behind through an opening that prove it one."""
 ROUNDS, MOST_RAYS = 4, 4000
@@ -166,7 +169,8 @@ def _along(normal: F64) -> F64:
 
 def find_mirrors(maps: Sequence[DepthMap], cloud: PointCloud) -> tuple[Mirrors, list[Mirror]]:
     """Mirrors on the walls of a cloud, by depth maps; all in the world frame [m, Z up]."""
-    parts = [_Rays.of(subsampled(one, max(1, round(max(one.depth.shape) / LONG_SIDE))))[0] for one in maps]
+    maps = [subsampled(one, max(1, round(max(one.depth.shape) / LONG_SIDE))) for one in maps]
+    parts = [_Rays.of(one)[0] for one in maps]
     if not parts or not len(cloud):
         return Mirrors.none(), []
     rays = _Rays(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("eyes", "points", "normals")))
@@ -182,6 +186,8 @@ def find_mirrors(maps: Sequence[DepthMap], cloud: PointCloud) -> tuple[Mirrors, 
             plane = _refined(wall, some, cloud, tree)
             like, telling = _reflections(plane, some, cloud, tree, CLOSE)
             if telling.sum() < LEAST_TELLING or like[telling].mean() < TELLING_SHARE or like.mean() < SHARE:
+                continue
+            if _looked_through(_reflected(plane, some[telling & ~like])[0], maps).sum() > MOST_FREE * telling.sum():
                 continue
             mirrors = mirrors.plus(plane, bounds)
             found.append(_described(plane, bounds, float(like.mean())))
@@ -262,6 +268,17 @@ def _reflections(plane: Plane, rays: _Rays, cloud: PointCloud, tree: KDTree, nea
     off = np.abs(np.einsum("nd,nd->n", of, points - cloud.points[index]))
     like = hit & (off < near) & (np.einsum("nd,nd->n", normals, of) > TURN)
     return like, np.abs(rays.normals @ plane.normal) > FACING
+
+
+def _looked_through(points: F64, maps: Sequence[DepthMap]) -> Mask:
+    """Which points (N, 3) two maps or more look through."""
+    count = np.zeros(len(points), np.int64)
+    for one in maps:
+        local = one.world_from_camera.inverse().apply(points)
+        row, column, inside = pixels_of(local, one.camera)
+        depth = one.depth[np.where(inside, row, 0), np.where(inside, column, 0)]
+        count += inside & (depth > local[:, 2] * (1 + FREE[1]) + FREE[0])
+    return count >= 2
 
 
 def _reflected(plane: Plane, rays: _Rays) -> tuple[F64, F64]:
