@@ -114,10 +114,18 @@ def truth_mesh() -> Mesh:
         return Mesh.from_arrays(data["vertices"], data["triangles"])
 
 
+LOOKED_AT = 2.0
+"""Distance of what cameras look at [m]."""
+
+
 def truth_from_poses(
     poses: Mapping[str, Pose], exact: Mapping[str, Pose] | None = None
 ) -> tuple[Similarity, float, float]:
-    """The best similarity from camera positions, its ATE [m] and the median rotation error [deg].
+    """The best similarity from camera poses, the ATE of positions [m] and the median rotation error [deg].
+
+    It brings cameras, and what is `LOOKED_AT` before them, nearest to the true ones. Positions alone tell of a small
+    room's orientation no more than their errors allow: 6 mm within 2 m turned it by a third of a degree. The ATE is
+    that after the best similarity of the positions alone, as everywhere.
 
     Args:
         poses: World-from-camera of the photos by name.
@@ -127,14 +135,20 @@ def truth_from_poses(
     pairs = [(exact[Path(name).stem], pose) for name, pose in poses.items()]
     here = np.array([pose.translation for _, pose in pairs])
     there = np.array([pose.translation for pose, _ in pairs])
-    fitted = fit_similarity(here, there)
-    ate = float(np.sqrt(((fitted.apply(here) - there) ** 2).sum(1).mean()))
-    turned = np.array([fitted.rotation @ pose.rotation for _, pose in pairs])
-    return fitted, ate, float(np.median(angle_deg(turned, np.array([pose.rotation for pose, _ in pairs]))))
+    by_positions = fit_similarity(here, there)
+    ate = float(np.sqrt(((by_positions.apply(here) - there) ** 2).sum(1).mean()))
+    a, b = here - here.mean(0), there - there.mean(0)
+    found, true = (np.array([pair[k].rotation for pair in pairs]) for k in (1, 0))
+    moment = by_positions.scale * b.T @ a + LOOKED_AT**2 * np.einsum("nij,nkj->ik", true, found)
+    u, _, vt = np.linalg.svd(moment)
+    rotation = u @ np.diag([1.0, 1.0, np.linalg.det(u @ vt)]) @ vt
+    scale = float((b * (a @ rotation.T)).sum() / (a**2).sum())
+    fitted = Similarity(scale, rotation, there.mean(0) - scale * rotation @ here.mean(0))
+    return fitted, ate, float(np.median(angle_deg(rotation @ found, true)))
 
 
 def rigid_truth_from_poses(poses: Mapping[str, Pose], exact: Mapping[str, Pose] | None = None) -> Similarity:
-    """The rigid motion that aligns the camera positions with the true ones; scale errors remain."""
+    """The rigid motion that aligns the cameras with the true ones; scale errors remain."""
     fitted = truth_from_poses(poses, exact)[0]
     centres = np.array([pose.translation for pose in poses.values()])
     turned = Similarity(1.0, fitted.rotation, np.zeros(3))
