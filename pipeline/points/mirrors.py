@@ -41,11 +41,11 @@ NEAR, CLOSE = 0.12, 0.04
 """Distances [m] within which the reflection of a point is sought at first, and of which it must be one at last."""
 TURN = 0.8
 """Least cosine between the reflected normal of a point and that of the surface that it reflects."""
-LEAST_TELLING, TELLING_SHARE, SHARE = 60, 0.2, 0.5
+LEAST_TELLING, TELLING_SHARE, SHARE = 60, 0.1, 0.5
 """Points whose reflection tells, at least; shares of these and of all that are reflections of something."""
-FREE, MOST_FREE = (0.1, 0.03), 0.1
+FREE, MOST_FREE = (0.1, 0.03), 0.12
 """A map looks through what is nearer than its depth by so much [m, and share]; reflections that tell hang in the air at
-most as often as the second. Of two mirrors in drawn places .01 and .04 do, of doorways between like rooms .2 to .9."""
+most as often as the second. Of three mirrors in drawn places .01 to .08 do, of doorways between like rooms .2 to .9."""
 CROSSED = 20
 """Rays from behind through an opening that prove it one."""
 ROUNDS, MOST_RAYS = 4, 4000

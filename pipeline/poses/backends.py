@@ -130,7 +130,7 @@ def _refined(inputs: Inputs) -> Result:
     the images don't determine stay where they were given.
     """
     images, given = inputs.images, given_poses(inputs.images.keyframes)
-    by_depth = poses_by_depth(inputs.capture.root, images.keyframes, inputs.params.threads) if inputs.metric else None
+    by_depth = poses_by_depth(inputs.capture.root, images, inputs.params.threads) if inputs.metric else None
     prior = by_depth.poses if by_depth and by_depth.poses else given
     sigmas = by_depth.sigmas if by_depth and by_depth.poses else dict.fromkeys(given, inputs.sensor_sigma)
     if prior is given:

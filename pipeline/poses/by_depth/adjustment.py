@@ -1,10 +1,10 @@
 """Poses by depth and by what was given, in one Gauss-Newton.
 
-Terms are the distances between the surfaces of frames that overlap (point to plane), the given poses, and the given
-steps between neighbours in time. What depth doesn't tell, such as the way along a corridor, adds nothing to the normal
-equations, and the given poses decide. Frame by frame against a map, errors would be kept for good; all at once, they
-are not. Sources: Y. Chen and G. Medioni, Object modelling by registration of multiple range images, IVC 1992; K. Pulli,
-Multiview registration for large data sets, 3DIM 1999.
+Terms are the distances between the surfaces of frames that overlap (point to plane), the matches of their images, the
+given poses, and the given steps between neighbours in time. What neither depth nor images tell, such as the way along a
+white corridor, adds nothing to the normal equations, and the given poses decide. Frame by frame against a map, errors
+would be kept for good; all at once, they are not. Sources: Y. Chen and G. Medioni, Object modelling by registration of
+multiple range images, IVC 1992; K. Pulli, Multiview registration for large data sets, 3DIM 1999.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 
 from pipeline.geometry import matrix_from_rotvec, rotvec_from_matrix
+from pipeline.poses.by_depth.matched import Matched, cross_matrices
 from pipeline.poses.by_depth.pairs import Frames, compare, inverses
 from pipeline.types import F64, I64, Mask
 
@@ -55,7 +56,13 @@ class Adjusted:
 
 
 def adjust(
-    frames: Frames, given: Given, start: F64, pairs: I64, gates: Sequence[float], free: Mask | None = None
+    frames: Frames,
+    given: Given,
+    start: F64,
+    pairs: I64,
+    gates: Sequence[float],
+    free: Mask | None = None,
+    matched: Matched | None = None,
 ) -> Adjusted:
     """Improve poses (N, 4, 4) from `start`; only those that are `free` (N,) move, all by default.
 
@@ -68,6 +75,8 @@ def adjust(
     for gate in (*gates, gates[-1], gates[-1]):
         matrix, right = np.zeros((count, 6, count, 6)), np.zeros((count, 6))
         _add_depth(matrix, right, frames, poses, pairs, gate)
+        if matched is not None:
+            _scatter(matrix, right, matched.pairs, *matched.compare(poses))
         _add_given(matrix, right, given, poses)
         _add_steps(matrix, right, given, poses, frames.steps)
         normal = matrix.reshape(6 * count, 6 * count)[np.ix_(rows, rows)]
@@ -129,7 +138,7 @@ def _add_steps(matrix: F64, right: F64, given: Given, poses: F64, steps: I64) ->
     back = inverses(step)
     adjoint = np.zeros((len(a), 6, 6))
     adjoint[:, :3, :3] = adjoint[:, 3:, 3:] = back[:, :3, :3]
-    adjoint[:, :3, 3:] = _cross(back[:, :3, 3]) @ back[:, :3, :3]
+    adjoint[:, :3, 3:] = cross_matrices(back[:, :3, 3]) @ back[:, :3, :3]
     slope = np.concatenate([-by_second @ adjoint, by_second], 2)
     weighted = np.swapaxes(slope, 1, 2) * weights[:, None]
     blocks, gradient = weighted @ slope, -np.einsum("nij,nj->ni", weighted, off)
@@ -143,10 +152,3 @@ def _scatter(matrix: F64, right: F64, pairs: I64, hessian: F64, gradient: F64) -
         for q, second in enumerate(pairs.T):
             block = hessian[:, 6 * p : 6 * p + 6, 6 * q : 6 * q + 6]
             np.add.at(matrix, (first[:, None, None], np.arange(6)[:, None], second[:, None, None], np.arange(6)), block)
-
-
-def _cross(vectors: F64) -> F64:
-    """Matrices (N, 3, 3) of the cross products with vectors (N, 3)."""
-    x, y, z = vectors.T
-    zero = np.zeros_like(x)
-    return np.stack([zero, -z, y, z, zero, -x, -y, x, zero], 1).reshape(-1, 3, 3)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from pipeline.poses.by_depth.adjustment import Adjusted, Given, adjust, differences
+from pipeline.poses.by_depth.matched import Matched
 from pipeline.poses.by_depth.pairs import NEIGHBOURS, Frames, both_ways, compare, inverses, pairs_of
 from pipeline.types import F64, I64, Mask
 
@@ -73,20 +74,20 @@ class Corrected:
     sigma: tuple[float, float] = UNKNOWN
 
 
-def correct(frames: Frames, given: F64, free: Mask) -> Corrected:
-    """Correct world_from_frame poses (N, 4, 4) [m] by the frames' depth.
+def correct(frames: Frames, given: F64, free: Mask, matched: Matched | None = None) -> Corrected:
+    """Correct world_from_frame poses (N, 4, 4) [m] by the frames' depth, at last by what images match, too.
 
     Frames that are not `free` (N,) of being held out move none of the others: they are placed at the end.
     """
     training = np.flatnonzero(free)
     part, poses = _only(frames, training), given[training]
-    corrected = _correct(part, poses)
+    corrected = _correct(part, poses, matched and matched.only(training))
     if corrected.result is None:
         return corrected
     return replace(corrected, result=_with_held_out(frames, given, training, corrected))
 
 
-def _correct(frames: Frames, poses: F64) -> Corrected:
+def _correct(frames: Frames, poses: F64, matched: Matched | None) -> Corrected:
     local = _by_neighbours(frames, poses)
     if local is None:
         return Corrected()
@@ -123,7 +124,7 @@ def _correct(frames: Frames, poses: F64) -> Corrected:
     for _ in range(ROUNDS):
         pairs = pairs_of(frames, found.poses, FIRST_GATES[0])
         given = Given(prior, sigma[0], sigma[1], step[0], step[1], jumps)
-        found = adjust(frames, given, found.poses, pairs, gates)
+        found = adjust(frames, given, found.poses, pairs, gates, matched=matched)
         gates = LAST_GATES
         off = differences(prior, found.poses).reshape(-1, 2, 3)
         sigma = np.clip(np.sqrt((off**2).mean((0, 2))), LEAST, MOST)

@@ -12,10 +12,12 @@ import numpy as np
 from pipeline.geometry import Pose
 from pipeline.parallel import map_in_order
 from pipeline.poses.by_depth.correction import Corrected, correct
+from pipeline.poses.by_depth.matched import Matched
 from pipeline.poses.by_depth.pairs import Frames
 from pipeline.poses.by_depth.surfels import stride_of, surfels_of
 from pipeline.poses.depth_calibration import read_depth
 from pipeline.poses.keyframes import Keyframe
+from pipeline.poses.matching import MatchedImages
 from pipeline.poses.report import DepthReport
 from pipeline.poses.sparse_map import PoseSigma
 from pipeline.progress import track
@@ -37,12 +39,13 @@ class PosesByDepth:
     report: DepthReport
 
 
-def poses_by_depth(root: Path, keyframes: Sequence[Keyframe], threads: int) -> PosesByDepth | None:
-    """The given poses [m] of keyframes, corrected by their depth images in the capture's folder `root`.
+def poses_by_depth(root: Path, images: MatchedImages, threads: int) -> PosesByDepth | None:
+    """The given poses [m] of keyframes, corrected by their depth images in the capture's folder `root`, and matches.
 
     The depth camera is taken to look from where the colour camera does. Held-out keyframes move no other. None where
     a keyframe has no pose, too few have depth, or depth shows too little.
     """
+    keyframes = images.keyframes
     given = [k.frame.world_from_camera for k in keyframes if k.frame.world_from_camera]
     with_depth = sum(k.frame.depth is not None for k in keyframes)
     if len(given) < len(keyframes) or with_depth < max(LEAST_DEPTH * len(keyframes), LEAST_FRAMES):
@@ -51,7 +54,8 @@ def poses_by_depth(root: Path, keyframes: Sequence[Keyframe], threads: int) -> P
     free = np.array([not k.held_out for k in keyframes])
     if free.sum() < LEAST_FRAMES:
         return None
-    found = correct(frames, np.array([pose.matrix for pose in given]), free)
+    matched = Matched.of(frames, keyframes, images.features, images.matches)
+    found = correct(frames, np.array([pose.matrix for pose in given]), free, matched)
     if found.contradiction:
         logger.warning("%s", found.contradiction)
         return PosesByDepth({}, {}, found.contradiction, _report(found))
