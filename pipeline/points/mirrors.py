@@ -46,6 +46,8 @@ LEAST_TELLING, TELLING_SHARE, SHARE = 60, 0.1, 0.5
 FREE, MOST_FREE = (0.1, 0.03), 0.12
 """A map looks through what is nearer than its depth by so much [m, and share]; reflections that tell hang in the air at
 most as often as the second. Of three mirrors in drawn places .01 to .08 do, of doorways between like rooms .2 to .9."""
+BESIDE, FRAMED, SIDES = 0.15, 0.7, 3
+"""A mirror has its wall beside it: within the first [m] along the second share of a side, on so many sides at least."""
 CROSSED = 20
 """Rays from behind through an opening that prove it one."""
 ROUNDS, MOST_RAYS = 4, 4000
@@ -187,7 +189,10 @@ def find_mirrors(maps: Sequence[DepthMap], cloud: PointCloud) -> tuple[Mirrors, 
             like, telling = _reflections(plane, some, cloud, tree, CLOSE)
             if telling.sum() < LEAST_TELLING or like[telling].mean() < TELLING_SHARE or like.mean() < SHARE:
                 continue
-            if _looked_through(_reflected(plane, some[telling & ~like])[0], maps).sum() > MOST_FREE * telling.sum():
+            if (
+                _sides(plane, bounds, cloud) < SIDES
+                or _looked_through(_reflected(plane, some[telling & ~like])[0], maps).sum() > MOST_FREE * telling.sum()
+            ):
                 continue
             mirrors = mirrors.plus(plane, bounds)
             found.append(_described(plane, bounds, float(like.mean())))
@@ -268,6 +273,22 @@ def _reflections(plane: Plane, rays: _Rays, cloud: PointCloud, tree: KDTree, nea
     off = np.abs(np.einsum("nd,nd->n", of, points - cloud.points[index]))
     like = hit & (off < near) & (np.einsum("nd,nd->n", normals, of) > TURN)
     return like, np.abs(rays.normals @ plane.normal) > FACING
+
+
+def _sides(plane: Plane, bounds: F64, cloud: PointCloud) -> int:
+    """Beside how many sides of a rectangle on a plane the cloud has a wall."""
+    on_it = (np.abs(plane.distance(cloud.points)) < 2 * THICKNESS) & (cloud.normals @ plane.normal > TURN)
+    points = cloud.points[on_it].astype(np.float64)
+    places = np.stack([points @ _along(plane.normal), points[:, 2]], 1)
+    count = 0
+    for axis in (0, 1):
+        low, high = bounds[:, axis]
+        across, along = places[:, axis], places[:, 1 - axis]
+        cells = max(1, round((bounds[1, 1 - axis] - bounds[0, 1 - axis]) / CELL))
+        for beside in ((across < low) & (across > low - BESIDE), (across > high) & (across < high + BESIDE)):
+            index = np.floor((along[beside] - bounds[0, 1 - axis]) / CELL).astype(int)
+            count += len(np.unique(index[(index >= 0) & (index < cells)])) > FRAMED * cells
+    return count
 
 
 def _looked_through(points: F64, maps: Sequence[DepthMap]) -> Mask:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -39,11 +39,6 @@ logger = logging.getLogger(__name__)
 MIN_EXPLAINED, MIN_REGISTERED = 0.7, 0.95
 """Least share of the verified matches that the given poses explain, and of the views registered from them; below either
 the images are mapped alone."""
-MIN_JOINED = 0.5
-"""Least share of the views that the images determine for the others to be placed among them by depth; below it all are
-where depth places them."""
-MAX_APART = 5.0
-"""Sigmas of a pose by depth that the images may move it by."""
 MIN_DETERMINED = 3
 """Least number of views that the images determine, for the others to be placed beside them."""
 AS_GIVEN = "--set poses.backend=sensor"
@@ -124,10 +119,10 @@ def _refined(inputs: Inputs) -> Result:
 
     Poses and focal length are corrected by the epipolar errors of the matches. Then matches that contradict the sensor
     are dropped and its path is corrected until its loops close; usually the capture is then triangulated and adjusted
-    together. Views that the images don't determine, because walls are plain, stay where depth places them among the
-    others; where most are such, the poses by depth are the result. Without depth, the images are mapped alone, in case
-    tracking was lost, aligned with the sensor's path and adjusted with the same prior; if they can't be, views that
-    the images don't determine stay where they were given.
+    together. Where the images don't determine nearly all views, because walls are plain, the poses by depth and matches
+    are the result. Without depth, the images are mapped alone in that case, in case tracking was lost, aligned with the
+    sensor's path and adjusted with the same prior; if they can't be, views that the images don't determine stay where
+    they were given.
     """
     images, given = inputs.images, given_poses(inputs.images.keyframes)
     by_depth = poses_by_depth(inputs.capture.root, images, inputs.params.threads) if inputs.metric else None
@@ -155,14 +150,10 @@ def _refined(inputs: Inputs) -> Result:
     found = f"{100 * explained:.0f} % of the matches and {registered} of {len(start)} views"
     enough = explained >= MIN_EXPLAINED and registered >= MIN_REGISTERED * len(start)
     if not enough and by_depth and by_depth.poses:
-        logger.info("the images determine %s: depth places the others", found)
-        agreed = _agreed(sparse_map, determined, start, sigmas)
-        if len(agreed.poses) < MIN_JOINED * len(start):
-            scale_sigma = _path_scale_sigma(by_depth.poses, given)
-            return _settled(inputs, by_depth.poses, sigmas, {**about, "path": "depth"}, scale_sigma)
-        sparse_map = replace(agreed, poses={**start, **agreed.poses}, sigma={**sigmas, **agreed.sigma})
-        keeps_path = True
-    elif not enough:
+        logger.info("the images determine %s: poses are those by depth and matches", found)
+        scale_sigma = _path_scale_sigma(by_depth.poses, given)
+        return _settled(inputs, by_depth.poses, sigmas, {**about, "path": "depth"}, scale_sigma)
+    if not enough:
         logger.warning("the given poses explain %s: mapping the images alone", found)
         try:
             alone = _mapped(inputs)
@@ -198,22 +189,6 @@ def _refined(inputs: Inputs) -> Result:
 def _on_path(sparse_map: SparseMap, path: Mapping[int, Pose]) -> SparseMap:
     """The map, at the scale and place of a path."""
     return sparse_map.transformed(_onto_path(sparse_map.poses, path, _scale_onto(sparse_map.poses, path)))
-
-
-def _agreed(
-    sparse_map: SparseMap, determined: Collection[int], path: Mapping[int, Pose], sigmas: Mapping[int, PoseSigma]
-) -> SparseMap:
-    """The map of the determined images that lie near a path: matches on plain walls may agree and yet be wrong."""
-    if len(determined) < MIN_DETERMINED:
-        return sparse_map.of_images(())
-    placed = _on_path(sparse_map.of_images(determined), path)
-    near = [
-        i
-        for i, pose in placed.poses.items()
-        if np.linalg.norm(pose.translation - path[i].translation) < MAX_APART * sigmas[i].position
-        and angle_deg(pose.rotation, path[i].rotation) < MAX_APART * sigmas[i].rotation_deg
-    ]
-    return placed.of_images(near)
 
 
 def _well_seen(sparse_map: SparseMap) -> dict[int, Pose]:
