@@ -24,6 +24,8 @@ ROBUST, FAR = 3.0, 20.0
 """Sigmas at which a match counts a quarter (Geman and McClure), and beyond which it doesn't."""
 LEAST_FACING, SAME_SURFACE = 0.1, 0.1
 """Least cosine of a ray to its surface's normal, and largest change of depth to where the ray meets it [share]."""
+MOST = 20
+"""Matches of a pair that are taken."""
 NEAREST = 0.1
 """Points count that lie so far before the camera [m]."""
 
@@ -34,7 +36,7 @@ class Matched:
 
     Attributes:
         pairs: (M, 2) frame of the point, frame that shows it.
-        pair: (K,) which pair each point belongs to.
+        pair: (K,) which pair each point belongs to, in their order.
         points: (K, 3) in the axes of the first [m].
         shown: (K, 2) where the second shows it, at depth 1.
         sigma: (K,) of that.
@@ -62,10 +64,12 @@ class Matched:
                 ((match.j, match.i), rays[::-1]),
             ):
                 points, known = _on_surface(frames, first, own)
-                if known.any():
+                chosen = np.flatnonzero(known)
+                chosen = chosen[:: len(chosen) // MOST + 1]
+                if len(chosen):
                     pairs.append((first, second))
-                    sigma = np.full(int(known.sum()), PIXELS / keyframes[second].camera.fx)
-                    parts.append((points[known], other[known, :2], sigma))
+                    sigma = np.full(len(chosen), PIXELS / keyframes[second].camera.fx)
+                    parts.append((points[chosen], other[chosen, :2], sigma))
         counts = [len(points) for points, *_ in parts]
         parts.append((np.zeros((0, 3)), np.zeros((0, 2)), np.zeros(0)))
         points, shown, sigma = (np.concatenate([part[k] for part in parts]) for k in range(3))
@@ -105,10 +109,11 @@ class Matched:
             [seen @ turn, -seen @ turn @ cross_matrices(self.points), -seen, seen @ cross_matrices(local)], 2
         )
         weighted = slope * weight[:, None, None]
-        hessian, gradient = np.zeros((len(self.pairs), 12, 12)), np.zeros((len(self.pairs), 12))
-        np.add.at(hessian, self.pair, np.swapaxes(weighted, 1, 2) @ slope)
-        np.add.at(gradient, self.pair, -np.einsum("nki,nk->ni", weighted, off))
-        return hessian, gradient
+        if not len(off):
+            return np.zeros((0, 12, 12)), np.zeros((0, 12))
+        starts = np.flatnonzero(np.diff(self.pair, prepend=-1))
+        hessian = np.add.reduceat(np.swapaxes(weighted, 1, 2) @ slope, starts)
+        return hessian, -np.add.reduceat(np.einsum("nki,nk->ni", weighted, off), starts)
 
 
 def cross_matrices(vectors: F64) -> F64:
