@@ -280,7 +280,7 @@ def _round(surface: _Surface, own: Mask, axes: F64, support: float | None) -> tu
         matrix[:, -1, -1] += 1
         known[:, -1] -= support
     each = np.repeat(weights, len(axes))
-    begin = np.linalg.lstsq(matrix.reshape(-1, free + 1) * each[:, None], known.reshape(-1) * each)[0]
+    begin: F64 = np.linalg.lstsq(matrix.reshape(-1, free + 1) * each[:, None], known.reshape(-1) * each)[0]  # type: ignore[assignment]
 
     away = np.linalg.norm(points - centre(begin), axis=1) - begin[-1]
     if (weights**2)[np.abs(away) < FAR_OFF * ON_FACE].sum() < IS_SHAPE / 2:

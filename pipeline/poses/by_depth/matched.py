@@ -80,7 +80,7 @@ class Matched:
         """Those between some of the frames, numbered as they come."""
         number = np.full(max(int(self.pairs.max(initial=-1)), int(kept.max(initial=-1))) + 1, -1)
         number[kept] = np.arange(len(kept))
-        usable = (number[self.pairs] >= 0).all(1)
+        usable = np.asarray((number[self.pairs] >= 0).all(1))
         rows = usable[self.pair]
         renumbered = np.cumsum(usable) - 1
         return Matched(
