@@ -214,7 +214,7 @@ def test_inpainted_ones_stay_as_they_are(scene, tmp_path, monkeypatch):
 @pytest.mark.usefixtures("gsplat_on_cpu")
 def test_large_scenes_move_only_what_a_view_shows(scene, held_out, tmp_path, monkeypatch):
     """Sparse gradients and moments: another course, about as good an end even where it is short."""
-    params = SHORT.changed(iterations=40)
+    params = SHORT.changed(iterations=80)
     dense = fit_of(trained_by_gsplat(scene, params, tmp_path / "dense"), held_out)[0]
     monkeypatch.setattr(gsplat_worker, "SPARSE_FROM", 0)
     sparse = fit_of(trained_by_gsplat(scene, params, tmp_path / "sparse"), held_out)[0]
