@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from pipeline.depth.consistency import DepthMapSet, sees_through
-from pipeline.depth.maps import DepthMap, subsampled
+from pipeline.depth.maps import DepthMap, subsampled_to
 from pipeline.geometry import Similarity
 from pipeline.geometry.jit import njit
 from pipeline.types import Mask
@@ -104,7 +104,7 @@ def suspicious_regions(regions: Sequence[ViolatedRegion], world_from_scene: Simi
 
 def small(depth_map: DepthMap) -> DepthMap:
     """The map at the size of the comparison."""
-    return subsampled(depth_map, max(1, round(max(depth_map.depth.shape) / LONG_SIDE)))
+    return subsampled_to(depth_map, LONG_SIDE)
 
 
 def find_violations(maps: Sequence[DepthMap]) -> FreeSpaceViolations:

@@ -68,12 +68,17 @@ class DepthMap:
             origin=None if self.origin is None else np.where(gone, 0, self.origin).astype(np.uint8),
         )
 
-    def inferred(self, filled: Mask, depth: F32, sigma: F32, normals: F32) -> DepthMap:
-        """The map with other depths, sigmas and normals, that are guessed where `filled` (H, W)."""
+    def inferred(self, filled: Mask, depth: F32, sigma: F32 | np.float32, normal: F64) -> DepthMap:
+        """The map with guessed depths and sigmas (H, W) where `filled` (H, W), on planes of one normal (3,) there.
+
+        The normal is in the map's world frame.
+        """
+        normals = self.normals.copy()
+        normals[filled] = normal @ self.world_from_camera.rotation
         return replace(
             self,
-            depth=depth,
-            sigma=sigma,
+            depth=np.where(filled, depth, self.depth),
+            sigma=np.where(filled, sigma, self.sigma),
             normals=normals,
             guessed=self.guessed | filled,
             origin=None if self.origin is None else np.where(filled, 0, self.origin).astype(np.uint8),
@@ -104,6 +109,11 @@ def unmasked(depth_map: DepthMap, scene: PosedScene, poses_folder: Path) -> Dept
     inside[inside] = ~mask[row[inside], column[inside]]
     masked[masked] = inside
     return depth_map.without(masked)
+
+
+def subsampled_to(depth_map: DepthMap, side: int) -> DepthMap:
+    """The map, its longer side as near to `side` [px] as whole strides allow."""
+    return subsampled(depth_map, max(1, round(max(depth_map.depth.shape) / side)))
 
 
 def subsampled(depth_map: DepthMap, stride: int) -> DepthMap:

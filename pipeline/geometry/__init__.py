@@ -4,7 +4,7 @@ from pipeline.geometry.camera import Camera
 from pipeline.geometry.cloud import PointCloud, farthest_points, morton_order
 from pipeline.geometry.gaussians import Gaussians, logit, sigmoid
 from pipeline.geometry.mesh import Mesh
-from pipeline.geometry.plane import Plane, fit_plane, ransac_plane
+from pipeline.geometry.plane import Plane, commonest_direction, fit_plane, ransac_plane
 from pipeline.geometry.pose import CV_FROM_GL, FARTHEST, Pose
 from pipeline.geometry.rotation import (
     angle_deg,

@@ -22,6 +22,22 @@ class Plane:
         """Signed distances (N,) of points (N, 3)."""
         return np.asarray(points, np.float64) @ self.normal - self.offset
 
+    def reflected(self, points: Floats) -> F64:
+        """Points (..., 3) in the mirror of the plane."""
+        return points - 2 * self.distance(points)[..., None] * self.normal
+
+
+BIN = 3.0
+"""Width of the bins in which directions are counted [degrees]."""
+
+
+def commonest_direction(normals: Floats, weights: Floats, alike: float) -> Mask:
+    """Which upright directions (N, 3) are within so many degrees of the one about +Z with the most weight (N,)."""
+    angles = np.rad2deg(np.arctan2(normals[:, 1], normals[:, 0])) % 360
+    bins = np.bincount((angles / BIN).astype(int), weights, round(360 / BIN))
+    peak = ((np.roll(bins, 1) + bins + np.roll(bins, -1)).argmax() + 0.5) * BIN
+    return np.asarray(np.abs((angles - peak + 180) % 360 - 180) < alike)
+
 
 def fit_plane(points: Floats) -> Plane:
     """Least-squares plane of points (N, 3), N >= 3."""

@@ -321,8 +321,9 @@ def _carved(seen: Mesh, support: float, walls: Sequence[Plane], views: Views) ->
     corners = seen.corners().astype(np.float64)
     corners = np.concatenate([corners, _undersides(seen, support, views)])
     for plane in (Plane(np.array([0, 0, 1.0]), support), *walls):
-        mirrored = corners - 2 * (corners @ plane.normal - plane.offset)[..., None] * plane.normal
-        corners = np.concatenate([corners, mirrored[:, ::-1]])  # in the mirror: closes what lies against the plane
+        corners = np.concatenate(
+            [corners, plane.reflected(corners)[:, ::-1]]
+        )  # in the mirror: closes what lies against the plane
 
     def hidden(points: F64) -> Mask:
         within = ((points > low) & (points < high)).all(1)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.ndimage import uniform_filter1d
 from scipy.spatial import KDTree
 
-from pipeline.geometry import Mesh, Plane
+from pipeline.geometry import Mesh, Plane, commonest_direction
 from pipeline.mesh.topology import border_edges
-from pipeline.types import F64, Mask
+from pipeline.types import Mask
 
 UPRIGHT = 0.2
 """Largest |z| of the normal of a wall."""
@@ -18,8 +17,8 @@ RIM_CELL, LEAST_RIM = 0.03, 0.2
 """Length of the rim along a wall, at least, counted in cells of the first [m]."""
 ABOVE = 0.05
 """The rim of its foot, up to here above it, says nothing of walls [m]."""
-BIN, ALIKE = 3.0, 10.0
-"""Width of the bins in which directions are counted, and difference up to which they are one wall's [degrees]."""
+ALIKE = 10.0
+"""Difference of directions up to which they are one wall's [degrees]."""
 OFF = 0.03
 """Part of a wall is what is as near to its plane; an object is before it but for 2 % of what was seen [m]."""
 MOST = 3
@@ -44,7 +43,7 @@ def walls_behind(mesh: Mesh, own: Mask, support: float) -> list[Plane]:
     for _ in range(MOST):
         if not len(areas):
             break
-        alike = _commonest(normals, areas)
+        alike = commonest_direction(normals, areas, ALIKE)
         normal = areas[alike] @ normals[alike] * [1, 1, 0]
         normal /= np.linalg.norm(normal)
         offset = float(np.median(middles[alike] @ normal))
@@ -55,11 +54,3 @@ def walls_behind(mesh: Mesh, own: Mask, support: float) -> list[Plane]:
         alike |= np.abs(middles @ normal - offset) < OFF
         normals, areas, middles = normals[~alike], areas[~alike], middles[~alike]
     return found
-
-
-def _commonest(normals: F64, areas: F64) -> Mask:
-    """Which of the upright directions (N, 3) are like the one with the most area."""
-    angles = np.rad2deg(np.arctan2(normals[:, 1], normals[:, 0])) % 360
-    bins = uniform_filter1d(np.bincount((angles / BIN).astype(int), areas, round(360 / BIN)), 3, mode="wrap")
-    peak = (bins.argmax() + 0.5) * BIN
-    return np.asarray(np.abs((angles - peak + 180) % 360 - 180) < ALIKE)

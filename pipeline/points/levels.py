@@ -155,10 +155,7 @@ class Levels:
         filled = reach > 0
         if not filled.any():
             return depth_map
-        normals = depth_map.normals.copy()
-        normals[filled] = pose.rotation[2]
-        depth = np.where(filled, reach, depth_map.depth)
-        return depth_map.inferred(filled, depth, np.where(filled, np.float32(sigma) / down, depth_map.sigma), normals)
+        return depth_map.inferred(filled, reach, np.float32(sigma) / down, np.array([0, 0, 1.0]))
 
 
 def find_levels(maps: Sequence[DepthMap], cloud: PointCloud) -> tuple[Levels, list[Level]]:

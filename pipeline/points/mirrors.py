@@ -19,16 +19,16 @@ import numpy as np
 from scipy import ndimage
 from scipy.spatial import KDTree
 
-from pipeline.depth.maps import DepthMap, pixels_of, subsampled
-from pipeline.geometry import Plane, PointCloud, fit_plane, masks
+from pipeline.depth.maps import DepthMap, pixels_of, subsampled_to
+from pipeline.geometry import Plane, PointCloud, commonest_direction, fit_plane, masks
 from pipeline.types import F64, I64, Mask
 
 LONG_SIDE = 64
 """Maps are looked at in about this size [px]."""
 UPRIGHT = 0.15
 """Largest |z| of a wall's normal."""
-BIN, ALIKE, THICKNESS = 3.0, 8.0, 0.03
-"""Directions are counted in bins of the first, and are one wall's up to the second [degrees], within the third [m]."""
+ALIKE, THICKNESS = 8.0, 0.03
+"""Points are one wall's whose normals differ by less than the first [degrees], within the second of its plane [m]."""
 DIRECTIONS, OFFSETS, LEAST_WALL = 6, 4, 0.01
 """Directions that are tried, and walls in each; a wall has at least the third as a share of the upright points."""
 BEHIND = 0.15
@@ -127,10 +127,9 @@ class Mirrors:
             filled = np.zeros(depth_map.depth.size, bool)
             filled[pixels[rows]] = True
             filled = filled.reshape(depth_map.depth.shape)
-            depth, normals = depth_map.depth.copy(), depth_map.normals.copy()
+            depth = depth_map.depth.copy()
             depth[filled] *= share.astype(np.float32)
-            normals[filled] = normal @ depth_map.world_from_camera.rotation
-            depth_map = depth_map.inferred(filled, depth, np.where(filled, np.float32(SIGMA), depth_map.sigma), normals)
+            depth_map = depth_map.inferred(filled, depth, np.float32(SIGMA), normal)
         return depth_map
 
 
@@ -159,9 +158,8 @@ class _Rays:
         before, beyond = plane.distance(self.eyes), -plane.distance(self.points)
         rows = np.flatnonzero((before > behind) & (beyond > behind))
         share = before[rows] / (before[rows] + beyond[rows])
-        eyes, n = self.eyes[rows], plane.normal
-        met = eyes + share[:, None] * (self.points[rows] - eyes)
-        return rows, np.stack([met @ _along(n), met[:, 2]], 1), share
+        eyes = self.eyes[rows]
+        return rows, _places(eyes + share[:, None] * (self.points[rows] - eyes), plane.normal), share
 
 
 def _along(normal: F64) -> F64:
@@ -169,9 +167,14 @@ def _along(normal: F64) -> F64:
     return np.array([-normal[1], normal[0], 0]) / np.hypot(normal[0], normal[1])
 
 
+def _places(points: F64, normal: F64) -> F64:
+    """Coordinates (N, 2) on an upright plane of points (N, 3): along it, and up."""
+    return np.stack([points @ _along(normal), points[:, 2]], 1)
+
+
 def find_mirrors(maps: Sequence[DepthMap], cloud: PointCloud) -> tuple[Mirrors, list[Mirror]]:
     """Mirrors on the walls of a cloud, by depth maps; all in the world frame [m, Z up]."""
-    maps = [subsampled(one, max(1, round(max(one.depth.shape) / LONG_SIDE))) for one in maps]
+    maps = [subsampled_to(one, LONG_SIDE) for one in maps]
     parts = [_Rays.of(one)[0] for one in maps]
     if not parts or not len(cloud):
         return Mirrors.none(), []
@@ -215,11 +218,8 @@ def _walls(cloud: PointCloud) -> list[Plane]:
     upright &= np.linalg.norm(cloud.normals, axis=1) > 0.5
     points, normals = cloud.points[upright].astype(np.float64), cloud.normals[upright].astype(np.float64)
     least, left, walls = LEAST_WALL * len(points), np.ones(len(points), bool), list[tuple[int, Plane]]()
-    angles = np.rad2deg(np.arctan2(normals[:, 1], normals[:, 0])) % 360
     for _ in range(DIRECTIONS):
-        counts = np.bincount((angles[left] / BIN).astype(int), minlength=round(360 / BIN))
-        peak = (ndimage.uniform_filter1d(counts.astype(float), 3, mode="wrap").argmax() + 0.5) * BIN
-        alike = left & (np.abs((angles - peak + 180) % 360 - 180) < ALIKE)
+        alike = left & commonest_direction(normals, left.astype(np.float64), ALIKE)
         left &= ~alike
         if not alike.any():
             break
@@ -278,8 +278,7 @@ def _reflections(plane: Plane, rays: _Rays, cloud: PointCloud, tree: KDTree, nea
 def _sides(plane: Plane, bounds: F64, cloud: PointCloud) -> int:
     """Beside how many sides of a rectangle on a plane the cloud has a wall."""
     on_it = (np.abs(plane.distance(cloud.points)) < 2 * THICKNESS) & (cloud.normals @ plane.normal > TURN)
-    points = cloud.points[on_it].astype(np.float64)
-    places = np.stack([points @ _along(plane.normal), points[:, 2]], 1)
+    places = _places(cloud.points[on_it].astype(np.float64), plane.normal)
     count = 0
     for axis in (0, 1):
         low, high = bounds[:, axis]
@@ -304,10 +303,7 @@ def _looked_through(points: F64, maps: Sequence[DepthMap]) -> Mask:
 
 def _reflected(plane: Plane, rays: _Rays) -> tuple[F64, F64]:
     """The rays' points (N, 3) and normals (N, 3) in the mirror."""
-    return (
-        rays.points - 2 * plane.distance(rays.points)[:, None] * plane.normal,
-        rays.normals - 2 * (rays.normals @ plane.normal)[:, None] * plane.normal,
-    )
+    return plane.reflected(rays.points), Plane(plane.normal, 0.0).reflected(rays.normals)
 
 
 def _refined(wall: Plane, rays: _Rays, cloud: PointCloud, tree: KDTree) -> Plane:

@@ -14,7 +14,7 @@ import numpy as np
 from scipy.spatial import KDTree
 
 from pipeline.capture.images import load_written
-from pipeline.depth.maps import DepthMap, subsampled
+from pipeline.depth.maps import DepthMap, subsampled_to
 from pipeline.depth.params import DepthParams
 from pipeline.errors import CaptureError, ReconstructionError
 from pipeline.geometry import Camera, Gaussians, Mesh, PointCloud, Pose
@@ -75,7 +75,7 @@ def small_map(name: str, camera: Camera, pose: Pose, depth: F32) -> DepthMap:
     nothing = np.zeros_like(depth)
     normals = np.broadcast_to(np.float32(0), (*depth.shape, 3))
     whole = DepthMap(name, False, camera, pose, depth, nothing, normals, np.zeros(depth.shape, bool))
-    depth_map = subsampled(whole, max(1, round(max(depth.shape) / SIDE)))
+    depth_map = subsampled_to(whole, SIDE)
     return replace(depth_map, normals=_normals(depth_map))
 
 

@@ -23,13 +23,12 @@ from pipeline.gpu_backends.session import Session, open_session
 from pipeline.progress import bar
 from pipeline.raster import Cutoffs
 from pipeline.raster.layout import screen_blur
-from pipeline.splat.antialiasing import bound_extent
 from pipeline.splat.exposure import Exposures
 from pipeline.splat.initialization import initialize, scene_size
 from pipeline.splat.loss import PLAIN_COLOR_PIXELS
 from pipeline.splat.params import SplatParams
 from pipeline.splat.pose_tuning import PoseTuning
-from pipeline.splat.priors import Priors
+from pipeline.splat.priors import Priors, imposed
 from pipeline.splat.schedule import Budget, training_schedule
 from pipeline.splat.train import MAX_CALM_EXPOSURE, MAX_SCALE, REPORT_EVERY, Observer, Trained, tuned
 from pipeline.splat.views import TrainingView
@@ -225,11 +224,8 @@ class _Run:
 
     def _impose_priors(self, iteration: int) -> None:
         """Impose the priors on the Gaussians in training, bound their extent, and show them to the observer."""
-        gaussians, fixed = self._gaussians(), self._initial.fixed
-        if self._priors is not None:
-            gaussians = self._priors.apply(gaussians, fixed)
-        if gaussians.antialiased:
-            gaussians = bound_extent(gaussians, self._scene.images, fixed)
+        fixed = self._initial.fixed
+        gaussians = imposed(self._gaussians(), self._priors, self._scene.images, fixed)
         arrays = {name: getattr(gaussians, name)[fixed:] for name in Gaussians.ARRAYS[:-1]}
         self._session.ask({"do": "put", **arrays})
         if self._observe is not None:

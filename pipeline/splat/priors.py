@@ -31,6 +31,7 @@ from pipeline.geometry import (
     sigmoid,
 )
 from pipeline.geometry.jit import njit, prange
+from pipeline.splat.antialiasing import bound_extent
 from pipeline.splat.views import TrainingView
 from pipeline.types import F32, F64, I32, Floats, Mask
 
@@ -274,3 +275,10 @@ def _vote(
                 votes[1, n] += 1
             elif (1 - VEIL) * ahead < depth[row, column] < ahead:
                 votes[2, n] += 1
+
+
+def imposed(gaussians: Gaussians, priors: Priors | None, views: Sequence[TrainingView], fixed: int) -> Gaussians:
+    """The Gaussians under the priors, and as wide as the views could show; the first `fixed` stay as they are."""
+    if priors is not None:
+        gaussians = priors.apply(gaussians, fixed)
+    return bound_extent(gaussians, views, fixed) if gaussians.antialiased else gaussians

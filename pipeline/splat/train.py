@@ -15,13 +15,12 @@ import numpy as np
 from pipeline.geometry import Gaussians, Mesh, PointCloud
 from pipeline.progress import bar
 from pipeline.raster import pose_gradient, rasterize, rasterize_backward
-from pipeline.splat.antialiasing import bound_extent
 from pipeline.splat.exposure import Exposures
 from pipeline.splat.initialization import Initialization, initialize, on_cloud, scene_size
 from pipeline.splat.loss import depth_loss, photometric_loss, plain_color_pull, psnr
 from pipeline.splat.params import SplatParams
 from pipeline.splat.pose_tuning import PoseTuning
-from pipeline.splat.priors import Priors
+from pipeline.splat.priors import Priors, imposed
 from pipeline.splat.schedule import (
     EXPOSURE_FROM,
     Clock,
@@ -127,10 +126,7 @@ class Trainer:
             target = round(state.start_count + done * (schedule.gaussians - state.start_count))
             state.densification.densify(state.optimizer, state.fixed + target, MAX_SCALE * state.radius, state.fixed)
         if state.iteration in self._prior_rounds:
-            if self.priors is not None:
-                state.optimizer.gaussians = self.priors.apply(state.gaussians, state.fixed)
-            if state.gaussians.antialiased:
-                state.optimizer.gaussians = bound_extent(state.gaussians, self.views, state.fixed)
+            state.optimizer.gaussians = imposed(state.gaussians, self.priors, self.views, state.fixed)
         state.iteration += 1
         if state.iteration % PSNR_EVERY:
             return loss, None

@@ -93,6 +93,8 @@ class Matched:
 
     def compare(self, poses: F64) -> tuple[F64, F64]:
         """Terms (M, 12, 12), (M, 12) of the pairs, as those of `pairs.compare`, under poses (N, 4, 4)."""
+        if not len(self.points):
+            return np.zeros((0, 12, 12)), np.zeros((0, 12))
         relative = inverses(poses[self.pairs[:, 1]]) @ poses[self.pairs[:, 0]]
         turn, shift = relative[self.pair, :3, :3], relative[self.pair, :3, 3]
         local = np.einsum("nij,nj->ni", turn, self.points) + shift
@@ -109,8 +111,6 @@ class Matched:
             [seen @ turn, -seen @ turn @ cross_matrices(self.points), -seen, seen @ cross_matrices(local)], 2
         )
         weighted = slope * weight[:, None, None]
-        if not len(off):
-            return np.zeros((0, 12, 12)), np.zeros((0, 12))
         starts = np.flatnonzero(np.diff(self.pair, prepend=-1))
         hessian = np.add.reduceat(np.swapaxes(weighted, 1, 2) @ slope, starts)
         return hessian, -np.add.reduceat(np.einsum("nki,nk->ni", weighted, off), starts)
