@@ -183,6 +183,6 @@ def ray_job() -> JobConfig:
 
     Ray adds that to the path of all of them, except for jobs of its proxies.
     """
-    from ray.job_config import JobConfig
+    import ray  # prefect_ray leaves one that loads at its first use; importing its modules then runs them twice
 
-    return JobConfig(_client_job=True)
+    return ray.job_config.JobConfig(_client_job=True)

@@ -99,7 +99,7 @@ def test_spawned_processes_import_nothing_from_here(tmp_path: Path):
 
 def test_ray_leaves_the_folder_away_for_jobs_like_ours():
     """Its own code asks for the mark that `ray_job` sets, which is private; another version may ask for another."""
-    worker = pytest.importorskip("ray._private.worker", reason="needs pip install 'splatyard[scale]'")
+    worker = pytest.importorskip("ray", reason="needs pip install 'splatyard[scale]'")._private.worker
     assert ray_job()._client_job
     adds = inspect.getsource(worker.connect).partition("os.path.abspath(os.path.curdir)")[0].splitlines()
     assert adds[-2].strip().startswith("if not job_config._client_job and"), adds[-2:]

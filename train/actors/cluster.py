@@ -99,7 +99,8 @@ def connected(address: str, count: int, form: Form, preset: Preset) -> Iterator[
     with inherited(variables):
         rule, remedy = "--actors needs ray", "pip install 'splatyard[scale]', here and on the machines of actors"
         ray = load("ray", rule, remedy, TrainError)
-    if ray.is_initialized():
+        known = ray.is_initialized()
+    if known:
         raise TrainError("one training with actors runs in a process", found="two", remedy="start another process")
     quiet: dict[str, Any] = {"log_to_driver": False, "configure_logging": False, "job_config": ray_job()}
     with tempfile.TemporaryDirectory(prefix="ray-", dir=_short_folder(), ignore_cleanup_errors=True) as folder:

@@ -151,13 +151,15 @@ def test_actors_and_learner_are_killed_and_training_goes_on(tmp_path: Path):
 def two_nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """A cluster of two nodes on this machine, with room for an actor each; none listens to the network."""
     monkeypatch.setenv(parallel.ONLY_HERE, "0")
-    utils = pytest.importorskip("ray.cluster_utils")
-    monkeypatch.setattr("ray._private.ray_constants.ENABLE_RAY_CLUSTER", False)
+    ray = pytest.importorskip("ray")
+    monkeypatch.setattr(ray._private.ray_constants, "ENABLE_RAY_CLUSTER", False)
+    from ray.cluster_utils import Cluster
+
     monkeypatch.setenv("RAY_raylet_start_wait_time_s", "300")
     monkeypatch.setenv("RAY_health_check_period_ms", "1000")
     monkeypatch.setenv("RAY_health_check_failure_threshold", "5")
     node = {"num_cpus": 1, "num_gpus": 0, "memory": 2**30, "object_store_memory": 2**27, "include_dashboard": False}
-    made = utils.Cluster(initialize_head=True, head_node_args=node)
+    made = Cluster(initialize_head=True, head_node_args=node)
     try:
         made.other = made.add_node(**node)
         made.more = lambda: made.add_node(**node)
