@@ -27,6 +27,8 @@ LARGEST = 1e6
 _ELEMENT = re.compile(rb"<\w")
 _COPIES = re.compile(rb"\bcount\s*=\s*[\"']\s*([\d\s]{1,100})")
 _SIDE = re.compile(rb"\b(?:nrow|ncol|width|height)\s*=\s*[\"']\s*(\d{1,100})")
+_NO_NUMBER = re.compile(rb"<(?:mass|inertia)\s[^<>]*[\"']\s*[+-]?(?:nan|inf)", re.IGNORECASE)
+"""MuJoCo takes it for none, and the smallest that there may be instead."""
 _INCLUDED = re.compile(rb"<include\s[^<>]*?\bfile\s*=\s*[\"']([^\"'<>]*)")
 
 
@@ -36,7 +38,7 @@ def check_text(path: Path) -> None:
     Raises:
         SimError: When it has too many elements, among them copies of `replicate` and its like.
         OSError: When a file can't be read, or is none.
-        ValueError: When one is too large.
+        ValueError: When one is too large, or a link's mass or inertia isn't finite.
     """
     elements, copies, open_files, known = 0, 1, [path], {path.resolve()}
     while open_files:
@@ -49,6 +51,8 @@ def check_text(path: Path) -> None:
             raise _too_large(f"{elements} elements" + (f", {copies} times or more" if copies > 1 else ""), path)
         if (side := max(map(int, _SIDE.findall(text)), default=0)) > MAX_SIDE:
             raise ValueError(f"a field or image of {side} to a side, more than {MAX_SIDE}")
+        if _NO_NUMBER.search(text):
+            raise ValueError("a mass or inertia that isn't finite")
         for name in _INCLUDED.findall(text):
             for included in {path.parent / name.decode(errors="replace"), file.parent / name.decode(errors="replace")}:
                 if included.exists() and (whole := included.resolve()) not in known:

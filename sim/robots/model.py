@@ -17,6 +17,7 @@ from pipeline.geometry import Pose
 from pipeline.types import F64, I64, Floats, Mask
 from sim import libraries
 from sim.robots.bounds import check_compiled, check_parsed, check_text
+from sim.robots.collada import read_collada
 
 logger = logging.getLogger(__name__)
 
@@ -320,12 +321,14 @@ def _read_file(path: Path) -> MjSpec:
                 above = [folder / inside for folder in path.resolve().parents]
                 mesh.file = str(next((file for file in above if file.is_file()), inside))
         check_parsed(spec, path)
+        read_collada(spec, path.parent)
     except (ValueError, OSError, RuntimeError) as error:
         raise _unreadable(error, path) from error
     _untie(spec)
     _turn_fingers(spec)
     if path.suffix == ".urdf":
         _weigh(spec)
+        spec.compiler.boundmass, spec.compiler.boundinertia = TINY, TINY**2  # of frames between joints
     for body in spec.bodies:
         _correct_inertia(body)
     return spec

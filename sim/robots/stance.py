@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
+
 import numpy as np
 
 from pipeline.errors import SimError
 from pipeline.types import F64
 from sim.robots.legs import Foot, Legs
 from sim.robots.model import Robot, Servos
+
+logger = logging.getLogger(__name__)
 
 BENT = 0.75
 """Height of the hips over the feet at rest, as a fraction of that with straight legs."""
@@ -20,6 +24,8 @@ BEYOND = 0.05
 """Joints stay so far within their limits at rest [rad]."""
 TURN = 2.0
 """Largest angle of a joint at rest without limits [rad]."""
+SAG, SAG_ROUNDS = np.deg2rad(15), 40
+"""How far joints give way before it is told [rad]; those of quadrupeds that stand do by 3 to 13 degrees."""
 
 
 def own_servos(robot: Robot) -> Servos:
@@ -35,11 +41,37 @@ def own_servos(robot: Robot) -> Servos:
     joints, enough = robot.joints, legs.weight_torque
     forces = [min(joint.max_force, enough) if joint.max_force > 0 else enough for joint in joints]
     rest = _bent(legs)
+    sag = np.abs(sag_at_rest(legs, rest, STIFFNESS * np.array(forces), np.array(forces)))
+    if sag.max() > SAG:
+        logger.warning(
+            "%s sinks under its own weight, %s by %.0f degrees: the file's <limit effort> asks for motors so weak. "
+            "Correct it, or give an MJCF with position actuators",
+            legs.robot.name,
+            joints[int(sag.argmax())].name,
+            np.rad2deg(sag.max()),
+        )
     found = sorted(zip(joints, forces, rest.tolist(), strict=True), key=lambda one: -len(one[0].name))
     return Servos(  # the first match counts
         {joint.name: (STIFFNESS * force, DAMPING * force, force) for joint, force, _ in found},
         {joint.name: angle for joint, _, angle in found},
     )
+
+
+def sag_at_rest(legs: Legs, rest: F64, stiffness: F64, force: F64) -> F64:
+    """How far joints (J,) give way where all feet carry alike [rad]: from positions at rest, stiffness, largest torque.
+
+    The feet slide freely. A joint's torque is the weight on its foot times how much that rises with the joint (the
+    Jacobian's transpose), where it has got to.
+    """
+    load, position = 9.81 * legs.robot.mass / len(legs.feet), rest.copy()
+    for _ in range(SAG_ROUNDS):
+        torque = np.zeros(len(rest))
+        for foot in legs.feet:
+            tried = position + np.concatenate([np.zeros((1, len(rest))), 1e-4 * np.eye(len(rest))[foot.joints]])
+            height = legs.points(foot, tried)[..., 2].mean(1)
+            torque[foot.joints] = load * (height[1:] - height[0]) / 1e-4
+        position += 0.3 * (rest + np.clip(torque, -force, force) / stiffness - position)
+    return position - rest
 
 
 def _bent(legs: Legs) -> F64:

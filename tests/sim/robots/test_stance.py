@@ -13,7 +13,7 @@ from sim.robots import stance
 from sim.robots.catalog import PACKAGE, ROBOTS, find_robot
 from sim.robots.legs import Legs
 from sim.robots.model import load_robot
-from sim.robots.stance import own_servos
+from sim.robots.stance import own_servos, sag_at_rest
 
 pytest.importorskip("mujoco")
 A1, SOLO = PACKAGE / "a1_description/urdf/a1.urdf", PACKAGE / "solo_description/robots/solo12.urdf"
@@ -60,6 +60,22 @@ def test_motors_are_no_stronger_than_needed(tmp_path: Path):
     )
     other, _ = find_robot(str(silent))
     assert [motor.max_force for motor in other.actuators] == [motor.max_force for motor in robot.actuators]
+
+
+def test_legs_that_sink_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    """By the weight on a foot, the thigh's lever and the motor's stiffness; strong motors hold, and nothing is said."""
+    find_robot(str(A1))
+    assert not caplog.records
+    text = A1.read_text().replace("package://", f"{PACKAGE}/../../").replace('effort="33.5"', 'effort="9"')
+    (tmp_path / "weak.urdf").write_text(text)
+    weak, _ = find_robot(str(tmp_path / "weak.urdf"))
+    (told,) = (record.getMessage() for record in caplog.records if "sinks" in record.getMessage())
+    knee = Legs(weak).feet[0].joints[-1]
+    sag = sag_at_rest(Legs(weak), weak.default_position, np.full(12, 1e5), np.full(12, np.inf))
+    thigh, calf = weak.default_position[Legs(weak).feet[0].joints[1:]]
+    lever = 0.2 * np.sin(thigh + calf)  # the shank is 0.2 m long
+    assert abs(sag[knee]) == pytest.approx(abs(lever) * 9.81 * weak.mass / 4 / 1e5, rel=0.02)
+    assert "calf_joint by" in told and "<limit effort>" in told
 
 
 def test_a_pose_is_checked_as_it_is_returned(monkeypatch: pytest.MonkeyPatch):
