@@ -6,6 +6,7 @@ import itertools
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 from xml.etree import ElementTree
@@ -258,6 +259,11 @@ class Robot:
     def joint_names(self) -> tuple[str, ...]:
         """Their names."""
         return tuple(joint.name for joint in self.joints)
+
+    @cached_property
+    def limits(self) -> F64:
+        """Smallest and largest positions (2, J) of the joints [rad, m]; infinite without limits."""
+        return np.array([joint.limits or (-np.inf, np.inf) for joint in self.joints]).T
 
     @property
     def driven(self) -> I64:

@@ -99,16 +99,14 @@ def _bent_leg(legs: Legs, foot: Foot, like: F64, rng: np.random.Generator) -> F6
     hip = legs.at_rest[_first_link(robot, foot)][2, 3]
     goal = legs.points(foot, robot.default_position[None])[0]
     goal[:, 2] += (1 - BENT) * (hip - goal[:, 2].mean())
-    joints = robot.joints
-    limits = np.array([joints[column].limits or (-np.inf, np.inf) for column in foot.joints])
-    low, high = np.clip(limits, -TURN, TURN).T + np.array([[BEYOND], [-BEYOND]])
+    low, high = np.clip(robot.limits[:, foot.joints], -TURN, TURN) + np.array([[BEYOND], [-BEYOND]])
     nearest = like if len(like) == len(foot.joints) else np.clip(0.0, low, high)
     angles = np.concatenate([nearest[None], np.clip(rng.normal(nearest, 0.6, (GUESSES, len(low))), low, high)])
     units = np.concatenate([np.zeros((1, len(low))), 1e-4 * np.eye(len(low))])
 
     def points_at(positions: F64) -> F64:
         """The foot's points (T, 3 P) at positions (T, J) of its joints."""
-        pose = np.zeros((len(positions), len(joints)))
+        pose = np.zeros((len(positions), len(robot.joints)))
         pose[:, foot.joints] = positions
         return legs.points(foot, pose).reshape(len(pose), -1)
 

@@ -30,6 +30,8 @@ TOUCH = 1.0
 """Least force of a contact that counts [N]."""
 OVERHANG = 0.03
 """How far the centre of mass may lie outside the feet at rest, for point feet and inexact masses [m]."""
+SOFT = 0.9
+"""Targets of joints stay within that share of their range, as legged_gym's soft limits (Rudin et al., 2021)."""
 BELOW = 0.25
 """The ground below the base is that within this distance of it along the axes [m]."""
 
@@ -88,7 +90,7 @@ class TrotDrive(Walker):
         self._rest = robot.default_position.astype(np.float32)
         self._lift = self.legs.offsets_to_lift(trot.lift * self.legs.length).astype(np.float32)
         self._first = self.legs.diagonal
-        self._driven = robot.driven
+        self._driven, self._range = robot.driven, _soft_range(robot)
         self._before, self._below = _scan_points(self.legs)
         self._under = np.flatnonzero(np.abs(SCAN.points).max(1) <= BELOW)
         self.start(0)
@@ -107,7 +109,7 @@ class TrotDrive(Walker):
         self._moving[envs], self._swing[envs], self._target[envs] = 0, 0, self._rest
 
     def walk(self, actions: F32, state: RobotState | None, heights: F32, command: F32 | None) -> F32:
-        """Targets (N, A) of the actuators; the clock goes on by one period.
+        """Targets (N, A) of the actuators, short of the joints' stops; the clock goes on by one period.
 
         Actions (N, size), heights (N, K) of the scan relative to the base [m], commands (N, 3): speed ahead and to the
         left [m/s], yaw rate [rad/s].
@@ -122,7 +124,7 @@ class TrotDrive(Walker):
         self._swing = (beat * self._moving[:, None] * higher).astype(np.float32)
         target: F32 = self._rest + np.matmul(self._swing, self._lift)
         target[:, self.legs.joints] += np.float32(self.trot.scale) * actions
-        self._target = target
+        self._target = target = np.clip(target, *self._range)
         self._phase = (self._phase + self.trot.beat * PERIOD * self._moving) % 1
         return target[:, self._driven]
 
@@ -171,6 +173,14 @@ class TrotDrive(Walker):
             np.asarray((np.linalg.norm(forces, axis=-1) > TOUCH).any(1)),
             -heights[:, self._under].mean(1),
         )
+
+
+def _soft_range(robot: Robot) -> F32:
+    """Smallest and largest targets (2, J) of joints [rad, m]: `SOFT` of their ranges, and where they are at rest."""
+    low, high = robot.limits
+    spare = (1 - SOFT) / 2 * np.where(np.isfinite(high - low), high - low, 0)
+    rest = robot.default_position
+    return np.array([np.minimum(low + spare, rest), np.maximum(high - spare, rest)], np.float32)
 
 
 def _nearest(offset: F64, state: RobotState) -> I64:

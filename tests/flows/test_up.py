@@ -363,9 +363,14 @@ def test_a_grandchild_is_known_after_its_parent_is_killed(tmp_path: Path):
     pid = int(file.read_text())
     parent.kill()
     parent.wait()
-    found = [process for process, value in module.processes_with(module.STARTED_BY) if value == str(tmp_path)]
-    assert [process.pid for process in found] == [pid]
-    found[0].kill()
+
+    def found() -> list[psutil.Process]:
+        return [process for process, value in module.processes_with(module.STARTED_BY) if value == str(tmp_path)]
+
+    wait_for(found)  # it has no environment for the moment in which it becomes another program
+    (left,) = found()
+    assert left.pid == pid
+    left.kill()
 
 
 def test_what_ends_later_is_started_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -32,7 +32,7 @@ def test_the_gait_that_comes_along_follows_commands(gait: Gait):
     assert (found.error.mean(0) < [0.08, 0.08, 0.08]).all()
     assert 20 < found.energy < 400  # a walking dog of 15 kg: 50 to 150 J/m
     assert 0.2 < found.torque <= 1
-    assert found.margin > -0.1
+    assert found.margin > 0
     assert gait_file("go2").stat().st_size < 300_000
 
 
@@ -41,6 +41,7 @@ def test_the_biped_walks():
     found = walk_flat(Gait(gait_file("g1")), "g1", "mujoco-worlds", 16, seconds=8)
     assert found.falls == 0
     assert (found.error.mean(0)[:2] < 0.12).all()
+    assert found.margin > 0  # its ankles lay beyond their stops half of the time
     assert gait_file("g1").stat().st_size < 300_000
 
 
