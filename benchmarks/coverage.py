@@ -45,6 +45,7 @@ from pipeline.coverage.map import TRUSTED, expected_psnr, trust_of  # noqa: E402
 from pipeline.coverage.prediction import WEIGHTS, expected_error, image_terms, load_photos  # noqa: E402
 from pipeline.engine import PlannedStage, execute  # noqa: E402
 from pipeline.geometry import Mesh, Pose  # noqa: E402
+from pipeline.points.completion import Completion  # noqa: E402
 from pipeline.poses.scene import PosedScene, read_image  # noqa: E402
 from pipeline.raster import contiguous  # noqa: E402
 from pipeline.splat.loss import psnr  # noqa: E402
@@ -104,7 +105,8 @@ def judge(folders: Mapping[str, Path], truth: Truth | None) -> Measured:
     """
     scene = load_world_scene(folders["poses"], folders["align"])
     splat = contiguous(load_splat(folders["splat"] / "splat.ply"))
-    evidence = load_photos(scene.training, folders["poses"], Mesh.load(folders["mesh"] / "mesh.ply"), splat)
+    mesh, mirrors = Mesh.load(folders["mesh"] / "mesh.ply"), Completion.load(folders["points"]).mirrors
+    evidence = load_photos(scene.training, folders["poses"], mesh, splat, mirrors)
     terms, images = [], []
     for view in _views_in_world(scene, truth) if truth else _held_out_views(scene, folders["poses"]):
         image = draw(splat, view.camera, view.world_from_camera)

@@ -58,7 +58,7 @@ def f_scores(
         rng: For the samples.
         least_views: See above.
     """
-    measured = mesh.with_faces(np.asarray(~mesh.guessed[mesh.triangles].any(1)))
+    measured = mesh.with_faces(~mesh.face_guessed())
     points, _ = sample_surface(measured, SAMPLES, rng)
     to_truth = RayCaster(truth).distances(points)
     wanted, owner = sample_surface(truth, SAMPLES, rng)

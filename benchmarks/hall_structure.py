@@ -46,7 +46,7 @@ class Structure:
 def measure_structure(mesh: Mesh) -> Structure:
     """Measure a mesh in the truth's frame."""
     truth = json.loads((TRUTH / "regions.json").read_text())
-    measured = mesh.with_faces(np.asarray(~mesh.guessed[mesh.triangles].any(1)))
+    measured = mesh.with_faces(~mesh.face_guessed())
     caster, stairs, platform = RayCaster(measured), truth["stairs"], truth["platform"]
     rise, run, foot = stairs["rise"], stairs["run"], stairs["foot_x"]
     width = platform["y"]

@@ -65,7 +65,7 @@ def scores(things: Sequence[Thing], objects: Sequence[SceneObject], mesh: Mesh, 
     for row, surface in enumerate(true):
         for column, one in enumerate(objects):
             overlaps[row, column] = _overlap(surface, one.body.mesh)
-    measured = RayCaster(mesh.with_faces(np.asarray(~mesh.guessed[mesh.triangles].any(1))))
+    measured = RayCaster(mesh.with_faces(~mesh.face_guessed()))
     chosen, left = dict[int, int](), overlaps.copy()
     while left.size and left.max() > ABOUT:
         row, column = np.unravel_index(left.argmax(), left.shape)

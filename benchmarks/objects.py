@@ -65,7 +65,7 @@ def truth_rows(bundle: Bundle, objects: list[SceneObject]) -> list[Row]:
     fitted = rigid_truth_from_poses({view.name: view.world_from_camera for view in bundle.cameras})
     world_from_truth = Pose(fitted.rotation, fitted.translation).inverse()
     mesh = bundle.mesh()
-    measured = RayCaster(mesh.with_faces(np.asarray(~mesh.guessed[mesh.triangles].any(1))))
+    measured = RayCaster(mesh.with_faces(~mesh.face_guessed()))
     volumes, unseen, found = list[float](), list[float](), 0
     for pose, size in true_boxes(world_from_truth).values():
         middle = pose.apply(np.array([0, 0, size[2] / 2]))

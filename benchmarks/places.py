@@ -164,7 +164,7 @@ def off_the_truth(mesh: Mesh, truth: Truth, seen: Sequence) -> dict[str, float]:
     points, face = sample_surface(mesh, SAMPLES, np.random.default_rng(0))
     distance = RayCaster(truth.mesh).distances(points)
     through = observe(points, mesh.face_normals()[face], seen, AWAY).seen_through >= VIEWS
-    guessed = np.asarray(mesh.guessed[mesh.triangles].any(1))[face]
+    guessed = mesh.face_guessed()[face]
     return {
         "free": 100 * float(((distance > AWAY) & through).mean()),
         "away": 100 * float((distance > AWAY).mean()),

@@ -41,7 +41,7 @@ def _libraries(backends: Mapping[str, Backend]) -> dict[str, tuple[str, ...]]:
 STAGES: tuple[Stage, ...] = (
     Stage("capture", 7, ("source",), CaptureParams, _reader, depends_on=_blur_models),
     Stage("select", 1, ("capture",), SelectParams, function="pipeline.capture.select:run"),
-    Stage("poses", 6, ("capture", "select"), poses.PosesParams, poses.choose, poses.LIBRARIES),
+    Stage("poses", 7, ("capture", "select"), poses.PosesParams, poses.choose, poses.LIBRARIES),
     Stage("depth", 6, ("capture", "poses"), depth.DepthParams, depth.choose, _libraries(depth.BACKENDS)),
     Stage("align", 4, ("capture", "poses", "depth"), AlignParams),
     Stage("points", 3, ("poses", "depth", "align"), PointsParams),
@@ -55,7 +55,7 @@ STAGES: tuple[Stage, ...] = (
         function="pipeline.objects.closing:run",
     ),
     Stage("splat", 11, ("poses", "depth", "align", "points", "mesh"), splat.SplatParams, splat.choose, splat.LIBRARIES),
-    Stage("coverage", 3, ("poses", "align", "mesh", "splat"), CoverageParams),
+    Stage("coverage", 4, ("poses", "align", "points", "mesh", "splat"), CoverageParams),
     Stage("regions", 2, ("poses", "align", "mesh", "coverage"), RegionsParams),
     Stage(
         "check",

@@ -96,7 +96,7 @@ class HeightScanner:
         self._points = grid.points
         self._casters = [RayCaster(mesh) for mesh in scenes]
         self._upward = [np.asarray(mesh.face_normals()[:, 2] > 0) for mesh in scenes]
-        self._guessed = [np.asarray(mesh.guessed[mesh.triangles].any(1)) for mesh in scenes]
+        self._guessed = [mesh.face_guessed() for mesh in scenes]
 
     def read(self, position: Floats, quaternion: Floats, scene_of: I64) -> F32:
         """Heights of the ground relative to the base's origin (N, K) [m], clipped; -clip where it is unknown.

@@ -153,7 +153,7 @@ def table_flatness(
 def _horizontal_triangles(mesh: Mesh, low: float, high: float) -> tuple[Mask, F64, F64]:
     """Measured triangles (F,) facing up between two heights, all centres (F, 3) and areas (F,)."""
     centres = mesh.corners().mean(1).astype(np.float64)
-    measured = ~mesh.guessed[mesh.triangles].any(1)
+    measured = ~mesh.face_guessed()
     horizontal = measured & (mesh.face_normals()[:, 2] > 0.8) & (centres[:, 2] > low) & (centres[:, 2] < high)
     return horizontal, centres, mesh.face_areas()
 

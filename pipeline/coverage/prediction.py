@@ -15,6 +15,7 @@ from scipy.ndimage import distance_transform_edt
 from pipeline.geometry import Camera, Gaussians, Mesh, Pose
 from pipeline.geometry.jit import njit, prange
 from pipeline.geometry.rays import RayCaster
+from pipeline.points.mirrors import Mirrors
 from pipeline.poses.scene import View, read_image, read_mask
 from pipeline.progress import track
 from pipeline.raster import render
@@ -59,6 +60,7 @@ class TrainingPhotos:
     depth: F32  # (V, h, w) float32
     mean_color: F64  # (3,) float64, mean colour of all photos, 0..1
     color_variance: float  # variance of all photos' pixels, mean over the channels
+    mirrors: Mirrors  # what is seen there depends on the place: no photo tells it of another
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +72,9 @@ class SurfaceColors:
     surface: Mask  # (N,) bool, the ray hits something at all
 
 
-def load_photos(views: Sequence[View], poses_folder: Path, mesh: Mesh, splat: Gaussians) -> TrainingPhotos:
+def load_photos(
+    views: Sequence[View], poses_folder: Path, mesh: Mesh, splat: Gaussians, mirrors: Mirrors | None = None
+) -> TrainingPhotos:
     """Load the views' photos, bring them to the splat's exposure, and cast the mesh into each; all in the world frame.
 
     Raises:
@@ -113,6 +117,7 @@ def load_photos(views: Sequence[View], poses_folder: Path, mesh: Mesh, splat: Ga
         depth,
         mean,
         squares / pixels / 3 - float((mean**2).mean()),
+        mirrors or Mirrors.none(),
     )
 
 
@@ -121,7 +126,7 @@ def surface_colors(
 ) -> SurfaceColors:
     """The colour of what rays hit, from the photos that show it best at that angle and resolution.
 
-    A surface shows its front only: what a ray meets from behind is not seen.
+    A surface shows its front only: what a ray meets from behind is not seen, nor what a mirror shows.
 
     Source: C. Buehler et al., Unstructured Lumigraph Rendering, SIGGRAPH 2001, section 3 (penalties for angle,
     resolution and visibility); of their blend the plain mean of the best is taken.
@@ -139,8 +144,9 @@ def surface_colors(
     unit = (directions / length).astype(np.float32)
     rgb, seen = np.zeros((len(unit), 3), np.float32), np.zeros(len(unit), np.bool_)
     footprints = (distance * length * pixel)[:, 0].astype(np.float32)
+    points = (origin + directions * distance).astype(np.float32)
     _look_up(
-        (origin + directions * distance).astype(np.float32),
+        points,
         np.where(hits.hit[:, None], evidence.normals[hits.triangle], -unit),
         unit,
         footprints,
@@ -152,7 +158,7 @@ def surface_colors(
         rgb,
         seen,
     )
-    return SurfaceColors(rgb, seen, footprints > 0)
+    return SurfaceColors(rgb, seen & ~evidence.mirrors.hold(points), footprints > 0)
 
 
 def _at_side(camera: Camera, side: int) -> Camera:

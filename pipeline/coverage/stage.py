@@ -16,6 +16,7 @@ from pipeline.errors import ReconstructionError
 from pipeline.geometry import Camera, Gaussians, Mesh, Pose
 from pipeline.mesh.params import WalkableParams
 from pipeline.mesh.walkable import find_walkable
+from pipeline.points.completion import Completion
 from pipeline.progress import track
 from pipeline.raster import contiguous
 from pipeline.splat.ply import load_splat
@@ -31,14 +32,16 @@ FREE = 0.1
 
 
 def run(inputs: Mapping[str, Path], params: CoverageParams, out_dir: Path) -> None:
-    """Read poses, align, mesh and splat; write the map, empty where nobody can stand."""
+    """Read poses, align, points, mesh and splat; write the map, empty where nobody can stand."""
     scene = load_world_scene(inputs["poses"], inputs["align"])
     track_points = np.array([view.world_from_camera.translation for view in scene.training]).reshape(-1, 3)
     positions, cell = find_positions(Mesh.load(inputs["mesh"] / "collision.ply"), track_points, params)
     errors = np.zeros((0, params.headings), np.float32)
     if len(positions):
         mesh, splat = Mesh.load(inputs["mesh"] / "mesh.ply"), contiguous(load_splat(inputs["splat"] / "splat.ply"))
-        errors = look_around(load_photos(scene.training, inputs["poses"], mesh, splat), splat, positions, params)
+        mirrors = Completion.load(inputs["points"]).mirrors
+        photos = load_photos(scene.training, inputs["poses"], mesh, splat, mirrors)
+        errors = look_around(photos, splat, positions, params)
     coverage = CoverageMap(positions, errors, cell, params.camera_height, float(np.deg2rad(params.field_of_view)))
     coverage.save(out_dir)
     if len(positions):

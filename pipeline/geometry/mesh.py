@@ -60,6 +60,10 @@ class Mesh:
         a, b, c = np.moveaxis(self.corners().astype(np.float64), 1, 0)
         return np.linalg.norm(np.cross(b - a, c - a), axis=1) / 2
 
+    def face_guessed(self) -> Mask:
+        """Which triangles (F,) have a corner that is guessed."""
+        return np.asarray(self.guessed[self.triangles].any(1), bool)
+
     def with_faces(self, keep: Mask) -> Mesh:
         """The mesh of the chosen triangles (F,), without vertices that nobody uses."""
         triangles = self.triangles[keep]

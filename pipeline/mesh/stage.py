@@ -135,7 +135,7 @@ def build_mesh(
             params.collision_triangles,
         )
     areas = whole.face_areas()
-    guessed = whole.guessed[whole.triangles].any(1) if len(whole.triangles) else np.zeros(0, bool)
+    guessed = whole.face_guessed()
     report = {
         "backend": params.backend,
         "voxel_size": voxel_size,

@@ -314,7 +314,7 @@ def _stands(one: SceneObject, hulls: Sequence[F64]) -> tuple[Gate, Gate]:
 def _size_gate(one: SceneObject, scale_sigma: float | None) -> Gate:
     """How well its size is known: by the scale, and by which of its sides were seen."""
     size, mesh = one.body.size, one.body.mesh
-    normals, areas, seen = mesh.face_normals(), mesh.face_areas(), ~mesh.guessed[mesh.triangles].any(1)
+    normals, areas, seen = mesh.face_normals(), mesh.face_areas(), ~mesh.face_guessed()
     unseen, names = np.zeros(3), list[str]()
     for axis, name in enumerate("xyz"):
         for sign in (-1, 1) if axis < 2 else (1,):  # what it stands on tells its foot

@@ -233,7 +233,7 @@ def close_body(mesh: Mesh, found: Standing, views: Views, standing_on_it: Sequen
         surface = carved
         low, high = surface.vertices.min(0).astype(np.float64), surface.vertices.max(0).astype(np.float64)
         frame, size = Pose(np.eye(3), np.array([*(low + high)[:2] / 2, found.support])), high - low
-    measured = np.asarray(~seen.guessed[seen.triangles].any(1))
+    measured = ~seen.face_guessed()
     known = RayCaster(seen.with_faces(measured)).distances(surface.vertices) < MEASURED
     colors = _colors_of(seen, surface.vertices)
     return Body(kind, frame, size, Mesh(surface.vertices, surface.triangles, colors, ~known), sigma)

@@ -160,7 +160,7 @@ def _astray(means: F64, body: Body, scene: Mesh, views: Views) -> Mask:
 
 def _lining(own: Gaussians, body: Body, views: Views, disc: float) -> Gaussians:
     """Discs just inside of the faces of a body that nobody saw, in the colour of what is nearest."""
-    mesh = body.mesh.with_faces(np.asarray(body.mesh.guessed[body.mesh.triangles].any(1)))
+    mesh = body.mesh.with_faces(body.mesh.face_guessed())
     count = int(min(DENSITY * mesh.face_areas().sum(), MAX_DISCS))
     if not len(own) or not count:
         return own[:0]

@@ -124,7 +124,7 @@ class _Surface:
     @staticmethod
     def of(seen: Mesh) -> _Surface:
         corners = seen.corners().astype(np.float64)
-        measured = np.asarray(~seen.guessed[seen.triangles].any(1))
+        measured = ~seen.face_guessed()
         return _Surface(corners.mean(1), seen.face_normals(), seen.face_areas(), corners.reshape(-1, 3), measured)
 
     def shape(

@@ -21,7 +21,7 @@ from scipy.spatial import KDTree
 
 from pipeline.depth.maps import DepthMap, pixels_of, subsampled_to
 from pipeline.geometry import Plane, PointCloud, commonest_direction, fit_plane, masks
-from pipeline.types import F64, I64, Mask
+from pipeline.types import F64, I64, Floats, Mask
 
 LONG_SIDE = 64
 """Maps are looked at in about this size [px]."""
@@ -102,6 +102,15 @@ class Mirrors:
             np.append(self.offsets, plane.offset),
             np.concatenate([self.bounds, bounds[None]]),
         )
+
+    def hold(self, points: Floats) -> Mask:
+        """Which points (N, 3) lie on a mirror."""
+        held = np.zeros(len(points), bool)
+        for normal, offset, (low, high) in zip(self.normals, self.offsets, self.bounds, strict=True):
+            places = _places(np.asarray(points, np.float64), normal)
+            near = np.abs(points @ normal - offset) < CLOSE
+            held |= near & ((places > low) & (places < high)).all(1)
+        return held
 
     def show(self, rays: _Rays) -> Mask:
         """Which rays (N,) end at what a mirror shows."""

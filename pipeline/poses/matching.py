@@ -22,6 +22,8 @@ from pipeline.types import F32, F64, U8, Mask
 
 CONTRAST = 0.02
 """Contrast threshold of SIFT: half of OpenCV's default, which gives no features on plain walls."""
+WEAK, FEW = 0.005, 1000
+"""That of images with fewer features than the second, of which so many are taken then, the strongest: a dim wall."""
 WORDS, WORD_SAMPLES = 2048, 256
 """Number of visual words, and of features per image that are used (the largest)."""
 
@@ -70,10 +72,13 @@ def extract(root: Path, keyframes: Sequence[Keyframe], count: int, threads: int 
     """SIFT features of every keyframe's image, at most `count` each; 0 threads are as many as cores."""
 
     def features(keyframe: Keyframe) -> Features:
-        sift = cv2.SIFT.create(nfeatures=count, contrastThreshold=CONTRAST, enable_precise_upscale=True)
         image, mask = read_keyframe(root, keyframe), read_keyframe_mask(root, keyframe)
         valid = None if mask is None else mask.astype(np.uint8) * np.uint8(255)
-        keypoints, raw = sift.detectAndCompute(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), valid)
+        for contrast, most in ((CONTRAST, count), (WEAK, min(FEW, count))):
+            sift = cv2.SIFT.create(nfeatures=most, contrastThreshold=contrast, enable_precise_upscale=True)
+            keypoints, raw = sift.detectAndCompute(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), valid)
+            if len(keypoints) >= FEW:
+                break
         descriptors = root_sift(np.asarray(np.zeros((0, 128)) if raw is None else raw, np.float32))
         values = np.array([(*k.pt, k.size, k.angle) for k in keypoints], np.float32).reshape(-1, 4)
         pixels, sizes, angles = values[:, :2] + np.float32(0.5), values[:, 2] / np.float32(2), np.deg2rad(values[:, 3])

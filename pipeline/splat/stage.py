@@ -96,7 +96,7 @@ def _train(
             file=inputs["points"] / CLOUD_FILE,
         )
     mesh = Mesh.load(inputs["mesh"] / MESH_FILE)
-    guessed = mesh.with_faces(np.asarray(mesh.guessed[mesh.triangles].any(1)))
+    guessed = mesh.with_faces(mesh.face_guessed())
     sheet = LivePreview(kept / PREVIEW_FILE, views)
 
     def observe(iteration: int, gaussians: Gaussians) -> None:

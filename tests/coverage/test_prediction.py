@@ -10,7 +10,8 @@ import pytest
 
 from pipeline.coverage.map import expected_psnr, trust_of
 from pipeline.coverage.prediction import TrainingPhotos, expected_error, image_terms, load_photos, surface_colors
-from pipeline.geometry import Camera, Gaussians, Pose
+from pipeline.geometry import Camera, Gaussians, Plane, Pose
+from pipeline.points.mirrors import Mirrors
 from pipeline.raster import render
 from pipeline.splat.loss import psnr
 from tests.coverage.scenes import disc_splat, evidence_of
@@ -64,6 +65,26 @@ def test_what_the_splat_continues_is_mostly_right(room, tmp_path):
     terms = image_terms(load_photos(one, tmp_path, room.mesh, disc_splat(room)), disc_splat(room), CAMERA, pose)
     assert 0.4 < terms[3] < 0.6
     assert expected_psnr(expected_error(terms)) == pytest.approx(true_psnr(room, disc_splat(room), pose), abs=3)
+
+
+def test_what_a_mirror_shows_is_not_seen(room, tmp_path):
+    """The photos have its wall, but not as it looks from elsewhere; what stands off it is as it was."""
+    views, pose = posed_scene(tmp_path, room, walk(9)).training, walk(9)[2]
+    splat, none = disc_splat(room), Mirrors.none()
+    rays = pose.rotate(CAMERA.rays(np.array([[CAMERA.width / 2, CAMERA.height / 2], [2.0, CAMERA.height / 2]])))
+    hit = load_photos(views, tmp_path, room.mesh, splat).caster.cast(np.tile(pose.translation, (2, 1)), rays)
+    point = pose.translation + rays[0] * hit.distance[0]
+    normal = room.mesh.face_normals()[hit.triangle[0]]
+    assert abs(normal[2]) < 0.01, "an upright wall"
+    along = point @ [-normal[1], normal[0], 0]
+    bounds = np.array([[along - 0.4, point[2] - 0.3], [along + 0.4, point[2] + 0.3]])
+    mirror = none.plus(Plane(normal, float(normal @ point)), bounds)
+    without, behind = (load_photos(views, tmp_path, room.mesh, splat, found) for found in (none, mirror))
+    seen = [surface_colors(photos, pose.translation, rays, 0.01, np.zeros(2)) for photos in (without, behind)]
+    assert seen[0].seen.tolist() == [True, True] and seen[1].seen.tolist() == [False, True]
+    assert seen[1].surface.all()
+    errors = [expected_error(image_terms(photos, splat, CAMERA, pose)) for photos in (without, behind)]
+    assert errors[1] > errors[0]
 
 
 def test_where_nothing_is_the_image_is_worse_than_where_a_surface_is_unseen(room, tmp_path):

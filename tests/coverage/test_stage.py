@@ -10,6 +10,9 @@ from pipeline.coverage.map import CoverageMap
 from pipeline.coverage.params import CoverageParams
 from pipeline.coverage.stage import find_positions, horizontal_rotation, run
 from pipeline.geometry import Similarity
+from pipeline.points.completion import Completion
+from pipeline.points.levels import Levels
+from pipeline.points.mirrors import Mirrors
 from pipeline.splat.ply import save_splat
 from tests.coverage.scenes import disc_splat
 from tests.mesh.scenes import box, grid_floor
@@ -20,12 +23,13 @@ TRACK = np.array([pose.translation for pose in walk(9)])
 
 def write_inputs(root, room: Room, collision):
     """Finished folders of the room in the world's own frame."""
-    inputs = {name: root / name for name in ("poses", "align", "mesh", "splat", "a", "b")}
+    inputs = {name: root / name for name in ("poses", "align", "points", "mesh", "splat", "a", "b")}
     for folder in inputs.values():
         folder.mkdir()
     posed_scene(inputs["poses"], room, walk(9))
     identity = Similarity(1.0, np.eye(3), np.zeros(3))
     Alignment(identity, ("floor",), 0.1, "sensor", 0.01, True, {}).save(inputs["align"])
+    Completion(Mirrors.none(), Levels.none(np.zeros(2), 0.1, (1, 1))).save(inputs["points"])
     room.mesh.save(inputs["mesh"] / "mesh.ply")
     collision.save(inputs["mesh"] / "collision.ply")
     save_splat(disc_splat(room), inputs["splat"] / "splat.ply")

@@ -37,6 +37,20 @@ def test_pixels_lie_where_the_image_is_shifted(rendered: Rendered, tmp_path: Pat
     assert np.median(reflected) < 0.2
 
 
+def test_a_dim_wall_has_features(rendered: Rendered, tmp_path: Path):
+    """Texture of a few grey levels under noise: found where it is in two images, whose noise is another's."""
+    rng, image = np.random.default_rng(4), rendered.images[0].astype(np.float64)
+    dim = [80 + 0.06 * (np.roll(image, shift, (0, 1)) - image.mean()) for shift in ((0, 0), (4, 8), (0, 0))]
+    noisy = [np.clip(np.rint(rng.normal(one, 1.0)), 0, 255).astype(np.uint8) for one in dim]
+    inputs = write_capture(tmp_path, noisy, rendered.camera)
+    keyframes = load_keyframes(Capture.load(inputs["capture"]), Selection.load(inputs["select"]), 960)
+    a, b, _ = extract(inputs["capture"], keyframes, 2000)
+    rows = np.array(matched(a.descriptors, b.descriptors))
+    shift = b.pixels[rows[:, 1]] - a.pixels[rows[:, 0]]
+    right = np.abs(shift - [8, 4]).max(1) < 1
+    assert right.sum() > 50 and right.mean() > 0.8
+
+
 def test_matches_are_mutual_and_clearly_the_nearest():
     """As found one by one: the nearest in both directions, nearer than 0.8 of the distance to the second nearest."""
     rng = np.random.default_rng(0)

@@ -126,7 +126,7 @@ def _cast(mesh: Mesh) -> tuple[F64, I64, I64, F32, U8]:
             remedy="train without policy.voxels, or crop the scene",
         )
     caster, upward = RayCaster(mesh), np.asarray(mesh.face_normals()[:, 2] > 0)
-    guessed = np.asarray(mesh.guessed[mesh.triangles].any(1))
+    guessed = mesh.face_guessed()
     parts, kinds = list[F32](), list[I64]()
     for axis in range(3):
         sides = [low[k] + (np.arange(shape[k]) + 0.5) * PITCH for k in range(3)]

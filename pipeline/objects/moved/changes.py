@@ -175,7 +175,7 @@ def _pieces(own: Scan, other: Scan, other_from_own: Pose) -> list[Piece]:
     """Parts of a scan that the other's views look through, the largest first."""
     mesh = own.mesh
     there, normals = other_from_own.apply(mesh.corners().mean(1)), other_from_own.rotate(mesh.face_normals())
-    changed = np.asarray(~mesh.guessed[mesh.triangles].any(1), bool)
+    changed = ~mesh.face_guessed()
     changed[changed] = ~other.has(there[changed], normals[changed], AWAY)
     changed = looked_through(other, there, changed, EMPTY)
     areas, rows = mesh.face_areas(), np.flatnonzero(changed)
@@ -360,7 +360,7 @@ def _local(first: Scan, second: Scan, registration: Registration, motion: Motion
     ):
         middle = pose.apply(scan.mesh.corners().mean(1))
         near = np.min([tree.query(middle, distance_upper_bound=AROUND, workers=2)[0] for tree in trees], axis=0)
-        part = scan.mesh.with_faces((near < AROUND) & ~own.triangles & ~scan.mesh.guessed[scan.mesh.triangles].any(1))
+        part = scan.mesh.with_faces((near < AROUND) & ~own.triangles & ~scan.mesh.face_guessed())
         parts.append(Surface.of_mesh(part, 4 * POINTS, rng))
     if min(len(part.points) for part in parts) < 4 * POINTS:
         return first_from_second

@@ -75,7 +75,7 @@ class Scan:
     @cached_property
     def measured(self) -> Mesh:
         """Its mesh without what was guessed."""
-        return self.mesh.with_faces(np.asarray(~self.mesh.guessed[self.mesh.triangles].any(1)))
+        return self.mesh.with_faces(~self.mesh.face_guessed())
 
 
 @dataclass(frozen=True, eq=False)

@@ -223,7 +223,7 @@ def _behind(compared: TwoScans, objects: Sequence[SceneObject]) -> Behind:
     first, second = compared.scans
     first_from_second = Similarity.from_pose(compared.registration.first_from_second)
     keep = ~np.any([one.standing.triangles for one in objects], axis=0)
-    keep &= ~first.mesh.guessed[first.mesh.triangles].any(1)
+    keep &= ~first.mesh.face_guessed()
     rest = RayCaster(first.mesh.with_faces(keep))
     moved = np.any([one.motion.new.triangles for one in compared.things], axis=0)
     changed = [piece.triangles for piece in compared.changes.new]
