@@ -183,6 +183,6 @@ def ray_job() -> JobConfig:
 
     Ray adds that to the path of all of them, except for jobs of its proxies.
     """
-    import ray  # prefect_ray leaves one that loads at its first use; importing its modules then runs them twice
+    from ray import job_config  # prefect_ray leaves a ray that loads at its first use: `ray.job_config` would run twice
 
-    return ray.job_config.JobConfig(_client_job=True)
+    return job_config.JobConfig(_client_job=True)
