@@ -74,10 +74,11 @@ def extract(root: Path, keyframes: Sequence[Keyframe], count: int, threads: int 
     def features(keyframe: Keyframe) -> Features:
         image, mask = read_keyframe(root, keyframe), read_keyframe_mask(root, keyframe)
         valid = None if mask is None else mask.astype(np.uint8) * np.uint8(255)
-        for contrast, most in ((CONTRAST, count), (WEAK, min(FEW, count))):
+        few = min(FEW, count)
+        for contrast, most in ((CONTRAST, count), (WEAK, few)):
             sift = cv2.SIFT.create(nfeatures=most, contrastThreshold=contrast, enable_precise_upscale=True)
             keypoints, raw = sift.detectAndCompute(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), valid)
-            if len(keypoints) >= FEW:
+            if len(keypoints) >= few:
                 break
         descriptors = root_sift(np.asarray(np.zeros((0, 128)) if raw is None else raw, np.float32))
         values = np.array([(*k.pt, k.size, k.angle) for k in keypoints], np.float32).reshape(-1, 4)
