@@ -106,10 +106,9 @@ class Mirrors:
     def hold(self, points: Floats) -> Mask:
         """Which points (N, 3) lie on a mirror."""
         held = np.zeros(len(points), bool)
-        for normal, offset, (low, high) in zip(self.normals, self.offsets, self.bounds, strict=True):
-            places = _places(np.asarray(points, np.float64), normal)
-            near = np.abs(points @ normal - offset) < CLOSE
-            held |= near & ((places > low) & (places < high)).all(1)
+        for number, (normal, offset) in enumerate(zip(self.normals, self.offsets, strict=True)):
+            near = np.abs(Plane(normal, float(offset)).distance(points)) < CLOSE
+            held |= near & self._inside(number, _places(np.asarray(points, np.float64), normal))
         return held
 
     def show(self, rays: _Rays) -> Mask:
@@ -122,9 +121,13 @@ class Mirrors:
     def _shown(self, number: int, rays: _Rays) -> tuple[I64, F64]:
         """The rays (K,) that a mirror turns, and after which share of their length."""
         rows, places, share = rays.through(Plane(self.normals[number], float(self.offsets[number])), CLOSE)
-        low, high = self.bounds[number]
-        inside = ((places > low) & (places < high)).all(1)
+        inside = self._inside(number, places)
         return rows[inside], share[inside]
+
+    def _inside(self, number: int, places: F64) -> Mask:
+        """Which places (N, 2) on a mirror's plane are within its bounds."""
+        low, high = self.bounds[number]
+        return np.asarray(((places > low) & (places < high)).all(1))
 
     def complete(self, depth_map: DepthMap) -> DepthMap:
         """The map [world frame] with the guessed depth of a mirror's plane where it has that of a mirror image."""
