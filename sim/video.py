@@ -17,10 +17,11 @@ from pipeline.geometry import Camera, Gaussians
 from pipeline.geometry.rays import RayCaster
 from pipeline.raster import render_batch
 from pipeline.types import F64, U8, Floats
-from sim.cameras.body import body_of, draw_body
+from sim.cameras.body import body_of, draw_body, ellipsoids_of
 from sim.cameras.objects import ObjectSplats
 from sim.cameras.props import Props, draw_props
 from sim.cameras.renderer import CpuRenderer
+from sim.cameras.shadows import draw_contacts
 from sim.drivers import EpisodeResult
 from sim.env import Observations, SceneEnv
 from sim.physics.state import RobotState
@@ -260,7 +261,7 @@ DISTANCE, ELEVATION = 1.2, float(np.deg2rad(35))
 
 
 class ChaseCamera:
-    """A camera that follows a robot, with the task's props and the robot's collision shapes in its images.
+    """A camera that follows a robot, with the task's props, the robot and its shadow in its images.
 
     It is behind and above the robot. Before a robot with a fixed base it stands instead, and looks at where the robot
     works. Walls of the collision mesh shorten the arm between that and the camera. Drawn on the CPU. It shows `splats`,
@@ -278,7 +279,7 @@ class ChaseCamera:
         things: Sequence[Gaussians] = (),
     ) -> None:
         self.lens = lens
-        self._robot, self._body = robot, body_of(robot, solids)
+        self._robot, self._body, self._contacts = robot, body_of(robot, solids), ellipsoids_of(robot)
         self._splats = list(splats or [scene.gaussians for scene in scenes])
         self._objects = ObjectSplats(CpuRenderer(list(things)), 0, things)
         self._casters = [RayCaster(scene.collision) for scene in scenes]
@@ -305,8 +306,18 @@ class ChaseCamera:
         if len(props.objects):
             self._objects.draw(rgb, depth, props.objects, poses, self.lens)
         draw_props(rgb, depth, props, poses, self.lens)
-        camera_from_links = np.linalg.inv(poses)[:, None] @ link_poses(self._robot, moments)
-        draw_body(rgb, depth, self._body, camera_from_links, poses, self.lens, props.solids, props.lighting)
+        links, (owners, ellipsoids) = link_poses(self._robot, moments), self._contacts
+        draw_contacts(rgb, depth, ellipsoids, links[:, owners], poses, self.lens)
+        draw_body(
+            rgb,
+            depth,
+            self._body,
+            np.linalg.inv(poses)[:, None] @ links,
+            poses,
+            self.lens,
+            props.solids,
+            props.lighting,
+        )
         return (np.clip(rgb, 0, 1) * 255 + 0.5).astype(np.uint8)
 
     def follow(self, moment: RobotState, scene: int, period: float) -> F64:

@@ -1,4 +1,4 @@
-"""A robot and the rigid bodies around it, rendered into images: convex pieces as triangles, in a z-buffer.
+"""A robot and the rigid bodies around it, rendered into images: triangles in a z-buffer.
 
 Edge functions of J. Pineda, A parallel algorithm for polygon rasterization, SIGGRAPH 1988; a triangle's plane gives the
 depth at each pixel.
@@ -12,19 +12,17 @@ from typing import NamedTuple
 import numpy as np
 
 from pipeline.geometry import Camera
-from pipeline.geometry.convex import extreme_points
 from pipeline.geometry.jit import njit, prange
 from pipeline.types import F32, F64, I64, Floats
 from sim.cameras.props import Lighting, Solids, Vector, light, rotated, transformed
 from sim.cameras.shadows import LEVEL, draw_shadows
-from sim.robots.model import Robot, Shape
+from sim.robots.model import Robot
+from sim.robots.surfaces import hull, seen_from, solid_of, surfaces_of
 
 COLOR, ARM_COLOR = (0.94, 0.47, 0.12), (0.7, 0.72, 0.75)
 """Of a robot, and of one whose base is fixed: things of any colour stand out against its grey."""
-AROUND = 16
-"""Sides of round shapes."""
-DIRECTIONS = 64
-"""Directions in which a simplified hull keeps its width; it is a little narrower between them."""
+FEW, MANY = 300, 1000
+"""Triangles of a part of the robot in its own cameras' small images, and in those from outside."""
 GRACE, BESIDE = np.float32(0.05), np.float32(0.01)
 """How far behind the depth of an image bodies are drawn where there are solids [m], and where that depth is known to be
 of something else than the surface that they lie on. The depth of a splat's table is centimetres too near in places,
@@ -48,7 +46,7 @@ class Body(NamedTuple):
         first: (S + 1,) where the triangles of each shape begin.
         solids: K.
         ellipsoids: (K, 4, 3) middle and half axes of the ellipsoid that a solid is to the light, in its own axes [m].
-        color: (3,) of the robot, 0..1.
+        colors: (S, 3) of each of the robot's shapes, 0..1; those of solids are what `Solids` says.
     """
 
     owner: I64
@@ -58,17 +56,20 @@ class Body(NamedTuple):
     first: I64
     solids: int
     ellipsoids: F32
-    color: F32
+    colors: F32
 
 
-def body_of(robot: Robot, solids: Sequence[Sequence[F64]] = ()) -> Body:
-    """The shapes of a robot and of K solids as triangles.
+def body_of(robot: Robot, solids: Sequence[Sequence[F64]] = (), eye: tuple[int, F64] | None = None) -> Body:
+    """What a robot looks like, and K solids, as triangles.
 
-    Each solid is given by the corners (V, 3) of its convex pieces, in its own axes [m].
+    Each solid is given by the corners (V, 3) of its convex pieces, in its own axes [m]. A camera of the robot is at a
+    point (3,) of a link's axes [m], its `eye`; without, it is one from outside.
     """
-    hulls = [(number, _hull(corners)) for number, pieces in enumerate(solids) for corners in pieces]
-    shapes = [(len(solids) + index, shape) for index, link in enumerate(robot.links) for shape in link.shapes]
-    hulls += [(owner, shape.link_from_shape.apply(_triangles(shape))) for owner, shape in shapes]
+    hulls = [(number, hull(corners)) for number, pieces in enumerate(solids) for corners in pieces]
+    surfaces = seen_from(surfaces_of(robot, FEW), *eye) if eye else surfaces_of(robot, MANY)
+    default = ARM_COLOR if robot.fixed_base else COLOR
+    colors = [(0.0, 0.0, 0.0)] * len(hulls) + [surface.color or default for surface in surfaces]
+    hulls += [(len(solids) + surface.link, surface.corners) for surface in surfaces]
     pieces = [piece for _, piece in hulls]
     middle = [(piece.min((0, 1)) + piece.max((0, 1))) / 2 for piece in pieces]
     reach = [np.linalg.norm(piece - at, axis=-1).max() for piece, at in zip(pieces, middle, strict=True)]
@@ -82,9 +83,18 @@ def body_of(robot: Robot, solids: Sequence[Sequence[F64]] = ()) -> Body:
         planes=np.column_stack([normal, (normal * corners[:, 0]).sum(1)]).astype(np.float32),
         first=np.cumsum([0, *map(len, pieces)]).astype(np.int64),
         solids=len(solids),
-        ellipsoids=np.array([_ellipsoid(pieces) for pieces in solids], np.float32).reshape(-1, 4, 3),
-        color=np.array(ARM_COLOR if robot.fixed_base else COLOR, np.float32),
+        ellipsoids=np.array(
+            [_ellipsoid(np.concatenate([hull(piece) for piece in pieces])) for pieces in solids], np.float32
+        ).reshape(-1, 4, 3),
+        colors=np.array(colors, np.float32).reshape(-1, 3),
     )
+
+
+def ellipsoids_of(robot: Robot) -> tuple[I64, F32]:
+    """Links (K,) of a robot's collision shapes, and middle and half axes (K, 4, 3) of each in its link's axes [m]."""
+    solid = [(number, solid_of(shape)) for number, link in enumerate(robot.links) for shape in link.shapes]
+    ellipsoids = np.array([_ellipsoid(corners) for _, corners in solid], np.float32).reshape(-1, 4, 3)
+    return np.array([number for number, _ in solid], np.int64), ellipsoids
 
 
 def draw_body(
@@ -114,13 +124,13 @@ def draw_body(
     if not len(body.owner):
         return
     poses = camera_from_links
-    colors = np.empty((len(depth), body.solids + poses.shape[1], 3), np.float32)
-    colors[:, body.solids :] = body.color
+    colors = np.tile(body.colors, (len(depth), 1, 1))
     if lighting:
         draw_shadows(rgb, depth, solids, body.ellipsoids, lighting, world_from_cameras, lens)
     if body.solids:
         poses = np.concatenate([np.linalg.inv(world_from_cameras)[:, None] @ solids.pose, poses], 1)
-        colors[:, : body.solids] = solids.color
+        own = body.owner < body.solids
+        colors[:, own] = solids.color[:, body.owner[own]]
     _draw(
         rgb,
         depth,
@@ -141,49 +151,12 @@ def _light_of(lighting: Lighting | None, world_from_cameras: Floats) -> tuple[F3
     return toward.astype(np.float32), (world_from_cameras[:, 2, 3] - lighting.surface).astype(np.float32)
 
 
-def _triangles(shape: Shape) -> F64:
-    """Triangles (T, 3, 3) of its surface, in its own axes [m], counter-clockwise from outside."""
-    if shape.kind == "mesh":
-        return _hull(extreme_points(shape.vertices, DIRECTIONS))
-    if shape.kind == "box":
-        return _hull(np.array(np.meshgrid(*[[-1.0, 1.0]] * 3)).reshape(3, -1).T * shape.size)
-    if shape.kind == "sphere":
-        return _hull(_rings([0.0], shape.size[0]))
-    half = shape.size[1]
-    if shape.kind == "capsule":
-        return _hull(_rings([-half, half], shape.size[0]))
-    angle = np.arange(AROUND) * 2 * np.pi / AROUND
-    rim = np.stack([np.cos(angle), np.sin(angle)], 1) * shape.size[0]
-    return _hull(np.concatenate([np.c_[rim, np.full(AROUND, z)] for z in (-half, half)]))
-
-
-def _rings(heights: Sequence[float], radius: float) -> F64:
-    """Points (P, 3) on spheres of that radius around these heights on the z axis."""
-    angle, slope = np.meshgrid(np.arange(AROUND), np.linspace(-1, 1, AROUND // 2 + 1))
-    angle, slope = angle.ravel() * 2 * np.pi / AROUND, slope.ravel() * np.pi / 2
-    ball = np.stack([np.cos(slope) * np.cos(angle), np.cos(slope) * np.sin(angle), np.sin(slope)], 1) * radius
-    return np.concatenate([ball + np.array([0, 0, height]) for height in heights])
-
-
-def _hull(points: F64) -> F64:
-    """The triangles (T, 3, 3) around points (V, 3)."""
-    from scipy.spatial import ConvexHull
-
-    hull = ConvexHull(points)
-    corners = points[hull.simplices]
-    normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    inwards = np.einsum("tc,tc->t", normal, hull.equations[:, :3]) < 0
-    corners[inwards] = corners[inwards][:, ::-1]
-    return corners
-
-
-def _ellipsoid(pieces: Sequence[F64]) -> F64:
-    """Middle and half axes (4, 3) for the convex pieces (V, 3) of a solid [m].
+def _ellipsoid(corners: F64) -> F64:
+    """Middle and half axes (4, 3) for the triangles (T, 3, 3) around a solid's convex pieces [m].
 
     Half axes are twice the deviation of its volume: those of a disc are its radius, and a square's ellipse has its area
     within 5 %.
     """
-    corners = np.concatenate([_hull(piece) for piece in pieces])
     ends = corners.sum(1)
     volumes = np.linalg.det(corners) / 6  # of the tetrahedra between the triangles and the origin
     middle = volumes @ ends / 4 / volumes.sum()
@@ -263,7 +236,7 @@ def _draw_shapes(
                 else:
                     up = vertical[0] * normal[0] + vertical[1] * normal[1] + vertical[2] * normal[2]
                     bright = light(up, distance / away)  # the same for all triangles of a side
-                _fill(rgb, depth, polygon, number, normal, distance, intrinsics, colors[owner[s]], bright)
+                _fill(rgb, depth, polygon, number, normal, distance, intrinsics, colors[s], bright)
 
 
 @njit(cache=True, nogil=True)

@@ -62,7 +62,7 @@ class CameraRig:
         self._link = 0 if camera.link is None else links.index(camera.link)
         self.mount = camera.link_from_camera or robot.base_from_camera
         self._link_from_camera = np.tile(self.mount.matrix, (num_robots, 1, 1))
-        self._body = body_of(robot, solids)
+        self._body = body_of(robot, solids, (self._link, self.mount.translation))
         if isinstance(camera.lens, Camera) and camera.lens.is_pinhole:
             self._bend, self._pinhole = None, camera.lens
         else:

@@ -1,7 +1,8 @@
-"""Soft shadows of things on the level surface that they lie on.
+"""Soft shadows of things, which are taken as ellipsoids.
 
-Things are taken as ellipsoids, whose shadow on a plane is an ellipse (the projection of its matrix along the light). A
-wide lamp blurs the edge by the height above the surface.
+Under a lamp, things darken the level surface that they lie on: the shadow of an ellipsoid on a plane is an ellipse (the
+projection of its matrix along the light), and a wide lamp blurs its edge by the height above the surface. Under light
+from everywhere, they darken what is close to them.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ THIN = np.float32(1e-6)
 """Least square of an ellipse's half axis [m^2]."""
 HIGHEST = np.float32(1.0)
 """What is higher or lower than this has no shadow [m]."""
+NEARBY = np.float32(50.0)
+"""What is farther away than this many times its largest outline is wide, squared, hides too little light to count."""
 
 
 def draw_shadows(
@@ -98,3 +101,69 @@ def _darken(
                     left_over = 1 - dark * share * share * (3 - 2 * share)
                     for channel in range(3):
                         rgb[b, row, column, channel] *= left_over
+
+
+def draw_contacts(
+    rgb: F32, depth: F32, ellipsoids: F32, world_from_owners: Floats, world_from_cameras: Floats, lens: Camera
+) -> None:
+    """Darken each image where K ellipsoids hide light that comes from above, evenly; changes `rgb` in place.
+
+    Images (B, H, W, 3) are 0..1, depths (B, H, W) along the camera's z [m], 0 = unknown; `ellipsoids` (K, 4, 3) are
+    middle and half axes in the axes of their owners [m], whose poses are (B, K, 4, 4). All surfaces are taken as level.
+
+    What an ellipsoid hides is what a disc of its outline would that faces the point: its form factor. That is exact for
+    balls and for plates.
+    """
+    points = np.einsum("bkij,kaj->bkai", world_from_owners[:, :, :3, :3], ellipsoids)
+    points[:, :, 0] += world_from_owners[:, :, :3, 3]
+    squares = np.einsum("bkai,bkaj->bkij", points[:, :, 1:], points[:, :, 1:]) + THIN * np.eye(3)
+    outlines = np.linalg.det(squares)[..., None, None] * np.linalg.inv(squares)
+    _hide(
+        rgb,
+        depth,
+        points[:, :, 0].astype(np.float32),
+        squares.astype(np.float32),
+        outlines.astype(np.float32),
+        np.sqrt(np.linalg.eigvalsh(outlines)[..., -1]).astype(np.float32),
+        np.ascontiguousarray(world_from_cameras, np.float32),
+        np.array([lens.fx, lens.fy, lens.cx, lens.cy], np.float32),
+    )
+
+
+@njit(parallel=True, cache=True, nogil=True, error_model="numpy")
+def _hide(
+    rgb: F32, depth: F32, middles: F32, squares: F32, outlines: F32, largest: F32, cameras: F32, intrinsics: F32
+) -> None:
+    """From a direction u, sqrt(u @ square @ u) is an ellipsoid's reach, sqrt(u @ outline @ u) its area over pi."""
+    count, height, width = depth.shape
+    fx, fy, cx, cy = intrinsics
+    half = np.float32(0.5)
+    for row in prange(count * height):
+        b, y = row // height, row % height
+        rotation, eye = cameras[b, :3, :3], cameras[b, :3, 3]
+        v = (y + half - cy) / fy
+        for column in range(width):
+            far = depth[b, y, column]
+            if far <= 0:
+                continue
+            u, light = (column + half - cx) / fx, np.float32(1)
+            px = eye[0] + far * (rotation[0, 0] * u + rotation[0, 1] * v + rotation[0, 2])
+            py = eye[1] + far * (rotation[1, 0] * u + rotation[1, 1] * v + rotation[1, 2])
+            pz = eye[2] + far * (rotation[2, 0] * u + rotation[2, 1] * v + rotation[2, 2])
+            for k in range(middles.shape[1]):
+                x, y_, z = middles[b, k, 0] - px, middles[b, k, 1] - py, middles[b, k, 2] - pz
+                square = x * x + y_ * y_ + z * z
+                if z <= 0 or square > NEARBY * largest[b, k]:
+                    continue
+                area = np.sqrt(max(_between(outlines[b, k], x, y_, z) / square, np.float32(0)))
+                reach = _between(squares[b, k], x, y_, z) / square  # squared
+                light *= 1 - z / np.sqrt(square) * area / (max(square - reach, np.float32(0)) + area)
+            for channel in range(3):
+                rgb[b, y, column, channel] *= light
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _between(matrix: F32, x: np.float32, y: np.float32, z: np.float32) -> np.float32:
+    """v @ matrix @ v of a symmetric matrix."""
+    mixed = matrix[0, 1] * x * y + matrix[0, 2] * x * z + matrix[1, 2] * y * z
+    return matrix[0, 0] * x * x + matrix[1, 1] * y * y + matrix[2, 2] * z * z + 2 * mixed

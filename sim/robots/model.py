@@ -37,6 +37,10 @@ MOUNTED = "arm_"
 """What the names of a mounted robot's links, joints and so on begin with."""
 FREE = (0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0)
 """Coordinates of a free base at the origin."""
+UNCOLORED = [0.5, 0.5, 0.5, 1.0]
+"""What MuJoCo paints geoms without a colour."""
+LAST_SHOWN = 2
+"""Groups of geoms beyond this are hidden, by MuJoCo's custom."""
 LIGHT, TINY = 0.01, 1e-6
 """Links lighter than this are frames, which get at least this mass [kg]."""
 
@@ -286,13 +290,56 @@ class Robot:
         return sum(link.mass for link in self.links)
 
 
-def read_spec(path: Path, mount: Mount | None = None) -> MjSpec:
+@dataclass(frozen=True, eq=False)
+class Visual:
+    """Part of what a robot's file shows, which touches nothing.
+
+    Attributes:
+        link: Name of its link.
+        shape: Where it is; of a mesh, all vertices and not only those of its hull.
+        triangles: (T, 3) of a mesh, counter-clockwise from outside, else (0, 3).
+        color: Red, green, blue, 0..1; None where the file has none.
+    """
+
+    link: str
+    shape: Shape
+    triangles: I64
+    color: tuple[float, float, float] | None
+
+
+def read_visuals(path: Path, mount: Mount | None = None) -> list[Visual]:
+    """What a robot's file shows, and that of what is mounted on it.
+
+    Raises:
+        SimError: When it can't be read, such as a mesh in a format that MuJoCo doesn't know.
+    """
+    model = _compile(read_spec(path, mount, shown=True), path)
+    found = list[Visual]()
+    for geom in range(model.ngeom):
+        material = int(model.geom_matid[geom])
+        rgba = (model.mat_rgba[material] if material >= 0 else model.geom_rgba[geom]).tolist()
+        solid = model.geom_contype[geom] or model.geom_conaffinity[geom]
+        if solid or model.geom_group[geom] > LAST_SHOWN or rgba[3] <= 0:
+            continue
+        shape, triangles = _shape(model, geom, path), np.zeros((0, 3), np.int64)
+        if shape.kind == "mesh":
+            mesh = int(model.geom_dataid[geom])
+            first = int(model.mesh_faceadr[mesh])
+            triangles = model.mesh_face[first : first + int(model.mesh_facenum[mesh])].astype(np.int64)
+        color = None if rgba == UNCOLORED else (rgba[0], rgba[1], rgba[2])
+        found.append(Visual(model.body(int(model.geom_bodyid[geom])).name, shape, triangles, color))
+    return found
+
+
+def read_spec(path: Path, mount: Mount | None = None, *, shown: bool = False) -> MjSpec:
     """Read a file as MuJoCo's editable model, with a free base, and with what is mounted on it.
+
+    It has what a URDF shows if that is asked for; it is less right about masses then.
 
     Raises:
         SimError: When a file can't be read, or the link that carries the mount doesn't exist.
     """
-    mujoco, spec = libraries.mujoco(), _read_file(path)
+    mujoco, spec = libraries.mujoco(), _read_file(path, shown=shown)
     roots = list(spec.worldbody.bodies)
     if len(roots) == 1 and not any(joint.type == mujoco.mjtJoint.mjJNT_FREE for joint in spec.joints):
         roots[0].add_freejoint()  # a URDF has none
@@ -310,17 +357,17 @@ def read_spec(path: Path, mount: Mount | None = None) -> MjSpec:
             )
         pose = mount.link_from_base
         frame = carrier.add_frame(pos=pose.translation, quat=pose.quaternion)
-        spec.attach(_read_file(mount.file), prefix=MOUNTED, frame=frame)
+        spec.attach(_read_file(mount.file, shown=shown), prefix=MOUNTED, frame=frame)
         _compile(spec, path)  # until then its keyframes can't be attached to anything else
     return spec
 
 
-def _read_file(path: Path) -> MjSpec:
+def _read_file(path: Path, *, shown: bool) -> MjSpec:
     """Read a file with one robot: meshes found, fingers alike, inertia possible."""
     mujoco = libraries.mujoco()
     try:
         check_text(path)
-        spec = mujoco.MjSpec.from_file(str(path))
+        spec = _showing(path) if shown and path.suffix == ".urdf" else mujoco.MjSpec.from_file(str(path))
         for mesh in spec.meshes:
             if mesh.file.startswith(PACKAGE):  # of ROS: a folder of that name above the URDF
                 inside = Path(mesh.file.removeprefix(PACKAGE).lstrip("/"))
@@ -332,11 +379,30 @@ def _read_file(path: Path) -> MjSpec:
         raise _unreadable(error, path) from error
     _untie(spec)
     _turn_fingers(spec)
+    for mesh in spec.meshes if shown else ():
+        mesh.inertia = mujoco.mjtMeshInertia.mjMESH_INERTIA_SHELL  # what is open has no volume
     if path.suffix == ".urdf":
-        _weigh(spec)
+        if not shown:
+            _weigh(spec)
         spec.compiler.boundmass, spec.compiler.boundinertia = TINY, TINY**2  # of frames between joints
     for body in spec.bodies:
         _correct_inertia(body)
+    return spec
+
+
+def _showing(path: Path) -> MjSpec:
+    """Read a URDF with its <visual> elements, which MuJoCo leaves out unless the file itself says otherwise."""
+    try:
+        root = ElementTree.parse(path).getroot()
+    except ElementTree.ParseError as error:
+        raise ValueError(str(error)) from error
+    options = root.find("mujoco")
+    options = ElementTree.SubElement(root, "mujoco") if options is None else options
+    compiler = options.find("compiler")
+    compiler = ElementTree.SubElement(options, "compiler") if compiler is None else compiler
+    compiler.set("discardvisual", "false")
+    spec = libraries.mujoco().MjSpec.from_string(ElementTree.tostring(root, encoding="unicode"))
+    spec.modelfiledir = str(path.parent)
     return spec
 
 

@@ -11,7 +11,7 @@ from pipeline.geometry import Camera, Pose, matrix_from_rotvec
 from pipeline.types import F32, F64
 from sim.cameras.body import BESIDE, GRACE, KEY, SHADE, body_of, draw_body
 from sim.cameras.props import Lighting, Props, Solids
-from sim.cameras.shadows import DARK, LEVEL
+from sim.cameras.shadows import DARK, LEVEL, draw_contacts
 from sim.robots.model import Link, Robot
 from sim.tasks.arm_tasks import looking
 
@@ -139,3 +139,40 @@ def test_props_of_some_robots_have_their_light() -> None:
     assert chosen.surface.tolist() == [2, 0]
     assert chosen.toward[:, 0].tolist() == [6, 0]
     assert none[np.array([1])].lighting is None
+
+
+def open_sky(point: F64, world_from_shapes: list[Pose], half_axes: list[F64], rng: np.random.Generator) -> float:
+    """Share of the light of an even sky on a level surface that no ellipsoid hides, by 40 000 rays from a point."""
+    angle, radius = rng.uniform(0, 2 * np.pi, 40_000), np.sqrt(rng.uniform(0, 1, 40_000))  # as many as their cosine
+    rays = np.stack([radius * np.cos(angle), radius * np.sin(angle), np.sqrt(1 - radius**2)], 1)
+    free = np.ones(len(rays), bool)
+    for pose, half in zip(world_from_shapes, half_axes, strict=True):
+        start, way = pose.inverse().apply(point) / half, rays @ pose.rotation / half
+        a, b, c = (way**2).sum(1), way @ start, start @ start - 1
+        free &= (b * b - a * c < 0) | (b > 0)
+    return float(free.mean())
+
+
+def test_what_is_close_is_as_dark_as_the_sky_that_it_hides():
+    """A foot, a leg that leans and a body over the floor, in two images: within 6 % of the light, by rays."""
+    turn = matrix_from_rotvec(np.array([0.5, 0.4, 0.3]))
+    half = [np.array([0.02, 0.02, 0.02]), np.array([0.03, 0.04, 0.12]), np.array([0.14, 0.08, 0.03])]
+    moved = [np.array([0, 0, TABLE]), np.array([0.03, -0.04, TABLE + 0.02])]
+    places = [
+        [
+            Pose(np.eye(3), at + [0.03, 0.0, 0.02]),
+            Pose(turn, at + [-0.04, 0.05, 0.13]),
+            Pose(turn, at + [0.05, -0.06, 0.2]),
+        ]
+        for at in moved
+    ]
+    ellipsoids = np.array([[[0, 0, 0], *np.diag(one)] for one in half], np.float32)
+    depth = np.stack([plane_depth(TABLE)] * 2)
+    rgb = np.ones((*depth.shape, 3), np.float32)
+    poses = np.array([[place.matrix for place in row] for row in places])
+    draw_contacts(rgb, depth, ellipsoids, poses, np.stack([EYE.matrix] * 2), CAMERA)
+    rng, on = np.random.default_rng(5), on_table()
+    for image, row in zip(rgb, places, strict=True):
+        for y, x in ((90, 120), (100, 100), (80, 150), (120, 130), (60, 90), (20, 40)):
+            assert image[y, x, 0] == pytest.approx(open_sky(on[y, x], row, half, rng), abs=0.06)
+        assert image.min() < 0.6

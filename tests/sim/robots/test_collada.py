@@ -13,6 +13,7 @@ import trimesh
 
 from pipeline.errors import MachineError, SimError
 from sim.robots.model import Robot, load_robot
+from sim.robots.surfaces import surfaces_of
 
 URDF = """
 <robot name="r"><link name="base"><inertial><mass value="1"/>
@@ -80,6 +81,49 @@ def test_the_shape_is_that_of_its_scene(tmp_path: Path):
     assert found == pytest.approx(expected, abs=1e-6)
     assert found.min(0) == pytest.approx([0.1, -0.05, 0.2], abs=1e-6)
     assert found.max(0) == pytest.approx([0.5, 0.05, 0.8], abs=1e-6)
+
+
+MATERIALS = """<library_effects>{effects}</library_effects><library_materials>{materials}</library_materials>"""
+EFFECT = """<effect id="e{0}"><profile_COMMON><technique sid="c"><lambert><diffuse><color>{1}</color></diffuse></lambert>
+</technique></profile_COMMON></effect>"""
+
+
+def test_what_is_shown_has_the_colours_of_its_faces(tmp_path: Path):
+    """One part for each: a box whose first half of triangles is red, and whose others are blue."""
+    names = ("0.9 0.1 0.2 1", "0.1 0.2 0.9 1")
+    bound = "".join(f'<instance_material symbol="m{n}" target="#m{n}"/>' for n in range(2))
+    bound = f"<bind_material><technique_common>{bound}</technique_common></bind_material>"
+    libraries = MATERIALS.format(
+        effects="".join(EFFECT.format(n, color) for n, color in enumerate(names)),
+        materials="".join(f'<material id="m{n}"><instance_effect url="#e{n}"/></material>' for n in range(2)),
+    )
+    whole = document(libraries=libraries)
+    faces = [
+        TRIANGLES.format(6, " ".join(map(str, half.ravel()))).replace("<triangles", f'<triangles material="m{n}"')
+        for n, half in enumerate(np.split(BOX.faces, 2))
+    ]
+    given = TRIANGLES.format(len(BOX.faces), " ".join(map(str, BOX.faces.ravel())))
+    whole = whole.replace(given, "".join(faces)).replace(
+        '<instance_geometry url="#box"/>', f'<instance_geometry url="#box">{bound}</instance_geometry>'
+    )
+    assert "m1" in whole
+    plain = load(tmp_path, whole)
+    shown = (
+        (tmp_path / "robot.urdf").read_text().replace("<collision>", "<visual>").replace("</collision>", "</visual>")
+    )
+    solid = "<collision><geometry><sphere radius='1'/></geometry></collision></link>"
+    (tmp_path / "shown.urdf").write_text(shown.replace("</link>", solid))
+    red, blue = surfaces_of(load_robot(tmp_path / "shown.urdf"), 1000)
+    assert red.color == pytest.approx((0.9, 0.1, 0.2))
+    assert blue.color == pytest.approx((0.1, 0.2, 0.9))
+    assert len(red.corners) == len(blue.corners) == 6
+    both = np.concatenate([red.corners, blue.corners]).reshape(-1, 3)
+    assert both.min(0) == pytest.approx(corners(plain).min(0), abs=1e-6)
+    assert both.max(0) == pytest.approx(corners(plain).max(0), abs=1e-6)
+    half = (
+        BOX.vertices[BOX.faces[:6]].reshape(-1, 3) * [1, 2, 1] @ [[0, 1, 0], [-1, 0, 0], [0, 0, 1]] * [0.01, 0.01, 0.02]
+    )
+    assert red.corners.reshape(-1, 3).mean(0) == pytest.approx(half.mean(0) + [0.3, 0, 0.5], abs=1e-6)
 
 
 def _packed(name: str = "part.dae") -> bytes:
