@@ -33,6 +33,7 @@ from sim.robots.drive import Drive, Walker
 from sim.robots.hand_drive import HandDrive
 from sim.robots.legs import reduced
 from sim.robots.model import Robot
+from sim.robots.self_contacts import with_self_contacts
 from sim.scene import GRAVITY, SimScene
 from sim.tasks.experts import along_path
 from sim.tasks.table import TableScenario
@@ -65,6 +66,8 @@ class EnvConfig:
         level: Initial level of the task's curriculum.
         observation_noise: Whether observations are as noisy as the task says.
         reduced_collision: Whether legs touch the scene with few simple shapes: several times as fast.
+        self_collision: Whether a robot's links touch each other; by default those of robots with a fixed base do, whom
+            it costs next to nothing.
         expert: Whether the actions of the task's expert are an observation.
         stagger: Whether the first episodes after `reset` end at different times, so that not all end at once.
         seconds: Time limit of an episode [s]; the task's by default, of which `StepState.elapsed` is a fraction anyway.
@@ -82,6 +85,7 @@ class EnvConfig:
     level: int = 0
     observation_noise: bool = False
     reduced_collision: bool = False
+    self_collision: bool | None = None
     expert: bool = False
     stagger: bool = False
     seconds: float | None = None
@@ -162,6 +166,8 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
         self._loops = round(task.control_period / period)
         self.watchers: list[Callable[[], None]] = []
         body = reduced(robot) if self._walker and config.reduced_collision else robot
+        touches_itself = robot.fixed_base if config.self_collision is None else config.self_collision
+        body = with_self_contacts(body) if touches_itself else body
         objects = [scene.objects for scene in scenes]
         loose = [[one.body for one in own] for own in objects] if any(objects) or own_bodies else []
         loose += [own_bodies] if own_bodies else []

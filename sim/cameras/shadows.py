@@ -164,6 +164,6 @@ def _hide(
 
 @njit(cache=True, nogil=True, inline="always")
 def _between(matrix: F32, x: np.float32, y: np.float32, z: np.float32) -> np.float32:
-    """v @ matrix @ v of a symmetric matrix."""
+    """V @ matrix @ v of a symmetric matrix."""
     mixed = matrix[0, 1] * x * y + matrix[0, 2] * x * z + matrix[1, 2] * y * z
     return matrix[0, 0] * x * x + matrix[1, 1] * y * y + matrix[2, 2] * z * z + 2 * mixed

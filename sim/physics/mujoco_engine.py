@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import product
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +18,7 @@ from sim import libraries
 from sim.physics.bodies import BodyState, RigidBody
 from sim.physics.mujoco_bodies import SCENE, Coordinates, add_bodies
 from sim.physics.state import Dynamics, PhysicsEngine, RobotState
+from sim.robots.collada import is_solid
 from sim.robots.model import Robot, equip, link_geoms, read_spec, replace_shapes
 
 if TYPE_CHECKING:
@@ -66,6 +68,7 @@ class MujocoEngine(PhysicsEngine):
 
     has_bodies = True
     has_fixed_bases = True
+    has_self_contacts = True
 
     def __init__(
         self,
@@ -118,6 +121,7 @@ class MujocoEngine(PhysicsEngine):
                 geom.priority, geom.solref = 2, [*STIFF]
             equip(spec, robot)
             self._prepare_hand(spec, number)
+            self._pair(spec)
             frame = world.worldbody.add_frame()
             world.attach(spec, prefix=f"{number}/", frame=frame)
         owners = {f"{number}/": _own(number) for number in range(self.num_robots)}
@@ -134,6 +138,16 @@ class MujocoEngine(PhysicsEngine):
                 geom.solref, geom.solimp = [*GRASP_SOLREF], [*GRASP_SOLIMP]
         for geom in link_geoms(spec.body(self.link_names[0])) if self._robot.fixed_base else ():
             geom.conaffinity &= ~SCENE
+
+    def _pair(self, spec: MjSpec) -> None:
+        """Let a robot's links touch each other; bits of contype don't tell whose they are."""
+        links = {number for pair in self._robot.self_contacts for number in pair}
+        geoms = {link: [geom for geom in link_geoms(spec.body(self.link_names[link])) if is_solid(geom)] for link in links}
+        for number, geom in enumerate(geom for own in geoms.values() for geom in own):
+            geom.name = geom.name or f"self/{number}"
+        for one, two in self._robot.self_contacts:
+            for first, second in product(geoms[one], geoms[two]):
+                spec.add_pair(geomname1=first.name, geomname2=second.name, solref=[*STIFF])
 
     def _find_columns(self) -> None:
         """Find the indices of each robot's values in MuJoCo's arrays."""
@@ -233,7 +247,8 @@ class MujocoEngine(PhysicsEngine):
     def _forces_now(self) -> F32:
         data, forces = self._data, np.zeros_like(self._forces)
         contact = data.contact
-        active = contact.efc_address >= 0
+        owner = np.where(contact.geom >= 0, self._robot_of_geom[contact.geom], -1)
+        active = (contact.efc_address >= 0) & ~(owner >= 0).all(1)  # not of a robot's links with each other
         # elliptic cones: the normal force, then both frictions
         in_world = contact.frame[active, :3] * data.efc_force[contact.efc_address[active], None]
         for side, sign in ((0, -1.0), (1, 1.0)):  # the normal points from the first to the second

@@ -24,6 +24,8 @@ FIXED: Groups = (2, 0, 0, 0)
 """Collision groups: own group, and what it collides with. Robots touch the ground only, so all share one world.
 
 A base that is fixed doesn't touch the ground."""
+SELF = 2
+"""What a robot's group collides with, too, if its links touch each other: then no two robots share a place."""
 ON_GROUND: Groups = (4, 1, 0, 0)
 BESIDE_ROBOT: Groups = (8, 2, 0, 0)
 ON_BODY: Groups = (16, 16, 0, 0)

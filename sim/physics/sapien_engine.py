@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from sim.physics.sapien_bodies import (
     PHYSX_FRICTION,
     REACH,
     ROBOT,
+    SELF,
     X_AXIS,
     HeldBody,
     LooseBody,
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
     import sapien
     from sapien import physx
 
+MAX_GROUPS = 31
+"""Bits of PhysX's third collision group."""
 CORD = (1e5, 100.0)
 """Stiffness and damping of what couples joints: far stiffer than servos."""
 
@@ -74,6 +78,8 @@ class SapienBody:
             self.links[0].joint.set_type("fixed")
             for shape in self.links[0].collision_shapes:
                 shape.set_collision_groups(FIXED)
+        if robot.self_contacts:
+            self._touch_itself(robot)
         for part in self.links:
             entity = sapien.Entity()
             entity.add_component(part)
@@ -92,6 +98,20 @@ class SapienBody:
         self._frictions = [[PHYSX_FRICTION * shape.friction for shape in link.shapes] for link in robot.links]
         self._mass, self._inertia = robot.links[0].mass, robot.links[0].inertia
         self._fixed = robot.fixed_base
+
+    def _touch_itself(self, robot: Robot) -> None:
+        """Let links touch each other; those that don't share a bit. PhysX leaves out those that a joint connects."""
+        shaped = [number for number, link in enumerate(robot.links) if link.shapes]
+        apart = set(combinations(shaped, 2)) - set(robot.self_contacts)
+        apart = [pair for pair in apart if robot.links[pair[1]].parent != pair[0]]
+        bits = dict.fromkeys(shaped, 0)
+        for bit, pair in enumerate(_grouped(apart)):
+            for number in pair:
+                bits[number] |= 1 << bit
+        for number in shaped:
+            for shape in self.links[number].collision_shapes:
+                own, others, _, _ = shape.get_collision_groups()
+                shape.set_collision_groups([own, others | SELF, bits[number], 0])
 
     def _couple(self, robot: Robot) -> None:
         """Tie joints to what they follow by cords, as SAPIEN's own reader does.
@@ -187,6 +207,29 @@ class SapienDrive:
             self._joint.set_drive_target(target)
 
 
+def _grouped(pairs: Sequence[tuple[int, int]]) -> list[set[int]]:
+    """Few sets of numbers that hold these pairs, and no others.
+
+    Raises:
+        SimError: When PhysX has too few bits for them.
+    """
+    known, groups = set(pairs), list[set[int]]()
+    for pair in sorted(pairs):
+        if not any(group.issuperset(pair) for group in groups):
+            group = set(pair)
+            for number in sorted({one for both in pairs for one in both} - group):
+                if all((min(number, other), max(number, other)) in known for other in group):
+                    group.add(number)
+            groups.append(group)
+    if len(groups) > MAX_GROUPS:
+        raise SimError(
+            f"links that overlap and don't touch each other form at most {MAX_GROUPS} groups",
+            found=f"{len(groups)}",
+            remedy="engine mujoco, or self_collision=False",
+        )
+    return groups
+
+
 def _collision_shape(sapien: ModuleType, shape: Shape) -> physx.PhysxCollisionShape:
     physx, size, at = sapien.physx, shape.size.tolist(), shape.link_from_shape
     friction = PHYSX_FRICTION * shape.friction
@@ -235,7 +278,7 @@ class SapienBase(PhysicsEngine):
         bodies: Sequence[Sequence[RigidBody]] = (),
     ) -> None:
         super().__init__(robot, scenes, num_robots, time_step, bodies)
-        if self.bodies:  # groups can't tell whose they are
+        if self.bodies or robot.self_contacts:  # groups can't tell whose they are
             cells = scene_offsets([mesh for _ in range(num_robots) for mesh in scenes])
             self._offsets = cells.reshape(num_robots, len(scenes), 3)
         self._sapien = libraries.sapien()
@@ -310,6 +353,7 @@ class SapienEngine(SapienBase):
 
     has_bodies = True
     has_fixed_bases = True
+    has_self_contacts = True
 
     def __init__(
         self,
@@ -415,6 +459,8 @@ class SapienEngine(SapienBase):
             number, sign = self._link_number.get(first), 1
             if number is None:
                 number, sign = self._link_number.get(second), -1
+            elif second in self._link_number:  # of the same robot
+                continue
             if number is None:  # a loose body on the scene
                 continue
             for point in contact.points:

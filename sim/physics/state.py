@@ -108,6 +108,7 @@ class PhysicsEngine:
         mass_requires_rebuild: Whether changing a robot's mass rebuilds the world.
         has_bodies: Whether it can have bodies.
         has_fixed_bases: Whether it can have robots with fixed bases.
+        has_self_contacts: Whether a robot's links can touch each other.
 
     Raises:
         SimError: When it can't have bodies, or not so many, or not with joints in every scene; or no fixed bases.
@@ -116,6 +117,7 @@ class PhysicsEngine:
     mass_requires_rebuild = False
     has_bodies = False
     has_fixed_bases = False
+    has_self_contacts = False
 
     def __init__(
         self,
@@ -145,6 +147,12 @@ class PhysicsEngine:
                 "this engine has no robots with a fixed base",
                 found=f"{robot.name} for {type(self).__name__}",
                 remedy="engine sapien or mujoco",
+            )
+        if robot.self_contacts and not self.has_self_contacts:
+            raise SimError(
+                "in this engine a robot's links pass through each other",
+                found=f"self_collision for {type(self).__name__}",
+                remedy="engine sapien or mujoco, or self_collision=False",
             )
         self.num_robots, self.time_step = num_robots, time_step
         self.joint_names = robot.joint_names

@@ -16,7 +16,7 @@ from pipeline.types import F64, I64
 from sim import libraries
 
 if TYPE_CHECKING:
-    from mujoco._specs import MjsGeom, MjSpec, MjsMesh
+    from mujoco._specs import MjsGeom, MjsMesh, MjSpec
 
 SUFFIX = ".dae"
 MAX_BYTES, MAX_NODES, MAX_TRIANGLES = 2**26, 10_000, 200_000

@@ -237,6 +237,7 @@ class Robot:
         gravity_compensation: Whether its links are weightless: its real controller carries them.
         gripper: Its fingers, if it has any.
         mount: What of it is not in its own file.
+        self_contacts: Pairs of links, by number, that touch each other (`sim.robots.self_contacts`).
     """
 
     name: str
@@ -253,6 +254,7 @@ class Robot:
     gravity_compensation: bool = False
     gripper: Gripper | None = None
     mount: Mount | None = None
+    self_contacts: tuple[tuple[int, int], ...] = ()
 
     @property
     def joints(self) -> tuple[Joint, ...]:
