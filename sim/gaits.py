@@ -33,6 +33,9 @@ MAX_BYTES, MAX_LAYERS = 2**22, 8
 """Largest size of a gait's files, packed or not, and its largest number of layers."""
 SPEED, YAW_RATE = (-0.4, 0.9), 1.0
 """Range of a gait's forward speeds [m/s], and its largest yaw rate [rad/s]."""
+KNOWN = 3.0
+"""What a gait sees counts as no farther from the mean of its training than so many standard deviations. Beyond, its
+network says anything: one that learned on flat ground fell at every wall that its height scan showed."""
 SEEN = tuple(name for name, term in WALK.observations.items() if not term.privileged)
 """Observations of a gait, in their order."""
 
@@ -69,7 +72,7 @@ class GaitCard(BaseModel):
 
 
 class Gait:
-    """A gait's network: a perceptron with ELUs, after a normalisation of what it sees.
+    """A gait's network: a perceptron with ELUs, after a normalisation of what it sees, as far as it is `KNOWN`.
 
     Raises:
         SimError: When files are missing, damaged or don't belong together.
@@ -103,7 +106,7 @@ class Gait:
 
     def act(self, seen: F32) -> F32:
         """Actions (N, A) in -1..1 for observations (N, K)."""
-        x = (seen - self._mean) * self._scale
+        x = np.clip((seen - self._mean) * self._scale, -KNOWN, KNOWN)
         for weight, bias in self._layers[:-1]:
             x = x @ weight.T + bias
             x = np.where(x > 0, x, np.expm1(np.minimum(x, 0)))

@@ -173,6 +173,29 @@ def test_a_gait_is_driven_like_wheels(tmp_path: Path):
     assert stepping.max() > 0.2
 
 
+def test_walls_are_nothing_new_to_a_gait_from_flat_ground(room_scene):
+    """Told to stand in a room, G1 stands: half fell in four seconds, since no wall was in what it learned from."""
+    env = sim.make("navigate", [room_scene], 16, robot="g1", cameras=(), seed=3)
+    env.reset(seed=3)
+    ended = sum(int(env.step(env.drive.actions(*np.zeros((2, 16))))[2].sum()) for _ in range(20))
+    assert ended <= 1
+
+
+def test_what_a_gait_never_saw_counts_as_the_farthest_that_it_did(tmp_path: Path):
+    """Three standard deviations from the mean, on either side; what is nearer counts in full."""
+    file = still_gait(tmp_path)
+    with np.load(file) as saved:
+        arrays = dict(saved)
+    rng, count = np.random.default_rng(2), len(arrays["mean"])
+    arrays |= {"weight0": rng.normal(0, 0.1, (8, count)), "weight1": rng.normal(0, 0.1, (12, 8))}
+    arrays |= {"mean": rng.normal(0, 1, count), "scale": rng.uniform(0.5, 20, count)}
+    write_gait(file, Gait(file).card, {name: array.astype(np.float32) for name, array in arrays.items()})
+    mean, spread, side = arrays["mean"], 1 / arrays["scale"], rng.choice([-1, 1], (5, count))
+    acts = [Gait(file).act((mean + far * side * spread).astype(np.float32)) for far in (2.5, 3.0, 30.0)]
+    np.testing.assert_allclose(acts[1], acts[2], atol=1e-5)
+    assert np.abs(acts[0] - acts[1]).max() > 0.01
+
+
 def _standing(robot):
     from sim.physics.state import RobotState
 
