@@ -142,7 +142,9 @@ class MujocoEngine(PhysicsEngine):
     def _pair(self, spec: MjSpec) -> None:
         """Let a robot's links touch each other; bits of contype don't tell whose they are."""
         links = {number for pair in self._robot.self_contacts for number in pair}
-        geoms = {link: [geom for geom in link_geoms(spec.body(self.link_names[link])) if is_solid(geom)] for link in links}
+        geoms = {
+            link: [geom for geom in link_geoms(spec.body(self.link_names[link])) if is_solid(geom)] for link in links
+        }
         for number, geom in enumerate(geom for own in geoms.values() for geom in own):
             geom.name = geom.name or f"self/{number}"
         for one, two in self._robot.self_contacts:

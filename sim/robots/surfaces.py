@@ -46,7 +46,7 @@ class Surface(NamedTuple):
 
 @lru_cache(8)  # environments are made anew for evaluations
 def surfaces_of(robot: Robot, triangles: int) -> tuple[Surface, ...]:
-    """What a robot's file shows of each link, in parts of so many triangles; its collision shapes where that is nothing.
+    """What a robot's file shows of each link, in parts of so many triangles; where that is nothing, its shapes.
 
     Collision shapes stand for all where the file's visual meshes can't be read, which is told.
     """
@@ -56,9 +56,7 @@ def surfaces_of(robot: Robot, triangles: int) -> tuple[Surface, ...]:
         logger.warning("%s is drawn with its collision shapes: %s", robot.name, error.found)
         shown = []
     if sum(len(visual.triangles) for visual in shown) > MOST:
-        logger.warning(
-            "%s is drawn with its collision shapes: its file shows %s triangles", robot.name, f"over {MOST:,}"
-        )
+        logger.warning("%s is drawn with its collision shapes: its file shows too many triangles", robot.name)
         shown = []
     found = list[Surface]()
     for number, link in enumerate(robot.links):

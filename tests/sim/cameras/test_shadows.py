@@ -160,9 +160,9 @@ def test_what_is_close_is_as_dark_as_the_sky_that_it_hides():
     moved = [np.array([0, 0, TABLE]), np.array([0.03, -0.04, TABLE + 0.02])]
     places = [
         [
-            Pose(np.eye(3), at + [0.03, 0.0, 0.02]),
-            Pose(turn, at + [-0.04, 0.05, 0.13]),
-            Pose(turn, at + [0.05, -0.06, 0.2]),
+            Pose(np.eye(3), at + np.array([0.03, 0.0, 0.02])),
+            Pose(turn, at + np.array([-0.04, 0.05, 0.13])),
+            Pose(turn, at + np.array([0.05, -0.06, 0.2])),
         ]
         for at in moved
     ]

@@ -26,9 +26,7 @@ MJCF = """<mujoco><worldbody><body name="base" pos="0 0 1"><freejoint/><geom typ
 <actuator><position joint="turn" kp="50" kv="5"/><position joint="lift" kp="20" kv="2"/></actuator></mujoco>"""
 STOP = np.arccos(0.15 / 0.55)
 """Where the ball on the arm lies on the base's top [rad]."""
-FLOOR = Mesh.from_arrays(
-    np.array([[-2, -2, 0], [2, -2, 0], [2, 2, 0], [-2, 2, 0.0]]), np.array([[0, 1, 2], [0, 2, 3]])
-)
+FLOOR = Mesh.from_arrays(np.array([[-2, -2, 0], [2, -2, 0], [2, 2, 0], [-2, 2, 0.0]]), np.array([[0, 1, 2], [0, 2, 3]]))
 
 
 @pytest.fixture
@@ -41,7 +39,9 @@ def folding(tmp_path: Path) -> Robot:
 def folded(robot: Robot, engine: str) -> tuple[float, float]:
     """Where the arms of two robots in one place stop [rad], and the largest force that the scene is said to exert."""
     made = find_engine(engine)(robot, [FLOOR], 2, 0.004)
-    state = RobotState.at_rest(np.tile([0, 0, 1.0], (2, 1)), np.tile([1.0, 0, 0, 0], (2, 1)), np.zeros((2, 2), np.float32))
+    state = RobotState.at_rest(
+        np.tile([0, 0, 1.0], (2, 1)), np.tile([1.0, 0, 0, 0], (2, 1)), np.zeros((2, 2), np.float32)
+    )
     made.reset(np.arange(2), state, np.zeros(2, np.int64))
     made.set_targets(np.tile([[0, np.pi / 2]], (2, 1)).astype(np.float32))
     made.step(500)

@@ -50,7 +50,7 @@ def write_urdf(folder: Path, part: trimesh.Trimesh | None) -> Path:
 
 
 def test_a_urdf_shows_its_visuals(tmp_path: Path):
-    """Turned, stretched, in their colours; a link that shows nothing has its shape, one that is fixed is of its parent."""
+    """Turned, stretched, in their colours; a link that shows nothing has its shape, a fixed one is of its parent."""
     robot = load_robot(write_urdf(tmp_path, trimesh.creation.box([0.2, 0.1, 0.4])))
     mesh, box, leg = surfaces_of(robot, 1000)
     assert (mesh.link, box.link, leg.link) == (0, 0, 1)
@@ -98,7 +98,7 @@ def test_a_camera_in_a_shell_sees_out(tmp_path: Path):
     middle = np.array([0.1, -0.2, 0.3])
     whole = list(surfaces_of(robot, 1000))
     assert len(seen_from(whole, 0, middle)) == len(whole) - 1
-    assert len(seen_from(whole, 0, middle + [1.2, 0, 0])) == len(whole)
+    assert len(seen_from(whole, 0, middle + np.array([1.2, 0, 0]))) == len(whole)
     assert len(seen_from(whole, 1, middle)) == len(whole)
     looking = Pose(np.array([[0, 0, 1.0], [-1, 0, 0], [0, -1, 0]]), middle)  # ahead, along x
     drawn = []
