@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -22,7 +23,10 @@ CLOSING = 2
 
 @dataclass(frozen=True, eq=False)
 class Mesh:
-    """Triangles, consistently oriented: counter-clockwise seen from the free side."""
+    """Triangles, consistently oriented: counter-clockwise seen from the free side.
+
+    Arrays, also those that methods return, are never changed: corners, normals and areas are computed once.
+    """
 
     vertices: F32  # (V, 3) float32 [m, world frame]
     triangles: I32  # (F, 3) int32, indices of vertices
@@ -46,19 +50,31 @@ class Mesh:
 
     def corners(self) -> F32:
         """The triangles' corners (F, 3, 3) [m]."""
-        return self.vertices[self.triangles]
+        return self._corners
 
     def face_normals(self) -> F64:
         """Unit normals (F, 3); zero for a degenerate triangle."""
-        a, b, c = np.moveaxis(self.corners().astype(np.float64), 1, 0)
-        cross = np.cross(b - a, c - a)
-        length = np.linalg.norm(cross, axis=1, keepdims=True)
-        return np.divide(cross, length, out=np.zeros_like(cross), where=length > 0)
+        return self._normals_and_areas[0]
 
     def face_areas(self) -> F64:
         """Areas (F,) [m^2]."""
+        return self._normals_and_areas[1]
+
+    @cached_property
+    def _corners(self) -> F32:
+        return self.vertices[self.triangles]
+
+    @cached_property
+    def _normals_and_areas(self) -> tuple[F64, F64]:
         a, b, c = np.moveaxis(self.corners().astype(np.float64), 1, 0)
-        return np.linalg.norm(np.cross(b - a, c - a), axis=1) / 2
+        cross = np.cross(b - a, c - a)
+        length = np.linalg.norm(cross, axis=1)
+        return np.divide(cross, length[:, None], out=np.zeros_like(cross), where=length[:, None] > 0), length / 2
+
+    def faces_of(self, vertices: Mask) -> Mask:
+        """Which triangles (F,) have only chosen vertices (V,)."""
+        a, b, c = self.triangles.T
+        return vertices[a] & vertices[b] & vertices[c]
 
     def face_guessed(self) -> Mask:
         """Which triangles (F,) have a corner that is guessed."""

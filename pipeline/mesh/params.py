@@ -42,10 +42,10 @@ class MeshParams(Settings):
     """tsdf fuses the depth maps; poisson and nksr (a network on a GPU) use the point cloud; auto is nksr where it can
     run, else tsdf (poisson webs thin parts, and needs `pip install 'splatyard[poisson]'`)."""
     voxel_size: Annotated[float, Field(ge=0)] = 0.0
-    """Edge of a voxel [m]; 0 follows the scene's size and the depth's noise (2 cm in a room), and is larger where it
-    would need more than 0.8 GB."""
+    """Edge of a voxel [m]; 0 is 2 cm in a room and in larger places, follows the size of smaller scenes and the depth's
+    noise, and is larger where it would need more than 0.8 GB."""
     truncation_voxels: Annotated[float, Field(ge=2)] = 4.0
-    """Truncation distance of the signed distance [voxels]."""
+    """Truncation distance of the signed distance [voxels]; fewer, but two at least, where that is over 8 cm."""
     min_views: Annotated[int, Field(ge=1)] = 1
     """Depth maps that must observe a voxel before a surface is drawn there; depth is filtered before, and more than
     one costs coverage (2 instead of 1: recall 0.98 to 0.93 on the sample hall)."""

@@ -87,22 +87,25 @@ def _nothing() -> Mesh:
 
 def _smeared(mesh: Mesh, body: Body) -> Mask:
     """Triangles (F,) that lead from the foot of a body over to what it stands on: neither is there."""
-    corners, height = mesh.corners(), body.world_from_body.translation[2]
-    low, high = body.mesh.vertices.min(0) - SMEARED, body.mesh.vertices.max(0) + SMEARED
-    above = corners[..., 2].max(1) - height
-    smeared = ((corners > low) & (corners < high)).all((1, 2)) & (above > RAISED) & (above < SMEARED)
-    points = corners[smeared].astype(np.float64)
+    smeared = _beside(mesh, body, SMEARED)
+    above = mesh.corners()[smeared][..., 2].max(1) - body.world_from_body.translation[2]
+    smeared[smeared] = (above > RAISED) & (above < SMEARED)
+    points = mesh.corners()[smeared].astype(np.float64)
     to_body = RayCaster(body.mesh).distances(points.reshape(-1, 3)).reshape(-1, 3)
     smeared[smeared] = (to_body.max(1) > OFF) & (to_body.min(1) < REACH)
     return smeared
 
 
+def _beside(mesh: Mesh, body: Body, distance: float) -> Mask:
+    """Triangles (F,) in the box around a body, which is larger by a distance [m]."""
+    low, high = body.mesh.vertices.min(0) - distance, body.mesh.vertices.max(0) + distance
+    return mesh.faces_of(((mesh.vertices > low) & (mesh.vertices < high)).all(1))
+
+
 def _beyond(mesh: Mesh, triangles: Mask, smeared: Mask, body: Body) -> Mesh:
     """The faces of a body that go beyond its object's triangles (F,), or lie on their other side."""
-    corners, height = mesh.corners(), body.world_from_body.translation[2]
-    low, high = body.mesh.vertices.min(0) - MEASURED, body.mesh.vertices.max(0) + MEASURED
-    within = ((corners > low) & (corners < high)).all((1, 2))
-    foot = within & (corners[..., 2].min(1) < height + SMEARED)  # a part of what it stands on
+    foot = _beside(mesh, body, MEASURED)  # a part of what it stands on
+    foot[foot] = mesh.corners()[foot][..., 2].min(1) < body.world_from_body.translation[2] + SMEARED
     own, surface = mesh.with_faces((triangles | foot) & ~smeared), finer(body)
     normals = surface.face_normals()
     facing, border = own.face_normals(), KDTree(_border_points(own))

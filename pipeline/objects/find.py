@@ -73,7 +73,7 @@ def find_objects(mesh: Mesh, floor_height: float) -> list[Standing]:
     planes, areas = find_planes(mesh, GRAIN), mesh.face_areas()
     corners = mesh.corners().astype(np.float64)
     shell = shell_of(planes, areas, floor_height)
-    parts = _parts(mesh, ~_on_shell(corners, planes, shell), areas)
+    parts = _parts(mesh, ~_on_shell(mesh, planes, shell), areas)
     wholes = [whole for part in parts for whole in _unstacked(mesh, part, planes, areas)]
     wholes = _joined(corners, wholes, floor_height)
     walls = shell & (np.abs(planes.normals[:, 2]) < 1 - LEVEL)
@@ -102,14 +102,16 @@ def shell_of(planes: Planes, face_areas: F64, floor_height: float) -> Mask:
     return large | floor | (alike & level_with).any(1)
 
 
-def _on_shell(corners: F64, planes: Planes, shell: Mask) -> Mask:
+def _on_shell(mesh: Mesh, planes: Planes, shell: Mask) -> Mask:
     """Which triangles (F,) lie on those planes."""
     result = np.isin(planes.labels, np.flatnonzero(shell))
+    points = mesh.vertices.astype(np.float64)
     for number in np.flatnonzero(shell):
-        own = corners[planes.labels == number].reshape(-1, 3)
+        own = points[mesh.triangles[planes.labels == number]].reshape(-1, 3)
         low, high = own.min(0) - SHELL_SKIN, own.max(0) + SHELL_SKIN
-        near = np.abs(corners @ planes.normals[number] - planes.offsets[number]).max(1) < SHELL_SKIN
-        result |= near & ((corners > low) & (corners < high)).all((1, 2))
+        near = np.abs(points @ planes.normals[number] - planes.offsets[number]) < SHELL_SKIN
+        near[near] = ((points[near] > low) & (points[near] < high)).all(1)
+        result |= mesh.faces_of(near)
     return result
 
 

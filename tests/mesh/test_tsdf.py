@@ -71,6 +71,15 @@ def test_one_view_is_too_few_when_two_are_asked():
     assert both.vertices[:, 0].max() < right + 0.05
 
 
+def test_a_partition_is_as_thick_as_it_is():
+    """A wall of 12 cm that five views see from one side and one from the other, in voxels of 4.8 cm."""
+    behind = Pose(np.diag([-1.0, 1.0, -1.0]), np.array([0, 0, 4.12]))  # looks along -z
+    views = [wall_map(2.0), *(replace(wall_map(2.0), world_from_camera=behind) for _ in range(5))]
+    heights = fuse(views, 0.048, 4, 1).vertices[:, 2]
+    assert heights.min() == pytest.approx(2.0, abs=0.01)
+    assert heights.max() == pytest.approx(2.12, abs=0.01)
+
+
 def test_slanted_floor_is_unbiased():
     """A floor seen at a grazing angle lies within 2 mm of the truth: normals make the distance perpendicular."""
     mesh = fuse(maps(), VOXEL, 4, 2)
@@ -125,10 +134,11 @@ def test_memory_is_never_reserved_beyond_the_limit(monkeypatch):
     assert len(grid.tsdf) == len(grid.weight) == len(grid.count) == len(grid.keys)
 
 
-def test_voxels_grow_with_scene_and_noise():
-    """2 cm in a room; more in a hall of 40 m; never below the noise."""
+def test_voxels_follow_small_scenes_and_noise():
+    """2 cm in a room and in a hall of 40 m; never below the noise."""
     assert automatic_voxel_size(maps()) == pytest.approx(0.02)
-    large = [replace(m, depth=m.depth * 10) for m in maps()]
-    assert automatic_voxel_size(large) > 0.04
+    small, large = ([replace(m, depth=m.depth * factor) for m in maps()] for factor in (0.1, 10))
+    assert automatic_voxel_size(small) < 0.015
+    assert automatic_voxel_size(large) == pytest.approx(0.02)
     noisy = [replace(m, sigma=np.full_like(m.sigma, 0.05)) for m in maps()]
     assert automatic_voxel_size(noisy) == pytest.approx(0.05)
