@@ -47,7 +47,7 @@ STAGES: tuple[Stage, ...] = (
     Stage("points", 3, ("poses", "depth", "align"), PointsParams),
     Stage(
         "mesh",
-        7,
+        8,
         ("poses", "depth", "align", "points"),
         mesh.MeshParams,
         mesh.choose,
