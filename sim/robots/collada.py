@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from mujoco._specs import MjsGeom, MjsMesh, MjSpec
 
 SUFFIX = ".dae"
+LEAST, MOST_PARTS = 4, 64
+"""Vertices of what MuJoCo takes for a mesh, and colours that are told apart."""
 MAX_BYTES, MAX_NODES, MAX_TRIANGLES = 2**26, 10_000, 200_000
 """Of one file; nodes count as often as they stand in the scene. MuJoCo reads as many triangles of an STL."""
 
@@ -119,12 +121,19 @@ def _read(path: Path) -> list[_Part]:
         raise ValueError(f"{path.name}: {error or type(error).__name__}") from error
     if not count:
         raise ValueError(f"{path.name}: no triangles in its scene")
-    unit, parts = document.assetInfo.unitmeter or 1.0, list[_Part]()
-    for color, corners in found.items():
-        vertices, numbers = np.unique(np.concatenate(corners).astype(np.float64), axis=0, return_inverse=True)
-        if len(numbers):
-            parts.append(_Part(color, vertices * unit, numbers.reshape(-1, 3)))
-    return parts
+    unit = document.assetInfo.unitmeter or 1.0
+    parts = [_part(color, np.concatenate(corners) * np.float64(unit)) for color, corners in found.items()]
+    parts.sort(key=lambda part: -len(part.triangles))
+    main = parts[0].color  # that of what is too small to be alone, or of too many colours
+    alone = {number for number, part in enumerate(parts[:MOST_PARTS]) if number and len(part.vertices) >= LEAST}
+    rest = [part.vertices[part.triangles].reshape(-1, 3) for number, part in enumerate(parts) if number not in alone]
+    return [_part(main, np.concatenate(rest)), *(parts[number] for number in sorted(alone))]
+
+
+def _part(color: tuple[float, ...] | None, corners: F64) -> _Part:
+    """The triangles with corners (3 T, 3), whose vertices are merged."""
+    vertices, numbers = np.unique(corners, axis=0, return_inverse=True)
+    return _Part(color, vertices, numbers.reshape(-1, 3))
 
 
 def _color(part: object) -> tuple[float, ...] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import sys
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,9 @@ import pytest
 import trimesh
 
 from pipeline.errors import MachineError, SimError
+from sim.robots.collada import MOST_PARTS
 from sim.robots.model import Robot, load_robot
-from sim.robots.surfaces import surfaces_of
+from sim.robots.surfaces import Surface, surfaces_of
 
 URDF = """
 <robot name="r"><link name="base"><inertial><mass value="1"/>
@@ -88,40 +90,55 @@ EFFECT = """<effect id="e{0}"><profile_COMMON><technique sid="c"><lambert><diffu
 </lambert></technique></profile_COMMON></effect>"""
 
 
-def test_what_is_shown_has_the_colours_of_its_faces(tmp_path: Path):
-    """One part for each: a box whose first half of triangles is red, and whose others are blue."""
-    names = ("0.9 0.1 0.2 1", "0.1 0.2 0.9 1")
-    bound = "".join(f'<instance_material symbol="m{n}" target="#m{n}"/>' for n in range(2))
+def shown(folder: Path, colors: Sequence[str], faces: Sequence[np.ndarray]) -> list[Surface]:
+    """What a robot shows whose visual is the box, in parts of those colours and faces."""
+    parts = range(len(colors))
+    bound = "".join(f'<instance_material symbol="m{n}" target="#m{n}"/>' for n in parts)
     bound = f"<bind_material><technique_common>{bound}</technique_common></bind_material>"
     libraries = MATERIALS.format(
-        effects="".join(EFFECT.format(n, color) for n, color in enumerate(names)),
-        materials="".join(f'<material id="m{n}"><instance_effect url="#e{n}"/></material>' for n in range(2)),
+        effects="".join(EFFECT.format(n, color) for n, color in enumerate(colors)),
+        materials="".join(f'<material id="m{n}"><instance_effect url="#e{n}"/></material>' for n in parts),
     )
-    whole = document(libraries=libraries)
-    faces = [
-        TRIANGLES.format(6, " ".join(map(str, half.ravel()))).replace("<triangles", f'<triangles material="m{n}"')
-        for n, half in enumerate(np.split(BOX.faces, 2))
+    written = [
+        TRIANGLES.format(len(own), " ".join(map(str, own.ravel()))).replace("<triangles", f'<triangles material="m{n}"')
+        for n, own in enumerate(faces)
     ]
     given = TRIANGLES.format(len(BOX.faces), " ".join(map(str, BOX.faces.ravel())))
-    whole = whole.replace(given, "".join(faces)).replace(
+    whole = document(libraries=libraries).replace(given, "".join(written))
+    whole = whole.replace(
         '<instance_geometry url="#box"/>', f'<instance_geometry url="#box">{bound}</instance_geometry>'
     )
-    assert "m1" in whole
-    plain = load(tmp_path, whole)
-    shown = (
-        (tmp_path / "robot.urdf").read_text().replace("<collision>", "<visual>").replace("</collision>", "</visual>")
-    )
+    (folder / "part.DAE").write_text(whole)
     solid = "<collision><geometry><sphere radius='1'/></geometry></collision></link>"
-    (tmp_path / "shown.urdf").write_text(shown.replace("</link>", solid))
-    red, blue = surfaces_of(load_robot(tmp_path / "shown.urdf"), 1000)
+    visual = URDF.format("part.DAE").replace("collision>", "visual>").replace("</link>", solid)
+    (folder / "robot.urdf").write_text(visual)
+    return list(surfaces_of(load_robot(folder / "robot.urdf"), 1000))
+
+
+def test_what_is_shown_has_the_colours_of_its_faces(tmp_path: Path):
+    """One part for each: a box whose first half of triangles is red, and whose others are blue."""
+    red, blue = shown(tmp_path, ("0.9 0.1 0.2 1", "0.1 0.2 0.9 1"), np.split(BOX.faces, 2))
     assert red.color == pytest.approx((0.9, 0.1, 0.2))
     assert blue.color == pytest.approx((0.1, 0.2, 0.9))
     assert len(red.corners) == len(blue.corners) == 6
     both = np.concatenate([red.corners, blue.corners]).reshape(-1, 3)
-    assert both.min(0) == pytest.approx(corners(plain).min(0), abs=1e-6)
-    assert both.max(0) == pytest.approx(corners(plain).max(0), abs=1e-6)
+    assert both.min(0) == pytest.approx([0.1, -0.05, 0.2], abs=1e-6)
+    assert both.max(0) == pytest.approx([0.5, 0.05, 0.8], abs=1e-6)
     x, y, z = BOX.vertices[BOX.faces[:6]].reshape(-1, 3).mean(0) / 100
     assert red.corners.reshape(-1, 3).mean(0) == pytest.approx([0.3 - 2 * y, x, 0.5 + 2 * z], abs=1e-6)
+
+
+def test_few_colours_are_told_apart(tmp_path: Path):
+    """A triangle alone is no mesh to MuJoCo, and a file may name a colour for each: they get that of the most."""
+    colors = ["0.9 0.1 0.2 1", "0.1 0.2 0.9 1"]
+    (whole,) = shown(tmp_path, colors, [BOX.faces[:11], BOX.faces[11:]])
+    assert len(whole.corners) == 12
+    assert whole.color == pytest.approx((0.9, 0.1, 0.2))
+    count = 3 * MOST_PARTS
+    many = tmp_path / "many"
+    many.mkdir()
+    parts = shown(many, [f"{n / count} 0.1 0.2 1" for n in range(count)], [BOX.faces] * count)
+    assert len(parts) == MOST_PARTS
 
 
 def _packed(name: str = "part.dae") -> bytes:
