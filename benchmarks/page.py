@@ -44,10 +44,18 @@ def section(name: str, command: str, text: str, rows: list[Row], *after: str) ->
 
 def update_page(sections: dict[str, str], page: Path = PAGE) -> None:
     """Replace the given sections of the page, append new ones, keep all others."""
-    machine = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
+    machine = f"{os.cpu_count()} cores ({_processor()}), {platform.machine()}, Python {platform.python_version()}"
     note = f"Measured by the `make bench` targets on {machine}. "
     note += "Machines differ and timings are noisy: compare CPU-seconds."
     old = page.read_text() if page.exists() else ""
     kept = {found.group(1): found.group(0) for found in re.finditer(r"^## (.+)\n(?:(?!## ).*\n?)*", old, re.M)}
     kept |= sections
     page.write_text("\n".join(["# Benchmarks", "", note, "", *(text.rstrip() + "\n" for text in kept.values())]))
+
+
+def _processor() -> str:
+    """The CPU's name, and the widest vectors that it has."""
+    text = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    fields = dict(re.findall(r"^(model name|flags)\s*: (.*)$", text, re.M))
+    widest = next((kind for kind in ("avx512f", "avx2") if kind in fields.get("flags", "").split()), "no AVX2")
+    return f"{fields.get('model name', platform.processor() or 'unknown')}, {widest}"

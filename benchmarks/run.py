@@ -78,6 +78,41 @@ def build(source: Path, out: Path, name: str, *options: str) -> Run:
     return Run(Bundle.open(bundle), wall, cpu, after.ru_maxrss / 1024, stages, done.stdout)
 
 
+PEER = """
+import sys
+
+import pycolmap
+
+images, out = sys.argv[1:]
+pycolmap.extract_features(f"{out}/database.db", images)
+pycolmap.match_exhaustive(f"{out}/database.db")
+models = pycolmap.incremental_mapping(f"{out}/database.db", images, out)
+print(max((model.num_reg_images() for model in models.values()), default=0))
+"""
+"""pycolmap's own reconstruction of a folder's images, with its defaults: cameras and sparse points."""
+
+
+@dataclass(frozen=True)
+class Peer:
+    """What another program's reconstruction of the same images took, in the same run."""
+
+    cpu: float
+    images: int
+    registered: int
+
+
+def peer_of(work: Path) -> Peer:
+    """Let pycolmap reconstruct the images that a build in a work folder found the poses of."""
+    images = max((work / "poses").glob("[0-9a-f]*/images"), key=lambda path: path.stat().st_mtime)
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    with tempfile.TemporaryDirectory(prefix="splatyard-peer-") as folder:
+        command = [sys.executable, "-c", PEER, str(images), folder]
+        done = subprocess.run(command, text=True, capture_output=True, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return Peer(cpu, len(list(images.iterdir())), int(done.stdout.split()[-1]))
+
+
 def hall(out: Path) -> tuple[Run, list[Row]]:
     """The sample as the phone recorded it: noisy poses and depth."""
     run = build(HALL, out, "hall")
@@ -212,11 +247,14 @@ def metric(quality: object, gate: str) -> float:
     return float("inf") if value is None else value
 
 
-def report(name: str, command: str, title: str, run: Run, rows: list[Row]) -> str:
+def report(name: str, command: str, title: str, run: Run, rows: list[Row], peer: Peer | None) -> str:
     """One case as Markdown."""
     by_cost = sorted(run.stages.items(), key=lambda stage: -stage[1]["cpu_seconds"])
     times = ", ".join(f"{stage} {cost['seconds']:.0f} / {cost['cpu_seconds']:.0f}" for stage, cost in by_cost)
     cost = f"{run.wall:.0f} s wall, {run.cpu:.0f} CPU-s, {run.peak_mib:.0f} MiB peak. By stage, s / CPU-s: {times}."
+    if peer:
+        cost += f" That is {run.cpu / peer.cpu:.2f} times what pycolmap needs, in the same run, for cameras and sparse"
+        cost += f" points of these images: {peer.cpu:.0f} CPU-s for {peer.registered} of {peer.images}."
     return section(name, command, title, rows, cost)
 
 
@@ -238,7 +276,8 @@ def main() -> None:
         run, rows = CASES[name](out)
         command = f"python benchmarks/run.py {name}" + (" --cpu avx2" if suffix else "")
         title = (CASES[name].__doc__ or "").strip()
-        sections[name + suffix] = report(name + suffix, command, title, run, rows)
+        peer = None if name == "cached" else peer_of(out / ".work" / run.bundle.name)
+        sections[name + suffix] = report(name + suffix, command, title, run, rows, peer)
         print(sections[name + suffix], flush=True)
     if options.write:
         update_page(sections)
