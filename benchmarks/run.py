@@ -50,6 +50,7 @@ class Run:
     peak_mib: float
     stages: dict[str, dict[str, float]]
     output: str
+    work: Path
 
 
 def build(source: Path, out: Path, name: str, *options: str) -> Run:
@@ -75,7 +76,7 @@ def build(source: Path, out: Path, name: str, *options: str) -> Run:
         run = json.loads(record.read_text())
         stages[run["stage"]] = {"seconds": run["seconds"], "cpu_seconds": run["cpu_seconds"]}
     bundle = max((out / name).glob("[0-9]*"), key=lambda path: path.stat().st_mtime)
-    return Run(Bundle.open(bundle), wall, cpu, after.ru_maxrss / 1024, stages, done.stdout)
+    return Run(Bundle.open(bundle), wall, cpu, after.ru_maxrss / 1024, stages, done.stdout, out / ".work" / name)
 
 
 PEER = """
@@ -276,7 +277,7 @@ def main() -> None:
         run, rows = CASES[name](out)
         command = f"python benchmarks/run.py {name}" + (" --cpu avx2" if suffix else "")
         title = (CASES[name].__doc__ or "").strip()
-        peer = None if name == "cached" else peer_of(out / ".work" / run.bundle.name)
+        peer = None if name == "cached" else peer_of(run.work)
         sections[name + suffix] = report(name + suffix, command, title, run, rows, peer)
         print(sections[name + suffix], flush=True)
     if options.write:
