@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import resource
 import sys
 from typing import Literal
 
@@ -24,6 +25,12 @@ def use_cpu(cpu: CpuKind) -> str:
     if cpu == "avx2" and "NUMBA_CPU_FEATURES" not in os.environ:
         os.execve(sys.executable, [sys.executable, *sys.argv], environment(cpu))
     return ", AVX2" if cpu == "avx2" else ""
+
+
+def children_cpu() -> float:
+    """CPU time that ended child processes have taken [s]."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def environment(cpu: CpuKind) -> dict[str, str]:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -28,6 +27,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 import sim  # noqa: E402
+from benchmarks.cpu import children_cpu  # noqa: E402
 from benchmarks.page import Row, section, update_page  # noqa: E402
 from benchmarks.training import PROGRAM  # noqa: E402
 from sim.gaits import Gait, gait_file  # noqa: E402
@@ -138,10 +138,9 @@ def rows(gait: Gait) -> list[Row]:
 
 def call(*arguments: str) -> float:
     """Run a `splatyard` command; returns its CPU time [min]."""
-    begun = resource.getrusage(resource.RUSAGE_CHILDREN)
+    before = children_cpu()
     subprocess.run([*PROGRAM, *arguments], check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
-    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return (ended.ru_utime - begun.ru_utime + ended.ru_stime - begun.ru_stime) / 60
+    return (children_cpu() - before) / 60
 
 
 def policies(gait: str, robot: str, bundle: Path, folder: Path) -> list[Row]:

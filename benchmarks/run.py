@@ -28,7 +28,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.cpu import add_cpu_option, use_cpu  # noqa: E402
+from benchmarks.cpu import add_cpu_option, children_cpu, use_cpu  # noqa: E402
 from benchmarks.off_track import off_track_images, off_track_metrics  # noqa: E402
 from benchmarks.page import Row, section, update_page  # noqa: E402
 from benchmarks.room_capture import write_room  # noqa: E402
@@ -64,19 +64,19 @@ def build(source: Path, out: Path, name: str, *options: str) -> Run:
         "--out",
         str(out),
     ]
-    before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    before, started = children_cpu(), time.perf_counter()
     done = subprocess.run([*command, *options], cwd=ROOT, text=True, capture_output=True, check=False)
     wall = time.perf_counter() - started
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = children_cpu() - before
     if done.returncode:
         raise SystemExit(f"{' '.join(command)} failed:\n{done.stdout}\n{done.stderr}")
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     stages = {}
     for record in (out / ".work" / name).glob("*/.*.run.json"):
         run = json.loads(record.read_text())
         stages[run["stage"]] = {"seconds": run["seconds"], "cpu_seconds": run["cpu_seconds"]}
     bundle = max((out / name).glob("[0-9]*"), key=lambda path: path.stat().st_mtime)
-    return Run(Bundle.open(bundle), wall, cpu, after.ru_maxrss / 1024, stages, done.stdout, out / ".work" / name)
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    return Run(Bundle.open(bundle), wall, cpu, peak, stages, done.stdout, out / ".work" / name)
 
 
 PEER = """
@@ -105,13 +105,11 @@ class Peer:
 def peer_of(work: Path) -> Peer:
     """Let pycolmap reconstruct the images that a build in a work folder found the poses of."""
     images = max((work / "poses").glob("[0-9a-f]*/images"), key=lambda path: path.stat().st_mtime)
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    before = children_cpu()
     with tempfile.TemporaryDirectory(prefix="splatyard-peer-") as folder:
         command = [sys.executable, "-c", PEER, str(images), folder]
         done = subprocess.run(command, text=True, capture_output=True, check=True)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return Peer(cpu, len(list(images.iterdir())), int(done.stdout.split()[-1]))
+    return Peer(children_cpu() - before, len(list(images.iterdir())), int(done.stdout.split()[-1]))
 
 
 def hall(out: Path) -> tuple[Run, list[Row]]:

@@ -60,7 +60,8 @@ def poisson(cloud: PointCloud, voxel_size: float, depth: int = 0) -> Mesh:
     near = np.isfinite(tree.query(vertices, distance_upper_bound=reach, workers=-1)[0])
     dense = density > np.median(density) - MIN_DENSITY_LEVELS
     triangles = np.asarray(surface.triangles)
-    mesh = Mesh.from_arrays(vertices, triangles).with_faces((near & dense)[triangles].all(1))
+    mesh = Mesh.from_arrays(vertices, triangles)
+    mesh = mesh.with_faces(mesh.faces_of(near & dense))
     logger.info("Poisson: depth %d, %d of %d triangles kept", levels, len(mesh.triangles), len(triangles))
     if not len(mesh.triangles):
         raise ReconstructionError(

@@ -116,8 +116,7 @@ class MujocoEngine(PhysicsEngine):
             if robot.reduced:
                 replace_shapes(spec, robot)
             for geom in spec.geoms:
-                solid = bool(geom.contype or geom.conaffinity)
-                geom.contype, geom.conaffinity = 0, (SCENE | _own(number)) * int(solid)
+                geom.contype, geom.conaffinity = 0, (SCENE | _own(number)) * int(is_solid(geom))
                 geom.priority, geom.solref = 2, [*STIFF]
             equip(spec, robot)
             self._prepare_hand(spec, number)

@@ -10,6 +10,7 @@ import numpy as np
 
 from pipeline.types import Floats
 from sim import libraries
+from sim.robots.collada import is_solid
 from sim.robots.model import FREE, Robot, read_spec, replace_shapes
 
 POSES, OFTEN = 200, 0.9
@@ -28,7 +29,7 @@ def with_self_contacts(robot: Robot) -> Robot:
     if robot.reduced:
         replace_shapes(spec, robot)
     for geom in spec.geoms:
-        geom.contype = geom.conaffinity = int(bool(geom.contype or geom.conaffinity))
+        geom.contype = geom.conaffinity = int(is_solid(geom))
     model = spec.compile()
     data = mujoco.MjData(model)
     numbers = {link.name: number for number, link in enumerate(robot.links)}

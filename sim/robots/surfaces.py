@@ -75,13 +75,8 @@ def _shown(visual: Visual, triangles: int) -> F64:
     """Triangles (T, 3, 3) of a visual in its link's axes [m], so many at most."""
     if not len(visual.triangles):
         return solid_of(visual.shape)
-    thin = decimate(Mesh.from_arrays(visual.shape.vertices, visual.triangles), triangles).corners().astype(np.float64)
-    return visual.shape.link_from_shape.apply(thin[_areas(thin) > 0])
-
-
-def _areas(corners: F64) -> F64:
-    """Areas (T,) of triangles [m^2]."""
-    return np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1) / 2
+    thin = decimate(Mesh.from_arrays(visual.shape.vertices, visual.triangles), triangles)
+    return visual.shape.link_from_shape.apply(thin.corners()[thin.face_areas() > 0].astype(np.float64))
 
 
 def _around(corners: F64, eye: F64) -> bool:
