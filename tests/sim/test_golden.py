@@ -1,0 +1,64 @@
+"""Every task in every engine goes as it was recorded (`tests.sim.golden`)."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+
+from sim.robots.catalog import PACKAGE
+from sim.scene import SimScene
+from sim.tasks.catalog import TASKS
+from tests.sim.golden import (
+    CASES,
+    CPU,
+    FILE,
+    FIRST,
+    STEPS,
+    Case,
+    differences,
+    digest,
+    recorded,
+    starts_of,
+    trajectories,
+)
+from tests.sim.tasks.test_grasps import L
+from tests.sim.tasks.test_pick_object import with_object
+
+pytest.importorskip("mujoco")
+if not PACKAGE.is_dir():
+    pytest.skip("example-robot-data is not installed", allow_module_level=True)
+
+RUNS = [pytest.param(case, engine, id=f"{case.name} {engine}") for case in CASES for engine in case.engines]
+
+
+@pytest.fixture(scope="module")
+def scenes(room_scene: SimScene, hall_scene: SimScene) -> dict[str, SimScene]:
+    """By the names of the cases."""
+    return {"room": room_scene, "hall": hall_scene, "item": with_object(room_scene, *L)}
+
+
+def test_all_tasks_are_recorded():
+    """None is forgotten."""
+    assert {case.task for case in CASES} == set(TASKS)
+
+
+@pytest.mark.skipif("GOLDEN" in os.environ, reason="all steps are recorded")
+@pytest.mark.parametrize(("case", "engine"), RUNS)
+def test_it_begins_as_recorded(scenes: dict[str, SimScene], case: Case, engine: str):
+    """The first steps, on any machine."""
+    assert differences(trajectories(case, engine, scenes, FIRST), f"{case.name} {engine}", recorded()) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("case", "engine"), RUNS)
+def test_it_goes_as_recorded(scenes: dict[str, SimScene], case: Case, engine: str):
+    """All steps, to the bit on the kind of CPU that recorded them."""
+    found, name = trajectories(case, engine, scenes, STEPS), f"{case.name} {engine}"
+    if os.environ.get("GOLDEN") == "write":
+        known = recorded()
+        known["starts"][name] = starts_of(found)
+        known["hashes"].setdefault(CPU, {})[name] = {key: digest(values) for key, values in found.items()}
+        FILE.write_text(json.dumps(known, indent=0, sort_keys=True))
+    assert differences(found, name, recorded()) == []
