@@ -52,7 +52,10 @@ AXES, MIN_AXES = 8, 3
 """Directions across a cell, and in how many of them something bounds the hole on both sides: a doorway, a window or
 what lies beyond the sensor's range is open on the far side."""
 MIN_RIM = 0.15
-"""Least share of a hole's rim next to measured level pieces."""
+"""Least share of a hole's rim next to measured level pieces, or over a front: a landing is seen from below its rim."""
+FRONT, FRONT_TILT = 0.12, 0.3
+"""Height below a level of which a front that ends there is looked at, and as far above it is nothing [m]; largest z of
+the normal of a front, a riser or the side of a body."""
 MOST_UNPROVEN = 4.0
 """Largest area that is filled, of what views miss there: by mirror images alone a level would reach along all walls."""
 MIN_AREA = 0.1
@@ -76,7 +79,7 @@ class Level:
     height: float  # [m] above the floor
     sigma: float  # [m]
     area: float  # of cells that are filled where a view misses them [m^2]
-    rim: float  # share of the rim next to measured level pieces
+    rim: float  # share of the rim next to measured level pieces, or over a front that ends there
 
 
 @dataclass(frozen=True, eq=False)
@@ -249,7 +252,7 @@ def _missed(
     region = masks.closed(hole | pieces, GAP / grid.step) & ~open_
     region |= masks.without_holes(region | things) & mirror
     labels, count = masks.parts(region)
-    beside = masks.distance_from(pieces) <= 2
+    beside = masks.distance_from(pieces | _fronts(cloud, height, grid)) <= 2
     for number in range(1, count + 1):
         part = labels == number
         inner = part & hole & ~pieces
@@ -286,6 +289,15 @@ def _walls(points: F32, height: float, grid: Levels) -> Mask:
     filled = np.zeros((*grid.cells.shape[1:], bins), bool)
     filled[row[inside], column[inside], layer[inside]] = True
     return masks.closed(filled.mean(-1) >= WALL_SHARE, WALL_GAP / grid.step)
+
+
+def _fronts(cloud: PointCloud, height: float, grid: Levels) -> Mask:
+    """Cells (X, Y) over upright surface that ends at a level [m]: what it is the front of has its top there."""
+    upright = (np.abs(cloud.normals[:, 2]) < FRONT_TILT) & ~cloud.guessed
+    below = height - cloud.points[:, 2]
+    front = grid.mark(cloud.points[upright & (below > THICKNESS) & (below < FRONT)])
+    goes_on = grid.mark(cloud.points[upright & (below < -THICKNESS) & (below > -FRONT)])
+    return front & (masks.distance_from(goes_on) > 2)
 
 
 _OFFSET = 1 << 20

@@ -229,3 +229,17 @@ def test_walls_with_gaps_are_no_level():
             gap = upright & (height > 0.1) & (height < 0.9)
             maps[number] = replace(one, depth=np.where(gap, 0, one.depth), sigma=np.where(gap, 0, one.sigma))
     assert find_levels(maps, _cloud(maps))[1] == []
+
+
+def test_a_landing_is_found_by_its_front():
+    """It is seen so flat that only a piece of it has depth, away from its rim."""
+    maps = []
+    for one in _maps(SHELL.joined(CABINET)):
+        x, y, z = np.moveaxis(one.points(), -1, 0)
+        top = (np.abs(z - TOP) < 0.02) & (one.world_from_camera.rotate(one.normals)[..., 2] > 0.9)
+        missed = top & (np.hypot(x - 1.35, y - 2.65) > 0.15)
+        maps.append(replace(one, depth=np.where(missed, 0, one.depth), sigma=np.where(missed, 0, one.sigma)))
+    levels, report = find_levels(maps, _cloud(maps))
+    assert [round(level.height, 2) for level in report] == [TOP]
+    row, column, _ = levels.cells_of(_top())
+    assert levels.cells[0][row, column].mean() > 0.85
