@@ -108,9 +108,9 @@ def rows(bundle: Path) -> list[Row]:
     heavy = replace(PUT_CUBE_ON_PLATE.items[0].body, mass=0.5)
     items = (replace(PUT_CUBE_ON_PLATE.items[0], body=heavy), *PUT_CUBE_ON_PLATE.items[1:])
     task = replace(PUT_CUBE_ON_PLATE, items=items, terminations={}, seconds=60.0)
-    assert task.drive
+    assert task.controller
     for engine, count in (("sapien", SHAKEN), ("mujoco", SLOW_EPISODES)):
-        env = SceneEnv(task, [scene], robot, task.drive(robot, drive), count, EnvConfig(engine=engine, cameras=()))
+        env = SceneEnv(task, [scene], robot, task.controller(robot, drive), count, EnvConfig(engine=engine, cameras=()))
         kept, slip = shaken(env)
         env.close()
         found.append(Row(f"0.5 kg shaken for 3 s, {engine}: kept, of {count}", kept, "", ">=", count))

@@ -80,7 +80,7 @@ def throughput(robot: str) -> float:
     """Control steps (20 ms) per CPU-second of the whole task, without a policy."""
     env = sim.make("walk", ["terrain:0"], ENVS, robot=robot, engine="mujoco-worlds", cameras=(), level=3)
     env.reset(seed=0)
-    actions = np.random.default_rng(0).normal(0, 0.2, (STEPS, ENVS, env.drive.size)).astype(np.float32)
+    actions = np.random.default_rng(0).normal(0, 0.2, (STEPS, ENVS, env.controller.size)).astype(np.float32)
     begun = time.process_time()
     for action in actions:
         env.step(action)

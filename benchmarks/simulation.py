@@ -133,7 +133,7 @@ def physics_rows(scene: SimScene) -> list[Row]:
             engine.reset(np.arange(ENVS), state, np.zeros(ENVS, np.int64))
             seconds = 0.0
             for _ in range(SUBSTEPS // 5):
-                engine.set_targets(drive.targets(rng.uniform(-1, 1, (ENVS, 2)).astype(np.float32)))
+                engine.set_targets(drive.command(rng.uniform(-1, 1, (ENVS, 2)).astype(np.float32)))
                 begun = time.process_time()
                 engine.step(5)
                 seconds += time.process_time() - begun

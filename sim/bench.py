@@ -46,7 +46,7 @@ class _Clock:
 def measure(env: SceneEnv, steps: int, seed: int = 0) -> Speed:
     """Reset an environment and measure control steps with random actions; the engine and cameras are timed inside."""
     rng = np.random.default_rng(seed)
-    shape = (env.num_envs, env.drive.size)
+    shape = (env.num_envs, env.controller.size)
     env.reset(seed=seed)
     for _ in range(WARM_UP):
         env.step(rng.uniform(-1, 1, shape).astype(np.float32))

@@ -12,12 +12,8 @@ import numpy as np
 
 from pipeline.types import F32
 from sim.env import TIME, Observations, SceneEnv
-from sim.gaits import Gait, observed, own_gait
-from sim.robots.drive import GroundDrive, VelocityDrive
-from sim.robots.trot import TrotDrive
-from sim.tasks.commands import CommandScenario
+from sim.gaits import SEEN, Gait, observed, own_gait
 from sim.tasks.task import Term
-from sim.tasks.walking import ground
 
 logger = logging.getLogger(__name__)
 
@@ -50,22 +46,20 @@ def find_driver(name: DriverName, env: SceneEnv, seed: int) -> Driver:
         env: Environment of the robots.
         seed: Seed of random actions.
     """
-    drive, scenario = env.drive, env.scenario
+    controller = env.controller
     if name == "random":
         rng = np.random.default_rng(seed)
-        return lambda: rng.uniform(-1, 1, (env.num_envs, drive.size)).astype(np.float32)
+        return lambda: rng.uniform(-1, 1, (env.num_envs, controller.size)).astype(np.float32)
     if name == "auto" and env.expert:
         return partial(_ask, env, env.expert)
-    if name == "auto" and isinstance(drive, VelocityDrive) and isinstance(scenario, CommandScenario):
-        return lambda: drive.actions(*scenario.state().command[:, [0, 2]].T)
-    if name == "auto" and isinstance(drive, GroundDrive):
-        return lambda: ground(env.last_step) if env.last_step else np.zeros((env.num_envs, drive.size), np.float32)
-    if name == "auto" and isinstance(drive, TrotDrive) and (gait := own_gait(env.robot.name)):
+    sees = set(SEEN) <= env.task.observations.keys()
+    if name == "auto" and sees and controller.trot and (gait := own_gait(env.robot.name)):
         return partial(_walk, env, gait)
     if name == "auto":
         logger.info("no driver knows how to drive %r in %r: it stands still", env.robot.name, env.task.name)
-    zeros = np.zeros((env.num_envs, drive.size))
-    still = drive.actions(*zeros.T) if isinstance(drive, VelocityDrive) else zeros.astype(np.float32)
+    still = np.zeros((env.num_envs, controller.size), np.float32)
+    if controller.velocities:
+        still = controller.velocities.actions(*still.T)
     return lambda: still
 
 

@@ -23,14 +23,14 @@ from sim.cameras.props import Props
 from sim.cameras.renderer import CPU, check_device, make_renderer
 from sim.cameras.rig import CameraRig
 from sim.cameras.settings import CameraSettings, RobotCamera
+from sim.control.controller import Controller
+from sim.control.state import Sensed
 from sim.floors import Floors, Split
 from sim.height_scan import make_scanner
 from sim.physics.bodies import BodyState
 from sim.physics.catalog import find_engine
 from sim.physics.state import RobotState, packed
 from sim.randomisation import Randomisation, Randomiser
-from sim.robots.drive import Drive, Walker
-from sim.robots.hand_drive import HandDrive
 from sim.robots.legs import reduced
 from sim.robots.model import Robot
 from sim.robots.self_contacts import with_self_contacts
@@ -113,9 +113,9 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
     where no episode ended. Without `EnvConfig.autoreset` that is left to `reset`. `info["scene"]` (N,) is the scene of
     this step's episodes. An action with NaN ends the episode of its environment; `info["invalid_action"]` says where.
     `last_step` is the state after the last step, before episodes that ended were reset; `now` is the state that the
-    last observations show, after that. `watchers` are called whenever a gait has moved the robots on. `expert` says the
-    right actions (N, A), if anybody knows. `solid_hulls` are the corners (V, 3) of the convex pieces of each body of
-    the props' solids, in its own axes [m].
+    last observations show, after that. `watchers` are called after each step of the controller's loop. `expert` says
+    the right actions (N, A), if anybody knows. `solid_hulls` are the corners (V, 3) of the convex pieces of each body
+    of the props' solids, in its own axes [m].
 
     Raises:
         SimError: When there is no such device or engine here, or a scene doesn't suit the task.
@@ -128,18 +128,18 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
         task: Task,
         scenes: Sequence[SimScene],
         robot: Robot,
-        drive: Drive,
+        controller: Controller,
         num_envs: int,
         config: EnvConfig = EnvConfig(),
     ) -> None:
         check_device(config.device)
         task, scenes = task.in_scenes(scenes, robot)
         self.scenes, self.robot, self.num_envs = scenes, robot, num_envs
-        self.drive, self.config = drive, config
+        self.controller, self.config = controller, config
         if not config.autoreset:
             self.metadata = {**self.metadata, "autoreset_mode": AutoresetMode.DISABLED}
         self.scenario = task.scenario(Floors(scenes, robot, config.starts), num_envs, task.control_period)
-        self.expert = task.expert or along_path(self.scenario, drive)
+        self.expert = task.expert or along_path(self.scenario, controller)
         if config.expert:
             if self.expert is None:
                 raise SimError("a task's expert is asked", found=f"{task.name} has none", remedy="take another task")
@@ -158,14 +158,10 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
                 remedy="leave them 0",
             )
         meshes = [scene.collision for scene in scenes]
-        self._walker = drive if isinstance(drive, Walker) else None
-        self._hands = drive if isinstance(drive, HandDrive) else None
-        period, time_step = task.control_period, task.time_step
-        if self._walker:
-            period, time_step = self._walker.period, self._walker.time_step
+        period, time_step = controller.period or task.control_period, controller.time_step or task.time_step
         self._loops = round(task.control_period / period)
         self.watchers: list[Callable[[], None]] = []
-        body = reduced(robot) if self._walker and config.reduced_collision else robot
+        body = reduced(robot) if controller.legs and config.reduced_collision else robot
         touches_itself = robot.fixed_base if config.self_collision is None else config.self_collision
         body = with_self_contacts(body) if touches_itself else body
         objects = [scene.objects for scene in scenes]
@@ -195,33 +191,30 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
             if spaces.keys() & rig.spaces():
                 raise ValueError("a robot's cameras need different names")
             spaces |= rig.spaces()
-        feet = len(drive.legs.feet) if isinstance(drive, Walker) else 0
-        sizes = {"action": drive.size, "joints": len(robot.joint_names), "feet": feet}
+        feet = len(controller.legs.feet) if controller.legs else 0
+        sizes = {"action": controller.size, "joints": len(robot.joint_names), "feet": feet}
         for name, term in task.observations.items():
             size = sizes[term.size] if isinstance(term.size, str) else term.size
             spaces[name] = gymnasium.spaces.Box(-np.inf, np.inf, (size,), np.float32)
         self._scanner = make_scanner(scenes, task.height_scan) if task.height_scan else None
         self._feeler = self._scanner
-        if self._walker and task.height_scan != self._walker.height_scan:
-            self._feeler = make_scanner(scenes, self._walker.height_scan)
+        if controller.height_scan and task.height_scan != controller.height_scan:
+            self._feeler = make_scanner(scenes, controller.height_scan)
         self._no_heights = np.zeros((num_envs, 0), np.float32)
         self._ground = self._no_heights
         self.single_observation_space = gymnasium.spaces.Dict(spaces)
-        self.single_action_space = gymnasium.spaces.Box(-1, 1, (drive.size,), np.float32)
+        self.single_action_space = gymnasium.spaces.Box(-1, 1, (controller.size,), np.float32)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._weight = robot.mass * -GRAVITY[2]
-        if self._walker:
-            self._walker.start(num_envs)
-        if self._hands:
-            self._hands.start(num_envs)
+        controller.start(num_envs)
         super().reset(seed=config.seed)
         self.scene_of = np.arange(num_envs) % len(scenes)
         self.level = np.full(num_envs, config.level)
         self._scene_weights = np.ones((num_envs, len(scenes)))  # a row per environment, so that `save` keeps them
         self.last_step: StepState[Any] | None = None
         self.now: StepState[Any] | None = None
-        self._action, self._steps = np.zeros((num_envs, drive.size), np.float32), np.zeros(num_envs, np.int64)
+        self._action, self._steps = np.zeros((num_envs, controller.size), np.float32), np.zeros(num_envs, np.int64)
 
     @property
     def longest(self) -> int:
@@ -253,7 +246,7 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
 
     def step(self, actions: F32) -> tuple[Observations, F32, Mask, Mask, dict[str, Any]]:
         """Act for one control period."""
-        raw = np.asarray(actions, np.float32).reshape(self.num_envs, self.drive.size)
+        raw = np.asarray(actions, np.float32).reshape(self.num_envs, self.controller.size)
         invalid = np.asarray(~np.isfinite(raw).all(1))
         action = np.clip(np.where(invalid[:, None], 0, raw), -1, 1)
         self._act(action)
@@ -294,28 +287,23 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
         self.level[done] = np.clip(level, 0, curriculum.levels - 1)
 
     def _act(self, action: F32) -> None:
-        """Drive for one control period."""
-        if self._hands:
-            assert self.now, "it was reset"
-            self._randomiser.step(self._hands.moved(action, self.now.state.joint_position), self.np_random)
-            return
-        if not isinstance(self.drive, Walker):
-            self._randomiser.step(self.drive.targets(action), self.np_random)
-            return
-        command = getattr(self.scenario.state(), "command", None)
+        """Move for one control period."""
+        assert self.now, "it was reset"
+        command = getattr(self.now.scenario, "command", None)
+        sensed = Sensed(self.now.state, self._ground, command)
+        self.controller.begin(action, sensed)
         for loop in range(self._loops):
-            state = self.engine.read() if loop or self.drive.needs_state else None
-            if loop and state:
-                self._ground = self._feel(state)
-            if not loop:
-                self.drive.begin(action, state)
-            self._randomiser.step(self.drive.walk(action, state, self._ground, command), self.np_random)
+            if loop:
+                state = self.engine.read()
+                sensed = Sensed(state, self._feel(state), command)
+            self._randomiser.step(self.controller.targets(action, sensed), self.np_random)
             for watch in self.watchers:
                 watch()
 
     def _feel(self, state: RobotState) -> F32:
-        """Ground that a walker sees (N, K)."""
-        assert self._feeler
+        """Ground that the controller sees (N, K)."""
+        if not self._feeler:
+            return self._no_heights
         return self._feeler.read(state.position, state.quaternion, self.scene_of)
 
     @property
@@ -429,15 +417,12 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
         drop = np.array([0, 0, 0 if self.robot.fixed_base else DROP])
         state = RobotState.at_rest(poses.position + drop, quaternion, joints)
         self.engine.reset(envs, state, scenes)
-        if self._hands:
-            self._hands.reset(envs, joints)
         if self.engine.bodies:
             bodies = self._objects_at_rest(poses.position, rng)
             bodies = bodies if poses.bodies is None else bodies.joined(poses.bodies)
             self.engine.place_bodies(envs, bodies, asleep=poses.bodies is None)
         self._randomiser.reset(envs, scenes, state.position, rng)
-        if self._walker:
-            self._walker.reset(envs, rng)
+        self.controller.reset(envs, joints, rng)
         self._action = self._action.copy()  # callers may hold the old one as an observation
         self._action[envs], self._steps[envs] = 0, 0
         for rig in self.cameras:
@@ -476,10 +461,7 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
         heights = self._no_heights
         if self._scanner:
             heights = self._scanner.read(state.position, state.quaternion, self.scene_of)
-        legs = None
-        if self._walker:
-            self._ground = heights if self._feeler is self._scanner else self._feel(state)
-            legs = self._walker.measure(self.engine, state, self._ground)
+        self._ground = heights if self._feeler is self._scanner else self._feel(state)
         return StepState(
             robot=self.robot,
             state=state,
@@ -490,9 +472,9 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
             tilt=np.arccos(np.clip(upright, -1, 1)).astype(np.float32),
             seconds=self._seconds,
             elapsed=(self._seconds / self.task.seconds).astype(np.float32),
-            legs=legs,
+            legs=self.controller.measure(self.engine, state, self._ground),
             scenario=self.scenario.state(),
-            arm=self._hands.state if self._hands else None,
+            arm=self.controller.end_effectors(),
             bodies=self.engine.read_bodies() if self.engine.bodies else None,
         )
 

@@ -18,10 +18,11 @@ from pipeline.arrays import arrays_of_npz
 from pipeline.errors import SimError
 from pipeline.files import read_plain, write_whole
 from pipeline.types import F32, I64
+from sim.control.state import LegsState, Sensed, Trot, Velocities
+from sim.control.trot import PERIOD, TrotController
+from sim.control.velocity import VelocityController
 from sim.physics.state import PhysicsEngine, RobotState
-from sim.robots.drive import Follower, LegsState, VelocityDrive
 from sim.robots.model import Robot
-from sim.robots.trot import Trot, TrotDrive
 from sim.tasks.catalog import WALK
 from sim.tasks.task import StepState
 from sim.tasks.walking import WalkState, ramped
@@ -31,8 +32,8 @@ GAIT_FILE = "gait.npz"
 """In the folder of a run that learned one."""
 MAX_BYTES, MAX_LAYERS = 2**22, 8
 """Largest size of a gait's files, packed or not, and its largest number of layers."""
-SPEED, YAW_RATE = (-0.4, 0.9), 1.0
-"""Range of a gait's forward speeds [m/s], and its largest yaw rate [rad/s]."""
+VELOCITIES = Velocities((-0.4, 0.9), 1.0)
+"""Speeds of a gait."""
 KNOWN = 3.0
 """What a gait sees counts as no farther from the mean of its training than so many standard deviations. Beyond, its
 network says anything: one that learned on flat ground fell at every wall that its height scan showed."""
@@ -148,21 +149,23 @@ def observed(step: StepState[Any]) -> F32:
     return np.concatenate([WALK.observations[name].function(step) for name in SEEN], 1)
 
 
-class GaitDrive(VelocityDrive, Follower):
+class GaitController(VelocityController):
     """Velocity commands to a gait, several of whose steps make one of the task's; they change as in its training.
 
     Raises:
         SimError: When the gait is of another robot.
     """
 
-    period, time_step, height_scan, needs_state = TrotDrive.period, TrotDrive.time_step, TrotDrive.height_scan, True
-    speed, yaw_rate, size = SPEED, YAW_RATE, 2
+    period, time_step, height_scan = TrotController.period, TrotController.time_step, TrotController.height_scan
+    velocities = VELOCITIES
 
     def __init__(self, robot: Robot, gait: Gait) -> None:
-        self._trot, self._gait, self._robot = TrotDrive(robot, gait.card.trot), gait, robot
-        self.legs = self._trot.legs
-        names = tuple(robot.joint_names[column] for column in self.legs.joints)
-        sizes = {"action": len(names), "joints": len(robot.joint_names), "feet": len(self.legs.feet)}
+        self._trot, self._gait, self._robot = TrotController(robot, gait.card.trot), gait, robot
+        self.legs = legs = self._trot.legs
+        self.trot = gait.card.trot
+        assert legs, "it steps with legs"
+        names = tuple(robot.joint_names[column] for column in legs.joints)
+        sizes = {"action": len(names), "joints": len(robot.joint_names), "feet": len(legs.feet)}
         terms = {name: WALK.observations[name] for name in SEEN}
         expected = {name: sizes[term.size] if isinstance(term.size, str) else term.size for name, term in terms.items()}
         if gait.card.joints != names or list(gait.card.observations.items()) != list(expected.items()):
@@ -180,27 +183,34 @@ class GaitDrive(VelocityDrive, Follower):
         self._last = np.zeros((num_envs, self._trot.size), np.float32)
         self._command = np.zeros((num_envs, 3), np.float32)
 
-    def reset(self, envs: I64, rng: np.random.Generator) -> None:
+    def reset(self, envs: I64, joints: F32, rng: np.random.Generator) -> None:
         """Begin episodes in environments (M,)."""
-        self._trot.reset(envs, rng)
+        self._trot.reset(envs, joints, rng)
         self._last, self._command = self._last.copy(), self._command.copy()
         self._last[envs], self._command[envs] = 0, 0
 
-    def walk(self, actions: F32, state: RobotState | None, heights: F32, command: F32 | None) -> F32:
-        """Targets (N, A) of the actuators for one period of the gait; the command is the action (N, 2)."""
-        assert state is not None
-        forward, turn = self.velocities(actions)
-        return self.follow(np.stack([forward, np.zeros_like(forward), turn], 1).astype(np.float32), state, heights)
+    def targets(self, actions: F32, now: Sensed) -> F32:
+        """Targets (N, A) of the actuators for one period of the gait."""
+        forward, turn = self.velocities.of(actions)
+        return self.following(np.stack([forward, np.zeros_like(forward), turn], 1).astype(np.float32), now)
 
-    def follow(self, velocity: F32, state: RobotState, heights: F32) -> F32:
-        """Targets (N, A) of the actuators for one period of the gait; see `Follower`."""
-        self._command = ramped(self._command, velocity, self.period)
-        self._last = self._gait.act(observed(self._step(state, heights, self._command)))
-        return self._trot.walk(self._last, None, heights, self._command)
+    def following(self, velocity: F32, now: Sensed) -> F32:
+        """Targets (N, A) of the actuators for one period, towards velocities (N, 3); see `Controller`."""
+        self._command = ramped(self._command, velocity, PERIOD)
+        self._last = self._gait.act(observed(self._step(now.state, now.heights, self._command)))
+        return self._trot.step(self._last, now.heights, self._command)
 
-    def targets(self, actions: F32) -> F32:
+    def command(self, actions: F32) -> F32:
         """Forward speeds [m/s] and yaw rates [rad/s] (N, 2)."""
-        return np.stack(self.velocities(actions), 1).astype(np.float32)
+        return np.stack(self.velocities.of(actions), 1).astype(np.float32)
+
+    def outputs(self, robot: Robot) -> list[dict[str, object]]:
+        """The two speeds."""
+        return [{"command": "forward speed", "unit": "m/s"}, {"command": "yaw rate", "unit": "rad/s"}]
+
+    def mirrored(self, name: str) -> tuple[I64, F32] | None:
+        """As the legs' observations, but for the action."""
+        return super().mirrored(name) or self._trot.mirrored(name)
 
     def measure(self, engine: PhysicsEngine, state: RobotState, heights: F32) -> LegsState:
         """What the legs do now."""

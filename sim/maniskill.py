@@ -14,7 +14,6 @@ from pipeline.errors import SimError
 from pipeline.geometry import quaternion_from_matrix
 from sim import libraries
 from sim.env import Observations
-from sim.robots.hand_drive import HandDrive
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -52,14 +51,15 @@ class ManiSkillEnv(gymnasium.Env[Layout, Any]):
     def __init__(self, task: str, scenes: list[Any], num_envs: int = 1, robot: str = "panda", **options: Any) -> None:
         self._torch = libraries.load("torch", "ManiSkill's layout is of tensors", "pip install torch", SimError)
         self.env = sim.make(task, scenes, num_envs, robot=robot, autoreset=False, **options)
-        if not isinstance(self.env.drive, HandDrive):
+        arm = self.env.controller.arm
+        if not arm:
             self.env.close()
             raise SimError(
                 "observations in ManiSkill's layout are those of arms at a table",
                 found=f"{self.env.robot.name} in {task!r}",
                 remedy="take a task such as put_cube_on_plate, with the robot panda",
             )
-        self._arm, self.num_envs, self.device = self.env.drive.arm, num_envs, self._torch.device("cpu")
+        self._arm, self.num_envs, self.device = arm, num_envs, self._torch.device("cpu")
         self.agent = SimpleNamespace(robot=SimpleNamespace(get_qpos=self._joints))
         self._keys = {
             camera.camera.key("rgb"): CAMERAS.get(camera.camera.name, camera.camera.name or "camera")

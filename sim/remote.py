@@ -51,7 +51,7 @@ class RemoteEnv:
         self.longest = task.steps_in(settings.get("seconds") or task.seconds)
         if settings.get("expert"):  # who that is, the other process knows
             self.task = task.with_expert(lambda _: np.zeros((0, 0), np.float32))
-        _, self.drive = robot_for(self.task, settings["robot"], settings.get("gait", ""))
+        _, self.controller = robot_for(self.task, settings["robot"], settings.get("gait", ""))
         self.scene_of: I64 = np.zeros(self.num_envs, np.int64)
         context = multiprocessing.get_context("spawn")  # numba's threads don't survive a fork
         self._pipe, pipe = context.Pipe()

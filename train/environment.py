@@ -107,7 +107,7 @@ class TrainEnv(VecEnv):
 
     def __init__(self, env: SceneEnv, groups: Sequence[ObservationGroup], device: str = "cpu", seed: int = 0) -> None:
         self.env, self.groups, self.device = env, list(groups), device
-        self.num_envs, self.num_actions = env.num_envs, env.drive.size
+        self.num_envs, self.num_actions = env.num_envs, env.controller.size
         self.max_episode_length = env.longest
         self.cfg = {}
         self.frozen = next((module for group in groups if (module := getattr(group, "module", None))), None)

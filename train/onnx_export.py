@@ -17,12 +17,10 @@ import torch
 from torch import nn
 
 from pipeline.errors import TrainError
+from sim.control.controller import Controller
 from sim.env import SceneEnv
-from sim.gaits import GaitDrive
 from sim.libraries import load
 from sim.robots.catalog import sdk_joints
-from sim.robots.drive import Drive, GroundDrive
-from sim.robots.trot import TrotDrive
 from train.environment import STATE, VECTOR, TrainEnv
 from train.models.encoders import find_encoder
 from train.models.policy import VisionPolicy
@@ -38,7 +36,7 @@ STATES = {"GRU": ("h",), "LSTM": ("h", "c")}
 TRIES = 64
 
 
-class Controller(nn.Module):
+class ExportedPolicy(nn.Module):
     """A policy for one robot and one step.
 
     Inputs are the robot's image, if any, its vectors and hidden states. Outputs are its action (1, A) in [-1, 1], its
@@ -49,22 +47,24 @@ class Controller(nn.Module):
         image: The first input: "rgb" (1, H, W, 3) uint8; "depth" (1, H, W) [m], 0 unknown; another group of the
             policy's observations; or None for a blind one.
         frozen: A network between colours (1, 3, H, W) and the policy.
-        drive: From actions to targets.
+        controller: From actions to commands.
 
     Raises:
-        TrainError: When the drive is not affine.
+        TrainError: When the controller's commands are not affine.
     """
 
     gain: torch.Tensor
     rest: torch.Tensor
 
-    def __init__(self, policy: VisionPolicy, image: str | None, frozen: nn.Module | None, drive: Drive) -> None:
+    def __init__(
+        self, policy: VisionPolicy, image: str | None, frozen: nn.Module | None, controller: Controller
+    ) -> None:
         super().__init__()
         self.policy, self.frozen, self._image = policy, frozen, image
         rnn = policy.memory.rnn if policy.memory else None
         self.states = STATES[type(rnn).__name__] if rnn else ()
         self._size = rnn.hidden_size if rnn else 0
-        gain, rest = linear(drive)
+        gain, rest = linear(controller)
         self.register_buffer("gain", torch.from_numpy(gain))
         self.register_buffer("rest", torch.from_numpy(rest))
 
@@ -96,19 +96,19 @@ class Controller(nn.Module):
         return self.policy.encoder(image)
 
 
-def linear(drive: Drive) -> tuple[np.ndarray, np.ndarray]:
-    """Gain (T, A) and rest (T,) of an affine drive: its targets are gain @ action + rest.
+def linear(controller: Controller) -> tuple[np.ndarray, np.ndarray]:
+    """Gain (T, A) and rest (T,) of an affine controller: its commands are gain @ action + rest.
 
     Raises:
         TrainError: When it is not affine.
     """
-    rest = drive.targets(np.zeros((1, drive.size), np.float32))[0]
-    gain = (drive.targets(np.eye(drive.size, dtype=np.float32)) - rest).T
-    tries = np.random.default_rng(0).uniform(-1, 1, (TRIES, drive.size)).astype(np.float32)
-    if not np.allclose(tries @ gain.T + rest, drive.targets(tries), rtol=1e-4, atol=1e-5):
+    rest = controller.command(np.zeros((1, controller.size), np.float32))[0]
+    gain = (controller.command(np.eye(controller.size, dtype=np.float32)) - rest).T
+    tries = np.random.default_rng(0).uniform(-1, 1, (TRIES, controller.size)).astype(np.float32)
+    if not np.allclose(tries @ gain.T + rest, controller.command(tries), rtol=1e-4, atol=1e-5):
         raise TrainError(
-            "an exported drive is affine: targets = gain @ action + rest",
-            found=type(drive).__name__,
+            "an exported controller is affine: targets = gain @ action + rest",
+            found=type(controller).__name__,
             remedy="write your own file with the policy's actions",
         )
     return np.ascontiguousarray(gain, np.float32), np.ascontiguousarray(rest, np.float32)
@@ -121,8 +121,6 @@ EXTRA_STEPS = 20
 RUNS, WARM_UP = 300, 30
 """Runs of the latency measurement, and before it."""
 FORMAT, FORMAT_VERSION = "splatyard.policy", "1"
-UNITS = {("velocity", "hinge"): "rad/s", ("velocity", "slide"): "m/s", ("position", "hinge"): "rad"}
-"""Unit of a target by mode and kind of joint; otherwise m."""
 
 Arrays = dict[str, np.ndarray]
 
@@ -187,15 +185,15 @@ def export_policy(
         )
     others = (str(name) for name in env.get_observations().keys() if name not in (VECTOR, STATE))  # noqa: SIM118 - no dict
     image = encoder.outputs[0] if encoder.outputs else next(others, None)
-    controller = Controller(policy, image, env.frozen, simulation.drive).eval()
+    exported = ExportedPolicy(policy, image, env.frozen, simulation.controller).eval()
     measured = _measured(env, image)
-    inputs = [torch.from_numpy(values.copy()) for values in measured.values()] + controller.blank()
-    names = [*measured, *(f"{state}_in" for state in controller.states)]
-    outputs = ["next_action", "targets", *(f"{state}_out" for state in controller.states)]
+    inputs = [torch.from_numpy(values.copy()) for values in measured.values()] + exported.blank()
+    names = [*measured, *(f"{state}_in" for state in exported.states)]
+    outputs = ["next_action", "targets", *(f"{state}_out" for state in exported.states)]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of how torch's own memories are made
         program = torch.onnx.export(
-            controller, tuple(inputs), input_names=names, output_names=outputs, dynamo=True, verbose=False
+            exported, tuple(inputs), input_names=names, output_names=outputs, dynamo=True, verbose=False
         )
     assert program is not None  # without a file to write to
     model = program.model_proto
@@ -204,7 +202,7 @@ def export_policy(
     options = runtime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     session = runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    steps, episodes, difference = _compare(session, controller, policy, env, image)
+    steps, episodes, difference = _compare(session, exported, policy, env, image)
     if not difference <= TOLERANCE:
         raise TrainError(
             f"an exported policy acts like the trained one, to {TOLERANCE:g}",
@@ -238,47 +236,29 @@ def _measured(env: TrainEnv, image: str | None) -> Arrays:
 
 
 def _compare(
-    session: InferenceSession, controller: Controller, policy: VisionPolicy, env: TrainEnv, image: str | None
+    session: InferenceSession, exported: ExportedPolicy, policy: VisionPolicy, env: TrainEnv, image: str | None
 ) -> tuple[int, int, float]:
     """Steps, ended episodes and the largest difference while the policy drives, each with its own hidden state."""
     steps, episodes, difference = int(env.max_episode_length) + EXTRA_STEPS, 0, 0.0
-    memory = [tensor.numpy() for tensor in controller.blank()]
-    span = 2 * np.abs(controller.gain.numpy()).sum(1)
+    memory = [tensor.numpy() for tensor in exported.blank()]
+    span = 2 * np.abs(exported.gain.numpy()).sum(1)
     with torch.inference_mode():
         for _ in range(steps):
             given = _measured(env, image)
-            names = (f"{state}_in" for state in controller.states)
+            names = (f"{state}_in" for state in exported.states)
             outputs = session.run(None, given | dict(zip(names, memory, strict=True)))
             action, targets, *memory = (np.asarray(output, np.float32) for output in outputs)
             expected = policy(env.get_observations())
             true = expected.clamp(-1, 1).cpu().numpy()
-            aims = (targets - env.env.drive.targets(true)) / span
+            aims = (targets - env.env.controller.command(true)) / span
             difference = max(difference, *(float(np.abs(values).max()) for values in (action - true, aims)))
             if np.isnan(action).any() or np.isnan(targets).any():
                 return steps, episodes, float("nan")
             _, _, dones, _ = env.step(expected)
             policy.reset(dones)
             if dones[0]:
-                episodes, memory = episodes + 1, [tensor.numpy() for tensor in controller.blank()]
+                episodes, memory = episodes + 1, [tensor.numpy() for tensor in exported.blank()]
     return steps, episodes, difference
-
-
-def targets_of(env: SceneEnv) -> list[dict[str, object]]:
-    """What each element of the file's targets is."""
-    robot, drive = env.robot, env.drive
-    if isinstance(drive, GaitDrive):
-        return [{"command": "forward speed", "unit": "m/s"}, {"command": "yaw rate", "unit": "rad/s"}]
-    if isinstance(drive, GroundDrive):
-        points = drive.height_scan.points.round(3).tolist()  # ahead and to the left of the base [m]
-        return [{"ground_above_base_at": point, "unit": "m"} for point in points]
-    if isinstance(drive, TrotDrive):
-        names = [robot.joint_names[column] for column in drive.legs.joints]
-        return [{"joint": name, "mode": "offset from the clock's position", "unit": "rad"} for name in names]
-    kinds = {link.joint.name: link.joint.kind for link in robot.links if link.joint}
-    return [
-        {"joint": one.joint, "mode": one.mode, "unit": UNITS.get((one.mode, kinds[one.joint]), "m")}
-        for one in robot.actuators
-    ]
 
 
 def _about(env: SceneEnv, image: str | None, measured: Arrays) -> dict[str, str]:
@@ -295,7 +275,7 @@ def _about(env: SceneEnv, image: str | None, measured: Arrays) -> dict[str, str]
         "robot": env.robot.name,
         "control_period": repr(env.task.control_period),  # [s]
         "observations": json.dumps(observations),
-        "targets": json.dumps(targets_of(env)),
+        "targets": json.dumps(env.controller.outputs(env.robot)),
         "memory": "zeros at the beginning of an episode, then the outputs *_out as the next inputs *_in",
     }
     if order := sdk_joints(env.robot):

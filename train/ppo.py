@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import torch
 from gymnasium.spaces import Dict
-from numpy.typing import NDArray
 from rsl_rl.algorithms import PPO
 from rsl_rl.modules import HiddenState
 from rsl_rl.storage import RolloutStorage
@@ -27,8 +26,8 @@ from pipeline.errors import TrainError
 from pipeline.geometry import Camera
 from pipeline.types import F32, I64
 from sim.cameras.settings import RobotCamera
+from sim.control.mirror import exchanged
 from sim.env import SceneEnv
-from sim.robots.drive import VelocityDrive, Walker
 from sim.robots.model import Robot
 from sim.tasks.exploration import MAP_SIDE
 from train.algorithms.agent import Memories
@@ -47,21 +46,9 @@ SIGNS = {
     "velocity": (1, -1, -1),  # forward, sideways, turning to the left
     "angular_velocity": (-1, 1, -1),  # an axial vector: what turns about the mirror's normal stays
     "projected_gravity": (1, -1, 1),
-    "command": (1, -1),  # forward, turning to the left
     "odometry": (1, 1, -1),  # distance of the goal, cosine and sine of its bearing
 }
 """Sign of each element of the tasks' observations in the mirror image."""
-ACTION_SIGNS = (1, -1)
-"""Signs of a differential drive's actions: forward speed, yaw rate."""
-WALK_SIGNS = {
-    "command": (1, -1, -1),  # ahead, to the left, turning to the left
-    "clock": (-1, -1, 1),  # the other feet step half a beat later
-    "knocks": (1,),
-    "vertical_velocity": (1,),
-}
-"""Signs of a walking robot's observations, in addition to `SIGNS`."""
-EXACT = 0.02
-"""Largest difference between a foot's place at rest and the mirror image of its partner's [m]."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,37 +117,21 @@ def _joined(parts: Sequence[tuple[I64, F32]]) -> tuple[I64, F32]:
 
 def _of_observation(name: str, env: SceneEnv) -> tuple[I64, F32]:
     """Order and signs (K,) of an observation's elements."""
+    found = env.controller.mirrored(name)
     if name == "height_scan" and env.task.height_scan:
-        return _exchanged(env.task.height_scan.points)
-    if name == "map":
+        found = exchanged(env.task.height_scan.points)
+        if found is None:
+            raise _no_mirror("a height scan that is not symmetric")
+    elif name == "map":
         side = np.arange(MAP_SIDE) - MAP_SIDE // 2
-        return _exchanged(np.stack(np.meshgrid(side, side, indexing="ij"), -1).reshape(-1, 2))
-    drive, signs = env.drive, SIGNS
-    if isinstance(drive, VelocityDrive):
-        signs = signs | {"action": ACTION_SIGNS}
-    elif isinstance(drive, Walker):
-        partner, sign = drive.legs.mirror
-        joints = drive.legs.joints
-        if name in ("joint_positions", "joint_velocities"):
-            return partner, sign
-        if name == "action":
-            return np.array([joints.tolist().index(column) for column in partner[joints]]), sign[joints]
-        if name in ("feet_down", "feet_heights"):
-            return _exchanged(np.array([foot.at_rest[:2] for foot in drive.legs.feet]), EXACT)
-        signs = signs | WALK_SIGNS
-    elif name == "action":
+        found = exchanged(np.stack(np.meshgrid(side, side, indexing="ij"), -1).reshape(-1, 2))
+    elif found is None and name in SIGNS:
+        found = np.arange(len(SIGNS[name])), np.array(SIGNS[name], np.float32)
+    if found is None and name == "action":
         raise _no_mirror(f"{env.robot.name}, whose joints have no known mirror image")
-    if name not in signs:
+    if found is None:
         raise _no_mirror(f"the observation {name!r}")
-    return np.arange(len(signs[name])), np.array(signs[name], np.float32)
-
-
-def _exchanged(points: NDArray[np.floating | np.integer], tolerance: float = 1e-6) -> tuple[I64, F32]:
-    """Order of mirrored points (K, 2), ahead and to the left."""
-    apart = np.abs(points[:, None] * [1, -1] - points).max(2)
-    if apart.min(1).max() > tolerance:
-        raise _no_mirror("a height scan that is not symmetric")
-    return apart.argmin(1), np.ones(len(points), np.float32)
+    return found
 
 
 def _centred(camera: RobotCamera, robot: Robot) -> bool:
@@ -436,12 +407,12 @@ def teacher_of(name: str, env: SceneEnv) -> slice:
     spaces, first = cast(Dict, env.single_observation_space), 0
     for other in env.task.observations:
         size = math.prod(spaces[other].shape or ())
-        if other == name and size == env.drive.size:
+        if other == name and size == env.controller.size:
             return slice(first, first + size)
         first += size
     raise TrainError(
         "a teacher is an observation that says the right action",
-        found=f"{name!r} in {env.task.name!r}, whose actions have {env.drive.size} elements",
+        found=f"{name!r} in {env.task.name!r}, whose actions have {env.controller.size} elements",
         remedy="train another task, or without --set teacher",
     )
 

@@ -5,18 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from pipeline.errors import SimError
 from pipeline.types import F32
-from sim.robots.drive import Drive, VelocityDrive
-from sim.robots.hand_drive import FetchDrive, HandDrive, JointSteps
+from sim.control.controller import Controller, Move
 
 Command = Literal["start", "keep", "discard", "gripper"]
-Move = Literal["ahead", "left", "up", "roll", "pitch", "yaw", "forward", "turn"]
-"""The first six are the hand's: ahead and left as the viewer sees it, and turns about these; the others the wheels'."""
-HAND: tuple[Move, ...] = ("ahead", "left", "up", "roll", "pitch", "yaw")
 KEYS: dict[str, tuple[Move, float]] = {
     "KeyW": ("ahead", 1.0),
     "KeyS": ("ahead", -1.0),
@@ -100,56 +95,32 @@ def moves(held: Held) -> dict[Move, float]:
     return {move: min(max(value, -1.0), 1.0) for move, value in total.items()}
 
 
-def action(held: Held, drive: Drive, *, shut: bool, view: float) -> F32:
-    """The action (A,) of a drive that `moves_of` knows.
+def action(held: Held, controller: Controller, *, shut: bool, view: float) -> F32:
+    """The action (A,) of a controller that `moves_of` knows.
 
     Args:
         held: What the person holds.
-        drive: Of the robot.
+        controller: Of the robot.
         shut: Whether the gripper is to be shut.
         view: Where the person looks, to the left of where the robot's base does [rad].
     """
-    asked = {move: value * held.speed for move, value in moves(held).items()}
-    if not isinstance(drive, HandDrive):
-        assert isinstance(drive, VelocityDrive)
-        ahead, left = (
-            min(max(asked[wheels] + asked[hand], -held.speed), held.speed)
-            for wheels, hand in (("forward", "ahead"), ("turn", "left"))
-        )
-        return _driven(drive, ahead, left)
-    cos, sin = np.cos(view), np.sin(view)
-    turned = np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]])
-    places, turns = np.array([asked[move] for move in HAND]).reshape(2, 3)
-    six = np.concatenate([turned @ places, turned @ turns])
-    hand = np.array([*six[list(drive.action.moves)], -1.0 if shut else 1.0], np.float32)
-    if isinstance(drive, FetchDrive):
-        return np.concatenate([_driven(drive.base, asked["forward"], asked["turn"]), hand])
-    return np.clip(hand, -1, 1)
+    asked: dict[Move, float] = {move: value * held.speed for move, value in moves(held).items()}
+    return controller.steer(asked, held.speed, view, shut=shut)
 
 
-def _driven(drive: VelocityDrive, ahead: float, left: float) -> F32:
-    """The action (2,) of wheels or a gait, of shares -1 to 1 of their fastest."""
-    slow, fast = drive.speed
-    forward = ahead * (fast if ahead > 0 else -slow)
-    return drive.actions(np.array([forward]), np.array([left * drive.yaw_rate]))[0]
-
-
-def moves_of(drive: Drive) -> tuple[Move, ...]:
+def moves_of(controller: Controller) -> tuple[Move, ...]:
     """The moves of a robot.
 
     Raises:
         SimError: When a person can't drive it.
     """
-    if isinstance(drive, HandDrive) and not isinstance(drive, JointSteps):
-        hand: tuple[Move, ...] = tuple(HAND[number] for number in drive.action.moves)
-        return (*hand, "forward", "turn") if isinstance(drive, FetchDrive) else hand
-    if isinstance(drive, VelocityDrive):
-        return "forward", "turn"
-    raise SimError(
-        "a person drives hands, wheels and gaits",
-        found=f"{type(drive).__name__}, {drive.size} numbers an action",
-        remedy="a task with a robot for it: --task navigate --robot rover, or --task put_cube_on_plate --robot panda",
-    )
+    if not controller.moves:
+        raise SimError(
+            "a person drives end effectors, wheels and gaits",
+            found=f"{type(controller).__name__}, {controller.size} numbers an action",
+            remedy="another task: --task navigate --robot rover, or --task put_cube_on_plate --robot panda",
+        )
+    return controller.moves
 
 
 def legend(known: Sequence[Move]) -> Mapping[str, str]:

@@ -12,7 +12,6 @@ from flows.teleop.takes import Takes
 from pipeline.pages import render
 from sim.env import SceneEnv
 from sim.randomisation import seed_of
-from sim.robots.hand_drive import HandDrive
 
 if TYPE_CHECKING:
     from train.environment import TrainEnv
@@ -24,7 +23,7 @@ CHOOSE = "Keep it, or discard it."
 
 def page_of(env: SceneEnv, frame: str, *, records: bool, nonce: str) -> str:
     """The page, HTML, that shows another in a frame."""
-    keys = legend(moves_of(env.drive))
+    keys = legend(moves_of(env.controller))
     return render(
         "flows",
         "teleop.html",
@@ -32,7 +31,7 @@ def page_of(env: SceneEnv, frame: str, *, records: bool, nonce: str) -> str:
         frame=frame,
         nonce=nonce,
         records=records,
-        gripper=isinstance(env.drive, HandDrive),
+        gripper=env.controller.arm is not None,
         keys=[(key, key.removeprefix("Key").removeprefix("Arrow"), name) for key, name in keys.items()],
         settings=json.dumps({"socket": SOCKET, "keys": list(KEYS)}),
     )
@@ -52,7 +51,7 @@ class Session:
     def __init__(self, env: TrainEnv, view: SimPage, desk: Desk, takes: Takes | None, seed: int) -> None:
         self._env, self._view, self._desk, self._takes = env, view, desk, takes
         self._seed, self._number = seed, (takes.next if takes else 0) - 1
-        moves_of(env.env.drive)
+        moves_of(env.env.controller)
         self._begin(BEGIN)
 
     def run(self) -> None:
@@ -105,7 +104,7 @@ class Session:
         """Act for one step."""
         env = self._env.env
         view = self._view.heading() - float(env.engine.read().planar[0, 2])
-        self._take.step(action(self._desk.held(), env.drive, shut=self._shut, view=view))
+        self._take.step(action(self._desk.held(), env.controller, shut=self._shut, view=view))
         if self._take.ended_by:
             what = "Success: the task is done." if self._take.success else f"Ended by: {self._take.ended_by}."
             self._state, self._text = ENDED, f"{what} {CHOOSE if self._takes else 'Discard it to go on.'}"

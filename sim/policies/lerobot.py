@@ -36,8 +36,8 @@ class LeRobotDriver:
         config = self._json(CONFIG)
         self._wanted = {name: tuple(of["shape"]) for name, of in _features(config, "input_features").items()}
         given = {name: tuple(of["shape"]) for name, of in _features(config, "output_features").items()}
-        if given.get("action") != (env.drive.size,):
-            raise self._wrong(f"actions {given.get('action')}; this robot has {(env.drive.size,)}")
+        if given.get("action") != (env.controller.size,):
+            raise self._wrong(f"actions {given.get('action')}; this robot has {(env.controller.size,)}")
         for name in STEPS:
             steps = self._json(name).get("steps")
             if not isinstance(steps, list) or not all(isinstance(step, dict) for step in steps):

@@ -66,7 +66,7 @@ def checked(actions: object, env: SceneEnv, whose: str) -> F32:
     Raises:
         SimError: When they have another shape, or aren't finite numbers.
     """
-    expected = (env.num_envs, env.drive.size)
+    expected = (env.num_envs, env.controller.size)
     try:
         found = np.asarray(actions, np.float32)
     except (ValueError, TypeError, OverflowError) as error:

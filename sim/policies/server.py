@@ -126,7 +126,7 @@ class ServedDriver:
 
     def __init__(self, server: PolicyServer, env: SceneEnv, replan_steps: int = 0) -> None:
         self._server, self._env, self._replan = server, env, replan_steps
-        self._chunks = [np.zeros((0, env.drive.size), np.float32)] * env.num_envs
+        self._chunks = [np.zeros((0, env.controller.size), np.float32)] * env.num_envs
         self._done = np.zeros(env.num_envs, np.int64)
         self._seconds: list[float] = []
 
@@ -151,9 +151,9 @@ class ServedDriver:
 
     def _asked(self, now: Observed, row: int) -> F32:
         chunk = self._server.infer(observation(now, row))
-        if chunk.shape[1] != self._env.drive.size:
+        if chunk.shape[1] != self._env.controller.size:
             raise SimError(
-                f"this robot is driven by {self._env.drive.size} numbers, see docs/policies.md",
+                f"this robot is driven by {self._env.controller.size} numbers, see docs/policies.md",
                 found=f"actions of {chunk.shape[1]}, from {self._server.address}",
                 remedy="serve a policy that was trained on what `splatyard record` wrote for this robot and task",
             )

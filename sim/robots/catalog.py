@@ -12,9 +12,12 @@ import numpy as np
 
 from pipeline.errors import SimError
 from pipeline.geometry import Pose, matrix_from_rotvec
-from sim.gaits import Gait, GaitDrive, gait_file, own_gait
+from sim.control.controller import Controller
+from sim.control.joints import JointOffsets
+from sim.control.state import Velocities
+from sim.control.wheels import CarryingDrive, DifferentialDrive
+from sim.gaits import Gait, GaitController, gait_file, own_gait
 from sim.robots.arm import Arm
-from sim.robots.drive import CarryingDrive, DifferentialDrive, Drive, JointOffsets
 from sim.robots.gripper import (
     ARM_ROTOR,
     ARM_SERVO,
@@ -32,7 +35,7 @@ from sim.tasks.task import Task
 
 ROVER = Path(__file__).parent / "rover.xml"
 ARM6 = Path(__file__).parent / "arm6.xml"
-ROVER_DRIVE = DifferentialDrive(wheel_radius=0.08, track_width=0.32, speed=(-0.24, 0.8), yaw_rate=1.5)
+ROVER_DRIVE = DifferentialDrive(wheel_radius=0.08, track_width=0.32, velocities=Velocities((-0.24, 0.8), 1.5))
 _ROBOTS = "cmeel.prefix/share/example-robot-data/robots"
 PACKAGE = next((at for folder in sys.path if (at := Path(folder, _ROBOTS)).is_dir()), Path(_ROBOTS))
 """Where the package example-robot-data puts its URDFs, if it is installed."""
@@ -51,7 +54,7 @@ class RobotEntry:
     """
 
     file: Path
-    drive: Callable[[Robot], Drive] = JointOffsets
+    controller: Callable[[Robot], Controller] = JointOffsets
     servos: Servos | None = None
     sdk_joints: tuple[str, ...] = ()
     camera_pitch: float = 0.0
@@ -125,25 +128,25 @@ def sdk_joints(robot: Robot) -> tuple[str, ...]:
     return ROBOTS[robot.name].sdk_joints if robot.name in ROBOTS else ()
 
 
-def find_robot(name: str, gait: str = "") -> tuple[Robot, Drive]:
-    """Load a robot by its name or by the path of a URDF or MJCF file, with its drive.
+def find_robot(name: str, gait: str = "") -> tuple[Robot, Controller]:
+    """Load a robot by its name or by the path of a URDF or MJCF file, with its controller.
 
-    A gait, by its name or its file, is the drive of legs; those that come with splatyard are for the robots of their
+    A gait, by its name or its file, controls legs; those that come with splatyard are for the robots of their
     names. A file with a gripper (`find_gripper`) is an arm, whose base is fixed.
 
     Raises:
         SimError: When there is no such name or file, the file doesn't contain exactly one robot, or the gait is of
             another one.
     """
-    robot, drive = _find_robot(name)
+    robot, controller = _find_robot(name)
     found = Gait(gait_file(gait)) if gait else own_gait(name)
-    return robot, GaitDrive(robot, found) if found else drive
+    return robot, GaitController(robot, found) if found else controller
 
 
-def robot_for(task: Task, name: str, gait: str = "") -> tuple[Robot, Drive]:
-    """Load a robot with the drive that a task asks for, or else with its own (`find_robot`)."""
-    robot, drive = find_robot(name, gait)
-    return robot, task.drive(robot, drive) if task.drive else drive
+def robot_for(task: Task, name: str, gait: str = "") -> tuple[Robot, Controller]:
+    """Load a robot with the controller that a task asks for, or else with its own (`find_robot`)."""
+    robot, controller = find_robot(name, gait)
+    return robot, task.controller(robot, controller) if task.controller else controller
 
 
 def over_its_table(robot: Robot, *, rests: bool) -> Robot:
@@ -164,10 +167,10 @@ def over_its_table(robot: Robot, *, rests: bool) -> Robot:
     return replace(robot, gripper=sides[best], default_position=robot.default_position if rests else rest)
 
 
-def _find_robot(name: str) -> tuple[Robot, Drive]:
+def _find_robot(name: str) -> tuple[Robot, Controller]:
     if name in ROBOTS:
         robot = _of_catalog(name)
-        return robot, ROBOTS[name].drive(robot)
+        return robot, ROBOTS[name].controller(robot)
     path = Path(name)
     if not path.is_file():
         raise SimError(

@@ -12,9 +12,9 @@ import numpy as np
 from pipeline.geometry import Camera, Pose
 from pipeline.types import F32, Mask
 from sim.cameras.settings import RobotCamera
+from sim.control.controller import Controller
+from sim.control.end_effector import ACTIONS, EndEffectorController
 from sim.physics.bodies import RigidBody
-from sim.robots.drive import Drive
-from sim.robots.hand_drive import HAND_ACTIONS, HandDrive
 from sim.robots.model import Robot
 from sim.tasks import experts, table
 from sim.tasks.grasps import find_grasp
@@ -95,11 +95,8 @@ def third_and_wrist(robot: Robot) -> tuple[RobotCamera, ...]:
     return third_camera(robot), wrist_camera(robot)
 
 
-def _hands(name: str, period: float) -> Callable[[Robot, Drive], Drive]:
-    def drive(robot: Robot, _: Drive) -> Drive:
-        return HandDrive(robot, HAND_ACTIONS[name], period)
-
-    return drive
+def _end_effectors(name: str, period: float) -> Callable[[Robot, Controller], Controller]:
+    return lambda robot, _: EndEffectorController(robot, ACTIONS[name], period)
 
 
 PUT = table.on_top(0, 1)
@@ -135,7 +132,7 @@ PUT_CUBE_ON_PLATE = Task(
     },
     rewards=_rewards(_place(PUT), ON_PLATE),
     terminations={"done": ON_PLATE, "dropped": table.dropped},
-    drive=_hands("position_yaw", 0.05),
+    controller=_end_effectors("position_yaw", 0.05),
     items=(CUBE, PLATE),
     cameras=third_and_wrist,
     expert=experts.pick_and_place(0, PUT),
@@ -193,7 +190,7 @@ AT_MARK = table.stands_at_mark(0, 0.03)
 
 def _pick(task: Task, robot: Robot, one: SceneObject) -> Task:
     """The task for an object: it lies where cubes do, turned any way, and hands begin over its top."""
-    assert robot.gripper, "a robot without one has no drive of hands"
+    assert robot.gripper, "a robot without one has no end effector"
     heights = np.concatenate(one.body.hulls)[:, 2]
     top = float(heights.max())
     item = Item(
@@ -251,7 +248,7 @@ GSENV = replace(
     success=GSENV_SUCCESS,
     rewards={"done": Reward(GSENV_SUCCESS, 1.0)},
     terminations={"done": GSENV_SUCCESS},
-    drive=_hands("pd_ee_target_delta_pose", 0.1),
+    controller=_end_effectors("pd_ee_target_delta_pose", 0.1),
     items=GSENV_ITEMS,
 )
 # the same, but the cube has to lie on the plate

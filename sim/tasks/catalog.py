@@ -12,12 +12,13 @@ from pipeline.geometry import Camera
 from pipeline.parameters import require_known
 from pipeline.types import F32, Mask
 from sim.cameras.settings import CameraSettings, RobotCamera
+from sim.control import trot
+from sim.control.controller import Controller
+from sim.control.end_effector import ACTIONS, JointStepController, MobileArmController
+from sim.control.ground import GroundController
+from sim.control.trot import TrotController
 from sim.floors import NEARBY, NEXT_POSITIONS
-from sim.robots import trot
-from sim.robots.drive import CarryingDrive, Drive, Follower, GroundDrive
-from sim.robots.hand_drive import HAND_ACTIONS, FetchDrive, JointSteps
 from sim.robots.model import Robot
-from sim.robots.trot import TrotDrive
 from sim.tasks import fetch, table, terms, walking
 from sim.tasks.arm_tasks import ARM_TASKS, CUBE, DONE, LENS, SHAPING, looking, wrist_camera
 from sim.tasks.commands import RISES, CommandScenario
@@ -165,7 +166,7 @@ WALK = Task(
     scenario=WalkScenario,
     success=walking.walked,
     scene="terrain:0",
-    drive=lambda robot, _: TrotDrive(robot),
+    controller=lambda robot, _: TrotController(robot),
     height_scan=trot.SCAN,
     observations={
         "velocity": Observation(terms.planar_velocity, 3, noise=0.05),
@@ -220,15 +221,15 @@ CLIMB_JOINTS = replace(
 )
 
 
-def _on_believed_ground(robot: Robot, drive: Drive) -> Drive:
-    """The drive of a robot's gait, on ground as the agent believes it to be."""
-    if not isinstance(drive, Follower):
+def _on_believed_ground(robot: Robot, controller: Controller) -> Controller:
+    """A robot's gait, on ground as the agent believes it to be."""
+    if not (controller.legs and controller.velocities):
         raise SimError(
             "climbing by sight needs a gait",
             found=f"none for {robot.name}",
             remedy=f"train one, splatyard train walk --robot {robot.name}, and give its folder: --gait runs/NAME",
         )
-    return GroundDrive(drive, robot.base_height)
+    return GroundController(controller, robot.base_height)
 
 
 FELT = ("velocity", "angular_velocity", "projected_gravity", "joint_positions", "command")
@@ -239,7 +240,7 @@ CLIMB = replace(
     CLIMB_JOINTS,
     name="climb",
     control_period=0.1,
-    drive=_on_believed_ground,
+    controller=_on_believed_ground,
     camera_settings=CameraSettings(),
     observations={name: CLIMB_JOINTS.observations[name] for name in FELT}
     | {"ground": Observation(walking.ground, trot.SCAN.size, privileged=True)},
@@ -248,17 +249,18 @@ CLIMB = replace(
         "ground": Reward(walking.wrong_ground, -1.0),
         "termination": Reward(walking.fallen, -1.5),
     },
+    expert=walking.ground,
 )
 
 
-def _on_wheels(robot: Robot, drive: Drive) -> CarryingDrive:
-    if not isinstance(drive, CarryingDrive) or robot.gripper is None:
+def _on_wheels(robot: Robot, controller: Controller) -> Controller:
+    if not controller.velocities or robot.gripper is None:
         raise SimError("fetching needs an arm on wheels", found=f"{robot.name} is none", remedy="take --robot fetcher")
-    return drive
+    return controller
 
 
-def _fetch_drive(robot: Robot, drive: Drive) -> Drive:
-    return FetchDrive(robot, HAND_ACTIONS["position_yaw_10_hz"], _on_wheels(robot, drive), 0.1)
+def _arm_on_wheels(robot: Robot, controller: Controller) -> Controller:
+    return MobileArmController(robot, ACTIONS["position_yaw_10_hz"], _on_wheels(robot, controller), 0.1)
 
 
 def mast_and_wrist(robot: Robot) -> tuple[RobotCamera, ...]:
@@ -297,7 +299,7 @@ FETCH = Task(
     },
     terminations={"done": FETCHED, "crash": terms.collided, "tipped": terms.tipped, "dropped": fetch.dropped},
     outcomes={"carried_home": fetch.carried_home(0.15), "held": fetch.holds},
-    drive=_fetch_drive,
+    controller=_arm_on_wheels,
     items=(FLOOR_CUBE,),
     cameras=mast_and_wrist,
     expert=fetch.expert,
@@ -308,9 +310,9 @@ VSERL_STEPS = (0.05, 0.03, 0.03, 0.03, 0.03, 0.05, 0.005)
 VSERL_SUCCESS = fetch.is_raised(0.1)
 
 
-def _joint_steps(robot: Robot, drive: Drive) -> Drive:
-    _on_wheels(robot, drive)
-    return JointSteps(robot, VSERL_STEPS, 0.03)
+def _joint_steps(robot: Robot, controller: Controller) -> Controller:
+    _on_wheels(robot, controller)
+    return JointStepController(robot, VSERL_STEPS, 0.03)
 
 
 # V-SERL's contract: a base that stands, 80 steps of 30 ms that move seven joints, and one image from its mast
@@ -334,7 +336,7 @@ LIFT_VSERL = replace(
     },
     terminations={"done": VSERL_SUCCESS, "dropped": fetch.dropped},
     outcomes={},
-    drive=_joint_steps,
+    controller=_joint_steps,
     cameras=lambda robot: mast_and_wrist(robot)[:1],
     expert=None,
     instruction="lift the red cube",

@@ -12,8 +12,8 @@ import numpy as np
 
 from pipeline.geometry import matrix_from_rotvec
 from pipeline.types import F32, F64, I64, Floats, Mask
+from sim.control.controller import Controller
 from sim.navigation import path_ahead
-from sim.robots.drive import Drive, VelocityDrive
 from sim.tasks.table import (
     CARRY,
     DOWN,
@@ -57,9 +57,10 @@ class HasPath(Protocol):
         ...
 
 
-def along_path(scenario: object, drive: Drive) -> Term[F32] | None:
+def along_path(scenario: object, controller: Controller) -> Term[F32] | None:
     """Turn to where the path gets shortest, then drive there; None where nobody knows a path, or how to drive."""
-    if not isinstance(scenario, HasPath) or not isinstance(drive, VelocityDrive):
+    velocities = controller.velocities
+    if not isinstance(scenario, HasPath) or not velocities:
         return None
 
     def length(xy: Floats, envs: I64) -> F32:
@@ -72,7 +73,7 @@ def along_path(scenario: object, drive: Drive) -> Term[F32] | None:
         room = scenario.to_edge(pose[:, :2], np.arange(len(pose))) - ROOM
         speed = np.where(np.abs(turn) < STRAIGHT, np.clip(SPEED + MORE * room, SPEED, FASTEST), SPEED)
         forward = np.where((np.abs(turn) < TURN_FIRST) & (here > NEAR), speed, 0.0)
-        return drive.actions(forward, 3 * turn)
+        return velocities.actions(forward, 3 * turn)
 
     return act
 

@@ -12,12 +12,12 @@ from pipeline.errors import SimError
 from pipeline.geometry import matrix_from_quaternion, matrix_from_rotvec, quaternion_from_matrix
 from pipeline.types import F32, F64, I64, Mask
 from sim.cameras.props import Lighting, Patches, Props, Solids
+from sim.control.state import EndEffectorState
 from sim.floors import Floors
 from sim.physics.bodies import BodyState, RigidBody
 from sim.physics.state import RobotState
 from sim.randomisation import Randomisation
 from sim.robots.arm import Arm
-from sim.robots.drive import ArmState
 from sim.robots.model import Robot
 from sim.tasks.distractors import KINDS, MARGIN, distractors, draw_colors, place_distractors
 from sim.tasks.stations import find_stations, work_of
@@ -492,9 +492,9 @@ def dropped(step: StepState[TableState]) -> Mask:
     return np.asarray((now.place[..., 2] < now.surface[:, None] - FALLEN).any(1))
 
 
-def sent(step: StepState[TableState]) -> ArmState:
+def sent(step: StepState[TableState]) -> EndEffectorState:
     """Where the hands were sent."""
-    assert step.arm, "these tasks have a drive of hands"
+    assert step.arm, "these tasks have arms"
     return step.arm
 
 

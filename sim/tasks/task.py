@@ -13,11 +13,12 @@ from pipeline.geometry import Camera, Gaussians
 from pipeline.types import F32, F64, I64, Floats, Mask
 from sim.cameras.props import Props
 from sim.cameras.settings import CameraSettings, RobotCamera
+from sim.control.controller import Controller
+from sim.control.state import EndEffectorState, LegsState
 from sim.floors import Floors
 from sim.height_scan import ScanGrid
 from sim.physics.bodies import BodyState, RigidBody
 from sim.physics.state import RobotState
-from sim.robots.drive import ArmState, Drive, LegsState
 from sim.robots.model import Robot
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ class StepState(Generic[ScenarioState]):
         elapsed: (N,) the same as a fraction of the task's time limit, 0..1; above 1 where episodes may last longer.
         legs: What the legs do; None for a robot on wheels.
         scenario: What the task's own scenario adds, for example the path to a goal.
-        arm: Where the hands were sent; None for a robot without.
+        arm: Where the end effectors were sent; None for a robot without.
         bodies: Loose bodies (N, K), the task's own last; None where there are none.
     """
 
@@ -113,7 +114,7 @@ class StepState(Generic[ScenarioState]):
     elapsed: F32
     legs: LegsState | None
     scenario: ScenarioState
-    arm: ArmState | None = None
+    arm: EndEffectorState | None = None
     bodies: BodyState | None = None
 
 
@@ -215,7 +216,7 @@ class Task:
         height_scan: Where the ground's height is measured; None for nowhere.
         camera_settings: Camera behaviour unless other settings are given; ideal by default.
         scene: Reference of the scene that it is for; empty if it is for any that is given.
-        drive: Makes the drive of a robot from that and its usual drive, if the task has its own action space.
+        controller: Makes the controller of a robot from that and its usual one, if the task has its own action space.
         items: Things that are in every scene, beside the robot.
         picks: Makes the task for the object of the scenes that a robot is to pick up, if it is about one.
         cameras: A robot's cameras; by default one at the mount in its file, with the lens `camera`.
@@ -238,7 +239,7 @@ class Task:
     height_scan: ScanGrid | None = None
     camera_settings: CameraSettings = field(default_factory=CameraSettings)
     scene: str = ""
-    drive: Callable[[Robot, Drive], Drive] | None = None
+    controller: Callable[[Robot, Controller], Controller] | None = None
     items: tuple[Item, ...] = ()
     picks: Callable[[Task, Robot, SceneObject], Task] | None = None
     cameras: Callable[[Robot], tuple[RobotCamera, ...]] | None = None

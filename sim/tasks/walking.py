@@ -15,9 +15,10 @@ import numpy as np
 from pipeline.errors import SimError
 from pipeline.types import F32, F64, I64, Mask
 from sim.cameras.props import Props
+from sim.control.ground import GROUND_REACH
+from sim.control.state import LegsState
 from sim.floors import Floors
 from sim.physics.state import RobotState
-from sim.robots.drive import GROUND_REACH, LegsState
 from sim.robots.legs import Legs
 from sim.robots.model import Robot
 from sim.scene import TerrainScene
@@ -369,7 +370,7 @@ def fallen(step: StepState[Commanded]) -> Mask:
 
 
 def ground(step: StepState[Any]) -> F32:
-    """The ground (N, K) as actions of a `GroundDrive` say where it is: the right action."""
+    """The ground (N, K) as actions of a `GroundController` say where it is: the right action."""
     return np.clip((step.heights + np.float32(step.robot.base_height)) / np.float32(GROUND_REACH), -1, 1)
 
 

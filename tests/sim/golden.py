@@ -104,7 +104,7 @@ def _run(env: SceneEnv, steps: int) -> dict[str, Sequence[np.ndarray]]:
     seen, _ = env.reset(seed=SEED)
     rng, knows = np.random.default_rng(SEED), find_driver("auto", env, SEED)
     for step in range(steps):
-        action = (0.5 * knows() + 0.5 * rng.uniform(-1, 1, (2, env.drive.size))).astype(np.float32)
+        action = (0.5 * knows() + 0.5 * rng.uniform(-1, 1, (2, env.controller.size))).astype(np.float32)
         if step % BROKEN == BROKEN - 1:
             action[step // BROKEN % 2, 0] = np.nan
         for name, values in seen.items():

@@ -38,7 +38,7 @@ VARIED = {
 def rollout(env: SceneEnv, steps: int, seed: int) -> list[tuple]:
     """Random actions."""
     rng = np.random.default_rng(seed)
-    return [env.step(rng.uniform(-1, 1, (3, env.drive.size)).astype(np.float32)) for _ in range(steps)]
+    return [env.step(rng.uniform(-1, 1, (3, env.controller.size)).astype(np.float32)) for _ in range(steps)]
 
 
 def test_what_is_seen_lies_in_the_spaces(env: SceneEnv, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,7 +87,7 @@ def test_nan_ends_one_episode(env: SceneEnv) -> None:
     assert env.now
     assert env.now.arm
     target = env.now.arm.target.copy()
-    actions = np.zeros((3, env.drive.size), np.float32)
+    actions = np.zeros((3, env.controller.size), np.float32)
     actions[1, 2] = np.nan
     seen, reward, terminated, truncated, info = env.step(actions)
     assert terminated.tolist() == info["invalid_action"].tolist() == [False, True, False]
@@ -110,7 +110,7 @@ def test_what_varies_repeats(room_scene: SimScene, engine: str) -> None:
         env = sim.make("put_cube_on_plate", [room_scene], 3, robot="panda", engine=engine, **settings)
         first, _ = env.reset(seed=7)
         runs.append([first, *(step[0] for step in rollout(env, 3, 0))])
-        actions = np.zeros((3, env.drive.size), np.float32)
+        actions = np.zeros((3, env.controller.size), np.float32)
         actions[2] = np.nan
         runs[-1].append(env.step(actions)[0])
         saved = env.save()
@@ -142,7 +142,7 @@ def test_both_cameras_keep_their_gains_for_an_episode(room_scene: SimScene) -> N
             ideal = rig.shoot(rows, env.now.state, env.scene_of, env.props())["rgb"] * 255
             clear, found = ideal > 60, seen[rig.camera.key("rgb")]
             gains.append([np.median(found[row][clear[row]] / ideal[row][clear[row]]) for row in rows])
-        actions = np.zeros((4, env.drive.size), np.float32)
+        actions = np.zeros((4, env.controller.size), np.float32)
         if step == 2:
             actions[1] = np.nan
         seen, *_ = env.step(actions)

@@ -8,14 +8,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from sim.control.joints import JointOffsets
+from sim.control.state import Velocities
+from sim.control.wheels import DifferentialDrive
 from sim.drivers import find_driver
-from sim.robots.drive import DifferentialDrive, JointOffsets
 from sim.robots.model import Robot
-from sim.tasks.commands import CommandScenario
 from sim.tasks.experts import along_path
 from tests.sim.floors import standing
 
-DRIVE = DifferentialDrive(wheel_radius=0.08, track_width=0.32, speed=(-0.24, 0.8), yaw_rate=1.5)
+DRIVE = DifferentialDrive(wheel_radius=0.08, track_width=0.32, velocities=Velocities((-0.24, 0.8), 1.5))
 
 
 class ToPoint:
@@ -37,14 +38,18 @@ class ToPoint:
 
 def world(xy: np.ndarray, yaw: np.ndarray, drive: Any = DRIVE, scenario: Any = None) -> Any:
     """What drivers look at of an environment."""
-    names = {"robot": SimpleNamespace(name="r"), "task": SimpleNamespace(name="t"), "num_envs": len(xy)}
+    names = {
+        "robot": SimpleNamespace(name="r"),
+        "task": SimpleNamespace(name="t", observations={}),
+        "num_envs": len(xy),
+    }
     now, expert = SimpleNamespace(state=standing(xy, yaw)), along_path(scenario, drive)
-    return SimpleNamespace(now=now, expert=expert, drive=drive, scenario=scenario, **names)
+    return SimpleNamespace(now=now, expert=expert, controller=drive, scenario=scenario, **names)
 
 
 def speeds(action: np.ndarray) -> np.ndarray:
     """Forward [m/s] and turning [rad/s] of actions (N, 2)."""
-    wheels = DRIVE.targets(action) * DRIVE.wheel_radius
+    wheels = DRIVE.command(action) * DRIVE.wheel_radius
     return np.stack([wheels.mean(1), (wheels[:, 1] - wheels[:, 0]) / DRIVE.track_width], 1)
 
 
@@ -78,15 +83,6 @@ def test_near_the_end_it_only_turns():
     np.testing.assert_allclose(forward, [0.8, 0], atol=1e-3)
     _, turn = speeds(find_driver("auto", world(xy + np.array([0.4, 0.12]), np.zeros(2), scenario=point), 0)()).T
     assert (turn > 1).all()
-
-
-def test_commands_are_followed_as_far_as_wheels_can():
-    """Speed and turn, clipped to what the drive has."""
-    command = np.array([[0.4, 0, -0.5], [2.0, 0, 3.0]], np.float32)
-    scenario = CommandScenario.__new__(CommandScenario)
-    scenario.state = lambda: SimpleNamespace(command=command)  # type: ignore[method-assign]
-    found = speeds(find_driver("auto", world(np.zeros((2, 2)), np.zeros(2), scenario=scenario), 0)())
-    np.testing.assert_allclose(found, [[0.4, -0.5], [0.8, 1.5]], atol=1e-5)
 
 
 def test_standing_still_is_no_speed():

@@ -71,7 +71,7 @@ def test_what_a_joint_holds_moves_on_it(cut_room: Path, tmp_path: Path):
     for field in ("position", "quaternion", "linear_velocity", "angular_velocity"):
         getattr(first, field)[1, number] = getattr(joint.state(np.array([0.5]), np.array([0.4])), field)[0]
     env.engine.place_bodies(np.arange(2), first)
-    env.step(np.zeros((2, env.drive.size), np.float32))
+    env.step(np.zeros((2, env.controller.size), np.float32))
     travel, _ = joint.travel(env.engine.read_bodies()[:, number])
     assert travel[0] == pytest.approx(0, abs=1e-3)
     assert 0.05 < travel[1] < 0.45, "its axis is askew, so that it falls back"
@@ -97,7 +97,7 @@ def test_they_start_where_they_stood_and_stay(env: SceneEnv):
     env.reset(seed=0)
     first = env.engine.read_bodies().position
     for _ in range(5):
-        env.step(np.zeros((3, env.drive.size), np.float32))
+        env.step(np.zeros((3, env.controller.size), np.float32))
     np.testing.assert_allclose(env.engine.read_bodies().position, first, atol=0.003)
     moved = BodyState.at_rest(first + np.array([0, 0, 0.5], np.float32), env.engine.read_bodies().quaternion)
     env.engine.place_bodies(np.arange(3), moved)
@@ -126,7 +126,7 @@ def test_a_state_comes_back(env: SceneEnv):
     """With the objects, whose places come back to the last digit or so, in images too."""
     env.reset(seed=0)
     rng = np.random.default_rng(0)
-    actions = rng.uniform(-1, 1, (12, 3, env.drive.size)).astype(np.float32)
+    actions = rng.uniform(-1, 1, (12, 3, env.controller.size)).astype(np.float32)
     env.step(actions[0])
     saved = env.save()
     first = [env.step(action)[0]["rgb"].astype(int) for action in actions]

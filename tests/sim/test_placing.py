@@ -99,7 +99,7 @@ def test_the_seed_says_where_it_stands(env: SceneEnv):
         assert any(not np.array_equal(seen[0], other) for other in seen[2:])
     stays = np.ones(4, bool)
     for _ in range(10):
-        _, _, ended, _, _ = env.step(np.zeros((4, env.drive.size), np.float32))
+        _, _, ended, _, _ = env.step(np.zeros((4, env.controller.size), np.float32))
         stays &= ~ended
     assert stays.any()
     np.testing.assert_allclose(env.engine.read_bodies().position[stays, -1], seen[-1][stays], atol=0.003)

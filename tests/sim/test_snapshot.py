@@ -22,7 +22,7 @@ FLAWED = CameraSettings(period=(0.2, 0.5), latency=(0.0, 0.3), noise=0.02, mount
 VARIED = Randomisation((0.3, 1.2), (0.8, 1.6), (0.5, 1.0), (0.0, 0.3), (0.5, 1.5), 0.5)
 
 
-ANY_SCENE = [name for name, task in TASKS.items() if task.drive is None]
+ANY_SCENE = [name for name, task in TASKS.items() if task.controller is None]
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def go(env: SceneEnv, steps: int, seed: int) -> list[np.ndarray]:
     """What comes of random actions, all of it; an episode is ended now and then."""
     rng, found = np.random.default_rng(seed), []
     for step in range(steps):
-        action = rng.uniform(-1, 1, (env.num_envs, env.drive.size)).astype(np.float32)
+        action = rng.uniform(-1, 1, (env.num_envs, env.controller.size)).astype(np.float32)
         if step % 8 == 4:
             action[step % env.num_envs] = np.nan
         seen, *rest = env.step(action)

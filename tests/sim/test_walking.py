@@ -12,10 +12,11 @@ import pytest
 
 import sim
 from pipeline.errors import SimError
+from sim.control.state import Sensed
+from sim.control.trot import TrotController
 from sim.env import EnvConfig, SceneEnv
-from sim.gaits import SEEN, Gait, GaitCard, GaitDrive, own_gait, write_gait
+from sim.gaits import SEEN, Gait, GaitCard, GaitController, own_gait, write_gait
 from sim.robots.catalog import find_robot
-from sim.robots.trot import TrotDrive
 from sim.tasks import walking
 from sim.terrain import KINDS
 
@@ -35,7 +36,7 @@ def test_the_clock_alone_trots_on_the_spot():
     for _ in range(150):
         _, _, terminated, _, _ = env.step(np.zeros((8, 12), np.float32))
         assert not terminated.any()
-        swings.append(env.drive.stepping().swing)
+        swings.append(env.controller.stepping().swing)
     swings = np.array(swings)
     moving = swings.max((0, 2)) > 0
     assert moving.sum() >= 5
@@ -122,7 +123,7 @@ def test_a_mesh_is_no_procedural_ground(room_scene):
 def still_gait(folder: Path, robot_name: str = "go2") -> Path:
     """A gait that adds nothing to the clock."""
     robot, _ = find_robot(robot_name)
-    drive = TrotDrive(robot)
+    drive = TrotController(robot)
     env = walkers(1)
     sizes = {name: int(env.single_observation_space[name].shape[0]) for name in SEEN}
     count = sum(sizes.values())
@@ -162,12 +163,14 @@ def test_a_gait_is_driven_like_wheels(tmp_path: Path):
     """Two numbers, five times a second: the robot stands when told to, and steps when told to go."""
     file = still_gait(tmp_path)
     robot, drive = find_robot("go2", str(file))
-    assert isinstance(drive, GaitDrive)
-    np.testing.assert_allclose(drive.velocities(drive.actions(np.array([0.5]), np.array([-0.3]))), [[0.5], [-0.3]])
+    assert isinstance(drive, GaitController)
+    velocities = drive.velocities
+    np.testing.assert_allclose(velocities.of(velocities.actions(np.array([0.5]), np.array([-0.3]))), [[0.5], [-0.3]])
     drive.start(2)
     state = _standing(robot)
     heights = np.full((2, drive.height_scan.size), -robot.base_height, np.float32)
-    moved = [drive.walk(drive.actions(np.array([0.0, 0.6]), np.zeros(2)), state, heights, None) for _ in range(20)]
+    action, now = velocities.actions(np.array([0.0, 0.6]), np.zeros(2)), Sensed(state, heights, None)
+    moved = [drive.targets(action, now) for _ in range(20)]
     still, stepping = np.ptp(np.array(moved), 0)
     assert still.max() == 0
     assert stepping.max() > 0.2
@@ -177,7 +180,7 @@ def test_walls_are_nothing_new_to_a_gait_from_flat_ground(room_scene):
     """Told to stand in a room, G1 stands: half fell in four seconds, since no wall was in what it learned from."""
     env = sim.make("navigate", [room_scene], 16, robot="g1", cameras=(), seed=3)
     env.reset(seed=3)
-    ended = sum(int(env.step(env.drive.actions(*np.zeros((2, 16))))[2].sum()) for _ in range(20))
+    ended = sum(int(env.step(env.controller.velocities.actions(*np.zeros((2, 16))))[2].sum()) for _ in range(20))
     assert ended <= 1
 
 
@@ -253,7 +256,7 @@ def test_commands_change_no_faster_than_a_robot_can():
     env.reset(seed=0)
     commands = [env.scenario.state().command]
     for _ in range(200):
-        env.step(np.zeros((20, env.drive.size), np.float32))
+        env.step(np.zeros((20, env.controller.size), np.float32))
         commands.append(env.scenario.state().command)
     env.close()
     assert not commands[0].any()

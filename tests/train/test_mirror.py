@@ -14,10 +14,10 @@ from tensordict import TensorDict
 from pipeline.errors import TrainError
 from pipeline.geometry import Pose, matrix_from_quaternion, matrix_from_rotvec, quaternion_from_matrix
 from sim.cameras.settings import RobotCamera
+from sim.control.joints import JointOffsets
 from sim.height_scan import ScanGrid
 from sim.physics.state import RobotState
 from sim.robots.catalog import find_robot
-from sim.robots.drive import JointOffsets
 from sim.tasks import terms
 from sim.tasks.catalog import AVOID, CLIMB, EXPLORE, NAVIGATE
 from sim.tasks.exploration import MAP_SIDE
@@ -34,7 +34,7 @@ def simulation(task: Task = NAVIGATE, camera: RobotCamera | None = None, **chang
     """What `make_mirror` looks at of a `SceneEnv`."""
     robot, drive = find_robot("rover")
     rigs = (SimpleNamespace(camera=camera or RobotCamera(task.camera)),)
-    return SimpleNamespace(**{"task": task, "robot": robot, "drive": drive, "cameras": rigs} | changes)
+    return SimpleNamespace(**{"task": task, "robot": robot, "controller": drive, "cameras": rigs} | changes)
 
 
 def with_observation(name: str, task: Task = NAVIGATE) -> Task:
@@ -93,7 +93,7 @@ def test_mirrored_actions_drive_mirrored_wheels():
     env = simulation()
     action = torch.tensor([[0.3, -0.8], [-1.0, 0.2]])
     mirrored = make_mirror(env, ["rgb"]).actions(action)
-    there, here = (env.drive.targets(one.numpy()) for one in (action, mirrored))
+    there, here = (env.controller.command(one.numpy()) for one in (action, mirrored))
     np.testing.assert_allclose(here, there[:, ::-1], atol=1e-6)
     assert np.abs(there[:, 0] - there[:, 1]).min() > 0.1
 
@@ -150,7 +150,7 @@ def test_maps_and_height_scans_exchange_their_sides(rng: np.random.Generator):
     [
         (simulation(CLIMB), [], "'joint_positions'"),
         (simulation(with_observation("height_scan", replace(NAVIGATE, height_scan=LOPSIDED))), [], "symmetric"),
-        (simulation(drive=JointOffsets(find_robot("rover")[0])), [], "rover"),
+        (simulation(controller=JointOffsets(find_robot("rover")[0])), [], "rover"),
         (simulation(), ["gaussians"], "'gaussians'"),
         (simulation(camera=RobotCamera(replace(NAVIGATE.camera, cx=30.0))), ["rgb"], "camera"),
         (simulation(camera=RobotCamera(NAVIGATE.camera, link_from_camera=Pose.identity())), ["rgb"], "camera"),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,9 +15,10 @@ import torch
 
 from flows.cli import main
 from pipeline.errors import TrainError
+from sim.control.state import Velocities
+from sim.control.wheels import DifferentialDrive
 from sim.policies.catalog import open_driver
 from sim.robots.catalog import find_robot, robot_for, sdk_joints
-from sim.robots.drive import DifferentialDrive
 from sim.scene import SimScene, open_scene
 from sim.tasks.catalog import find_task
 from tests.bundles import make_bundle
@@ -29,7 +29,7 @@ from train.models import encoders
 from train.models.dinov2 import Dinov2
 from train.models.gaussian_regressor import GaussianRegressor, file_of
 from train.models.policy import VisionPolicy
-from train.onnx_export import TOLERANCE, Controller, export_policy, linear, targets_of
+from train.onnx_export import TOLERANCE, ExportedPolicy, export_policy, linear
 from train.ppo import make_agent
 from train.preset import Preset, load_preset
 from train.run import Run
@@ -83,7 +83,7 @@ def drive_beside(env: TrainEnv, policy: VisionPolicy, session: Any, steps: int) 
             )
             action = policy(observations)
             both.append((action.clamp(-1, 1).numpy(), found["next_action"]))
-            wheels = env.env.drive.targets(found["next_action"])
+            wheels = env.env.controller.command(found["next_action"])
             np.testing.assert_allclose(found["targets"], wheels, rtol=1e-4, atol=1e-4)
             observations, _, dones, _ = env.step(action)
             policy.reset(dones)
@@ -139,7 +139,7 @@ def test_the_simulator_drives_by_it(room_scene: SimScene, tmp_path: Path):
     assert ended
 
 
-class Forgetful(Controller):
+class Forgetful(ExportedPolicy):
     """Gives back the memory that it got."""
 
     def forward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -148,7 +148,7 @@ class Forgetful(Controller):
         return action, targets, inputs[-1] + 0
 
 
-class Beside(Controller):
+class Beside(ExportedPolicy):
     """Its wheels aim a little beside what its action says."""
 
     def forward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -158,10 +158,10 @@ class Beside(Controller):
 
 
 @pytest.mark.parametrize("wrong", [Forgetful, Beside])
-def test_a_file_that_would_differ_is_not_written(blind, tmp_path: Path, monkeypatch, wrong: type[Controller]):
+def test_a_file_that_would_differ_is_not_written(blind, tmp_path: Path, monkeypatch, wrong: type[ExportedPolicy]):
     """In its memory, or in its targets; what was there before stays."""
     preset, env, policy = blind
-    monkeypatch.setattr(onnx_export, "Controller", wrong)
+    monkeypatch.setattr(onnx_export, "ExportedPolicy", wrong)
     (tmp_path / "policy.onnx").write_bytes(b"old")
     with pytest.raises(TrainError, match="a difference of"):
         export_policy(policy, env, preset, tmp_path / "policy.onnx")
@@ -254,11 +254,11 @@ def test_a_bundle_takes_a_form_and_a_run_a_file(words: list[str], told: str, cap
     ],
 )
 def test_the_targets_of_legs_are_told(task: str, first: dict[str, object], count: int):
-    """As many as the drive has: a gait's commands, ground, or offsets of joints."""
+    """As many as the controller has: a gait's commands, ground, or offsets of joints."""
     robot, drive = robot_for(find_task(task), "go2")
-    told = targets_of(SimpleNamespace(robot=robot, drive=drive))  # type: ignore[arg-type]
+    told = drive.outputs(robot)
     assert told[0] == first
-    assert len(told) == count == drive.targets(np.zeros((1, drive.size), np.float32)).shape[1]
+    assert len(told) == count == drive.command(np.zeros((1, drive.size), np.float32)).shape[1]
 
 
 def test_joints_in_the_order_of_the_sdk():
@@ -269,9 +269,9 @@ def test_joints_in_the_order_of_the_sdk():
     assert sdk_joints(find_robot("rover")[0]) == ()
 
 
-def test_a_drive_is_a_gain_and_a_rest():
+def test_a_controller_is_a_gain_and_a_rest():
     """For action (0.5, 1) of wheels of 10 cm, 40 cm apart: 0.5 m/s ahead, 2 rad/s to the left."""
-    gain, rest = linear(DifferentialDrive(wheel_radius=0.1, track_width=0.4, speed=(-0.1, 0.7), yaw_rate=2.0))
+    gain, rest = linear(DifferentialDrive(wheel_radius=0.1, track_width=0.4, velocities=Velocities((-0.1, 0.7), 2.0)))
     np.testing.assert_allclose(gain @ [0.5, 1.0] + rest, [1.0, 9.0], atol=1e-4)
     np.testing.assert_allclose(rest, [3.0, 3.0], atol=1e-5)
 
@@ -281,7 +281,7 @@ def test_the_rovers_drive_is_one():
     _, drive = find_robot("rover")
     gain, rest = linear(drive)
     actions = np.array([[0.3, -0.9], [-1.0, 0.2]], np.float32)
-    np.testing.assert_allclose(actions @ gain.T + rest, drive.targets(actions), rtol=1e-5)
+    np.testing.assert_allclose(actions @ gain.T + rest, drive.command(actions), rtol=1e-5)
 
 
 def test_another_drive_is_refused():
@@ -290,7 +290,7 @@ def test_another_drive_is_refused():
     class Squared:
         size = 2
 
-        def targets(self, actions: np.ndarray) -> np.ndarray:
+        def command(self, actions: np.ndarray) -> np.ndarray:
             return actions**2
 
     with pytest.raises(TrainError, match="Squared"):

@@ -42,7 +42,7 @@ class Dice:
         self.random = torch.Generator().manual_seed(seed)
         robot, drive = find_robot("rover")
         rigs = (SimpleNamespace(camera=RobotCamera(NAVIGATE.camera)),)
-        self.env = SimpleNamespace(task=NAVIGATE, robot=robot, drive=drive, cameras=rigs)
+        self.env = SimpleNamespace(task=NAVIGATE, robot=robot, controller=drive, cameras=rigs)
         self._now = self._draw()
 
     def get_observations(self) -> TensorDict:

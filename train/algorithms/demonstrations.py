@@ -146,7 +146,7 @@ def contract_of(env: SceneEnv, preset: Preset, observed: Sequence[ObservationGro
         robot=env.robot.name,
         task=env.task.text,
         rate=1 / env.task.control_period,
-        actions=env.drive.size,
+        actions=env.controller.size,
         columns={name: columns[name] for name in groups},
         images=images,
         longest=env.task.steps_in(env.task.seconds),

@@ -10,7 +10,6 @@ from torch import nn
 
 from sim.env import SceneEnv
 from sim.gaits import GAIT_FILE, SEEN, GaitCard, write_gait
-from sim.robots.trot import TrotDrive
 from sim.tasks.catalog import WALK
 from train.models.policy import VisionPolicy
 from train.preset import Preset
@@ -24,7 +23,8 @@ def learns_gait(preset: Preset) -> bool:
 
 def save_gait(run: Run, env: SceneEnv, actor: VisionPolicy, metrics: Mapping[str, float]) -> Path:
     """Write the gait into a run's folder; returns its file. The metrics are a row of its curve."""
-    assert isinstance(env.drive, TrotDrive), "that is the drive of the task"
+    legs, trot = env.controller.legs, env.controller.trot
+    assert legs and trot, "the task's controller has legs"
     layers = [layer for layer in actor.mlp if isinstance(layer, nn.Linear)]
     arrays = {f"weight{i}": layer.weight for i, layer in enumerate(layers)}
     arrays |= {f"bias{i}": layer.bias for i, layer in enumerate(layers)}
@@ -37,9 +37,9 @@ def save_gait(run: Run, env: SceneEnv, actor: VisionPolicy, metrics: Mapping[str
         arrays |= {"mean": layers[0].weight.new_zeros(count), "scale": layers[0].weight.new_ones(count)}
     card = GaitCard(
         robot=env.robot.name,
-        joints=tuple(env.robot.joint_names[column] for column in env.drive.legs.joints),
+        joints=tuple(env.robot.joint_names[column] for column in legs.joints),
         observations=sizes,
-        trot=env.drive.trot,
+        trot=trot,
         sha256="",
         seed=run.record.seed,
         steps=round(metrics["steps"]),

@@ -64,7 +64,9 @@ def trace(gait: Gait, robot: str, engine: str, kind: str, level: int, seed: int 
         told, done = step.scenario.command[0], followed(step)[0]
         row = (legs.down[0], legs.due[0] > 0, told, done, torque, legs.clearance[0], fell[0])
         rows.append(tuple(np.array(part) for part in row))
-    names = tuple(env.robot.links[foot.link].name for foot in env.drive.legs.feet)  # type: ignore[attr-defined]
+    legs = env.controller.legs
+    assert legs, "it walks"
+    names = tuple(env.robot.links[foot.link].name for foot in legs.feet)
     env.close()
     return Trace(names, env.task.control_period, *(np.stack(column) for column in zip(*rows, strict=True)))
 

@@ -8,19 +8,19 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from flows.teleop.controls import HAND, KEYS, Held, action, legend, moves, moves_of
+from flows.teleop.controls import KEYS, Held, action, legend, moves, moves_of
 from pipeline.errors import SimError
+from sim.control.end_effector import ACTIONS, SIX, EndEffectorController, JointStepController
 from sim.robots.catalog import PACKAGE, find_robot
-from sim.robots.hand_drive import HAND_ACTIONS, HandDrive, JointSteps
 
 pytest.importorskip("mujoco")
 if not PACKAGE.is_dir():
     pytest.skip("example-robot-data is not installed", allow_module_level=True)
 
 
-def hand(name: str) -> HandDrive:
-    """A drive of panda's hand."""
-    return HandDrive(find_robot("panda")[0], HAND_ACTIONS[name], 0.1)
+def hand(name: str) -> EndEffectorController:
+    """A controller of panda's end effector."""
+    return EndEffectorController(find_robot("panda")[0], ACTIONS[name], 0.1)
 
 
 def test_moves_are_sums_of_all_that_is_held():
@@ -49,25 +49,27 @@ def test_a_hand_moves_as_the_viewer_looks():
 def test_wheels_get_shares_of_their_fastest():
     """By arrows or by the left stick; back is as slow as the robot is."""
     drive = find_robot("rover")[1]
-    low, high = drive.speed  # type: ignore[union-attr]
+    velocities = drive.velocities
+    assert velocities
+    low, high = velocities.speed
     for held, speed, rate in (
         (Held(keys=("ArrowUp", "ArrowLeft"), speed=0.5), 0.5 * high, 0.5),
         (Held(keys=("ArrowDown",), speed=1.0), low, 0.0),
         (Held(axes=(0.8, -0.5), speed=1.0), 0.5 * high, -0.8),
         (Held(), 0.0, 0.0),
     ):
-        wanted = drive.actions(np.array([speed]), np.array([rate * drive.yaw_rate]))[0]  # type: ignore[union-attr]
+        wanted = velocities.actions(np.array([speed]), np.array([rate * velocities.yaw_rate]))[0]
         np.testing.assert_allclose(action(held, drive, shut=False, view=1.0), wanted, atol=1e-6)
 
 
 def test_what_nobody_drives_is_refused():
     """Joints by themselves; hands and wheels have the moves that their actions have."""
-    assert moves_of(hand("position")) == HAND[:3]
+    assert moves_of(hand("position")) == SIX[:3]
     assert set(legend(moves_of(find_robot("rover")[1])).values()) == {"forward", "back", "wheels left", "wheels right"}
-    steps = JointSteps.__new__(JointSteps)
-    steps.size = 7
-    for drive in (steps, SimpleNamespace(size=12)):
-        with pytest.raises(SimError, match="a person drives hands, wheels and gaits"):
+    steps = JointStepController.__new__(JointStepController)
+    steps.size, steps.moves = 7, ()
+    for drive in (steps, SimpleNamespace(size=12, moves=())):
+        with pytest.raises(SimError, match="a person drives end effectors, wheels and gaits"):
             moves_of(drive)  # type: ignore[arg-type]
 
 

@@ -113,11 +113,12 @@ def test_episodes_are_started_kept_and_discarded(env: TrainEnv, tmp_path: Path):
     contract = contract_of(env.env, load_preset("navigate", {"algorithm": "iql", "demos": "demos"}), env.groups)
     replay = read_demonstrations(dataset, contract, env.get_observations(), tmp_path / "replay")
     assert replay.steps == 10
-    drive = env.env.drive
-    low, high = drive.speed  # type: ignore[union-attr]
+    velocities = env.env.controller.velocities
+    assert velocities
+    low, high = velocities.speed
     wanted = [
-        drive.actions(np.array([speed]), np.array([turn]))[0]  # type: ignore[union-attr]
-        for speed, turn in ((0.5 * high, 0.5 * drive.yaw_rate), (low, 0.0))  # type: ignore[union-attr]
+        velocities.actions(np.array([speed]), np.array([turn]))[0]
+        for speed, turn in ((0.5 * high, 0.5 * velocities.yaw_rate), (low, 0.0))
     ]
     actions = replay.sample(300).action.numpy()
     for one in wanted:
@@ -215,7 +216,7 @@ def test_a_task_that_nobody_can_drive_is_refused(bundle: Path, capsys: pytest.Ca
     """By one error, with a task and its robot, before the page is announced."""
     assert main(["teleop", str(bundle), "--task", "climb-joints", "--robot", "go2"]) == 2
     shown = capsys.readouterr()
-    assert "a person drives hands, wheels and gaits" in " ".join(shown.err.split())
+    assert "a person drives end effectors, wheels and gaits" in " ".join(shown.err.split())
     assert "--robot rover" in shown.err
     assert "drives the robot" not in shown.out
 

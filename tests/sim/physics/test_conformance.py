@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from pipeline.geometry import Mesh, matrix_from_quaternion, matrix_from_rotvec, quaternion_from_matrix
+from sim.control.joints import JointOffsets
 from sim.physics.catalog import ENGINES
 from sim.physics.state import Dynamics, PhysicsEngine, RobotState, scene_offsets
 from sim.robots.catalog import ROVER, find_robot
-from sim.robots.drive import JointOffsets
 from sim.robots.model import Robot, load_robot
 from tests.sim.engines import engines_here
 from tests.sim.physics.fake_gpu_system import use_fake_gpu
@@ -287,7 +287,7 @@ def test_legged_robots_stand_or_fall(make: Make, name: str) -> None:
     drive = JointOffsets(robot)
     engine = make(robot, [floor()], 2)
     start(engine, at_rest(robot, [[0, 0, robot.base_height + 0.01], [1, 1, robot.base_height + 0.01]]))
-    engine.set_targets(drive.targets(np.zeros((2, drive.size), np.float32)))
+    engine.set_targets(drive.command(np.zeros((2, drive.size), np.float32)))
     engine.step(400)
     state, force = engine.read(), engine.contact_forces()
     upright = matrix_from_quaternion(state.quaternion)[:, 2, 2]
@@ -450,7 +450,7 @@ def test_saved_state_has_one_future_whatever_came_between(make: Make) -> None:
     def walk(of: PhysicsEngine, seed: int) -> RobotState:
         rng = np.random.default_rng(seed)
         for _ in range(15):
-            of.set_targets(drive.targets(rng.uniform(-1, 1, (4, drive.size)).astype(np.float32)))
+            of.set_targets(drive.command(rng.uniform(-1, 1, (4, drive.size)).astype(np.float32)))
             of.push(rng.integers(4, size=1), rng.uniform(-0.5, 0.5, (1, 3)).astype(np.float32))
             of.step(5)
         return of.read()

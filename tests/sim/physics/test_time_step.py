@@ -72,7 +72,7 @@ def test_long_steps_lead_where_short_ones_do(name: str) -> None:
         rng = np.random.default_rng(4)
         engine = placed(name, bumpy(), time_step, np.zeros(40), rng.uniform(-np.pi, np.pi, 40))
         for _ in range(5):
-            engine.set_targets(DRIVE.targets(rng.uniform(-1, 1, (40, 2)).astype(np.float32)))
+            engine.set_targets(DRIVE.command(rng.uniform(-1, 1, (40, 2)).astype(np.float32)))
             for _ in range(3):
                 engine.step(round(PERIOD / time_step))
                 assert bumps(engine).max() < COLLISION_FORCE / 2
@@ -92,7 +92,7 @@ def test_wheels_do_as_told(name: str, time_step: float) -> None:
     forward, turn = (grid.ravel() for grid in np.meshgrid([-0.2, 0.1, 0.5, 0.8], [-1.4, -0.5, 0.2, 1.0]))
     engine = placed(name, floor(), time_step, np.zeros(16), np.linspace(-3, 3, 16))
     engine.step(round(PERIOD / time_step))
-    engine.set_targets(DRIVE.targets(DRIVE.actions(forward, turn)))
+    engine.set_targets(DRIVE.command(DRIVE.velocities.actions(forward, turn)))
     for step in range(5):
         engine.step(round(PERIOD / time_step))
         state = engine.read()
@@ -114,7 +114,7 @@ def test_crashes_are_seen_at_control_steps(name: str, time_step: float) -> None:
     angle, speed, gap = (grid.ravel() for grid in np.meshgrid(angles, speeds, room))
     front = np.maximum(FRONT * np.cos(angle) + HALF_WIDTH * np.sin(angle), WHEEL * np.sin(angle) + RADIUS)
     engine = placed(name, walled(), time_step, WALL - front - gap, angle)
-    engine.set_targets(DRIVE.targets(DRIVE.actions(speed, np.zeros(len(speed)))))
+    engine.set_targets(DRIVE.command(DRIVE.velocities.actions(speed, np.zeros(len(speed)))))
     felt = np.full(len(gap), np.inf)
     for step in range(1, 13):
         before = (gap - speed * np.cos(angle) * step * PERIOD) > 0

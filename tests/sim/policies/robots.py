@@ -14,7 +14,9 @@ def robots(begun: list[bool], size: int = 2) -> Any:
     terms = {"pose": SimpleNamespace(privileged=False), "secret": SimpleNamespace(privileged=True)}
     task = SimpleNamespace(observations=terms, text="go there")
     config = SimpleNamespace(device="cpu")
-    return SimpleNamespace(num_envs=len(begun), drive=SimpleNamespace(size=size), now=now, task=task, config=config)
+    return SimpleNamespace(
+        num_envs=len(begun), controller=SimpleNamespace(size=size), now=now, task=task, config=config
+    )
 
 
 def seen(count: int) -> dict[str, np.ndarray]:

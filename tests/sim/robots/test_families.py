@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 
 from pipeline.errors import SimError
+from sim.control.end_effector import ACTIONS, EndEffectorController
 from sim.physics.catalog import ENGINES
 from sim.physics.state import RobotState
 from sim.robots.arm import Arm
 from sim.robots.catalog import PACKAGE, find_robot
 from sim.robots.gripper import find_gripper
-from sim.robots.hand_drive import HAND_ACTIONS, HandDrive
 from sim.robots.model import Coupling, Robot, load_robot
 from sim.tasks.table import DOWN, size_of
+from tests.sim.control.sensed import at
 from tests.sim.physics.test_conformance import floor
 from tests.sim.robots.arms import FAMILIES, write_arm
 
@@ -109,13 +110,13 @@ def test_panda_has_size_one() -> None:
 def test_targets_keep_the_limits_of_speed(tmp_path: Path) -> None:
     """In every step, whatever is asked."""
     robot = arm_of("sliding", tmp_path)
-    drive, rng = HandDrive(robot, HAND_ACTIONS["pd_ee_target_delta_pose"], 0.05), np.random.default_rng(0)
+    controller, rng = EndEffectorController(robot, ACTIONS["pd_ee_target_delta_pose"], 0.05), np.random.default_rng(0)
     joints = np.tile(robot.default_position, (4, 1)).astype(np.float32)
-    drive.start(4)
-    drive.reset(np.arange(4), joints)
+    controller.start(4)
+    controller.reset(np.arange(4), joints, np.random.default_rng(0))
     most, before, fastest = np.array([0.15] * 6 + [0.015] * 2), joints, 0.0
     for _ in range(20):
-        sent = drive.moved(rng.choice([-1.0, 1.0], (4, 7)).astype(np.float32), before)
+        sent = controller.targets(rng.choice([-1.0, 1.0], (4, 7)).astype(np.float32), at(before))
         assert (np.abs(sent - before) <= most + 1e-6).all()
         fastest, before = max(fastest, float(np.abs(sent - before)[:, :6].max())), sent.copy()
     assert fastest == pytest.approx(0.15, rel=1e-3)

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from pipeline.errors import SimError
+from sim.control.trot import TrotController
 from sim.physics.state import RobotState
 from sim.robots.catalog import find_robot
 from sim.robots.kinematics import link_poses
 from sim.robots.legs import Legs, reduced
 from sim.robots.model import Robot
-from sim.robots.trot import TrotDrive
 
 pytest.importorskip("mujoco")
 
@@ -128,7 +128,7 @@ def test_a_pose_at_rest_that_falls_is_refused(go2: Robot):
     bent = go2.default_position.copy()
     bent[[name.endswith("thigh_joint") for name in go2.joint_names]] = 1.9
     with pytest.raises(SimError, match=r"go2 falls before its first step: it is 0\.\d\d m outside"):
-        TrotDrive(replace(go2, default_position=bent))
+        TrotController(replace(go2, default_position=bent))
 
 
 def test_wheels_are_no_feet():
@@ -149,11 +149,9 @@ def test_the_camera_of_go2_sees_the_ground_before_its_feet(go2: Robot):
 @pytest.mark.parametrize(("name", "steps"), [("go2", False), ("g1", True)])
 def test_told_to_stand_two_feet_step_on_the_spot(name: str, steps: bool):
     """Four feet stand."""
-    drive = TrotDrive(find_robot(name)[0])
+    drive = TrotController(find_robot(name)[0])
     drive.start(1)
-    drive.reset(np.zeros(1, np.int64), np.random.default_rng(0))
+    drive.reset(np.zeros(1, np.int64), np.zeros((1, 0), np.float32), np.random.default_rng(0))
     seen = np.zeros((1, drive.height_scan.size), np.float32)
-    targets = [
-        drive.walk(np.zeros((1, drive.size), np.float32), None, seen, np.zeros((1, 3), np.float32)) for _ in "12345"
-    ]
+    targets = [drive.step(np.zeros((1, drive.size), np.float32), seen, np.zeros((1, 3), np.float32)) for _ in "12345"]
     assert (np.ptp(targets, axis=0).max() > 0.1) == steps

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from pipeline.errors import SimError
+from sim.control.joints import JointOffsets
+from sim.control.wheels import DifferentialDrive
 from sim.robots.catalog import find_robot
-from sim.robots.drive import DifferentialDrive, JointOffsets
 from sim.robots.model import Robot, load_robot
 
 URDF = """
@@ -91,8 +92,8 @@ def test_rover_sees_ahead():
     np.testing.assert_allclose(robot.base_from_camera.rotation[:, 1], [0, 0, -1], atol=1e-9)
     assert robot.base_height == pytest.approx(0, abs=1e-9)
     assert isinstance(drive, DifferentialDrive)
-    np.testing.assert_allclose(drive.targets(np.array([[1.0, 0.0]], np.float32)), [[10, 10]])
-    left, right = drive.targets(np.array([[0.0, 0.5]], np.float32))[0]
+    np.testing.assert_allclose(drive.command(np.array([[1.0, 0.0]], np.float32)), [[10, 10]])
+    left, right = drive.command(np.array([[0.0, 0.5]], np.float32))[0]
     assert right > left
 
 
@@ -108,7 +109,7 @@ def test_legs_move_around_their_rest(tmp_path: Path):
     robot, drive = find_robot(str(path))
     assert isinstance(drive, JointOffsets)
     np.testing.assert_allclose(robot.default_position, [0.4])
-    np.testing.assert_allclose(drive.targets(np.array([[0.0], [1.0]], np.float32)), [[0.4], [0.65]])
+    np.testing.assert_allclose(drive.command(np.array([[0.0], [1.0]], np.float32)), [[0.4], [0.65]])
 
 
 @pytest.mark.parametrize(

@@ -75,7 +75,7 @@ def test_engines_hold_it_at_rest(name: str) -> None:
     rest = np.tile(robot.default_position, (2, 1)).astype(np.float32)
     state = RobotState.at_rest(np.array([[0, 0, 0.0], [1, 1, 0]]), np.tile([1.0, 0, 0, 0], (2, 1)), rest)
     engine.reset(np.arange(2), state, np.zeros(2, np.int64))
-    still = drive.targets(np.tile([-0.538461, 0], (2, 1)).astype(np.float32))  # 0 m/s of -0.24 to 0.8
+    still = drive.command(np.tile([-0.538461, 0], (2, 1)).astype(np.float32))  # 0 m/s of -0.24 to 0.8
     np.testing.assert_allclose(still, np.tile([0, 0, *robot.default_position[2:]], (2, 1)), atol=1e-4)
     engine.set_targets(still)
     engine.step(50)

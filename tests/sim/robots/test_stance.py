@@ -44,7 +44,7 @@ def test_a_robot_of_a_file_trots_on_the_spot():
     """Its motors hold it, before anything was learned."""
     env = sim.make("walk", ["terrain:0:flat"], 16, robot=str(A1), engine="mujoco-worlds", cameras=())
     env.reset(seed=0)
-    fell = [env.step(np.zeros((16, env.drive.size), np.float32))[2] for _ in range(100)]
+    fell = [env.step(np.zeros((16, env.controller.size), np.float32))[2] for _ in range(100)]
     env.close()
     assert not np.any(fell)
 

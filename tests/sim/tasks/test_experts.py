@@ -39,7 +39,7 @@ def first_successes(scene: SimScene, task: str, count: int, engine: str, **varie
     seen, _ = env.reset(seed=6)
     ended, solved = np.zeros(count, bool), np.zeros(count, bool)
     for _ in range(round(env.task.seconds / env.task.control_period)):
-        assert seen[EXPERT].shape == (count, env.drive.size)
+        assert seen[EXPERT].shape == (count, env.controller.size)
         assert np.abs(seen[EXPERT]).max() <= 1
         seen, _, terminated, truncated, info = env.step(seen[EXPERT])
         done = (terminated | truncated) & ~ended
@@ -76,8 +76,8 @@ def test_an_expert_succeeds_in_mujoco_whatever_varies(room_scene: SimScene) -> N
 
 def test_a_task_without_an_expert_has_none(room_scene: SimScene) -> None:
     """Asking for it is an error; the task itself stays as it is with one."""
-    with pytest.raises(SimError, match=r"(?s)expert is asked.*climb"):
-        sim.make("climb", [room_scene], 1, robot="go2", cameras=(), expert=True)
+    with pytest.raises(SimError, match=r"(?s)expert is asked.*lift_vserl"):
+        sim.make("lift_vserl", [room_scene], 1, robot="fetcher", cameras=(), expert=True)
     task = ARM_TASKS[0]
     assert task.expert
     assert list(task.with_expert(task.expert).observations) == [*task.observations, EXPERT]

@@ -22,7 +22,7 @@ from sim.tasks.catalog import TASKS
 from sim.tasks.task import Curriculum
 
 Make = Callable[..., SceneEnv]
-ANY_SCENE = [name for name, task in TASKS.items() if task.drive is None]
+ANY_SCENE = [name for name, task in TASKS.items() if task.controller is None]
 """Tasks for wheels, in any scene."""
 
 
@@ -47,7 +47,7 @@ def make(room_scene: SimScene, hall_scene: SimScene, monkeypatch: pytest.MonkeyP
 def rollout(env: SceneEnv, steps: int, seed: int) -> list[tuple]:
     """Random actions, the same for the same seed."""
     rng = np.random.default_rng(seed)
-    return [env.step(rng.uniform(-1, 1, (env.num_envs, env.drive.size)).astype(np.float32)) for _ in range(steps)]
+    return [env.step(rng.uniform(-1, 1, (env.num_envs, env.controller.size)).astype(np.float32)) for _ in range(steps)]
 
 
 @pytest.mark.parametrize(
@@ -234,7 +234,7 @@ def test_who_drives_straight_enters_the_patch(make: Make):
     for _ in range(110):
         bearing = np.arctan2(seen["odometry"][:, 2], seen["odometry"][:, 1])
         speed = np.where(np.abs(bearing) < 0.4, 0.5, 0.0)
-        seen, *_, info = env.step(env.drive.actions(speed, 3 * bearing))  # type: ignore[attr-defined]
+        seen, *_, info = env.step(env.controller.velocities.actions(speed, 3 * bearing))  # type: ignore[union-attr]
         if "final_outcomes" in info:
             ended = info["_final_obs"]
             entered = np.concatenate([entered, info["final_outcomes"]["entered"][ended]])

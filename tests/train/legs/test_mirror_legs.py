@@ -24,7 +24,7 @@ def env(request: pytest.FixtureRequest) -> SceneEnv:
 
 def mirrored(state: RobotState, env: SceneEnv) -> RobotState:
     """Robots on the other side of the plane y = 4 m, left and right exchanged."""
-    partner, sign = env.drive.legs.mirror  # type: ignore[attr-defined]
+    partner, sign = env.controller.legs.mirror  # type: ignore[attr-defined]
     position = state.position * [1, -1, 1] + [0, 2 * TILE_MIDDLE, 0]
     return RobotState(
         position.astype(np.float32),
@@ -79,6 +79,6 @@ def test_twice_is_the_identity(env: SceneEnv):
     twice = mirror.observations(mirror.observations(seen))
     for name in (VECTOR, STATE):
         torch.testing.assert_close(twice[name], seen[name])
-    actions = torch.randn(4, env.drive.size)
+    actions = torch.randn(4, env.controller.size)
     torch.testing.assert_close(mirror.actions(mirror.actions(actions)), actions)
     assert (mirror.actions(actions) != actions).any(0).float().mean() > 0.9

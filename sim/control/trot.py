@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from pipeline.errors import SimError
 from pipeline.types import F32, F64, I64
+from sim.control.controller import Controller
+from sim.control.mirror import exchanged
+from sim.control.state import LegsState, Sensed, Stepping, Trot
 from sim.height_scan import ScanGrid, headings
 from sim.physics.state import PhysicsEngine, RobotState
-from sim.robots.drive import LegsState, Stepping, Walker
 from sim.robots.kinematics import link_poses
 from sim.robots.legs import Legs
 from sim.robots.model import Robot
@@ -32,105 +33,106 @@ OVERHANG = 0.03
 """How far the centre of mass may lie outside the feet at rest, for point feet and inexact masses [m]."""
 SOFT = 0.9
 """Targets of joints stay within that share of their range, as legged_gym's soft limits (Rudin et al., 2021)."""
+EXACT = 0.02
+"""Largest difference between a foot's place at rest and the mirror image of its partner's [m]."""
+SIGNS = {
+    "command": (1, -1, -1),  # ahead, to the left, turning to the left
+    "clock": (-1, -1, 1),  # the other feet step half a beat later
+    "knocks": (1,),
+    "vertical_velocity": (1,),
+}
+"""Signs of what legs observe in the mirror image."""
 BELOW = 0.25
 """The ground below the base is that within this distance of it along the axes [m]."""
-
-
-@dataclass(frozen=True)
-class Trot:
-    """How robots step; a gait is bound to what it was trained with.
-
-    Attributes:
-        beat: Steps of each foot per second [Hz].
-        lift: Height of a step on level ground, as a fraction of a leg's length.
-        scale: Offset of a joint for an action of 1 [rad].
-        higher: How much higher a foot is lifted before the largest rise, as a fraction.
-        rise: Rises of the ground before a foot between which it is lifted higher and higher [m].
-        stands: Whether a robot that is told to stand does, or else steps on the spot.
-    """
-
-    beat: float = 2.0
-    lift: float = 0.3
-    scale: float = 0.5
-    higher: float = 1.2
-    rise: tuple[float, float] = (0.03, 0.18)
-    stands: bool = True
 
 
 BIPED = Trot(beat=2.0, lift=0.08, stands=False)
 """On two feet, standing is what robots fall at: they can't step where they would be caught."""
 
 
-class TrotDrive(Walker):
+class TrotController(Controller):
     """Joint positions of the legs, on top of a trot on the spot; other joints are held at rest.
 
     A policy that knows nothing does not fall, and lifts its feet: nothing has to be unlearned.
-
-    Attributes:
-        size: Number of elements of an action: the legs' joints.
-        trot: How they step.
 
     Raises:
         SimError: When the robot has no feet, feet beyond what it sees of the ground, or falls at rest.
     """
 
-    period, time_step, height_scan, needs_state = PERIOD, TIME_STEP, SCAN, False
+    period, time_step, height_scan = PERIOD, TIME_STEP, SCAN
 
     def __init__(self, robot: Robot, trot: Trot | None = None) -> None:
-        self.legs = Legs(robot)
-        if self.legs.overhang > OVERHANG:
+        self.legs = self._legs = Legs(robot)
+        if self._legs.overhang > OVERHANG:
             raise SimError(
                 "a robot stands in its pose at rest (keyframe home): its centre of mass is above its feet",
-                found=f"{robot.name} falls before its first step: it is {self.legs.overhang:.2f} m outside them",
+                found=f"{robot.name} falls before its first step: it is {self._legs.overhang:.2f} m outside them",
                 remedy="correct the joint angles of the pose at rest, or the masses of the links",
                 file=robot.file,
             )
-        self.trot = trot = trot or (Trot() if len(self.legs.feet) > 2 else BIPED)
-        self.size = len(self.legs.joints)
+        self.trot = self._trot = trot = trot or (Trot() if len(self._legs.feet) > 2 else BIPED)
+        self.size = len(self._legs.joints)
         self._rest = robot.default_position.astype(np.float32)
-        self._lift = self.legs.offsets_to_lift(trot.lift * self.legs.length).astype(np.float32)
-        self._first = self.legs.diagonal
+        self._lift = self._legs.offsets_to_lift(trot.lift * self._legs.length).astype(np.float32)
+        self._first = self._legs.diagonal
         self._driven, self._range = robot.driven, _soft_range(robot)
-        self._before, self._below = _scan_points(self.legs)
+        self._before, self._below = _scan_points(self._legs)
         self._under = np.flatnonzero(np.abs(SCAN.points).max(1) <= BELOW)
         self.start(0)
 
     def start(self, num_envs: int) -> None:
         """Make room for N robots."""
         self._phase, self._moving = np.zeros(num_envs), np.zeros((num_envs,), np.float32)
-        self._swing = np.zeros((num_envs, len(self.legs.feet)), np.float32)
+        self._swing = np.zeros((num_envs, len(self._legs.feet)), np.float32)
         self._target = np.tile(self._rest, (num_envs, 1))
 
-    def reset(self, envs: I64, rng: np.random.Generator) -> None:
+    def reset(self, envs: I64, joints: F32, rng: np.random.Generator) -> None:
         """Begin episodes in environments (M,) with either foot."""
         self._phase = self._phase.copy()
         self._phase[envs] = rng.integers(0, 2, len(envs)) / 2
         self._moving, self._swing, self._target = self._moving.copy(), self._swing.copy(), self._target.copy()
         self._moving[envs], self._swing[envs], self._target[envs] = 0, 0, self._rest
 
-    def walk(self, actions: F32, state: RobotState | None, heights: F32, command: F32 | None) -> F32:
-        """Targets (N, A) of the actuators, short of the joints' stops; the clock goes on by one period.
+    def targets(self, actions: F32, now: Sensed) -> F32:
+        """Targets (N, A) of the actuators, short of the joints' stops; the clock goes on by one period."""
+        assert now.command is not None, "a task for this controller gives commands"
+        return self.step(actions, now.heights, now.command)
 
-        Actions (N, size), heights (N, K) of the scan relative to the base [m], commands (N, 3): speed ahead and to the
-        left [m/s], yaw rate [rad/s].
-        """
-        assert command is not None, "a task for this drive gives commands"
+    def step(self, actions: F32, heights: F32, command: F32) -> F32:
+        """As `targets`, for heights (N, K) and commands (N, 3)."""
         told = (np.abs(command) > STANDS).any(1)
-        self._moving = np.asarray(told | (not self.trot.stands), np.float32)
+        self._moving = np.asarray(told | (not self._trot.stands), np.float32)
         rise = heights[:, self._before].max(-1) - heights[:, self._below].mean(-1)
-        low, high = self.trot.rise
-        higher = 1 + self.trot.higher * np.clip((rise - low) / (high - low), 0, 1)
+        low, high = self._trot.rise
+        higher = 1 + self._trot.higher * np.clip((rise - low) / (high - low), 0, 1)
         beat = np.maximum(np.sin(2 * np.pi * (self._phase[:, None] + self._first)), 0)
         self._swing = (beat * self._moving[:, None] * higher).astype(np.float32)
         target: F32 = self._rest + np.matmul(self._swing, self._lift)
-        target[:, self.legs.joints] += np.float32(self.trot.scale) * actions
+        target[:, self._legs.joints] += np.float32(self._trot.scale) * actions
         self._target = target = np.clip(target, *self._range)
-        self._phase = (self._phase + self.trot.beat * PERIOD * self._moving) % 1
+        self._phase = (self._phase + self._trot.beat * PERIOD * self._moving) % 1
         return target[:, self._driven]
 
-    def targets(self, actions: F32) -> F32:
+    def command(self, actions: F32) -> F32:
         """Offsets of the legs' joints from where the clock has them (N, size) [rad]."""
-        return np.float32(self.trot.scale) * actions
+        return np.float32(self._trot.scale) * actions
+
+    def outputs(self, robot: Robot) -> list[dict[str, object]]:
+        """The offset of each of the legs' joints."""
+        names = [robot.joint_names[column] for column in self._legs.joints]
+        return [{"joint": name, "mode": "offset from the clock's position", "unit": "rad"} for name in names]
+
+    def mirrored(self, name: str) -> tuple[I64, F32] | None:
+        """Order and signs of what legs observe, and of the action, in the mirror image."""
+        partner, sign = self._legs.mirror
+        joints = self._legs.joints
+        if name in ("joint_positions", "joint_velocities"):
+            return partner, sign
+        if name == "action":
+            return np.array([joints.tolist().index(column) for column in partner[joints]]), sign[joints]
+        if name in ("feet_down", "feet_heights"):
+            return exchanged(np.array([foot.at_rest[:2] for foot in self._legs.feet]), EXACT)
+        return (np.arange(len(SIGNS[name])), np.array(SIGNS[name], np.float32)) if name in SIGNS else None
 
     def stepping(self) -> Stepping:
         """The clock now; its arrays are never changed later."""
@@ -153,7 +155,7 @@ class TrotDrive(Walker):
 
     def measure(self, engine: PhysicsEngine, state: RobotState, heights: F32) -> LegsState:
         """What the legs of an engine's robots do now; heights (N, K) are those of the scan."""
-        legs = self.legs
+        legs = self._legs
         forces, on_feet = engine.contact_forces(), engine.foot_forces([foot.link for foot in legs.feet])
         down = np.linalg.norm(on_feet, axis=-1) > TOUCH
         for column, foot in enumerate(legs.feet):

@@ -1,0 +1,1 @@
+"""How actions move robots: wheels, gaits, end effectors and joints, each a `Controller`."""
