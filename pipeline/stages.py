@@ -55,7 +55,7 @@ STAGES: tuple[Stage, ...] = (
         function="pipeline.objects.closing:run",
     ),
     Stage("splat", 11, ("poses", "depth", "align", "points", "mesh"), splat.SplatParams, splat.choose, splat.LIBRARIES),
-    Stage("coverage", 4, ("poses", "align", "points", "mesh", "splat"), CoverageParams),
+    Stage("coverage", 5, ("poses", "align", "points", "mesh", "splat"), CoverageParams),
     Stage("regions", 2, ("poses", "align", "mesh", "coverage"), RegionsParams),
     Stage(
         "check",

@@ -68,7 +68,8 @@ class SurfaceColors:
     """What the photos say of rays."""
 
     rgb: F32  # (N, 3) float32, 0..1; meaningless where nothing was seen
-    seen: Mask  # (N,) bool, some photo sees where the ray hits
+    seen: Mask  # (N,) bool, some photo sees where the ray hits, and it is no mirror
+    mirrored: Mask  # (N,) bool, the ray hits a mirror
     surface: Mask  # (N,) bool, the ray hits something at all
 
 
@@ -126,7 +127,8 @@ def surface_colors(
 ) -> SurfaceColors:
     """The colour of what rays hit, from the photos that show it best at that angle and resolution.
 
-    A surface shows its front only: what a ray meets from behind is not seen, nor what a mirror shows.
+    A surface shows its front only: what a ray meets from behind is not seen. What a mirror shows is seen from where
+    the photo was taken only.
 
     Source: C. Buehler et al., Unstructured Lumigraph Rendering, SIGGRAPH 2001, section 3 (penalties for angle,
     resolution and visibility); of their blend the plain mean of the best is taken.
@@ -158,7 +160,8 @@ def surface_colors(
         rgb,
         seen,
     )
-    return SurfaceColors(rgb, seen & ~evidence.mirrors.hold(points), footprints > 0)
+    mirrored = evidence.mirrors.hold(points) & hits.hit
+    return SurfaceColors(rgb, seen & ~mirrored, mirrored, footprints > 0)
 
 
 def _at_side(camera: Camera, side: int) -> Camera:
@@ -288,7 +291,8 @@ def image_terms(evidence: TrainingPhotos, splat: Gaussians, camera: Camera, worl
     """What an image's expected error is made of (4,).
 
     First, its mean squared difference from the photos' colours of the surfaces that it should show: where the splat
-    smears, or shows something that floats. The second and third are parts that no photo shows: what lies there may be
+    smears, or shows something that floats; in a mirror, whose image is another from every place, from any colour that
+    the photos have. The second and third are parts that no photo shows: what lies there may be
     like what is seen next to it, so they are the squared difference from the nearest colour that is seen in the image,
     and the variance of these colours. The second counts where there is a surface, which the splat mostly continues;
     the third where neither mesh nor splat has anything, and the image is black. The fourth is the unseen share.
@@ -304,20 +308,24 @@ def image_terms(evidence: TrainingPhotos, splat: Gaussians, camera: Camera, worl
     middles = np.stack(np.meshgrid(columns + BLOCK / 2, rows + BLOCK / 2), -1)
     rays = world_from_camera.rotate(camera.rays(middles)).reshape(-1, 3)  # z = 1: lengths are depths
     colors = surface_colors(evidence, world_from_camera.translation, rays, 1 / camera.fx, depth.ravel())
-    seen, surface = (mask.reshape(shown.shape[:2]) for mask in (colors.seen, colors.surface))
+    seen, mirrored, surface = (
+        mask.reshape(shown.shape[:2]) for mask in (colors.seen, colors.mirrored, colors.surface)
+    )
     likely, variance = evidence.mean_color, evidence.color_variance
     if seen.any():
         nearest = distance_transform_edt(~seen, return_distances=False, return_indices=True)
         likely = colors.rgb.reshape(shown.shape)[tuple(np.asarray(nearest))]
         variance = float(colors.rgb[colors.seen].var(0).mean())
     apart = ((shown - likely) ** 2).mean(2)
-    unseen = ~seen & surface
+    of_mirrors = ((shown - evidence.mean_color) ** 2).mean(2) + evidence.color_variance
+    known = seen | mirrored
+    unseen = ~known & surface
     return np.array(
         [
-            (apart * seen).mean(),
+            np.where(mirrored, of_mirrors, apart * seen).mean(),
             ((apart + variance) * unseen).mean(),
-            ((apart + variance) * ~(seen | surface)).mean(),
-            1 - seen.mean(),
+            ((apart + variance) * ~(known | surface)).mean(),
+            1 - known.mean(),
         ]
     )
 
