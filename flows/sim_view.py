@@ -18,7 +18,6 @@ from sim.drivers import EpisodeResult
 from sim.env import SceneEnv
 from sim.robots.kinematics import link_poses
 from sim.robots.model import Robot, Shape
-from sim.tasks.table import TableScenario
 from sim.video import RAISED, REACH, SHOWN, images_of, tiled
 
 if TYPE_CHECKING:
@@ -165,8 +164,8 @@ class SimPage:
 
 def _first_view(env: SceneEnv) -> tuple[Floats, Floats]:
     """Where the page looks from and to at first: before the first station of arms, else over a robot's shoulder."""
-    if isinstance(env.scenario, TableScenario):
-        base = env.scenario.stations[0][0].world_from_base
+    base = env.scenario.front()
+    if base:
         return base.apply(np.array(BEFORE)), base.apply(np.array([REACH, 0, RAISED]))
     start = env.scenes[0].regions.spawn_poses[0].world_from_base  # heads towards open space
     return start.apply(np.array([0, 0, EYE_HEIGHT])), start.apply(np.array([3.0, 0, 0]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -34,18 +34,18 @@ from sim.randomisation import Randomisation, Randomiser
 from sim.robots.legs import reduced
 from sim.robots.model import Robot
 from sim.robots.self_contacts import with_self_contacts
+from sim.saved import Saved, arrays_of, set_arrays_of
 from sim.scene import GRAVITY, SimScene
 from sim.tasks.experts import along_path
-from sim.tasks.table import TableScenario
 from sim.tasks.task import Curriculum, StepState, Task
 
 DROP = 0.01
 """Height of robots above the floor at reset [m]: the mesh is uneven by millimetres."""
 TIME = "time"
 """What ended an episode that no termination ended."""
-STATE_FORMAT = "splatyard.sim_state.2"
+STATE_FORMAT = "splatyard.sim_state.3"
 ENGINE, ABOUT = "engine", "about"
-"""Names in a saved state, in addition to those of the arrays, which contain a dot."""
+"""Names in a saved state, in addition to those of the arrays."""
 
 Observations = dict[str, np.ndarray]
 """Observations of all N environments, by name."""
@@ -92,19 +92,6 @@ class EnvConfig:
     autoreset: bool = True
 
 
-class _Elements(dict[str, Any]):
-    """The elements of a tuple by their numbers; where one is set, the dictionary that has the tuple gets another."""
-
-    def __init__(self, holder: dict[str, Any], name: str) -> None:
-        super().__init__((str(number), part) for number, part in enumerate(holder[name]))
-        self._holder, self._name = holder, name
-        self._make = getattr(holder[name], "_make", tuple)  # one whose elements have names, or another
-
-    def __setitem__(self, number: str, value: Any) -> None:
-        super().__setitem__(number, value)
-        self._holder[self._name] = self._make(self.values())
-
-
 class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
     """N robots, each in one of the scenes; environments draw a new scene at reset, according to `scene_weights`.
 
@@ -147,16 +134,8 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
         self.task = task
         randomisation = config.randomisation or Randomisation()
         settings = config.camera_settings or task.camera_settings
-        own_bodies = [item.body for item in task.items]
-        if isinstance(self.scenario, TableScenario):
-            self.scenario.vary(randomisation, light=settings.varies_light)
-            own_bodies = [*self.scenario.distractors, *own_bodies]
-        elif randomisation.base_height or randomisation.distractors:
-            raise SimError(
-                "base_height and distractors are of arms at tables",
-                found=f"they are to vary in the task {task.name}",
-                remedy="leave them 0",
-            )
+        self.scenario.vary(randomisation, light=settings.varies_light)
+        own_bodies = [*self.scenario.bodies, *(item.body for item in task.items)]
         meshes = [scene.collision for scene in scenes]
         period, time_step = controller.period or task.control_period, controller.time_step or task.time_step
         self._loops = round(task.control_period / period)
@@ -289,7 +268,7 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
     def _act(self, action: F32) -> None:
         """Move for one control period."""
         assert self.now, "it was reset"
-        command = getattr(self.now.scenario, "command", None)
+        command = self.now.scenario.command if self.scenario.commands else None
         sensed = Sensed(self.now.state, self._ground, command)
         self.controller.begin(action, sensed)
         for loop in range(self._loops):
@@ -321,13 +300,14 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
     def save(self) -> bytes:
         """All that the future depends on: after `restore`, the same actions give the same future bit for bit.
 
-        What changes during episodes is an array with a row per environment, held by this object or by one of this
-        package that it holds; the engine saves itself, and all randomness comes from one generator.
+        What changes during episodes are arrays with a row per environment, of this object and of its `Saved` parts;
+        the engine saves itself, and all randomness comes from one generator.
         """
         world = np.frombuffer(self.engine.save(), np.uint8)  # first: it may change what the engine does next
+        if self.now:
+            self._look_again()
         text = json.dumps({**self._about(), "rng": self.np_random.bit_generator.state})
-        arrays = {path: holder[name] for path, holder, name in self._rows()}
-        return packed({ENGINE: world, ABOUT: np.frombuffer(text.encode(), np.uint8), **arrays})
+        return packed({ENGINE: world, ABOUT: np.frombuffer(text.encode(), np.uint8), **self._arrays()})
 
     def restore(self, state: bytes) -> None:
         """Go back to what `save` returned; of this environment, or of one made with the same arguments.
@@ -350,9 +330,8 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
                 found=f"the format {found.get('format')!r} instead of {STATE_FORMAT!r}",
                 remedy="begin new episodes; to go on with a training, start it again under another --name",
             )
-        holders = {path: (holder, name) for path, holder, name in self._rows()}
-        shapes = {path: holder[name].shape for path, (holder, name) in holders.items()}
-        if found != expected or {path: array.shape for path, array in saved.items()} != shapes:
+        shapes = {name: array.shape for name, array in self._arrays().items()}
+        if found != expected or {name: array.shape for name, array in saved.items()} != shapes:
             other = [name for name in expected if found.get(name) != expected[name]] or ["its settings"]
             raise SimError(
                 "a state goes back into an environment like the one it comes from",
@@ -361,10 +340,13 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
             )
         self.engine.restore(world)
         self.np_random.bit_generator.state = generator
-        # new arrays, not new contents: callers may hold the old ones as observations. Two holders of one array keep one
-        replaced: dict[int, np.ndarray] = {}
-        for path, (holder, name) in holders.items():
-            holder[name] = replaced.setdefault(id(holder[name]), saved[path])
+        self._action, self._steps, self._scene_weights = saved["action"], saved["steps"], saved["scene_weights"]
+        self.scene_of, self.level = saved["scene_of"], saved["level"]
+        set_arrays_of(self._parts(), saved)
+        self._look_again()
+
+    def _look_again(self) -> None:
+        """See what the engine has now, which it may have rounded."""
         self.now = self._step_state(self.engine.read(), self._action, self._contact_force())
 
     def _about(self) -> dict[str, object]:
@@ -379,24 +361,17 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
             "scenes": [scene.lock.sha256 for scene in self.scenes],
         }
 
-    def _rows(self) -> Iterator[tuple[str, dict[str, Any], str]]:
-        """Path, holder and name of every array with N rows, the same order for the same kind of environment."""
-        known, waiting = {id(self.engine), id(self.last_step), id(self.now)}, [("env", vars(self))]
-        while waiting:
-            path, parts = waiting.pop()
-            for name, value in parts.items():
-                below = f"{path}.{name}"
-                if isinstance(value, np.ndarray):
-                    if value.shape[:1] == (self.num_envs,) and value.dtype != object:
-                        yield below, parts, name
-                elif id(value) not in known:
-                    known.add(id(value))
-                    if isinstance(value, dict):
-                        waiting.append((below, value))
-                    elif isinstance(value, tuple):
-                        waiting.append((below, _Elements(parts, name)))
-                    elif type(value).__module__.startswith("sim.") and hasattr(value, "__dict__"):
-                        waiting.append((below, vars(value)))
+    def _parts(self) -> dict[str, Saved]:
+        """What changes during episodes, by the names that a saved state has for it."""
+        cameras = {f"cameras.{number}": rig for number, rig in enumerate(self.cameras)}
+        return {
+            "scenario": self.scenario, "controller": self.controller, "randomiser": self._randomiser, **cameras
+        }  # fmt: skip
+
+    def _arrays(self) -> dict[str, np.ndarray]:
+        """All arrays with a row per environment that change, the engine's apart."""
+        own = {"action": self._action, "steps": self._steps, "scene_weights": self._scene_weights}
+        return {**own, "scene_of": self.scene_of, "level": self.level, **arrays_of(self._parts())}
 
     def close_extras(self, **kwargs: object) -> None:
         """Free the engine."""

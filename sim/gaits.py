@@ -156,6 +156,9 @@ class GaitController(VelocityController):
         SimError: When the gait is of another robot.
     """
 
+    ROWS = ("_last", "_command")
+    PARTS = ("_trot",)
+
     period, time_step, height_scan = TrotController.period, TrotController.time_step, TrotController.height_scan
     velocities = VELOCITIES
 

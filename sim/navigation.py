@@ -9,6 +9,7 @@ import numpy as np
 
 from pipeline.geometry.jit import njit, prange
 from pipeline.types import F32, F64, I64, Floats, Mask
+from sim.saved import Saved
 
 RIM_PRICE = 3.0
 """Price of a metre beyond the floor's edge."""
@@ -20,8 +21,8 @@ BETWEEN = RIM_PRICE * np.linalg.norm(CORNERS[:, None] - CORNERS, axis=2)
 """Distances between the corners of a cell, at that price (4, 4) [cells]."""
 
 
-@dataclass(frozen=True, eq=False)
-class DistanceFields:
+@dataclass(eq=False)
+class DistanceFields(Saved):
     """Lengths of shortest paths, on F grids of one shape.
 
     Attributes:
@@ -29,6 +30,8 @@ class DistanceFields:
         cell: (F,) edge of a cell [m].
         distance: (F, X, Y) float32 path lengths [m], inf where no path leads.
     """
+
+    ROWS = ("origin", "cell", "distance")
 
     origin: F64
     cell: F64

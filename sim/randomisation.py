@@ -13,6 +13,7 @@ from pipeline.regions.regions import Regions
 from pipeline.types import F32, F64, I64, Floats
 from sim.physics.state import Dynamics, PhysicsEngine
 from sim.robots.model import Robot
+from sim.saved import Saved
 
 FRICTION, MASS, STRENGTH = range(3)
 """Columns of the array of factors."""
@@ -80,12 +81,14 @@ class Randomisation:
             raise ValueError(f"push_speed and push_interval go together, got {self.push_speed}, {self.push_interval}")
 
 
-class Randomiser:
+class Randomiser(Saved):
     """Sets the dynamics of each robot in an engine, delays its actions and pushes it.
 
     A robot's friction is multiplied by that of the area (`Regions.areas`) under the origin of its base, looked up at
     control steps: the wheels or feet of a robot share one ground.
     """
+
+    ROWS = ("_factors", "_ground", "_in_engine", "_delay", "_targets", "_until_push")
 
     def __init__(
         self, settings: Randomisation, engine: PhysicsEngine, robot: Robot, regions: Sequence[Regions], substeps: int

@@ -23,11 +23,12 @@ from sim.cameras.settings import CameraSettings, Output, RobotCamera
 from sim.physics.state import RobotState
 from sim.robots.kinematics import link_poses, link_velocities
 from sim.robots.model import Robot
+from sim.saved import Saved
 
 Observed = U8 | F32
 
 
-class CameraRig:
+class CameraRig(Saved):
     """One camera per robot, of the same lens, each with its own mount.
 
     `solids` are the corners (V, 3) of the convex pieces of each body of the task's `Props.solids`, in its own axes [m].
@@ -37,6 +38,9 @@ class CameraRig:
     Raises:
         SimError: When the robot has no such link, or the lens is too wide.
     """
+
+    ROWS = ("_link_from_camera",)
+    PARTS = ("_clock", "_effects")
 
     def __init__(
         self,

@@ -10,14 +10,17 @@ import numpy as np
 from pipeline.types import F32, I64, U8, Floats
 from sim.cameras.settings import CameraSettings, Output
 from sim.randomisation import draw
+from sim.saved import Saved
 
 Frames = Mapping[Output, np.ndarray]
 SLACK = 1e-6
 """[s], so that a period of two control steps is not three by rounding."""
 
 
-class CameraClock:
+class CameraClock(Saved):
     """Clocks of N environments' cameras, each with its own period, phase and latency, and the images in transit."""
+
+    ROWS = ("_stamps", "_next", "_due", "_period", "_latency")
 
     def __init__(
         self,
@@ -35,6 +38,15 @@ class CameraClock:
         self._next = np.zeros(num_envs, np.int64)
         self._due = np.zeros(num_envs)
         self._period, self._latency = np.zeros(num_envs), np.zeros(num_envs)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Of the clocks, and the images."""
+        return super().arrays() | {f"frames.{output}": frames for output, frames in self._frames.items()}
+
+    def set_arrays(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Take over what `arrays` returned."""
+        super().set_arrays(arrays)
+        self._frames = {output: arrays[f"frames.{output}"] for output in self._frames}
 
     def reset(self, envs: I64, rng: np.random.Generator) -> None:
         """Begin episodes in environments (M,): new clocks, nothing in transit, an image at once."""
@@ -80,8 +92,10 @@ class CameraClock:
         return {output: frames[rows, chosen] for output, frames in self._frames.items()}, age
 
 
-class SensorEffects:
+class SensorEffects(Saved):
     """Gain, white balance, noise and compression of N environments' sensors."""
+
+    ROWS = ("_gain",)
 
     def __init__(self, settings: CameraSettings, num_envs: int) -> None:
         self._settings = settings

@@ -12,6 +12,7 @@ from sim.control.state import EndEffectorState, LegsState, Sensed, Trot, Velocit
 from sim.height_scan import ScanGrid
 from sim.physics.state import PhysicsEngine, RobotState
 from sim.robots.model import Robot
+from sim.saved import Saved
 
 if TYPE_CHECKING:
     from sim.robots.arm import Arm
@@ -24,7 +25,7 @@ UNITS = {("position", "hinge"): "rad", ("velocity", "hinge"): "rad/s", ("velocit
 """Units of an actuator's targets, by its mode and the kind of its joint; metres otherwise."""
 
 
-class Controller:
+class Controller(Saved):
     """An action space, and the loop that follows its actions.
 
     Subclasses need a size, `targets` and `command`; the rest says what they need and what they can do.

@@ -40,6 +40,8 @@ class EndEffectorController(Controller):
         SimError: When the robot is no arm.
     """
 
+    ROWS = ("_target", "_sent")
+
     def __init__(self, robot: Robot, action: EndEffectorAction, period: float) -> None:
         self.arm = self._arm = Arm(robot)
         self.action = action

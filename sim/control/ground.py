@@ -22,6 +22,9 @@ class GroundController(Controller):
     action, the robot moves over the same ground, by its odometry. Velocity commands are the task's.
     """
 
+    ROWS = ("_from",)
+    PARTS = ("_gait",)
+
     def __init__(self, gait: Controller, base_height: float) -> None:
         assert gait.height_scan
         self._gait, self._base_height, self._scan = gait, np.float32(base_height), gait.height_scan

@@ -59,6 +59,8 @@ class TrotController(Controller):
         SimError: When the robot has no feet, feet beyond what it sees of the ground, or falls at rest.
     """
 
+    ROWS = ("_phase", "_moving", "_swing", "_target")
+
     period, time_step, height_scan = PERIOD, TIME_STEP, SCAN
 
     def __init__(self, robot: Robot, trot: Trot | None = None) -> None:

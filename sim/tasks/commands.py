@@ -16,7 +16,7 @@ from sim.floors import Floors
 from sim.physics.state import RobotState
 from sim.robots.legs import highest_step
 from sim.scene import TerrainScene
-from sim.tasks.task import ResetPoses
+from sim.tasks.scenario import ResetPoses, Scenario
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ class CommandState:
     hill: Mask
 
 
-class CommandScenario:
+class CommandScenario(Scenario[CommandState]):
     """Starts in front of rises, the higher the level the higher; commands that stay on the walkable floor.
 
     Yaw rates are corrected by the error of the heading, so that paths are straight even if robots turn a little.
@@ -74,6 +74,12 @@ class CommandScenario:
     Raises:
         SimError: When a scene has no start with a path ahead, or no scene has the steps that are needed.
     """
+
+    ROWS = (
+        "_scene_of", "_command", "_velocity", "_heading", "_yaw", "_hill", "_hold", "_sum", "_steps", "_height", "_end",
+        "_arrived",
+    )  # fmt: skip
+    commands = True
 
     def __init__(self, floors: Floors, num_envs: int, period: float, *, ahead: float, steps: bool = False) -> None:
         self.floors, self._period, self._ahead = floors, period, ahead

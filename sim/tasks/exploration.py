@@ -12,7 +12,7 @@ from sim.cameras.props import Props
 from sim.floors import NEARBY, Floors, positions_around
 from sim.navigation import DistanceFields, distances
 from sim.physics.state import RobotState
-from sim.tasks.task import ResetPoses
+from sim.tasks.scenario import ResetPoses, Scenario
 
 MAP_SIDE, MAP_SPACING = 9, 0.5
 """Points of the robot's local map along each side, and their spacing [m]."""
@@ -39,11 +39,13 @@ class ExplorationState:
     edges: F32
 
 
-class ExplorationScenario:
+class ExplorationScenario(Scenario[ExplorationState]):
     """Starts anywhere on the drivable floor; floor is seen once it lies ahead of the robot, in reach and not occluded.
 
     A robot sees as far as `reach` [m], within `half_angle` to each side [rad].
     """
+
+    ROWS = ("_scene_of", "_seen", "_new", "_share", "_pose")
 
     def __init__(self, floors: Floors, num_envs: int, period: float, *, reach: float, half_angle: float) -> None:
         self.floors, self._reach, self._half_angle = floors, reach, half_angle

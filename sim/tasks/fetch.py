@@ -15,6 +15,7 @@ from sim.navigation import DistanceFields, distances, path_ahead
 from sim.physics.bodies import BodyState
 from sim.physics.state import RobotState
 from sim.robots.arm import Arm
+from sim.tasks.scenario import ResetPoses, Scenario
 from sim.tasks.table import (
     CARRY,
     DOWN,
@@ -31,7 +32,7 @@ from sim.tasks.table import (
     to_grasp,
     varied_colors,
 )
-from sim.tasks.task import Item, ResetPoses, StepState, Term
+from sim.tasks.task import Item, StepState, Term
 
 TO_THING, TO_HOME = 0, 1
 """Columns of paths."""
@@ -59,7 +60,7 @@ class FetchState(TableState):
     turn: F32
 
 
-class FetchScenario:
+class FetchScenario(Scenario[FetchState]):
     """A thing on the floor, at the end of a path of a length [m], and a mark on the floor where the robot begins.
 
     With a `disc`, of a middle in the base's axes and a radius [m], the thing lies there, within the arm's reach.
@@ -67,6 +68,9 @@ class FetchScenario:
     Raises:
         SimError: When a scene has no such path, from no start that may be used.
     """
+
+    ROWS = ("_home", "_position", "_base", "_length", "_previous", "_turn", "_color")
+    PARTS = ("_to_thing", "_to_home")
 
     def __init__(
         self,
@@ -83,10 +87,11 @@ class FetchScenario:
         self._room = floors.edge >= (np.hypot(disc[0], disc[1]) if disc else ROOM)
         self._homes = Cells(self._room & floors.eligible)
         shape = (num_envs, *floors.height.shape[1:])
-        self._fields = tuple(
+        self._to_thing, self._to_home = (
             DistanceFields(np.zeros((num_envs, 2)), np.ones(num_envs), np.zeros(shape, np.float32))
             for _ in (TO_THING, TO_HOME)
         )
+        self._fields = self._to_thing, self._to_home
         self._home = np.zeros((num_envs, 3))
         self._position, self._base = np.zeros((num_envs, 3)), np.tile(np.eye(3), (num_envs, 1, 1))
         self._length = self._previous = np.zeros((num_envs, 2), np.float32)

@@ -13,7 +13,8 @@ from sim.cameras.props import Balls, Patches, Posts, Props
 from sim.floors import NEARBY, NEXT_POSITIONS, Cells, Floors, positions_around
 from sim.navigation import DistanceFields, distances
 from sim.physics.state import RobotState
-from sim.tasks.task import ResetPoses
+from sim.saved import Saved
+from sim.tasks.scenario import ResetPoses, Scenario
 
 BALL_RADIUS = 0.15  # [m]
 LEVEL = 0.05
@@ -40,13 +41,15 @@ class PathState:
     detours: F32
 
 
-class PathTracker:
+class PathTracker(Saved):
     """Remaining path lengths of N robots.
 
     Attributes:
         scene_of: (N,) scene of each robot.
         goal: (N, 3) position of the goal on the floor [m], world frame of its scene.
     """
+
+    ROWS = ("scene_of", "goal", "_field", "_length", "_previous", "_pose")
 
     def __init__(self, floors: Floors, num_envs: int, fields: DistanceFields) -> None:
         self._floors, self._fields, self._field = floors, fields, np.zeros(num_envs, np.int64)
@@ -83,7 +86,7 @@ class PathTracker:
         return PathState(self.goal[:, :2].copy(), self._length.copy(), self._previous.copy(), edges, detours)
 
 
-class GoalScenario:
+class GoalScenario(Scenario[PathState]):
     """Goals marked by a ball, each with starts from which a path leads there.
 
     Goals are the nearest cells to a scene's own that the robot can drive to. Paths from start to goal have at least
@@ -93,6 +96,8 @@ class GoalScenario:
     Raises:
         SimError: When a scene has no such path, no such floor, or no start that may be used.
     """
+
+    PARTS = ("_paths",)
 
     def __init__(
         self,

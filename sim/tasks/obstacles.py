@@ -51,6 +51,9 @@ class ObstacleScenario(GoalScenario):
         SimError: When a scene has no such path, or no start that may be used.
     """
 
+    ROWS = ("_post", "_post_radius", "_patch", "_patch_radius", "_clearance", "_cost")
+    PARTS = ("_paths", "_fields")
+
     def __init__(
         self,
         floors: Floors,

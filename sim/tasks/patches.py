@@ -14,9 +14,10 @@ from sim.cameras.props import Balls, Patches, Posts, Props
 from sim.floors import Cells, Floors
 from sim.navigation import DistanceFields, spread
 from sim.physics.state import RobotState
+from sim.saved import Saved
 from sim.tasks.goals import PathState, PathTracker
 from sim.tasks.obstacles import PATCH_COLOR, area_costs
-from sim.tasks.task import ResetPoses
+from sim.tasks.scenario import ResetPoses, Scenario
 
 RADIUS = (0.25, 0.45)
 """Range of a painted patch's radius [m]."""
@@ -57,7 +58,7 @@ class PatchState(PathState):
     entered: Mask
 
 
-class PatchScenario:
+class PatchScenario(Scenario[PatchState]):
     """Goals anywhere, known by odometry only, and patches of costly floor.
 
     A scene's patches are its own areas with a cost; in a scene without any, a patch is painted at another position in
@@ -69,6 +70,9 @@ class PatchScenario:
     Raises:
         SimError: When a scene has no room for that.
     """
+
+    ROWS = ("_patch", "_radius", "_to_patch", "_believed", "_inside", "_entering", "_entered")
+    PARTS = ("_paths", "_fields", "_odometry")
 
     def __init__(
         self, floors: Floors, num_envs: int, period: float, *, min_length: float, max_length: float, crossing: float
@@ -226,13 +230,15 @@ MAX_DISTANCE = 4.0
 """Largest distance of a goal that is distinguished [m]."""
 
 
-class DeadReckoning:
+class DeadReckoning(Saved):
     """Poses of N robots estimated from the rotation of wheels, which drift; exact at the beginning of their episodes.
 
     Attributes:
         xy: (N, 2) estimated positions [m], world frame.
         yaw: (N,) estimated headings [rad].
     """
+
+    ROWS = ("xy", "yaw", "_true_xy", "_true_yaw", "_scale")
 
     def __init__(self, num_envs: int, period: float) -> None:
         self.xy, self.yaw = np.zeros((num_envs, 2)), np.zeros(num_envs)

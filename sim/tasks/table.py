@@ -9,19 +9,19 @@ from functools import cached_property, lru_cache
 import numpy as np
 
 from pipeline.errors import SimError
-from pipeline.geometry import matrix_from_quaternion, matrix_from_rotvec, quaternion_from_matrix
+from pipeline.geometry import Pose, matrix_from_quaternion, matrix_from_rotvec, quaternion_from_matrix
 from pipeline.types import F32, F64, I64, Mask
 from sim.cameras.props import Lighting, Patches, Props, Solids
 from sim.control.state import EndEffectorState
 from sim.floors import Floors
 from sim.physics.bodies import BodyState, RigidBody
-from sim.physics.state import RobotState
 from sim.randomisation import Randomisation
 from sim.robots.arm import Arm
 from sim.robots.model import Robot
 from sim.tasks.distractors import KINDS, MARGIN, distractors, draw_colors, place_distractors
+from sim.tasks.scenario import ResetPoses, Scenario
 from sim.tasks.stations import find_stations, work_of
-from sim.tasks.task import Area, Grasp, Item, ResetPoses, StepState, Term
+from sim.tasks.task import Area, Grasp, Item, StepState, Term
 
 DOWN = np.diag([1.0, -1.0, -1.0])
 """Rotation of a hand that points down, base from hand."""
@@ -171,16 +171,15 @@ class HandStart:
     joints: float = 0.0
 
 
-class TableScenario:
+class TableScenario(Scenario[TableState]):
     """Things on a surface before each arm, at the stations of its scene.
 
     Areas and places are those of Panda, times `size_of` the robot. Things don't overlap at first; `apart` is the least
     distance of their middles [m]. With a mark, a place of that colour and radius is painted on the surface, in its
     area, apart from the things too.
-
-    Attributes:
-        distractors: Bodies that may lie on the table, too; their states come before those of the things.
     """
+
+    ROWS = ("_mark", "_color", "_base", "_turn", "_surface", "_toward", "_clutter")
 
     def __init__(
         self,
@@ -211,8 +210,8 @@ class TableScenario:
     def vary(self, settings: Randomisation, *, light: bool) -> None:
         """From the next episodes on, let tables differ, and the way to the light if that varies."""
         self._settings, self._varies_light = settings, light
-        self.distractors: tuple[RigidBody, ...] = distractors() if settings.distractors else ()
-        self._clutter = np.zeros((len(self._mark), len(self.distractors), 3))
+        self.bodies: tuple[RigidBody, ...] = distractors() if settings.distractors else ()
+        self._clutter = np.zeros((len(self._mark), len(self.bodies), 3))
 
     def reset(self, envs: I64, scenes: I64, levels: I64, rng: np.random.Generator) -> ResetPoses:
         """Begin new episodes in environments (M,), in scenes (M,)."""
@@ -283,12 +282,13 @@ class TableScenario:
             joints[:, self._arm.columns] += start.joints * rng.standard_normal((count, len(self._arm.columns)))
         return joints
 
-    def update(self, state: RobotState, rng: np.random.Generator) -> None:
-        """Nothing changes during an episode."""
-
     def state(self) -> TableState:
         """State that terms read."""
         return TableState(self.items, self._arm, self._mark.copy(), self._surface.copy())
+
+    def front(self) -> Pose:
+        """The first station's."""
+        return self.stations[0][0].world_from_base
 
     def props(self) -> Props:
         """The mark, the light, and distractors and things in their colours; the environment knows where these are."""

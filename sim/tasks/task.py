@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 import numpy as np
 
 from pipeline.errors import SimError
 from pipeline.geometry import Camera, Gaussians
-from pipeline.types import F32, F64, I64, Floats, Mask
-from sim.cameras.props import Props
+from pipeline.types import F32, F64, I64, Mask
 from sim.cameras.settings import CameraSettings, RobotCamera
 from sim.control.controller import Controller
 from sim.control.state import EndEffectorState, LegsState
@@ -20,14 +19,13 @@ from sim.height_scan import ScanGrid
 from sim.physics.bodies import BodyState, RigidBody
 from sim.physics.state import RobotState
 from sim.robots.model import Robot
+from sim.tasks.scenario import Scenario, ScenarioState
 
 if TYPE_CHECKING:
     from sim.scene import SceneObject, SimScene
 
 EXPERT = "expert"
 """Observation with the actions of a task's expert."""
-ScenarioState = TypeVar("ScenarioState", covariant=True)
-"""What a scenario shows the terms of its task."""
 
 
 Area = tuple[tuple[float, float], tuple[float, float]]
@@ -118,46 +116,9 @@ class StepState(Generic[ScenarioState]):
     bodies: BodyState | None = None
 
 
-@dataclass(frozen=True, eq=False)
-class ResetPoses:
-    """Where M episodes begin.
-
-    Attributes:
-        position: (M, 3) positions of the robots' bases at rest on the floor [m], world frame of each robot's scene.
-        yaw: (M,) headings [rad].
-        joints: (M, J) joint positions; None for those at rest.
-        bodies: (M, K) of the task's things; None without any.
-    """
-
-    position: Floats
-    yaw: Floats
-    joints: F32 | None = None
-    bodies: BodyState | None = None
-
-
 Value = TypeVar("Value")
 Term = Callable[[StepState[Any]], Value]
 """A value for each of N environments; a task pairs its terms with the scenario whose state they read."""
-
-
-class Scenario(Protocol[ScenarioState]):
-    """What the episodes of N environments are about: where they begin, where they lead, and their props."""
-
-    def reset(self, envs: I64, scenes: I64, levels: I64, rng: np.random.Generator) -> ResetPoses:
-        """Begin new episodes in environments (M,), in scenes (M,), of difficulty levels (M,)."""
-        ...
-
-    def update(self, state: RobotState, rng: np.random.Generator) -> None:
-        """Take over the state of all N robots after a step."""
-        ...
-
-    def state(self) -> ScenarioState:
-        """State that terms read; its arrays of N rows are never changed later."""
-        ...
-
-    def props(self) -> Props:
-        """Objects that cameras see in addition to the scene."""
-        ...
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,8 @@ from sim.robots.legs import Legs
 from sim.robots.model import Robot
 from sim.scene import TerrainScene
 from sim.tasks.commands import CommandState, kept_heading
-from sim.tasks.task import ResetPoses, StepState
+from sim.tasks.scenario import ResetPoses, Scenario
+from sim.tasks.task import StepState
 from sim.terrain import Terrain
 
 SHARES = {"flat": 0.3, "stairs": 0.2, "steep stairs": 0.15, "ramp": 0.1, "rubble": 0.15, "gaps": 0.1}
@@ -90,12 +91,18 @@ class Commanded(Protocol):
         ...
 
 
-class WalkScenario:
+class WalkScenario(Scenario[WalkState]):
     """Commands on the tiles of a terrain; the higher the level, the higher the hills.
 
     Raises:
         SimError: When the scene is not procedural ground.
     """
+
+    ROWS = (
+        "_kind", "_level", "_middle", "_start", "_command", "_turn", "_wanted", "_heading", "_hold", "_outside",
+        "_climbed", "_told", "_gone", "_error", "_steps", "_height",
+    )  # fmt: skip
+    commands = True
 
     def __init__(self, floors: Floors, num_envs: int, period: float) -> None:
         (scene, *others) = floors.scenes

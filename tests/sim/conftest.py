@@ -62,3 +62,12 @@ def hall_scene(room_scene: SimScene) -> SimScene:
 def rover() -> Robot:
     """The differential drive."""
     return find_robot("rover")[0]
+
+
+@pytest.fixture(scope="session")
+def golden_scenes(room_scene: SimScene, hall_scene: SimScene) -> dict[str, SimScene]:
+    """Scenes of `tests.sim.golden` by their names."""
+    from tests.sim.tasks.test_grasps import L
+    from tests.sim.tasks.test_pick_object import with_object
+
+    return {"room": room_scene, "hall": hall_scene, "item": with_object(room_scene, *L)}

@@ -60,6 +60,21 @@ class Case:
         """Task and robot."""
         return f"{self.task} {self.robot}"
 
+    def make(self, scenes: Mapping[str, SimScene], engine: str, count: int) -> SceneEnv:
+        """Environments, with much that varies."""
+        scene = scenes.get(self.scene, self.scene)
+        return sim.make(
+            self.task,
+            [scene] if isinstance(scene, str) else [scene, scene],
+            count,
+            robot=self.robot,
+            engine=engine,
+            seed=SEED,
+            randomisation=VARIED,
+            camera_settings=FLAWED,
+            **self.settings or {},
+        )
+
 
 DRIVEN = ("navigate", "search", "stairs", "avoid", "explore", "weave")
 HELD = ("put_cube_on_plate", "lift", "push_to_mark", "stack", "pick_object", "put_cube_on_plate_gsenv")
@@ -81,18 +96,7 @@ def trajectories(
     case: Case, engine: str, scenes: Mapping[str, SimScene], steps: int = STEPS
 ) -> dict[str, Sequence[np.ndarray]]:
     """What comes out of each step, by name."""
-    scene = scenes.get(case.scene, case.scene)
-    env = sim.make(
-        case.task,
-        [scene] if isinstance(scene, str) else [scene, scene],
-        2,
-        robot=case.robot,
-        engine=engine,
-        seed=SEED,
-        randomisation=VARIED,
-        camera_settings=FLAWED,
-        **case.settings or {},
-    )
+    env = case.make(scenes, engine, 2)
     try:
         return _run(env, steps)
     finally:

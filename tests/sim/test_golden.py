@@ -23,20 +23,12 @@ from tests.sim.golden import (
     starts_of,
     trajectories,
 )
-from tests.sim.tasks.test_grasps import L
-from tests.sim.tasks.test_pick_object import with_object
 
 pytest.importorskip("mujoco")
 if not PACKAGE.is_dir():
     pytest.skip("example-robot-data is not installed", allow_module_level=True)
 
 RUNS = [pytest.param(case, engine, id=f"{case.name} {engine}") for case in CASES for engine in case.engines]
-
-
-@pytest.fixture(scope="module")
-def scenes(room_scene: SimScene, hall_scene: SimScene) -> dict[str, SimScene]:
-    """By the names of the cases."""
-    return {"room": room_scene, "hall": hall_scene, "item": with_object(room_scene, *L)}
 
 
 def test_all_tasks_are_recorded():
@@ -46,16 +38,16 @@ def test_all_tasks_are_recorded():
 
 @pytest.mark.skipif("GOLDEN" in os.environ, reason="all steps are recorded")
 @pytest.mark.parametrize(("case", "engine"), RUNS)
-def test_it_begins_as_recorded(scenes: dict[str, SimScene], case: Case, engine: str):
+def test_it_begins_as_recorded(golden_scenes: dict[str, SimScene], case: Case, engine: str):
     """The first steps, on any machine."""
-    assert differences(trajectories(case, engine, scenes, FIRST), f"{case.name} {engine}", recorded()) == []
+    assert differences(trajectories(case, engine, golden_scenes, FIRST), f"{case.name} {engine}", recorded()) == []
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("case", "engine"), RUNS)
-def test_it_goes_as_recorded(scenes: dict[str, SimScene], case: Case, engine: str):
+def test_it_goes_as_recorded(golden_scenes: dict[str, SimScene], case: Case, engine: str):
     """All steps, to the bit on the kind of CPU that recorded them."""
-    found, name = trajectories(case, engine, scenes, STEPS), f"{case.name} {engine}"
+    found, name = trajectories(case, engine, golden_scenes, STEPS), f"{case.name} {engine}"
     if os.environ.get("GOLDEN") == "write":
         known = recorded()
         known["starts"][name] = starts_of(found)

@@ -93,7 +93,7 @@ def test_equal_seeds_give_equal_distractors(room_scene: SimScene) -> None:
     np.testing.assert_array_equal(one.props().solids.color, two.props().solids.color)
     assert (first.bodies.position[:, :KINDS] != other.bodies.position[:, :KINDS]).any((1, 2)).all()
     none, poses = begun(room_scene, PUSH_TO_MARK, 0)
-    assert none.distractors == ()
+    assert none.bodies == ()
     assert poses.bodies.position.shape == (COUNT, 1, 3)
 
 
