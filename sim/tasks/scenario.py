@@ -58,8 +58,8 @@ class Scenario(Saved, Generic[ScenarioState]):
         if settings.base_height or settings.distractors:
             raise SimError(
                 "base_height and distractors are of arms at tables",
-                found=f"they are to vary in {type(self).__name__}",
-                remedy="leave them 0",
+                found="they are to vary in a task without tables",
+                remedy="leave them 0, or take a task such as put_cube_on_plate",
             )
 
     def reset(self, envs: I64, scenes: I64, levels: I64, rng: np.random.Generator) -> ResetPoses:
