@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sim.env import SceneEnv
     from sim.scene import SimScene
+    from sim.tasks.settings import TaskSettings
 
 __all__ = ["make"]
 
@@ -22,6 +23,7 @@ def make(
     gait: str = "",
     allow_failed: bool = False,
     objects: Sequence[str] = (),
+    task_settings: TaskSettings | None = None,
     **config: Any,
 ) -> SceneEnv:
     """Make N robots in published scenes, as one `gymnasium.vector.VectorEnv`.
@@ -35,6 +37,7 @@ def make(
         allow_failed: Accept scenes that failed gates.
         objects: Objects that were cut out of the bundles and are loose, by name, or "all"; and bundles that are objects
             by themselves, such as mug@1.0.0.
+        task_settings: Changes of the task, such as its time limit and the weights of its rewards.
         config: Fields of `sim.env.EnvConfig`, such as engine, device, seed and cameras.
 
     Raises:
@@ -46,7 +49,7 @@ def make(
     from sim.scene import SimScene, open_scene
     from sim.tasks.catalog import find_task
 
-    task_to_do = find_task(task)
+    task_to_do = find_task(task, task_settings)
     opened = [
         scene if isinstance(scene, SimScene) else open_scene(scene, allow_failed=allow_failed, objects=objects)
         for scene in scenes

@@ -96,13 +96,14 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
     """N robots, each in one of the scenes; environments draw a new scene at reset, according to `scene_weights`.
 
     An episode that ended is reset in the same step: its last observation is in `info["final_obs"]`, whether it solved
-    the task in `info["final_success"]` (N,), and further outcomes in `info["final_outcomes"]`, (N,) by name; false
-    where no episode ended. Without `EnvConfig.autoreset` that is left to `reset`. `info["scene"]` (N,) is the scene of
-    this step's episodes. An action with NaN ends the episode of its environment; `info["invalid_action"]` says where.
-    `last_step` is the state after the last step, before episodes that ended were reset; `now` is the state that the
-    last observations show, after that. `watchers` are called after each step of the controller's loop. `expert` says
-    the right actions (N, A), if anybody knows. `solid_hulls` are the corners (V, 3) of the convex pieces of each body
-    of the props' solids, in its own axes [m].
+    the task in `info["final_success"]` (N,), further outcomes in `info["final_outcomes"]`, (N,) by name, and what each
+    of its rewards came to in `info["final_rewards"]`, (N,) by name; false and 0 where no episode ended. Without
+    `EnvConfig.autoreset` that is left to `reset`. `info["scene"]` (N,) is the scene of this step's episodes. An action
+    with NaN ends the episode of its environment; `info["invalid_action"]` says where. `last_step` is the state after
+    the last step, before episodes that ended were reset; `now` is the state that the last observations show, after
+    that. `watchers` are called after each step of the controller's loop. `expert` says the right actions (N, A), if
+    anybody knows. `solid_hulls` are the corners (V, 3) of the convex pieces of each body of the props' solids, in its
+    own axes [m].
 
     Raises:
         SimError: When there is no such device or engine here, or a scene doesn't suit the task.
@@ -191,6 +192,7 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
         self.scene_of = np.arange(num_envs) % len(scenes)
         self.level = np.full(num_envs, config.level)
         self._scene_weights = np.ones((num_envs, len(scenes)))  # a row per environment, so that `save` keeps them
+        self._weights, self._sums = task.weights(), np.zeros((num_envs, len(task.rewards)), np.float32)
         self.last_step: StepState[Any] | None = None
         self.now: StepState[Any] | None = None
         self._action, self._steps = np.zeros((num_envs, controller.size), np.float32), np.zeros(num_envs, np.int64)
@@ -236,8 +238,10 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
         self.scenario.update(state, self.np_random)
         step = self.last_step = self._step_state(state, action, contact_force)
         reward = np.zeros(self.num_envs, np.float32)
-        for term in self.task.rewards.values():
-            reward += np.float32(term.weight) * term.function(step)
+        for number, (weight, term) in enumerate(zip(self._weights, self.task.rewards.values(), strict=True)):
+            worth = weight * term.function(step)
+            reward += worth
+            self._sums[:, number] += worth
         ended = {name: term(step) for name, term in self.task.terminations.items()}
         terminated = invalid.copy()
         for values in ended.values():
@@ -341,6 +345,7 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
         self.engine.restore(world)
         self.np_random.bit_generator.state = generator
         self._action, self._steps, self._scene_weights = saved["action"], saved["steps"], saved["scene_weights"]
+        self._sums = saved["sums"]
         self.scene_of, self.level = saved["scene_of"], saved["level"]
         set_arrays_of(self._parts(), saved)
         self._look_again()
@@ -370,7 +375,7 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
 
     def _arrays(self) -> dict[str, np.ndarray]:
         """All arrays with a row per environment that change, the engine's apart."""
-        own = {"action": self._action, "steps": self._steps, "scene_weights": self._scene_weights}
+        own = {"action": self._action, "steps": self._steps, "scene_weights": self._scene_weights, "sums": self._sums}
         return {**own, "scene_of": self.scene_of, "level": self.level, **arrays_of(self._parts())}
 
     def close_extras(self, **kwargs: object) -> None:
@@ -399,7 +404,7 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
         self._randomiser.reset(envs, scenes, state.position, rng)
         self.controller.reset(envs, joints, rng)
         self._action = self._action.copy()  # callers may hold the old one as an observation
-        self._action[envs], self._steps[envs] = 0, 0
+        self._action[envs], self._steps[envs], self._sums[envs] = 0, 0, 0
         for rig in self.cameras:
             rig.reset(envs, rng)
 
@@ -482,4 +487,6 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
         ended[done] = True
         success = self.task.success(step) & ended
         outcomes = {name: term(step) & ended for name, term in self.task.outcomes.items()}
-        return {"final_obs": final, "_final_obs": ended, "final_success": success, "final_outcomes": outcomes}
+        rewards = {name: np.where(ended, self._sums[:, number], 0) for number, name in enumerate(self.task.rewards)}
+        info = {"final_success": success, "final_outcomes": outcomes, "final_rewards": rewards}
+        return {"final_obs": final, "_final_obs": ended, **info}

@@ -46,7 +46,7 @@ class RemoteEnv:
     """
 
     def __init__(self, settings: Mapping[str, Any], threads: int) -> None:
-        task = find_task(settings["task"])
+        task = find_task(settings["task"], settings.get("task_settings"))
         self.num_envs, self.task = int(settings["num_envs"]), task
         self.longest = task.steps_in(settings.get("seconds") or task.seconds)
         if settings.get("expert"):  # who that is, the other process knows

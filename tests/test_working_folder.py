@@ -53,7 +53,7 @@ def look():
 if __name__ == "__main__":
     sys.path.append(sys.argv[1])
     preset = load_preset("navigate", {"algorithm": "sac", "policy.rnn_type": "none"})
-    with connected(sys.argv[2], 1, Form({}, 1, frozenset(), frozenset()), preset) as ray:
+    with connected(sys.argv[2], 1, Form({}, 1, frozenset(), frozenset(), frozenset()), preset) as ray:
         found = ray.get(ray.remote(num_cpus=1)(look).remote())
     assert str(Path.cwd()) not in found, found
     print("looked")

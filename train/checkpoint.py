@@ -45,7 +45,7 @@ class ProcessState(TypedDict):
     random: list[torch.Tensor]
     environment: list[EnvironmentState]
     curriculum: list[list[float]]
-    episode_stats: list[tuple[bool, str, float, int, dict[str, bool]]]
+    episode_stats: list[tuple[bool, str, float, int, dict[str, bool], dict[str, float]]]
 
 
 class Checkpoint(ProcessState):

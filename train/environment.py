@@ -8,6 +8,7 @@ from typing import Any, Protocol, TypedDict
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from rsl_rl.env import VecEnv
 from tensordict import TensorDict
 
@@ -43,6 +44,7 @@ class DoneInfo:
         reward: Sum of the rewards of each.
         steps: Length of each.
         outcomes: Further outcomes of the task, by name (M,).
+        rewards: What each of the task's rewards came to, by name (M,).
     """
 
     env: I64
@@ -52,6 +54,7 @@ class DoneInfo:
     reward: F32
     steps: I64
     outcomes: dict[str, Mask]
+    rewards: dict[str, F32]
 
     @staticmethod
     def joined(parts: Sequence[DoneInfo], sizes: Sequence[int]) -> DoneInfo:
@@ -64,12 +67,15 @@ class DoneInfo:
             [reason for part in parts for reason in part.ended_by],
             np.concatenate([part.reward for part in parts]),
             np.concatenate([part.steps for part in parts]),
-            # a part without rows has no names
-            {
-                name: np.concatenate([part.outcomes[name] for part in parts if name in part.outcomes])
-                for name in {name: None for part in parts for name in part.outcomes}
-            },
+            _joined([part.outcomes for part in parts]),
+            _joined([part.rewards for part in parts]),
         )
+
+
+def _joined(parts: Sequence[Mapping[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
+    """Arrays by name, one after the other; a part without rows has no names."""
+    names = {name: None for part in parts for name in part}
+    return {name: np.concatenate([part[name] for part in parts if name in part]) for name in names}
 
 
 class EnvironmentState(TypedDict):
@@ -146,6 +152,7 @@ class TrainEnv(VecEnv):
             self._reward[rows].copy(),
             self.episode_length_buf.numpy()[rows].copy(),
             {name: np.asarray(values)[rows] for name, values in info.get("final_outcomes", {}).items()},
+            {name: np.asarray(values)[rows] for name, values in info.get("final_rewards", {}).items()},
         )
         self._reward[done] = 0
         self.episode_length_buf[torch.from_numpy(done)] = 0
@@ -266,10 +273,11 @@ def simulation_settings(
         SimError: When there is no such task.
         TrainError: When there is no such encoder.
     """
-    task, encoder = find_task(preset.task), find_encoder(preset.policy)
+    task, encoder = find_task(preset.task, preset.task_settings), find_encoder(preset.policy)
     training = starts == "train"
     return {
         "task": preset.task,
+        "task_settings": preset.task_settings,
         "scenes": list(scenes),
         "num_envs": num_envs,
         "robot": preset.robot,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import time
 import warnings
@@ -21,6 +20,7 @@ from sim.control.controller import Controller
 from sim.env import SceneEnv
 from sim.libraries import load
 from sim.robots.catalog import sdk_joints
+from sim.tasks.task import about
 from train.environment import STATE, VECTOR, TrainEnv
 from train.models.encoders import find_encoder
 from train.models.policy import VisionPolicy
@@ -264,7 +264,7 @@ def _compare(
 def _about(env: SceneEnv, image: str | None, measured: Arrays) -> dict[str, str]:
     """Metadata for users of the file: texts, or JSON."""
     observations = {
-        name: (inspect.getdoc(term.function) or "").partition("\n")[0]  # with its units
+        name: about(term.function)  # with its units
         for name, term in env.task.observations.items()
         if name in measured
     }

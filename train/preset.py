@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -13,6 +13,7 @@ from pipeline.errors import TrainError
 from pipeline.parameters import Settings, checked, parse_settings, read_yaml, require_known, with_changes
 from sim.randomisation import MAX_BASE_HEIGHT, MAX_DISTRACTORS
 from sim.tasks.catalog import TASKS
+from sim.tasks.settings import TaskSettings
 
 FOLDER = Path(__file__).parent / "presets"
 
@@ -191,6 +192,8 @@ class Preset(Settings):
 
     task: str
     """Name of the task."""
+    task_settings: TaskSettings = TaskSettings()
+    """Changes of the task; on the command line task.seconds and so on."""
     robot: str = "rover"
     """Name of the robot, or a URDF or MJCF file."""
     gait: str = ""
@@ -331,7 +334,13 @@ def load_preset(name: str, changes: Mapping[str, object] | None = None) -> Prese
     if not isinstance(values, dict):
         found = type(values).__name__
         raise TrainError("a preset has keys and values", found=found, remedy="correct it", file=path)
-    return checked(Preset, with_changes(values, changes or {}), "preset", TrainError, name)
+    return checked(Preset, _with_changes(values, changes or {}), "preset", TrainError, name)
+
+
+def _with_changes(values: Mapping[str, Any], changes: Mapping[str, object]) -> dict[str, Any]:
+    """Values of a preset with others on top; those of the task begin with its section's name, or just with task."""
+    of_task = {name: f"task_settings.{name.removeprefix('task.')}" for name in changes if name.startswith("task.")}
+    return with_changes(values, {of_task.get(name, name): value for name, value in changes.items()})
 
 
 def change_preset(preset: Preset, changes: Mapping[str, object], file: Path | str) -> Preset:
@@ -340,7 +349,7 @@ def change_preset(preset: Preset, changes: Mapping[str, object], file: Path | st
     Raises:
         TrainError: When a value is wrong.
     """
-    return checked(Preset, with_changes(preset.model_dump(), changes), "preset", TrainError, file)
+    return checked(Preset, _with_changes(preset.model_dump(), changes), "preset", TrainError, file)
 
 
 def pinned(preset: Preset) -> Preset:

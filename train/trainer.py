@@ -23,8 +23,8 @@ from train.halves import make_training_env
 from train.preset import Preset
 from train.results import WINDOW
 
-EpisodeRow = tuple[bool, str, float, int, dict[str, bool]]
-"""Success, what ended the episode, its reward, its length, and further outcomes."""
+EpisodeRow = tuple[bool, str, float, int, dict[str, bool], dict[str, float]]
+"""Success, what ended the episode, its reward, its length, further outcomes, and what each reward came to."""
 
 
 class EpisodeStats:
@@ -35,20 +35,21 @@ class EpisodeStats:
 
     def add(self, done: DoneInfo) -> None:
         """Add episodes that ended."""
-        others = [
-            {name: bool(values[row]) for name, values in done.outcomes.items()} for row in range(len(done.ended_by))
-        ]
-        columns = done.success.tolist(), done.ended_by, done.reward.tolist(), done.steps.tolist(), others
+        rows = range(len(done.ended_by))
+        others = [{name: bool(values[row]) for name, values in done.outcomes.items()} for row in rows]
+        rewards = [{name: float(values[row]) for name, values in done.rewards.items()} for row in rows]
+        columns = done.success.tolist(), done.ended_by, done.reward.tolist(), done.steps.tolist(), others, rewards
         self.episodes.extend(zip(*columns, strict=True))
 
     def metrics(self) -> dict[str, float]:
         """Means by name, and the number of episodes; empty before the first episode ended."""
         if not self.episodes:
             return {}
-        success, ended_by, reward, steps, outcomes = zip(*self.episodes, strict=True)
+        success, ended_by, reward, steps, outcomes, rewards = zip(*self.episodes, strict=True)
         means = {"success": np.mean(success), "reward": np.mean(reward), "length": np.mean(steps)}
         means |= {f"ended/{name}": count / len(ended_by) for name, count in sorted(Counter(ended_by).items())}
         means |= {f"outcome/{name}": np.mean([row[name] for row in outcomes]) for name in outcomes[0]}
+        means |= {f"reward/{name}": np.mean([row[name] for row in rewards]) for name in rewards[0]}
         return {"episodes": len(ended_by)} | {name: float(value) for name, value in means.items()}
 
 

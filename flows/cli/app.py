@@ -35,7 +35,7 @@ GROUPS: dict[str, tuple[Command, ...]] = {
         registry.verify,
         registry.gallery,
     ),
-    "simulation": (simulate.sim, simulate.teleop, simulate.bench),
+    "simulation": (simulate.tasks, simulate.sim, simulate.teleop, simulate.bench),
     "policies": (
         train.Train,
         train.pretrain_encoder,

@@ -31,6 +31,40 @@ Objects = Annotated[
 
 
 @command()
+def tasks(
+    name: Annotated[str | None, Arg("a task: what it observes, and what it is rewarded for", "TASK")] = None,
+) -> int:
+    """What robots can do: all tasks, or the terms of one.
+
+    Weights of rewards are what a value of 1 is worth, each time that it happens or by the second; `splatyard train`
+    changes them by --set task.rewards.NAME.weight=NUMBER, and the time limit by --set task.seconds=NUMBER.
+
+    Examples:
+        splatyard tasks
+        splatyard tasks navigate
+    """
+    from sim.tasks.catalog import TASKS, find_task
+    from sim.tasks.task import about
+
+    if name is None:
+        rows = [(task.name, f"{task.seconds:g}", f"{task.control_period:g}", task.goal) for task in TASKS.values()]
+        tables.table("tasks", ["task", ">at most [s]", ">action every [s]", "success"], rows)
+        return 0
+    task = find_task(name)
+    tables.say(f"{name}: an action every {task.control_period:g} s, for at most {task.seconds:g} s. {task.goal}")
+    observed = [
+        (key, str(term.size), f"{term.noise:g}", "critic" if term.privileged else "all", about(term.function))
+        for key, term in task.observations.items()
+    ]
+    tables.table("observations", ["name", ">size", ">noise", "for", "what it is"], observed)
+    rewards = [(key, f"{term.weight:g}", term.per, about(term.function)) for key, term in task.rewards.items()]
+    tables.table("rewards", ["name", ">weight", "per", "of what"], rewards)
+    ends = [(key, about(term)) for key, term in task.terminations.items()]
+    tables.table("ends", ["name", "when"], ends)
+    return 0
+
+
+@command()
 def sim(
     bundles: BundleNames,
     *,

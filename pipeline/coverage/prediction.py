@@ -308,9 +308,7 @@ def image_terms(evidence: TrainingPhotos, splat: Gaussians, camera: Camera, worl
     middles = np.stack(np.meshgrid(columns + BLOCK / 2, rows + BLOCK / 2), -1)
     rays = world_from_camera.rotate(camera.rays(middles)).reshape(-1, 3)  # z = 1: lengths are depths
     colors = surface_colors(evidence, world_from_camera.translation, rays, 1 / camera.fx, depth.ravel())
-    seen, mirrored, surface = (
-        mask.reshape(shown.shape[:2]) for mask in (colors.seen, colors.mirrored, colors.surface)
-    )
+    seen, mirrored, surface = (mask.reshape(shown.shape[:2]) for mask in (colors.seen, colors.mirrored, colors.surface))
     likely, variance = evidence.mean_color, evidence.color_variance
     if seen.any():
         nearest = distance_transform_edt(~seen, return_distances=False, return_indices=True)

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from scipy import ndimage
 
-from pipeline.depth.maps import DepthMap
+from pipeline.depth.maps import DepthMap, subsampled
 from pipeline.geometry import PointCloud, masks
 from pipeline.geometry.jit import njit
 from pipeline.types import F32, F64, I32, I64, Floats, Mask
@@ -24,6 +24,8 @@ from pipeline.types import F32, F64, I32, I64, Floats, Mask
 CELL = 0.02
 """Edge of a cell [m]."""
 MAX_CELLS = 1_000_000
+STRIDE = 2
+"""Every so many of the maps' pixels say what is missed; where levels may be, all do: what is seen flat has few."""
 LOWEST, HIGHEST = 0.25, 2.0
 """Heights of level surfaces above the floor [m]: the floor itself is closed with the mesh."""
 UPWARD = 0.9
@@ -166,8 +168,8 @@ def find_levels(maps: Sequence[DepthMap], cloud: PointCloud) -> tuple[Levels, li
 
     One after the other, those with the largest level pieces first: what a level fills is not missed at other heights.
     """
-    maps = list(maps)
     rims = np.concatenate([np.zeros((0, 3)), *(_rims(depth_map) for depth_map in maps)])
+    maps = [subsampled(depth_map, STRIDE) for depth_map in maps]
     rims = rims[(rims[:, 2] > LOWEST) & (rims[:, 2] < HIGHEST)]
     heights = _heights(rims)
     if not len(heights):

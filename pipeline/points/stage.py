@@ -25,8 +25,6 @@ from pipeline.progress import track
 from pipeline.types import U8
 
 CLOUD_FILE, PLY_FILE, REPORT_FILE = "cloud.npz", "points.ply", "points.json"
-LEVEL_STRIDE = 2
-"""Every so many of the maps' pixels are looked at for surfaces that depth missed."""
 
 
 def run(inputs: Mapping[str, Path], params: PointsParams, out_dir: Path) -> None:
@@ -55,7 +53,7 @@ def run(inputs: Mapping[str, Path], params: PointsParams, out_dir: Path) -> None
     if shown:
         maps = [mirrors.complete(depth_map) for depth_map in maps]
         cloud, report = fuse(maps, color_source, params)
-    levels, missed = find_levels([subsampled(depth_map, LEVEL_STRIDE) for depth_map in maps], cloud)
+    levels, missed = find_levels(maps, cloud)
     if missed:
         cloud, report = fuse([levels.complete(depth_map) for depth_map in maps], color_source, params)
     if not len(cloud):

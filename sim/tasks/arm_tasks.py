@@ -16,7 +16,7 @@ from sim.control.controller import Controller
 from sim.control.end_effector import ACTIONS, EndEffectorController
 from sim.physics.bodies import RigidBody
 from sim.robots.model import Robot
-from sim.tasks import experts, table
+from sim.tasks import experts, table, terms
 from sim.tasks.grasps import find_grasp
 from sim.tasks.table import HandStart, TableScenario
 from sim.tasks.task import QUARTER_TURN, Area, Grasp, Item, Observation, Reward, Task, Term
@@ -100,13 +100,13 @@ def _end_effectors(name: str, period: float) -> Callable[[Robot, Controller], Co
 
 
 PUT = table.on_top(0, 1)
-SHAPING = 0.02
-"""Weight of the largest reward of a step: what an end pays is more than that for ever, see MANIPULATION in docs."""
+SHAPING = 0.4
+"""Weight of what brings an end nearer [1/s]: what the end pays is more than that for ever (docs/manipulate.md)."""
 DONE = 4.0
 
 
 def _rewards(parts: dict[str, Term[F32]], done: Term[Mask]) -> dict[str, Reward]:
-    return {name: Reward(term, SHAPING) for name, term in parts.items()} | {"done": Reward(done, DONE)}
+    return {name: Reward(term, SHAPING, per="second") for name, term in parts.items()} | {"done": Reward(done, DONE)}
 
 
 def _place(goal: table.Goal) -> dict[str, Term[F32]]:
@@ -126,9 +126,9 @@ PUT_CUBE_ON_PLATE = Task(
     success=ON_PLATE,
     observations={
         "hand": Observation(table.proprioception, 10),
-        "action": Observation(lambda step: step.action, "action"),
+        "action": Observation(terms.action, "action"),
         "things": Observation(table.things, 24, privileged=True),
-        "time": Observation(lambda step: step.elapsed[:, None], 1, privileged=True),
+        "time": Observation(terms.elapsed, 1, privileged=True),
     },
     rewards=_rewards(_place(PUT), ON_PLATE),
     terminations={"done": ON_PLATE, "dropped": table.dropped},

@@ -10,7 +10,6 @@ import numpy as np
 from pipeline.errors import SimError
 from pipeline.geometry import Camera
 from pipeline.parameters import require_known
-from pipeline.types import F32, Mask
 from sim.cameras.settings import CameraSettings, RobotCamera
 from sim.control import trot
 from sim.control.controller import Controller
@@ -20,13 +19,14 @@ from sim.control.trot import TrotController
 from sim.floors import NEARBY, NEXT_POSITIONS
 from sim.robots.model import Robot
 from sim.tasks import fetch, table, terms, walking
-from sim.tasks.arm_tasks import ARM_TASKS, CUBE, DONE, LENS, SHAPING, looking, wrist_camera
+from sim.tasks.arm_tasks import ARM_TASKS, CUBE, DONE, LENS, looking, wrist_camera
 from sim.tasks.commands import RISES, CommandScenario
 from sim.tasks.exploration import MAP_SIDE, ExplorationScenario
 from sim.tasks.goals import GoalScenario
 from sim.tasks.obstacles import ObstacleScenario
 from sim.tasks.patches import PatchScenario
-from sim.tasks.task import Curriculum, Observation, Reward, Task, Term
+from sim.tasks.settings import TaskSettings
+from sim.tasks.task import Curriculum, Observation, Reward, Task
 from sim.tasks.walking import WalkScenario
 from sim.terrain import LEVELS
 
@@ -60,7 +60,7 @@ NAVIGATE = Task(
     },
     rewards={
         "progress": Reward(terms.progress, 2.0),
-        "time": Reward(terms.per_step, -0.02),
+        "time": Reward(terms.always, -0.1, per="second"),
         "action_rate": Reward(terms.action_rate, -0.01),
         "goal": Reward(terms.reached(GOAL_RADIUS), 5.0),
         "crash": Reward(terms.collided, -5.0),
@@ -98,13 +98,13 @@ AVOID = replace(
     },
     rewards={
         **{name: NAVIGATE.rewards[name] for name in ("progress", "time", "action_rate")},
-        "contact": Reward(terms.collided, -0.1),
+        "contact": Reward(terms.collided, -0.5, per="second"),
         "goal": Reward(terms.reached(AVOID_RADIUS), 5.0),
-        "entering": Reward(lambda step: step.scenario.entering, -4.0),
-        "inside": Reward(lambda step: step.scenario.inside, -0.25),
+        "entering": Reward(terms.entering_patch, -4.0),
+        "inside": Reward(terms.inside_patch, -1.25, per="second"),
     },
     terminations={"goal": terms.reached(AVOID_RADIUS), "tipped": terms.tipped},
-    outcomes={"entered": lambda step: step.scenario.entered},
+    outcomes={"entered": terms.entered_patch},
 )
 
 
@@ -120,7 +120,7 @@ WEAVE = replace(
     rewards={
         **NAVIGATE.rewards,
         "crash": Reward(CRASH, -5.0),
-        "floor": Reward(lambda step: step.scenario.cost, -1.0),
+        "floor": Reward(terms.floor_cost, -1.0, per="second"),
     },
     terminations={"goal": terms.reached(GOAL_RADIUS), "crash": CRASH, "tipped": terms.tipped},
 )
@@ -141,8 +141,8 @@ EXPLORE = replace(
         **CRITIC,
     },
     rewards={
-        "new": Reward(lambda step: step.scenario.new, 1.0),
-        "time": Reward(terms.per_step, -0.02),
+        "new": Reward(terms.new_floor, 1.0),
+        "time": Reward(terms.always, -0.1, per="second"),
         "action_rate": Reward(terms.action_rate, -0.01),
         "explored": Reward(terms.explored(EXPLORED), 5.0),
         "crash": Reward(terms.collided, -5.0),
@@ -151,10 +151,7 @@ EXPLORE = replace(
 )
 
 
-def _per_second(function: Term[F32 | Mask], weight: float) -> Reward:
-    """A reward of the gait, with its weight per second."""
-    return Reward(function, weight * trot.PERIOD)
-
+_per_second = partial(Reward, per="second")
 
 # follow velocity commands over stairs, ramps, rubble and gaps: a gait
 WALK = Task(
@@ -245,8 +242,8 @@ CLIMB = replace(
     observations={name: CLIMB_JOINTS.observations[name] for name in FELT}
     | {"ground": Observation(walking.ground, trot.SCAN.size, privileged=True)},
     rewards={
-        "tracking": Reward(walking.tracking_lin_vel(0.12), 0.1),
-        "ground": Reward(walking.wrong_ground, -1.0),
+        "tracking": _per_second(walking.tracking_lin_vel(0.12), 1.0),
+        "ground": _per_second(walking.wrong_ground, -10.0),
         "termination": Reward(walking.fallen, -1.5),
     },
     expert=walking.ground,
@@ -285,15 +282,15 @@ FETCH = Task(
     observations={
         "hand": Observation(table.proprioception, 10),
         "velocity": Observation(terms.planar_velocity, 3),
-        "action": Observation(lambda step: step.action, "action"),
+        "action": Observation(terms.action, "action"),
         "things": Observation(fetch.things, 23, privileged=True),
         "ways": Observation(fetch.ways, 6, privileged=True),
         "time": Observation(terms.elapsed, 1, privileged=True),
     },
     rewards={
         "progress": Reward(fetch.progress, 0.5),
-        "reach": Reward(table.reach(0), SHAPING),
-        "carry": Reward(table.carry(0, table.at_mark(0)), SHAPING),
+        "reach": _per_second(table.reach(0), 0.2),
+        "carry": _per_second(table.carry(0, table.at_mark(0)), 0.2),
         "done": Reward(FETCHED, DONE),
         "crash": Reward(terms.collided, -1.0),
     },
@@ -329,8 +326,8 @@ LIFT_VSERL = replace(
         "things": Observation(fetch.things, 23, privileged=True),
     },
     rewards={
-        "reach": Reward(table.reach(0), 1.0),
-        "grasp": Reward(fetch.grasp(0.1), 1.0),
+        "reach": Reward(table.reach(0), 1.0, per="step"),
+        "grasp": Reward(fetch.grasp(0.1), 1.0, per="step"),
         "done": Reward(VSERL_SUCCESS, 10.0),
         "dropped": Reward(fetch.dropped, -5.0),
     },
@@ -347,11 +344,11 @@ _ALL = (NAVIGATE, SEARCH, STAIRS, AVOID, CLIMB, CLIMB_JOINTS, EXPLORE, WEAVE, WA
 TASKS = {task.name: task for task in _ALL}
 
 
-def find_task(name: str) -> Task:
-    """Find a task by its name.
+def find_task(name: str, settings: TaskSettings | None = None) -> Task:
+    """Find a task by its name, with what a user has set.
 
     Raises:
-        SimError: When there is none.
+        SimError: When there is none, or it lacks what is set.
     """
     require_known(name, TASKS, "task", SimError, rule="a task has a known name")
-    return TASKS[name]
+    return TASKS[name].changed(settings or TaskSettings())

@@ -34,7 +34,7 @@ class ObstacleState(PathState):
 
     Attributes:
         clearance: (N,) gap between the robot's radius and the nearest post [m]; negative in contact, inf without posts.
-        cost: (N,) cost of the floor under the robot's centre in this step.
+        cost: (N,) cost of the floor under the robot's centre [1/s].
     """
 
     clearance: F32
@@ -66,7 +66,7 @@ class ObstacleScenario(GoalScenario):
         patches: int,
     ) -> None:
         super().__init__(floors, num_envs, period, min_length=min_length, ball_color=ball_color)
-        self._robot_radius, self._period = floors.robot.radius, period
+        self._robot_radius = floors.robot.radius
         self._costs = area_costs(floors)
         lengths = np.full((num_envs, *floors.height.shape[1:]), np.inf, np.float32)
         self._fields = DistanceFields(np.zeros((num_envs, 2)), np.ones(num_envs), lengths)
@@ -111,7 +111,7 @@ class ObstacleScenario(GoalScenario):
         to_patch = np.linalg.norm(self._patch[envs, :, :2] - xy[:, None], axis=-1)
         area_cost = self._costs[(scenes, *self.floors.cells(scenes, xy))]
         on_patch = (to_patch < self._patch_radius[envs]).any(1)
-        self._cost[envs] = (area_cost + PATCH_COST * on_patch) * self._period
+        self._cost[envs] = area_cost + PATCH_COST * on_patch
 
     def state(self) -> ObstacleState:
         """State that terms read."""

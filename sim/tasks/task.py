@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
@@ -20,6 +22,7 @@ from sim.physics.bodies import BodyState, RigidBody
 from sim.physics.state import RobotState
 from sim.robots.model import Robot
 from sim.tasks.scenario import Scenario, ScenarioState
+from sim.tasks.settings import TaskSettings
 
 if TYPE_CHECKING:
     from sim.scene import SceneObject, SimScene
@@ -116,6 +119,14 @@ class StepState(Generic[ScenarioState]):
     bodies: BodyState | None = None
 
 
+def about(term: Callable[..., Any]) -> str:
+    """What a term says of itself: the first line of its docstring, or of that of the function that made it."""
+    outermost = getattr(term, "__qualname__", "").partition(".")[0]
+    made_by = getattr(sys.modules[term.__module__], outermost, term)
+    text = (inspect.getdoc(made_by) or "").partition("\n")[0].removeprefix("A term: ")
+    return text[:1].upper() + text[1:]
+
+
 Value = TypeVar("Value")
 Term = Callable[[StepState[Any]], Value]
 """A value for each of N environments; a task pairs its terms with the scenario whose state they read."""
@@ -140,10 +151,17 @@ class Observation:
 
 @dataclass(frozen=True)
 class Reward:
-    """A term of the reward."""
+    """A term of the reward.
+
+    Attributes:
+        weight: What a value of 1 is worth.
+        per: An "event" is worth that when it happens, and so is a change that a step has made; what lasts is worth it
+            by the "second", however long the steps are, or by the "step", as contracts of others have it.
+    """
 
     function: Term[F32 | Mask]
     weight: float
+    per: Literal["event", "second", "step"] = "event"
 
 
 @dataclass(frozen=True)
@@ -208,6 +226,11 @@ class Task:
     instruction: str = ""
 
     @property
+    def goal(self) -> str:
+        """When it is solved."""
+        return about(self.success)
+
+    @property
     def text(self) -> str:
         """What a policy is told to do: the instruction, or the name."""
         return self.instruction or self.name
@@ -225,6 +248,21 @@ class Task:
     def cameras_of(self, robot: Robot) -> tuple[RobotCamera, ...]:
         """The cameras of a robot."""
         return self.cameras(robot) if self.cameras else (RobotCamera(self.camera),)
+
+    def changed(self, settings: TaskSettings) -> Task:
+        """The same with what a user has set.
+
+        Raises:
+            SimError: When a reward is set that it doesn't have.
+        """
+        if unknown := settings.rewards.keys() - self.rewards.keys():
+            raise SimError(
+                f"the rewards of {self.name} have the names in `splatyard tasks {self.name}`",
+                found=", ".join(sorted(unknown)),
+                remedy=f"one of {', '.join(self.rewards)}",
+            )
+        weights = {name: replace(self.rewards[name], weight=one.weight) for name, one in settings.rewards.items()}
+        return replace(self, seconds=settings.seconds or self.seconds, rewards={**self.rewards, **weights})
 
     def with_expert(self, expert: Term[F32]) -> Task:
         """The same with an expert's actions as an observation, `EXPERT`."""
@@ -249,6 +287,11 @@ class Task:
                 "BUNDLE`, or a bundle that is an object by itself, such as mug@1.0.0",
             )
         return self.picks(self, robot, objects[0]), [replace(scene, objects=()) for scene in scenes]
+
+    def weights(self) -> F32:
+        """What a value of 1 of each reward is worth in a step (R,)."""
+        seconds = {"event": 1.0, "step": 1.0, "second": self.control_period}
+        return np.array([term.weight * seconds[term.per] for term in self.rewards.values()], np.float32)
 
     def steps_in(self, seconds: float) -> int:
         """Number of actions in that time [s], at least one."""

@@ -95,9 +95,39 @@ def progress(step: StepState[PathState]) -> F32:
     return step.scenario.previous_length - step.scenario.length
 
 
-def per_step(step: StepState[object]) -> F32:
-    """1 in every step."""
+def always(step: StepState[object]) -> F32:
+    """1 as long as the episode lasts."""
     return np.ones(len(step.state), np.float32)
+
+
+def action(step: StepState[object]) -> F32:
+    """Action of this step, -1..1 (N, A)."""
+    return step.action
+
+
+def entering_patch(step: StepState[PatchState]) -> Mask:
+    """Whether the robot's centre is over a patch for the first time in the episode."""
+    return step.scenario.entering
+
+
+def inside_patch(step: StepState[PatchState]) -> Mask:
+    """Whether the robot's centre is over a patch."""
+    return step.scenario.inside
+
+
+def entered_patch(step: StepState[PatchState]) -> Mask:
+    """Whether the robot's centre was over a patch in the episode."""
+    return step.scenario.entered
+
+
+def floor_cost(step: StepState[ObstacleState]) -> F32:
+    """Cost of the floor under the robot's centre [1/s]."""
+    return step.scenario.cost
+
+
+def new_floor(step: StepState[ExplorationState]) -> F32:
+    """Floor that was seen for the first time in this step [m^2]."""
+    return step.scenario.new
 
 
 def action_rate(step: StepState[object]) -> F32:

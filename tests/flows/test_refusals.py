@@ -83,6 +83,7 @@ gallery --registry empty --out site
 gallery --registry bundles --out file
 sim nowhere
 sim room --task nothing
+tasks nothing
 sim room --robot nothing
 sim room --robot file
 sim room --driver nothing

@@ -64,6 +64,7 @@ class Scripted:
             self._time[done] * np.float32(0.5),
             self._time[done].copy(),
             outcomes,
+            {"way": self._time[done] * np.float32(0.5)},
         )
         dones = torch.zeros(self.num_envs, dtype=torch.long)
         dones[done] = 1

@@ -24,7 +24,7 @@ def test_every_preset_and_every_task_can_be_loaded(name: str):
 def test_a_preset_names_no_program():
     """Nor does a run's record, which holds one: texts are names of what there is, or files of data."""
     texts = [place.partition(":")[0] for place in unexplained(Preset, "preset")]
-    names = ["task", "robot", "gait", "engine", "objects", "teacher", "cameras", "policy.encoder"]
+    names = ["task", "task_settings.rewards", "robot", "gait", "engine", "objects", "teacher", "cameras", "policy.encoder"]
     names += ["policy.encoder_file", "policy.encoder_sha256", "demos"]
     assert texts == [f"preset.{name}" for name in names]
     for find in (find_task, find_engine, lambda name: find_encoder(PolicySettings(encoder=name)), find_robot):
@@ -34,9 +34,10 @@ def test_a_preset_names_no_program():
 
 
 def test_no_preset_has_a_budget_of_time():
-    """What a policy becomes is no matter of the machine's speed: budgets are iterations. Actors may be silent."""
+    """What a policy becomes is no matter of the machine's speed: budgets are iterations. Actors may be silent, and
+    episodes last for a simulated time."""
     keys = [key for name in preset_names() for key in flat_values(load_preset(name))]
-    names = [key for key in keys if key != "actors.silent_seconds"]
+    names = [key for key in keys if key not in ("actors.silent_seconds", "task_settings.seconds")]
     assert "iterations" in names
     assert [key for key in names if any(unit in key for unit in ("minute", "second", "hour", "time"))] == []
 
@@ -137,3 +138,15 @@ def test_more_batches_than_environments_are_refused_where_there_is_a_memory():
         load_preset("navigate", few | {"policy.rnn_type": "gru"})
     assert "ppo.num_mini_batches must be" in raised.value.rule
     assert load_preset("navigate", few | {"policy.rnn_type": "none"}).num_envs == 3
+
+
+def test_the_tasks_settings_are_set_by_its_section():
+    """Time limit and weights, in a preset and later; numbers out of bounds are told."""
+    preset = load_preset("navigate", parse_changes(["task.seconds=30", "task.rewards.time.weight=-0.5"]))
+    assert preset.task == "navigate"
+    assert preset.task_settings.seconds == 30
+    later = change_preset(preset, {"task.rewards.goal.weight": 2}, "run")
+    weights = {name: one.weight for name, one in later.task_settings.rewards.items()}
+    assert weights == {"time": -0.5, "goal": 2}
+    with pytest.raises(TrainError, match="task_settings"):
+        load_preset("navigate", {"task.seconds": -1})

@@ -20,6 +20,7 @@ def endings(success: list[bool], by: list[str], reward: list[float], steps: list
         reward=np.array(reward, np.float32),
         steps=np.array(steps),
         outcomes={"entered": np.array(entered)},
+        rewards={"way": 2 * np.array(reward, np.float32)},
     )
 
 
@@ -38,6 +39,7 @@ def test_means_over_episodes():
             "ended/goal": 0.75,
             "ended/time": 0.25,
             "outcome/entered": 0.75,
+            "reward/way": 4.0,
         }
     )
 

@@ -67,12 +67,14 @@ class Form:
         scenes: Number of scenes.
         reasons: What may end an episode.
         outcomes: Further outcomes of episodes.
+        rewards: Names of the task's rewards.
     """
 
     fields: Mapping[str, tuple[np.dtype, tuple[int, ...]]]
     scenes: int
     reasons: frozenset[str]
     outcomes: frozenset[str]
+    rewards: frozenset[str]
 
     @staticmethod
     def of(seen: TensorDict, actions: int, steps: int, envs: int, task: Task, scenes: int) -> Form:
@@ -82,7 +84,8 @@ class Form:
             for name, (kind, shape) in recorded(seen, actions).items()
         }
         fields |= {name: (np.dtype(np.bool_), (steps, envs)) for name in (TERMINAL, TIME_OUT)}
-        return Form(fields, scenes, frozenset({*task.terminations, TIME, INVALID}), frozenset(task.outcomes))
+        reasons = frozenset({*task.terminations, TIME, INVALID})
+        return Form(fields, scenes, reasons, frozenset(task.outcomes), frozenset(task.rewards))
 
     @property
     def steps(self) -> int:
@@ -120,7 +123,10 @@ class Form:
         }
         if not isinstance(done.outcomes, dict) or not self.outcomes.issuperset(done.outcomes):
             return "outcomes of episodes that the task doesn't have"
+        if not isinstance(done.rewards, dict) or not self.rewards.issuperset(done.rewards):
+            return "rewards of episodes that the task doesn't have"
         columns |= {name: (values, np.bool_) for name, values in done.outcomes.items()}
+        columns |= {f"reward {name}": (values, np.float32) for name, values in done.rewards.items()}
         for name, (values, kind) in columns.items():
             if wrong := _wrong_array(values, np.dtype(kind), (count,)):
                 return f"{name} of episodes {wrong}"

@@ -117,7 +117,7 @@ def test_patches_and_the_bundles_areas_cost(rover: Robot):
     scenario._patch[:, 0, :2], scenario._patch_radius[:] = centre(10, 10), 0.3
     xy = np.array([centre(10, 10), centre(10, 10), centre(25, 20)]) + np.array([[0.2, 0.2], [0.25, 0.2], [0, 0]])
     scenario.update(standing(xy, np.zeros(3)), np.random.default_rng(0))
-    np.testing.assert_allclose(scenario.state().cost, [0.2 * (2.5 + PATCH_COST), 0.2 * 2.5, 0], atol=1e-6)
+    np.testing.assert_allclose(scenario.state().cost, [2.5 + PATCH_COST, 2.5, 0], atol=1e-6)
 
 
 def test_the_way_leads_round_a_patch(rover: Robot):

@@ -22,7 +22,7 @@ TYPES: dict[str, tuple[Any, tuple[int, ...]]] = {
     TERMINAL: (np.dtype(np.bool_), (STEPS, ENVS)),
     TIME_OUT: (np.dtype(np.bool_), (STEPS, ENVS)),
 }
-FORM = Form(TYPES, 2, frozenset({"arrived", "time"}), frozenset({"touched"}))
+FORM = Form(TYPES, 2, frozenset({"arrived", "time"}), frozenset({"touched"}), frozenset({"way"}))
 
 
 def chunk(incarnation: int = 7, number: int = 0, version: int = 0, form: Form = FORM) -> Chunk:
@@ -33,7 +33,16 @@ def chunk(incarnation: int = 7, number: int = 0, version: int = 0, form: Form = 
     state[..., 1] = np.arange(state.shape[1])
     fields[TERMINAL][1, 2] = True
     one = np.ones(1, np.int64)
-    done = DoneInfo(2 * one, one, one > 0, ["arrived"], one.astype(np.float32), one, {"touched": one > 0})
+    done = DoneInfo(
+        2 * one,
+        one,
+        one > 0,
+        ["arrived"],
+        one.astype(np.float32),
+        one,
+        {"touched": one > 0},
+        {"way": one.astype(np.float32)},
+    )
     return Chunk(incarnation, number, version, fields, done)
 
 

@@ -26,6 +26,7 @@ def test_a_good_chunk_has_no_fault():
         reward=np.zeros(0, np.float32),
         steps=np.zeros(0, np.int64),
         outcomes={},
+        rewards={},
     )
     assert FORM.fault(changed(GOOD, "terminal", np.zeros((4, 3), bool), done=nothing)) == ""
     assert FORM.steps == 12
@@ -67,6 +68,8 @@ def _done(**changes: Any) -> Chunk:
         (_done(ended_by=[]), "not as many reasons"),
         (_done(outcomes={"other": np.ones(1, bool)}), "outcomes of episodes"),
         (_done(outcomes={"touched": np.ones(1)}), "touched of episodes is float64"),
+        (_done(rewards={"other": np.ones(1, np.float32)}), "rewards of episodes"),
+        (_done(rewards={"way": np.array([np.nan], np.float32)}), "reward way of episodes with NaN"),
     ],
 )
 def test_a_wrong_chunk_is_told(wrong: object, fault: str):
