@@ -6,7 +6,7 @@ that sees centimetres (DAgger: S. Ross et al., A reduction of imitation learning
 
 from __future__ import annotations
 
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from pipeline.geometry import matrix_from_rotvec
 from pipeline.types import F32, F64, I64, Floats, Mask
 from sim.control.controller import Controller
 from sim.navigation import path_ahead
+from sim.tasks.scenario import Scenario
 from sim.tasks.table import (
     CARRY,
     DOWN,
@@ -44,23 +45,10 @@ ROOM, MORE = 0.1, 1.5
 """Farther from the edge [m] it is faster, by so much for a metre [1/s]."""
 
 
-@runtime_checkable
-class HasPath(Protocol):
-    """A scenario that knows path lengths, on a floor with edges."""
-
-    def path_length(self, xy: Floats, envs: I64) -> F32:
-        """Path length [m] from positions (M, 2) in environments (M,); inf off the floor."""
-        ...
-
-    def to_edge(self, xy: Floats, envs: I64) -> F32:
-        """Distance [m] from positions (M, 2) in environments (M,) to the floor's edge."""
-        ...
-
-
-def along_path(scenario: object, controller: Controller) -> Term[F32] | None:
+def along_path(scenario: Scenario[Any], controller: Controller) -> Term[F32] | None:
     """Turn to where the path gets shortest, then drive there; None where nobody knows a path, or how to drive."""
     velocities = controller.velocities
-    if not isinstance(scenario, HasPath) or not velocities:
+    if not scenario.has_paths or not velocities:
         return None
 
     def length(xy: Floats, envs: I64) -> F32:

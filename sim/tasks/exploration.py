@@ -46,6 +46,7 @@ class ExplorationScenario(Scenario[ExplorationState]):
     """
 
     ROWS = ("_scene_of", "_seen", "_new", "_share", "_pose")
+    has_paths = True
 
     def __init__(self, floors: Floors, num_envs: int, period: float, *, reach: float, half_angle: float) -> None:
         self.floors, self._reach, self._half_angle = floors, reach, half_angle

@@ -98,6 +98,7 @@ class GoalScenario(Scenario[PathState]):
     """
 
     PARTS = ("_paths",)
+    has_paths = True
 
     def __init__(
         self,

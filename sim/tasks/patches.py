@@ -73,6 +73,7 @@ class PatchScenario(Scenario[PatchState]):
 
     ROWS = ("_patch", "_radius", "_to_patch", "_believed", "_inside", "_entering", "_entered")
     PARTS = ("_paths", "_fields", "_odometry")
+    has_paths = True
 
     def __init__(
         self, floors: Floors, num_envs: int, period: float, *, min_length: float, max_length: float, crossing: float

@@ -44,10 +44,12 @@ class Scenario(Saved, Generic[ScenarioState]):
         bodies: Loose bodies that it adds to those of the task.
         commands: Whether its state has velocities (N, 3) that robots are to follow, `command`: ahead and to the left
             [m/s], and the yaw rate [rad/s].
+        has_paths: Whether it knows how long the way is, `path_length`, on a floor with edges, `to_edge`.
     """
 
     bodies: tuple[RigidBody, ...] = ()
     commands = False
+    has_paths = False
 
     def vary(self, settings: Randomisation, *, light: bool) -> None:
         """From the next episodes on, let what it puts there differ, and where light comes from if that varies.
@@ -75,6 +77,14 @@ class Scenario(Saved, Generic[ScenarioState]):
 
     def props(self) -> Props:
         """Objects that cameras see in addition to the scene."""
+        raise NotImplementedError
+
+    def path_length(self, xy: Floats, envs: I64) -> F32:
+        """Path length [m] from positions (M, 2) in environments (M,); inf off the floor. Only with `has_paths`."""
+        raise NotImplementedError
+
+    def to_edge(self, xy: Floats, envs: I64) -> F32:
+        """Distance [m] from positions (M, 2) in environments (M,) to the floor's edge. Only with `has_paths`."""
         raise NotImplementedError
 
     def front(self) -> Pose | None:

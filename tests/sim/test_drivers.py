@@ -22,6 +22,8 @@ DRIVE = DifferentialDrive(wheel_radius=0.08, track_width=0.32, velocities=Veloci
 class ToPoint:
     """The way left is the distance to a point."""
 
+    has_paths = True
+
     def __init__(self, place: tuple[float, float]) -> None:
         self.place = np.array(place)
 
@@ -36,7 +38,10 @@ class ToPoint:
         return np.clip(3 - np.abs(xy[:, 1]), 0, None).astype(np.float32)
 
 
-def world(xy: np.ndarray, yaw: np.ndarray, drive: Any = DRIVE, scenario: Any = None) -> Any:
+NOWHERE = SimpleNamespace(has_paths=False)
+
+
+def world(xy: np.ndarray, yaw: np.ndarray, drive: Any = DRIVE, scenario: Any = NOWHERE) -> Any:
     """What drivers look at of an environment."""
     names = {
         "robot": SimpleNamespace(name="r"),

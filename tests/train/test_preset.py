@@ -24,7 +24,17 @@ def test_every_preset_and_every_task_can_be_loaded(name: str):
 def test_a_preset_names_no_program():
     """Nor does a run's record, which holds one: texts are names of what there is, or files of data."""
     texts = [place.partition(":")[0] for place in unexplained(Preset, "preset")]
-    names = ["task", "task_settings.rewards", "robot", "gait", "engine", "objects", "teacher", "cameras", "policy.encoder"]
+    names = [
+        "task",
+        "task_settings.rewards",
+        "robot",
+        "gait",
+        "engine",
+        "objects",
+        "teacher",
+        "cameras",
+        "policy.encoder",
+    ]
     names += ["policy.encoder_file", "policy.encoder_sha256", "demos"]
     assert texts == [f"preset.{name}" for name in names]
     for find in (find_task, find_engine, lambda name: find_encoder(PolicySettings(encoder=name)), find_robot):
@@ -34,8 +44,10 @@ def test_a_preset_names_no_program():
 
 
 def test_no_preset_has_a_budget_of_time():
-    """What a policy becomes is no matter of the machine's speed: budgets are iterations. Actors may be silent, and
-    episodes last for a simulated time."""
+    """What a policy becomes is no matter of the machine's speed: budgets are iterations.
+
+    Actors may be silent, and episodes last for a simulated time.
+    """
     keys = [key for name in preset_names() for key in flat_values(load_preset(name))]
     names = [key for key in keys if key not in ("actors.silent_seconds", "task_settings.seconds")]
     assert "iterations" in names
