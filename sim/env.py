@@ -17,6 +17,7 @@ from gymnasium.vector.utils import batch_space
 
 from pipeline.errors import SimError
 from pipeline.geometry import Gaussians
+from pipeline.scenes.manifest import GRAVITY
 from pipeline.types import F32, F64, I64, Floats, Mask
 from sim.cameras.objects import ObjectSplats
 from sim.cameras.props import Props
@@ -35,7 +36,7 @@ from sim.robots.legs import reduced
 from sim.robots.model import Robot
 from sim.robots.self_contacts import with_self_contacts
 from sim.saved import Saved, arrays_of, set_arrays_of
-from sim.scene import GRAVITY, SimScene
+from sim.scene import SimScene
 from sim.tasks.experts import along_path
 from sim.tasks.task import Curriculum, StepState, Task
 
@@ -186,7 +187,7 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
         self.single_action_space = gymnasium.spaces.Box(-1, 1, (controller.size,), np.float32)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
-        self._weight = robot.mass * -GRAVITY[2]
+        self._weight = robot.mass * GRAVITY
         controller.start(num_envs)
         super().reset(seed=config.seed)
         self.scene_of = np.arange(num_envs) % len(scenes)

@@ -19,7 +19,7 @@ from pipeline.geometry import Gaussians, Mesh, Pose, Similarity
 from pipeline.regions.params import RegionsParams
 from pipeline.regions.regions import Regions, RobotPose
 from pipeline.scenes.bundle import Bundle
-from pipeline.scenes.manifest import HOSTILE, Manifest
+from pipeline.scenes.manifest import GRAVITY, HOSTILE, Manifest
 from pipeline.scenes.resolver import find_locked, find_scenes
 from pipeline.types import F64
 
@@ -35,7 +35,7 @@ ALL = "all"
 """All objects of a bundle."""
 LEVEL = "sim"
 """Level of detail of the robots' cameras."""
-GRAVITY = (0.0, 0.0, -9.81)
+DOWNWARD = (0.0, 0.0, -GRAVITY)
 """Gravity of every engine [m/s^2, world frame]."""
 MAX_ROBOT_SIZE = 100.0
 """Largest plausible radius or height of the robot that a bundle's floor is for [m]."""
@@ -234,9 +234,9 @@ def _from_bundle(bundle: Bundle, objects: Sequence[str], *, allow_failed: bool) 
             file=bundle.root,
         )
     _check_gates(bundle, allow_failed=allow_failed)
-    if not np.allclose(manifest.frame.gravity, GRAVITY, rtol=0, atol=GRAVITY_TOLERANCE):
+    if not np.allclose(manifest.frame.gravity, DOWNWARD, rtol=0, atol=GRAVITY_TOLERANCE):
         raise SimError(
-            f"a scene's up is z and its gravity {GRAVITY}",
+            f"a scene's up is z and its gravity {DOWNWARD}",
             found=f"up {manifest.frame.up}, gravity {manifest.frame.gravity}",
             remedy="build the bundle again: its mesh and its gravity are in different frames",
             file=bundle.root,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipeline.geometry import Gaussians
+from pipeline.geometry import SH_C0, Gaussians
 from pipeline.types import F32, F64, I64, Floats
 from sim.terrain import RASTER, TILE, Terrain
 
@@ -21,7 +21,6 @@ WIDE = 0.45
 THIN = 0.003  # [m]
 OPAQUE = 6.0
 """Logit of the opacity."""
-SH_0 = 0.28209479177387814
 BRIGHT = {0: 0.72, 1: 0.85, 2: 1.0}
 """Brightness of surfaces by the axis of their normal."""
 
@@ -104,5 +103,5 @@ def _gaussians(places: F64, axes: I64, edges: F64) -> Gaussians:
         np.log(scales).astype(np.float32),
         np.tile(np.array([1, 0, 0, 0], np.float32), (len(places), 1)),
         np.full(len(places), OPAQUE, np.float32),
-        ((color - 0.5) / SH_0).astype(np.float32)[:, None],
+        ((color - 0.5) / SH_C0).astype(np.float32)[:, None],
     )

@@ -34,6 +34,7 @@ from train.algorithms.agent import Memories
 from train.algorithms.learner import gaussian
 from train.distributed import Processes
 from train.environment import FINAL, STATE, VECTOR, TrainEnv
+from train.models.encoders import IMAGES
 from train.models.policy import VisionPolicy
 from train.models.voxels import VOXELS, voxel_loss
 from train.preset import Preset, VoxelSettings
@@ -41,7 +42,6 @@ from train.preset import Preset, VoxelSettings
 if TYPE_CHECKING:
     from train.halves import Halves
 
-IMAGES = ("rgb", "depth")
 SIGNS = {
     "velocity": (1, -1, -1),  # forward, sideways, turning to the left
     "angular_velocity": (-1, 1, -1),  # an axial vector: what turns about the mirror's normal stays

@@ -14,6 +14,7 @@ from pipeline.geometry.rays import RayCaster, sample_surface
 from pipeline.mesh.clean import camera_path
 from pipeline.objects.settle import TIME_STEP, world_on
 from pipeline.regions.regions import AN_OBJECT, Regions
+from pipeline.scenes.manifest import GRAVITY
 from pipeline.types import F64, Floats, Mask
 
 NO_FLOOR = "there is no walkable floor"
@@ -192,7 +193,6 @@ HALF_EDGE = 0.05  # [m] of the boxes
 DROP_HEIGHT = 0.35  # [m] of a body's lowest point over the floor
 SECONDS = 3.0
 LOOK_EVERY = 5  # steps
-GRAVITY = 9.81  # [m/s^2]
 THROWN = 0.05  # [m] of height worth of energy that a body may gain from the contact solver
 TOLERANCE = 0.02  # [m] of the resting height
 CORNER_TOLERANCE = 0.002  # [m] between corners of a box that it stands on

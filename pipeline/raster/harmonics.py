@@ -9,11 +9,12 @@ import math
 
 import numpy as np
 
+from pipeline.geometry import SH_C0
 from pipeline.geometry.jit import njit
 from pipeline.raster.layout import HALF, ONE, TWO, ZERO, Scalar
 from pipeline.types import F32
 
-C0 = np.float32(0.28209479177387814)
+C0 = np.float32(SH_C0)
 C1 = np.float32(0.4886025119029199)
 C2_CROSS = np.float32(1.0925484305920792)
 C2_AXIAL = np.float32(0.31539156525252005)

@@ -62,13 +62,17 @@ class Origin(Strict):
     translation: _Row
 
 
+GRAVITY = 9.81
+"""Gravity of every bundle and engine [m/s^2]."""
+
+
 class Frame(Strict):
     """The frame of everything in the bundle; `floor_found` says whether z = 0 is a measured floor."""
 
     up: Literal["z"] = "z"
     unit: Literal["metre"] = "metre"
     camera_axes: Literal["opencv"] = "opencv"
-    gravity: tuple[float, float, float] = (0.0, 0.0, -9.81)  # acceleration [m/s^2]
+    gravity: tuple[float, float, float] = (0.0, 0.0, -GRAVITY)  # acceleration [m/s^2]
     gravity_from: Measured
     scale_from: Measured
     floor_found: bool

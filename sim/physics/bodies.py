@@ -15,12 +15,13 @@ from pipeline.geometry import (
     quaternion_from_matrix,
     rotvec_from_matrix,
 )
+from pipeline.scenes.manifest import GRAVITY
 from pipeline.scenes.objects import BundleObject
 from pipeline.types import F32, F64, I64, Floats, Mask
 
 ABSENT = (0.0, 0.0, -1000.0)
 """Where the bodies of other scenes are [m]."""
-HOLDS = 0.05 * 9.81
+HOLDS = 0.05 * GRAVITY
 """Deceleration by the friction of joints [m/s^2]: a door stays where it is left, if its axis leans by 2 degrees."""
 
 

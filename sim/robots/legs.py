@@ -10,6 +10,7 @@ import numpy as np
 
 from pipeline.errors import SimError
 from pipeline.geometry import Pose, rotation_between
+from pipeline.scenes.manifest import GRAVITY
 from pipeline.types import F32, F64, I64
 from sim.physics.state import RobotState
 from sim.robots.kinematics import link_poses, link_velocities
@@ -82,7 +83,7 @@ class Legs:
     @property
     def weight_torque(self) -> float:
         """The robot's weight times the length of its legs [N m]."""
-        return 9.81 * self.robot.mass * self.length
+        return GRAVITY * self.robot.mass * self.length
 
     @cached_property
     def overhang(self) -> float:

@@ -7,6 +7,7 @@ import logging
 import numpy as np
 
 from pipeline.errors import SimError
+from pipeline.scenes.manifest import GRAVITY
 from pipeline.types import F64
 from sim.robots.legs import Foot, Legs
 from sim.robots.model import Robot, Servos
@@ -63,7 +64,7 @@ def sag_at_rest(legs: Legs, rest: F64, stiffness: F64, force: F64) -> F64:
     The feet slide freely. A joint's torque is the weight on its foot times how much that rises with the joint (the
     Jacobian's transpose), where it has got to.
     """
-    load, position = 9.81 * legs.robot.mass / len(legs.feet), rest.copy()
+    load, position = GRAVITY * legs.robot.mass / len(legs.feet), rest.copy()
     for _ in range(SAG_ROUNDS):
         torque = np.zeros(len(rest))
         for foot in legs.feet:
