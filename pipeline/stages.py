@@ -47,7 +47,7 @@ STAGES: tuple[Stage, ...] = (
     Stage("points", 5, ("poses", "depth", "align"), PointsParams),
     Stage(
         "mesh",
-        8,
+        9,
         ("poses", "depth", "align", "points"),
         mesh.MeshParams,
         mesh.choose,

@@ -118,16 +118,17 @@ def close_floor(mesh: Mesh, track: Floats, gap: float, rng: np.random.Generator)
 
 
 def close_levels(mesh: Mesh, levels: Levels) -> tuple[Mesh, float]:
-    """The mesh with level surfaces continued where things hide them, and the area of that [m^2].
+    """The mesh with level surfaces where it lacks them, and the area of that [m^2].
 
-    It is oriented and undecimated [m, world frame].
+    Things hide them, and what views see flat lies between voxels that they see nothing below of. The mesh is oriented
+    and undecimated [m, world frame].
     """
     closed = 0.0
     for height, cells, hidden in zip(levels.heights, levels.cells, levels.hidden, strict=True):
         plane = Plane(np.array([0, 0, 1.0]), float(height))
         grid = _Grid(levels.origin, cells.shape, levels.step, plane)
         found, over, _ = _probe(mesh, grid, LEVEL_BAND)
-        patch, area = _patch(mesh, grid, found & cells, ~found & (hidden | cells & masks.grown(hidden)), over)
+        patch, area = _patch(mesh, grid, found & cells, ~found & (hidden | cells), over)
         mesh, closed = mesh.joined(patch), closed + area
     return (canonical(mesh) if closed else mesh), closed
 

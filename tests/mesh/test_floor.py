@@ -9,10 +9,11 @@ import pytest
 
 from pipeline.check.gates import THRESHOLDS
 from pipeline.check.ground import measure_floor_holes
-from pipeline.geometry import Mesh
+from pipeline.geometry import Mesh, Similarity
 from pipeline.geometry.rays import RayCaster
 from pipeline.mesh.decimate import decimate
-from pipeline.mesh.floor import SLIT_WIDTH, close_floor, close_slits
+from pipeline.mesh.floor import SLIT_WIDTH, close_floor, close_levels, close_slits
+from pipeline.points.levels import Level, Levels
 from pipeline.regions.params import RegionsParams
 from pipeline.regions.stage import find_regions
 from tests.mesh.scenes import box, built, grid_floor, same, track, without
@@ -43,6 +44,23 @@ def test_a_hole_is_closed_and_marked():
     assert np.hypot(*(mesh.vertices[mesh.guessed, :2] - [1.5, 1.0]).T).max() < 0.5
     assert report.closed_area == pytest.approx(np.pi * 0.35**2, rel=0.2)
     assert report.holes == 1
+
+
+def test_what_a_level_lacks_is_filled_and_marked():
+    """A landing at 0.9 m with a hole that views see flat; beyond the level's cells the hole stays."""
+    landing = without(grid_floor((0, 0), (1.5, 1.2)), (0.75, 0.6), 0.3)
+    landing = replace(landing, vertices=landing.vertices + np.array([0, 0, 0.9], np.float32))
+    cells = np.zeros((80, 65), bool)
+    cells[15:60, 5:31] = True  # y up to 0.6 m
+    nothing = Levels.none(np.zeros(2), 0.02, cells.shape)
+    levels = nothing.plus(Level(0.9, 0.005, 0.5, 1.0), cells, np.zeros_like(cells))
+    mesh, area = close_levels(landing, levels)
+    low = mesh.transformed(Similarity(1.0, np.eye(3), np.array([0, 0, -0.9])))
+    probes = np.stack(np.meshgrid(np.arange(0.5, 1.0, 0.013), np.arange(0.35, 0.58, 0.013)), -1).reshape(-1, 2)
+    assert not holes_at(low, probes).any()
+    assert holes_at(low, np.array([[0.75, 0.75]])).all()
+    assert area == pytest.approx(np.pi * 0.3**2 / 2, rel=0.25)
+    assert mesh.guessed[mesh.triangles].all(1).sum() > 100
 
 
 def test_a_whole_floor_stays_as_it_is():
