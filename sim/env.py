@@ -369,10 +369,8 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
 
     def _parts(self) -> dict[str, Saved]:
         """What changes during episodes, by the names that a saved state has for it."""
-        cameras = {f"cameras.{number}": rig for number, rig in enumerate(self.cameras)}
-        return {
-            "scenario": self.scenario, "controller": self.controller, "randomiser": self._randomiser, **cameras
-        }  # fmt: skip
+        parts = {"scenario": self.scenario, "controller": self.controller, "randomiser": self._randomiser}
+        return parts | {f"cameras.{number}": rig for number, rig in enumerate(self.cameras)}
 
     def _arrays(self) -> dict[str, np.ndarray]:
         """All arrays with a row per environment that change, the engine's apart."""
