@@ -369,8 +369,9 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
 
     def _parts(self) -> dict[str, Saved]:
         """What changes during episodes, by the names that a saved state has for it."""
-        parts = {"scenario": self.scenario, "controller": self.controller, "randomiser": self._randomiser}
-        return parts | {f"cameras.{number}": rig for number, rig in enumerate(self.cameras)}
+        cameras = {f"cameras.{number}": rig for number, rig in enumerate(self.cameras)}
+        own = {"scenario": self.scenario, "controller": self.controller, "randomiser": self._randomiser}
+        return {**own, **cameras}
 
     def _arrays(self) -> dict[str, np.ndarray]:
         """All arrays with a row per environment that change, the engine's apart."""
