@@ -90,6 +90,13 @@ class EndEffectorController(Controller):
         self._sent = self._within_speed(wanted)
         return self._sent[:, self._driven]
 
+    def outputs(self, robot: Robot) -> list[dict[str, object]]:
+        """Moves and turns of the end effector, base axes; then how far the gripper is to open."""
+        found: list[dict[str, object]] = [
+            {"end_effector": SIX[move], "unit": "m" if move < 3 else "rad"} for move in self.action.moves
+        ]
+        return [*found, {"gripper": self.action.gripper, "unit": "1"}]
+
     def steer(self, asked: Mapping[Move, float], limit: float, view: float, *, shut: bool) -> F32:
         """The action (size,) for what a person asks for, seen from where they look."""
         cos, sin = np.cos(view), np.sin(view)
@@ -126,6 +133,11 @@ class MobileArmController(EndEffectorController):
         """What an exported policy commands: speeds of the wheels [rad/s], then as for a hand."""
         wheels, hands = np.split(actions, [self._base.size], 1)
         return np.concatenate([self._base.command(wheels)[:, self._wheels], super().command(hands)], 1)
+
+    def outputs(self, robot: Robot) -> list[dict[str, object]]:
+        """The wheels', then the end effector's."""
+        wheels = self._base.outputs(robot)
+        return [*(wheels[row] for row in self._wheels), *super().outputs(robot)]
 
     def targets(self, actions: F32, now: Sensed) -> F32:
         """Targets (N, A) of the actuators for actions (N, size)."""
@@ -164,6 +176,13 @@ class JointStepController(EndEffectorController):
     def command(self, actions: F32) -> F32:
         """What an exported policy commands: by how much joints move [rad], and fingers [m]; (N, size)."""
         return actions * self._steps
+
+    def outputs(self, robot: Robot) -> list[dict[str, object]]:
+        """Steps of the arm's joints and of the fingers."""
+        joints: list[dict[str, object]] = [
+            {"joint": robot.joint_names[column], "mode": "step", "unit": "rad"} for column in self._arm.columns
+        ]
+        return [*joints, {"joint": robot.joint_names[self._arm.fingers[0]], "mode": "step", "unit": "m"}]
 
     def targets(self, actions: F32, now: Sensed) -> F32:
         """Targets (N, A) of the actuators for actions (N, size)."""

@@ -251,11 +251,16 @@ def test_a_bundle_takes_a_form_and_a_run_a_file(words: list[str], told: str, cap
         ("navigate", {"command": "forward speed", "unit": "m/s"}, 2),
         ("climb", {"ground_above_base_at": [-0.4, -0.3], "unit": "m"}, 91),
         ("walk", {"joint": "FL_hip_joint", "mode": "offset from the clock's position", "unit": "rad"}, 12),
+        ("lift", {"end_effector": "ahead", "unit": "m"}, 5),
+        ("fetch", {"joint": "left_wheel", "mode": "velocity", "unit": "rad/s"}, 7),
+        ("lift_vserl", {"joint": "arm_waist", "mode": "step", "unit": "rad"}, 7),
     ],
 )
-def test_the_targets_of_legs_are_told(task: str, first: dict[str, object], count: int):
-    """As many as the controller has: a gait's commands, ground, or offsets of joints."""
-    robot, drive = robot_for(find_task(task), "go2")
+def test_the_targets_of_robots_are_told(task: str, first: dict[str, object], count: int):
+    """As many as the controller commands: speeds, ground, offsets of joints, moves of end effectors."""
+    robot, drive = robot_for(
+        find_task(task), {"lift": "panda", "fetch": "fetcher", "lift_vserl": "fetcher"}.get(task, "go2")
+    )
     told = drive.outputs(robot)
     assert told[0] == first
     assert len(told) == count == drive.command(np.zeros((1, drive.size), np.float32)).shape[1]
