@@ -136,7 +136,7 @@ class Train:
         from train.run import Run
 
         preset = load_preset(self.preset or self.what, self._changes()) if self.what else None
-        sources = find_task(preset.task).sources(self.scenes) if preset else []
+        sources = find_task(preset.task, preset.task_settings).sources(self.scenes) if preset else []
         if preset is None or not sources:
             raise TrainError(
                 "a training has a task and a scene",

@@ -42,6 +42,8 @@ SIGHTS = (0.1, 0.4, 0.75)
 """Heights over the surface at which nothing may stand in the arm's room [m]."""
 MAX_LEVELS, MAX_STATIONS, MAX_TRIED = 6, 8, 1000
 """The last is of places by heading: a wide floor has more, which are thinned evenly."""
+GUESSED = 0.2
+"""Surfaces of which no more was guessed come before all others: nobody knows how the others look."""
 MAX_BYTES = 2**16
 """Of a file of what was found."""
 APART = 0.3
@@ -115,12 +117,13 @@ def _look_for(scene: SimScene, size: float) -> tuple[Station, ...]:
     floor, caster = scene.regions.floor_height, RayCaster(scene.collision)
     levels = _levels(scene)
     tables = [level for level in levels if TABLES[0] <= level - floor <= TABLES[1]]
-    found = list[tuple[bool, float, Pose]]()
+    every = list[tuple[bool, float, Pose, float]]()
     for level in tables or [floor]:
-        found += _stations_at(scene, caster, level, size)
+        every += _stations_at(scene, caster, level, size)
+    found = [one for one in every if one[3] <= GUESSED] or every
     found.sort(key=lambda one: (not one[0], round(one[1], 4)))  # rounding errors differ between machines
     chosen = list[Station]()
-    for stands, uneven, pose in found:
+    for stands, uneven, pose, _ in found:
         if all(_apart(pose, other.world_from_base) for other in chosen):
             chosen.append(Station(pose, stands, uneven))
         if len(chosen) == MAX_STATIONS:
@@ -160,8 +163,10 @@ def _levels(scene: SimScene) -> list[float]:
     return levels
 
 
-def _stations_at(scene: SimScene, caster: RayCaster, level: float, size: float) -> list[tuple[bool, float, Pose]]:
-    """Stations on a level: whether the base stands on it, how uneven it is [m], pose of the base."""
+def _stations_at(
+    scene: SimScene, caster: RayCaster, level: float, size: float
+) -> list[tuple[bool, float, Pose, float]]:
+    """Stations on a level: whether the base stands on it, how uneven it is [m], pose of the base, share guessed."""
     mesh = scene.collision
     corners = mesh.corners()
     on = (np.abs(corners[..., 2].mean(1) - level) < 0.02) & (mesh.face_normals()[:, 2] > np.cos(np.deg2rad(10)))
@@ -175,14 +180,16 @@ def _stations_at(scene: SimScene, caster: RayCaster, level: float, size: float) 
         shape = np.minimum(shape, 2000)
     cells = low + (np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), -1) + 0.5) * CELL
     above = np.concatenate([cells.reshape(-1, 2), np.full((cells.size // 2, 1), level + OVERHEAD)], 1)
-    distance = caster.cast(above, np.array([0, 0, -1.0])).distance.reshape(tuple(shape))
+    hits = caster.cast(above, np.array([0, 0, -1.0]))
+    distance = hits.distance.reshape(tuple(shape))
     height = np.where(np.isfinite(distance), OVERHEAD - distance, -np.inf)  # over the level
+    guessed = (hits.hit & mesh.face_guessed()[hits.triangle]).reshape(tuple(shape)).astype(np.float64)
     every = max(1, round(STEP / CELL))
     places = cells[::every, ::every].reshape(-1, 2)
     inside = np.abs(_at(height, low, places)) < 1.0  # something is below, at least the floor
     places = places[inside]
     work, room, foot = _grid(work_of(size), CELL), _grid(room_of(size), CELL), _disc(FOOT)
-    found = list[tuple[bool, float, Pose]]()
+    found = list[tuple[bool, float, Pose, float]]()
     for heading in HEADINGS:
         turn = np.array([[np.cos(heading), -np.sin(heading)], [np.sin(heading), np.cos(heading)]])
         tried = places
@@ -195,10 +202,11 @@ def _stations_at(scene: SimScene, caster: RayCaster, level: float, size: float) 
         offsets, uneven, level_there = _planes(work, _at(height, low, tried[:, None] + work @ turn.T))
         feet = _at(height, low, tried[:, None] + foot)
         stands: Mask = np.asarray((np.abs(feet - offsets[:, None]) < 2 * UNEVEN).all(1))
+        shares = _at(guessed, low, tried[:, None] + work @ turn.T).mean(1)
         rotation = matrix_from_rotvec(np.array([0, 0, heading]))
         for one in np.flatnonzero(level_there):
             pose = Pose(rotation, np.array([*tried[one], level + offsets[one]]))
-            found.append((bool(stands[one]), float(uneven[one]), pose))
+            found.append((bool(stands[one]), float(uneven[one]), pose, float(shares[one])))
     return found
 
 

@@ -173,3 +173,17 @@ def test_they_are_looked_for_once(room_scene: SimScene, tmp_path: Path, monkeypa
     monkeypatch.setenv("SPLATYARD_CACHE", str(tmp_path / "file" / "cache"))
     assert len(find(room_scene)) == len(first)
     assert len(looked) == 8
+
+
+def test_arms_stand_at_what_was_measured(room_scene: SimScene) -> None:
+    """A surface that was guessed has stations where there is no other only; its look is nobody's photo."""
+    second = with_box(room_scene, [1.0, 0.1, 0.86], [2.6, 1.2, 0.9])
+    heights = [round(float(one.world_from_base.translation[2]), 2) for one in find_stations(second)]
+    assert 0.9 in heights
+    flags = np.isin(
+        np.arange(len(second.collision.vertices)), np.arange(len(room_scene.collision.vertices)), invert=True
+    )
+    hidden = replace(second, collision=replace(second.collision, guessed=flags))
+    assert {round(float(one.world_from_base.translation[2]), 2) for one in find_stations(hidden)} == {TABLE_TOP}
+    everything = replace(hidden.collision, guessed=np.ones(len(flags), bool))
+    assert len(find_stations(replace(second, collision=everything))) == len(heights)
