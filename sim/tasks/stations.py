@@ -108,7 +108,8 @@ def find_stations(scene: SimScene, size: float = 1.0) -> tuple[Station, ...]:
 def _asked(scene: SimScene, size: float) -> str:
     """Hash of all that stations follow from, this module among it."""
     asked = hashlib.sha256(Path(__file__).read_bytes())
-    for part in (scene.collision.vertices, scene.collision.triangles, [scene.regions.floor_height, size]):
+    mesh, numbers = scene.collision, [scene.regions.floor_height, size]
+    for part in (mesh.vertices, mesh.triangles, mesh.guessed, numbers):
         asked.update(np.ascontiguousarray(part).tobytes())
     return asked.hexdigest()
 
