@@ -47,7 +47,7 @@ STAGES: tuple[Stage, ...] = (
     Stage("points", 5, ("poses", "depth", "align"), PointsParams),
     Stage(
         "mesh",
-        9,
+        10,
         ("poses", "depth", "align", "points"),
         mesh.MeshParams,
         mesh.choose,

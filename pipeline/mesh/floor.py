@@ -9,6 +9,7 @@ floor, and leaves slits. A hole that a foot may fall into stays: what decides is
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -117,18 +118,20 @@ def close_floor(mesh: Mesh, track: Floats, gap: float, rng: np.random.Generator)
     return (canonical(mesh.joined(patch)) if len(patch.triangles) else mesh), report
 
 
-def close_levels(mesh: Mesh, levels: Levels) -> tuple[Mesh, float]:
+def close_levels(mesh: Mesh, levels: Levels, is_free: Callable[[F64], Mask]) -> tuple[Mesh, float]:
     """The mesh with level surfaces where it lacks them, and the area of that [m^2].
 
-    Things hide them, and what views see flat lies between voxels that they see nothing below of. The mesh is oriented
-    and undecimated [m, world frame].
+    Things hide them, and what views see flat lies between voxels that they see nothing below of. `is_free` says which
+    points (N, 3) depth looks through: nothing is there. The mesh is oriented and undecimated [m, world frame].
     """
     closed = 0.0
     for height, cells, hidden in zip(levels.heights, levels.cells, levels.hidden, strict=True):
         plane = Plane(np.array([0, 0, 1.0]), float(height))
         grid = _Grid(levels.origin, cells.shape, levels.step, plane)
         found, over, _ = _probe(mesh, grid, LEVEL_BAND)
-        patch, area = _patch(mesh, grid, found & cells, ~found & (hidden | cells), over)
+        missing = ~found & (hidden | cells)
+        missing[missing] = ~is_free(grid.positions()[missing])
+        patch, area = _patch(mesh, grid, found & cells, missing, over)
         mesh, closed = mesh.joined(patch), closed + area
     return (canonical(mesh) if closed else mesh), closed
 

@@ -14,7 +14,7 @@ from scipy.spatial import KDTree
 from pipeline.align.alignment import Alignment, load_world_scene
 from pipeline.depth.maps import DepthMap, StoredMaps
 from pipeline.geometry import Camera, Mesh, PointCloud, Pose
-from pipeline.mesh.clean import camera_path, clean, observe
+from pipeline.mesh.clean import camera_path, clean, in_free_space, observe
 from pipeline.mesh.decimate import decimate, surface_error
 from pipeline.mesh.flatten import flatten
 from pipeline.mesh.floor import close_floor, close_levels, close_slits
@@ -115,7 +115,12 @@ def build_mesh(
     mesh = colored(mesh, cloud)
     levels_area = 0.0
     if params.close_floor and levels is not None:
-        mesh, levels_area = close_levels(mesh, levels)
+        up = np.array([0, 0, 1.0])
+        mesh, levels_area = close_levels(
+            mesh,
+            levels,
+            lambda points: in_free_space(observe(points, np.tile(up, (len(points), 1)), maps, params.carve_margin)),
+        )
     closing, closed = mesh.with_faces(np.zeros(len(mesh.triangles), bool)), None
     if close and floor_found:
         mesh, closing, closed = close(mesh)

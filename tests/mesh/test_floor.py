@@ -47,19 +47,19 @@ def test_a_hole_is_closed_and_marked():
 
 
 def test_what_a_level_lacks_is_filled_and_marked():
-    """A landing at 0.9 m with a hole that views see flat; beyond the level's cells the hole stays."""
+    """A landing at 0.9 m with a hole that views see flat; beyond the level's cells, and where it is free, it stays."""
     landing = without(grid_floor((0, 0), (1.5, 1.2)), (0.75, 0.6), 0.3)
     landing = replace(landing, vertices=landing.vertices + np.array([0, 0, 0.9], np.float32))
     cells = np.zeros((80, 65), bool)
     cells[15:60, 5:31] = True  # y up to 0.6 m
     nothing = Levels.none(np.zeros(2), 0.02, cells.shape)
     levels = nothing.plus(Level(0.9, 0.005, 0.5, 1.0), cells, np.zeros_like(cells))
-    mesh, area = close_levels(landing, levels)
+    mesh, area = close_levels(landing, levels, lambda points: points[:, 0] > 0.9)
     low = mesh.transformed(Similarity(1.0, np.eye(3), np.array([0, 0, -0.9])))
-    probes = np.stack(np.meshgrid(np.arange(0.5, 1.0, 0.013), np.arange(0.35, 0.58, 0.013)), -1).reshape(-1, 2)
+    probes = np.stack(np.meshgrid(np.arange(0.5, 0.87, 0.013), np.arange(0.35, 0.58, 0.013)), -1).reshape(-1, 2)
     assert not holes_at(low, probes).any()
-    assert holes_at(low, np.array([[0.75, 0.75]])).all()
-    assert area == pytest.approx(np.pi * 0.3**2 / 2, rel=0.25)
+    assert holes_at(low, np.array([[0.75, 0.75], [0.98, 0.55]])).all()
+    assert area == pytest.approx(0.116, rel=0.25)  # of half a disc, up to x = 0.9
     assert mesh.guessed[mesh.triangles].all(1).sum() > 100
 
 
