@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from pipeline.geometry import Mesh
+from pipeline.scenes.manifest import GRAVITY
 from pipeline.types import F32, F64
 from sim.physics.catalog import find_engine
 from sim.physics.state import PhysicsEngine, RobotState
 from sim.robots.catalog import ROVER_DRIVE, find_robot
-from sim.scene import GRAVITY
 from sim.tasks.catalog import NAVIGATE
 from sim.tasks.terms import COLLISION_FORCE
 from tests.sim.physics.test_conformance import floor
@@ -56,7 +56,7 @@ def placed(name: str, mesh: Mesh, time_step: float, x: F64, yaw: F64) -> Physics
 
 def bumps(engine: PhysicsEngine) -> F32:
     """Horizontal forces on the bases (N,), as shares of the weight."""
-    return np.linalg.norm(engine.contact_forces()[:, 0, :2], axis=1) / np.float32(ROVER.mass * -GRAVITY[2])
+    return np.linalg.norm(engine.contact_forces()[:, 0, :2], axis=1) / np.float32(ROVER.mass * GRAVITY)
 
 
 def yaw_of(state: RobotState) -> F32:
