@@ -193,7 +193,7 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
         self.scene_of = np.arange(num_envs) % len(scenes)
         self.level = np.full(num_envs, config.level)
         self._scene_weights = np.ones((num_envs, len(scenes)))  # a row per environment, so that `save` keeps them
-        self._weights, self._sums = task.weights(), np.zeros((num_envs, len(task.rewards)), np.float32)
+        self._reward_weights, self._sums = task.weights(), np.zeros((num_envs, len(task.rewards)), np.float32)
         self.last_step: StepState[Any] | None = None
         self.now: StepState[Any] | None = None
         self._action, self._steps = np.zeros((num_envs, controller.size), np.float32), np.zeros(num_envs, np.int64)
@@ -239,7 +239,7 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
         self.scenario.update(state, self.np_random)
         step = self.last_step = self._step_state(state, action, contact_force)
         reward = np.zeros(self.num_envs, np.float32)
-        for number, (weight, term) in enumerate(zip(self._weights, self.task.rewards.values(), strict=True)):
+        for number, (weight, term) in enumerate(zip(self._reward_weights, self.task.rewards.values(), strict=True)):
             worth = weight * term.function(step)
             reward += worth
             self._sums[:, number] += worth

@@ -28,7 +28,7 @@ UNITS = {("position", "hinge"): "rad", ("velocity", "hinge"): "rad/s", ("velocit
 class Controller(Saved):
     """An action space, and the loop that follows its actions.
 
-    Subclasses need a size, `targets` and `command`; the rest says what they need and what they can do.
+    Subclasses need a size and `command`; the rest says what they need and what they can do.
 
     Attributes:
         size: Number of elements of an action, each in [-1, 1].
@@ -62,8 +62,8 @@ class Controller(Saved):
         """Take over new actions (N, size); `targets` gets the same ones until the next."""
 
     def targets(self, actions: F32, now: Sensed) -> F32:
-        """Targets (N, A) of the actuators for one period of its loop, by actions (N, size)."""
-        raise NotImplementedError
+        """Targets (N, A) of the actuators for one period of its loop, by actions (N, size): by default the commands."""
+        return self.command(actions)
 
     def command(self, actions: F32) -> F32:
         """What an exported policy commands by actions (N, size), before the loop; an affine function."""

@@ -6,7 +6,6 @@ import numpy as np
 
 from pipeline.types import F32
 from sim.control.controller import Controller
-from sim.control.state import Sensed
 from sim.robots.model import Robot
 
 
@@ -19,10 +18,6 @@ class JointOffsets(Controller):
     def __init__(self, robot: Robot, scale: float = 0.25) -> None:
         self._rest, self._scale = robot.default_position[robot.driven].astype(np.float32), np.float32(scale)
         self.size = len(robot.actuators)
-
-    def targets(self, actions: F32, now: Sensed) -> F32:
-        """Joint positions (N, A) [rad]."""
-        return self.command(actions)
 
     def command(self, actions: F32) -> F32:
         """Joint positions (N, A) [rad]."""

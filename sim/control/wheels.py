@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.types import F32
-from sim.control.state import Sensed, Velocities
+from sim.control.state import Velocities
 from sim.control.velocity import VelocityController
 from sim.robots.model import Robot
 
@@ -19,10 +19,6 @@ class DifferentialDrive(VelocityController):
     wheel_radius: float
     track_width: float
     velocities: Velocities
-
-    def targets(self, actions: F32, now: Sensed) -> F32:
-        """Speeds (N, 2) of the left and the right wheel [rad/s]."""
-        return self.command(actions)
 
     def command(self, actions: F32) -> F32:
         """Speeds (N, 2) of the left and the right wheel [rad/s]."""
@@ -38,10 +34,6 @@ class CarryingDrive(VelocityController):
         self._drive, self.velocities = drive, drive.velocities
         self._wheels = np.flatnonzero([actuator.mode == "velocity" for actuator in robot.actuators])
         self._rest = robot.default_position[robot.driven].astype(np.float32)
-
-    def targets(self, actions: F32, now: Sensed) -> F32:
-        """Speeds of wheels [rad/s] and positions of all else [rad, m] (N, A)."""
-        return self.command(actions)
 
     def command(self, actions: F32) -> F32:
         """Speeds of wheels [rad/s] and positions of all else [rad, m] (N, A)."""

@@ -126,7 +126,7 @@ PUT_CUBE_ON_PLATE = Task(
     success=ON_PLATE,
     observations={
         "hand": Observation(table.proprioception, 10),
-        "action": Observation(terms.action, "action"),
+        "action": Observation(terms.last_action, "action"),
         "things": Observation(table.things, 24, privileged=True),
         "time": Observation(terms.elapsed, 1, privileged=True),
     },

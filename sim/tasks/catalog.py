@@ -282,7 +282,7 @@ FETCH = Task(
     observations={
         "hand": Observation(table.proprioception, 10),
         "velocity": Observation(terms.planar_velocity, 3),
-        "action": Observation(terms.action, "action"),
+        "action": Observation(terms.last_action, "action"),
         "things": Observation(fetch.things, 23, privileged=True),
         "ways": Observation(fetch.ways, 6, privileged=True),
         "time": Observation(terms.elapsed, 1, privileged=True),

@@ -58,7 +58,7 @@ def heights(step: StepState[object]) -> F32:
 
 
 def last_action(step: StepState[object]) -> F32:
-    """The last action (N, A)."""
+    """The last action, -1..1 (N, A)."""
     return step.action
 
 
@@ -98,11 +98,6 @@ def progress(step: StepState[PathState]) -> F32:
 def always(step: StepState[object]) -> F32:
     """1 as long as the episode lasts."""
     return np.ones(len(step.state), np.float32)
-
-
-def action(step: StepState[object]) -> F32:
-    """Action of this step, -1..1 (N, A)."""
-    return step.action
 
 
 def entering_patch(step: StepState[PatchState]) -> Mask:
