@@ -28,14 +28,14 @@ sys.path.insert(0, str(ROOT))
 import numpy as np  # noqa: E402
 
 from benchmarks.training import PROGRAM  # noqa: E402
-from sim.scene import open_scene  # noqa: E402
+from sim.scene.scene import open_scene  # noqa: E402
 from train.actors.chunk import Chunk, Form, Order, Weights  # noqa: E402
 from train.actors.pool import Pool  # noqa: E402
 from train.actors.rollouts import Beginning, Rollouts  # noqa: E402
-from train.algorithms.replay import Replay  # noqa: E402
 from train.algorithms.sac import SAC  # noqa: E402
 from train.environment import make_env  # noqa: E402
 from train.preset import load_preset  # noqa: E402
+from train.recording.replay import Replay  # noqa: E402
 
 SCENE = "terrain:0:flat"
 CHANGES = {"algorithm": "sac", "num_envs": 16, "num_steps_per_env": 16, "sac.replay_size": 50_000}

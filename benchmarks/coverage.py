@@ -40,14 +40,14 @@ from benchmarks.run import CAPTURES, HALL  # noqa: E402
 from benchmarks.truth import TrueView, Truth, hall_truth, known_length, truth_from_poses  # noqa: E402
 from pipeline.align.alignment import load_world_scene  # noqa: E402
 from pipeline.align.params import scale_settings  # noqa: E402
-from pipeline.building import BuildRequest, build, plan  # noqa: E402
 from pipeline.coverage.map import TRUSTED, expected_psnr, trust_of  # noqa: E402
 from pipeline.coverage.prediction import WEIGHTS, expected_error, image_terms, load_photos  # noqa: E402
-from pipeline.engine import PlannedStage, execute  # noqa: E402
 from pipeline.geometry import Mesh, Pose  # noqa: E402
 from pipeline.points.completion import Completion  # noqa: E402
 from pipeline.poses.scene import PosedScene, read_image  # noqa: E402
 from pipeline.raster import contiguous  # noqa: E402
+from pipeline.running.building import BuildRequest, build, plan  # noqa: E402
+from pipeline.running.engine import PlannedStage, execute  # noqa: E402
 from pipeline.splat.loss import psnr  # noqa: E402
 from pipeline.splat.ply import load_splat  # noqa: E402
 

@@ -16,9 +16,9 @@ from benchmarks.hall_room import HallRoom
 from pipeline.align.alignment import load_world_scene
 from pipeline.capture.model import Capture
 from pipeline.depth.maps import DepthMap
-from pipeline.engine import run_record
 from pipeline.geometry import Mesh, Pose, Similarity, angle_deg, fit_similarity
 from pipeline.geometry.rays import RayCaster
+from pipeline.io.results import run_record
 
 SCANNED = ("kitti", "grandtour", "lidar_slam")  # depth images are computed from points
 

@@ -172,7 +172,7 @@ def level_poses(count: int, rng: np.random.Generator) -> np.ndarray:
 
 def render_rows(bundle: Path | None) -> list[Row]:
     """1024 cameras in 8 scenes, up to 512 images per call, copied to the CPU as for robots."""
-    from sim.cameras.gsplat_renderer import GsplatRenderer
+    from sim.sensors.cameras.gsplat_renderer import GsplatRenderer
 
     scenes = [Bundle.open(bundle).splat("sim")] * SCENES if bundle else [room(seed) for seed in range(SCENES)]
     renderer, rng = GsplatRenderer(scenes, "cuda"), np.random.default_rng(0)
@@ -223,7 +223,7 @@ def kernel_rows(folder: Path) -> Iterator[Row]:
 
 def likeness_rows() -> Iterator[Row]:
     """The same Gaussians and cameras rendered by gsplat on CUDA and by the CPU rasteriser, the tests' stand-in."""
-    from sim.cameras.renderer import make_renderer
+    from sim.sensors.cameras.renderer import make_renderer
 
     scene, rng = room(0), np.random.default_rng(1)
     lens, poses = Camera(128, 96, 90, 90, 64, 48), level_poses(16, rng)
@@ -277,9 +277,9 @@ def network_rows(folder: Path, name: str, python: str) -> Iterator[Row]:
 def physics_rows() -> Iterator[Row]:
     """1 024 rovers driving on one floor, on the GPU."""
     from sim.physics.sapien_gpu_engine import SapienGpuEngine
-    from sim.physics.state import RobotState
     from sim.robots.catalog import ROVER
-    from sim.robots.model import load_robot
+    from sim.robots.reading import load_robot
+    from sim.robots.state import RobotState
 
     robot, count = load_robot(ROVER), 1024
     edge = np.arange(41) - 20.0

@@ -32,7 +32,7 @@ from benchmarks.page import Row, section, update_page  # noqa: E402
 from benchmarks.training import PROGRAM  # noqa: E402
 from sim.gaits import Gait, gait_file  # noqa: E402
 from train.legs.terrains import climbed, walk_flat, walk_over  # noqa: E402
-from train.run import Run  # noqa: E402
+from train.runs.run import Run  # noqa: E402
 
 ROBOTS = {"mujoco-worlds": 200, "sapien": 100}
 

@@ -19,8 +19,8 @@ from benchmarks.page import Row  # noqa: E402
 from benchmarks.room_capture import write_room  # noqa: E402
 from benchmarks.truth import rigid_truth_from_poses  # noqa: E402
 from pipeline import BuildRequest, Bundle, build  # noqa: E402
+from pipeline.changes.objects import compare_scans, cut_moved  # noqa: E402
 from pipeline.geometry import Pose, angle_deg  # noqa: E402
-from pipeline.objects.moved.things import compare_scans, cut_moved  # noqa: E402
 
 UP = np.array([0, 0, 1.0])
 

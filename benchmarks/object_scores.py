@@ -14,13 +14,13 @@ from benchmarks.room_capture import write_room
 from benchmarks.truth import rigid_truth_from_poses
 from pipeline import BuildRequest, build
 from pipeline.align.alignment import load_world_scene
-from pipeline.building import plan
 from pipeline.geometry import Mesh, Pose, Similarity
 from pipeline.geometry.rays import RayCaster, sample_surface
 from pipeline.mesh.stage import MESH_FILE
 from pipeline.mesh.topology import border_report
 from pipeline.objects.close import Views, winding
 from pipeline.objects.listing import SceneObject, closed_objects
+from pipeline.running.building import plan
 from pipeline.types import F64, Mask
 
 SEEN = 0.025

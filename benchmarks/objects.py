@@ -30,11 +30,11 @@ from pipeline.objects.listing import SceneObject, objects_of  # noqa: E402
 from pipeline.objects.version import chosen_objects, cut_out  # noqa: E402
 from pipeline.types import F64, Mask  # noqa: E402
 from sim.bench import measure  # noqa: E402
+from sim.controlled import find_robot  # noqa: E402
 from sim.physics.bodies import BodyState  # noqa: E402
 from sim.physics.sapien_engine import SapienEngine  # noqa: E402
-from sim.physics.state import RobotState  # noqa: E402
-from sim.robots.catalog import find_robot  # noqa: E402
-from sim.scene import SimScene, open_scene  # noqa: E402
+from sim.robots.state import RobotState  # noqa: E402
+from sim.scene.scene import SimScene, open_scene  # noqa: E402
 
 OTHERS = 5
 """Things over 10 cm in the hall that are no boxes: table, bench, shelf, pillar, stairs."""

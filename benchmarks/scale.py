@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.scale_queue import Load, Outcome, Queue, SceneCost, StageCost, Yard  # noqa: E402
-from pipeline.stages import STAGES  # noqa: E402
+from pipeline.running.stages import STAGES  # noqa: E402
 
 PAGE = ROOT / "docs" / "scale.md"
 CASES = (

@@ -13,12 +13,12 @@ from benchmarks.page import Row
 from pipeline import Bundle
 from pipeline.geometry import Pose
 from pipeline.splat.loss import psnr
-from sim.cameras.props import Props
-from sim.cameras.renderer import CpuRenderer
-from sim.cameras.rig import CameraRig
-from sim.cameras.settings import CameraSettings, RobotCamera
-from sim.physics.state import RobotState
-from sim.robots.catalog import find_robot
+from sim.controlled import find_robot
+from sim.robots.state import RobotState
+from sim.sensors.cameras.props import Props
+from sim.sensors.cameras.renderer import CpuRenderer
+from sim.sensors.cameras.rig import CameraRig
+from sim.sensors.cameras.settings import CameraSettings, RobotCamera
 
 SHOWN = 6
 """Pairs shown in the image."""

@@ -33,13 +33,13 @@ from pipeline import Bundle  # noqa: E402
 from pipeline.geometry import Camera, Mesh, Pose  # noqa: E402
 from pipeline.raster import pack, render_batch  # noqa: E402
 from sim.bench import measure  # noqa: E402
-from sim.cameras.settings import CameraSettings  # noqa: E402
+from sim.controlled import find_robot  # noqa: E402
 from sim.env import EnvConfig, SceneEnv  # noqa: E402
-from sim.floors import Floors  # noqa: E402
 from sim.physics.catalog import ENGINES  # noqa: E402
-from sim.physics.state import RobotState  # noqa: E402
-from sim.robots.catalog import find_robot  # noqa: E402
-from sim.scene import SimScene, open_scene  # noqa: E402
+from sim.robots.state import RobotState  # noqa: E402
+from sim.scene.floors import Floors  # noqa: E402
+from sim.scene.scene import SimScene, open_scene  # noqa: E402
+from sim.sensors.cameras.settings import CameraSettings  # noqa: E402
 from sim.tasks.catalog import NAVIGATE  # noqa: E402
 
 SIZES = ((64, 48), (64, 64), (84, 48), (128, 96))

@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from pipeline.errors import MachineError
-from pipeline.files import may_be_written, private_folder
+from pipeline.io.files import may_be_written, private_folder
 
 PREFECT_SETTINGS = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",  # a laptop without network must not log telemetry errors

@@ -15,11 +15,11 @@ from flows.build_view import Began, BuildView
 from flows.server import require_api
 from flows.stage import result_of, run_stage
 from flows.verdicts import of_scenes
-from pipeline.batch import Attempt, attempt
-from pipeline.building import BuildRequest, BuildResult, check_machine, run_plan
-from pipeline.building import plan as make_plan
-from pipeline.engine import PlannedStage
 from pipeline.preview.time_left import TimeLeft
+from pipeline.running.batch import Attempt, attempt
+from pipeline.running.building import BuildRequest, BuildResult, check_machine, run_plan
+from pipeline.running.building import plan as make_plan
+from pipeline.running.engine import PlannedStage
 
 run_one = run_stage.with_options(retries=1, retry_delay_seconds=2)  # the user waits for it
 

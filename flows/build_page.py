@@ -23,13 +23,13 @@ from flows.markdown import markdown
 from flows.server import HOST
 from flows.view import add_switch, show, viser_server
 from pipeline import Bundle
-from pipeline.files import counted
 from pipeline.gallery.layers import CAMERA_COLOR, colored, frustum, show_splat
 from pipeline.geometry import Gaussians, Mesh, PointCloud, Similarity
+from pipeline.io.files import counted
 from pipeline.preview.coarse import diagonal
-from pipeline.preview.files import Cameras
 from pipeline.preview.time_left import TimeLeft, about, whole
 from pipeline.preview.watch import Layer, Update, Watcher
+from pipeline.previews import Cameras
 
 if TYPE_CHECKING:
     import viser

@@ -15,11 +15,11 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, TypeAdapter
 
-from pipeline.building import Plan
-from pipeline.files import machine_errors
-from pipeline.preview.files import PUBLISHING
+from pipeline.io.files import machine_errors
+from pipeline.io.results import preview_folder
 from pipeline.preview.time_left import TimeLeft
-from pipeline.stage import preview_folder
+from pipeline.previews import PUBLISHING
+from pipeline.running.building import Plan
 
 END_SECONDS = 10.0
 """Time for the page to end once it has been told to."""

@@ -47,16 +47,16 @@ from flows.stage import (
 )
 from flows.verdicts import of_scene, of_scenes
 from flows.view import quality_markdown
-from pipeline.batch import Scene, build_scene, check_room, counts, plan_batch
-from pipeline.building import run_records
-from pipeline.engine import PlannedStage
 from pipeline.errors import MachineError
-from pipeline.files import machine_errors, readable
-from pipeline.isolation import Limits, end_all
+from pipeline.io.files import machine_errors, readable
 from pipeline.progress import bar
+from pipeline.running.batch import Scene, build_scene, check_room, counts, plan_batch
+from pipeline.running.building import run_records
+from pipeline.running.engine import PlannedStage
+from pipeline.running.isolation import Limits, end_all
+from pipeline.running.shared import fetch_plan
 from pipeline.scenes.bundle import Bundle
 from pipeline.scenes.store import open_store, refuse_secrets
-from pipeline.shared import fetch_plan
 
 logger = logging.getLogger(__name__)
 

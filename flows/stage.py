@@ -20,16 +20,16 @@ from prefect.tasks import Task
 from pydantic import Field
 
 from flows.verdicts import CACHED
-from pipeline.batch import Reason
-from pipeline.engine import PlannedStage, execute
 from pipeline.errors import MachineError
-from pipeline.isolation import NO_LIMITS, Limits, LostError, execute_isolated
 from pipeline.parallel import check_ray, core_count, inherited, ray_job, ray_variables, unreachable
 from pipeline.parameters import Settings, meanings, variable
+from pipeline.running.batch import Reason
+from pipeline.running.engine import PlannedStage, execute
+from pipeline.running.isolation import NO_LIMITS, Limits, LostError, execute_isolated
+from pipeline.running.shared import execute_shared
+from pipeline.running.stages import LONE_STAGES, STAGES
 from pipeline.scenes.store import SECRET
-from pipeline.shared import execute_shared
 from pipeline.stage import Stage
-from pipeline.stages import LONE_STAGES, STAGES
 
 if TYPE_CHECKING:
     from prefect_dask.task_runners import DaskTaskRunner
@@ -123,7 +123,7 @@ def default_workers() -> int:
     """Number of stages that this machine has cores and free memory for."""
     import psutil
 
-    from pipeline.doctor import available_memory
+    from pipeline.running.doctor import available_memory
 
     memory = available_memory() or psutil.virtual_memory().total
     return max(1, min(core_count(), memory // MEMORY_PER_STAGE))

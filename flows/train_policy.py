@@ -38,7 +38,7 @@ def wait_for_bundle(scene: str, minutes: float) -> list[str]:
         TrainError: When there is none by then.
         BundleError: When the registry is damaged, or no bundle can have that name.
     """
-    from sim.scene import find_sources
+    from sim.scene.scene import find_sources
 
     end = time.monotonic() + 60 * minutes
     while True:
@@ -62,9 +62,9 @@ def train(
     sources: list[str], preset: str, iterations: int | None, minutes: float | None, seed: int, device: str, runs: Path
 ) -> Path:
     """Train a policy; returns the folder of its run."""
-    from sim.scene import open_scene
+    from sim.scene.scene import open_scene
     from train.preset import load_preset
-    from train.run import Run
+    from train.runs.run import Run
     from train.session import train_run
 
     logger = get_run_logger()
@@ -89,8 +89,8 @@ def train(
 @task(cache_policy=NO_CACHE, persist_result=False)
 def film(folder: Path) -> Path:
     """Write a film of the policy at work."""
-    from train.play import write_video
-    from train.run import Run
+    from train.runs.play import write_video
+    from train.runs.run import Run
 
     write_video(Run.open(folder), folder / FILM)
     return folder / FILM
@@ -99,10 +99,10 @@ def film(folder: Path) -> Path:
 @task(cache_policy=NO_CACHE, persist_result=False)
 def evaluate(folder: Path, episodes: int, device: str) -> Path:
     """Measure the policy; returns its report."""
-    from train.evaluation import evaluate_run
-    from train.report import write_report
-    from train.results import write_results
-    from train.run import Run
+    from train.runs.evaluation import evaluate_run
+    from train.runs.report import write_report
+    from train.runs.results import write_results
+    from train.runs.run import Run
 
     run = Run.open(folder)
     results = evaluate_run(run, episodes=episodes, device=device)
@@ -113,7 +113,7 @@ def evaluate(folder: Path, episodes: int, device: str) -> Path:
 @materialize("splatyard://policy", cache_policy=NO_CACHE, persist_result=False)
 def attach(folder: Path, report: Path, film: Path) -> None:
     """Show the metrics, the report and the film with the flow's run; `made_of` gives it the policy's assets."""
-    from train.results import FILE, read_results
+    from train.runs.results import FILE, read_results
 
     results = read_results(folder / FILE)
     lines = results.lines()
@@ -134,7 +134,7 @@ def attach(folder: Path, report: Path, film: Path) -> None:
 
 def made_of(sources: list[str], folder: Path) -> Task[..., None]:
     """The task `attach` with the policy of a run as its asset, made of its bundles; procedural ground is none."""
-    from sim.scene import TERRAIN
+    from sim.scene.scene import TERRAIN
 
     return attach.with_options(
         assets=[asset_key(folder)],
@@ -192,7 +192,7 @@ def train_policy(
 
 def summary(folder: Path) -> str:
     """How good a run's policy is without ablation, and whether it was trained for less than planned; on one line."""
-    from train.results import FILE, read_results
+    from train.runs.results import FILE, read_results
 
     results = read_results(folder / FILE)
     line = results.lines()[0]

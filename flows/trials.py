@@ -22,13 +22,13 @@ import cv2
 import numpy as np
 
 from flows.server import last_line
-from pipeline.building import BuildRequest, build
-from pipeline.engine import missing_library
 from pipeline.errors import SplatyardError
 from pipeline.gpu_backends.catalog import BACKENDS
 from pipeline.gpu_backends.errors import BadOutputError, GpuBackendError
 from pipeline.machine import this_machine
-from pipeline.stages import STAGES
+from pipeline.running.building import BuildRequest, build
+from pipeline.running.engine import missing_library
+from pipeline.running.stages import STAGES
 from pipeline.types import F32, F64, U8
 from sim.video import look_at
 
@@ -207,10 +207,10 @@ def _try_network(name: str, capture: Path, python: str) -> None:
 
 def _try_engine(name: str) -> None:
     from pipeline.geometry import Mesh
+    from sim.controlled import find_robot
     from sim.physics.catalog import ENGINES, find_engine
-    from sim.physics.state import RobotState
-    from sim.robots.catalog import find_robot
-    from sim.terrain import make_terrain
+    from sim.robots.state import RobotState
+    from sim.scene.terrain import make_terrain
 
     robot, _ = find_robot("rover")
     corners = np.array([[-4.0, -3, 0], [4, -3, 0], [4, 3, 0], [-4, 3, 0]])
@@ -233,7 +233,7 @@ def _try_engine(name: str) -> None:
 
 def _try_cameras() -> None:
     from pipeline.geometry import Camera, Gaussians
-    from sim.cameras.renderer import check_device, make_renderer
+    from sim.sensors.cameras.renderer import check_device, make_renderer
 
     check_device("cuda")
     rng = np.random.default_rng(0)

@@ -17,9 +17,9 @@ from pathlib import Path
 import psutil
 
 from flows.server import BUSY, HOST, PASSWORD, SERVER_PASSWORD, answers, command, free_port, last_line, new_password
-from pipeline.engine import locked
 from pipeline.errors import BusyError, MachineError
-from pipeline.files import machine_errors
+from pipeline.io.files import machine_errors
+from pipeline.io.results import locked
 
 logger = logging.getLogger(__name__)
 

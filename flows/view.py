@@ -18,7 +18,7 @@ from flows.server import LOOPBACK, own_origins, refused
 from pipeline.check.quality import Gate
 from pipeline.gallery.layers import SPAWN_COLOR, WIRE_COLOR, colored, show_floor, show_splat, spawn_arrows
 from pipeline.geometry.rotation import quaternion_from_matrix
-from pipeline.image_files import BadImageError, open_image
+from pipeline.io.image_files import BadImageError, open_image
 from pipeline.types import U8
 
 if TYPE_CHECKING:

@@ -20,11 +20,11 @@ from pydantic import BaseModel, Field, ValidationError
 from flows.ingest import Options, build_cards
 from flows.stage import Address
 from flows.verdicts import of_scenes
-from pipeline.batch import Scene, refuse_links_out
-from pipeline.card import name_from, write_card
-from pipeline.engine import locked
 from pipeline.errors import BusyError, CaptureError, CardError, MachineError, ReconstructionError, SplatyardError
-from pipeline.files import machine_errors, write_whole
+from pipeline.io.files import machine_errors, write_whole
+from pipeline.io.results import locked
+from pipeline.running.batch import Scene, refuse_links_out
+from pipeline.running.card import name_from, write_card
 
 CARD = ".yaml"
 """The card of a scan is the file of its name with this suffix: kitchen.zip.yaml for kitchen.zip."""

@@ -20,7 +20,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 if TYPE_CHECKING:
-    from pipeline.building import BuildRequest, BuildResult, Plan, build, plan
+    from pipeline.running.building import BuildRequest, BuildResult, Plan, build, plan
     from pipeline.scenes.bundle import Bundle
 
 __all__ = ["BuildRequest", "BuildResult", "Bundle", "Plan", "build", "plan"]
@@ -33,7 +33,7 @@ def __getattr__(name: str) -> Any:
 
         return Bundle
     if name in __all__:
-        from pipeline import building
+        from pipeline.running import building
 
         return getattr(building, name)
     raise AttributeError(f"module 'pipeline' has no attribute {name!r}")

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import psutil
 
-from pipeline.gpu_backends.catalog import BACKENDS, GIBI
+from pipeline.gpu_backends.catalog import BACKENDS, GIBI, foreign_environment
 from pipeline.parallel import NOT_FROM_HERE
 
 logger = logging.getLogger(__name__)
@@ -205,11 +205,6 @@ def _broken(python: str, names: Sequence[str]) -> dict[str, str]:
         if left:  # the first one without a line is to blame; the others are tried again
             broken[left.pop(next(iter(left)))] = end
     return broken
-
-
-def foreign_environment() -> dict[str, str]:
-    """The environment for another interpreter, without the variables that name this one's packages."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
 
 
 @cache

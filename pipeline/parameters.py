@@ -32,7 +32,7 @@ from pydantic import (
 )
 
 from pipeline.errors import SplatyardError
-from pipeline.files import read_plain
+from pipeline.io.files import read_plain
 
 Meaning = Literal["interpreter", "weights", "inside", "known", "label"]
 MAX_FILE_BYTES = 256 * 1024

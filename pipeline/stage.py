@@ -111,17 +111,3 @@ class Stage:
     def load(self) -> RunStage:
         """Import the function that does the work."""
         return pkgutil.resolve_name(self.function or f"pipeline.{self.name}.stage:run")
-
-
-def resume_folder(out_dir: Path) -> Path:
-    """Where a stage that runs in `out_dir` keeps what lets its next run go on after a kill.
-
-    It lies beside the result, survives until the result is complete, and belongs to the same key: whatever is found
-    there comes from the same inputs, parameters and code. The stage makes it when it has something to keep.
-    """
-    return out_dir.parent / f".{out_dir.name.lstrip('.').removesuffix('.partial')}.resume"
-
-
-def preview_folder(out_dir: Path) -> Path:
-    """Where a stage that runs in `out_dir` publishes previews; who looks on makes it, else nothing is published."""
-    return resume_folder(out_dir) / "preview"

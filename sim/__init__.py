@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sim.env import SceneEnv
-    from sim.scene import SimScene
+    from sim.scene.scene import SimScene
     from sim.tasks.settings import TaskSettings
 
 __all__ = ["make"]
@@ -44,9 +44,9 @@ def make(
         SimError: When the task, robot or device is unknown, or a scene can't be simulated.
         BundleError: When a bundle doesn't exist or is damaged.
     """
+    from sim.controlled import robot_for
     from sim.env import EnvConfig, SceneEnv
-    from sim.robots.catalog import robot_for
-    from sim.scene import SimScene, open_scene
+    from sim.scene.scene import SimScene, open_scene
     from sim.tasks.catalog import find_task
 
     task_to_do = find_task(task, task_settings)

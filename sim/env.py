@@ -15,29 +15,30 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
+from pipeline.constants import GRAVITY
 from pipeline.errors import SimError
 from pipeline.geometry import Gaussians
-from pipeline.scenes.manifest import GRAVITY
 from pipeline.types import F32, F64, I64, Floats, Mask
-from sim.cameras.objects import ObjectSplats
-from sim.cameras.props import Props
-from sim.cameras.renderer import CPU, check_device, make_renderer
-from sim.cameras.rig import CameraRig
-from sim.cameras.settings import CameraSettings, RobotCamera
 from sim.control.controller import Controller
 from sim.control.state import Sensed
-from sim.floors import Floors, Split
-from sim.height_scan import make_scanner
 from sim.physics.bodies import BodyState
 from sim.physics.catalog import find_engine
-from sim.physics.state import RobotState, packed
+from sim.physics.state import packed
 from sim.randomisation import Randomisation, Randomiser
 from sim.robots.legs import reduced
 from sim.robots.model import Robot
 from sim.robots.self_contacts import with_self_contacts
+from sim.robots.state import RobotState
 from sim.saved import Saved, arrays_of, set_arrays_of
-from sim.scene import SimScene
-from sim.tasks.experts import along_path
+from sim.scene.floors import Floors, Split
+from sim.scene.scene import SimScene
+from sim.sensors.cameras.objects import ObjectSplats
+from sim.sensors.cameras.props import Props
+from sim.sensors.cameras.renderer import CPU, check_device, make_renderer
+from sim.sensors.cameras.rig import CameraRig
+from sim.sensors.cameras.settings import CameraSettings, RobotCamera
+from sim.sensors.height_scan import make_scanner
+from sim.tasks.driving.experts import along_path
 from sim.tasks.task import Curriculum, StepState, Task
 
 DROP = 0.01

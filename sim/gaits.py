@@ -14,18 +14,19 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from pipeline.arrays import arrays_of_npz
 from pipeline.errors import SimError
-from pipeline.files import read_plain, write_whole
+from pipeline.io.arrays import arrays_of_npz
+from pipeline.io.files import read_plain, write_whole
 from pipeline.types import F32, I64
 from sim.control.state import LegsState, Sensed, Trot, Velocities
 from sim.control.trot import PERIOD, TrotController
 from sim.control.velocity import VelocityController
-from sim.physics.state import PhysicsEngine, RobotState
+from sim.physics.state import PhysicsEngine
 from sim.robots.model import Robot
+from sim.robots.state import RobotState
 from sim.tasks.catalog import WALK
 from sim.tasks.task import StepState
-from sim.tasks.walking import WalkState, ramped
+from sim.tasks.walking.walk import WalkState, ramped
 
 FOLDER = Path(__file__).parent / "robots" / "gaits"
 GAIT_FILE = "gait.npz"

@@ -19,8 +19,8 @@ import sim
 from pipeline.errors import SimError
 from pipeline.parallel import nothing_from_here
 from pipeline.types import F32, F64, I64, Floats, Mask
+from sim.controlled import robot_for
 from sim.env import Observations, SceneEnv
-from sim.robots.catalog import robot_for
 from sim.tasks.catalog import find_task
 
 END_SECONDS = 10

@@ -12,22 +12,22 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.errors import SimError
-from pipeline.files import machine_errors
 from pipeline.geometry import Camera, Gaussians
 from pipeline.geometry.rays import RayCaster
+from pipeline.io.files import machine_errors
 from pipeline.raster import render_batch
 from pipeline.types import F64, U8, Floats
-from sim.cameras.body import body_of, draw_body, ellipsoids_of
-from sim.cameras.objects import ObjectSplats
-from sim.cameras.props import Props, draw_props
-from sim.cameras.renderer import CpuRenderer
-from sim.cameras.shadows import draw_contacts
 from sim.drivers import EpisodeResult
 from sim.env import Observations, SceneEnv
-from sim.physics.state import RobotState
 from sim.robots.kinematics import link_poses
 from sim.robots.model import Robot
-from sim.scene import SimScene
+from sim.robots.state import RobotState
+from sim.scene.scene import SimScene
+from sim.sensors.cameras.body import body_of, draw_body, ellipsoids_of
+from sim.sensors.cameras.objects import ObjectSplats
+from sim.sensors.cameras.props import Props, draw_props
+from sim.sensors.cameras.renderer import CpuRenderer
+from sim.sensors.cameras.shadows import draw_contacts
 
 ENLARGED = 4
 """Pixels of the video per pixel of a camera, each way."""

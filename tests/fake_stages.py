@@ -14,10 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.engine import PlannedStage, stage_key
 from pipeline.errors import CaptureError
+from pipeline.io.results import resume_folder
 from pipeline.parameters import Settings
-from pipeline.stage import Choice, Stage, resume_folder
+from pipeline.running.engine import PlannedStage, stage_key
+from pipeline.stage import Choice, Stage
 
 logger = logging.getLogger("pipeline.fake")
 

@@ -6,7 +6,7 @@ import pytest
 from prefect.states import Completed
 
 from flows import build
-from pipeline.engine import execute
+from pipeline.running.engine import execute
 
 NEVER = ("Traceback", 'File "', "^^^", "bug in", "Exception", "Warning")
 

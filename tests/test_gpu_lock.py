@@ -65,7 +65,7 @@ def test_stages_on_the_gpu_take_the_lock(tmp_path, monkeypatch):
     """And no other stage does."""
     from dataclasses import replace
 
-    from pipeline import engine
+    from pipeline.running import engine
 
     taken: list[str] = []
     real = engine.gpu_lock

@@ -94,4 +94,4 @@ def test_no_flow_hides_a_package():
 
 def test_readers_are_quick_to_load():
     """What a capture is, and the plan of its build, take neither compiled kernels nor SciPy."""
-    assert not loaded_after("import pipeline.building, pipeline.capture.detect") & {"numba", "scipy"}
+    assert not loaded_after("import pipeline.running.building, pipeline.capture.detect") & {"numba", "scipy"}

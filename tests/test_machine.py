@@ -12,10 +12,10 @@ import pytest
 
 from flows.server import command
 from pipeline import machine as module
-from pipeline.doctor import import_problem
 from pipeline.errors import MachineError, SimError, SplatyardError, memory_errors
 from pipeline.gpu_backends.catalog import BACKENDS, GIBI
 from pipeline.machine import PACKAGES, Gpu, Machine, PeakMemory, memory_of, parse_gpu, this_machine
+from pipeline.running.doctor import import_problem
 
 EATER = "import sys; eaten = b'x' * 200 * 2**20; print(flush=True); sys.stdin.read()"
 GPU = Gpu("NVIDIA GeForce RTX 4090", 24 * GIBI, 23 * GIBI, (8, 9))

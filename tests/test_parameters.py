@@ -14,9 +14,6 @@ import pytest
 from pydantic import BaseModel, Field
 
 from pipeline import BuildRequest, plan
-from pipeline.batch import plan_scene
-from pipeline.building import resolve_params
-from pipeline.card import Card
 from pipeline.errors import CardError
 from pipeline.machine import Machine
 from pipeline.parameters import (
@@ -34,7 +31,10 @@ from pipeline.parameters import (
     with_changes,
     zero_or,
 )
-from pipeline.stages import PARAMS
+from pipeline.running.batch import plan_scene
+from pipeline.running.building import resolve_params
+from pipeline.running.card import Card
+from pipeline.running.stages import PARAMS
 from tests.paths import ROOT
 from tests.synthetic import Room, walk, write_photos
 
@@ -167,7 +167,7 @@ def test_command_line_and_environment_name_them(tmp_path: Path, room: Room, monk
     monkeypatch.setenv("SPLATYARD_MESH_BACKEND", "poisson")  # no parameter of the machine: says nothing
     assert machine_settings(PARAMS) == ["poses.weights=facebook/VGGT-1B-Commercial", "mesh.python=env/python"]
     asked: list[str] = []
-    monkeypatch.setattr("pipeline.building.this_machine", lambda python="": asked.append(python) or Machine())
+    monkeypatch.setattr("pipeline.running.building.this_machine", lambda python="": asked.append(python) or Machine())
     request = BuildRequest(tmp_path / "photos", out=tmp_path / "out", settings=("depth.python=set/python",))
     params = {stage.name: stage.params for stage in plan(request).stages}
     assert (params["poses"].weights, params["mesh"].python) == ("facebook/VGGT-1B-Commercial", "env/python")

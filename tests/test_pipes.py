@@ -12,15 +12,15 @@ import pytest
 
 from pipeline.capture.source import open_source
 from pipeline.capture.videos.movie import describe
-from pipeline.card import load_card
 from pipeline.errors import SplatyardError
-from pipeline.files import NotPlainError, plain, read_plain
+from pipeline.io.files import NotPlainError, plain, read_plain
+from pipeline.running.card import load_card
 from sim.gaits import Gait
-from sim.robots.model import load_robot
-from train import checkpoint
-from train.models.gaussian_regressor import load_regressor
+from sim.robots.reading import load_robot
+from train.encoders.gaussian_regressor import load_regressor
 from train.preset import load_preset
-from train.run import Curve, Run
+from train.runs import checkpoint
+from train.runs.run import Curve, Run
 
 
 def _source(path: Path) -> None:

@@ -36,7 +36,7 @@ if __name__ == "__main__":
 RAY = """
 import sys
 from pathlib import Path
-from sim.scene import SimScene
+from sim.scene.scene import SimScene
 from train.actors.chunk import Form
 from train.actors.cluster import connected
 from train.preset import load_preset

@@ -1,7 +1,7 @@
 """Training in several processes of one machine or many, each with a device and environments of its own.
 
 torchrun's launcher starts and watches them. rsl-rl averages gradients, the learning rate and observation
-normalisers over the processes, `train.ppo` the KL divergence by which it adapts the rate itself.
+normalisers over the processes, `train.algorithms.ppo` the KL divergence by which it adapts the rate itself.
 """
 
 from __future__ import annotations

@@ -15,15 +15,15 @@ from tensordict import TensorDict
 import sim
 from pipeline.errors import TrainError
 from pipeline.types import F32, F64, I64, Mask
-from sim.cameras.settings import Output, RobotCamera
 from sim.env import TIME, Observations, SceneEnv
-from sim.floors import Split
 from sim.randomisation import Randomisation
-from sim.scene import SimScene
+from sim.scene.floors import Split
+from sim.scene.scene import SimScene
+from sim.sensors.cameras.settings import Output, RobotCamera
 from sim.tasks.catalog import find_task
 from sim.tasks.task import EXPERT, Task
-from train.models.encoders import ObservationGroup, find_encoder
-from train.models.voxels import Voxels
+from train.encoders.catalog import ObservationGroup, find_encoder
+from train.encoders.voxels import Voxels
 from train.preset import Preset
 
 VECTOR, STATE = "vector", "state"
@@ -243,7 +243,7 @@ def make_env(
 
 def cameras_of(task: Task, robot: str, gait: str, outputs: Sequence[Output]) -> list[RobotCamera]:
     """A task's cameras of a robot, with these outputs."""
-    from sim.robots.catalog import robot_for
+    from sim.controlled import robot_for
 
     cameras = task.cameras_of(robot_for(task, robot, gait)[0]) if task.cameras else [RobotCamera(task.camera)]
     return [replace(camera, outputs=tuple(outputs)) for camera in cameras]

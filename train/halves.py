@@ -13,10 +13,10 @@ from pipeline.types import F64
 from sim.env import SceneEnv
 from sim.randomisation import seed_of
 from sim.remote import RemoteEnv
-from sim.scene import SimScene
+from sim.scene.scene import SimScene
 from train.distributed import Processes, own_seed
+from train.encoders.catalog import ObservationGroup, find_encoder
 from train.environment import DoneInfo, EnvironmentState, TrainEnv, make_env, simulation_settings
-from train.models.encoders import ObservationGroup, find_encoder
 from train.preset import Preset
 
 ENGINES = ("sapien", "mujoco", "mujoco-worlds")

@@ -21,12 +21,13 @@ from sim.env import SceneEnv
 from sim.libraries import load
 from sim.robots.catalog import sdk_joints
 from sim.tasks.task import about
+from train.algorithms.policy import VisionPolicy
+from train.encoders.catalog import find_encoder
 from train.environment import STATE, VECTOR, TrainEnv
-from train.models.encoders import find_encoder
-from train.models.policy import VisionPolicy
-from train.play import open_play
+from train.files import write_atomically
 from train.preset import Preset
-from train.run import Run, write_atomically
+from train.runs.play import open_play
+from train.runs.run import Run
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession

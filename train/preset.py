@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from pipeline.errors import TrainError
 from pipeline.parameters import Settings, checked, parse_settings, read_yaml, require_known, with_changes
 from sim.randomisation import MAX_BASE_HEIGHT, MAX_DISTRACTORS
-from sim.tasks.catalog import TASKS
+from sim.tasks.catalog import TASKS, WALK
 from sim.tasks.settings import TaskSettings
 
 FOLDER = Path(__file__).parent / "presets"
@@ -43,7 +43,7 @@ class PolicySettings(Settings):
     """The actor; the critic is an MLP with all observations."""
 
     encoder: str = "cnn"
-    """Encoder of its images, a name in `train.models.encoders`; none for a blind policy."""
+    """Encoder of its images, a name in `train.encoders.catalog`; none for a blind policy."""
     encoder_file: str = ""
     """Weights of the encoder gaussian_regressor, a file that `splatyard pretrain-encoder` wrote."""
     encoder_sha256: str = ""
@@ -242,6 +242,11 @@ class Preset(Settings):
     def learns_from_rollouts(self) -> bool:
         """Whether rsl-rl trains it, from its newest steps alone: by ppo, or by dagger with memory."""
         return self.algorithm == "ppo" or (self.algorithm == "dagger" and self.policy.rnn_type != "none")
+
+    @property
+    def learns_gait(self) -> bool:
+        """Whether its policy is a gait: it walks, without memory and without images."""
+        return self.task == WALK.name and self.policy.rnn_type == "none" and self.policy.encoder == "none"
 
     @property
     def rate_setting(self) -> str:

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 from torch import distributed
 
 from pipeline.errors import TrainError
-from sim.scene import SimScene
-from train import checkpoint
+from sim.scene.scene import SimScene
 from train.distributed import Processes, agreed, first, processes_of_this_run, together, use_one_thread
-from train.legs.gait import learns_gait, save_gait
-from train.loggers import open_loggers
-from train.run import EndedBy, Ending, Run
-from train.trainer import Trainer
+from train.legs.gait import save_gait
+from train.runs import checkpoint
+from train.runs.loggers import open_loggers
+from train.runs.run import EndedBy, Ending, Run
+from train.runs.trainer import Trainer
 
 if TYPE_CHECKING:
     from train.actors.trainer import ActorPlan
@@ -47,7 +47,7 @@ def train_run(
         scenes: The scenes of its record, opened.
         iterations: Total number of iterations.
         minutes: Time limit: training stops early after that, and records it. Nothing else depends on the clock.
-        loggers: Loggers in addition to TensorBoard, see `train.loggers`.
+        loggers: Loggers in addition to TensorBoard, see `train.runs.loggers`.
         watch: Called with the curve's row of each iteration.
         stop: Called after each iteration; if true, training ends with a checkpoint.
         actors: Actors that act apart from the learner; none by default. With them nothing is exact to the bit.
@@ -113,7 +113,7 @@ def train_run(
                 break
         if writes:
             run.end(Ending(reached=trainer.iteration, planned=iterations, by=by, minutes=minutes))
-            rows = run.curve.read() if learns_gait(run.preset) else []
+            rows = run.curve.read() if run.preset.learns_gait else []
             if rows:  # those of earlier processes, if there was nothing left to train
                 save_gait(run, trainer.env.env, trainer.agent.get_policy(), rows[-1])
         return trainer.iteration

@@ -15,8 +15,8 @@ from typing import Any
 
 sys.path.insert(1, str(Path(__file__).parents[2]))
 
-from pipeline import stages
 from pipeline.bundle.params import BundleParams
+from pipeline.running import stages
 
 
 def run(inputs: Mapping[str, Path], params: Any, out_dir: Path) -> None:

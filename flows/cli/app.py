@@ -14,7 +14,7 @@ from flows.cli import build, bundles, doctor, lab, policies, registry, simulate,
 from flows.cli.command import Command, Parser, plain
 from flows.cli.signals import Ending
 from pipeline.errors import MachineError, SplatyardError, memory_errors
-from pipeline.files import machine_error
+from pipeline.io.files import machine_error
 
 GROUPS: dict[str, tuple[Command, ...]] = {
     "scenes": (build.build, build.card, build.formats, build.params, lab.Batch, lab.status, lab.gc),

@@ -15,7 +15,7 @@ from flows.cli.command import Arg, AsJson, Bundles, Version, command, with_sigma
 from pipeline.errors import CardError
 
 if TYPE_CHECKING:
-    from pipeline.building import BuildResult
+    from pipeline.running.building import BuildResult
 
 SCALE = "scale: what gives the size; several are compared, and the one with the smallest sigma is taken"
 Capture = Annotated[Path, Arg("the capture: a folder or a zip of it", "PATH")]
@@ -165,8 +165,8 @@ def card(
     import yaml
 
     from pipeline.capture.detect import probe
-    from pipeline.card import write_card
-    from pipeline.files import machine_errors
+    from pipeline.io.files import machine_errors
+    from pipeline.running.card import write_card
 
     text = write_card(Path(os.path.relpath(path, output.parent if output else Path())), probe(path))
     file = output or Path(f"{yaml.safe_load(text)['name']}.yaml")
@@ -237,7 +237,7 @@ def params(
         splatyard params preset                           for splatyard train
     """
     from pipeline.parameters import Settings, documentation, require_known
-    from pipeline.stages import PARAMS
+    from pipeline.running.stages import PARAMS
     from train.preset import Preset
 
     known: dict[str, type[Settings]] = {**PARAMS, "preset": Preset}

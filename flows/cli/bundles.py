@@ -23,7 +23,7 @@ from flows.cli.command import (
     with_sigma,
 )
 from pipeline.errors import BundleError
-from pipeline.files import readable
+from pipeline.io.files import readable
 
 if TYPE_CHECKING:
     from pipeline import Bundle
@@ -140,8 +140,8 @@ def list_objects(
 
 
 def _cut_moved(bundle: BundleName, later: Path, page: Path | None, out: Path, version: str | None) -> int:
-    from pipeline.objects.moved.page import said_motion, said_registration, write_moved_page
-    from pipeline.objects.moved.things import compare_scans, cut_moved
+    from pipeline.changes.objects import compare_scans, cut_moved
+    from pipeline.changes.page import said_motion, said_registration, write_moved_page
 
     compared = compare_scans(pipeline.Bundle.open(bundle), pipeline.Bundle.open(later))
     tables.say(f"one place  {said_registration(compared.registration)}")
@@ -376,7 +376,7 @@ def export(
         return _export_policy(what, onnx, runs, checkpoint, allow_failed=allow_failed)
     from pipeline.export.form import export
     from pipeline.parameters import require_known
-    from sim.export.catalog import FORMS
+    from sim.scene.export.catalog import FORMS
 
     assert to is not None  # one of the two is required
     require_known(to, FORMS, "--to", BundleError, rule=f"there is no export format {to!r}")
@@ -395,7 +395,7 @@ def _export_policy(run: str, onnx: Path, runs: Path, checkpoint: str | None, *, 
     from flows.cli.policies import checkpoint_file
     from train.distributed import use_one_thread
     from train.onnx_export import export_run
-    from train.run import Run
+    from train.runs.run import Run
 
     use_one_thread()
     opened = Run.open(run, runs)

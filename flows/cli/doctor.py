@@ -14,7 +14,7 @@ from flows.cli.command import Arg, AsJson, command
 
 if TYPE_CHECKING:
     from flows.trials import Result
-    from pipeline.doctor import Finding, Report
+    from pipeline.running.doctor import Finding, Report
 
 
 @command()
@@ -43,7 +43,7 @@ def doctor(
         splatyard doctor --try --python learned/bin/python
         splatyard doctor --json
     """
-    from pipeline.doctor import Report, examine
+    from pipeline.running.doctor import Report, examine
     from sim.physics.catalog import engine_findings
 
     report = examine(out, python)

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from flows.cli import tables
 from flows.cli.command import Arg, Bundles, Runs, command, count, seconds, size, tcp_port
 from pipeline.errors import CardError, TrainError
-from pipeline.files import readable
+from pipeline.io.files import readable
 
 if TYPE_CHECKING:
-    from pipeline.batch import Scene
-    from pipeline.cleaning import Piece
+    from pipeline.running.batch import Scene
+    from pipeline.running.cleaning import Piece
 
 WHERE = "where stages run"
 LIMITS = "limits of a stage: a stage that exceeds one is ended, and its scene has failed"
@@ -79,7 +79,7 @@ class Batch:
 
     def run(self) -> int:
         """Plan, build, report."""
-        from pipeline.batch import counts, plan_batch
+        from pipeline.running.batch import counts, plan_batch
 
         scenes = plan_batch(self.cards, self.out, self.captures)
         if self.dry_run:
@@ -104,8 +104,8 @@ class Batch:
         return ingest.run(scenes, self.out, ingest.Options(**options))
 
     def _show_plan(self, scenes: list[Scene]) -> int:
-        from pipeline.batch import counts
-        from pipeline.files import folder_bytes, free_bytes
+        from pipeline.io.files import folder_bytes, free_bytes
+        from pipeline.running.batch import counts
 
         states = {"cached": "cached", "waiting": ("runs", "bold")}
         rows = [(one.name, states[one.state], tables.quoted(one.card)) for one in scenes if one.state in states]
@@ -143,7 +143,7 @@ def status(
         splatyard status hall
         splatyard status --out elsewhere/bundles --days 30
     """
-    from pipeline.batch import load_scenes
+    from pipeline.running.batch import load_scenes
 
     since = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=days)
     recent = [scene for scene in load_scenes(out) if scene.began >= since]
@@ -172,7 +172,7 @@ def status(
 
 def _rows_of_actors(runs: Path, since: datetime.datetime) -> list[tuple[tables.Part, ...]]:
     """How actors do in each training that had an iteration since then."""
-    from train.run import list_runs
+    from train.runs.run import list_runs
 
     rows = []
     for run in list_runs(runs):
@@ -198,8 +198,8 @@ def _rows_of_actors(runs: Path, since: datetime.datetime) -> list[tuple[tables.P
 
 def _show_stages(scene: Scene) -> None:
     """What each stage of a scene took when it ran last, in the order of the stages."""
-    from pipeline.building import run_records
-    from pipeline.stages import STAGES
+    from pipeline.running.building import run_records
+    from pipeline.running.stages import STAGES
 
     known = run_records(scene.work, scene.bundle) if scene.work and scene.bundle else {}
     rows = [
@@ -266,7 +266,7 @@ def gc(
         splatyard gc --keep-below 200G                    the oldest results, until the rest has 200 GiB
         splatyard gc --older-than 30 --out elsewhere/bundles
     """
-    from pipeline.cleaning import DAY, Rules, pieces, remove, unwanted
+    from pipeline.running.cleaning import DAY, Rules, pieces, remove, unwanted
 
     rules = Rules(None if older_than is None else older_than * DAY, keep_below, unreachable)
     existing, now = pieces(out), time.time()
@@ -321,7 +321,7 @@ def up(
     """
     from flows.server import PASSWORD, SERVER_PASSWORD
     from flows.up import PASSWORD_FILE, up
-    from pipeline.files import machine_errors
+    from pipeline.io.files import machine_errors
 
     if os.environ.get(SERVER_PASSWORD):
         secret, show = f"that of {SERVER_PASSWORD}", f'"${SERVER_PASSWORD}"'

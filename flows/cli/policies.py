@@ -28,10 +28,10 @@ from flows.cli.command import (
 )
 
 if TYPE_CHECKING:
-    from sim.floors import Split
+    from sim.scene.floors import Split
     from train.environment import Actor, TrainEnv
-    from train.results import Line, Results
-    from train.run import Run
+    from train.runs.results import Line, Results
+    from train.runs.run import Run
 
 Ablation = Literal["none", "shuffled", "frozen", "black"]
 VIDEO_EPISODES = 5
@@ -76,9 +76,9 @@ class _Driving:
         from pipeline.errors import TrainError
         from sim.policies.catalog import open_driver
         from sim.tasks.catalog import find_task
+        from train.encoders.catalog import Images
         from train.environment import TrainEnv, cameras_of
-        from train.imitation import DrivenActor
-        from train.models.encoders import Images
+        from train.recording.imitation import DrivenActor
 
         task = find_task(self.task)
         sources = task.sources(self.scenes)
@@ -140,7 +140,7 @@ class Evaluate(_Driving):
         """Evaluate."""
         from pipeline.errors import TrainError
         from train.distributed import use_one_thread
-        from train.run import Run
+        from train.runs.run import Run
 
         use_one_thread()
         if self.episodes < 1:
@@ -162,10 +162,10 @@ class Evaluate(_Driving):
         return self._one(runs[0])
 
     def _one(self, run: Run) -> int:
-        from sim.scene import find_sources
-        from train.report import write_report
-        from train.results import write_results
-        from train.run import Run
+        from sim.scene.scene import find_sources
+        from train.runs.report import write_report
+        from train.runs.results import write_results
+        from train.runs.run import Run
 
         blind = Run.open(self.blind, self.runs) if self.blind else None
         file = checkpoint_file(run, self.checkpoint)
@@ -181,8 +181,8 @@ class Evaluate(_Driving):
         return 0
 
     def _other(self) -> int:
-        from train.evaluation import evaluate
-        from train.results import lines_of
+        from train.runs.evaluation import evaluate
+        from train.runs.results import lines_of
 
         with self.driven(min(self.episodes, NUM_ENVS), "held_out") as (env, actor):
             evaluation = evaluate(actor, env, self.episodes, seed=self.seed)
@@ -190,9 +190,9 @@ class Evaluate(_Driving):
         return 0
 
     def _matrix(self, runs: list[Run]) -> int:
-        from sim.scene import find_sources
-        from train.compare import Matrix
-        from train.run import write_atomically
+        from sim.scene.scene import find_sources
+        from train.files import write_atomically
+        from train.runs.compare import Matrix
 
         scenes = find_sources(self.scenes) or list(dict.fromkeys(source for run in runs for source in run.sources))
         matrix = Matrix.of([self._evaluation()(run, scenes, ablations=["none"]) for run in runs])
@@ -204,7 +204,7 @@ class Evaluate(_Driving):
         return 0
 
     def _evaluation(self) -> partial[Results]:
-        from train.evaluation import evaluate_run
+        from train.runs.evaluation import evaluate_run
 
         return partial(
             evaluate_run,
@@ -252,8 +252,8 @@ def play(
         splatyard play navigate-hall-1 --video out.mp4 --scene kitchen@2.1.0 --starts all --seed 7
     """
     from train.distributed import use_one_thread
-    from train.play import open_play, play, write_video
-    from train.run import Run
+    from train.runs.play import open_play, play, write_video
+    from train.runs.run import Run
 
     use_one_thread()
     run = Run.open(run_name, runs)
@@ -292,7 +292,7 @@ def list_runs(*, runs: Runs = Path("runs")) -> int:
         splatyard runs
         splatyard runs --runs elsewhere/runs
     """
-    from train.run import list_runs
+    from train.runs.run import list_runs
 
     listed = list_runs(runs)
     if not listed:
@@ -307,7 +307,7 @@ def list_runs(*, runs: Runs = Path("runs")) -> int:
 
 def _run_row(run: Run, age: str) -> tuple[tables.Part, ...]:
     from pipeline.errors import TrainError
-    from train.compare import evaluated
+    from train.runs.compare import evaluated
 
     try:
         rows = run.curve.read()
@@ -341,8 +341,9 @@ def compare(
         splatyard compare navigate-hall-1 blind
         splatyard compare navigate-hall-1 navigate-hall-2 navigate-hall-3 --image seeds.svg
     """
-    from train import compare
-    from train.run import Run, write_atomically
+    from train.files import write_atomically
+    from train.runs import compare
+    from train.runs.run import Run
 
     opened = [Run.read(name, runs) for name in names]
     names = tuple(run.name for run in opened)
@@ -386,9 +387,9 @@ def compare_terrains(
         splatyard compare-terrains climb-hall-1 climb-hall-2           # the second one trained blind, say
     """
     from sim.gaits import Gait, gait_file
+    from train.files import write_atomically
     from train.legs.stepping import GROUNDS, stepping_page, trace
     from train.legs.terrains import climbed, rows
-    from train.run import write_atomically
 
     if seeing := {name: run for name in gaits if (run := _seeing(name, runs))}:
         columns = {column: shares for run in seeing.values() for column, shares in climbed(run, envs, seed).items()}
@@ -414,7 +415,7 @@ def compare_terrains(
 
 def _seeing(name: str, runs: Path) -> Run | None:
     """A run by its name or folder if its policy is carried by a gait; None for gaits and runs that learned one."""
-    from train.run import RUN_FILE, Run
+    from train.runs.run import RUN_FILE, Run
 
     folder = next((folder for folder in (Path(name), runs / name) if (folder / RUN_FILE).is_file()), None)
     run = Run.open(folder) if folder else None
@@ -449,7 +450,7 @@ class Record(_Driving):
         from tqdm import tqdm
 
         from pipeline.errors import TrainError
-        from train.imitation import record
+        from train.recording.imitation import record
 
         if (self.run_name is None) == (self.driver is None):
             raise TrainError(
@@ -473,11 +474,11 @@ class Record(_Driving):
 
     @contextmanager
     def _policy(self, num_envs: int) -> Iterator[tuple[TrainEnv, Actor]]:
-        from sim.scene import find_sources, open_scene
-        from train.checkpoint import load_policy
+        from sim.scene.scene import find_sources, open_scene
         from train.distributed import use_one_thread
         from train.environment import make_env
-        from train.run import Run
+        from train.runs.checkpoint import load_policy
+        from train.runs.run import Run
 
         use_one_thread()
         assert self.run_name

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import pipeline
 from flows.cli import tables
 from flows.cli.command import Arg, BundleName, Registry, command, tcp_port
-from pipeline.files import readable
+from pipeline.io.files import readable
 
 if TYPE_CHECKING:
     from pipeline.scenes.summary import SceneSummary
@@ -164,7 +164,7 @@ def list_scenes(
 
 
 def _show(address: str, shown: Sequence[SceneSummary], counts: Counter[str], *, all_versions: bool) -> None:
-    from pipeline.files import counted
+    from pipeline.io.files import counted
 
     now = datetime.datetime.now(datetime.UTC)
     columns = ["bundle", *([] if all_versions else [">versions"]), "quality", ">Gaussians", ">size", "source"]
@@ -252,7 +252,7 @@ def verify(
         splatyard verify hf://owner/scenes
         splatyard verify yard/ --gc --dry-run
     """
-    from pipeline.files import counted
+    from pipeline.io.files import counted
     from pipeline.scenes.resolver import open_registry
 
     opened = open_registry(registry)

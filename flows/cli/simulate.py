@@ -21,7 +21,7 @@ from flows.cli.command import (
     command,
     seconds,
 )
-from pipeline.files import counted
+from pipeline.io.files import counted
 
 Task = Annotated[str, Arg("the task")]
 Objects = Annotated[
@@ -182,9 +182,9 @@ def teleop(
     from flows.teleop.desk import Desk
     from flows.teleop.session import Session, page_of
     from flows.teleop.takes import open_takes
+    from train.encoders.catalog import Images
     from train.environment import TrainEnv
-    from train.imitation import about_of
-    from train.models.encoders import Images
+    from train.recording.imitation import about_of
 
     made = sim.make(
         task,

@@ -17,11 +17,11 @@ from flows.cli import tables
 from flows.cli.command import AllowFailed, Arg, Gait, Runs, Scenes, command, count
 
 if TYPE_CHECKING:
-    from sim.scene import SimScene
+    from sim.scene.scene import SimScene
     from train.actors.trainer import ActorPlan
     from train.distributed import Nodes
     from train.preset import Preset
-    from train.run import Run
+    from train.runs.run import Run
 
 INTERRUPTED = 130
 OTHER_SECONDS = 20.0
@@ -133,7 +133,7 @@ class Train:
         from pipeline.errors import TrainError
         from sim.tasks.catalog import find_task
         from train.preset import load_preset
-        from train.run import Run
+        from train.runs.run import Run
 
         preset = load_preset(self.preset or self.what, self._changes()) if self.what else None
         sources = find_task(preset.task, preset.task_settings).sources(self.scenes) if preset else []
@@ -175,10 +175,10 @@ class Train:
     def _resume(self, name: str) -> tuple[Run, list[SimScene]]:
         """An existing run; what the command line says of it must be true."""
         from pipeline.errors import TrainError
-        from sim.scene import find_sources
+        from sim.scene.scene import find_sources
         from train.distributed import launched
         from train.preset import change_preset, load_preset
-        from train.run import Run
+        from train.runs.run import Run
 
         named, changes = self.preset or self.what, self._changes()
         # what is typed here must be the run's, and who starts other processes has looked at what it names
@@ -286,7 +286,7 @@ class Train:
 
 def _made_elsewhere(folder: Path) -> str:
     """The folder of a run that another machine has made, or is making."""
-    from train.run import RUN_FILE
+    from train.runs.run import RUN_FILE
 
     end = time.monotonic() + OTHER_SECONDS
     while not (folder / RUN_FILE).is_file() and time.monotonic() < end:
@@ -295,15 +295,15 @@ def _made_elsewhere(folder: Path) -> str:
 
 
 def _opened(sources: Sequence[str], preset: Preset, *, allow_failed: bool) -> list[SimScene]:
-    from sim.scene import open_scene
+    from sim.scene.scene import open_scene
 
     return [open_scene(source, allow_failed=allow_failed, objects=preset.objects) for source in sources]
 
 
 def _evaluate(run: Run, episodes: int) -> None:
     """Success from held-out starts, of the untrained policy and of the trained one."""
-    from train import checkpoint
-    from train.evaluation import evaluate_run
+    from train.runs import checkpoint
+    from train.runs.evaluation import evaluate_run
 
     files = checkpoint.files(run.checkpoints)
     for name, file in (("before", files[0]), ("after", files[-1])):

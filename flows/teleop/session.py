@@ -9,7 +9,7 @@ from flows.sim_view import SimPage
 from flows.teleop.controls import KEYS, Command, action, legend, moves_of
 from flows.teleop.desk import SOCKET, Desk, Status
 from flows.teleop.takes import Takes
-from pipeline.pages import render
+from pipeline.io.pages import render
 from sim.env import SceneEnv
 from sim.randomisation import seed_of
 
@@ -94,7 +94,7 @@ class Session:
 
     def _begin(self, text: str) -> None:
         """Make the next episode ready."""
-        from train.imitation import Take  # with torch
+        from train.recording.imitation import Take  # with torch
 
         self._number += 1
         self._take = Take(self._env, seed_of(self._seed, self._number))

@@ -16,12 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.arrays import BadArrayError, arrays_of_npz
-from pipeline.engine import locked
 from pipeline.errors import BusyError, TrainError
-from pipeline.files import machine_errors, write_whole
+from pipeline.io.arrays import BadArrayError, arrays_of_npz
+from pipeline.io.files import machine_errors, write_whole
+from pipeline.io.results import locked
 from sim.libraries import load
-from train.lerobot import About, Demonstration, new_dataset
+from train.recording.lerobot import About, Demonstration, new_dataset
 
 LARGEST = 2**33
 """Of an episode [bytes], unpacked."""

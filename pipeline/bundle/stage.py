@@ -92,10 +92,6 @@ def finish(
         source_from_bundle=scene.source_from_scene,
         report=_report(inputs, capture, scene, alignment),
     )
-    if params.movables:
-        from pipeline.objects.version import loosen
-
-        loosen(out_dir, params.movables)
 
 
 def write_cameras(cameras: Iterable[BundleCamera], folder: Path) -> None:

@@ -25,7 +25,7 @@ from pipeline.capture.images import DecodedImage, fitting
 from pipeline.capture.model import Blurred, Capture
 from pipeline.capture.params import CaptureParams
 from pipeline.errors import MachineError
-from pipeline.image_files import open_image
+from pipeline.io.image_files import open_image
 from pipeline.progress import track
 from pipeline.types import F64, U8
 

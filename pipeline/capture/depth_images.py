@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import arrays
 from pipeline.errors import CaptureError
-from pipeline.image_files import MAX_PIXELS, BadImageError, open_image
+from pipeline.io import arrays
+from pipeline.io.image_files import MAX_PIXELS, BadImageError, open_image
 from pipeline.types import U8, U16, Floats
 
 NO_READING = 65535

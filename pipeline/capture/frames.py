@@ -24,7 +24,7 @@ from pipeline.capture.source import CaptureSource
 from pipeline.errors import CaptureError
 from pipeline.geometry import Camera, Pose
 from pipeline.geometry.conventions import DECLARED, convention_names, convert
-from pipeline.image_files import BadImageError
+from pipeline.io.image_files import BadImageError
 from pipeline.parameters import require_known
 from pipeline.types import F64, U8, U16, Mask
 

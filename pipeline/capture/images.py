@@ -21,7 +21,7 @@ from pipeline.capture.metadata import Exif, credentials_of_image, exif_of, witho
 from pipeline.capture.model import Credentials, FocalSource, Frame, Size
 from pipeline.capture.source import CaptureSource
 from pipeline.geometry import Camera
-from pipeline.image_files import BadImageError, open_image
+from pipeline.io.image_files import BadImageError, open_image
 from pipeline.types import F64, U8, Mask
 
 MAX_SIDE = 4096

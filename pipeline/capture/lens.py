@@ -15,7 +15,7 @@ from pipeline.capture.checks import checked_camera
 from pipeline.capture.model import Size
 from pipeline.errors import CaptureError
 from pipeline.geometry import Camera
-from pipeline.image_files import MAX_PIXELS
+from pipeline.io.image_files import MAX_PIXELS
 from pipeline.types import F32, F64, U16
 
 _INTRINSICS = ("fx", "fy", "cx", "cy")

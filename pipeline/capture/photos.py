@@ -48,7 +48,7 @@ from pipeline.capture.reader import (
 from pipeline.capture.select import Quality, follow, measure_quality
 from pipeline.capture.source import CaptureSource
 from pipeline.errors import CaptureError
-from pipeline.image_files import BadImageError
+from pipeline.io.image_files import BadImageError
 from pipeline.progress import track
 from pipeline.types import F32
 

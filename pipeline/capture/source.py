@@ -23,7 +23,7 @@ import yaml
 from pydantic import BaseModel
 
 from pipeline.errors import CaptureError
-from pipeline.files import NotPlainError, plain
+from pipeline.io.files import NotPlainError, plain
 from pipeline.parameters import checked
 
 logger = logging.getLogger(__name__)

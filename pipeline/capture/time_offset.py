@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from pipeline.capture.frames import ListedFrame
 from pipeline.capture.images import fitting, image_mask
 from pipeline.geometry import Pose
-from pipeline.image_files import BadImageError
+from pipeline.io.image_files import BadImageError
 from pipeline.types import F64, U8
 
 PosesAt = Callable[[F64], Sequence[Pose | None]]

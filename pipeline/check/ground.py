@@ -9,12 +9,12 @@ from scipy.spatial import KDTree
 
 from pipeline.check.gates import Measured, rounded
 from pipeline.check.scene import CheckedScene
+from pipeline.check.settle import TIME_STEP, world_on
+from pipeline.constants import GRAVITY
 from pipeline.geometry import Gaussians, Mesh, masks
 from pipeline.geometry.rays import RayCaster, sample_surface
 from pipeline.mesh.clean import camera_path
-from pipeline.objects.settle import TIME_STEP, world_on
 from pipeline.regions.regions import AN_OBJECT, Regions
-from pipeline.scenes.manifest import GRAVITY
 from pipeline.types import F64, Floats, Mask
 
 NO_FLOOR = "there is no walkable floor"

@@ -12,7 +12,7 @@ from pipeline.check.quality import Quality, metric_text
 from pipeline.check.scene import ViewCheck
 from pipeline.geometry import Camera, Mesh, Pose
 from pipeline.geometry.rays import RayCaster
-from pipeline.pages import render
+from pipeline.io.pages import render
 from pipeline.types import F32, F64, U8, Floats
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.spatial import KDTree
 
-from pipeline.arrays import arrays_of_npz
+from pipeline.io.arrays import arrays_of_npz
 from pipeline.types import F32, F64, Floats
 
 COVERAGE_FILE = "coverage.npz"

@@ -33,12 +33,12 @@ from pipeline.depth.stereo_map import Neighbours, StereoDepth, count_agreement, 
 from pipeline.depth.view_selection import MIN_PARALLAX_DEG, MatchingViews, select_views
 from pipeline.errors import MachineError, ReconstructionError
 from pipeline.geometry import Camera, Pose
+from pipeline.io.results import preview_folder, resume_folder
 from pipeline.machine import available_memory
 from pipeline.parallel import core_count, map_in_order
 from pipeline.poses.scene import PosedScene, View, read_image
-from pipeline.preview.files import Arrays, Cameras, Publisher
+from pipeline.previews import Arrays, Cameras, Publisher
 from pipeline.progress import bar
-from pipeline.stage import preview_folder, resume_folder
 from pipeline.types import F32, F64, I64, U8, U32
 
 logger = logging.getLogger(__name__)

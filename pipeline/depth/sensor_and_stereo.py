@@ -21,9 +21,9 @@ from pipeline.depth.sensor import measured_share
 from pipeline.errors import ReconstructionError
 from pipeline.geometry import Camera
 from pipeline.geometry.jit import njit
+from pipeline.io.results import resume_folder
 from pipeline.poses.scene import PosedScene, View
 from pipeline.progress import track
-from pipeline.stage import resume_folder
 from pipeline.types import F32, I32, I64, Mask
 
 logger = logging.getLogger(__name__)

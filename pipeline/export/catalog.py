@@ -1,4 +1,4 @@
-"""The formats that bundles are exported in; `sim.export` adds those of simulators."""
+"""The formats that bundles are exported in; `sim.scene.export` adds those of simulators."""
 
 from __future__ import annotations
 

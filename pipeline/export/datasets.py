@@ -16,7 +16,7 @@ from pipeline.errors import BundleError
 from pipeline.export.form import origin, short_origin
 from pipeline.geometry import CV_FROM_GL
 from pipeline.geometry.ply import check_ply
-from pipeline.image_files import BadImageError, open_image
+from pipeline.io.image_files import BadImageError, open_image
 from pipeline.scenes.bundle import Bundle, BundleCamera
 from pipeline.splat.ply import save_splat
 from pipeline.types import F64, U8

@@ -11,9 +11,9 @@ from typing import TypedDict
 
 import numpy as np
 
-from pipeline.engine import partial_result, writing_alone
 from pipeline.errors import SimError
 from pipeline.geometry import Similarity
+from pipeline.io.results import partial_result, writing_alone
 from pipeline.regions.regions import GRID_FILE, REGIONS_FILE
 from pipeline.scenes.bundle import Bundle
 from pipeline.scenes.manifest import MANIFEST_FILE, file_sha256

@@ -10,7 +10,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from pipeline.errors import BundleError
-from pipeline.files import readable
+from pipeline.io.files import readable
 from pipeline.scenes.bundle import Bundle
 from pipeline.scenes.references import PREFIX, Reference
 from pipeline.scenes.registry import BundlesFolder, Registry

@@ -18,12 +18,12 @@ from uuid import uuid4
 from pipeline.check.gates import GATES
 from pipeline.check.quality import metric_text
 from pipeline.errors import BundleError, MachineError
-from pipeline.files import counted, readable, write_whole
 from pipeline.gallery import layers
 from pipeline.gallery.drawing import SCENE_FILE, Drawn, clear, draw_all
 from pipeline.gallery.scenes import Entry, Listed
 from pipeline.gallery.versions import changes, must_be
-from pipeline.pages import render
+from pipeline.io.files import counted, readable, write_whole
+from pipeline.io.pages import render
 
 MARK = "gallery.json"
 VIEWER_POLICY = (

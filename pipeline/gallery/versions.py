@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pipeline.check.quality import Gate, metric_text
-from pipeline.files import readable
+from pipeline.io.files import readable
 from pipeline.publish.diff import difference, made_change
 from pipeline.scenes.bundle import Bundle
 from pipeline.scenes.references import Version

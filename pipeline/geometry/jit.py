@@ -21,7 +21,7 @@ from numba import prange as prange
 from numba.core import caching
 
 from pipeline.errors import MachineError
-from pipeline.files import private_folder
+from pipeline.io.files import private_folder
 
 
 @contextmanager

@@ -138,3 +138,8 @@ BACKENDS = {
     ),
 }
 """The GPU backends by name."""
+
+
+def foreign_environment() -> dict[str, str]:
+    """The environment for another interpreter, without the variables that name this one's packages."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}

@@ -15,9 +15,9 @@ from typing import Any, Protocol
 
 import pipeline
 from pipeline.errors import MachineError
+from pipeline.gpu_backends.catalog import foreign_environment
 from pipeline.gpu_backends.errors import KINDS, GpuBackendError
 from pipeline.gpu_backends.worker_main import pack, plain, unpack
-from pipeline.machine import foreign_environment
 from pipeline.parallel import NOT_FROM_HERE
 
 START = f"""{NOT_FROM_HERE}

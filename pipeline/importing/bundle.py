@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.building import Plan, plan_stages, run_plan
-from pipeline.card import name_from
 from pipeline.errors import CardError
 from pipeline.importing.source import SourceFiles, find_source
 from pipeline.importing.stages import IMPORT_STAGES, ImportParams
 from pipeline.parameters import Settings, checked
 from pipeline.regions.params import RegionsParams
+from pipeline.running.building import Plan, plan_stages, run_plan
+from pipeline.running.card import name_from
 from pipeline.stage import Traits
 
 

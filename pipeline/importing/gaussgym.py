@@ -23,7 +23,6 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.arrays import BadArrayError, arrays_of_npz
 from pipeline.errors import BundleError, SimError
 from pipeline.geometry import (
     CV_FROM_GL,
@@ -34,6 +33,7 @@ from pipeline.geometry import (
     quaternion_from_matrix,
     xyzw_from_wxyz,
 )
+from pipeline.io.arrays import BadArrayError, arrays_of_npz
 from pipeline.scenes.manifest import file_sha256, reading
 from pipeline.splat.ply import load_splat, save_splat
 from pipeline.types import F64

@@ -1,6 +1,6 @@
 """A bundle that is one object by itself: what a capture looks at from all sides, without what it stands on.
 
-The stages of such a build that are others than a place's, see `pipeline.stages.LONE_STAGES`: the mesh is that of the
+Some stages of such a build differ from a place's (`pipeline.running.stages.LONE_STAGES`): the mesh is that of the
 surroundings of the point which the cameras look at, finer than that of a room, and there is no floor for robots.
 """
 
@@ -19,6 +19,7 @@ from pipeline.bundle.params import BundleParams
 from pipeline.bundle.stage import SplatInfo, finish
 from pipeline.check.quality import Gate, Quality
 from pipeline.check.report import write_mesh_images
+from pipeline.check.settle import settled
 from pipeline.coverage.map import CoverageMap
 from pipeline.coverage.params import CoverageParams
 from pipeline.depth.maps import DepthMap, StoredMaps
@@ -33,7 +34,6 @@ from pipeline.objects.cut import cut_splat
 from pipeline.objects.find import Standing, find_objects
 from pipeline.objects.hulls import hulls_of
 from pipeline.objects.listing import SceneObject
-from pipeline.objects.settle import settled
 from pipeline.objects.shapes import UPRIGHT, along_sides
 from pipeline.objects.version import DISCS, FRICTION, settling_gates, write_object
 from pipeline.points.stage import write_points_ply

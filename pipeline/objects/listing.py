@@ -12,15 +12,15 @@ import numpy as np
 
 from pipeline.check.report import jpeg, overview_pose, shaded_view
 from pipeline.errors import BundleError
-from pipeline.files import machine_errors, write_whole
 from pipeline.geometry import Camera, Gaussians, Mesh, Pose
 from pipeline.geometry.rays import RayCaster
+from pipeline.io.files import machine_errors, write_whole
+from pipeline.io.pages import render
 from pipeline.mesh.topology import triangle_components
 from pipeline.objects.close import THINNEST, Body, Views, close_bodies, within
 from pipeline.objects.cut import cut_splat
 from pipeline.objects.find import Standing, find_objects
 from pipeline.objects.holes import holes_of, sheets_of
-from pipeline.pages import render
 from pipeline.progress import track
 from pipeline.raster import render as draw
 from pipeline.scenes.bundle import Bundle, BundleCamera

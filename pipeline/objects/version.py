@@ -13,17 +13,17 @@ import numpy as np
 
 from pipeline.bundle.params import Movables, version_for
 from pipeline.check.quality import QUALITY_FILE, Gate, Quality
-from pipeline.engine import lock_file, locked, partial_result
+from pipeline.check.settle import settled
 from pipeline.errors import BundleError
 from pipeline.geometry import Gaussians, Mesh, Similarity, angle_deg
 from pipeline.geometry.rays import RayCaster
+from pipeline.io.results import lock_file, locked, partial_result
 from pipeline.objects.close import Body, Views, winding
 from pipeline.objects.cut import cut_mesh, cut_splat
 from pipeline.objects.holes import Hole, holes_of, sheets_of
 from pipeline.objects.hulls import hulls_of
 from pipeline.objects.listing import SceneObject, best_views, objects_of, pinhole, views_of, window_of, write_page
 from pipeline.objects.refit import refitted
-from pipeline.objects.settle import settled
 from pipeline.progress import track
 from pipeline.raster import pack, render_batch
 from pipeline.raster.composite import draw_over

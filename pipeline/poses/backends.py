@@ -16,6 +16,7 @@ import numpy as np
 from pipeline.capture.model import Capture
 from pipeline.errors import ReconstructionError
 from pipeline.geometry import Camera, Pose, Similarity, angle_deg, fit_similarity
+from pipeline.io.results import preview_folder
 from pipeline.poses.bundle_adjustment import ROUNDS, Adjuster, Prior
 from pipeline.poses.by_depth.keyframes import poses_by_depth
 from pipeline.poses.colmap_io import robust_similarity
@@ -30,8 +31,7 @@ from pipeline.poses.report import BackendReport
 from pipeline.poses.sensor_path import MIN_FEATURES, CheckedPath, SensorPath, check_path, keep_sensor_poses
 from pipeline.poses.sparse_map import PoseSigma, SparseMap
 from pipeline.poses.stitching import Stitched, stitch
-from pipeline.preview.files import Publisher
-from pipeline.stage import preview_folder
+from pipeline.previews import Publisher
 from pipeline.types import F64
 
 logger = logging.getLogger(__name__)

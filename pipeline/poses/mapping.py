@@ -19,7 +19,7 @@ from pipeline.poses.colmap_io import robust_similarity
 from pipeline.poses.keyframes import Keyframe, exact_cameras
 from pipeline.poses.matching import MatchedImages, Matches, image_name
 from pipeline.poses.sparse_map import SparseMap
-from pipeline.preview.files import Arrays, Cameras, Publisher, spread
+from pipeline.previews import Arrays, Cameras, Publisher, spread
 from pipeline.progress import LogLines, bar
 
 if TYPE_CHECKING:

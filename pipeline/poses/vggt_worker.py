@@ -118,7 +118,7 @@ def fit(sizes: Sequence[tuple[int, int]]) -> Fitted:
 
 def image_sizes(paths: Sequence[str]) -> list[tuple[int, int]]:
     """Width and height of image files."""
-    from pipeline.image_files import open_image
+    from pipeline.io.image_files import open_image
 
     sizes = []
     for path in paths:

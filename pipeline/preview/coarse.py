@@ -20,7 +20,7 @@ from pipeline.errors import CaptureError, ReconstructionError
 from pipeline.geometry import Camera, Gaussians, Mesh, PointCloud, Pose
 from pipeline.mesh.tsdf import BlockGrid
 from pipeline.poses.scene import View, read_sensor_depth
-from pipeline.preview.files import spread
+from pipeline.previews import spread
 from pipeline.splat.initialization import NEIGHBOURS, discs_on
 from pipeline.types import F32, U8, Mask
 

@@ -14,7 +14,7 @@ from pipeline.poses.keyframes import load_keyframes
 from pipeline.poses.mapping import map_images
 from pipeline.poses.matching import MatchedImages
 from pipeline.preview.coarse import sparse_cloud
-from pipeline.preview.files import Cameras
+from pipeline.previews import Cameras
 
 PHOTOS, NEIGHBOURS = 12, 4
 """Number of keyframes that are mapped, and the largest step between them in the capture: neighbours must overlap."""

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
-from pipeline.building import Plan, RunRecord, read_records
-from pipeline.engine import PlannedStage, logged
+from pipeline.running.building import Plan, RunRecord, read_records
+from pipeline.running.engine import PlannedStage, logged
 
 logger = logging.getLogger(__name__)
 

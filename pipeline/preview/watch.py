@@ -12,6 +12,7 @@ import numpy as np
 from pipeline.align.alignment import ALIGNMENT_FILE, Alignment, load_world_scene
 from pipeline.capture.model import CAPTURE_FILE, SELECTION_FILE, Capture, Selection
 from pipeline.geometry import Gaussians, Mesh, PointCloud, Similarity, fit_similarity
+from pipeline.io.results import preview_folder
 from pipeline.poses.scene import SCENE_FILE, PosedScene, View
 from pipeline.preview.coarse import (
     SHOTS,
@@ -24,11 +25,10 @@ from pipeline.preview.coarse import (
     sparse_cloud,
     splat_of,
 )
-from pipeline.preview.files import Cameras, read_preview, spread
 from pipeline.preview.quick_map import quick_map
+from pipeline.previews import Cameras, read_preview, spread
 from pipeline.splat.antialiasing import for_classic_viewers
 from pipeline.splat.ply import load_splat
-from pipeline.stage import preview_folder
 
 logger = logging.getLogger(__name__)
 

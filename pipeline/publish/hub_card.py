@@ -15,8 +15,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pipeline.errors import MachineError
-from pipeline.files import counted
-from pipeline.pages import render
+from pipeline.io.files import counted
+from pipeline.io.pages import render
 from pipeline.publish.checks import plain_licence
 from pipeline.scenes.bundle import Bundle
 from pipeline.scenes.references import HUB

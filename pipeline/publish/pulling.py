@@ -10,7 +10,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from pipeline.errors import BundleError, MachineError
-from pipeline.files import PARTIAL, free_bytes, machine_errors
+from pipeline.io.files import PARTIAL, free_bytes, machine_errors
 from pipeline.scenes.bundle import Bundle
 from pipeline.scenes.files import CONNECTIONS, BundleFiles, FetchedFiles, link_or_copy
 from pipeline.scenes.manifest import MANIFEST_FILE, damaged, file_sha256

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.arrays import arrays_of_npz
 from pipeline.geometry import FARTHEST, Pose
+from pipeline.io.arrays import arrays_of_npz
 from pipeline.regions.params import Area
 from pipeline.types import F32, F64, I64, Floats, Mask
 

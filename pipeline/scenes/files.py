@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from uuid import uuid4
 
-from pipeline.files import PARTIAL, machine_errors, may_be_written, private_folder
+from pipeline.io.files import PARTIAL, machine_errors, may_be_written, private_folder
 from pipeline.scenes.manifest import MANIFEST_FILE, FileEntry, Manifest, damaged, file_sha256, read_manifest
 
 CACHE_VARIABLE = "SPLATYARD_CACHE"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from pipeline.capture.images import load_image
-from pipeline.image_files import BadImageError
+from pipeline.io.image_files import BadImageError
 from pipeline.scenes.bundle import Bundle
 from pipeline.types import U8
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator
 
+from pipeline.constants import GRAVITY
 from pipeline.errors import BundleError
 from pipeline.scenes.migrations import MAJOR, MINOR, FormatVersion, read
 
@@ -60,10 +61,6 @@ class Origin(Strict):
     scale: Annotated[float, Field(gt=0)]
     rotation: tuple[_Row, _Row, _Row]
     translation: _Row
-
-
-GRAVITY = 9.81
-"""Gravity of every bundle and engine [m/s^2]."""
 
 
 class Frame(Strict):

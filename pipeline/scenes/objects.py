@@ -52,7 +52,7 @@ def _ordered(travel: tuple[float, float]) -> tuple[float, float]:
 
 
 class Joint(Strict):
-    """What holds an object, from its poses in two scans; see `pipeline.objects.moved`.
+    """What holds an object, from its poses in two scans; see `pipeline.changes`.
 
     Attributes:
         kind: hinge: it turns about the axis; slide: it moves along it.

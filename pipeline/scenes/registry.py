@@ -27,7 +27,7 @@ from typing import Protocol
 from pydantic import ValidationError
 
 from pipeline.errors import BundleError, MissingBundleError
-from pipeline.files import PARTIAL
+from pipeline.io.files import PARTIAL
 from pipeline.scenes.files import CONNECTIONS, BundleFiles, cached_files, write_cached
 from pipeline.scenes.manifest import (
     MANIFEST_FILE,

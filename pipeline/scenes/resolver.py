@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field, ValidationError
 
 from pipeline.errors import BundleError, MissingBundleError
-from pipeline.files import machine_errors, write_whole
+from pipeline.io.files import machine_errors, write_whole
 from pipeline.scenes.files import BundleFiles
 from pipeline.scenes.manifest import MANIFEST_FILE, Strict, file_sha256
 from pipeline.scenes.references import HUB, LATEST, PREFIX, RANGE, REFERENCE, Reference, is_address
@@ -144,7 +144,7 @@ def resolve(reference: str) -> str:
 
 
 def find_scenes(patterns: Sequence[str]) -> list[str]:
-    """Scenes as `sim.scene.open_scene` takes them, each once, in the order of the patterns and then of their names.
+    """Scenes as `open_scene` takes them, each once, in the order of the patterns and then of their names.
 
     Args:
         patterns: Folders, taken as they are; references that scenes.lock names; versions and ranges of registries and

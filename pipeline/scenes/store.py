@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 from uuid import uuid4
 
 from pipeline.errors import MachineError
-from pipeline.files import PARTIAL
+from pipeline.io.files import PARTIAL
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.files import open_whole
 from pipeline.gpu_backends.device import gpu_errors, usable_device
 from pipeline.gpu_backends.errors import BadOutputError, NoDeviceError
+from pipeline.io.files import open_whole
 from pipeline.splat.exposure import Exposures
 from pipeline.splat.gsplat_objective import depth_loss, make_strategy, normal_loss, photometric_loss
 from pipeline.splat.pose_tuning import PoseTuning

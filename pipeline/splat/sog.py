@@ -20,7 +20,7 @@ from PIL import Image
 
 from pipeline.errors import BundleError
 from pipeline.geometry import Gaussians, logit, morton_order
-from pipeline.image_files import open_image
+from pipeline.io.image_files import open_image
 from pipeline.splat.ply import MAX_GAUSSIANS, MAX_LOG_SCALE
 from pipeline.types import F32, F64, I64, U8, Floats
 

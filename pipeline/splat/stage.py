@@ -16,12 +16,13 @@ import numpy as np
 from pipeline.align.alignment import Alignment, load_world_scene
 from pipeline.depth.maps import load_depth_map, map_names
 from pipeline.errors import ReconstructionError
-from pipeline.files import write_whole
 from pipeline.geometry import Gaussians, Mesh, PointCloud
+from pipeline.io.files import write_whole
+from pipeline.io.results import preview_folder, resume_folder
 from pipeline.mesh.stage import MESH_FILE
 from pipeline.points.completion import Completion
 from pipeline.poses.scene import PosedScene, read_image, read_mask
-from pipeline.preview.files import MAX_ROWS, Arrays, Publisher
+from pipeline.previews import MAX_ROWS, Arrays, Publisher
 from pipeline.progress import track
 from pipeline.raster import render
 from pipeline.splat.antialiasing import for_classic_viewers
@@ -35,7 +36,6 @@ from pipeline.splat.sog import save_sog
 from pipeline.splat.state import Checkpoint
 from pipeline.splat.train import Trained, train
 from pipeline.splat.views import TrainingView, depth_in_view, training_camera, training_view
-from pipeline.stage import preview_folder, resume_folder
 from pipeline.types import U8
 
 logger = logging.getLogger(__name__)

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.files import open_whole
 from pipeline.geometry import Gaussians
+from pipeline.io.files import open_whole
 from pipeline.raster import contiguous
 from pipeline.splat.exposure import Exposures
 from pipeline.splat.optimizer import Densification, SparseAdam

@@ -9,10 +9,11 @@ import numpy as np
 
 from pipeline.types import F32, I64
 from sim.control.state import EndEffectorState, LegsState, Sensed, Trot, Velocities
-from sim.height_scan import ScanGrid
-from sim.physics.state import PhysicsEngine, RobotState
+from sim.physics.state import PhysicsEngine
 from sim.robots.model import Robot
+from sim.robots.state import RobotState
 from sim.saved import Saved
+from sim.sensors.height_scan import ScanGrid
 
 if TYPE_CHECKING:
     from sim.robots.arm import Arm

@@ -8,8 +8,9 @@ from pipeline.types import F32, I64
 from sim.control.controller import Controller
 from sim.control.mirror import exchanged
 from sim.control.state import LegsState, Sensed
-from sim.physics.state import PhysicsEngine, RobotState
+from sim.physics.state import PhysicsEngine
 from sim.robots.model import Robot
+from sim.robots.state import RobotState
 
 GROUND_REACH = 0.5
 """How far the ground may be above or below where the robot stands, for actions that say where it is [m]."""

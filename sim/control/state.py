@@ -9,7 +9,7 @@ import numpy as np
 
 from pipeline.geometry import rotvec_from_matrix
 from pipeline.types import F32, F64, Floats, Mask
-from sim.physics.state import RobotState
+from sim.robots.state import RobotState
 
 
 @dataclass(frozen=True, eq=False)

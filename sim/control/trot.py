@@ -11,11 +11,12 @@ from pipeline.types import F32, F64, I64
 from sim.control.controller import Controller
 from sim.control.mirror import exchanged
 from sim.control.state import LegsState, Sensed, Stepping, Trot
-from sim.height_scan import ScanGrid, headings
-from sim.physics.state import PhysicsEngine, RobotState
+from sim.physics.state import PhysicsEngine
 from sim.robots.kinematics import link_poses
 from sim.robots.legs import Legs
 from sim.robots.model import Robot
+from sim.robots.state import RobotState
+from sim.sensors.height_scan import ScanGrid, headings
 
 PERIOD = 0.02
 """Time between two actions [s]."""

@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 
+from pipeline.constants import GRAVITY
 from pipeline.geometry import (
     Pose,
     matrix_from_quaternion,
@@ -15,7 +16,6 @@ from pipeline.geometry import (
     quaternion_from_matrix,
     rotvec_from_matrix,
 )
-from pipeline.scenes.manifest import GRAVITY
 from pipeline.scenes.objects import BundleObject
 from pipeline.types import F32, F64, I64, Floats, Mask
 

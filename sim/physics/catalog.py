@@ -10,10 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from pipeline.doctor import Finding
 from pipeline.errors import SimError
 from pipeline.machine import this_machine
 from pipeline.parameters import require_known
+from pipeline.running.doctor import Finding
 from sim.physics.isaacgym.engine import IsaacGymEngine
 from sim.physics.isaacgym.process import PYTHON
 from sim.physics.mujoco_engine import MujocoEngine

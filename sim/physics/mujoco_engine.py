@@ -17,9 +17,11 @@ from pipeline.types import F32, I64
 from sim import libraries
 from sim.physics.bodies import BodyState, RigidBody
 from sim.physics.mujoco_bodies import SCENE, Coordinates, add_bodies
-from sim.physics.state import Dynamics, PhysicsEngine, RobotState
+from sim.physics.state import Dynamics, PhysicsEngine
 from sim.robots.collada import is_solid
-from sim.robots.model import Robot, equip, link_geoms, read_spec, replace_shapes
+from sim.robots.model import Robot
+from sim.robots.spec import equip, link_geoms, read_spec, replace_shapes
+from sim.robots.state import RobotState
 
 if TYPE_CHECKING:
     from mujoco._specs import MjSpec

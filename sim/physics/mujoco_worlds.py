@@ -14,11 +14,13 @@ from pipeline.geometry import Mesh, matrix_from_quaternion
 from pipeline.types import F32, I64
 from sim import libraries
 from sim.physics.bodies import BodyState, RigidBody
+from sim.physics.boxes import BoxMesh
 from sim.physics.mujoco_bodies import SCENE, Coordinates, add_bodies
-from sim.physics.state import Dynamics, PhysicsEngine, RobotState
+from sim.physics.state import Dynamics, PhysicsEngine
 from sim.robots.legs import Legs, reduced
-from sim.robots.model import Robot, equip, read_spec, replace_shapes
-from sim.terrain import BoxMesh
+from sim.robots.model import Robot
+from sim.robots.spec import equip, read_spec, replace_shapes
+from sim.robots.state import RobotState
 
 if TYPE_CHECKING:
     from mujoco._specs import MjSpec

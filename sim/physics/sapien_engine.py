@@ -29,8 +29,9 @@ from sim.physics.sapien_bodies import (
     physx_pose,
     set_grip,
 )
-from sim.physics.state import Dynamics, PhysicsEngine, RobotState, scene_offsets
+from sim.physics.state import Dynamics, PhysicsEngine, scene_offsets
 from sim.robots.model import Actuator, Link, Robot, Shape
+from sim.robots.state import RobotState
 
 if TYPE_CHECKING:
     import sapien

@@ -20,8 +20,9 @@ from pipeline.types import F32, I64
 from sim import libraries
 from sim.physics.bodies import RigidBody
 from sim.physics.sapien_engine import SapienBase
-from sim.physics.state import Dynamics, RobotState, parking_positions
+from sim.physics.state import Dynamics, parking_positions
 from sim.robots.model import Robot
+from sim.robots.state import RobotState
 
 if TYPE_CHECKING:
     import torch

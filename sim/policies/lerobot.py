@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import MachineError, SimError
-from pipeline.files import read_plain
 from pipeline.gpu_backends.session import open_session
+from pipeline.io.files import read_plain
 from pipeline.types import F32
 from sim.env import Observations, SceneEnv
 from sim.policies.observed import observed

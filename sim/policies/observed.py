@@ -8,8 +8,8 @@ import numpy as np
 
 from pipeline.errors import SimError
 from pipeline.types import F32, U8, Mask
-from sim.cameras.settings import Output
 from sim.env import Observations, SceneEnv
+from sim.sensors.cameras.settings import Output
 
 FRONT = "front"
 """Name of the camera in a robot's file, which has none of its own."""

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from pipeline.errors import SimError
-from pipeline.files import read_plain
+from pipeline.io.files import read_plain
 from pipeline.types import F32
 from sim.env import Observations, SceneEnv
 from sim.libraries import load

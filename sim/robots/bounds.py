@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pipeline.errors import SimError
-from pipeline.files import plain, read_plain
+from pipeline.io.files import plain, read_plain
 from sim import libraries
 
 if TYPE_CHECKING:

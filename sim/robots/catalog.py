@@ -1,9 +1,8 @@
-"""Robots by name, and how each is driven: a robot is a file and an entry in `ROBOTS`."""
+"""Robots by name or file: one of the catalog is a file and an entry in `ROBOTS`."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -12,11 +11,6 @@ import numpy as np
 
 from pipeline.errors import SimError
 from pipeline.geometry import Pose, matrix_from_rotvec
-from sim.control.controller import Controller
-from sim.control.joints import JointOffsets
-from sim.control.state import Velocities
-from sim.control.wheels import CarryingDrive, DifferentialDrive
-from sim.gaits import Gait, GaitController, gait_file, own_gait
 from sim.robots.arm import Arm
 from sim.robots.gripper import (
     ARM_ROTOR,
@@ -29,13 +23,13 @@ from sim.robots.gripper import (
     with_gripper,
 )
 from sim.robots.legs import ON_WHEELS
-from sim.robots.model import Gripper, Mount, Robot, Servos, load_robot
+from sim.robots.model import Gripper, Mount, Robot, Servos
+from sim.robots.reading import load_robot
 from sim.robots.stance import own_servos
-from sim.tasks.task import Task
+from sim.robots.wheels import find_wheels, on_wheels, wheel_servos
 
 ROVER = Path(__file__).parent / "rover.xml"
 ARM6 = Path(__file__).parent / "arm6.xml"
-ROVER_DRIVE = DifferentialDrive(wheel_radius=0.08, track_width=0.32, velocities=Velocities((-0.24, 0.8), 1.5))
 _ROBOTS = "cmeel.prefix/share/example-robot-data/robots"
 PACKAGE = next((at for folder in sys.path if (at := Path(folder, _ROBOTS)).is_dir()), Path(_ROBOTS))
 """Where the package example-robot-data puts its URDFs, if it is installed."""
@@ -54,7 +48,6 @@ class RobotEntry:
     """
 
     file: Path
-    controller: Callable[[Robot], Controller] = JointOffsets
     servos: Servos | None = None
     sdk_joints: tuple[str, ...] = ()
     camera_pitch: float = 0.0
@@ -84,10 +77,9 @@ PANDA_REST = {"finger": 0.04, "joint2": 0.2594, "joint4": -2.2891, "joint6": 2.5
 """The hand is over the table before the arm, and looks down."""
 
 ROBOTS = {
-    "rover": RobotEntry(ROVER, lambda _: ROVER_DRIVE),
+    "rover": RobotEntry(ROVER),
     "fetcher": RobotEntry(
         ROVER,
-        lambda robot: CarryingDrive(robot, ROVER_DRIVE),
         mount=Mount(ARM6, "base", Pose(np.eye(3), np.array([-0.05, 0.0, 0.21]))),  # on the hull, behind its middle
     ),
     "go2": RobotEntry(
@@ -115,6 +107,7 @@ ROBOTS = {
             },
         ),
     ),
+    "tiago": RobotEntry(PACKAGE / "tiago_description/robots/tiago_no_hand.urdf"),
     "panda": RobotEntry(
         PACKAGE / "panda_description/urdf/panda.urdf",
         servos=Servos({"finger": FINGER_SERVO, "": ARM_SERVO}, PANDA_REST, {"finger": FINGER_ROTOR, "": ARM_ROTOR}),
@@ -126,27 +119,6 @@ ROBOTS = {
 def sdk_joints(robot: Robot) -> tuple[str, ...]:
     """Joints of a robot of the catalog in the order of its maker's SDK; () if that is the file's, or unknown."""
     return ROBOTS[robot.name].sdk_joints if robot.name in ROBOTS else ()
-
-
-def find_robot(name: str, gait: str = "") -> tuple[Robot, Controller]:
-    """Load a robot by its name or by the path of a URDF or MJCF file, with its controller.
-
-    A gait, by its name or its file, controls legs; those that come with splatyard are for the robots of their
-    names. A file with a gripper (`find_gripper`) is an arm, whose base is fixed.
-
-    Raises:
-        SimError: When there is no such name or file, the file doesn't contain exactly one robot, or the gait is of
-            another one.
-    """
-    robot, controller = _find_robot(name)
-    found = Gait(gait_file(gait)) if gait else own_gait(name)
-    return robot, GaitController(robot, found) if found else controller
-
-
-def robot_for(task: Task, name: str, gait: str = "") -> tuple[Robot, Controller]:
-    """Load a robot with the controller that a task asks for, or else with its own (`find_robot`)."""
-    robot, controller = find_robot(name, gait)
-    return robot, task.controller(robot, controller) if task.controller else controller
 
 
 def over_its_table(robot: Robot, *, rests: bool) -> Robot:
@@ -167,10 +139,16 @@ def over_its_table(robot: Robot, *, rests: bool) -> Robot:
     return replace(robot, gripper=sides[best], default_position=robot.default_position if rests else rest)
 
 
-def _find_robot(name: str) -> tuple[Robot, Controller]:
+def load(name: str) -> Robot:
+    """Load a robot by its name or by the path of a URDF or MJCF file.
+
+    A file with wheels (`find_wheels`) drives; else one with a gripper (`find_gripper`) is an arm, whose base is fixed.
+
+    Raises:
+        SimError: When there is no such name or file, or the file doesn't contain exactly one robot.
+    """
     if name in ROBOTS:
-        robot = _of_catalog(name)
-        return robot, ROBOTS[name].controller(robot)
+        return _of_catalog(name)
     path = Path(name)
     if not path.is_file():
         raise SimError(
@@ -178,21 +156,16 @@ def _find_robot(name: str) -> tuple[Robot, Controller]:
             found=f"{name!r}",
             remedy=f"use {', '.join(ROBOTS)}, or the path of a file",
         )
-    robot = load_robot(path)
-    gripper = find_gripper(robot)
-    if not robot.actuators and path.suffix == ".urdf":
-        robot = load_robot(path, servos=arm_servos(robot, gripper) if gripper else own_servos(robot))
-        robot = over_its_table(as_arm(robot, gripper), rests=False) if gripper else robot
-    elif gripper:
-        robot = over_its_table(as_arm(robot, gripper), rests=True)
-    if not robot.actuators or any(actuator.mode != "position" for actuator in robot.actuators):
+    robot = _equipped(load_robot(path), RobotEntry(path))
+    modes = {actuator.mode for actuator in robot.actuators}
+    if modes != {"position"} and not robot.wheels:
         raise SimError(
-            "a robot from a file is driven by position actuators",
+            "a robot from a file is driven by position actuators, or on wheels",
             found=", ".join(f"{actuator.mode} at {actuator.joint}" for actuator in robot.actuators) or "none",
-            remedy=f"add <position joint= kp= kv= forcerange=> for each joint to the MJCF; or, on wheels, {ON_WHEELS}",
+            remedy=f"add <position joint= kp= kv= forcerange=> for each joint to the MJCF; {ON_WHEELS}",
             file=path,
         )
-    return robot, JointOffsets(robot)
+    return robot
 
 
 @cache
@@ -205,9 +178,23 @@ def _of_catalog(name: str) -> Robot:
             found="it is not installed",
             remedy="pip install 'splatyard[robots]'",
         )
-    robot = load_robot(entry.file, name, entry.servos, entry.mount)
-    robot = as_arm(robot, entry.gripper) if entry.gripper else robot
-    carried = find_gripper(robot) if entry.mount else None
-    robot = with_gripper(robot, carried) if carried else robot
+    robot = _equipped(load_robot(entry.file, name, entry.servos, entry.mount), entry)
     turn = Pose(matrix_from_rotvec(np.array([-entry.camera_pitch, 0, 0])), np.zeros(3))  # y is down
     return replace(robot, base_from_camera=robot.base_from_camera @ turn)
+
+
+def _equipped(robot: Robot, entry: RobotEntry) -> Robot:
+    """A robot with what its links say that it is: wheels, an arm or legs; and with servos, if it has none."""
+    bare = not robot.actuators
+    if wheels := find_wheels(robot):
+        servos = wheel_servos(robot, wheels)
+        robot = on_wheels(load_robot(robot.file, robot.name, servos) if bare else robot, wheels, slides=bare)
+        carried = find_gripper(robot) if entry.mount else None
+        return with_gripper(robot, carried) if carried else robot
+    gripper = entry.gripper or find_gripper(robot)
+    if bare and robot.file.suffix == ".urdf":
+        robot = load_robot(robot.file, robot.name, arm_servos(robot, gripper) if gripper else own_servos(robot))
+        return over_its_table(as_arm(robot, gripper), rests=False) if gripper else robot
+    if entry.gripper:
+        return as_arm(robot, entry.gripper)
+    return over_its_table(as_arm(robot, gripper), rests=True) if gripper and not entry.servos else robot

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from pipeline.files import read_plain
+from pipeline.io.files import read_plain
 from pipeline.types import F64, I64
 from sim import libraries
 

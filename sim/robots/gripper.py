@@ -10,9 +10,9 @@ import numpy as np
 from pipeline.errors import SimError
 from pipeline.geometry import Pose
 from pipeline.types import F64
-from sim.physics.state import RobotState
 from sim.robots.kinematics import link_poses
 from sim.robots.model import Gripper, Joint, Link, Robot, Servos, Shape
+from sim.robots.state import RobotState
 
 PADS = 2.0
 """Coefficient of friction of fingers: their tips are of rubber."""
@@ -66,13 +66,13 @@ def arm_servos(robot: Robot, gripper: Gripper) -> Servos:
         alike = lever**2 * count / 2
         gains[name] = FINGER_SERVO[0] * alike, FINGER_SERVO[1] * alike, FINGER_SERVO[2] * lever
         rotors[name] = FINGER_ROTOR * alike
-    return Servos(_longest_first(gains), _longest_first(rest), _longest_first(rotors))
+    return Servos(longest_first(gains), longest_first(rest), longest_first(rotors))
 
 
 Value = TypeVar("Value")
 
 
-def _longest_first(values: dict[str, Value]) -> dict[str, Value]:
+def longest_first(values: dict[str, Value]) -> dict[str, Value]:
     """As `Servos` wants them, of which the first match counts."""
     return dict(sorted(values.items(), key=lambda one: -len(one[0])))
 

@@ -11,8 +11,8 @@ import numpy as np
 
 from pipeline.geometry.jit import njit
 from pipeline.types import F32, F64, I64
-from sim.physics.state import RobotState
 from sim.robots.model import Robot
+from sim.robots.state import RobotState
 
 FIXED, HINGE, SLIDE = 0, 1, 2
 
@@ -22,6 +22,12 @@ def link_poses(robot: Robot, state: RobotState) -> F64:
     base = np.tile(np.eye(4), (len(state), 1, 1))
     base[:, :3, :3], base[:, :3, 3] = state.world_from_base, state.position
     return _poses(base, state.joint_position, *tree_of(robot))
+
+
+def poses_at(robot: Robot, joints: F64) -> F64:
+    """Base from links (N, L, 4, 4), with joints at positions (N, J)."""
+    origin, identity = np.zeros((len(joints), 3)), np.tile([1.0, 0, 0, 0], (len(joints), 1))
+    return link_poses(robot, RobotState.at_rest(origin, identity, joints.astype(np.float32)))
 
 
 def link_velocities(robot: Robot, state: RobotState, poses: F64) -> tuple[F64, F64]:

@@ -8,13 +8,13 @@ from functools import cached_property
 
 import numpy as np
 
+from pipeline.constants import GRAVITY
 from pipeline.errors import SimError
 from pipeline.geometry import Pose, rotation_between
-from pipeline.scenes.manifest import GRAVITY
 from pipeline.types import F32, F64, I64
-from sim.physics.state import RobotState
-from sim.robots.kinematics import link_poses, link_velocities
+from sim.robots.kinematics import link_velocities, poses_at
 from sim.robots.model import Robot, Shape
+from sim.robots.state import RobotState
 
 LOW = 0.05
 """A link without children is a foot if it reaches within this height of the lowest point at rest [m]."""
@@ -28,9 +28,10 @@ SHIN = 0.1
 STEP = 0.75
 """Highest step that legs are tried on, as a fraction of their length; go2 gets over 0.6 of it."""
 ON_WHEELS = (
-    "take --robot rover; wheels of your own take an entry in sim/robots/catalog.py, as rover's: an MJCF with velocity "
-    "actuators, and its DifferentialDrive"
+    "driven wheels are at the base, with joints of type continuous whose axis is across it (0 1 0), as many on the "
+    "left as on the right, and touch the ground; for others take --robot rover"
 )
+"""What wheels must be like to be found (`sim.robots.wheels`)."""
 EXACT = 0.02
 """Largest distance between a joint and the mirror image of its partner [m]."""
 
@@ -67,7 +68,7 @@ class Legs:
 
     def __init__(self, robot: Robot) -> None:
         self.robot = robot
-        self.at_rest = _at(robot, robot.default_position[None])[0]
+        self.at_rest = poses_at(robot, robot.default_position[None])[0]
         self.feet = self._find_feet()
 
     @property
@@ -155,7 +156,7 @@ class Legs:
 
     def points(self, foot: Foot, position: F64) -> F64:
         """All points of a foot (N, P, 3), base axes [m], with joints at positions (N, J)."""
-        pose = _at(self.robot, position)[:, foot.link]
+        pose = poses_at(self.robot, position)[:, foot.link]
         return foot.points @ pose[:, :3, :3].transpose(0, 2, 1) + pose[:, None, :3, 3]
 
     def positions(self, poses: F64) -> F64:
@@ -178,7 +179,7 @@ class Legs:
         lowest = {
             index: vertices
             for index, link in enumerate(robot.links)
-            if index and index not in parents and len(vertices := _vertices(link.shapes, self.at_rest[index]))
+            if index and index not in parents and len(vertices := points_on(link.shapes, self.at_rest[index]))
         }
         bottom = min((float(vertices[:, 2].min()) for vertices in lowest.values()), default=0.0)
         feet, wheels = [], list[str]()
@@ -199,7 +200,7 @@ class Legs:
             feet.append(Foot(index, np.array(joints, np.int64), inside, radius, points.mean(0)))
         if len(feet) < 2 and wheels:
             raise SimError(
-                "a robot from a file has legs, or an arm with a gripper",
+                "a robot from a file has legs, wheels that turn it by their difference, or an arm with a gripper",
                 found=f"wheels in {robot.name}: {', '.join(wheels)}",
                 remedy=ON_WHEELS,
                 file=robot.file,
@@ -223,13 +224,7 @@ def highest_step(robot: Robot) -> float:
         return np.inf
 
 
-def _at(robot: Robot, joints: F64) -> F64:
-    """Poses of the links (N, L, 4, 4) relative to the base, with joints (N, J)."""
-    origin, identity = np.zeros((len(joints), 3)), np.tile([1.0, 0, 0, 0], (len(joints), 1))
-    return link_poses(robot, RobotState.at_rest(origin, identity, joints.astype(np.float32)))
-
-
-def _vertices(shapes: Sequence[Shape], base_from_link: F64) -> F64:
+def points_on(shapes: Sequence[Shape], base_from_link: F64) -> F64:
     """Points (V, 3) on shapes, base axes [m]."""
     parts = [np.zeros((0, 3))]
     for shape in shapes:
@@ -293,7 +288,7 @@ def reduced(robot: Robot) -> Robot:
         length = float(np.linalg.norm(tip))
         add(shin, _shin(tip, length))
         add(robot.links[shin].parent, _shape("sphere", [0.14 * length], robot.links[shin].parent_from_link.translation))
-    trunk = _vertices(robot.links[0].shapes, np.eye(4))
+    trunk = points_on(robot.links[0].shapes, np.eye(4))
     if len(trunk):
         low, high = trunk.min(0), trunk.max(0)
         add(0, _shape("box", 0.45 * (high - low), (low + high) / 2))

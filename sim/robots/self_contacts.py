@@ -11,7 +11,8 @@ import numpy as np
 from pipeline.types import Floats
 from sim import libraries
 from sim.robots.collada import is_solid
-from sim.robots.model import FREE, Robot, read_spec, replace_shapes
+from sim.robots.model import Robot
+from sim.robots.spec import FREE, read_spec, replace_shapes
 
 POSES, OFTEN = 200, 0.9
 """Random poses that are looked at. Links that overlap in a larger share of them are made so: hulls are wider than what

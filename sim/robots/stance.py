@@ -6,8 +6,8 @@ import logging
 
 import numpy as np
 
+from pipeline.constants import GRAVITY
 from pipeline.errors import SimError
-from pipeline.scenes.manifest import GRAVITY
 from pipeline.types import F64
 from sim.robots.legs import Foot, Legs
 from sim.robots.model import Robot, Servos

@@ -14,7 +14,8 @@ from pipeline.geometry import Mesh
 from pipeline.geometry.convex import extreme_points, spread
 from pipeline.mesh.decimate import decimate
 from pipeline.types import F64
-from sim.robots.model import Robot, Shape, Visual, read_visuals
+from sim.robots.model import Robot, Shape, Visual
+from sim.robots.reading import read_visuals
 
 logger = logging.getLogger(__name__)
 

@@ -10,25 +10,27 @@ import numpy as np
 from pipeline.errors import SimError
 from pipeline.geometry import Camera
 from pipeline.parameters import require_known
-from sim.cameras.settings import CameraSettings, RobotCamera
 from sim.control import trot
 from sim.control.controller import Controller
 from sim.control.end_effector import ACTIONS, JointStepController, MobileArmController
 from sim.control.ground import GroundController
 from sim.control.trot import TrotController
-from sim.floors import NEARBY, NEXT_POSITIONS
 from sim.robots.model import Robot
-from sim.tasks import fetch, table, terms, walking
-from sim.tasks.arm_tasks import ARM_TASKS, CUBE, DONE, LENS, looking, wrist_camera
-from sim.tasks.commands import RISES, CommandScenario
-from sim.tasks.exploration import MAP_SIDE, ExplorationScenario
-from sim.tasks.goals import GoalScenario
-from sim.tasks.obstacles import ObstacleScenario
-from sim.tasks.patches import PatchScenario
+from sim.scene.floors import NEARBY, NEXT_POSITIONS
+from sim.scene.terrain import LEVELS
+from sim.sensors.cameras.settings import CameraSettings, RobotCamera
+from sim.tasks import terms
+from sim.tasks.driving.exploration import MAP_SIDE, ExplorationScenario
+from sim.tasks.driving.goals import GoalScenario
+from sim.tasks.driving.obstacles import ObstacleScenario
+from sim.tasks.driving.patches import PatchScenario
+from sim.tasks.handling import fetch, table
+from sim.tasks.handling.arm_tasks import ARM_TASKS, CUBE, DONE, LENS, looking, wrist_camera
 from sim.tasks.settings import TaskSettings
 from sim.tasks.task import Curriculum, Observation, Reward, Task
-from sim.tasks.walking import WalkScenario
-from sim.terrain import LEVELS
+from sim.tasks.walking import walk as walking
+from sim.tasks.walking.commands import RISES, CommandScenario
+from sim.tasks.walking.walk import WalkScenario
 
 GOAL_RADIUS, AVOID_RADIUS, MIN_PATH = 0.4, 0.3, 0.8  # [m]
 LANDING = 0.25  # [m], above the floor that robots start on

@@ -10,11 +10,11 @@ import numpy as np
 from pipeline.errors import SimError
 from pipeline.geometry import Pose
 from pipeline.types import F32, I64, Floats
-from sim.cameras.props import Props
 from sim.physics.bodies import BodyState, RigidBody
-from sim.physics.state import RobotState
 from sim.randomisation import Randomisation
+from sim.robots.state import RobotState
 from sim.saved import Saved
+from sim.sensors.cameras.props import Props
 
 ScenarioState = TypeVar("ScenarioState", covariant=True)
 """What a scenario shows the terms of its task."""

@@ -13,19 +13,19 @@ import numpy as np
 from pipeline.errors import SimError
 from pipeline.geometry import Camera, Gaussians
 from pipeline.types import F32, F64, I64, Mask
-from sim.cameras.settings import CameraSettings, RobotCamera
 from sim.control.controller import Controller
 from sim.control.state import EndEffectorState, LegsState
-from sim.floors import Floors
-from sim.height_scan import ScanGrid
 from sim.physics.bodies import BodyState, RigidBody
-from sim.physics.state import RobotState
 from sim.robots.model import Robot
+from sim.robots.state import RobotState
+from sim.scene.floors import Floors
+from sim.sensors.cameras.settings import CameraSettings, RobotCamera
+from sim.sensors.height_scan import ScanGrid
 from sim.tasks.scenario import Scenario, ScenarioState
 from sim.tasks.settings import TaskSettings
 
 if TYPE_CHECKING:
-    from sim.scene import SceneObject, SimScene
+    from sim.scene.scene import SceneObject, SimScene
 
 EXPERT = "expert"
 """Observation with the actions of a task's expert."""
@@ -236,12 +236,12 @@ class Task:
         return self.instruction or self.name
 
     def sources(self, patterns: Sequence[str]) -> list[str]:
-        """Scenes to do it in, as `sim.scene.open_scene` takes them: those of the patterns, or else the one it is for.
+        """Scenes to do it in, as `open_scene` takes them: those of the patterns, or else the one it is for.
 
         Raises:
             BundleError: When a pattern matches none, or all match too many.
         """
-        from sim.scene import find_sources  # which has robots
+        from sim.scene.scene import find_sources  # which has robots
 
         return find_sources(patterns or ((self.scene,) if self.scene else ()))
 

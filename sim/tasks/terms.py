@@ -7,11 +7,11 @@ from collections.abc import Callable
 import numpy as np
 
 from pipeline.types import F32, Floats, Mask
-from sim.floors import EDGE_PRICE
-from sim.tasks.exploration import ExplorationState
-from sim.tasks.goals import PathState
-from sim.tasks.obstacles import ObstacleState
-from sim.tasks.patches import PatchState
+from sim.scene.floors import EDGE_PRICE
+from sim.tasks.driving.exploration import ExplorationState
+from sim.tasks.driving.goals import PathState
+from sim.tasks.driving.obstacles import ObstacleState
+from sim.tasks.driving.patches import PatchState
 from sim.tasks.task import StepState, Term
 
 TIPPED = np.deg2rad(60)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from benchmarks.batch import Lab, gaps
-from pipeline.batch import plan_batch
+from pipeline.running.batch import plan_batch
 
 
 def test_every_card_of_a_lab_has_a_capture_of_its_own(tmp_path):

@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.scale import PAGE, Prices, cost_table, measured_table, number, read_scene, write_part, written
 from benchmarks.scale_queue import SceneCost, StageCost
-from pipeline.stages import STAGES
+from pipeline.running.stages import STAGES
 
 
 def record(path, stage, seconds, read, made, when=1000):

@@ -19,7 +19,7 @@ from pipeline.capture.depth_images import (
     save_depth,
 )
 from pipeline.errors import CaptureError
-from pipeline.image_files import BadImageError
+from pipeline.io.image_files import BadImageError
 
 
 def png(values: np.ndarray) -> bytes:

@@ -14,7 +14,7 @@ from pipeline.capture.detect import open_capture, probe_and_digest
 from pipeline.capture.images import exif_camera, find_masks, image_mask, load_image
 from pipeline.capture.metadata import focal_from_exif
 from pipeline.capture.source import CaptureSource
-from pipeline.image_files import BadImageError
+from pipeline.io.image_files import BadImageError
 from tests.capture.conftest import asymmetric, fill
 
 # How a camera stores an image so that this orientation tag turns it upright again (EXIF 2.32, tag 0x0112).

@@ -25,7 +25,7 @@ from pipeline.capture.time_offset import (
 )
 from pipeline.capture.trajectory import Trajectory
 from pipeline.geometry import Camera, Pose
-from pipeline.image_files import BadImageError
+from pipeline.io.image_files import BadImageError
 from tests.capture.conftest import POSES, SMALL, shaky
 from tests.capture.depth_cameras.test_tum import write_tum
 from tests.capture.writers.reading import read_with

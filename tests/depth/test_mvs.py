@@ -16,7 +16,7 @@ from pipeline.depth.sensor_and_stereo import hypotheses
 from pipeline.errors import MachineError, ReconstructionError
 from pipeline.geometry import Camera, Pose
 from pipeline.poses.scene import PosedScene, SparsePoints, View, read_image
-from pipeline.preview.files import Cameras, Publisher, read_preview
+from pipeline.previews import Cameras, Publisher, read_preview
 from tests.synthetic import CAMERA, Room, look_at, posed_scene
 
 PARAMS = DepthParams(backend="mvs", image_size=320)

@@ -16,7 +16,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from pipeline.doctor import APT_PACKAGES
+from pipeline.running.doctor import APT_PACKAGES
 from pipeline.gpu_backends.catalog import BACKENDS
 from tests.paths import ROOT
 

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 
 sys.path.insert(1, str(Path(__file__).parents[2]))
 
-from pipeline import stages
+from pipeline.running import stages
 
 stages.STAGES = tuple(replace(stage, function="tests.fake_scene:run") for stage in stages.STAGES)
 

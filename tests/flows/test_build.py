@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from flows import build
-from pipeline import building
-from pipeline.building import BuildRequest
 from pipeline.capture.detect import probe_and_digest
-from pipeline.stages import STAGES
+from pipeline.running import building
+from pipeline.running.building import BuildRequest
+from pipeline.running.stages import STAGES
 from tests.fake_scene import ran
 from tests.refusals import build_here
 from tests.synthetic import Room, walk, write_photos

@@ -13,9 +13,9 @@ from flows.build_page import Page
 from pipeline.geometry import Camera, Pose, Similarity
 from pipeline.poses.scene import View
 from pipeline.preview.coarse import cloud_of, mesh_of, sensor_shots, splat_of
-from pipeline.preview.files import Cameras
 from pipeline.preview.time_left import TimeLeft
 from pipeline.preview.watch import Update
+from pipeline.previews import Cameras
 from tests.flows.test_view import CHROMIUM, FIELD_OF_VIEW, browser, likeness, nodes, switches, wait_for_client
 from tests.synthetic import CAMERA, Room, walk
 

@@ -15,9 +15,9 @@ import pytest
 from flows.build_view import Began, BuildView, Done
 from flows.server import answers
 from pipeline import BuildRequest, plan
-from pipeline.preview.files import PUBLISHING
+from pipeline.io.results import preview_folder, resume_folder
 from pipeline.preview.time_left import TimeLeft
-from pipeline.stage import preview_folder, resume_folder
+from pipeline.previews import PUBLISHING
 from tests.paths import ROOT
 from tests.running_yard import lives
 from tests.synthetic import Room, walk, write_photos

@@ -17,12 +17,12 @@ import pipeline
 from flows.cli import main, tables
 from flows.cli.app import GROUPS
 from pipeline.align.params import scale_settings
-from pipeline.building import BuildRequest, BuildResult
-from pipeline.card import load_card
-from pipeline.doctor import Finding, Report
 from pipeline.errors import BusyError
 from pipeline.parameters import documentation
-from pipeline.stages import PARAMS
+from pipeline.running.building import BuildRequest, BuildResult
+from pipeline.running.card import load_card
+from pipeline.running.doctor import Finding, Report
+from pipeline.running.stages import PARAMS
 from tests.paths import ROOT
 from tests.synthetic import CAMERA, walk, write_photos
 from train.preset import Preset
@@ -145,7 +145,7 @@ def test_what_held_the_memory_is_free_when_its_error_is_said(monkeypatch: pytest
         raise MemoryError
 
     said: list[bool] = []
-    monkeypatch.setattr(pipeline.doctor, "examine", reads)
+    monkeypatch.setattr(pipeline.running.doctor, "examine", reads)
     monkeypatch.setattr(tables, "say", lambda *parts, stderr: said.append(held[0]() is None))
     assert main(["doctor"]) == 2
     assert said == [True]
@@ -389,7 +389,7 @@ def test_check_fails_on_a_manifest_that_hides_a_failed_gate(failed_bundle, tmp_p
 
 def test_doctor_ends_with_1_and_lists_the_commands(monkeypatch, capsys):
     """Needed things that are missing: exit code 1, and each command once, apt-get's packages together."""
-    import pipeline.doctor
+    import pipeline.running.doctor
 
     findings = (
         Finding("packages", "a", "missing", True, "gone", "apt-get install -y libgl1"),
@@ -398,7 +398,7 @@ def test_doctor_ends_with_1_and_lists_the_commands(monkeypatch, capsys):
         Finding("backends", "d", "missing", True, "gone", "pip install 'c>=1'"),
         Finding("backends", "CUDA", "missing", False, "gone", "buy one"),
     )
-    monkeypatch.setattr(pipeline.doctor, "examine", lambda work, python: Report(findings))
+    monkeypatch.setattr(pipeline.running.doctor, "examine", lambda work, python: Report(findings))
     assert main(["doctor"]) == 1
     lines = capsys.readouterr().out.splitlines()
     assert lines[-2:] == ["  apt-get install -y libgl1 libegl1", "  pip install 'c>=1'"]
@@ -408,10 +408,10 @@ def test_doctor_ends_with_1_and_lists_the_commands(monkeypatch, capsys):
 
 def test_doctor_ends_with_0_when_only_extras_are_missing(monkeypatch, capsys):
     """What the CPU pipeline does without does not spoil the verdict."""
-    import pipeline.doctor
+    import pipeline.running.doctor
 
     extra = Finding("backends", "CUDA", "missing", False, "no driver", "apt-get install -y nvidia-driver")
-    monkeypatch.setattr(pipeline.doctor, "examine", lambda work, python: Report((extra,)))
+    monkeypatch.setattr(pipeline.running.doctor, "examine", lambda work, python: Report((extra,)))
     assert main(["doctor"]) == 0
     shown = capsys.readouterr().out
     assert "apt-get install -y nvidia-driver" in shown
@@ -420,13 +420,13 @@ def test_doctor_ends_with_0_when_only_extras_are_missing(monkeypatch, capsys):
 
 def test_doctor_shows_commands_whole(monkeypatch, capsys):
     """Several of one finding stand below the table, each once, as they can be copied; --python goes to who looks."""
-    import pipeline.doctor
+    import pipeline.running.doctor
 
     first = "python3.12 -m venv learned"
     long = f"learned/bin/pip install 'nksr @ git+https://example.org/{'x' * 200}'"
     asked: list[str] = []
     found = tuple(Finding("GPU backends", n, "missing", False, "gone", f"{first}\n{long}") for n in ("nksr", "vggt"))
-    monkeypatch.setattr(pipeline.doctor, "examine", lambda work, python: asked.append(python) or Report(found))
+    monkeypatch.setattr(pipeline.running.doctor, "examine", lambda work, python: asked.append(python) or Report(found))
     assert main(["doctor", "--python", "learned/bin/python"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines.count(f"  {first}") == lines.count(f"  {long}") == 1

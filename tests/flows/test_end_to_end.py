@@ -17,8 +17,8 @@ from PIL import Image
 from flows.server import answers
 from pipeline import BuildRequest, Bundle, plan
 from pipeline.geometry import fit_similarity
-from pipeline.preview.files import PUBLISHING
-from pipeline.stage import preview_folder
+from pipeline.io.results import preview_folder
+from pipeline.previews import PUBLISHING
 from tests.flows.test_build_view import address
 from tests.paths import ROOT
 from tests.synthetic import CAMERA, Room, walk, write_photos, write_polycam

@@ -22,9 +22,9 @@ import yaml
 from flows.markdown import markdown
 from flows.stage import CPU_STAGE
 from flows.yard import LOST
-from pipeline.batch import Scene, load_scenes
-from pipeline.engine import locked
-from pipeline.stages import STAGES
+from pipeline.io.results import locked
+from pipeline.running.batch import Scene, load_scenes
+from pipeline.running.stages import STAGES
 from tests.fake_scene import ran
 from tests.paths import ROOT
 from tests.running_yard import Yard, wait_for

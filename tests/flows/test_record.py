@@ -11,14 +11,14 @@ import pyarrow.parquet
 import pytest
 
 from flows.cli import main
-from sim.floors import held_out
 from sim.robots.catalog import PACKAGE
-from sim.scene import open_scene
+from sim.scene.floors import held_out
+from sim.scene.scene import open_scene
 from tests.bundles import floor_of, make_bundle
 from tests.synthetic import Room
-from train import imitation
 from train.preset import load_preset
-from train.run import Run
+from train.recording import imitation
+from train.runs.run import Run
 from train.session import train_run
 
 TINY = {

@@ -15,8 +15,8 @@ import pytest
 
 from flows.cli import main
 from flows.cli.app import GROUPS
-from pipeline import building
-from pipeline.stages import STAGES
+from pipeline.running import building
+from pipeline.running.stages import STAGES
 from tests.paths import ROOT
 from tests.refusals import build_here, check_refusal
 from tests.synthetic import CAMERA, Room, walk, write_photos

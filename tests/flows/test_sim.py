@@ -16,11 +16,11 @@ from flows.cli import main
 from flows.sim_view import SimPage, shape_mesh, solids_of
 from pipeline.errors import SimError
 from pipeline.geometry import Pose, matrix_from_rotvec
-from sim.cameras.props import Balls, Patches, Posts, Props, Solids
 from sim.env import SceneEnv
 from sim.robots.catalog import PACKAGE
 from sim.robots.model import Shape
-from sim.tasks.table import TableScenario
+from sim.sensors.cameras.props import Balls, Patches, Posts, Props, Solids
+from sim.tasks.handling.table import TableScenario
 from tests.bundles import make_bundle
 from tests.synthetic import Room
 

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from flows.cli import main
-from pipeline.batch import Reason, Scene, State
-from sim.scene import SceneLock
+from pipeline.running.batch import Reason, Scene, State
+from sim.scene.scene import SceneLock
 from train.preset import load_preset
-from train.run import Ending, Run
+from train.runs.run import Ending, Run
 
 
 def made(out: Path, name: str, state: State, hours_ago: float = 1, **known: Any) -> Scene:

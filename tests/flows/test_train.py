@@ -18,7 +18,7 @@ from flows.cli.train import TrainingLine, described
 from tests.bundles import floor_of, make_bundle
 from tests.synthetic import Room
 from train.distributed import Nodes
-from train.run import Run
+from train.runs.run import Run
 
 TINY = [
     "num_envs=4",

@@ -24,7 +24,7 @@ from tests.fake_hub import Hub
 from tests.flows.conftest import with_own_prefect
 from tests.paths import ROOT
 from tests.synthetic import Room
-from train.results import wilson
+from train.runs.results import wilson
 
 if TYPE_CHECKING:
     from prefect.tasks import MaterializingTask

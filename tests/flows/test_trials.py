@@ -13,7 +13,7 @@ import pytest
 from flows import trials
 from flows.cli import main
 from pipeline.gpu_backends.catalog import BACKENDS
-from pipeline.stages import STAGES
+from pipeline.running.stages import STAGES
 from sim.physics.catalog import ENGINES
 from sim.physics.isaacgym.process import PYTHON
 

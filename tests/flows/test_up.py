@@ -58,7 +58,7 @@ FLOWS = """
 import pathlib, subprocess, sys, time
 from prefect import flow
 from flows import reports, verdicts
-from pipeline.batch import Scene
+from pipeline.running.batch import Scene
 
 @flow
 def quick():

@@ -9,8 +9,8 @@ import pytest
 from prefect.client.schemas.objects import State, StateType
 
 from flows import verdicts
-from pipeline.batch import Scene
 from pipeline.errors import CaptureError
+from pipeline.running.batch import Scene
 
 
 def scene(name: str, state: Any, *failed_gates: str) -> Scene:

@@ -35,7 +35,7 @@ def test_a_scan_is_built_by_vggt(tmp_path, monkeypatch, room: Room):
     write_polycam(tmp_path / "scan", room, poses)
     install(monkeypatch)
     able = Machine(Gpu("Some GPU", 24 * 2**30, 20 * 2**30, (8, 9)), frozenset({"torch", "vggt"}))
-    monkeypatch.setattr("pipeline.building.this_machine", lambda *_: able)
+    monkeypatch.setattr("pipeline.running.building.this_machine", lambda *_: able)
     camera = CAMERA.resized(518, 392)
     network = Simulated(Truth(camera, poses, [room.cast(camera, pose)[1] for pose in poses]), capacity=10)
     scene.show(scene.SeenPlace(network, [room.render(CAMERA, pose)[0] for pose in poses]))

@@ -13,16 +13,16 @@ import pytest
 
 from flows.cli import main
 from pipeline import Bundle
-from pipeline.building import run_plan
 from pipeline.check.gates import GATES
 from pipeline.errors import BundleError, CardError, ReconstructionError
 from pipeline.export.form import export
 from pipeline.geometry import Gaussians, Mesh, Similarity, matrix_from_rotvec
 from pipeline.geometry.rays import RayCaster, sample_surface
 from pipeline.importing.bundle import ImportRequest, import_bundle, plan_import
+from pipeline.running.building import run_plan
 from pipeline.splat.ply import save_splat
-from sim.export.catalog import FORMS
-from sim.scene import open_scene
+from sim.scene.export.catalog import FORMS
+from sim.scene.scene import open_scene
 from tests.bundles import floor_of, make_bundle
 from tests.export.conftest import change
 from tests.importing.conftest import other_room, splat_on

@@ -20,7 +20,7 @@ from pipeline.poses.params import PosesParams
 from pipeline.poses.scene import PosedScene
 from pipeline.poses.sparse_map import SparseMap
 from pipeline.poses.stage import run
-from pipeline.preview.files import Cameras, Publisher, read_preview
+from pipeline.previews import Cameras, Publisher, read_preview
 from tests.poses.conftest import ExactMap, Rendered, write_capture
 from tests.poses.test_sensor_path import errors
 from tests.synthetic import Room

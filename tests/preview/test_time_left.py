@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from pipeline import BuildRequest, plan
-from pipeline.building import RunRecord
-from pipeline.engine import run_record
+from pipeline.io.results import run_record
 from pipeline.preview import time_left
 from pipeline.preview.time_left import TimeLeft, about, expected_seconds, whole
+from pipeline.running.building import RunRecord
 from pipeline.stage import Stage
 from tests.fake_stages import FakeParams, plan_chain
 from tests.synthetic import Room, walk, write_photos

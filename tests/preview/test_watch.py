@@ -12,12 +12,12 @@ import pytest
 from pipeline.align.alignment import Alignment
 from pipeline.capture.model import Capture, Frame, Keyframe, Selection
 from pipeline.geometry import Gaussians, Mesh, PointCloud, Pose, Similarity, matrix_from_rotvec
+from pipeline.io.results import preview_folder
 from pipeline.poses.scene import PosedScene
 from pipeline.preview.coarse import sparse_cloud
-from pipeline.preview.files import Cameras, Publisher
 from pipeline.preview.watch import Update, Watcher
+from pipeline.previews import Cameras, Publisher
 from pipeline.splat.ply import save_splat
-from pipeline.stage import preview_folder
 from tests.flows.conftest import surface_gaussians
 from tests.synthetic import CAMERA, SIZE, Room, depth_maps, posed_scene, walk
 

@@ -12,9 +12,9 @@ from pipeline.coverage.map import CoverageMap
 from pipeline.geometry import Gaussians, Mesh
 from pipeline.regions.params import RegionsParams
 from pipeline.regions.stage import find_regions
-from sim.robots.catalog import find_robot
+from sim.controlled import find_robot
 from sim.robots.model import Robot
-from sim.scene import SceneLock, SimScene
+from sim.scene.scene import SceneLock, SimScene
 from tests.paths import HALL_TRUTH
 from tests.synthetic import Room, walk
 
@@ -67,7 +67,7 @@ def rover() -> Robot:
 @pytest.fixture(scope="session")
 def golden_scenes(room_scene: SimScene, hall_scene: SimScene) -> dict[str, SimScene]:
     """Scenes of `tests.sim.golden` by their names."""
-    from tests.sim.tasks.test_grasps import L
-    from tests.sim.tasks.test_pick_object import with_object
+    from tests.sim.tasks.handling.test_grasps import L
+    from tests.sim.tasks.handling.test_pick_object import with_object
 
     return {"room": room_scene, "hall": hall_scene, "item": with_object(room_scene, *L)}

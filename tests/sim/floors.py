@@ -9,9 +9,9 @@ import numpy as np
 from pipeline.geometry import Gaussians, Mesh
 from pipeline.regions.params import Area
 from pipeline.regions.regions import Regions, RobotPose
-from sim.physics.state import RobotState
 from sim.robots.model import Robot
-from sim.scene import SceneLock, SimScene
+from sim.robots.state import RobotState
+from sim.scene.scene import SceneLock, SimScene
 
 ORIGIN, CELL = (-1.3, 0.45), 0.1
 

@@ -23,11 +23,11 @@ import llvmlite.binding
 import numpy as np
 
 import sim
-from sim.cameras.settings import CameraSettings
 from sim.drivers import find_driver
 from sim.env import SceneEnv
 from sim.randomisation import Randomisation
-from sim.scene import SimScene
+from sim.scene.scene import SimScene
+from sim.sensors.cameras.settings import CameraSettings
 
 FILE = Path(__file__).resolve().parents[1] / "data" / "golden" / "trajectories.json"
 STEPS, FIRST, BROKEN = 200, 10, 60

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 import sim
-from sim.cameras.settings import CameraSettings
 from sim.env import SceneEnv
 from sim.randomisation import Randomisation
 from sim.robots.catalog import PACKAGE
-from sim.scene import SimScene
+from sim.scene.scene import SimScene
+from sim.sensors.cameras.settings import CameraSettings
 
 pytest.importorskip("mujoco")
 if not PACKAGE.is_dir():

@@ -9,14 +9,13 @@ import numpy as np
 import pytest
 
 from sim.control.joints import JointOffsets
-from sim.control.state import Velocities
-from sim.control.wheels import DifferentialDrive
+from sim.controlled import find_robot
 from sim.drivers import find_driver
 from sim.robots.model import Robot
-from sim.tasks.experts import along_path
+from sim.tasks.driving.experts import along_path
 from tests.sim.floors import standing
 
-DRIVE = DifferentialDrive(wheel_radius=0.08, track_width=0.32, velocities=Velocities((-0.24, 0.8), 1.5))
+ROVER, DRIVE = find_robot("rover")
 
 
 class ToPoint:
@@ -54,8 +53,8 @@ def world(xy: np.ndarray, yaw: np.ndarray, drive: Any = DRIVE, scenario: Any = N
 
 def speeds(action: np.ndarray) -> np.ndarray:
     """Forward [m/s] and turning [rad/s] of actions (N, 2)."""
-    wheels = DRIVE.command(action) * DRIVE.wheel_radius
-    return np.stack([wheels.mean(1), (wheels[:, 1] - wheels[:, 0]) / DRIVE.track_width], 1)
+    wheels = DRIVE.command(action) * ROVER.wheels.radius
+    return np.stack([wheels.mean(1), (wheels[:, 1] - wheels[:, 0]) / ROVER.wheels.track], 1)
 
 
 def test_it_turns_to_the_way_first_and_drives_then():

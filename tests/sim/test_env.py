@@ -14,11 +14,11 @@ from gymnasium.vector import AutoresetMode
 
 import sim
 from pipeline.errors import SimError
-from sim.cameras.settings import CameraSettings
+from sim.controlled import find_robot
 from sim.drivers import find_driver
 from sim.env import EnvConfig, SceneEnv
-from sim.robots.catalog import find_robot
-from sim.scene import SimScene
+from sim.scene.scene import SimScene
+from sim.sensors.cameras.settings import CameraSettings
 from sim.tasks.catalog import NAVIGATE
 from sim.tasks.task import StepState, Task
 from tests.bundles import make_bundle

@@ -8,7 +8,7 @@ import os
 import pytest
 
 from sim.robots.catalog import PACKAGE
-from sim.scene import SimScene
+from sim.scene.scene import SimScene
 from sim.tasks.catalog import TASKS
 from tests.sim.golden import (
     CASES,

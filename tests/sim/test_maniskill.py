@@ -16,7 +16,7 @@ from pipeline.geometry import matrix_from_quaternion
 from sim.maniskill import ManiSkillEnv
 from sim.robots.catalog import PACKAGE
 from sim.robots.kinematics import link_poses
-from sim.scene import SimScene
+from sim.scene.scene import SimScene
 
 ROOT = Path(__file__).resolve().parents[2]
 RLINF = ROOT / ".venv-rlinf" / "bin" / "python"

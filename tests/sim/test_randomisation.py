@@ -12,13 +12,14 @@ from pipeline.geometry import Mesh
 from pipeline.regions.params import Area
 from pipeline.regions.regions import Regions
 from pipeline.regions.stage import paint_areas
+from sim.controlled import find_robot
 from sim.env import EnvConfig, SceneEnv
 from sim.physics.catalog import ENGINES
-from sim.physics.state import Dynamics, PhysicsEngine, RobotState
+from sim.physics.state import Dynamics, PhysicsEngine
 from sim.randomisation import Randomisation, Randomiser
-from sim.robots.catalog import find_robot
 from sim.robots.model import Robot
-from sim.scene import SimScene
+from sim.robots.state import RobotState
+from sim.scene.scene import SimScene
 from sim.tasks.catalog import NAVIGATE
 from tests.sim.engines import engines_here
 from tests.sim.physics.test_conformance import at_rest, floor

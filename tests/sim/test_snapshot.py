@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from pipeline.errors import SimError
-from sim.cameras.settings import CameraSettings
+from sim.controlled import find_robot
 from sim.env import EnvConfig, SceneEnv
 from sim.randomisation import Randomisation
-from sim.robots.catalog import find_robot
-from sim.scene import SimScene
+from sim.scene.scene import SimScene
+from sim.sensors.cameras.settings import CameraSettings
 from sim.tasks.catalog import TASKS
 from tests.sim.golden import CASES, Case
 

@@ -14,14 +14,14 @@ import pytest
 
 from pipeline.errors import MachineError, SimError
 from pipeline.geometry import Camera, Gaussians, Mesh, Pose, matrix_from_rotvec
-from sim.cameras.body import COLOR
-from sim.cameras.props import Balls, Patches, Posts, Props, Solids
+from sim.controlled import find_robot
 from sim.drivers import EpisodeResult
 from sim.env import EnvConfig, SceneEnv
-from sim.physics.state import RobotState
-from sim.robots.catalog import find_robot
 from sim.robots.model import Robot
-from sim.scene import SimScene
+from sim.robots.state import RobotState
+from sim.scene.scene import SimScene
+from sim.sensors.cameras.body import COLOR
+from sim.sensors.cameras.props import Balls, Patches, Posts, Props, Solids
 from sim.tasks.catalog import NAVIGATE
 from sim.video import (
     AHEAD,

@@ -13,13 +13,13 @@ from pipeline.depth.maps import save_depth_map, write_index
 from pipeline.errors import ReconstructionError
 from pipeline.geometry import Mesh, PointCloud, Similarity, matrix_from_rotvec
 from pipeline.geometry.rays import RayCaster
+from pipeline.io.results import resume_folder
 from pipeline.points.completion import Completion
 from pipeline.points.levels import Levels
 from pipeline.points.mirrors import Mirrors
 from pipeline.splat.params import SplatParams
 from pipeline.splat.ply import load_splat
 from pipeline.splat.stage import run
-from pipeline.stage import resume_folder
 from tests.synthetic import CAMERA, depth_maps, posed_scene, walk
 
 WORLD_FROM_SCENE = Similarity(1.5, matrix_from_rotvec([0.1, 0.4, -0.3]), np.array([1.0, -2.0, 0.5]))

@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from tensordict import TensorDict
 
-from sim.physics.state import RobotState
 from sim.robots.model import Robot
-from sim.scene import SimScene
-from sim.tasks.goals import PathState
+from sim.robots.state import RobotState
+from sim.scene.scene import SimScene
+from sim.tasks.driving.goals import PathState
 from tests.sim.floors import floor_scene
 from train.environment import DoneInfo
-from train.results import Episode, Evaluation, FloorPlan, Results, TestScene
+from train.runs.results import Episode, Evaluation, FloorPlan, Results, TestScene
 
 SIZE = (3, 40, 44)
 

@@ -8,7 +8,7 @@ import torch
 
 from pipeline.errors import TrainError
 from sim.robots.catalog import PACKAGE
-from sim.scene import SimScene
+from sim.scene.scene import SimScene
 from sim.tasks.task import EXPERT
 from train.environment import STATE, VECTOR, TrainEnv, make_env
 from train.halves import Halves, make_training_env

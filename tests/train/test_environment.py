@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from sim.scene import SimScene
+from sim.scene.scene import SimScene
 from train.environment import FINAL, INVALID, STATE, VECTOR, TrainEnv, make_env
 from train.preset import load_preset
 

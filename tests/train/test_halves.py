@@ -9,7 +9,7 @@ from tensordict import TensorDict
 
 from pipeline.errors import SimError
 from sim.randomisation import seed_of
-from sim.scene import SimScene
+from sim.scene.scene import SimScene
 from train.environment import TrainEnv, make_env
 from train.halves import Halves, make_training_env
 from train.preset import load_preset

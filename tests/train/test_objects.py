@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from flows.cli import main
-from train.play import open_play
-from train.run import Run
+from train.runs.play import open_play
+from train.runs.run import Run
 
 
 @pytest.mark.parametrize("alone", [False, True])

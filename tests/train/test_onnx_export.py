@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,24 +16,26 @@ import torch
 
 from flows.cli import main
 from pipeline.errors import TrainError
-from sim.control.state import Velocities
 from sim.control.wheels import DifferentialDrive
+from sim.controlled import find_robot, robot_for
 from sim.policies.catalog import open_driver
-from sim.robots.catalog import find_robot, robot_for, sdk_joints
-from sim.scene import SimScene, open_scene
+from sim.robots.catalog import sdk_joints
+from sim.robots.model import Wheels
+from sim.scene.scene import SimScene, open_scene
 from sim.tasks.catalog import find_task
 from tests.bundles import make_bundle
 from tests.synthetic import Room
-from train import checkpoint, onnx_export
+from train import onnx_export
+from train.algorithms.policy import VisionPolicy
+from train.algorithms.ppo import make_agent
+from train.encoders import catalog as encoders
+from train.encoders.dinov2 import Dinov2
+from train.encoders.gaussian_regressor import GaussianRegressor, file_of
 from train.environment import TrainEnv, make_env
-from train.models import encoders
-from train.models.dinov2 import Dinov2
-from train.models.gaussian_regressor import GaussianRegressor, file_of
-from train.models.policy import VisionPolicy
 from train.onnx_export import TOLERANCE, ExportedPolicy, export_policy, linear
-from train.ppo import make_agent
 from train.preset import Preset, load_preset
-from train.run import Run
+from train.runs import checkpoint
+from train.runs.run import Run
 
 SMALL = {"policy.rnn_hidden_dim": 8, "policy.actor_hidden_dims": [16]}
 BLIND = {"policy.encoder": "none", "policy.rnn_type": "gru"}
@@ -275,10 +278,11 @@ def test_joints_in_the_order_of_the_sdk():
 
 
 def test_a_controller_is_a_gain_and_a_rest():
-    """For action (0.5, 1) of wheels of 10 cm, 40 cm apart: 0.5 m/s ahead, 2 rad/s to the left."""
-    gain, rest = linear(DifferentialDrive(wheel_radius=0.1, track_width=0.4, velocities=Velocities((-0.1, 0.7), 2.0)))
-    np.testing.assert_allclose(gain @ [0.5, 1.0] + rest, [1.0, 9.0], atol=1e-4)
-    np.testing.assert_allclose(rest, [3.0, 3.0], atol=1e-5)
+    """For action (0.5, 1) of wheels of 10 cm, 40 cm apart, the right one reversed: 0.54 m/s ahead, 1.5 rad/s left."""
+    wheels = Wheels(("left_wheel",), ("right_wheel",), {"left_wheel": 1, "right_wheel": -1}, 0.1, 0.4, 10.0)
+    gain, rest = linear(DifferentialDrive(replace(find_robot("rover")[0], wheels=wheels)))
+    np.testing.assert_allclose(gain @ [0.5, 1.0] + rest, [2.25, -8.25], atol=1e-4)
+    np.testing.assert_allclose(rest, [2.8, -2.8], atol=1e-5)
 
 
 def test_the_rovers_drive_is_one():

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import SplatyardError, TrainError
+from sim.controlled import find_robot
 from sim.physics.catalog import find_engine
-from sim.robots.catalog import find_robot
 from sim.tasks.catalog import TASKS, find_task
 from tests.test_parameters import unexplained
-from train.models.encoders import find_encoder
+from train.encoders.catalog import find_encoder
 from train.preset import PolicySettings, Preset, change_preset, flat_values, load_preset, parse_changes, preset_names
 
 

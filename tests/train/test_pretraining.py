@@ -17,9 +17,9 @@ from tests.bundles import floor_of, make_bundle
 from tests.sim.conftest import room_gaussians
 from tests.synthetic import Room
 from train import pretraining
-from train.models.gaussian_regressor import GaussianRegressor, PixelGaussians, load_regressor, rays_of
+from train.encoders.gaussian_regressor import GaussianRegressor, PixelGaussians, load_regressor, rays_of
 from train.pretraining import Pairs, Views, measure, pretrain, render, seen_from_first
-from train.run import Run
+from train.runs.run import Run
 
 LENS = Camera(20, 16, 15.0, 17.0, 9.0, 8.5)
 

@@ -14,13 +14,14 @@ import pytest
 import torch
 
 from pipeline.errors import TrainError
-from sim.scene import SceneLock, SimScene
+from sim.scene.scene import SceneLock, SimScene
 from tests.paths import ROOT
-from tests.train.test_checkpoint import alike
-from tests.train.test_run import room_for
-from train import checkpoint, session
+from tests.train.runs.test_checkpoint import alike
+from tests.train.runs.test_run import room_for
+from train import session
 from train.preset import change_preset, load_preset
-from train.run import Ending, Run
+from train.runs import checkpoint
+from train.runs.run import Ending, Run
 from train.session import train_run
 
 LOCK = SceneLock("hall@1.0.0", "a" * 64, ())

@@ -12,8 +12,8 @@ from tensordict import TensorDict
 from pipeline.types import F64
 from sim.env import TIME
 from sim.tasks.task import Task
-from train.algorithms.replay import ACTION, OBSERVED, REWARD, TERMINAL, TIME_OUT, recorded
 from train.environment import INVALID, DoneInfo
+from train.recording.replay import ACTION, OBSERVED, REWARD, TERMINAL, TIME_OUT, recorded
 
 RANGE = 1 + 1e-4
 """Largest number of an action."""

@@ -21,7 +21,7 @@ from typing import Any
 from pipeline.errors import SplatyardError, TrainError
 from pipeline.parallel import check_ray, inherited, nothing_from_here, ray_job, ray_unreachable, ray_variables
 from sim.libraries import load
-from sim.scene import SimScene
+from sim.scene.scene import SimScene
 from train.actors.chunk import Form, Order, Weights
 from train.actors.pool import IN_FLIGHT, ActorLostError, Call, Handle
 from train.actors.rollouts import Beginning, Rollouts

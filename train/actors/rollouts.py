@@ -14,9 +14,9 @@ import torch
 from pipeline.errors import MachineError
 from sim.randomisation import seed_of
 from train.actors.chunk import Chunk, Order, Weights
-from train.algorithms.replay import ACTION, OBSERVED, REWARD, TERMINAL, TIME_OUT
 from train.environment import DoneInfo, make_env
 from train.preset import Preset
+from train.recording.replay import ACTION, OBSERVED, REWARD, TERMINAL, TIME_OUT
 
 
 @dataclass(frozen=True, eq=False)

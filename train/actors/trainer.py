@@ -8,14 +8,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pipeline.errors import TrainError
-from sim.scene import SimScene
+from sim.scene.scene import SimScene
 from sim.tasks.catalog import find_task
 from train.actors.chunk import Counts, Form, Order
 from train.actors.pool import Actors, Pool
-from train.checkpoint import Checkpoint
 from train.environment import make_env
 from train.preset import WITH_ACTORS, Preset
-from train.trainer import Clock, Metrics, Trainer
+from train.runs.checkpoint import Checkpoint
+from train.runs.trainer import Clock, Metrics, Trainer
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from rsl_rl.modules import HiddenState
 from tensordict import TensorDict
 
 if TYPE_CHECKING:
-    from train.models.policy import VisionPolicy
+    from train.algorithms.policy import VisionPolicy
 
 Memories = tuple[HiddenState, HiddenState]
 """Hidden states of the policy, for the observations and for mirrored ones."""

@@ -13,12 +13,12 @@ from torch import nn
 
 from pipeline.errors import TrainError
 from train.algorithms.agent import Memories
-from train.algorithms.replay import Replay
+from train.algorithms.critics import shifted
+from train.algorithms.policy import VisionPolicy
+from train.encoders.catalog import IMAGES
 from train.environment import STATE, VECTOR
-from train.models.critics import shifted
-from train.models.encoders import IMAGES
-from train.models.policy import VisionPolicy
 from train.preset import PolicySettings, Preset
+from train.recording.replay import Replay
 
 
 def gaussian(policy: PolicySettings) -> dict[str, Any]:

@@ -11,12 +11,12 @@ from typing import Any
 import torch
 from tensordict import TensorDict
 
-from train.algorithms.demonstrations import Contract, demonstrations_of_run
+from train.algorithms.critics import Critics
 from train.algorithms.learner import Learner, gaussian
-from train.algorithms.replay import REPLAY, Replay, Transitions
 from train.environment import STATE
-from train.models.critics import Critics
 from train.preset import Preset
+from train.recording.demonstrations import Contract, demonstrations_of_run
+from train.recording.replay import REPLAY, Replay, Transitions
 
 EXPECTILE = 0.8
 """Expectile of the values of actions that the value of a state is: the larger, the nearer to the best action."""

@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from tensordict import TensorDict
 
-from train.algorithms.demonstrations import Contract, demonstrations_of_run
+from train.algorithms.critics import Critics
 from train.algorithms.learner import Learner
-from train.algorithms.replay import OBSERVED, REPLAY, REWARD, Replay, Transitions
+from train.algorithms.squashed import SquashedGaussian
 from train.environment import STATE
-from train.models.critics import Critics
-from train.models.squashed import SquashedGaussian
 from train.preset import Preset
+from train.recording.demonstrations import Contract, demonstrations_of_run
+from train.recording.replay import OBSERVED, REPLAY, REWARD, Replay, Transitions
 
 CRITICS = 2
 """Number of critics; the lowest one counts."""
@@ -56,7 +56,7 @@ class SAC(Learner):
     """
 
     def __init__(self, preset: Preset, seen: TensorDict, actions: int, device: str, contract: Contract | None) -> None:
-        settings, kind = preset.sac, {"class_name": "train.models.squashed:SquashedGaussian"}
+        settings, kind = preset.sac, {"class_name": "train.algorithms.squashed:SquashedGaussian"}
         super().__init__(preset, seen, actions, device, kind, settings.learning_rate)
         self._settings, self._contract = settings, contract
         self._critics = Critics(self.state_size, actions, preset.policy.critic_hidden_dims, CRITICS).to(device)

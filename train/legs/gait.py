@@ -10,15 +10,9 @@ from torch import nn
 
 from sim.env import SceneEnv
 from sim.gaits import GAIT_FILE, SEEN, GaitCard, write_gait
-from sim.tasks.catalog import WALK
-from train.models.policy import VisionPolicy
-from train.preset import Preset
-from train.run import Run, writing
-
-
-def learns_gait(preset: Preset) -> bool:
-    """Whether a preset's policy is a gait: it walks, without memory and without images."""
-    return preset.task == WALK.name and preset.policy.rnn_type == "none" and preset.policy.encoder == "none"
+from train.algorithms.policy import VisionPolicy
+from train.files import writing
+from train.runs.run import Run
 
 
 def save_gait(run: Run, env: SceneEnv, actor: VisionPolicy, metrics: Mapping[str, float]) -> Path:

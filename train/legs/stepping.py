@@ -9,11 +9,11 @@ from html import escape
 import numpy as np
 
 import sim
-from pipeline.pages import render
+from pipeline.io.pages import render
 from pipeline.types import F32, F64, Mask
 from sim.gaits import Gait, joined
-from sim.tasks.walking import followed, torque_shares
-from train.report import line_chart, svg
+from sim.tasks.walking.walk import followed, torque_shares
+from train.runs.report import line_chart, svg
 
 GROUNDS = (("flat", 0), ("stairs", 6))
 """Kinds and levels that are shown."""

@@ -9,11 +9,11 @@ import numpy as np
 import sim
 from pipeline.types import F32, F64
 from sim.gaits import Gait, joined
-from sim.tasks.walking import followed, motor_torques, torque_shares
-from sim.terrain import RISER, TREADS
-from train.evaluation import evaluate_run
-from train.results import Interval
-from train.run import Run
+from sim.scene.terrain import RISER, TREADS
+from sim.tasks.walking.walk import followed, motor_torques, torque_shares
+from train.runs.evaluation import evaluate_run
+from train.runs.results import Interval
+from train.runs.run import Run
 
 ENOUGH = 3.5
 """Distance that leads from the start over the top [m]."""

@@ -19,7 +19,7 @@ from pipeline.capture.images import DecodedImage, load_image
 from pipeline.capture.lens import Lens, checked_lens, opencv_lens
 from pipeline.capture.model import Size
 from pipeline.errors import CaptureError
-from pipeline.image_files import MAX_PIXELS, BadImageError
+from pipeline.io.image_files import MAX_PIXELS, BadImageError
 from pipeline.types import F32, F64, U16
 
 if TYPE_CHECKING:

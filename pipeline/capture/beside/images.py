@@ -12,7 +12,7 @@ from pathlib import PurePosixPath
 from pipeline.capture.images import HEAD_BYTES, size_of
 from pipeline.capture.reader import suffix_of
 from pipeline.capture.source import CaptureSource
-from pipeline.image_files import BadImageError, open_image
+from pipeline.io.image_files import BadImageError, open_image
 
 DEPTH, MASKS, CONFIDENCE, THUMBNAILS, NORMALS = (
     "depth images",

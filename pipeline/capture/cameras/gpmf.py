@@ -17,7 +17,7 @@ import numpy as np
 
 from pipeline.capture.metadata import GPS_SIGMA
 from pipeline.capture.videos.movie import opened
-from pipeline.image_files import MAX_PIXELS
+from pipeline.io.image_files import MAX_PIXELS
 from pipeline.types import F64
 
 MAX_PAYLOAD = 2**20

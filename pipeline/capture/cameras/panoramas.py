@@ -20,7 +20,7 @@ from pipeline.capture.cameras.xmp import StatedGravity, gravity_of, number_of, t
 from pipeline.capture.images import IMAGE_FOLDER, MAX_SIDE, DecodedImage, image_mask, load_image, save_mask
 from pipeline.capture.model import Frame, InRig
 from pipeline.geometry import Camera, Pose
-from pipeline.image_files import BadImageError
+from pipeline.io.image_files import BadImageError
 from pipeline.types import Mask
 
 SOURCE = "panoramas"

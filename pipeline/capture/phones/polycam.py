@@ -23,7 +23,7 @@ from pipeline.capture.reader import Reader, Survey, numbered_files, require_pair
 from pipeline.capture.source import CaptureSource
 from pipeline.errors import CaptureError
 from pipeline.geometry import CV_FROM_GL
-from pipeline.image_files import MAX_PIXELS
+from pipeline.io.image_files import MAX_PIXELS
 from pipeline.types import F64
 
 BORDER = 15 / 1024

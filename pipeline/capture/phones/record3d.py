@@ -36,7 +36,7 @@ from pipeline.capture.trajectory import pose_of
 from pipeline.capture.videos.containers import boxes_of
 from pipeline.errors import CaptureError
 from pipeline.geometry import CV_FROM_GL, Pose
-from pipeline.image_files import BadImageError
+from pipeline.io.image_files import BadImageError
 from pipeline.types import F64, U8, U16
 
 MAX_DEPTH_PIXELS = 960 * 720

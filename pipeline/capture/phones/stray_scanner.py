@@ -31,7 +31,7 @@ from pipeline.capture.trajectory import Trajectory, number_table, numbers, pose_
 from pipeline.capture.videos.movie import images_of, opened
 from pipeline.errors import CaptureError
 from pipeline.geometry import CV_FROM_GL, Pose
-from pipeline.image_files import MAX_PIXELS
+from pipeline.io.image_files import MAX_PIXELS
 from pipeline.types import F64
 
 logger = logging.getLogger(__name__)

@@ -37,7 +37,7 @@ from pipeline.capture.source import MAX_FILES, CaptureSource
 from pipeline.capture.trajectory import pose_of
 from pipeline.errors import CaptureError
 from pipeline.geometry import Pose
-from pipeline.image_files import BadImageError, open_image
+from pipeline.io.image_files import BadImageError, open_image
 
 _MAX_NAME = 4096
 _MODELS = [*((model, len(names)) for model, names in LAYOUTS.items()), ("EQUIRECTANGULAR", 2)]

@@ -25,7 +25,7 @@ from pipeline.capture.slam.registration import check_registration
 from pipeline.capture.source import CaptureSource
 from pipeline.capture.trajectory import number_table, numbers
 from pipeline.errors import CaptureError
-from pipeline.image_files import BadImageError
+from pipeline.io.image_files import BadImageError
 from pipeline.types import F64, U16
 
 CAMERAS = ("image_2", "image_0", "image_3", "image_1")

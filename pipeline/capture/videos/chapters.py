@@ -17,7 +17,7 @@ from pipeline.capture.cameras.gpmf import Telemetry, joined, telemetry_of
 from pipeline.capture.reader import natural
 from pipeline.capture.source import CaptureSource
 from pipeline.capture.videos.movie import GreyFrame, Movie, MovieFrame, describe, greys_of, images_of, opened
-from pipeline.image_files import MAX_PIXELS
+from pipeline.io.image_files import MAX_PIXELS
 
 _NAMES = (
     re.compile(r"(?P<kind>G[HXS])(?P<chapter>\d\d)(?P<recording>\d{4})"),

@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 from pipeline.capture.metadata import C2PA_BOX, GENERATED_TYPES, Credentials
 from pipeline.errors import CaptureError
-from pipeline.files import plain
+from pipeline.io.files import plain
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".3gp", ".mkv", ".webm", ".avi", ".mts", ".m2ts", ".ts")
 

@@ -21,7 +21,7 @@ from PIL import Image, ImageFilter
 from pipeline.capture.images import MAX_SIDE, fitting
 from pipeline.capture.videos.containers import check_container, format_of
 from pipeline.errors import CaptureError
-from pipeline.image_files import MAX_PIXELS
+from pipeline.io.image_files import MAX_PIXELS
 from pipeline.types import F64, U8
 
 if TYPE_CHECKING:

@@ -18,9 +18,10 @@ from pipeline.types import F32, F64, I64
 from sim.physics.bodies import RigidBody
 from sim.physics.isaacgym.process import WorkerProcess, interpreter
 from sim.physics.isaacgym.worker import map_memory
-from sim.physics.state import Dynamics, PhysicsEngine, RobotState, parking_positions
+from sim.physics.state import Dynamics, PhysicsEngine, parking_positions
 from sim.robots.kinematics import link_poses
 from sim.robots.model import Actuator, Robot
+from sim.robots.state import RobotState
 from sim.robots.urdf import urdf_frictions, write_urdf
 
 DEVICE = "SPLATYARD_ISAACGYM_DEVICE"

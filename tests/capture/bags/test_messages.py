@@ -15,7 +15,7 @@ from pipeline.capture.frames import undistorted_image
 from pipeline.capture.lens import camera_of
 from pipeline.errors import CaptureError
 from pipeline.geometry import Camera
-from pipeline.image_files import BadImageError
+from pipeline.io.image_files import BadImageError
 from tests.capture.conftest import asymmetric
 from tests.capture.writers.rosbag import png
 

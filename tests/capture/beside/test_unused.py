@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.building import summary
 from pipeline.capture.detect import probe
 from pipeline.capture.model import Capture
 from pipeline.errors import CaptureError
+from pipeline.running.building import summary
 from tests.capture.conftest import fill
 
 Read = Callable[[Path], Capture]

@@ -21,7 +21,7 @@ from pipeline.capture.detect import probe
 from pipeline.capture.images import load_image
 from pipeline.capture.model import Capture
 from pipeline.errors import CaptureError
-from pipeline.image_files import BadImageError
+from pipeline.io.image_files import BadImageError
 from tests.capture.conftest import fill
 from tests.capture.test_images import with_tags
 from tests.capture.writers.panorama import directions, jpeg, photo_sphere, upright

@@ -9,7 +9,6 @@ import cv2
 import numpy as np
 import pytest
 
-from pipeline.building import summary
 from pipeline.capture import stage
 from pipeline.capture.depth_cameras.intrinsics import candidates, read_intrinsics
 from pipeline.capture.depth_cameras.rgbd import READER, SEVEN_SCENES
@@ -17,6 +16,7 @@ from pipeline.capture.model import Capture
 from pipeline.capture.params import CaptureParams
 from pipeline.capture.source import open_source
 from pipeline.errors import CaptureError
+from pipeline.running.building import summary
 from tests.capture.conftest import SMALL
 from tests.capture.depth_cameras.test_rgbd import write_seven_scenes
 from tests.capture.writers.reading import read_with

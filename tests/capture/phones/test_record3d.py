@@ -23,7 +23,7 @@ from pipeline.capture.phones.record3d import READER, lzfse_size, unpacked
 from pipeline.capture.source import open_source
 from pipeline.errors import CaptureError
 from pipeline.geometry import Camera, angle_deg
-from pipeline.image_files import BadImageError
+from pipeline.io.image_files import BadImageError
 from tests.capture.conftest import truncate
 from tests.capture.writers.reading import read_with, same_camera
 from tests.capture.writers.record3d import ARKIT_FROM_ROOM, camera_of, confidence_of, write_exr, write_record3d

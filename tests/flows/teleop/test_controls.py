@@ -11,7 +11,8 @@ from pydantic import ValidationError
 from flows.teleop.controls import KEYS, Held, action, legend, moves, moves_of
 from pipeline.errors import SimError
 from sim.control.end_effector import ACTIONS, SIX, EndEffectorController, JointStepController
-from sim.robots.catalog import PACKAGE, find_robot
+from sim.controlled import find_robot
+from sim.robots.catalog import PACKAGE
 
 pytest.importorskip("mujoco")
 if not PACKAGE.is_dir():

@@ -27,11 +27,11 @@ from flows.teleop.takes import kept_folder, open_takes
 from pipeline.errors import BusyError, TrainError
 from tests.bundles import floor_of, make_bundle
 from tests.synthetic import Room
-from train.algorithms.demonstrations import contract_of, read_demonstrations
+from train.encoders.catalog import Images
 from train.environment import TrainEnv
-from train.imitation import about_of
-from train.models.encoders import Images
 from train.preset import load_preset
+from train.recording.demonstrations import contract_of, read_demonstrations
+from train.recording.imitation import about_of
 
 SECONDS = 1.0
 """Time limit of an episode: five steps."""

@@ -6,7 +6,7 @@ import numpy as np
 
 from pipeline.types import F32
 from sim.control.state import Sensed
-from sim.physics.state import RobotState
+from sim.robots.state import RobotState
 
 
 def at(joints: F32) -> Sensed:

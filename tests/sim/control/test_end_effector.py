@@ -9,7 +9,8 @@ from pipeline.errors import SimError
 from pipeline.geometry import matrix_from_rotvec
 from pipeline.types import F32
 from sim.control.end_effector import ACTIONS, EndEffectorController
-from sim.robots.catalog import PACKAGE, find_robot
+from sim.controlled import find_robot
+from sim.robots.catalog import PACKAGE
 from tests.sim.control.sensed import at
 
 pytest.importorskip("mujoco")

@@ -8,13 +8,13 @@ import pytest
 from pipeline.errors import SimError
 from pipeline.types import F32
 from sim.control.end_effector import ACTIONS, EndEffectorController, JointStepController, MobileArmController
-from sim.control.wheels import CarryingDrive
-from sim.robots.catalog import ROVER_DRIVE, find_robot
+from sim.controlled import find_robot
 from tests.sim.control.sensed import at
 
 pytest.importorskip("mujoco")
 
 FETCHER, CARRYING = find_robot("fetcher")
+ROVER_DRIVE = find_robot("rover")[1]
 ACTION = ACTIONS["position_yaw_10_hz"]
 WHEELS = [0, 1]
 STEPS = (0.05, 0.03, 0.03, 0.03, 0.03, 0.05, 0.005)
@@ -39,7 +39,6 @@ def begun(controller: EndEffectorController, count: int) -> F32:
 
 def test_wheels_come_first_then_the_hand() -> None:
     """Two elements as the rover's, then three moves, a turn and the gripper as a hand's; neither moves the other."""
-    assert isinstance(CARRYING, CarryingDrive)
     both, hand = MobileArmController(FETCHER, ACTION, CARRYING, 0.1), EndEffectorController(FETCHER, ACTION, 0.1)
     assert (both.size, hand.size) == (7, 5)
     actions = np.random.default_rng(5).uniform(-1, 1, (6, 7)).astype(np.float32)

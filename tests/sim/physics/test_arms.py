@@ -11,11 +11,13 @@ import pytest
 from pipeline.errors import SimError
 from pipeline.geometry import quaternion_from_matrix
 from pipeline.types import F64
+from sim.controlled import find_robot
 from sim.physics.bodies import ABSENT, BodyJoint, BodyState, RigidBody
 from sim.physics.catalog import ENGINES
-from sim.physics.state import EVERYWHERE, Dynamics, PhysicsEngine, RobotState
-from sim.robots.catalog import PACKAGE, ROBOTS, find_robot
+from sim.physics.state import EVERYWHERE, Dynamics, PhysicsEngine
+from sim.robots.catalog import PACKAGE, ROBOTS
 from sim.robots.kinematics import link_poses
+from sim.robots.state import RobotState
 from tests.sim.physics.test_bodies import BRICK
 from tests.sim.physics.test_conformance import floor
 from tests.sim.physics.test_joints import drawer

@@ -12,11 +12,13 @@ import trimesh
 from pipeline.errors import SimError
 from pipeline.geometry import Mesh, Pose, matrix_from_quaternion, matrix_from_rotvec, quaternion_from_matrix
 from pipeline.types import F64
+from sim.controlled import find_robot
 from sim.physics.bodies import ABSENT, BodyState, RigidBody
+from sim.physics.boxes import BoxMesh
 from sim.physics.catalog import ENGINES
-from sim.physics.state import PhysicsEngine, RobotState
-from sim.robots.catalog import find_robot
-from sim.terrain import BoxMesh, make_terrain
+from sim.physics.state import PhysicsEngine
+from sim.robots.state import RobotState
+from sim.scene.terrain import make_terrain
 from tests.sim.physics.test_conformance import floor
 
 pytest.importorskip("mujoco")

@@ -11,10 +11,13 @@ import pytest
 
 from pipeline.geometry import Mesh, matrix_from_quaternion, matrix_from_rotvec, quaternion_from_matrix
 from sim.control.joints import JointOffsets
+from sim.controlled import find_robot
 from sim.physics.catalog import ENGINES
-from sim.physics.state import Dynamics, PhysicsEngine, RobotState, scene_offsets
-from sim.robots.catalog import ROVER, find_robot
-from sim.robots.model import Robot, load_robot
+from sim.physics.state import Dynamics, PhysicsEngine, scene_offsets
+from sim.robots.catalog import ROVER
+from sim.robots.model import Robot
+from sim.robots.reading import load_robot
+from sim.robots.state import RobotState
 from tests.sim.engines import engines_here
 from tests.sim.physics.fake_gpu_system import use_fake_gpu
 from tests.sim.physics.isaacgym.fake_interpreter import use_fake_isaacgym

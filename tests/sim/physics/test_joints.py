@@ -11,7 +11,8 @@ from pipeline.geometry import Pose, matrix_from_rotvec
 from pipeline.types import F64
 from sim.physics.bodies import ABSENT, HOLDS, BodyJoint, BodyState, RigidBody
 from sim.physics.catalog import ENGINES
-from sim.physics.state import PhysicsEngine, RobotState
+from sim.physics.state import PhysicsEngine
+from sim.robots.state import RobotState
 from tests.sim.physics.test_bodies import BRICK, FAR, GRAVITY, ROVER, Make, block, make, run  # noqa: F401
 from tests.sim.physics.test_conformance import floor
 

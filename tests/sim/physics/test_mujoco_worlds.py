@@ -7,12 +7,13 @@ import pytest
 
 from pipeline.errors import SimError
 from pipeline.geometry import Mesh
+from sim.controlled import find_robot
 from sim.physics.mujoco_worlds import MujocoWorldsEngine
 from sim.physics.sapien_engine import SapienEngine
-from sim.physics.state import Dynamics, PhysicsEngine, RobotState
-from sim.robots.catalog import find_robot
+from sim.physics.state import Dynamics, PhysicsEngine
 from sim.robots.legs import reduced
-from sim.terrain import KINDS, TILE, make_terrain
+from sim.robots.state import RobotState
+from sim.scene.terrain import KINDS, TILE, make_terrain
 
 pytest.importorskip("mujoco")
 ROBOT = find_robot("go2")[0]

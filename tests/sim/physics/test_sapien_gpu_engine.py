@@ -18,7 +18,7 @@ from sim.physics.catalog import find_engine
 from sim.physics.sapien_gpu_engine import SapienGpuEngine
 from sim.physics.state import Dynamics
 from sim.robots.catalog import ROVER
-from sim.robots.model import load_robot
+from sim.robots.reading import load_robot
 from tests.sim.physics.fake_gpu_system import ContactQuery, FakeGpuSystem, use_fake_gpu
 
 SOURCE = inspect.getsource(sapien_gpu_engine)

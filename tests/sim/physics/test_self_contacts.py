@@ -10,12 +10,13 @@ import pytest
 
 from pipeline.errors import SimError
 from pipeline.geometry import Mesh
+from sim.controlled import find_robot
 from sim.physics.catalog import find_engine
 from sim.physics.sapien_engine import _grouped
-from sim.physics.state import RobotState
-from sim.robots.catalog import find_robot
-from sim.robots.model import Robot, load_robot
+from sim.robots.model import Robot
+from sim.robots.reading import load_robot
 from sim.robots.self_contacts import with_self_contacts
+from sim.robots.state import RobotState
 
 MJCF = """<mujoco><worldbody><body name="base" pos="0 0 1"><freejoint/><geom type="box" size="0.1 0.1 0.1" mass="5"/>
 <geom type="box" size="0.02 0.3 0.02" pos="0.55 0.5 0" mass="1"/>

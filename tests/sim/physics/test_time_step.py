@@ -5,19 +5,20 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from pipeline.constants import GRAVITY
 from pipeline.geometry import Mesh
-from pipeline.scenes.manifest import GRAVITY
 from pipeline.types import F32, F64
+from sim.controlled import find_robot
 from sim.physics.catalog import find_engine
-from sim.physics.state import PhysicsEngine, RobotState
-from sim.robots.catalog import ROVER_DRIVE, find_robot
+from sim.physics.state import PhysicsEngine
+from sim.robots.state import RobotState
 from sim.tasks.catalog import NAVIGATE
 from sim.tasks.terms import COLLISION_FORCE
 from tests.sim.physics.test_conformance import floor
 
 SHORT, LONG = 0.004, NAVIGATE.time_step
 PERIOD = NAVIGATE.control_period
-ROVER, DRIVE = find_robot("rover")[0], ROVER_DRIVE
+ROVER, DRIVE = find_robot("rover")
 FRONT, HALF_WIDTH, WHEEL, RADIUS = 0.2, 0.13, 0.16, 0.08
 """Of the rover: the hull's front and side, the wheels' place to the side and their radius [m]."""
 WALL = 1.0

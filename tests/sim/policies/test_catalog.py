@@ -14,7 +14,7 @@ from pipeline.errors import SimError
 from sim.env import SceneEnv
 from sim.policies.catalog import open_driver
 from sim.policies.observed import checked
-from sim.scene import SimScene
+from sim.scene.scene import SimScene
 from tests.sim.policies.robots import robots, seen
 
 MODULE = """

@@ -11,11 +11,12 @@ import pytest
 from pipeline.errors import SimError
 from pipeline.geometry import matrix_from_rotvec, rotvec_from_matrix
 from pipeline.types import F32, F64
-from sim.physics.state import RobotState
+from sim.controlled import find_robot
 from sim.robots.arm import Arm
-from sim.robots.catalog import PACKAGE, find_robot
+from sim.robots.catalog import PACKAGE
 from sim.robots.kinematics import link_poses
 from sim.robots.model import Robot
+from sim.robots.state import RobotState
 
 pytest.importorskip("mujoco")
 if not PACKAGE.is_dir():

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import SimError
-from sim.robots.catalog import find_robot
+from sim.controlled import find_robot
 
 INERTIA = '<inertial><mass value="1"/><inertia ixx="1" iyy="1" izz="1" ixy="0" ixz="0" iyz="0"/></inertial>'
 BALL = '<geometry><sphere radius="0.1"/></geometry>'

@@ -14,7 +14,8 @@ import trimesh
 
 from pipeline.errors import MachineError, SimError
 from sim.robots.collada import MOST_PARTS
-from sim.robots.model import Robot, load_robot
+from sim.robots.model import Robot
+from sim.robots.reading import load_robot
 from sim.robots.surfaces import Surface, surfaces_of
 
 URDF = """

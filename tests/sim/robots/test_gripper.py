@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from pipeline.errors import SimError
+from sim.controlled import find_robot
 from sim.physics.catalog import ENGINES
-from sim.physics.state import RobotState
-from sim.robots.catalog import PACKAGE, ROBOTS, find_robot
+from sim.robots.catalog import PACKAGE, ROBOTS
 from sim.robots.gripper import PADS, find_gripper
-from sim.robots.model import load_robot
+from sim.robots.reading import load_robot
+from sim.robots.state import RobotState
 from tests.sim.physics.test_conformance import floor
 
 INERTIA = '<inertia ixx="0.01" iyy="0.01" izz="0.01" ixy="0" ixz="0" iyz="0"/>'

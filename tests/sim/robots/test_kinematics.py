@@ -10,11 +10,12 @@ import pytest
 from pipeline.errors import SimError
 from pipeline.geometry import matrix_from_quaternion, matrix_from_rotvec, quaternion_from_matrix
 from sim import libraries
+from sim.controlled import find_robot
 from sim.physics.sapien_engine import SapienEngine
-from sim.physics.state import RobotState
-from sim.robots.catalog import find_robot
 from sim.robots.kinematics import link_poses, link_velocities
-from sim.robots.model import Robot, load_robot
+from sim.robots.model import Robot
+from sim.robots.reading import load_robot
+from sim.robots.state import RobotState
 from tests.synthetic import Room
 
 TREE = """

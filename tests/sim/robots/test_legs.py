@@ -9,11 +9,11 @@ import pytest
 
 from pipeline.errors import SimError
 from sim.control.trot import TrotController
-from sim.physics.state import RobotState
-from sim.robots.catalog import find_robot
+from sim.controlled import find_robot
 from sim.robots.kinematics import link_poses
 from sim.robots.legs import Legs, reduced
 from sim.robots.model import Robot
+from sim.robots.state import RobotState
 
 pytest.importorskip("mujoco")
 

@@ -10,8 +10,9 @@ import pytest
 from pipeline.errors import SimError
 from sim.control.joints import JointOffsets
 from sim.control.wheels import DifferentialDrive
-from sim.robots.catalog import find_robot
-from sim.robots.model import Robot, load_robot
+from sim.controlled import find_robot
+from sim.robots.model import Robot
+from sim.robots.reading import load_robot
 
 URDF = """
 <robot name="one_leg">

@@ -9,11 +9,13 @@ import pytest
 
 from pipeline.errors import SimError
 from pipeline.geometry import Mesh, Pose, matrix_from_rotvec
+from sim.controlled import find_robot
 from sim.physics.catalog import find_engine
-from sim.physics.state import RobotState
-from sim.robots.catalog import ARM6, ROVER, find_robot
+from sim.robots.catalog import ARM6, ROVER
 from sim.robots.kinematics import link_poses
-from sim.robots.model import MOUNTED, Mount, load_robot
+from sim.robots.model import MOUNTED, Mount
+from sim.robots.reading import load_robot
+from sim.robots.state import RobotState
 
 ASKEW = Pose(matrix_from_rotvec(np.array([0.4, -0.9, 1.3])), np.array([0.07, -0.11, 0.23]))
 CARRIER = """

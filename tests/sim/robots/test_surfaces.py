@@ -9,9 +9,9 @@ import pytest
 import trimesh
 
 from pipeline.geometry import Camera, Pose
-from sim.cameras.body import body_of, draw_body
-from sim.robots.model import load_robot
+from sim.robots.reading import load_robot
 from sim.robots.surfaces import Surface, seen_from, surfaces_of
+from sim.sensors.cameras.body import body_of, draw_body
 
 INERTIAL = '<inertial><mass value="1"/><inertia ixx="1" iyy="1" izz="1" ixy="0" ixz="0" iyz="0"/></inertial>'
 URDF = f"""

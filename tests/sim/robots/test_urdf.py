@@ -10,8 +10,9 @@ import pytest
 
 from pipeline.errors import SimError
 from pipeline.geometry import Pose, matrix_from_rotvec
-from sim.robots.catalog import find_robot
-from sim.robots.model import Link, Robot, Shape, load_robot
+from sim.controlled import find_robot
+from sim.robots.model import Link, Robot, Shape
+from sim.robots.reading import load_robot
 from sim.robots.urdf import urdf_frictions, write_urdf
 
 SKEW = """

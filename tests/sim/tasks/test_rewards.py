@@ -9,9 +9,9 @@ import pytest
 
 import sim
 from pipeline.errors import SimError
+from sim.controlled import find_robot
 from sim.env import EnvConfig, SceneEnv
-from sim.robots.catalog import find_robot
-from sim.scene import SimScene
+from sim.scene.scene import SimScene
 from sim.tasks import terms
 from sim.tasks.catalog import NAVIGATE, TASKS, find_task
 from sim.tasks.settings import RewardSettings, TaskSettings

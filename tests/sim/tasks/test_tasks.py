@@ -15,9 +15,9 @@ from gymnasium.vector import AutoresetMode
 from pipeline.errors import SimError
 from sim.drivers import find_driver
 from sim.env import SceneEnv
-from sim.floors import held_out
 from sim.registration import version_name
-from sim.scene import SimScene
+from sim.scene.floors import held_out
+from sim.scene.scene import SimScene
 from sim.tasks.catalog import TASKS
 from sim.tasks.task import Curriculum
 
@@ -31,7 +31,7 @@ def make(room_scene: SimScene, hall_scene: SimScene, monkeypatch: pytest.MonkeyP
     """Through gymnasium's registry, in the room, or in the hall where stairs are needed; closed at the end."""
     made: list[gymnasium.vector.VectorEnv] = []
     scenes = {"room": room_scene, "hall": hall_scene}
-    monkeypatch.setattr("sim.scene.open_scene", lambda reference, **_: scenes[reference])
+    monkeypatch.setattr("sim.scene.scene.open_scene", lambda reference, **_: scenes[reference])
 
     def build(task: str, count: int, **arguments: Any) -> SceneEnv:
         name = f"splatyard/{version_name(task)}-v0"

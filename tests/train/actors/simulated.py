@@ -10,8 +10,8 @@ import numpy as np
 
 from train.actors.chunk import Chunk, Form, Order, Weights
 from train.actors.pool import ActorLostError
-from train.algorithms.replay import ACTION, OBSERVED, REWARD, TERMINAL, TIME_OUT
 from train.environment import DoneInfo
+from train.recording.replay import ACTION, OBSERVED, REWARD, TERMINAL, TIME_OUT
 
 STEPS, ENVS = 4, 3
 TYPES: dict[str, tuple[Any, tuple[int, ...]]] = {

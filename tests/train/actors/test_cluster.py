@@ -21,14 +21,14 @@ import pytest
 
 from pipeline import parallel
 from pipeline.errors import TrainError
-from sim.scene import open_scene
+from sim.scene.scene import open_scene
 from tests.paths import ROOT
 from tests.train.actors.simulated import FORM
-from train import checkpoint
 from train.actors import cluster
 from train.actors.trainer import ActorPlan
 from train.preset import Preset, load_preset
-from train.run import Run
+from train.runs import checkpoint
+from train.runs.run import Run
 from train.session import train_run
 
 SCENE = "terrain:0:flat"
@@ -46,9 +46,9 @@ SMALL = {
 }
 TRAIN = """
 import sys
-from sim.scene import open_scene
+from sim.scene.scene import open_scene
 from train.actors.trainer import ActorPlan
-from train.run import Run
+from train.runs.run import Run
 from train.session import train_run
 run, iterations, count, address = sys.argv[1:]
 actors = ActorPlan(int(count), address) if int(count) else None
@@ -209,9 +209,9 @@ def test_an_address_that_does_not_answer_is_told(tmp_path: Path, monkeypatch: py
 NOWHERE = f"""
 import sys
 from pathlib import Path
-from sim.scene import open_scene
+from sim.scene.scene import open_scene
 from train.actors.trainer import ActorPlan
-from train.run import Run
+from train.runs.run import Run
 from train.session import train_run
 run, scene = Run.open(sys.argv[1]), open_scene("{SCENE}")
 Path.cwd = lambda: Path("/nowhere")

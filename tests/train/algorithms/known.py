@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from tensordict import TensorDict
 
-from train.algorithms.demonstrations import Contract
 from train.algorithms.learner import Learner
-from train.lerobot import Demonstration, new_dataset
 from train.preset import Preset, load_preset
+from train.recording.demonstrations import Contract
+from train.recording.lerobot import Demonstration, new_dataset
 
 LONGEST = 12
 """Steps of an episode of `Cart`."""

@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import TrainError
-from sim.scene import open_scene
+from sim.scene.scene import open_scene
 from tests.paths import ROOT
-from tests.train.test_checkpoint import alike
-from train import checkpoint
-from train.evaluation import evaluate_run
+from tests.train.runs.test_checkpoint import alike
 from train.onnx_export import export_run
 from train.preset import load_preset
-from train.run import Run
+from train.runs import checkpoint
+from train.runs.evaluation import evaluate_run
+from train.runs.run import Run
 from train.session import train_run
 
 SCENE = "terrain:0:flat"
@@ -36,8 +36,8 @@ SMALL = {
 }
 TRAIN = """
 import sys
-from sim.scene import open_scene
-from train.run import Run
+from sim.scene.scene import open_scene
+from train.runs.run import Run
 from train.session import train_run
 train_run(Run.open(sys.argv[1]), [open_scene("terrain:0:flat")], iterations=10_000)
 """

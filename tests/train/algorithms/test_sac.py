@@ -10,9 +10,9 @@ import torch
 
 from pipeline.errors import TrainError
 from tests.train.algorithms.known import CONTRACT, STRIDE, Cart, Chain, actions, preset, seen_at, train, walks, write
+from train.algorithms.critics import SHIFT, Critics, shifted
 from train.algorithms.sac import SAC
-from train.models.critics import SHIFT, Critics, shifted
-from train.models.squashed import SquashedGaussian
+from train.algorithms.squashed import SquashedGaussian
 
 X = torch.linspace(-0.9, 0.9, 13)
 

@@ -8,9 +8,9 @@ import torch
 
 import sim
 from sim.env import SceneEnv
-from sim.physics.state import RobotState
+from sim.robots.state import RobotState
+from train.algorithms.ppo import make_mirror
 from train.environment import STATE, VECTOR, TrainEnv
-from train.ppo import make_mirror
 
 pytest.importorskip("mujoco")
 TILE_MIDDLE = 4.0

@@ -102,10 +102,10 @@ def test_from_training_to_a_gait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def _acts_as_its_policy(folder: Path, gait: Gait) -> None:
-    from sim.scene import open_scene
-    from train.checkpoint import load_policy
+    from sim.scene.scene import open_scene
     from train.environment import VECTOR, make_env
-    from train.run import Run
+    from train.runs.checkpoint import load_policy
+    from train.runs.run import Run
 
     run = Run.open(folder)
     assert run.preset == load_preset("walk", {"robot": run.preset.robot, **_small(run)})

@@ -21,8 +21,10 @@ from pipeline.geometry import Mesh, matrix_from_quaternion
 from sim.physics.catalog import find_engine
 from sim.physics.isaacgym import process
 from sim.physics.isaacgym.engine import IsaacGymEngine
-from sim.physics.state import Dynamics, RobotState
-from sim.robots.model import Robot, load_robot
+from sim.physics.state import Dynamics
+from sim.robots.model import Robot
+from sim.robots.reading import load_robot
+from sim.robots.state import RobotState
 from sim.robots.urdf import write_urdf
 from tests.sim.engines import engines_here
 from tests.sim.physics.isaacgym.fake_interpreter import use_fake_isaacgym

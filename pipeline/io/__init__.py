@@ -1,0 +1,1 @@
+"""Files of all kinds: whole or not at all, bounded, plain."""

@@ -1,0 +1,366 @@
+"""Many scene cards: each planned and built by itself, with a small record of its last attempt."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import logging
+import multiprocessing
+import os
+import pickle
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from pipeline import errors
+from pipeline.check.quality import QUALITY_FILE, Quality
+from pipeline.errors import BusyError, CardError, MachineError, SplatyardError
+from pipeline.io.files import folder_bytes, free_bytes, no_room, readable, write_whole
+from pipeline.io.results import is_locked
+from pipeline.parallel import nothing_from_here
+from pipeline.running.building import BuildRequest, BuildResult, Plan, build_lock, plan, read_card, run_plan
+from pipeline.running.card import name_from
+from pipeline.running.engine import PlannedStage, execute
+
+logger = logging.getLogger(__name__)
+
+RECORDS = ".scenes"
+"""Folder of the scenes' records, in the folder of bundles."""
+PROCESSES_FROM = 500
+"""Number of cards from which on several processes plan them; fewer are planned before those have started."""
+CHUNK = 25
+
+State = Literal["waiting", "running", "built", "cached", "failed", "busy", "stopped", "lost"]
+
+
+class Reason(BaseModel):
+    """Why a scene failed: the class of its error, and the error's texts (see `SplatyardError`)."""
+
+    model_config = ConfigDict(frozen=True)
+
+    kind: str
+    rule: str
+    found: str
+    remedy: str
+    file: str = ""
+
+    @staticmethod
+    def of(error: BaseException) -> Reason:
+        """The reason of any error; one that is not ours is a bug or a problem with files."""
+        if isinstance(error, SplatyardError):
+            rule, found, remedy, file = error.rule, error.found, error.remedy, error.file
+        elif isinstance(error, OSError):
+            rule, found, file = "files can be read and written", error.strerror or str(error), error.filename
+            remedy = "check the disk or the network folder, and run the batch again"
+        else:
+            rule, found, file = "a stage ends with a result or a clear error", str(error), None
+            remedy = "this is a bug in splatyard: report it with the scene's build.log"
+        return Reason(kind=type(error).__name__, rule=rule, found=found, remedy=remedy, file=str(file or ""))
+
+    def error(self) -> SplatyardError:
+        """The error that this is the reason of; one that was not ours is a MachineError."""
+        kind = getattr(errors, self.kind, MachineError)
+        return kind(self.rule, found=self.found, remedy=self.remedy, file=self.file or None)
+
+    def __str__(self) -> str:
+        """All of it on one line."""
+        where = f"{self.file}: " if self.file else ""
+        return " ".join(f"{where}{self.rule}; found: {self.found}; remedy: {self.remedy}".split())
+
+
+class Scene(BaseModel):
+    """One scene: what is planned, and how its last attempt ended.
+
+    Attributes:
+        card: Its card; its capture where it has none.
+        name: Name of the scene and its bundle; the card's file name while the card can't be read.
+        state: `cached` where its bundle existed; `busy` where another process builds it; `stopped` by hand, or before
+            it began; `lost` where its process was killed.
+        seconds: Wall time of the attempt, that began at `began`; in `stages` that of each stage that ran [s].
+        stage: The stage that failed, stopped or is running, or "".
+        gates: Number of gates in its bundle, of which `failed_gates` fail.
+        plan: Its pickled plan while it is waiting; not in its record.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    card: Path
+    name: str
+    state: State
+    began: datetime = Field(default_factory=lambda: datetime.now(UTC))
+    seconds: float = 0.0
+    stages: dict[str, float] = {}
+    stage: str = ""
+    reason: Reason | None = None
+    gates: int = 0
+    failed_gates: tuple[str, ...] = ()
+    capture: Path | None = None
+    bundle: Path | None = None
+    work: Path | None = None
+    plan: bytes | None = Field(default=None, exclude=True, repr=False)
+
+    def become(self, state: State, **changes: object) -> Scene:
+        """The same scene in another state."""
+        return self.model_copy(update={"state": state, "plan": None, **changes})
+
+    def failed(self, stage: str, error: BaseException, **changes: object) -> Scene:
+        """The same scene after an error."""
+        return self.become("failed", stage=stage, reason=Reason.of(error), **changes)
+
+    def save(self, out: Path) -> Scene:
+        """Write its record in a folder of bundles; returns the scene. Where that fails, the work still counts."""
+        digest = hashlib.sha256(os.fsencode(self.card)).hexdigest()[:8]
+        file = out / RECORDS / f"{name_from(self.card.stem)}-{digest}.json"
+        try:
+            write_whole(file, self.model_dump_json(indent=1))
+        except OSError as error:
+            logger.warning("%s can't be written: %s", file, error)
+        return self
+
+    @property
+    def as_it_is(self) -> Scene:
+        """With the stage that it is at; `lost` when the process that built it is gone."""
+        if self.state != "running" or self.work is None:
+            return self
+        if not is_locked(build_lock(self.work)):
+            return self.become("lost")
+        partial = sorted(self.work.glob("*/.*.partial"), key=lambda path: path.stat().st_mtime)
+        return self.model_copy(update={"stage": partial[-1].parent.name if partial else ""})
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """How an attempt at a scene ended: with a result or an error, if it wasn't another process that built it."""
+
+    scene: Scene
+    result: BuildResult | None = None
+    error: Exception | None = None
+
+
+def load_scenes(out: Path) -> list[Scene]:
+    """The scenes of a folder of bundles as their last attempts left them, by name; damaged records are left out."""
+    scenes: list[Scene] = []
+    for file in (out / RECORDS).glob("*.json"):
+        try:
+            scenes.append(Scene.model_validate_json(file.read_bytes()))
+        except (OSError, ValueError) as error:
+            logger.warning("%s is no scene's file: %s", file, str(error).partition("\n")[0])
+    # one scene may be built by its card and, under the same name, without
+    newest = {scene.work or scene.card: scene for scene in sorted(scenes, key=lambda scene: scene.began)}
+    return sorted((scene.as_it_is for scene in newest.values()), key=lambda scene: (scene.name, scene.card))
+
+
+def counts(scenes: Iterable[Scene]) -> str:
+    """Such as "17 built, 2 failed"; states that no scene has are left out."""
+    states = [scene.state for scene in scenes]
+    order: tuple[State, ...] = ("built", "cached", "failed", "busy", "running", "waiting", "stopped")
+    return ", ".join(f"{states.count(state)} {state}" for state in order if state in states)
+
+
+def find_cards(patterns: Iterable[str]) -> list[Path]:
+    """The cards that file names and patterns (`*`, `**`) stand for, each once, sorted.
+
+    Raises:
+        CardError: When a pattern stands for none.
+    """
+    found: set[Path] = set()
+    for pattern in patterns:
+        expanded = str(Path(pattern).expanduser())
+        cards = [Path(name) for name in glob.glob(expanded, recursive=True) if Path(name).is_file()]  # noqa: PTH207
+        if not cards:
+            raise CardError(
+                "a batch needs scene cards",
+                found=f"nothing at {pattern!r}",
+                remedy="check the pattern, and quote it; `splatyard card CAPTURE` writes a card",
+            )
+        found.update(Path(os.path.abspath(card)) for card in cards)  # noqa: PTH100 (links are kept: paths start there)
+    return sorted(found)
+
+
+def plan_card(card: Path, out: Path, captures: Path | None = None) -> Plan:
+    """The plan of a card; a scene without a name gets the card's.
+
+    A card beside its capture, `kitchen.zip.yaml` beside `kitchen.zip`, needs neither its path nor a name. Captures may
+    lie in the card's folder and in `captures`.
+
+    Raises:
+        CardError: When it can't be read or planned, names no capture, or one outside the folders it may read.
+        CaptureError: As `pipeline.running.building.plan`.
+    """
+    content = read_card(card)
+    beside = card.with_suffix("")
+    path = content.source.path or (beside.name if beside.exists() else "")
+    if not path:
+        raise CardError(
+            "a card of a batch says where its capture lies, or lies beside it",
+            found=f"neither source.path nor {beside.name} beside the card",
+            remedy="add it: `source: {path: ...}`",
+            file=card,
+        )
+    allowed = [folder.expanduser().resolve() for folder in (card.parent, captures) if folder is not None]
+    candidates = [folder / path for folder in (card.parent, *allowed[1:])]
+    try:
+        source = next((candidate for candidate in candidates if candidate.exists()), candidates[0]).resolve()
+    except (OSError, ValueError) as error:  # too long a name, or one with a zero byte
+        rule, remedy = "a card says where its capture lies", "correct source.path"
+        raise CardError(rule, found=str(error)[:200], remedy=remedy, file=card) from error
+    if not any(source.is_relative_to(folder) for folder in allowed):
+        raise CardError(
+            "a card reads only what lies in its folder",
+            found=f"source.path leads to {source}",
+            remedy="move the capture there, or name the folder of your captures: --captures DIR",
+            file=card,
+        )
+    refuse_links_out(source, allowed, card)
+    name = content.name or (source.stem if source.name == card.stem else card.stem)
+    return plan(BuildRequest(source, name=name, card=card, out=out), content)
+
+
+def refuse_links_out(source: Path, allowed: Iterable[Path], card: Path) -> None:
+    """Refuse a capture with a symbolic link that leads out of the allowed (resolved) folders: a bundle would show it.
+
+    Raises:
+        CardError: At the first such link.
+    """
+    for folder, folders, files in os.walk(source):
+        for link in (Path(folder) / name for name in (*folders, *files)):
+            if link.is_symlink() and not any(link.resolve().is_relative_to(one) for one in allowed):
+                raise CardError(
+                    "a card reads only what lies in its folder",
+                    found=f"{link} is a link to {link.resolve()}",
+                    remedy="put the file itself there, or name the folder of your captures: --captures DIR",
+                    file=card,
+                )
+
+
+def plan_batch(patterns: Iterable[str], out: Path, captures: Path | None = None) -> list[Scene]:
+    """Plan all cards; one that is wrong is a failed scene and stops no other.
+
+    Raises:
+        CardError: When a pattern stands for no card.
+    """
+    cards = find_cards(patterns)
+    plan_one = partial(plan_scene, out=out, captures=captures)
+    if len(cards) < PROCESSES_FROM:
+        return list(_refuse_repeated(map(plan_one, cards)))
+    context = multiprocessing.get_context("spawn")  # Prefect has threads, which a fork would break
+    with nothing_from_here(), ProcessPoolExecutor(mp_context=context) as pool:
+        return list(_refuse_repeated(pool.map(plan_one, cards, chunksize=CHUNK)))
+
+
+def plan_scene(card: Path, out: Path, captures: Path | None = None) -> Scene:
+    """What a card's build would do: `waiting`, with its plan, or `cached`, or `failed` where it can't be planned."""
+    try:
+        planned = plan_card(card, out, captures)
+        if not planned.pending:
+            return scene_of(card, planned, "cached")
+        return scene_of(card, planned, "waiting").become("waiting", plan=pickle.dumps(planned))
+    except Exception as error:
+        return Scene(card=card, name=card.stem, state="failed", stage="plan", reason=Reason.of(error))
+
+
+def build_scene(
+    scene: Scene,
+    captures: Path | None = None,
+    run: Callable[[PlannedStage], bool] = execute,
+    prepare: Callable[[Plan], None] = lambda _: None,
+) -> Scene:
+    """Build the bundle of a scene of `plan_scene` that is waiting; errors are part of the result.
+
+    Before anything runs, `prepare` may fetch what a store has; for `run` see `pipeline.running.building.build`.
+    """
+    if scene.bundle is not None and scene.bundle.exists():  # made since then, with this content or with other
+        scene = plan_scene(scene.card, scene.bundle.parents[1], captures)
+    if scene.plan is None:
+        return scene
+    planned: Plan = pickle.loads(scene.plan)
+    try:
+        prepare(planned)
+    except BusyError as error:
+        return scene.become("busy", reason=Reason.of(error))
+    except Exception as error:
+        return scene.failed("fetch", error).save(planned.bundle_folder.parents[1])
+    return attempt(scene.card, planned, run).scene
+
+
+def attempt(card: Path, planned: Plan, run: Callable[[PlannedStage], bool] = execute) -> Attempt:
+    """Run the plan of a card (or capture) and record how it ended; raises only what stops the process."""
+    scene, out = scene_of(card, planned, "running"), planned.bundle_folder.parents[1]
+    started, stage = time.monotonic(), ""
+
+    def noted(one: PlannedStage) -> bool:
+        nonlocal stage
+        if not stage:
+            scene.save(out)  # not before: another process may be building it, and its file is the same
+        stage = one.name
+        return run(one)
+
+    def seconds() -> float:
+        return time.monotonic() - started
+
+    try:
+        result = run_plan(planned, noted)
+        stages = {name: result.seconds[name] for name in result.executed}
+        if not planned.bundle_folder.exists():  # as --until asked for
+            ended = scene.become("stopped", stage=stage, stages=stages, seconds=seconds())
+        else:
+            state = "built" if stages else "cached"
+            ended = scene_of(card, planned, state)
+            ended = ended.become(state, stages=stages, seconds=seconds(), began=scene.began)
+        return Attempt(ended.save(out), result)
+    except BusyError as error:
+        return Attempt(scene.become("busy", reason=Reason.of(error), seconds=seconds()), error=error)
+    except Exception as error:
+        failed = scene.failed(stage or planned.pending[0].name, error, seconds=seconds())
+        return Attempt(failed.save(out), error=error)
+    except BaseException:
+        scene.become("stopped", stage=stage, seconds=seconds()).save(out)
+        raise
+
+
+def check_room(scenes: Iterable[Scene], out: Path) -> None:
+    """A MachineError unless the disk has room for results: at least as much as their captures have."""
+    needed = sum(folder_bytes(scene.capture) for scene in scenes if scene.capture)
+    if needed > free_bytes(out):
+        raise no_room(out, f"the captures alone have {readable(needed)}")
+
+
+def _refuse_repeated(scenes: Iterable[Scene]) -> Iterator[Scene]:
+    """Two cards of one name would both become its next version, and only one could."""
+    cards: dict[Path, Path] = {}
+    for scene in scenes:
+        first = cards.setdefault(scene.work, scene.card) if scene.work else scene.card
+        if first == scene.card:
+            yield scene
+            continue
+        error = CardError(
+            "each card of a batch makes a scene of its own name",
+            found=f"{first.name} makes {scene.name!r} too",
+            remedy="change `name` in one of them, or leave one out",
+            file=scene.card,
+        )
+        yield Scene(card=scene.card, name=scene.name, state="failed", stage="plan", reason=Reason.of(error))
+
+
+def scene_of(card: Path, planned: Plan, state: State) -> Scene:
+    """A planned scene; with the verdict of its bundle where that exists."""
+    quality = None
+    if state != "waiting" and (planned.bundle_folder / QUALITY_FILE).exists():
+        quality = Quality.load(planned.bundle_folder)
+    return Scene(
+        card=card,
+        name=planned.name,
+        state=state,
+        gates=len(quality.gates) if quality else 0,
+        failed_gates=quality.failed if quality else (),
+        capture=planned.stages[0].inputs["source"],
+        bundle=planned.bundle_folder,
+        work=planned.work,
+    )

@@ -1,0 +1,425 @@
+"""From a request to a bundle: plan the stages, then run those whose results are missing."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, NonNegativeFloat, NonNegativeInt
+
+from pipeline.align.params import ScaleSources
+from pipeline.bundle.params import BundleParams, version_for
+from pipeline.capture.params import CaptureParams, SelectParams
+from pipeline.check.gates import THRESHOLDS
+from pipeline.check.params import CheckParams
+from pipeline.errors import CaptureError, CardError, MachineError, ReconstructionError
+from pipeline.gpu_backends.catalog import BACKENDS
+from pipeline.io.files import machine_errors
+from pipeline.io.results import locked, run_record
+from pipeline.machine import this_machine
+from pipeline.parameters import (
+    Settings,
+    checked,
+    layered,
+    machine_settings,
+    of_this_machine,
+    parse_settings,
+    require_known,
+    variable,
+    with_changes,
+)
+from pipeline.running.card import Card, load_card, name_from
+from pipeline.running.engine import PlannedStage, execute, log_traceback, missing_library, stage_key
+from pipeline.running.stages import LONE_STAGES, PARAMS, STAGES
+from pipeline.scenes.manifest import StageRecord
+from pipeline.stage import Stage, Traits
+
+logger = logging.getLogger(__name__)
+
+POSES_FROM = {
+    "refined": "the source's poses, refined on the images",
+    "sensor": "the source's poses as they are",
+    "colmap": "poses from the images",
+}
+DEPTH_FROM = {
+    "combined": "the sensor's depth combined with stereo",
+    "sensor": "the sensor's depth",
+    "mvs": "depth by stereo from the images",
+}
+
+
+@dataclass(frozen=True)
+class BuildRequest:
+    """What a user asks for.
+
+    Attributes:
+        name: The bundle's name; by default made from that of the card or the source.
+        work: Folder of the stages' results; by default `out/.work/<name>`.
+        settings: "stage.parameter=value" texts; they win over the card, and later ones over earlier ones.
+        until: Last stage to run, or None for all.
+        version: The bundle's version; by default the next free minor version.
+    """
+
+    source: Path
+    name: str | None = None
+    out: Path = Path("bundles")
+    work: Path | None = None
+    card: Path | None = None
+    settings: tuple[str, ...] = ()
+    until: str | None = None
+    version: str | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The stages of one build up to the last requested one, and the folders of their results and of the bundle."""
+
+    name: str
+    traits: Traits
+    stages: tuple[PlannedStage, ...]
+    work: Path
+    bundle_folder: Path
+
+    @property
+    def log(self) -> Path:
+        """The build's log file."""
+        return log_file(self.work)
+
+    @property
+    def summary(self) -> str:
+        """Where poses, depth, gravity and scale come from, in one sentence."""
+        backends = {stage.name: stage.backend for stage in self.stages}
+        align = (stage.params for stage in self.stages if isinstance(stage.params, ScaleSources))
+        return summary(self.traits, backends, next(align, None))
+
+    @property
+    def pending(self) -> tuple[PlannedStage, ...]:
+        """The stages that must run: the last one, and what it needs, unless their results are there."""
+        needed = {self.stages[-1].name}
+        pending: list[PlannedStage] = []
+        for stage in reversed(self.stages):
+            if stage.name in needed and not stage.cached:
+                pending.insert(0, stage)
+                needed.update(stage.stage.needs)
+        return tuple(pending)
+
+
+@dataclass(frozen=True)
+class BuildResult:
+    """What a build did: the bundle's folder, if it came to it, the stages that ran, and all stages' wall times [s]."""
+
+    bundle: Path | None
+    executed: tuple[str, ...]
+    seconds: dict[str, float] = field(default_factory=dict)
+    log: Path = Path()
+
+
+def read_card(file: Path) -> Card:
+    """A card whose recipe and gates are those of our stages; errors as of `load_card` and `resolve_params`."""
+    card = load_card(file)
+    resolve_params(card, file=file)
+    return card
+
+
+def plan(request: BuildRequest, card: Card | None = None) -> Plan:
+    """Read the request (and its card, unless that is given), choose backends and compute every key.
+
+    Raises:
+        CaptureError: When the source is missing or its format is unknown.
+        CardError: When the card, a setting, the name or the version is wrong.
+    """
+    from pipeline.capture.detect import capture_root, probe_and_digest
+    from pipeline.capture.reader import require_images
+
+    source = capture_root(request.source.expanduser())
+    if not source.exists():
+        raise CaptureError(
+            "a build needs a capture: a folder or an archive",
+            found="nothing there",
+            remedy="check the path; `splatyard build --help` shows examples",
+            file=source,
+        )
+    if card is None:
+        card = read_card(request.card) if request.card else Card()
+    name = name_from(request.name or card.name or source.resolve().stem)
+    work = (request.work or request.out / ".work" / name).resolve()
+    traits, digest = probe_and_digest(source)
+    params = resolve_params(card, request.settings, request.card)
+    capture = params["capture"]
+    assert isinstance(capture, CaptureParams)
+    if not traits.estimated:
+        require_images(traits.frames, traits.missing, capture, source)
+    if traits.kind == "video" and capture.origin == "generated":
+        traits = replace(traits, kind="generated")
+    last, names = request.until or STAGES[-1].name, [stage.name for stage in STAGES]
+    if last not in names:
+        raise CardError("--until names a stage", found=repr(last), remedy=f"one of {', '.join(names)}")
+    about = {
+        "name": name,
+        "source": card.source.url or source.resolve().name,
+        "licence": card.source.licence or "unknown",
+        "description": card.description or "",
+        **({"movables": card.movables} if card.movables else {}),
+    }
+    given = {"source": (digest, source.resolve())}
+    if capture.one_object and card.movables:
+        raise CardError(
+            "movables stand in a place",
+            found="movables, and capture.one_object",
+            remedy="leave one of them out: an object by itself is movable",
+            file=request.card,
+        )
+    stages = LONE_STAGES if capture.one_object else STAGES
+    whole = plan_stages(stages, traits, given, params, about, work, request.out, request.version)
+    return replace(whole, stages=whole.stages[: names.index(last) + 1])
+
+
+def plan_stages(
+    stages: Iterable[Stage],
+    traits: Traits,
+    given: Mapping[str, tuple[str, Path]],
+    params: Mapping[str, Settings],
+    about: Mapping[str, Any],
+    work: Path,
+    out: Path,
+    version: str | None,
+) -> Plan:
+    """Choose the backend of each stage of a list that ends in a bundle, and compute all keys.
+
+    Args:
+        stages: In the order in which they run.
+        traits: What backends are chosen by.
+        given: Hash and path of what no stage makes, by name.
+        params: All stages' but the bundle's.
+        about: Name, source, licence, description and movables of the bundle.
+        work: Folder of the stages' results.
+        out: Folder of bundles.
+        version: The bundle's; None for the next free one.
+
+    Raises:
+        CardError: As `version_for`.
+    """
+    results, planned, bundle_folder = dict(given), list[PlannedStage](), out.resolve() / about["name"]
+    for stage in stages:
+        if stage.params is BundleParams:
+            chosen = _bundle_params(about, bundle_folder, version, planned)
+            bundle_folder /= chosen.version
+        else:
+            chosen = params[stage.name]
+        choice = stage.choose(traits, chosen, this_machine(getattr(chosen, "python", "")))
+        if hasattr(chosen, "backend"):
+            chosen = chosen.changed(backend=choice.backend)
+        needed = {need: results[need][0] for need in stage.needs}
+        key = stage_key(stage, chosen, choice.backend, {**needed, **stage.depends_on(chosen)})
+        folder = bundle_folder if stage.params is BundleParams else work / stage.name / key
+        inputs = {need: results[need][1] for need in stage.needs}
+        log, images = log_file(work), traits.frames
+        select = params.get("select")
+        if isinstance(select, SelectParams) and "select" in results:
+            images = min(images, select.max_keyframes)
+        planned.append(PlannedStage(stage, chosen, choice.backend, choice.reason, key, folder, inputs, log, images))
+        results[stage.name] = key, folder
+    return Plan(about["name"], traits, tuple(planned), work, bundle_folder)
+
+
+def summary(traits: Traits, backends: Mapping[str, str], align: ScaleSources | None) -> str:
+    """As `Plan.summary`, from the chosen backend by stage; `align` is None where the build ends before that stage."""
+    missing = f" ({len(traits.missing)} more are listed, but not there)" if traits.missing else ""
+    about = "about " if traits.estimated else ""
+    parts = [f"{about}{traits.frames} images of a {traits.kind} capture{missing}"]
+    parts += [
+        phrases[backends[stage]]
+        for stage, phrases in (("poses", POSES_FROM), ("depth", DEPTH_FROM))
+        if backends.get(stage) in phrases
+    ]
+    if align is not None:
+        gravity = "the sensor, floor, walls and plumb lines" if traits.has_gravity else "floor, walls and plumb lines"
+        parts += [f"gravity from {gravity}", f"scale {_scale(traits, align)}"]
+    return "; ".join(["; ASSUMED: ".join([", ".join(parts), *traits.assumed]), *traits.unused])
+
+
+def _scale(traits: Traits, align: ScaleSources) -> str:
+    sources = {
+        "the sensor": traits.has_scale or None,
+        "the tags' size": align.tag_size,
+        "a known length": align.known_length,
+        f"{align.sheet} sheets": align.sheet,
+        "the camera's height": align.camera_height,
+    }
+    given = [name for name, value in sources.items() if value is not None]
+    if not given:
+        return "hinted by GPS or usual sizes, or assumed (its gate may fail: give --known-length or --tag-size)"
+    return f"from {given[0]}" if len(given) == 1 else f"from the most certain of {', '.join(given)}"
+
+
+def build(request: BuildRequest, run: Callable[[PlannedStage], bool] = execute) -> BuildResult:
+    """Build a bundle; results of earlier runs are not made again.
+
+    `run` runs one stage and returns whether there was anything to do; the flow passes its own.
+
+    Raises:
+        SplatyardError: Its text says what to do.
+        BusyError: When another process builds the same name.
+    """
+    return run_plan(plan(request), run)
+
+
+def run_plan(planned: Plan, run: Callable[[PlannedStage], bool] = execute) -> BuildResult:
+    """Run a plan's stages in order; see `build`.
+
+    Raises:
+        MachineError: As `check_machine`, before anything runs.
+    """
+    check_machine(planned)
+    with locked(build_lock(planned.work), f"the bundle {planned.name!r}"), _errors_reported(planned):
+        executed = [stage.name for stage in planned.pending if run(stage)]
+    bundle = planned.bundle_folder if planned.stages[-1].name == "bundle" else None
+    records = {stage.name: run_record(stage.folder) for stage in planned.stages}
+    seconds = {name: json.loads(path.read_text())["seconds"] for name, path in records.items() if path.exists()}
+    return BuildResult(bundle, tuple(executed), seconds, planned.log)
+
+
+@contextmanager
+def _errors_reported(planned: Plan) -> Iterator[None]:
+    """Log what stops a build, with the traceback; an error in a stage's result names the capture instead of that."""
+    try:
+        try:
+            yield
+        except (CaptureError, ReconstructionError) as error:
+            if error.file in {str(stage.folder) for stage in planned.stages}:
+                raise error.at(planned.stages[0].inputs["source"]) from error
+            raise
+    except BaseException:
+        log_traceback(planned.log, "the build stopped")
+        raise
+
+
+def check_machine(planned: Plan) -> None:
+    """A MachineError for a backend that can't run here, and a folder of results that can't be made, before all else."""
+    for stage in planned.pending:
+        if stage.backend in BACKENDS:
+            lacks = this_machine(getattr(stage.params, "python", "")).lacks(stage.backend)
+            remedy = "`splatyard doctor` has the commands that bring it"
+        else:
+            lacks = missing_library(stage.stage, stage.backend)
+            remedy = f"pip install 'splatyard[{stage.backend}]'"
+        if lacks is not None:
+            raise MachineError(
+                f"{stage.name}.backend={stage.backend} must be able to run on this machine",
+                found=lacks,
+                remedy=f"{remedy}; or --set {stage.name}.backend=auto",
+            )
+    with machine_errors(planned.work):
+        planned.work.mkdir(parents=True, exist_ok=True)
+
+
+def log_file(work: Path) -> Path:
+    """The log of all builds in a work folder."""
+    return work / "build.log"
+
+
+def build_lock(work: Path) -> Path:
+    """The file that is locked while something is built in a work folder, or removed from it."""
+    return work / ".build.lock"
+
+
+def resolve_params(card: Card, settings: Iterable[str] = (), file: Path | None = None) -> dict[str, Settings]:
+    """All stages' parameters: default < card < environment (programs and weights) < settings, the last of which wins.
+
+    In a card the recipe wins over the sections `scale`, `areas`, `gates` and `source.origin`. Settings are
+    "stage.parameter=value"; options of the command line such as --tag-size stand before those of --set.
+
+    Raises:
+        CardError: On an unknown stage, parameter or gate, a value that its parameter does not take, or one in the
+            recipe that only the machine's user may give.
+    """
+    for stage, recipe in card.recipe.items():
+        _require_stage(stage, "recipe", file)
+        for name in set(recipe) & set(of_this_machine(PARAMS[stage])):
+            raise CardError(
+                "a card names no program and no weights: those are the machine's",
+                found=f"recipe.{stage}.{name}: {recipe[name]!r:.80}",
+                remedy=f"take it out; if it is yours, give --set {stage}.{name}=... to `splatyard build`, "
+                f"or set the environment variable {variable(stage, name)}",
+                file=file,
+            )
+    changes = parse_settings([*machine_settings(PARAMS), *settings], "splat.gaussians=60000", CardError)
+    given = with_changes(layered([card.sections(), card.recipe]), changes)
+    for stage in given:
+        _require_stage(stage, "--set", None)
+    params = {stage: checked(kind, given.get(stage, {}), stage, CardError, file) for stage, kind in PARAMS.items()}
+    check = params["check"]
+    assert isinstance(check, CheckParams)
+    for gate in check.thresholds:
+        require_known(gate, THRESHOLDS, "gates", CardError, file)
+    return params
+
+
+def _require_stage(name: str, where: str, file: Path | None) -> None:
+    if name in {stage.name for stage in STAGES} - PARAMS.keys():
+        raise CardError(
+            f"the plan fills in the parameters of {name}",
+            found=f"{where}.{name}",
+            remedy="leave it out; the card has source, licence and description, --name and --version name the bundle",
+            file=file,
+        )
+    require_known(name, PARAMS, where, CardError, file)
+
+
+def _bundle_params(
+    about: Mapping[str, Any], folder: Path, version: str | None, stages: Sequence[PlannedStage]
+) -> BundleParams:
+    """The bundle stage's parameters: its provenance, and the version that this content has or gets."""
+    records = tuple(
+        StageRecord(
+            name=stage.name,
+            key=stage.key,
+            backend=stage.backend,
+            reason=stage.reason,
+            params=stage.params.model_dump(include=set(stage.params.content())),  # without this machine's paths
+        )
+        for stage in stages
+    )
+    build_key = hashlib.sha256(json.dumps([about, [stage.key for stage in stages]]).encode()).hexdigest()[:20]
+    return BundleParams(**about, version=version_for(folder, build_key, version), build_key=build_key, stages=records)
+
+
+class RunRecord(BaseModel):
+    """What a stage's run took: wall and CPU time [s], and bytes of memory (children included), inputs and result.
+
+    `images` is that of `PlannedStage`, 0 in records of earlier versions.
+    """
+
+    model_config = ConfigDict(extra="allow", allow_inf_nan=False)
+
+    stage: str
+    backend: str = ""
+    images: NonNegativeInt = 0
+    seconds: NonNegativeFloat
+    cpu_seconds: NonNegativeFloat
+    peak_memory: NonNegativeInt
+    input_bytes: NonNegativeInt
+    result_bytes: NonNegativeInt
+
+
+def run_records(work: Path, bundle: Path) -> dict[str, RunRecord]:
+    """What each stage of a scene took when it ran last, by name, from its folder of results and next to its bundle."""
+    paths = [*work.glob("*/.*.run.json"), *bundle.parent.glob(f".{bundle.name}.run.json")]
+    return {record.stage: record for record in read_records(paths)}
+
+
+def read_records(paths: Iterable[Path]) -> list[RunRecord]:
+    """The records of these files, the oldest first; what can't be read is left out."""
+    found: list[RunRecord] = []
+    for path in sorted(paths, key=lambda path: path.stat().st_mtime):
+        try:
+            found.append(RunRecord.model_validate_json(path.read_bytes()))
+        except (OSError, ValueError):  # half written at a kill
+            logger.warning("%s can't be read", path)
+    return found

@@ -1,0 +1,1 @@
+"""What robots sense: cameras and height scans."""

@@ -1,0 +1,152 @@
+"""Height scan: the ground's height on a grid of points around each robot, as from a perfect elevation map."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import numpy as np
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from pipeline.geometry import Mesh, matrix_from_quaternion
+from pipeline.geometry.rays import RayCaster
+from pipeline.types import F32, F64, I64, Floats
+from sim.scene.scene import SimScene, TerrainScene
+from sim.scene.terrain import Terrain
+
+HEADROOM = 0.3
+"""Height of the rays' start above the base [m]: table tops and ceilings above it are not ground."""
+DOWN = np.array([0, 0, -1.0])
+
+Offset = Annotated[float, Field(ge=-5, le=5)]
+
+
+@dataclass(frozen=True)
+class ScanGrid:
+    """Points under and around a robot, in a horizontal plane, rotated with its heading.
+
+    Attributes:
+        ahead: Range of the points ahead of the base's origin [m].
+        aside: Range of the points to its left [m].
+        spacing: Distance between neighbours [m].
+        clip: Largest height above or below the base [m].
+    """
+
+    ahead: tuple[Offset, Offset] = (-0.8, 0.8)
+    aside: tuple[Offset, Offset] = (-0.5, 0.5)
+    spacing: Annotated[float, Field(ge=0.02, le=1)] = 0.1
+    clip: Annotated[float, Field(gt=0)] = 1.0
+
+    def __post_init__(self) -> None:
+        if self.ahead[0] > self.ahead[1] or self.aside[0] > self.aside[1]:
+            raise ValueError(f"ahead and aside must be ranges, got {self.ahead} and {self.aside}")
+
+    @property
+    def points(self) -> F64:
+        """Offsets (K, 2) ahead and to the left of the base [m], row by row from the rear, each row from the right."""
+        sides = [np.arange(low, high + self.spacing / 2, self.spacing) for low, high in (self.ahead, self.aside)]
+        return np.stack(np.meshgrid(*sides, indexing="ij"), -1).reshape(-1, 2)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Number of points ahead and aside."""
+        ahead, aside = (round((high - low) / self.spacing) + 1 for low, high in (self.ahead, self.aside))
+        return ahead, aside
+
+    @property
+    def size(self) -> int:
+        """Number of points, K."""
+        return len(self.points)
+
+    def moved(self, heights: F32, motion: Floats) -> F32:
+        """Heights (N, K) of the ground at the points of robots that moved, between those of the points before.
+
+        Motions (N, 3): ahead and to the left [m], turn to the left [rad]; beyond the grid the ground goes on level.
+        """
+        cos, sin = np.cos(motion[:, 2]), np.sin(motion[:, 2])
+        turn = np.stack([np.stack([cos, sin], -1), np.stack([-sin, cos], -1)], 1)
+        place = (self.points @ turn + motion[:, None, :2] - [self.ahead[0], self.aside[0]]) / self.spacing
+        last = np.array(self.shape) - 1
+        place = np.clip(place, 0, last)
+        low = np.minimum(place.astype(np.int64), last - 1)
+        row, column = np.moveaxis(low, -1, 0)
+        ahead, aside = np.moveaxis((place - low).astype(np.float32), -1, 0)
+        first = row * self.shape[1] + column
+
+        def of(offset: int) -> F32:
+            return np.take_along_axis(heights, first + offset, 1)
+
+        near = of(0) * (1 - aside) + of(1) * aside
+        far = of(self.shape[1]) * (1 - aside) + of(self.shape[1] + 1) * aside
+        return near * (1 - ahead) + far * ahead
+
+
+def headings(quaternion: Floats) -> F64:
+    """Horizontal unit vectors (N, 2) ahead of bases (N, 4) wxyz, world from base."""
+    ahead = matrix_from_quaternion(np.asarray(quaternion, np.float64))[:, :2, 0]
+    return ahead / np.maximum(np.linalg.norm(ahead, axis=1, keepdims=True), 1e-9)
+
+
+class HeightScanner:
+    """Measures the ground's height in the collision meshes of several scenes."""
+
+    def __init__(self, scenes: Sequence[Mesh], grid: ScanGrid) -> None:
+        self.grid = grid
+        self._points = grid.points
+        self._casters = [RayCaster(mesh) for mesh in scenes]
+        self._upward = [np.asarray(mesh.face_normals()[:, 2] > 0) for mesh in scenes]
+        self._guessed = [mesh.face_guessed() for mesh in scenes]
+
+    def read(self, position: Floats, quaternion: Floats, scene_of: I64) -> F32:
+        """Heights of the ground relative to the base's origin (N, K) [m], clipped; -clip where it is unknown.
+
+        The ground is the first surface below a plane 0.3 m above the base. If that surface is inpainted, faces down or
+        is missing, and the next surface above is hit from behind, the plane lies within a stair or a box, whose top is
+        the ground. Scans show tables from above only, so a back face alone doesn't tell them from boxes; the floor
+        below does. Bases are at positions (N, 3) [m], world frame, with quaternions (N, 4) wxyz, world from base, in
+        scenes (N,).
+        """
+        forward = headings(quaternion)
+        left = forward[:, ::-1] * [-1, 1]
+        starts = np.empty((len(position), len(self._points), 3))
+        starts[..., :2] = position[:, None, :2] + self._points @ np.stack([forward, left], 1)
+        starts[..., 2] = position[:, None, 2] + HEADROOM
+        height = np.empty(starts.shape[:2])
+        for scene in np.unique(scene_of):
+            rows = np.flatnonzero(scene_of == scene)
+            height[rows] = self._ground(scene, starts[rows].reshape(-1, 3)).reshape(len(rows), -1)
+        return np.clip(height + HEADROOM, -self.grid.clip, self.grid.clip).astype(np.float32)
+
+    def _ground(self, scene: int, starts: F64) -> F64:
+        """Height of the ground relative to each start (N,) [m], -inf where there is none."""
+        caster, upward = self._casters[scene], self._upward[scene]
+        below = caster.cast(starts, DOWN)
+        floor = np.asarray(below.hit & upward[below.triangle])
+        height = np.where(floor, -below.distance, -np.inf).astype(np.float64)
+        unsure = np.flatnonzero(~floor | self._guessed[scene][below.triangle])
+        above = caster.cast(starts[unsure], -DOWN)
+        top = np.asarray(above.hit & upward[above.triangle])
+        height[unsure[top]] = above.distance[top]
+        return height
+
+
+class RasterScanner:
+    """Looks the ground's height up in a terrain."""
+
+    def __init__(self, terrain: Terrain, grid: ScanGrid) -> None:
+        self._terrain, self._points, self._clip = terrain, grid.points, grid.clip
+
+    def read(self, position: Floats, quaternion: Floats, scene_of: I64) -> F32:
+        """As `HeightScanner.read`."""
+        forward = headings(quaternion)
+        left = forward[:, ::-1] * [-1, 1]
+        xy = position[:, None, :2] + self._points @ np.stack([forward, left], 1)
+        return np.clip(self._terrain.heights(xy) - position[:, None, 2], -self._clip, self._clip).astype(np.float32)
+
+
+def make_scanner(scenes: Sequence[SimScene], grid: ScanGrid) -> HeightScanner | RasterScanner:
+    """Make the fastest scanner for these scenes."""
+    if len(scenes) == 1 and isinstance(scenes[0], TerrainScene):
+        return RasterScanner(scenes[0].terrain, grid)
+    return HeightScanner([scene.collision for scene in scenes], grid)

@@ -1,0 +1,1 @@
+"""Tasks of robots that drive or walk to goals."""

@@ -1,0 +1,201 @@
+"""Goals on the drivable floor, and the paths there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.errors import SimError
+from pipeline.geometry import masks
+from pipeline.types import F32, I64, Floats
+from sim.robots.state import RobotState
+from sim.saved import Saved
+from sim.scene.floors import NEARBY, NEXT_POSITIONS, Cells, Floors, positions_around
+from sim.scene.navigation import DistanceFields, distances
+from sim.sensors.cameras.props import Balls, Patches, Posts, Props
+from sim.tasks.scenario import ResetPoses, Scenario
+
+BALL_RADIUS = 0.15  # [m]
+LEVEL = 0.05
+"""Largest difference of heights on a landing [m]."""
+
+
+@dataclass(frozen=True, eq=False)
+class PathState:
+    """Paths of N robots to their goals.
+
+    Attributes:
+        goal: (N, 2) position of the goal [m], world frame of each robot's scene.
+        length: (N,) remaining path length [m], weighted by `Floors.price`.
+        previous_length: (N,) remaining path length one step ago [m].
+        edges: (N, 25) distance to the edge of the drivable floor, from the robot and positions around it [m].
+        detours: (N, 8) by how much the path gets longer from positions where the robot could go next [m]; inf off the
+            floor.
+    """
+
+    goal: F32
+    length: F32
+    previous_length: F32
+    edges: F32
+    detours: F32
+
+
+class PathTracker(Saved):
+    """Remaining path lengths of N robots.
+
+    Attributes:
+        scene_of: (N,) scene of each robot.
+        goal: (N, 3) position of the goal on the floor [m], world frame of its scene.
+    """
+
+    ROWS = ("scene_of", "goal", "_field", "_length", "_previous", "_pose")
+
+    def __init__(self, floors: Floors, num_envs: int, fields: DistanceFields) -> None:
+        self._floors, self._fields, self._field = floors, fields, np.zeros(num_envs, np.int64)
+        self.scene_of, self.goal = np.zeros(num_envs, np.int64), np.zeros((num_envs, 3), np.float32)
+        self._length, self._previous = np.zeros(num_envs, np.float32), np.zeros(num_envs, np.float32)
+        self._pose = np.zeros((num_envs, 3))
+
+    def reset(self, envs: I64, scenes: I64, goal: Floats, field: I64, pose: Floats) -> None:
+        """Put robots (M,) at poses (M, 3) in scenes (M,), with goals (M, 3) to which fields (M,) lead.
+
+        Poses are x, y [m] and heading [rad].
+        """
+        self.scene_of[envs], self.goal[envs], self._field[envs] = scenes, goal, field
+        self._length[envs] = self._previous[envs] = self.length(pose[:, :2], envs)
+        self._pose[envs] = pose
+
+    def update(self, pose: Floats) -> None:
+        """Move all robots to poses (N, 3); off the floor the length stays what it was."""
+        length = self.length(pose[:, :2], np.arange(len(pose)))
+        self._previous, self._length = self._length, np.where(np.isfinite(length), length, self._length)
+        self._pose = pose
+
+    def length(self, xy: Floats, envs: I64) -> F32:
+        """Path length to the goals of environments (M,) from positions (M, 2) [m]; inf off the floor."""
+        return self._fields.at(self._field[envs], xy)
+
+    def state(self) -> PathState:
+        """State that terms read."""
+        edges = self._floors.to_edge(self.scene_of[:, None], positions_around(self._pose, NEARBY))
+        positions = positions_around(self._pose, NEXT_POSITIONS)
+        envs = np.repeat(np.arange(len(positions)), len(NEXT_POSITIONS))
+        lengths = self.length(positions.reshape(-1, 2), envs).reshape(len(positions), len(NEXT_POSITIONS))
+        detours = lengths - self._length[:, None]
+        return PathState(self.goal[:, :2].copy(), self._length.copy(), self._previous.copy(), edges, detours)
+
+
+class GoalScenario(Scenario[PathState]):
+    """Goals marked by a ball, each with starts from which a path leads there.
+
+    Goals are the nearest cells to a scene's own that the robot can drive to. Paths from start to goal have at least
+    `min_length` [m]; of each scene the first `goals` goals are used, all by default. With `upstairs`, the only goal is
+    in the middle of the highest floor, so much above the starts [m], and paths lead over steps.
+
+    Raises:
+        SimError: When a scene has no such path, no such floor, or no start that may be used.
+    """
+
+    PARTS = ("_paths",)
+    has_paths = True
+
+    def __init__(
+        self,
+        floors: Floors,
+        num_envs: int,
+        period: float,
+        *,
+        min_length: float,
+        ball_color: tuple[float, float, float],
+        goals: int | None = None,
+        upstairs: float | None = None,
+    ) -> None:
+        self.floors, self._color = floors, np.array(ball_color, np.float32)
+        cells = list[I64]()
+        for number, scene in enumerate(floors.scenes):
+            if upstairs:
+                cells.append(_landing(floors, number, upstairs))
+                continue
+            poses = (scene.regions.goals or scene.regions.spawn_poses)[:goals]
+            xy = np.array([pose.position[:2] for pose in poses])
+            cells.append(np.unique(floors.nearest(number, floors.drivable[number], xy), axis=0))
+        scene_of = np.repeat(np.arange(len(cells)), [len(in_scene) for in_scene in cells])
+        self._cells = np.concatenate(cells)  # of all goals
+        sources = np.zeros((len(self._cells), *floors.height.shape[1:]), bool)
+        sources[(np.arange(len(self._cells)), *self._cells.T)] = True
+        cell, price = floors.cell[scene_of], (floors.walking_price() if upstairs else floors.price)[scene_of]
+        fields = DistanceFields(floors.origin[scene_of], cell, distances(price, sources, cell))
+        self._paths = PathTracker(floors, num_envs, fields)
+        length = distances(np.where(np.isfinite(price), np.float32(1), price), sources, cell)
+        far = np.isfinite(length) & (length >= min_length)
+        if upstairs:
+            goal_height = floors.height[(scene_of, *self._cells.T)]
+            far &= floors.drivable[scene_of] & (floors.height[scene_of] < goal_height[:, None, None] - upstairs)
+        self._starts = Cells(far & floors.eligible[scene_of])  # for each goal
+        self._reachable = [
+            np.flatnonzero((scene_of == scene) & (self._starts.count > 0)) for scene in range(len(cells))
+        ]
+        for scene, usable in zip(floors.scenes, self._reachable, strict=True):
+            if not len(usable):
+                raise SimError(
+                    "a scene needs starts from which a goal can be driven to",
+                    found=f"no usable start {min_length} m from any goal of {scene.lock.reference}",
+                    remedy="use a larger scene, or a task with shorter paths",
+                )
+
+    def reset(self, envs: I64, scenes: I64, levels: I64, rng: np.random.Generator) -> ResetPoses:
+        """Draw new starts and goals for environments (M,)."""
+        options = [self._reachable[scene] for scene in scenes]
+        share = rng.random(len(scenes))
+        goals = np.array([row[int(u * len(row))] for row, u in zip(options, share, strict=True)], np.int64)
+        starts = self._starts.draw(goals, 1, rng)[:, 0]
+        start = self.floors.positions(scenes, starts)
+        goal = self.floors.positions(scenes, self._cells[goals])
+        fields, yaw = self._arrange(envs, scenes, goals, starts, rng), rng.uniform(-np.pi, np.pi, len(envs))
+        self._paths.reset(envs, scenes, goal, fields, np.column_stack([start[:, :2], yaw]))
+        return ResetPoses(start + np.array([0, 0, self.floors.robot.base_height]), yaw)
+
+    def _arrange(self, envs: I64, scenes: I64, goals: I64, starts: I64, rng: np.random.Generator) -> I64:
+        """Fields (M,) that lead environments (M,) from cells (M, 2) to goals (M,); subclasses place obstacles."""
+        return goals
+
+    def update(self, state: RobotState, rng: np.random.Generator) -> None:
+        """Update the remaining paths."""
+        self._paths.update(state.planar)
+
+    def state(self) -> PathState:
+        """State that terms read."""
+        return self._paths.state()
+
+    def props(self) -> Props:
+        """A ball at each goal."""
+        count = len(self._paths.goal)
+        center = self._paths.goal[:, None] + np.array([0, 0, BALL_RADIUS], np.float32)
+        balls = Balls(center, np.full((count, 1), BALL_RADIUS), np.tile(self._color, (count, 1, 1)))
+        return Props(balls, Posts.none(count), Patches.none(count))
+
+    def path_length(self, xy: Floats, envs: I64) -> F32:
+        """Path length to the goals of environments (M,) from positions (M, 2) [m]; inf off the floor."""
+        return self._paths.length(xy, envs)
+
+    def to_edge(self, xy: Floats, envs: I64) -> F32:
+        """Distance [m] from positions (M, 2) in environments (M,) to the edge of the drivable floor."""
+        return self.floors.to_edge(self._paths.scene_of[envs], xy)
+
+
+def _landing(floors: Floors, scene: int, upstairs: float) -> I64:
+    """The cell (1, 2) in the middle of a scene's highest floor, if that is so much above most of it [m]."""
+    height, walkable = floors.height[scene], floors.walkable[scene]
+    top = np.max(height[walkable], initial=-np.inf)
+    high = walkable & (height > top - LEVEL)
+    lacks = top < np.median(height[floors.drivable[scene]]) + upstairs
+    if lacks:
+        raise SimError(
+            "stairs lead to floor that is higher up",
+            found=f"none {upstairs} m above most of the floor of {floors.scenes[scene].lock.reference}",
+            remedy="use a scene with stairs, captured with their landing",
+        )
+    labels, _ = masks.parts(high)
+    largest = labels == np.bincount(labels[high]).argmax()
+    return np.array([np.unravel_index(masks.distance_from(~largest).argmax(), high.shape)], np.int64)

@@ -1,0 +1,1 @@
+"""Tasks of legs that follow velocity commands."""

@@ -1,0 +1,410 @@
+"""Walking by velocity commands on procedural ground: the scenario and its terms.
+
+Rewards have the names and units of legged_gym (Rudin et al., 2021); weights are per second.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from pipeline.errors import SimError
+from pipeline.types import F32, F64, I64, Mask
+from sim.control.ground import GROUND_REACH
+from sim.control.state import LegsState
+from sim.robots.legs import Legs
+from sim.robots.model import Robot
+from sim.robots.state import RobotState
+from sim.scene.floors import Floors
+from sim.scene.scene import TerrainScene
+from sim.scene.terrain import Terrain
+from sim.sensors.cameras.props import Props
+from sim.tasks.scenario import ResetPoses, Scenario
+from sim.tasks.task import StepState
+from sim.tasks.walking.commands import CommandState, kept_heading
+
+SHARES = {"flat": 0.3, "stairs": 0.2, "steep stairs": 0.15, "ramp": 0.1, "rubble": 0.15, "gaps": 0.1}
+"""How often a robot is put on each kind of ground."""
+SPEED, SIDE, TURN = (-0.6, 1.0), (-0.4, 0.4), (-1.0, 1.0)
+"""Commands on flat ground [m/s, m/s, rad/s]."""
+CLIMB_SPEED, CLIMB_SIDE = (0.4, 0.9), (-0.1, 0.1)
+"""Commands over hills, which lead to their middle [m/s]."""
+STANDING = 0.1
+"""Share of commands to stand."""
+HOLD = (3.0, 6.0)
+"""Duration of a command [s]."""
+RAMP = np.array([3.0, 3.0, 6.0], np.float32)
+"""Fastest change of the speeds that are commanded [m/s^2, m/s^2, rad/s^2]."""
+ON_TOP = 0.2
+"""Share of the episodes that begin in the middle of a hill."""
+BEGIN = (2.5, 2.9)
+"""Distance from the middle of a hill where the others begin [m]."""
+BEYOND = 3.3
+"""At this distance from the middle a robot is sent back to it [m]."""
+TOP = (0.3, 0.9)
+"""A robot has climbed a hill when it was this near to its middle, along its way and to the side [m]."""
+
+
+@dataclass(frozen=True, eq=False)
+class WalkState:
+    """Commands of N robots.
+
+    Attributes:
+        command: (N, 3) speed ahead and to the left [m/s] and yaw rate [rad/s].
+        height: (N,) height of the base over the ground [m].
+        climbed: (N,) whether the robot has been on top of its hill since it began beside it.
+        told: (N,) distance that it was told to go so far [m].
+        gone: (N,) distance from its start [m].
+        hill: (N,) whether the ground is not flat.
+        fell_behind: (N,) mean of the error of the velocity over the episode [m/s].
+    """
+
+    command: F32
+    height: F32
+    climbed: Mask
+    told: F32
+    gone: F32
+    hill: Mask
+    fell_behind: F32
+
+
+class Commanded(Protocol):
+    """What the terms of walking read of a scenario's state."""
+
+    @property
+    def command(self) -> F32:
+        """Speed ahead and to the left [m/s] and yaw rate [rad/s] (N, 3)."""
+        ...
+
+    @property
+    def height(self) -> F32:
+        """Height of the base over the ground (N,) [m]."""
+        ...
+
+    @property
+    def hill(self) -> Mask:
+        """Whether the ground is not flat (N,)."""
+        ...
+
+
+class WalkScenario(Scenario[WalkState]):
+    """Commands on the tiles of a terrain; the higher the level, the higher the hills.
+
+    Raises:
+        SimError: When the scene is not procedural ground.
+    """
+
+    ROWS = (
+        "_kind", "_level", "_middle", "_start", "_command", "_turn", "_wanted", "_heading", "_hold", "_outside",
+        "_climbed", "_told", "_gone", "_error", "_steps", "_height",
+    )  # fmt: skip
+    commands = True
+
+    def __init__(self, floors: Floors, num_envs: int, period: float) -> None:
+        (scene, *others) = floors.scenes
+        if others or not isinstance(scene, TerrainScene):
+            raise SimError(
+                "a gait is learned on procedural ground",
+                found=", ".join(one.lock.reference for one in floors.scenes),
+                remedy="leave --scene out, or give terrain:0",
+            )
+        self.terrain: Terrain = scene.terrain
+        self._robot, self._period = floors.robot, period
+        shares = np.array([SHARES[kind] for kind in self.terrain.kinds])
+        self._shares = shares / shares.sum()
+        self._flat = self.terrain.kinds.index("flat") if "flat" in self.terrain.kinds else -1
+        self._kind, self._level = np.zeros(num_envs, np.int64), np.zeros(num_envs, np.int64)
+        self._middle, self._start = np.zeros((num_envs, 2)), np.zeros((num_envs, 2))
+        self._command, self._turn = np.zeros((num_envs, 3), np.float32), np.zeros(num_envs)
+        self._wanted = np.zeros((num_envs, 3), np.float32)
+        self._heading, self._hold = np.zeros(num_envs), np.zeros(num_envs)
+        self._outside, self._climbed = np.zeros(num_envs, bool), np.zeros(num_envs, bool)
+        self._told, self._gone, self._error = np.zeros(num_envs), np.zeros(num_envs), np.zeros(num_envs)
+        self._steps, self._height = np.zeros(num_envs), np.zeros(num_envs, np.float32)
+
+    def reset(self, envs: I64, scenes: I64, levels: I64, rng: np.random.Generator) -> ResetPoses:
+        """Put environments (M,) on tiles of their levels (M,)."""
+        count = len(envs)
+        self._kind[envs] = rng.choice(len(self._shares), count, p=self._shares)
+        self._level[envs] = np.where(self._kind[envs] == self._flat, 0, np.minimum(levels, self.terrain.levels - 1))
+        middle = self.terrain.centre(self._kind[envs], self._level[envs])[:, :2]
+        ramp = self.terrain.kinds.index("ramp") if "ramp" in self.terrain.kinds else -1
+        side = rng.integers(0, 4, count)
+        side = np.where(self._kind[envs] == ramp, side // 2 * 2, side)  # ramps go along x
+        self._heading[envs] = side * (np.pi / 2)
+        along = np.stack([np.cos(self._heading[envs]), np.sin(self._heading[envs])], 1)
+        on_top = rng.random(count) < ON_TOP
+        place = middle - along * np.where(on_top, 0, rng.uniform(*BEGIN, count))[:, None]
+        place += along[:, ::-1] * [1, -1] * rng.uniform(-0.4, 0.4, count)[:, None]
+        self._middle[envs], self._start[envs] = middle, place
+        self._outside[envs], self._climbed[envs] = ~on_top, False
+        self._told[envs], self._gone[envs], self._error[envs], self._steps[envs] = 0, 0, 0, 0
+        self._command = self._command.copy()
+        self._command[envs] = 0
+        ground = self.terrain.heights(place)
+        self._height[envs] = self._robot.base_height
+        self._draw(envs, rng)
+        position = np.column_stack([place, ground + self._robot.base_height])
+        return ResetPoses(position, self._heading[envs] + rng.normal(0, 0.15, count))
+
+    def update(self, state: RobotState, rng: np.random.Generator) -> None:
+        """Measure how commands are followed, turn robots round that left their hill, and go on to new commands."""
+        place, yaw = state.planar[:, :2], state.planar[:, 2]
+        velocity = np.einsum("nij,ni->nj", state.world_from_base, state.linear_velocity)[:, :2]
+        self._error = self._error + np.linalg.norm(velocity - self._command[:, :2], axis=1)
+        self._steps = self._steps + 1
+        self._told = self._told + np.linalg.norm(self._command[:, :2], axis=1) * self._period
+        self._gone = np.linalg.norm(place - self._start, axis=1)
+        away = place - self._middle
+        far = np.linalg.norm(away, axis=1)
+        hill = self._kind != self._flat
+        along = np.cos(self._heading) * away[:, 0] + np.sin(self._heading) * away[:, 1]
+        aside = np.cos(self._heading) * away[:, 1] - np.sin(self._heading) * away[:, 0]
+        self._climbed |= self._outside & (np.abs(along) < TOP[0]) & (np.abs(aside) < TOP[1]) & hill
+        back = hill & (far > BEYOND) & (along > 0)
+        self._heading = np.where(back, np.arctan2(-away[:, 1], -away[:, 0]), self._heading)
+        self._height = (state.position[:, 2] - self.terrain.heights(place)).astype(np.float32)
+        self._hold = self._hold - self._period
+        due = np.flatnonzero(self._hold <= 0)
+        if len(due):
+            self._draw(due, rng)
+        command = self._wanted.copy()
+        command[:, 2] = np.where(np.isnan(self._turn), kept_heading(0, self._heading, yaw), self._turn)
+        self._command = ramped(self._command, command, self._period)
+
+    def state(self) -> WalkState:
+        """State that terms read."""
+        mean = self._error / np.maximum(self._steps, 1)
+        return WalkState(
+            self._command.copy(),
+            self._height.copy(),
+            self._climbed.copy(),
+            self._told.astype(np.float32),
+            self._gone.astype(np.float32),
+            self._kind != self._flat,
+            mean.astype(np.float32),
+        )
+
+    def props(self) -> Props:
+        """No props."""
+        return Props.none(len(self._kind))
+
+    def on_top(self) -> Mask:
+        """Which robots (N,) began in the middle of their hill."""
+        return ~self._outside
+
+    def _draw(self, envs: I64, rng: np.random.Generator) -> None:
+        """New commands for environments (M,): any on flat ground, elsewhere ahead with the heading kept."""
+        count = len(envs)
+        flat = self._kind[envs] == self._flat
+        command = np.zeros((count, 3), np.float32)
+        command[:, 0] = np.where(flat, rng.uniform(*SPEED, count), rng.uniform(*CLIMB_SPEED, count))
+        command[:, 1] = np.where(flat, rng.uniform(*SIDE, count), rng.uniform(*CLIMB_SIDE, count))
+        turn = np.where(flat, rng.uniform(*TURN, count), np.nan)
+        stand = rng.random(count) < STANDING
+        command[stand] = 0
+        turn[stand] = 0
+        command[:, 2] = np.nan_to_num(turn)
+        self._wanted, self._turn, self._hold = self._wanted.copy(), self._turn.copy(), self._hold.copy()
+        self._wanted[envs], self._turn[envs] = command, turn
+        self._hold[envs] = rng.uniform(*HOLD, count)
+
+
+def ramped(command: F32, wanted: F32, period: float) -> F32:
+    """Commands (N, 3) a period [s] later, on their way to those that are wanted (N, 3), no faster than `RAMP`."""
+    change = RAMP * np.float32(period)
+    return np.asarray(command + np.clip(wanted - command, -change, change), np.float32)
+
+
+def _legs(step: StepState[Commanded]) -> LegsState:
+    assert step.legs is not None, "only legs walk"
+    return step.legs
+
+
+def body_velocity(step: StepState[Commanded]) -> F64:
+    """Velocity of the base in its own axes (N, 3) [m/s]."""
+    return np.einsum("nij,ni->nj", step.state.world_from_base, step.state.linear_velocity)
+
+
+def followed(step: StepState[Commanded]) -> F64:
+    """Speed ahead and to the left [m/s] and yaw rate [rad/s] (N, 3), as commands have them."""
+    return np.column_stack([body_velocity(step)[:, :2], step.state.angular_velocity[:, 2]]).astype(np.float64)
+
+
+def command(step: StepState[Commanded]) -> F32:
+    """Commanded speed ahead and to the left [m/s] and yaw rate [rad/s] (N, 3)."""
+    return step.scenario.command
+
+
+def clock(step: StepState[Commanded]) -> F32:
+    """Sine and cosine of the beat, 0 when standing, and whether it is to move (N, 3)."""
+    stepping = _legs(step).stepping
+    angle = 2 * np.pi * stepping.phase
+    return np.stack([np.sin(angle) * stepping.moving, np.cos(angle) * stepping.moving, stepping.moving], 1)
+
+
+def feet_down(step: StepState[Commanded]) -> F32:
+    """1 for each foot that stands (N, F)."""
+    return _legs(step).down.astype(np.float32)
+
+
+def feet_heights(step: StepState[Commanded]) -> F32:
+    """Height of each foot over the ground [m], at most 0.3 (N, F)."""
+    return _legs(step).clearance
+
+
+def knocks(step: StepState[Commanded]) -> F32:
+    """1 where something else than feet touches the ground (N, 1)."""
+    return _legs(step).knocks[:, None].astype(np.float32)
+
+
+def vertical_velocity(step: StepState[Commanded]) -> F32:
+    """(N, 1) [m/s]."""
+    return step.state.linear_velocity[:, 2:]
+
+
+def tracking_lin_vel(sigma: float) -> Callable[[StepState[Commanded]], F32]:
+    """A term: exp(-error^2 / sigma) of the horizontal velocity, 0..1."""
+
+    def term(step: StepState[Commanded]) -> F32:
+        error = np.square(body_velocity(step)[:, :2] - step.scenario.command[:, :2]).sum(1)
+        return np.exp(-error / sigma).astype(np.float32)
+
+    return term
+
+
+def tracking_ang_vel(sigma: float) -> Callable[[StepState[Commanded]], F32]:
+    """A term: exp(-error^2 / sigma) of the yaw rate, 0..1."""
+
+    def term(step: StepState[Commanded]) -> F32:
+        rate = np.einsum("ni,ni->n", step.state.world_from_base[:, :, 2], step.state.angular_velocity)
+        return np.exp(-np.square(rate - step.scenario.command[:, 2]) / sigma).astype(np.float32)
+
+    return term
+
+
+def feet_in_beat(step: StepState[Commanded]) -> F32:
+    """Share of the feet that stand when they should, and don't when they should not."""
+    return (_legs(step).down == (_legs(step).due > 0)).mean(1).astype(np.float32)
+
+
+def knocked(step: StepState[Commanded]) -> Mask:
+    """Whether something else than feet touches the ground."""
+    return _legs(step).knocks
+
+
+def lin_vel_z(step: StepState[Commanded]) -> F32:
+    """Squared vertical speed [m^2/s^2]; on hills three tenths of it."""
+    return np.square(step.state.linear_velocity[:, 2]) * np.where(step.scenario.hill, np.float32(0.3), np.float32(1))
+
+
+def ang_vel_xy(step: StepState[Commanded]) -> F32:
+    """Squared roll and pitch rates [rad^2/s^2]."""
+    rates = np.einsum("nij,ni->nj", step.state.world_from_base, step.state.angular_velocity)
+    return np.square(rates[:, :2]).sum(1).astype(np.float32)
+
+
+def orientation(step: StepState[Commanded]) -> F32:
+    """Squared horizontal part of gravity's direction in the base's axes."""
+    return np.square(step.state.world_from_base[:, 2, :2]).sum(1).astype(np.float32)
+
+
+@functools.lru_cache(16)
+def _motors(robot: Robot) -> tuple[I64, F32, F32, F32]:
+    """Columns (A,) of the actuators' joints, their stiffness, damping and largest force (A,)."""
+    found = [(motor.stiffness, motor.damping, motor.max_force) for motor in robot.actuators]
+    stiffness, damping, limit = np.array(found, np.float32).T
+    return robot.driven, stiffness, damping, limit
+
+
+def motor_torques(step: StepState[Commanded]) -> F32:
+    """Torques (N, A) [N m] that the actuators have at the end of the step."""
+    state = step.state
+    columns, stiffness, damping, limit = _motors(step.robot)
+    wanted = _legs(step).stepping.target[:, columns] - state.joint_position[:, columns]
+    torque = np.clip(stiffness * wanted - damping * state.joint_velocity[:, columns], -limit, limit)
+    return np.asarray(torque, np.float32)
+
+
+@functools.lru_cache(16)
+def _weight_on_legs(robot: Robot) -> float:
+    return Legs(robot).weight_torque
+
+
+def torque_shares(step: StepState[Commanded]) -> F32:
+    """These torques (N, A) as fractions of the actuators' largest."""
+    return np.asarray(motor_torques(step) / _motors(step.robot)[3], np.float32)
+
+
+def torques(step: StepState[Commanded]) -> F32:
+    """Sum of the squared torques that the actuators have at the end of the step, of the robot's weight on its legs."""
+    return np.square(motor_torques(step) / np.float32(_weight_on_legs(step.robot))).sum(1)
+
+
+def action_rate(step: StepState[Commanded]) -> F32:
+    """Squared change of the action, summed."""
+    return np.square(step.action - step.last_action).sum(1)
+
+
+def dof_pos(step: StepState[Commanded]) -> F32:
+    """Squared distance of the joints from where the clock alone would have them [rad^2], summed."""
+    rest = step.robot.default_position.astype(np.float32)
+    return np.square(step.state.joint_position - rest - _legs(step).stepping.lift).sum(1)
+
+
+def feet_slip(step: StepState[Commanded]) -> F32:
+    """Squared horizontal speed of the feet that stand [m^2/s^2], summed."""
+    return (_legs(step).down * np.square(_legs(step).velocity[..., :2]).sum(-1)).sum(1).astype(np.float32)
+
+
+def base_height(step: StepState[Commanded]) -> F32:
+    """Squared error of the base's height over the mean ground below it [m^2], at most 0.2 m too low or 0.1 too high."""
+    return np.square(np.clip(_legs(step).height - NOMINAL * step.robot.base_height, -0.2, 0.1)).astype(np.float32)
+
+
+NOMINAL = 0.9
+"""Height of a walking base, as a fraction of that at rest."""
+
+
+def fallen(step: StepState[Commanded]) -> Mask:
+    """Whether the robot lies on its side or its base on the ground."""
+    low = np.float32(0.42 * step.robot.base_height)
+    return (step.state.world_from_base[:, 2, 2] < 0.5) | (step.scenario.height < low)
+
+
+def ground(step: StepState[Any]) -> F32:
+    """The ground (N, K) as actions of a `GroundController` say where it is: the right action."""
+    return np.clip((step.heights + np.float32(step.robot.base_height)) / np.float32(GROUND_REACH), -1, 1)
+
+
+def wrong_ground(step: StepState[Any]) -> F32:
+    """Mean error of the ground (N,) that was believed [m]."""
+    return np.float32(GROUND_REACH) * np.abs(step.action - ground(step)).mean(1)
+
+
+def walked(step: StepState[WalkState]) -> Mask:
+    """Whether the robot has not fallen, and went as told: up its hill, or with an error below 0.25 m/s on average."""
+    hill = np.where(step.scenario.hill, step.scenario.climbed, step.scenario.fell_behind < 0.25)
+    return hill & ~fallen(step)
+
+
+def terrain_curriculum(step: StepState[WalkState], failed: Mask) -> I64:
+    """Up after a hill that was climbed, down when less than half of the way was gone (Rudin et al., 2021)."""
+    state = step.scenario
+    up = state.climbed & ~failed
+    down = ~up & (state.gone < 0.5 * np.minimum(state.told, BEGIN[0])) & (state.told > 1)
+    return np.where(state.hill, up.astype(np.int64) - down.astype(np.int64), 0)
+
+
+def arrived(step: StepState[CommandState]) -> Mask:
+    """Whether the robot was at the end of the path ahead of its start, and hasn't fallen."""
+    return step.scenario.arrived & ~fallen(step)
+
+
+def arriving_curriculum(step: StepState[CommandState], failed: Mask) -> I64:
+    """Up for robots that arrived, down for those that didn't."""
+    return np.where(arrived(step), 1, -1)

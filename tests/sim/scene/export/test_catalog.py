@@ -1,0 +1,104 @@
+"""Exports as a whole: what lies in the folder, and what happens when it can't be written."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from xml.etree import ElementTree
+
+import mujoco
+import numpy as np
+import pytest
+
+from flows.cli import main
+from flows.cli.bundles import export as export_command
+from pipeline.errors import BundleError, SimError
+from pipeline.export.form import export
+from pipeline.geometry import Mesh
+from pipeline.regions.regions import Regions
+from pipeline.scenes.bundle import Bundle
+from pipeline.scenes.manifest import file_sha256
+from sim.scene.export.catalog import FORMS
+from sim.scene.scene import open_scene
+from tests.bundles import make_bundle
+from tests.synthetic import Room
+
+BESIDE = {"origin.json", "regions.json", "walkable.npz"}
+
+
+@pytest.fixture
+def bundle(tmp_path: Path, room: Room) -> Path:
+    """The furnished room; two of its floor cells are far enough apart for a way."""
+    return make_bundle(tmp_path / "bundles", room)
+
+
+def test_command_offers_what_there_is():
+    """Its help names every form, and an unknown one the nearest."""
+    words = re.findall(r"\w+", export_command.description)
+    assert set(FORMS) <= set(words)
+    with pytest.raises(BundleError, match="did you mean 'gaussgym'"):
+        export_command.function("nowhere", to="gausgym")
+
+
+@pytest.mark.parametrize(
+    ("form", "files"),
+    [("mjcf", {"scene.xml", "collision.obj", "visual.obj"}), ("urdf", {"scene.urdf", "collision.obj", "visual.obj"})],
+)
+def test_command_writes_a_model(bundle: Path, tmp_path: Path, form: str, files: set[str], capsys):
+    """With origin and floor beside; nothing else stays."""
+    out = tmp_path / "deep" / form
+    assert main(["export", str(bundle), "--to", form, "--out", str(out)]) == 0
+    assert {path.name for path in out.iterdir()} == files | BESIDE
+    assert [path.name for path in out.parent.iterdir()] == [form]
+    assert str(out / "origin.json") in capsys.readouterr().out
+    origin = json.loads((out / "origin.json").read_text())
+    assert (origin["bundle"], origin["licence"], origin["gravity"]) == ("room@1.0.0", "CC0-1.0", [0, 0, -9.81])
+    assert origin["manifest_sha256"] == file_sha256(bundle / "bundle.json")
+    assert Regions.load(out).spawn_poses == Bundle.open(bundle).regions.spawn_poses
+
+
+@pytest.mark.parametrize(("form", "file"), [("mjcf", "scene.xml"), ("urdf", "scene.urdf")])
+def test_models_say_whose_they_are(bundle: Path, tmp_path: Path, form: str, file: str):
+    """Also when the licence is hostile: it can't end a comment, and the file stays XML."""
+    content = json.loads((bundle / "bundle.json").read_text())
+    content["provenance"] |= {"licence": 'CC-BY-4.0 --> <x y="', "source": "\0", "origin": "generated"}
+    (bundle / "bundle.json").write_text(json.dumps(content))
+    assert main(["export", str(bundle), "--to", form, "--out", str(tmp_path / "out")]) == 0
+    text = (tmp_path / "out" / file).read_text()
+    assert "CC-BY-4.0" in text
+    assert "trainedAlgorithmicMedia" in text
+    assert ElementTree.fromstring(text).tag in ("mujoco", "robot")
+    assert len(list(ElementTree.fromstring(text).iter("x"))) == 0
+    if form == "mjcf":
+        model = mujoco.MjModel.from_xml_path(str(tmp_path / "out" / file))
+        assert model.ntext == 5
+
+
+def test_gaussgym_export_opens_again(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """As the same mesh and the same Gaussians."""
+    monkeypatch.setattr("sim.scene.export.gaussgym.MIN_LENGTH", 0.4)  # the tiny bundle's floor is tiny
+    out = tmp_path / "out"
+    assert main(["export", str(bundle), "--to", "gaussgym", "--out", str(out)]) == 0
+    assert {path.name for path in out.iterdir()} == {"meshes", "splatfacto"} | BESIDE
+    assert b"\ncomment licence: CC0-1.0\n" in (out / "splatfacto" / "splat.ply").read_bytes()
+    scene, mesh = open_scene(out), Mesh.load(bundle / "collision.ply")
+    np.testing.assert_array_equal(scene.collision.vertices, mesh.vertices)
+    np.testing.assert_array_equal(scene.collision.triangles, mesh.triangles)
+    assert len(scene.gaussians) == len(Bundle.open(bundle).splat())
+
+
+def test_nothing_is_left_when_it_fails(bundle: Path, tmp_path: Path):
+    """No way is long enough on the tiny bundle's floor."""
+    with pytest.raises(SimError, match="no path of at least"):
+        export(Bundle.open(bundle), FORMS["gaussgym"], tmp_path / "new" / "out")
+    assert list((tmp_path / "new").iterdir()) == []
+
+
+def test_nothing_is_overwritten(bundle: Path, tmp_path: Path):
+    """Neither files nor folders with something in them."""
+    (tmp_path / "mine").write_text("precious")
+    for folder in (tmp_path / "mine", bundle):
+        with pytest.raises(SimError, match="into a new folder"):
+            export(Bundle.open(bundle), FORMS["urdf"], folder)
+    assert (tmp_path / "mine").read_text() == "precious"

@@ -1,1 +1,0 @@
-"""Networks: encoders of what robots see, policies on top of them."""

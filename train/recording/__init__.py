@@ -1,0 +1,1 @@
+"""Recorded steps: replay, demonstrations, LeRobot datasets."""

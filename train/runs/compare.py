@@ -1,0 +1,144 @@
+"""What differs between runs: settings, metrics, and success across scenes."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from train.preset import flat_values
+from train.runs.report import line_chart
+from train.runs.results import FILE, WINDOW, Interval, Results, read_results
+from train.runs.run import Run
+
+METRICS, OUTCOME = ("success", "reward", "length"), "outcome/"
+"""Final metrics of a curve to show; outcomes by their prefix."""
+REACHED = (0.5, 0.8, 0.9)
+"""Success rates; the number of steps until they were reached is shown."""
+
+
+def settings(run: Run) -> dict[str, str]:
+    """Settings of a run, by name."""
+    record = run.record
+    scenes = [f"{lock.reference} ({lock.sha256[:12]})" for lock in run.locks]
+    return {
+        **{key: str(value) for key, value in sorted(flat_values(run.preset).items())},
+        "scenes": ", ".join(scenes),
+        "seed": str(record.seed),
+        "device": record.device,
+        "processes": str(record.processes),
+        "commit": record.commit,
+        **{f"package {name}": version for name, version in record.packages.items()},
+        **{f"machine {name}": value for name, value in record.machine.items()},
+    }
+
+
+def differences(runs: Sequence[Run]) -> dict[str, list[str]]:
+    """Settings that differ, by name: a text for each run, "-" if missing."""
+    all_settings = [settings(run) for run in runs]
+    names = dict.fromkeys(itertools.chain.from_iterable(all_settings))
+    rows = {name: [values.get(name, "-") for values in all_settings] for name in names}
+    return {name: row for name, row in rows.items() if len(set(row)) > 1}
+
+
+def metrics(run: Run) -> dict[str, str]:
+    """Metrics of a run, by name: at the end of its curve, steps to success rates, and of its evaluation."""
+    rows = run.curve.read()
+    if not rows:
+        return {"iterations": "0"}
+    last = rows[-1]
+    shown = {
+        "iterations": f"{last['iteration']:.0f}",
+        "steps": f"{last['steps']:.0f}",
+        "minutes": f"{last['seconds'] / 60:.1f}",
+    }
+    for name in last:
+        if name in METRICS or name.startswith(OUTCOME):
+            shown[f"{name.removeprefix(OUTCOME)}, last {WINDOW} episodes"] = f"{last[name]:.3g}"
+    complete = [row for row in rows if row.get("episodes", WINDOW) >= WINDOW]  # the first to end are the shortest
+    for share in REACHED:
+        steps = next((row["steps"] for row in complete if row.get("success", 0) >= share), None)
+        shown[f"steps to {share:.0%} success"] = "-" if steps is None else f"{steps:.0f}"
+    return shown | {f"evaluated, {name}": str(share) for name, share in evaluated(run).items()}
+
+
+def evaluated(run: Run) -> dict[str, Interval]:
+    """Success rates of the run's evaluation, by ablation; empty without one.
+
+    Raises:
+        TrainError: When the evaluation is damaged.
+    """
+    if not (run.folder / FILE).exists():
+        return {}
+    return {name: evaluation.success() for name, evaluation in read_results(run.folder / FILE).labelled()}
+
+
+def image(runs: Sequence[Run]) -> str:
+    """Chart of success against steps of all runs (SVG)."""
+    curves = [
+        (run.name, [(row["steps"], row["success"]) for row in run.curve.read() if "success" in row]) for run in runs
+    ]
+    chart = line_chart(f"success of the last {WINDOW} episodes", curves, across="steps of training", bounds=(0, 1))
+    return chart.replace(">", ' style="background: white; color: black">', 1) + "\n"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A policy in a scene.
+
+    Attributes:
+        success: Success rate without ablation.
+        trained: Whether it was trained there; then it started on the held-out floor.
+    """
+
+    success: Interval
+    trained: bool
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """Success by run and scene.
+
+    Attributes:
+        cells: A row for each run, a column for each scene.
+    """
+
+    task: str
+    runs: tuple[str, ...]
+    scenes: tuple[str, ...]
+    cells: tuple[tuple[Cell, ...], ...]
+
+    @staticmethod
+    def of(results: Sequence[Results]) -> Matrix:
+        """Of evaluations of runs with one task, all in the same scenes.
+
+        Raises:
+            ValueError: When tasks or scenes differ.
+        """
+        kinds = {(one.task, tuple((scene.reference, scene.sha256) for scene in one.scenes)) for one in results}
+        if len(kinds) != 1:
+            raise ValueError(f"evaluations of one task in the same scenes are needed, got {kinds}")
+        scenes = tuple(scene.reference for scene in results[0].scenes)
+        cells = tuple(
+            tuple(Cell(one.evaluations[0].success(scene.reference), scene.starts == "held_out") for scene in one.scenes)
+            for one in results
+        )
+        return Matrix(results[0].task, tuple(one.run for one in results), scenes, cells)
+
+    def texts(self) -> list[list[str]]:
+        """A row of texts for each run: its name, then its success in each scene, marked where it was trained."""
+        return [
+            [run, *(f"{cell.success}{' *' if cell.trained else ''}" for cell in row)]
+            for run, row in zip(self.runs, self.cells, strict=True)
+        ]
+
+    def json(self) -> str:
+        """For programs."""
+        return json.dumps({"schema_version": 1, **asdict(self)}, indent=1)
+
+    def markdown(self) -> str:
+        """A table; a star where a policy was trained."""
+        head = ["run", *self.scenes]
+        rows = [head, ["---"] * len(head), *self.texts()]
+        return "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n"

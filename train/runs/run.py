@@ -1,0 +1,507 @@
+"""A run's folder: run.json (what it is), curve.jsonl (how it went), ending.json (why it ended), checkpoints/.
+
+Nothing here needs torch, so that runs can be listed and compared quickly.
+"""
+
+from __future__ import annotations
+
+import datetime
+import difflib
+import hashlib
+import itertools
+import json
+import logging
+import os
+import platform
+import re
+import shutil
+import subprocess
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from pipeline.errors import BusyError, TrainError
+from pipeline.io.files import read_plain
+from pipeline.io.results import is_locked, locked
+from pipeline.machine import package_versions
+from pipeline.scenes.files import cache_folder
+from pipeline.scenes.references import is_address
+from pipeline.scenes.resolver import ADDRESS_VARIABLE, Pin, bundles_folder, pulled, read_lock
+from sim.scene.scene import TERRAIN, SceneLock
+from train.files import read_model, write_atomically, writing
+from train.preset import Preset, flat_values, pinned
+
+logger = logging.getLogger(__name__)
+
+RUN_FILE, CURVE_FILE, ENDING_FILE, CHECKPOINTS = "run.json", "curve.jsonl", "ending.json", "checkpoints"
+BEGUN = "runs"
+"""Folder of the cache that knows runs which began here."""
+LOCK_FILE = ".lock"
+MAX_CURVE_BYTES = 2**28
+ROW = TypeAdapter(dict[str, int | float])
+PACKAGES = ("splatyard", "torch", "rsl-rl-lib", "tensordict", "numpy", "numba", "sapien", "mujoco", "gsplat", "timm")
+EndedBy = Literal["iterations", "minutes", "request"]
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SceneRecord(_Strict):
+    """A scene that a run trains in; `source`: a folder, name@version or hf://owner/repository/name@version."""
+
+    lock: SceneLock
+    source: str
+
+
+class Record(_Strict):
+    """The whole of run.json, written once, before training begins.
+
+    Attributes:
+        started: Start time, UTC, ISO 8601.
+        scenes: Scenes, in the order of the simulation's scenes.
+        processes: Number of processes that train together.
+        packages: Versions of the installed packages, by name.
+        commit: Commit of splatyard's own checkout, with "-dirty" if files differ from it; empty outside of one.
+    """
+
+    format: Literal["splatyard.run"] = "splatyard.run"
+    format_version: Literal[2] = 2
+    started: datetime.datetime
+    preset: Preset
+    scenes: tuple[SceneRecord, ...] = Field(min_length=1)
+    seed: int
+    device: str
+    processes: int = Field(ge=1)
+    packages: dict[str, str]
+    machine: dict[str, str]
+    commit: str
+
+
+class Ending(_Strict):
+    """How training ended; the whole of ending.json, which a run in training or killed does not have.
+
+    Attributes:
+        by: What ended it; a request is Ctrl-C or a signal.
+        minutes: Time limit, if any.
+    """
+
+    reached: int
+    planned: int
+    by: EndedBy
+    minutes: float | None = None
+
+    @property
+    def early(self) -> str:
+        """Words for how much less it trained than planned; empty if it did not."""
+        if self.by == "iterations":
+            return ""
+        why = f"the time limit of {self.minutes:g} minutes ended it" if self.by == "minutes" else "it was interrupted"
+        return f"{self.reached} of {self.planned} iterations: {why}"
+
+
+class Run:
+    """The folder of a training, with the record in its run.json and its learning curve.
+
+    Attributes:
+        locks: Identities of its scenes.
+    """
+
+    def __init__(self, folder: Path, record: Record) -> None:
+        self.folder, self.record, self.preset = folder, record, record.preset
+        self.name, self.checkpoints = folder.resolve().name, folder / CHECKPOINTS
+        self.locks = tuple(scene.lock for scene in record.scenes)
+        self.curve = Curve(folder / CURVE_FILE)
+
+    @staticmethod
+    def create(
+        root: Path,
+        preset: Preset,
+        scenes: Sequence[SceneLock],
+        sources: Sequence[Path | str],
+        seed: int,
+        *,
+        device: str = "cpu",
+        processes: int = 1,
+        name: str | None = None,
+    ) -> Run:
+        """Make a new folder with its run.json; nothing that exists is overwritten.
+
+        `sources` say how each scene was opened; the name is <task>-<scene>-<number> by default.
+
+        Raises:
+            TrainError: When the name is taken or invalid, or the folder can't be written.
+        """
+        preset = pinned(preset)
+        record = Record(
+            started=datetime.datetime.now(datetime.UTC).replace(microsecond=0),
+            preset=preset,
+            scenes=tuple(
+                SceneRecord(lock=lock, source=str(folder.resolve() if folder.is_dir() else source))
+                for lock, source in zip(scenes, sources, strict=True)
+                for folder in [Path(source).expanduser()]
+            ),
+            seed=seed,
+            device=device,
+            processes=processes,
+            packages=package_versions(PACKAGES),
+            machine=_machine(device),
+            commit=commit_of(Path(__file__).parent),
+        )
+        with writing(root):
+            root.mkdir(parents=True, exist_ok=True)
+            folder = _new_folder(root, preset, scenes, name)
+            (folder / CHECKPOINTS).mkdir()
+        content = (record.model_dump_json(indent=1) + "\n").encode()
+        write_atomically(folder / RUN_FILE, content)
+        with suppress(OSError):  # then it is taken for one from elsewhere
+            mark = _mark(content)
+            mark.parent.mkdir(parents=True, exist_ok=True)
+            mark.touch()
+        return Run(folder, record)
+
+    @staticmethod
+    def open(name_or_path: str | Path, root: Path = Path("runs"), said: Collection[str] = ("demos",)) -> Run:
+        """Open a run by its folder, or by its name below `root`, to make its policy act or learn.
+
+        Args:
+            name_or_path: Its name or folder.
+            root: Folder of runs.
+            said: Values of its preset, by dotted name, that the command line gives, too, or that nobody opens:
+                demonstrations where it doesn't learn.
+
+        Raises:
+            TrainError: When there is none, its run.json is damaged or of another version of splatyard, or it is from
+                elsewhere and names files that aren't here.
+        """
+        run = Run.read(name_or_path, root)
+        preset = run.preset
+        named = {
+            "robot": [preset.robot],
+            "gait": [preset.gait],
+            "policy.encoder_file": [preset.policy.encoder_file],
+            "demos": [preset.demos],
+            "objects": preset.objects,
+        }
+        for key, names in named.items():
+            for name in names if key not in said else ():
+                run._check_here(key, name, "if you know it, put it below the folder in which you run this")
+        return run
+
+    @staticmethod
+    def read(name_or_path: str | Path, root: Path = Path("runs")) -> Run:
+        """As `open`, to look at what it is; nothing that it names may be opened.
+
+        Raises:
+            TrainError: When there is none, or its run.json is damaged or of another version of splatyard.
+        """
+        path = Path(name_or_path).expanduser()
+        folder = next((folder for folder in (path, root / path) if (folder / RUN_FILE).is_file()), None)
+        if folder is None:
+            known = [file.parent.name for file in sorted(root.glob(f"*/{RUN_FILE}"))]
+            near = difflib.get_close_matches(path.name, known, 3, 0.4) or known[:9]
+            raise TrainError(
+                f"a run is a folder with a {RUN_FILE}, or the name of one in {str(root)!r}",
+                found=f"none is {str(name_or_path)!r}",
+                remedy=f"did you mean {', '.join(near)}?" if near else "splatyard train makes runs",
+            )
+        return Run(folder, _read_record(folder / RUN_FILE))
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """How its scenes are opened where nobody names others.
+
+        Raises:
+            TrainError: When it is from elsewhere and names one that isn't here.
+        """
+        return tuple(self._source(scene) for scene in self.record.scenes)
+
+    def _source(self, scene: SceneRecord) -> str:
+        name, way = scene.source, "run this in a folder above it"
+        if is_address(name) and not self._began_here:
+            if folder := pulled(Pin(reference=name, bundle=scene.lock.reference, sha256=scene.lock.sha256)):
+                return str(folder)
+            way = f"splatyard pull {name}"
+        if not name.startswith(TERRAIN):
+            self._check_here("scene", name, f"if you know it: --scene {name}, or {way}")
+        return name
+
+    def _check_here(self, key: str, name: str, remedy: str) -> None:
+        """Check a name in its record, which may be a stranger's: with it he would choose what this machine opens.
+
+        Runs that began here open what they name. Others open names of bundles, robots and gaits that this machine has,
+        versions of the registry that the user has set, and files below the run's folder, the working folder and the
+        folder of bundles.
+        """
+        if not name or self._began_here:
+            return
+        pin = read_lock().pin(name) if key in ("scene", "objects") else None
+        if pin and not pulled(pin):
+            name = pin.bundle  # the lock may be a stranger's, too
+        if not (_is_own_registry(name) if is_address(name) else self._is_below(name)):
+            raise TrainError(
+                f"a run from elsewhere names what is here: by a name, or below {self.folder}, {Path.cwd()} or the "
+                "folder of bundles",
+                found=f"{key}: {name}",
+                remedy=remedy,
+                file=self.folder / RUN_FILE,
+            )
+
+    def _is_below(self, name: str) -> bool:
+        """Whether a path, or a name, leads into folders that a run from elsewhere may open, and to no pipe."""
+        roots = [root.resolve() for root in (self.folder, Path(), bundles_folder())]
+        try:
+            paths = {Path(name).resolve(), Path(name).expanduser().resolve()}  # not all who open it know of ~
+            return all(
+                any(path.is_relative_to(root) for root in roots)
+                and (path.is_file() or path.is_dir() or not path.exists())
+                for path in paths
+            )
+        except (OSError, ValueError, RuntimeError):  # too long, with a zero byte, a ring of links, nobody's home
+            return False
+
+    @cached_property
+    def _began_here(self) -> bool:
+        """Whether this user made it on this machine, with this very record."""
+        try:
+            return _mark((self.folder / RUN_FILE).read_bytes()).is_file()
+        except OSError:
+            return False
+
+    @property
+    def ending(self) -> Ending | None:
+        """How its training ended; None in training and after a kill.
+
+        Raises:
+            TrainError: When the file is damaged.
+        """
+        path = self.folder / ENDING_FILE
+        rule, remedy = f"an {ENDING_FILE} is as splatyard writes it", "delete it; training doesn't need it"
+        return read_model(Ending, path, rule, remedy) if path.exists() else None
+
+    def end(self, ending: Ending | None) -> None:
+        """Record how training ended, or with None that it continues.
+
+        Raises:
+            TrainError: When there is no room.
+        """
+        path = self.folder / ENDING_FILE
+        if ending is not None:
+            write_atomically(path, (ending.model_dump_json(indent=1) + "\n").encode())
+            return
+        with writing(path):
+            path.unlink(missing_ok=True)
+
+    def discard(self) -> None:
+        """Remove a run that never began, for want of anything that it needs."""
+        if not any(self.checkpoints.glob("*")):
+            shutil.rmtree(self.folder)
+
+    def check_scenes(self, scenes: Sequence[SceneLock]) -> None:
+        """Check that these are the scenes in which it began: the same content in the same order.
+
+        Raises:
+            TrainError: Otherwise; it names the first that differs.
+        """
+        for then, now in itertools.zip_longest(self.locks, scenes):
+            if then is None or now is None or then.sha256 != now.sha256:
+                raise TrainError(
+                    "a run continues in the scenes in which it began",
+                    found=f"{_described(now)} instead of {_described(then)}",
+                    remedy="give the same bundles, or start a new run without --resume",
+                    file=self.folder,
+                )
+
+    def check_preset(self, preset: Preset) -> None:
+        """Check that a preset is the one with which it began, except for the number of iterations.
+
+        Raises:
+            TrainError: Otherwise; it names what differs.
+        """
+        then, now = flat_values(self.preset), flat_values(pinned(preset))
+        other = [key for key in then | now if key != "iterations" and then.get(key) != now.get(key)]
+        if other:
+            raise TrainError(
+                "a run continues with the preset with which it began",
+                found=", ".join(f"{key}: {now.get(key)} instead of {then.get(key)}" for key in other),
+                remedy="omit these, or start a new run without --resume",
+                file=self.folder,
+            )
+
+    @property
+    def changed(self) -> datetime.datetime | None:
+        """When its last iteration ended; None before the first."""
+        path = self.folder / CURVE_FILE
+        return datetime.datetime.fromtimestamp(path.stat().st_mtime, datetime.UTC) if path.exists() else None
+
+    @property
+    def training(self) -> bool:
+        """Whether a process trains it now."""
+        return is_locked(self.folder / LOCK_FILE)
+
+    @contextmanager
+    def busy(self) -> Iterator[None]:
+        """Lock the run while it trains.
+
+        Raises:
+            TrainError: When another process trains it.
+        """
+        try:
+            with locked(self.folder / LOCK_FILE, f"run {self.name}", "is being trained by"):
+                yield
+        except BusyError as error:
+            raise TrainError(
+                "one process trains a run at a time",
+                found=error.found,
+                remedy="wait until it is done, or end it",
+                file=self.folder,
+            ) from error
+
+
+class Curve:
+    """Learning curve: a row of numbers for each iteration."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def append(self, row: dict[str, float]) -> None:
+        """Append a row with its `iteration`.
+
+        Raises:
+            ValueError: When a number is not finite.
+            TrainError: When there is no room.
+        """
+        text = json.dumps(row, allow_nan=False)
+        with writing(self._path), self._path.open("a", encoding="utf-8") as file:
+            file.write(text + "\n")
+
+    def read(self) -> list[dict[str, float]]:
+        """All rows, except one that a kill has torn at the end.
+
+        Raises:
+            TrainError: When the file is damaged.
+        """
+        if not self._path.exists():
+            return []
+        try:
+            *lines, torn = read_plain(self._path, MAX_CURVE_BYTES).split(b"\n")
+        except (OSError, ValueError) as error:
+            raise self._damaged(getattr(error, "strerror", None) or str(error)) from error
+        del torn  # empty after a whole line
+        rows = []
+        for number, line in enumerate(lines, 1):
+            try:
+                row = ROW.validate_json(line, strict=True)
+            except ValidationError as error:
+                raise self._damaged(f"line {number}: {error.errors()[0]['msg']}") from error
+            if "iteration" not in row:
+                raise self._damaged(f"line {number} has no iteration")
+            rows.append(row)
+        return rows
+
+    def cut(self, iteration: int) -> None:
+        """Drop the rows after an iteration: training continues from there.
+
+        Raises:
+            TrainError: When the file is damaged or there is no room.
+        """
+        kept = [row for row in self.read() if row["iteration"] <= iteration]
+        write_atomically(self._path, "".join(json.dumps(row) + "\n" for row in kept).encode())
+
+    def _damaged(self, found: str) -> TrainError:
+        return TrainError(
+            "a curve has a row of numbers for each iteration",
+            found=found,
+            remedy="mend that line or delete it; checkpoints don't depend on it",
+            file=self._path,
+        )
+
+
+def list_runs(root: Path) -> list[Run]:
+    """All runs in a folder, the newest first; damaged ones are left out with a warning."""
+    runs = []
+    for path in sorted(root.glob(f"*/{RUN_FILE}")):
+        try:
+            runs.append(Run(path.parent, _read_record(path)))
+        except TrainError as error:
+            logger.warning("%s", error)
+    return sorted(runs, key=lambda run: run.record.started, reverse=True)
+
+
+def commit_of(folder: Path) -> str:
+    """Commit of the checkout of a folder's files, with "-dirty" if any differ; empty without a checkout."""
+    try:
+        _git(folder, "ls-files", "--error-unmatch", "__init__.py")  # not just a folder inside somebody's checkout
+        return _git(folder, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
+    except (OSError, subprocess.SubprocessError):
+        return ""
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=True, timeout=20)
+    return done.stdout.strip()
+
+
+def _is_own_registry(reference: str) -> bool:
+    """Whether a reference leads to the registry that the user has set."""
+    address = reference.rpartition("/")[0]
+    return address != "" and address == os.environ.get(ADDRESS_VARIABLE, "").rstrip("/")
+
+
+def _mark(record: bytes) -> Path:
+    """The empty file that says that a run with this record began here."""
+    return cache_folder() / BEGUN / hashlib.sha256(record).hexdigest()
+
+
+def _read_record(path: Path) -> Record:
+    rule = f"a {RUN_FILE} is as this version of splatyard writes it"
+    return read_model(Record, path, rule, "use the version of splatyard that wrote it, or train again")
+
+
+def _new_folder(root: Path, preset: Preset, scenes: Sequence[SceneLock], name: str | None) -> Path:
+    """Make a folder of that name; by default <task>-<scene>-<number>, or with the robot for procedural ground."""
+    if name is None:
+        references = {scene.reference.partition("@")[0] for scene in scenes}
+        where = min(references) if len(references) == 1 else f"{len(references)}-scenes"
+        if where.startswith(TERRAIN):
+            where = Path(preset.robot).stem
+        prefix = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{preset.task}-{where}")
+        names = (f"{prefix}-{number}" for number in itertools.count(1))
+    elif NAME.fullmatch(name):
+        names = [name]
+    else:
+        rule = "a run's name consists of letters, digits, dots, dashes and underscores"
+        raise TrainError(rule, found=repr(name), remedy="give another --name")
+    for folder in (root / one for one in names):
+        with suppress(FileExistsError):
+            folder.mkdir()
+            return folder
+    raise TrainError(
+        "a run overwrites nothing",
+        found="one exists with that name",
+        remedy="give another --name, continue with --resume, or delete it",
+        file=root / str(name),
+    )
+
+
+def _described(scene: SceneLock | None) -> str:
+    return f"{scene.reference} (sha256 {scene.sha256[:12]}…)" if scene else "no scene"
+
+
+def _machine(device: str) -> dict[str, str]:
+    found = {
+        "system": platform.platform(),
+        "machine": platform.machine(),
+        "python": platform.python_version(),
+        "cores": str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()),
+    }
+    if device.startswith("cuda"):
+        import torch
+
+        found["gpu"] = torch.cuda.get_device_name(device)
+    return found
