@@ -47,7 +47,10 @@ class Exposures:
         rendered = np.clip(rendered[:, ::STRIDE, ::STRIDE], 0, 1)
         weighted = weight * rendered
         square = np.einsum("chw,chw->c", weighted, rendered)
-        product = np.einsum("chw,chw->c", weighted, target) / 255
+        self.learn(index, square, np.einsum("chw,chw->c", weighted, target) / 255)
+
+    def learn(self, index: int, square: F32, product: F32) -> None:
+        """Estimate a view's gain from sums over pixels (3,): of the image's square, and of image times photo."""
         held = TRUST * square.mean() + 1e-6
         estimate = np.log(np.maximum((product + held) / (square + held), 1e-3))
         blended = MEMORY * np.log(self.gains[index]) + (1 - MEMORY) * estimate

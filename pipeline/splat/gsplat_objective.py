@@ -8,10 +8,12 @@ Runs in gsplat's interpreter, too, so it imports no more than that has.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from pipeline.splat.exposure import SATURATED, STRIDE
 from pipeline.splat.schedule import Schedule
 
 if TYPE_CHECKING:
@@ -32,10 +34,110 @@ JUMP = 0.05
 PULL = 1.6e-4
 """Pull of the loss on a Gaussian's centre on the screen above which it is split or doubled. As many Gaussians of a
 trained hall lie above it as above gsplat's 2e-4 with its own loss, of absolute differences."""
+EXPOSURE_PIXELS = 20_000
+"""Pixels from which a view's exposure is estimated, about, before those that `exposure.STRIDE` leaves out."""
 NOISE = 5e5
 """Strength of MCMC's random walk by gsplat's default."""
 NOISE_RATE = 1.6e-4
 """Learning rate of positions that this default is meant for."""
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """What is found of a view."""
+
+    gradient: Tensor  # of the loss by what was drawn, (H, W, 3 or 4)
+    metrics: Tensor  # loss and PSNR [dB]
+    exposure: Tensor  # sums of `exposure_sums`, (2, 3)
+
+
+@dataclass(eq=False)
+class Objective:
+    """The loss of views, with the weights of its parts.
+
+    On a GPU its hundreds of small kernels are recorded once for each size and kind of view, then replayed together:
+    starting them one by one takes the CPU several times longer than they take. What is found stays until the next call.
+    """
+
+    ssim_weight: float
+    depth_weight: float
+    normal_weight: float
+    _recorded: dict[object, tuple[dict[str, Tensor], Any, Found]] = field(default_factory=dict)
+    _pool: Any = None
+
+    def __call__(self, given: Mapping[str, Tensor]) -> Found:
+        """The loss of a view.
+
+        `given` has what was `drawn` (H, W, 3 or 4), its `alpha` (H, W), the `photo` (3, H, W) uint8, its `gain` (3,)
+        and `intrinsics` (3, 3); `mask`, and `depth` with its `tolerance` (H, W), where the view has them. All but what
+        was drawn may still be in main memory.
+        """
+        import torch
+
+        drawn = given["drawn"]
+        if drawn.device.type != "cuda":
+            return self._evaluate({**given, "drawn": drawn.detach().requires_grad_()})
+        kind = tuple((name, *tensor.shape) for name, tensor in given.items())
+        if kind not in self._recorded:
+            self._recorded[kind] = self._record(given)
+        held, graph, found = self._recorded[kind]
+        with torch.no_grad():
+            for name, tensor in given.items():
+                held[name].copy_(tensor)
+        graph.replay()
+        return found
+
+    def _record(self, given: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Any, Found]:
+        """Where a kind of view is put, the recorded kernels, and where they leave what they find."""
+        import torch
+
+        device = given["drawn"].device
+        held = {name: tensor.detach().clone().to(device) for name, tensor in given.items()}
+        held["drawn"].requires_grad_()
+        beside = torch.cuda.Stream(device)
+        beside.wait_stream(torch.cuda.current_stream(device))
+        with torch.cuda.stream(beside):
+            self._evaluate(held)  # libraries set themselves up
+        torch.cuda.current_stream(device).wait_stream(beside)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
+            found = self._evaluate(held)
+        self._pool = graph.pool()  # of all: only one is replayed at a time, and its results are used at once
+        return held, graph, found
+
+    def _evaluate(self, given: Mapping[str, Tensor]) -> Found:
+        import torch
+
+        drawn, alpha, mask, depth = given["drawn"], given["alpha"], given.get("mask"), given.get("depth")
+        image, photo = drawn[..., :3].movedim(-1, 0), given["photo"].float() / 255
+        exposed = image * given["gain"][:, None, None]
+        if mask is not None:
+            exposed = torch.where(mask, exposed, photo)
+        # variances are differences of nearly equal numbers, for which the 10 bits of TensorFloat-32 are too few
+        with torch.backends.cudnn.flags(enabled=torch.backends.cudnn.enabled, allow_tf32=False):
+            loss = photometric_loss(exposed, photo, self.ssim_weight)
+            if depth is not None:
+                loss = loss + self.depth_weight * depth_loss(drawn[..., 3], alpha, depth, given["tolerance"])
+                if self.normal_weight:
+                    normals = normal_loss(drawn[..., 3], alpha, depth, given["intrinsics"])
+                    loss = loss + self.normal_weight * normals
+            (gradient,) = torch.autograd.grad(loss, [drawn])
+        with torch.no_grad():
+            error = ((exposed - photo) ** 2).mean()
+            metrics = torch.stack([loss, -10 * error.clamp(min=1e-12).log10()])
+            return Found(gradient, metrics, exposure_sums(image, given["photo"], mask))
+
+
+def exposure_sums(image: Tensor, photo: Tensor, mask: Tensor | None) -> Tensor:
+    """What `Exposures.learn` wants, (2, 3), of an image (3, H, W) in 0..1 without gain and a photo (3, H, W) uint8."""
+    import torch
+
+    stride = STRIDE * max(1, math.isqrt(image[0].numel() // EXPOSURE_PIXELS))
+    image, photo = image[:, ::stride, ::stride].clamp(0, 1), photo[:, ::stride, ::stride].float()
+    weighted = image * (photo < SATURATED)
+    if mask is not None:
+        weighted = weighted * mask[::stride, ::stride]
+    return torch.stack([(weighted * image).sum((1, 2)), (weighted * photo).sum((1, 2)) / 255])
 
 
 def photometric_loss(image: Tensor, photo: Tensor, ssim_weight: float) -> Tensor:
@@ -51,8 +153,8 @@ def ssim(a: Tensor, b: Tensor) -> Tensor:
     import torch
     from torch.nn.functional import conv2d
 
-    weights = np.exp(-(np.arange(-RADIUS, RADIUS + 1) ** 2) / (2 * SIGMA**2))
-    window = torch.tensor(weights / weights.sum(), dtype=a.dtype, device=a.device)
+    offsets = torch.arange(-RADIUS, RADIUS + 1, dtype=a.dtype, device=a.device)
+    window = (-(offsets**2) / (2 * SIGMA**2)).softmax(0)
     maps = torch.cat([a, b, a * a, b * b, a * b])[:, None]
     maps = conv2d(maps, window[None, None, None, :], padding=(0, RADIUS))
     maps = conv2d(maps, window[None, None, :, None], padding=(RADIUS, 0))
@@ -107,6 +209,22 @@ def make_strategy(name: str, schedule: Schedule) -> gsplat.DefaultStrategy | gsp
     import torch
 
     class BoundedStrategy(gsplat.DefaultStrategy):
+        def _update_state(
+            self,
+            params: dict[str, torch.nn.Parameter] | torch.nn.ParameterDict,
+            state: dict[str, Any],
+            info: dict[str, Any],
+            packed: bool = False,
+        ) -> None:
+            if packed:
+                super()._update_state(params, state, info, packed)
+                return
+            # the same sums over all Gaussians of one camera: to select those that are seen, the CPU waits for the GPU
+            pulled, seen = info[self.key_for_gradient].grad[0], (info["radii"][0] > 0).all(-1)
+            scale = pulled.new_tensor([info["width"] / 2, info["height"] / 2])
+            for name, added in (("grad2d", (pulled * scale).norm(dim=-1) * seen), ("count", seen.to(pulled.dtype))):
+                state[name] = added if state[name] is None else state[name].add_(added)
+
         def _grow_gs(
             self,
             params: dict[str, torch.nn.Parameter] | torch.nn.ParameterDict,

@@ -20,10 +20,10 @@ from pipeline.gpu_backends.device import gpu_errors, usable_device
 from pipeline.gpu_backends.errors import BadOutputError, NoDeviceError
 from pipeline.io.files import open_whole
 from pipeline.splat.exposure import Exposures
-from pipeline.splat.gsplat_objective import depth_loss, make_strategy, normal_loss, photometric_loss
+from pipeline.splat.gsplat_objective import Objective, make_strategy
 from pipeline.splat.pose_tuning import PoseTuning
 from pipeline.splat.schedule import Schedule
-from pipeline.types import F32
+from pipeline.types import F32, F64
 
 if TYPE_CHECKING:
     import torch
@@ -39,8 +39,8 @@ SPARSE_FROM = 1_500_000
 """Largest number of Gaussians from which on only those that a view shows are projected and moved."""
 MCMC_COST = 0.01
 """Cost of the mean opacity and of the mean size: what lets MCMC find Gaussians to move elsewhere."""
-EXPOSURE_PIXELS = 20_000
-"""Pixels from which a view's exposure is estimated, about."""
+LEVEL = ("intrinsics", "photo", "depth", "tolerance", "mask")
+"""Fields of `GpuLevel`."""
 POSES = ("twists", "first", "second", "steps")
 """Attributes of `PoseTuning` that change."""
 WIDEST_RANGE = 14.0
@@ -181,7 +181,9 @@ class Training:
         self.poses = PoseTuning(run["world_from_cameras"], run["radius"])
         self._run, self._device = run, device
         self._views = unpacked_levels(run, device)
-        self._cameras_from_world = self._tensor(np.linalg.inv(run["world_from_cameras"]))
+        self._objective = Objective(run["ssim_weight"], run["depth_weight"], run["normal_weight"])
+        self._place_cameras()
+        self._unread: tuple[int, bool, Tensor] | None = None
         self._packed = self.schedule.gaussians > SPARSE_FROM
         self._rng, self._order = np.random.default_rng(run["seed"]), list[int]()
         fixed, sh = run["fixed"], self._tensor(run["sh"])
@@ -220,6 +222,7 @@ class Training:
                 torch.cuda.set_rng_state(state, device)
             while self.iteration < until:
                 self._step()
+            self._read_exposure()
             self._random = self._random_states()
         loss, metric = (self._sums / max(1, self.iteration - start)).tolist()
         broken = sum(int((~torch.isfinite(part)).sum()) for part in self._params.values())
@@ -275,6 +278,7 @@ class Training:
         self.exposures.gains = state["gains"].numpy()
         for name in POSES:
             setattr(self.poses, name, state["poses"][name].numpy())
+        self._place_cameras()
 
     def _begin(self, params: Mapping[str, Tensor]) -> None:
         """Make parameters and their optimizers."""
@@ -298,29 +302,45 @@ class Training:
         index = self._order.pop()
         level = self._views[index][schedule.level_of(self.iteration)]
         tuned = schedule.poses_from is not None and share >= schedule.poses_from
-        twist = torch.zeros(6, device=self._device, requires_grad=tuned)
-        drawn, alpha, meta = self._draw(level, self._camera_from_world(index, twist), share)
+        camera_from_world = self._cameras_from_world[index].clone().requires_grad_(tuned)
+        drawn, alpha, meta = self._draw(level, camera_from_world, share)
         self._strategy.step_pre_backward(self._params, self._optimizers, self._strategy_state, self.iteration, meta)
-        image = drawn[..., :3].movedim(-1, 0)
-        loss, error = self._loss(image, drawn[..., 3:], alpha, level, self.exposures.gains[index])
-        loss.backward()
-        self._sums += torch.stack([loss.detach(), -10 * error.clamp(min=1e-12).log10()])
+        self._read_exposure()  # of the last step, which is done by now
+        parts = {name: getattr(level, name) for name in LEVEL if getattr(level, name) is not None}
+        gain = torch.from_numpy(self.exposures.gains[index])
+        found = self._objective({"drawn": drawn, "alpha": alpha, "gain": gain, **parts})
+        self._sums += found.metrics
+        results, gradients = [drawn], [found.gradient]
+        if self._run["strategy"] == "mcmc":
+            cost = MCMC_COST * self._params["opacities"].sigmoid().mean()
+            cost = cost + MCMC_COST * self._params["scales"].exp().mean() / self._run["extent"]
+            self._sums[0] += cost.detach()
+            results, gradients = [drawn, cost], [found.gradient, torch.ones_like(cost)]
+        torch.autograd.backward(results, gradients)
 
         round_ends = not self._order
         if schedule.exposure_from is not None and share >= schedule.exposure_from:
-            stride = max(1, math.isqrt(image[0].numel() // EXPOSURE_PIXELS))
-            rendered, photo = (planes[:, ::stride, ::stride].cpu().numpy() for planes in (image.detach(), level.photo))
-            mask = None if level.mask is None else level.mask[::stride, ::stride].cpu().numpy()
-            self.exposures.observe(index, rendered, photo, mask)
-            if round_ends:
-                self.exposures.center()
-        if tuned and twist.grad is not None:
+            self._unread = index, round_ends, found.exposure
+        if tuned and camera_from_world.grad is not None:
             rate = (1 - share) / (1 - (schedule.poses_from or 0))
-            self.poses.step(index, twist.grad.cpu().numpy().astype(np.float64), rate)
+            self.poses.step(index, self._pull_of_pose(index, camera_from_world.grad), rate)
             if round_ends:
                 self.poses.remove_common_motion()
+                self._place_cameras()
+            else:
+                self._place_cameras(index)
         self._move(meta, share, level)
         self.iteration += 1
+
+    def _read_exposure(self) -> None:
+        """Let what the last step found of its view's exposure count: reading it at once would wait for the GPU."""
+        if self._unread is None:
+            return
+        index, round_ends, sums = self._unread
+        self.exposures.learn(index, *sums.cpu().numpy())
+        if round_ends:
+            self.exposures.center()
+        self._unread = None
 
     def _draw(
         self, level: GpuLevel, camera_from_world: Tensor, share: float
@@ -351,38 +371,23 @@ class Training:
         )
         return drawn[0], alpha[0, ..., 0], meta
 
-    def _loss(self, image: Tensor, depth: Tensor, alpha: Tensor, level: GpuLevel, gain: F32) -> tuple[Tensor, Tensor]:
-        """The loss, and the mean square difference from the photo."""
-        import torch
-
-        run, photo = self._run, level.photo.to(self._device).float() / 255
-        exposed = image * self._tensor(gain)[:, None, None]
-        if level.mask is not None:
-            exposed = torch.where(level.mask.to(self._device), exposed, photo)
-        loss = photometric_loss(exposed, photo, run["ssim_weight"])
-        if level.depth is not None and level.tolerance is not None:
-            measured, tolerance = level.depth.to(self._device), level.tolerance.to(self._device)
-            loss = loss + run["depth_weight"] * depth_loss(depth[..., 0], alpha, measured, tolerance)
-            if run["normal_weight"]:
-                loss = loss + run["normal_weight"] * normal_loss(depth[..., 0], alpha, measured, level.intrinsics)
-        if run["strategy"] == "mcmc":
-            loss = loss + MCMC_COST * self._params["opacities"].sigmoid().mean()
-            loss = loss + MCMC_COST * self._params["scales"].exp().mean() / run["extent"]
-        return loss, ((exposed - photo) ** 2).detach().mean()
-
     def _move(self, meta: dict[str, Tensor], share: float, level: GpuLevel) -> None:
         """Carry the gradients to the Gaussians, then add and remove some."""
         import torch
 
         seen = self._of_training(meta)
-        rates = self.schedule.rates(share, self._run["extent"], self._colors(self._params).shape[1])
+        rest = self._params.get("shN")
+        rates = self.schedule.rates(share, self._run["extent"], 1 if rest is None else 1 + rest.shape[1])
         by_name = {name: rates[ours][0] for name, ours in GEOMETRY.items()}
         by_name |= {"sh0": rates["sh"][0], "shN": rates["sh"][-1]}
         shown = seen["gaussian_ids"] if self._packed else (seen["radii"] > 0).all(-1)[0]
-        with torch.no_grad():
-            rest = self._params.get("shN")
-            if rest is not None and rest.grad is not None and self.exposures.variation < self._run["calm_exposure"]:
-                rest.grad[shown] += self._run["plain_color"] / level.photo[0].numel() * rest[shown]
+        if rest is not None and rest.grad is not None and self.exposures.variation < self._run["calm_exposure"]:
+            plain = self._run["plain_color"] / level.photo[0].numel()
+            with torch.no_grad():
+                if self._packed:
+                    rest.grad[shown] += plain * rest[shown]
+                else:
+                    rest.grad.addcmul_(rest, shown[:, None, None], value=plain)
         for name, optimizer in self._optimizers.items():
             part = self._params[name]
             optimizer.param_groups[0]["lr"] = float(by_name[name])
@@ -415,16 +420,28 @@ class Training:
             gradient = None if pulled is None else pulled[:, :count]
         return meta | parts | {"means2d": SimpleNamespace(grad=gradient)}
 
-    def _camera_from_world(self, index: int, twist: Tensor) -> Tensor:
-        """A view's pose as it is now, (4, 4), moved on by a small twist (w, t) in the camera's own axes."""
+    def _place_cameras(self, index: int | None = None) -> None:
+        """Compute the views' poses as they are now, (views, 4, 4), or one of them."""
         import torch
 
-        tuned = self._tensor(self.poses.twists[index])
-        camera_from_start = torch.eye(4, device=self._device)
-        rotation = torch.linalg.matrix_exp(_cross(tuned[:3])).T
-        camera_from_start[:3, :3], camera_from_start[:3, 3] = rotation, -rotation @ tuned[3:]
-        moved = torch.cat([torch.cat([-_cross(twist[:3]), -twist[3:, None]], 1), twist.new_zeros(1, 4)])
-        return (torch.eye(4, device=self._device) + moved) @ camera_from_start @ self._cameras_from_world[index]
+        chosen = slice(None) if index is None else slice(index, index + 1)
+        twists = torch.from_numpy(self.poses.twists[chosen])
+        start_from_now = torch.eye(4, dtype=torch.float64).repeat(len(twists), 1, 1)
+        start_from_now[:, :3, :3] = torch.linalg.matrix_exp(_cross(twists[:, :3]))
+        start_from_now[:, :3, 3] = twists[:, 3:]
+        world_from_now = torch.from_numpy(self._run["world_from_cameras"][chosen]) @ start_from_now
+        placed = torch.linalg.inv(world_from_now).to(self._device, torch.float32)
+        if index is None:
+            self._cameras_from_world = placed
+        else:
+            self._cameras_from_world[chosen] = placed
+
+    def _pull_of_pose(self, index: int, gradient: Tensor) -> F64:
+        """The derivative (6,) by a small twist (w, t) in the camera's own axes, from that by camera-from-world."""
+        # a twist makes it (1 + m) camera-from-world, where m has the rows [-w x | -t]
+        by_motion = (gradient @ self._cameras_from_world[index].T).cpu().numpy().astype(np.float64)
+        turn = by_motion.T[:3, :3] - by_motion[:3, :3]
+        return np.array([turn[2, 1], turn[0, 2], turn[1, 0], *-by_motion[:3, 3]])
 
     def _devices(self) -> list[torch.device]:
         return [self._device] if self._device.type == "cuda" else []
@@ -446,9 +463,10 @@ class Training:
         return torch.cat([parts["sh0"], parts["shN"]], 1) if "shN" in parts else parts["sh0"]
 
 
-def _cross(vector: Tensor) -> Tensor:
-    """The matrix (3, 3) of a cross product."""
+def _cross(vectors: Tensor) -> Tensor:
+    """The matrices (N, 3, 3) of cross products with vectors (N, 3)."""
     import torch
 
-    x, y, z, zero = *vector, vector.new_zeros(())
-    return torch.stack([zero, -z, y, z, zero, -x, -y, x, zero]).reshape(3, 3)
+    x, y, z = vectors.T
+    zero = torch.zeros_like(x)
+    return torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], 1).reshape(-1, 3, 3)

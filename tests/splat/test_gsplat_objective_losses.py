@@ -9,6 +9,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("gsplat")
 
 from pipeline.splat import gsplat_objective, loss  # noqa: E402 - after the skips
+from pipeline.splat.exposure import Exposures  # noqa: E402
 
 HEIGHT, WIDTH = 44, 52
 LENS = np.array([[60.0, 0, 25], [0, 58, 21], [0, 0, 1]])
@@ -94,3 +95,50 @@ def test_tiny_images_have_no_normals():
     """A quarter of a thumbnail."""
     flat = torch.ones(8, 10)
     assert float(gsplat_objective.normal_loss(flat, flat, flat, tensor(LENS))) == 0
+
+
+def view_of(rng: np.random.Generator, device: str, shift: float = 0.0) -> dict[str, torch.Tensor]:
+    """A masked view with depth, and what was drawn of it; the rest is in main memory."""
+    photo = torch.tensor(rng.integers(0, 255, (3, HEIGHT, WIDTH)).astype(np.uint8))
+    depth = tensor(plane([np.sin(0.3), 0.0, np.cos(0.3)]))
+    image = photo.movedim(0, -1) / 255 + tensor(rng.normal(shift, 0.05, (HEIGHT, WIDTH, 3)))
+    return {
+        "drawn": torch.cat([image, depth[..., None] * 1.02], 2).to(device),
+        "alpha": tensor(rng.uniform(0.5, 1, (HEIGHT, WIDTH))).to(device),
+        "gain": tensor(np.array([0.9, 1.0, 1.1])),
+        "intrinsics": tensor(LENS),
+        "photo": photo,
+        "depth": depth,
+        "tolerance": torch.full((HEIGHT, WIDTH), 0.01),
+        "mask": torch.tensor(rng.random((HEIGHT, WIDTH)) < 0.9),
+    }
+
+
+def test_objective_finds_the_exposure_that_the_cpu_trainer_does(rng):
+    """By sums alone."""
+    given = view_of(rng, "cpu", -0.1)
+    found = gsplat_objective.Objective(0.2, 0.5, 0.05)(given)
+    ours, theirs = (Exposures(np.ones((1, 3), np.float32)) for _ in range(2))
+    ours.learn(0, *found.exposure.numpy())
+    image = given["drawn"][..., :3].movedim(-1, 0).numpy()
+    theirs.observe(0, image, given["photo"].numpy(), given["mask"].numpy())
+    np.testing.assert_allclose(ours.gains, theirs.gains, rtol=1e-5)
+    assert (np.abs(ours.gains - 1) > 0.01).all()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_recorded_objective_is_the_one_computed_step_by_step(rng):
+    """For views after the recorded one, of another kind in between, too."""
+    weights = (0.2, 0.5, 0.05)
+    recorded, plain = gsplat_objective.Objective(*weights), gsplat_objective.Objective(*weights)
+    for number in range(5):
+        given = view_of(rng, "cuda", 0.1 * number)
+        if number == 2:
+            given = {name: part for name, part in given.items() if name not in ("depth", "tolerance", "mask")}
+            given["drawn"] = given["drawn"][..., :3]
+        found = recorded(given)
+        expected = plain({name: part.cpu() for name, part in given.items()})
+        for name in ("gradient", "metrics", "exposure"):
+            value, right = getattr(found, name).cpu(), getattr(expected, name)
+            torch.testing.assert_close(value, right, rtol=1e-3, atol=1e-3 * float(right.abs().max()))
