@@ -94,7 +94,7 @@ def assert_same(one: Trained, other: Trained) -> None:
 @pytest.mark.usefixtures("gsplat_on_cpu")
 @pytest.mark.parametrize("strategy", ["default", "mcmc"])
 def test_images_of_views_never_trained_on_are_those_of_the_cpu_trainer(scene, held_out, tmp_path, strategy):
-    """Same start, supervision and schedule: within a decibel, with surfaces as right; MCMC's walk blurs a short run."""
+    """Same start, supervision and schedule: within a decibel, with surfaces as right."""
     params = SplatParams(gaussians=1000, iterations=80, sh_degree=1)
     ours = fit_of(train(scene.views, scene.cloud, params, np.random.default_rng(0)), held_out)
     by_gsplat = trained_by_gsplat(scene, params.changed(backend="gsplat", strategy=strategy), tmp_path)
@@ -102,7 +102,7 @@ def test_images_of_views_never_trained_on_are_those_of_the_cpu_trainer(scene, he
     assert len(by_gsplat.gaussians) <= 1000
     assert theirs[0] > ours[0] - 1
     assert theirs[0] > 15.5
-    assert theirs[1] < (2.5 if strategy == "mcmc" else 1.5) * ours[1]
+    assert theirs[1] < 1.5 * ours[1]
     assert by_gsplat.backend_report["strategy"] == strategy
 
 
