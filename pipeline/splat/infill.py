@@ -151,13 +151,13 @@ def _linings(guessed: Mesh, cloud: PointCloud, distance: float, limit: int, noth
     points, faces = sample_surface(guessed, int(TRIES * area / spacing**2) + 1, np.random.default_rng(0))
     kept = np.unique(np.floor(points / spacing).astype(np.int64), axis=0, return_index=True)[1]
     points, normals = points[kept].astype(np.float64), guessed.face_normals()[faces[kept]]
-    unknown = np.asarray(KDTree(cloud.points).query(points)[0]) > KNOWN * distance
+    unknown = np.asarray(KDTree(cloud.points).query(points, workers=-1)[0]) > KNOWN * distance
     points, normals = points[unknown], normals[unknown]
     if not len(points):
         return nothing
     turn = TURNED * distance
     tree = KDTree(np.concatenate([cloud.points, turn * cloud.normals], 1))
-    around = tree.query(np.concatenate([points, turn * normals], 1), min(COLOR_POINTS, len(cloud)))[1]
+    around = tree.query(np.concatenate([points, turn * normals], 1), min(COLOR_POINTS, len(cloud)), workers=-1)[1]
     around = np.asarray(around).reshape(len(points), -1)
     colors = cloud.colors[around].astype(np.float64).mean(1) / 255
     alike = np.einsum("nd,nd->n", normals, cloud.normals[around].astype(np.float64).mean(1)) > CONTINUED
@@ -193,7 +193,7 @@ def _backs(cloud: PointCloud, free: FreeSpace, distance: float, nothing: Gaussia
         return nothing
     tree = KDTree(all_points)
     # a disc behind a rim is seen past it: points must have others all around
-    around = np.asarray(grid.data)[np.asarray(grid.query(points, RIM_POINTS)[1])]
+    around = np.asarray(grid.data)[np.asarray(grid.query(points, RIM_POINTS, workers=-1)[1])]
     inside = np.linalg.norm(around.mean(1) - points, axis=1) < RIM_OFFSET * spacing
     usable = inside & ~_back_known(tree, all_normals, points, normals, behind, distance)
     points, normals, behind = points[usable], normals[usable], behind[usable]
@@ -201,7 +201,7 @@ def _backs(cloud: PointCloud, free: FreeSpace, distance: float, nothing: Gaussia
         return nothing
     middle = points - np.minimum(0.5 * behind, THICKNESS * distance)[:, None] * normals
 
-    around = np.asarray(tree.query(points, COLOR_POINTS)[1])
+    around = np.asarray(tree.query(points, COLOR_POINTS, workers=-1)[1])
     colors = cloud.colors[has_normal][around].astype(np.float64).mean(1) / 255
     down = np.clip(normals[:, 2], 0, 1)  # the back of what faces up faces down
     shade = UPRIGHT_SHADE + (UNDER_SHADE - UPRIGHT_SHADE) * down
@@ -213,7 +213,7 @@ def _back_known(tree: KDTree, all_normals: F64, points: F64, normals: F64, behin
     """Behind which points (N,) the cloud has a surface that faces the other way: the object was seen from there too."""
     known = np.zeros(len(points), bool)
     for depth in (0.5 * THICKNESS, *DEPTHS):
-        near, neighbours = (np.asarray(v) for v in tree.query(points - depth * distance * normals, 8))
+        near, neighbours = (np.asarray(v) for v in tree.query(points - depth * distance * normals, 8, workers=-1))
         opposite = np.einsum("nkd,nd->nk", all_normals[neighbours], normals) < -0.3
         found = (opposite & (near < 2 * BACK_SPACING * distance)).any(1)
         known |= found & (depth * distance <= 1.5 * behind)
@@ -235,7 +235,7 @@ def _fillings(
     tree, farthest = KDTree(cloud.points), MAX_FROM_CLOUD * distance
     for pose in poses:
         added, away = _in_face(gaussians, cloud, tree, free, camera, pose)
-        near = np.flatnonzero(np.isfinite(tree.query(added.means, distance_upper_bound=farthest)[0]))
+        near = np.flatnonzero(np.isfinite(tree.query(added.means, distance_upper_bound=farthest, workers=-1)[0]))
         gaussians = Gaussians.concatenate([gaussians, added[near]])
         from_rim.append(away[near])
     return gaussians[count + np.argsort(np.concatenate(from_rim), kind="stable")]
@@ -247,7 +247,9 @@ def _viewpoints(cloud: PointCloud, free: FreeSpace, distance: float, rng: np.ran
     candidates = rng.uniform(low, high, (CANDIDATES, 3))
     candidates = candidates[free.floating(candidates)]
     if len(candidates):
-        candidates = candidates[np.asarray(KDTree(cloud.points).query(candidates)[0]) > CLEARANCE * distance]
+        candidates = candidates[
+            np.asarray(KDTree(cloud.points).query(candidates, workers=-1)[0]) > CLEARANCE * distance
+        ]
     return candidates[farthest_points(candidates, VIEWPOINTS)] if len(candidates) else candidates
 
 
@@ -285,7 +287,8 @@ def _in_face(
     rays = camera.rays(np.stack([columns, rows], -1) + 0.5)
     rim_depth = image.depth[rim[0], rim[1]].astype(np.float64)
     at_rim = pose.apply(camera.rays(np.stack([rim[1], rim[0]], -1) + 0.5) * rim_depth[:, None])
-    known = np.asarray(tree.query(at_rim)[1])  # the mean depth of overlapping Gaussians lies in front of their surface
+    # the mean depth of overlapping Gaussians lies in front of their surface
+    known = np.asarray(tree.query(at_rim, workers=-1)[1])
     points, normals = cloud.points[known].astype(np.float64), cloud.normals[known].astype(np.float64)
     means = pose.apply(rays * _continued(rim_depth, points, normals, pose, rays)[:, None])
     depth = pose.inverse().apply(means)[:, 2]

@@ -136,7 +136,7 @@ def discs_on(
     if len(cloud) > count:
         cloud = cloud[np.sort(rng.choice(len(cloud), count, replace=False))]
     points = cloud.points.astype(np.float64)
-    distances = np.asarray(KDTree(points).query(points, NEIGHBOURS + 1)[0])[:, 1:]
+    distances = np.asarray(KDTree(points).query(points, NEIGHBOURS + 1, workers=-1)[0])[:, 1:]
     smallest = MIN_SPACING * float(np.ptp(points, axis=0).max())
     spacing = np.sqrt((distances**2).mean(1)).clip(smallest)
 
@@ -208,7 +208,7 @@ def _sphere(count: int) -> F64:
 
 def _hit(candidates: F64, directions: F64, colors: F64) -> tuple[NDArray[np.intp], F64]:
     """Indices (M,) of the candidates nearest to enough directions, and the mean colours (M, 3) there."""
-    nearest = np.asarray(KDTree(candidates).query(directions)[1])
+    nearest = np.asarray(KDTree(candidates).query(directions, workers=-1)[1])
     hits = np.bincount(nearest, minlength=len(candidates))
     sums = np.stack([np.bincount(nearest, colors[:, c], len(candidates)) for c in range(3)], 1)
     chosen = np.flatnonzero(hits >= MIN_PIXELS)

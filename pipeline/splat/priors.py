@@ -161,7 +161,9 @@ class SurfacePrior:
         points, normals = cloud.points[chosen].astype(np.float64), cloud.normals[chosen].astype(np.float64)
         self._radius = radius
         self._tree = KDTree(points)
-        around = np.asarray(self._tree.query(points, min(FLAT_NEIGHBOURS, len(points)))[1]).reshape(len(points), -1)
+        around = np.asarray(self._tree.query(points, min(FLAT_NEIGHBOURS, len(points)), workers=-1)[1]).reshape(
+            len(points), -1
+        )
         same_side = np.sign(np.einsum("nkd,nd->nk", normals[around], normals))
         mean = (normals[around] * same_side[..., None]).mean(1)
         length = np.linalg.norm(mean, axis=1)
@@ -178,7 +180,7 @@ class SurfacePrior:
         moves towards the plane.
         """
         means = gaussians.means[first:].astype(np.float64)
-        away, nearest = (np.asarray(values) for values in self._tree.query(means))
+        away, nearest = (np.asarray(values) for values in self._tree.query(means, workers=-1))
         chosen = np.flatnonzero((away < REACH * self._radius) & self._flat[nearest])
         if not len(chosen):
             return gaussians
@@ -234,16 +236,16 @@ class Priors:
         """The Gaussians, with those from index `first` on that lie behind inpainted discs made transparent."""
         means = gaussians.means[first:].astype(np.float64)
         reach = self._distance * float(np.hypot(HIDDEN_DEPTH, HIDDEN_WIDTH))
-        near = np.flatnonzero(np.asarray(self._discs.query(means, distance_upper_bound=reach)[0]) < reach)
+        near = np.flatnonzero(np.asarray(self._discs.query(means, distance_upper_bound=reach, workers=-1)[0]) < reach)
         if not len(near):
             return gaussians
         count = min(HIDDEN_NEIGHBOURS, len(self._centers))
-        nearest = np.asarray(self._discs.query(means[near], count)[1]).reshape(len(near), -1)
+        nearest = np.asarray(self._discs.query(means[near], count, workers=-1)[1]).reshape(len(near), -1)
         offset = means[near, None] - self._centers[nearest]
         height = np.einsum("nkd,nkd->nk", offset, self._normals[nearest])
         from_axis = np.linalg.norm(offset - height[..., None] * self._normals[nearest], axis=2)
         behind = (height < 0) & (height > -HIDDEN_DEPTH * self._distance) & (from_axis < HIDDEN_WIDTH * self._distance)
-        supported = np.asarray(self._cloud.query(means[near])[0]) < SUPPORT * self._distance
+        supported = np.asarray(self._cloud.query(means[near], workers=-1)[0]) < SUPPORT * self._distance
         logits = gaussians.opacity_logits.copy()
         logits[first + near[behind.any(1) & ~supported]] = CLEARED
         return replace(gaussians, opacity_logits=logits)

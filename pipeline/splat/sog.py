@@ -20,7 +20,9 @@ from PIL import Image
 
 from pipeline.errors import BundleError
 from pipeline.geometry import Gaussians, logit, morton_order
+from pipeline.geometry.jit import njit, prange
 from pipeline.io.image_files import open_image
+from pipeline.parallel import map_in_order
 from pipeline.splat.ply import MAX_GAUSSIANS, MAX_LOG_SCALE
 from pipeline.types import F32, F64, I64, U8, Floats
 
@@ -100,10 +102,8 @@ def save_sog(gaussians: Gaussians, path: Path, about: Mapping[str, object] | Non
         images["shN_labels.webp"] = _image(both.astype(np.uint8), width)
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
         archive.writestr(zipfile.ZipInfo(META_FILE, ZIP_DATE), json.dumps(meta, separators=(",", ":")))
-        for name, pixels in images.items():
-            stream = io.BytesIO()  # `exact` keeps colours where alpha is 0
-            Image.fromarray(pixels).save(stream, "WEBP", lossless=True, exact=True, quality=100, method=4)
-            archive.writestr(zipfile.ZipInfo(name, ZIP_DATE), stream.getvalue())
+        for name, data in zip(images, map_in_order(_webp, images.values()), strict=True):
+            archive.writestr(zipfile.ZipInfo(name, ZIP_DATE), data)
 
 
 def load_sog(path: Path, packed: BinaryIO | None = None) -> Gaussians:
@@ -122,6 +122,12 @@ def load_sog(path: Path, packed: BinaryIO | None = None) -> Gaussians:
             remedy=REMEDY,
             file=path,
         ) from error
+
+
+def _webp(pixels: U8) -> bytes:
+    stream = io.BytesIO()  # `exact` keeps colours where alpha is 0
+    Image.fromarray(pixels).save(stream, "WEBP", lossless=True, exact=True, quality=100, method=4)
+    return stream.getvalue()
 
 
 def codebook(values: Floats) -> tuple[U8, F64]:
@@ -151,11 +157,11 @@ def palette(rows: F32, max_entries: int) -> tuple[I64, F32]:
     Source: S. Wan, P. Prusinkiewicz, S. Wong, Variance-based color image quantization for frame buffer display, Color
     Research and Application 1990.
     """
-    labels = np.zeros(len(rows), np.int64)
+    labels, columns = np.zeros(len(rows), np.int64), np.ascontiguousarray(rows.T)
     count = 1
     while count < max_entries:
-        mean = _means(rows, labels, count)
-        spread = _sums((rows - mean[labels]) ** 2, labels, count)
+        mean = _means(columns, labels, count)
+        spread = _spreads(columns, labels, mean)
         splittable = spread.sum(1) > MIN_SPREAD
         if not splittable.any():
             break
@@ -167,17 +173,24 @@ def palette(rows: F32, max_entries: int) -> tuple[I64, F32]:
         fresh = count + np.cumsum(chosen) - 1
         labels = np.where(chosen[labels] & above, fresh[labels], labels)
         count += int(chosen.sum())
-    return labels, _means(rows, labels, count).astype(np.float32)
+    return labels, _means(columns, labels, count).astype(np.float32)
 
 
-def _sums(rows: Floats, labels: I64, count: int) -> F64:
-    columns = [np.bincount(labels, rows[:, column], count) for column in range(rows.shape[1])]
-    return np.stack(columns, 1).astype(np.float64)
-
-
-def _means(rows: Floats, labels: I64, count: int) -> F64:
+def _means(columns: F32, labels: I64, count: int) -> F64:
     sizes = np.maximum(np.bincount(labels, minlength=count).astype(np.float64), 1)
-    return _sums(rows, labels, count) / sizes[:, None]
+    return _spreads(columns, labels, np.zeros((count, len(columns))), 1) / sizes[:, None]
+
+
+@njit(parallel=True, nogil=True, cache=True, error_model="numpy")
+def _spreads(columns: F32, labels: I64, centres: F64, power: int = 2) -> F64:
+    """Sums (K, D) by label (N,) of columns (D, N) less centres (K, D), to the power 1 or 2; each in the order of N."""
+    sums = np.zeros((len(columns), len(centres)))
+    for column in prange(len(columns)):
+        for n in range(len(labels)):
+            label = labels[n]
+            difference = columns[column, n] - centres[label, column]
+            sums[column, label] += difference * difference if power == 2 else difference
+    return np.ascontiguousarray(sums.T)
 
 
 def _pack_rotations(quaternions: F32) -> U8:

@@ -20,8 +20,9 @@ from pipeline.geometry import Gaussians, Mesh, PointCloud
 from pipeline.io.files import write_whole
 from pipeline.io.results import preview_folder, resume_folder
 from pipeline.mesh.stage import MESH_FILE
+from pipeline.parallel import map_in_order
 from pipeline.points.completion import Completion
-from pipeline.poses.scene import PosedScene, read_image, read_mask
+from pipeline.poses.scene import PosedScene, View, read_image, read_mask
 from pipeline.previews import MAX_ROWS, Arrays, Publisher
 from pipeline.progress import track
 from pipeline.raster import render
@@ -86,7 +87,10 @@ def _train(
     """Train by the requested backend; gsplat trains at a larger image size than the views'."""
     kept, previews = resume_folder(out_dir), Publisher(preview_folder(out_dir))
     by_gsplat = params.backend == "gsplat"
-    views = load_training_views(scene, inputs, params.changed(image_size=0) if by_gsplat else params)
+    sizes = [0 if by_gsplat else params.image_size]
+    if by_gsplat and scene.training:
+        sizes.append(params.image_size or image_size([view.camera for view in scene.training]))
+    views, *others = views_at_sizes(scene, inputs, params, sizes)
     cloud = PointCloud.load(inputs["points"] / CLOUD_FILE)
     if not views or len(cloud) < 4:
         raise ReconstructionError(
@@ -105,9 +109,7 @@ def _train(
 
     if not by_gsplat:
         return train(views, cloud, params, rng, observe, Checkpoint(kept, repr(params)), guessed)
-    size = params.image_size or image_size([view.camera for view in scene.training])
-    images = load_training_views(scene, inputs, params.changed(image_size=size))
-    return train_by_gsplat(Scene(views, images, cloud, guessed), params, rng, kept, observe)
+    return train_by_gsplat(Scene(views, others[0], cloud, guessed), params, rng, kept, observe)
 
 
 def load_training_views(scene: PosedScene, inputs: Mapping[str, Path], params: SplatParams) -> list[TrainingView]:
@@ -115,20 +117,32 @@ def load_training_views(scene: PosedScene, inputs: Mapping[str, Path], params: S
 
     Only `image_size` and `depth_weight` of the parameters are used.
     """
+    return views_at_sizes(scene, inputs, params, [params.image_size])[0]
+
+
+def views_at_sizes(
+    scene: PosedScene, inputs: Mapping[str, Path], params: SplatParams, sizes: Sequence[int]
+) -> list[list[TrainingView]]:
+    """What `load_training_views` gives, for each `image_size`; depth is read and completed once, on all cores."""
     world_from_scene = Alignment.load(inputs["align"]).world_from_scene
     with_depth = set(map_names(inputs["depth"])) if params.depth_weight > 0 else set()
     completion = Completion.load(inputs["points"])
-    views = []
-    for view in track(scene.training, "splat: views"):
-        camera = training_camera(view.camera, params.image_size)
-        size = camera.width, camera.height
-        depth = None
+
+    def load(view: View) -> list[TrainingView]:
+        depth_map = None
         if view.name in with_depth:
             depth_map = completion.complete(load_depth_map(inputs["depth"], view.name, world_from_scene))
-            depth = depth_in_view(depth_map, camera, view.world_from_camera)
-        photo, mask = read_image(inputs["poses"], view, size), read_mask(inputs["poses"], view, size)
-        views.append(training_view(view.name, photo, camera, view.world_from_camera, depth, mask))
-    return views
+        loaded = []
+        for long_side in sizes:
+            camera, pose = training_camera(view.camera, long_side), view.world_from_camera
+            size = camera.width, camera.height
+            depth = None if depth_map is None else depth_in_view(depth_map, camera, pose)
+            photo, mask = read_image(inputs["poses"], view, size), read_mask(inputs["poses"], view, size)
+            loaded.append(training_view(view.name, photo, camera, pose, depth, mask))
+        return loaded
+
+    loaded = list(track(map_in_order(load, scene.training), "splat: views", len(scene.training)))
+    return [[of_view[number] for of_view in loaded] for number in range(len(sizes))]
 
 
 def _report(trained: Trained, sim: Gaussians, params: SplatParams, sample: Sequence[TrainingView]) -> dict[str, object]:
