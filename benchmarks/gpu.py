@@ -23,7 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -91,8 +91,11 @@ def build_rows(folder: Path) -> list[Row]:
     ]
 
 
-def for_the_peer(bundle: Bundle, images: Path, folder: Path) -> None:
-    """The bundle's cameras and cloud for gsplat's trainer, which holds out every eighth image by name."""
+def for_the_peer(bundle: Bundle, images: Mapping[str, Path], folder: Path) -> None:
+    """The bundle's cameras, images by their names, and cloud for gsplat's trainer.
+
+    It holds out every eighth image by name.
+    """
     import pycolmap
 
     export_colmap(bundle, folder)
@@ -112,8 +115,8 @@ def for_the_peer(bundle: Bundle, images: Path, folder: Path) -> None:
         if image.name not in order:
             model.deregister_frame(image.frame_id)
             continue
-        name = f"{order.index(image.name):05d}{Path(image.name).suffix}"
-        shutil.copyfile(images / image.name, folder / "images" / name)
+        name = f"{order.index(image.name):05d}{images[image.name].suffix}"
+        shutil.copyfile(images[image.name], folder / "images" / name)
         image.name = name
     model.write_binary(folder / MODEL)
 
@@ -125,7 +128,8 @@ def train_rows(folder: Path, peer: Path, python: str) -> list[Row]:
     bundle = Bundle.open(max((folder / "fox").iterdir()))
     folders = stages("fox", folder)
     report = json.loads((folders["splat"] / "training.json").read_text())
-    for_the_peer(bundle, folders["poses"] / "images", folder / "peer")
+    views = load_world_scene(folders["poses"], folders["align"]).views
+    for_the_peer(bundle, {view.name: folders["poses"] / view.image for view in views}, folder / "peer")
     command = [python, str(peer), "default", "--data_dir", str(folder / "peer"), "--data_factor", "1"]
     command += ["--result_dir", str(folder / "result"), "--disable_viewer", "--disable_video"]
     command += [f"--{name}={STEPS}" for name in ("max_steps", "eval_steps", "save_steps")]
