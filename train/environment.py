@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, TypedDict
+from typing import Any, NotRequired, Protocol, TypedDict
 
 import numpy as np
 import torch
@@ -22,7 +22,8 @@ from sim.scene.scene import SimScene
 from sim.sensors.cameras.settings import Output, RobotCamera
 from sim.tasks.catalog import find_task
 from sim.tasks.task import EXPERT, Task
-from train.encoders.catalog import ObservationGroup, find_encoder
+from train.encoders.catalog import find_encoder
+from train.encoders.groups import ObservationGroup
 from train.encoders.voxels import Voxels
 from train.preset import Preset
 
@@ -85,6 +86,7 @@ class EnvironmentState(TypedDict):
     observations: dict[str, torch.Tensor]
     reward: torch.Tensor
     steps: torch.Tensor
+    groups: NotRequired[dict[str, dict[str, torch.Tensor]]]
 
 
 class Actor(Protocol):
@@ -116,7 +118,7 @@ class TrainEnv(VecEnv):
         self.num_envs, self.num_actions = env.num_envs, env.controller.size
         self.max_episode_length = env.longest
         self.cfg = {}
-        self.frozen = next((module for group in groups if (module := getattr(group, "module", None))), None)
+        self.frozen = next((group.frozen for group in groups if group.frozen), None)
         self.vectors = [name for name, term in env.task.observations.items() if not term.privileged]
         self.episode_length_buf = torch.zeros(self.num_envs, dtype=torch.long)
         self._reward = np.zeros(self.num_envs, np.float32)
@@ -181,7 +183,16 @@ class TrainEnv(VecEnv):
         observations = {str(name): torch.as_tensor(group).clone() for name, group in self._observations.items()}
         reward = torch.from_numpy(self._reward.copy())
         steps = self.episode_length_buf.clone()
-        return [{"simulation": simulation, "observations": observations, "reward": reward, "steps": steps}]
+        groups = {group.name: group.state() for group in self.groups}
+        return [
+            {
+                "simulation": simulation,
+                "observations": observations,
+                "reward": reward,
+                "steps": steps,
+                "groups": groups,
+            }
+        ]
 
     def restore(self, states: Sequence[EnvironmentState]) -> None:
         """Continue from a checkpoint.
@@ -194,6 +205,10 @@ class TrainEnv(VecEnv):
         self._observations = TensorDict(state["observations"], batch_size=[self.num_envs]).clone().to(self.device)
         self._reward = state["reward"].cpu().numpy().copy()
         self.episode_length_buf = state["steps"].cpu().clone()
+        remembered = state.get("groups", {})  # runs of before have none
+        for group in self.groups:
+            if remembered.get(group.name):
+                group.restore(remembered[group.name])
 
     def _final(self, rows: I64, info: Mapping[str, Any]) -> torch.Tensor:
         """All vectors (M, S) at the end of the episodes of environments (M,)."""
@@ -235,7 +250,7 @@ def make_env(
     """
     settings = simulation_settings(preset, scenes, num_envs or preset.num_envs, seed, starts, device)
     env, training = sim.make(**settings), starts == "train"
-    groups = find_encoder(preset.policy).groups(env, device)
+    groups = find_encoder(preset.policy).groups(env, preset.policy, device)
     if training and preset.policy.voxels:
         groups.append(Voxels(env))
     return TrainEnv(env, groups, device, seed)
@@ -285,7 +300,7 @@ def simulation_settings(
         "engine": preset.engine,
         "device": device,
         "seed": seed,
-        "cameras": _cameras(preset, task, encoder.outputs),
+        "cameras": _cameras(preset, task, encoder.outputs_for(preset.policy)),
         "expert": preset.teacher == EXPERT,
         "camera_settings": replace(task.camera_settings, **preset.camera.model_dump()) if training else None,
         "starts": starts,

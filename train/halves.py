@@ -11,18 +11,15 @@ from tensordict import TensorDict
 
 from pipeline.types import F64
 from sim.env import SceneEnv
+from sim.physics.catalog import runs_here
 from sim.randomisation import seed_of
 from sim.remote import RemoteEnv
 from sim.scene.scene import SimScene
 from train.distributed import Processes, own_seed
-from train.encoders.catalog import ObservationGroup, find_encoder
+from train.encoders.catalog import find_encoder
+from train.encoders.groups import ObservationGroup
 from train.environment import DoneInfo, EnvironmentState, TrainEnv, make_env, simulation_settings
 from train.preset import Preset
-
-ENGINES = ("sapien", "mujoco", "mujoco-worlds")
-"""Engines that compute on the CPU, in the process that asks them to."""
-ENCODERS = ("cnn", "resnet", "truth", "none")
-"""Encoders whose input is what a simulation returns."""
 
 
 class RemoteTrainEnv(TrainEnv):
@@ -131,14 +128,14 @@ def make_training_env(
     """
     policy = preset.policy
     whole = processes or device != "cpu" or preset.num_envs < 2
-    if whole or preset.engine not in ENGINES or policy.encoder not in ENCODERS or policy.voxels:
+    if whole or not runs_here(preset.engine) or not find_encoder(policy).observed or policy.voxels:
         return make_env(preset, scenes, seed=own_seed(seed, processes), device=device)
     second, threads = preset.num_envs // 2, max(1, numba.get_num_threads() // 2)
     seeds = [seed_of(seed, half) for half in range(2)]
     remote = RemoteEnv(simulation_settings(preset, scenes, second, seeds[1]), threads)
     try:
         near = make_env(preset, scenes, num_envs=preset.num_envs - second, seed=seeds[0])
-        groups = find_encoder(policy).groups(near.env)
+        groups = find_encoder(policy).groups(near.env, policy)
         return Halves(near, RemoteTrainEnv(remote, groups, seed=seeds[1]), threads)
     except BaseException:
         remote.close()

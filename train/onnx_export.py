@@ -177,15 +177,16 @@ def export_policy(
     libraries = ("onnx", "onnxruntime", "onnxscript")  # the last one for torch's exporter
     onnx, runtime, _ = (load(name, rule, remedy, TrainError) for name in libraries)
     encoder, simulation = find_encoder(preset.policy), env.env
+    seen = encoder.outputs_for(preset.policy)
     cameras = [rig.camera.name for rig in simulation.cameras]
-    if preset.policy.encoder == "truth" or len(encoder.outputs) > 1 or cameras not in ([], [""]):
+    if not encoder.exported or cameras not in ([], [""]):
         raise TrainError(
             "an exported policy is blind, or sees colours or depths of the camera in its robot's file",
             found=f"encoder {preset.policy.encoder!r}, cameras {cameras}",
             remedy="run the policy from its checkpoint",
         )
     others = (str(name) for name in env.get_observations().keys() if name not in (VECTOR, STATE))  # noqa: SIM118 - no dict
-    image = encoder.outputs[0] if encoder.outputs else next(others, None)
+    image = seen[0] if seen else next(others, None)
     exported = ExportedPolicy(policy, image, env.frozen, simulation.controller).eval()
     measured = _measured(env, image)
     inputs = [torch.from_numpy(values.copy()) for values in measured.values()] + exported.blank()

@@ -76,7 +76,7 @@ class _Driving:
         from pipeline.errors import TrainError
         from sim.policies.catalog import open_driver
         from sim.tasks.catalog import find_task
-        from train.encoders.catalog import Images
+        from train.encoders.groups import Images
         from train.environment import TrainEnv, cameras_of
         from train.recording.imitation import DrivenActor
 

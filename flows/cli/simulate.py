@@ -182,7 +182,7 @@ def teleop(
     from flows.teleop.desk import Desk
     from flows.teleop.session import Session, page_of
     from flows.teleop.takes import open_takes
-    from train.encoders.catalog import Images
+    from train.encoders.groups import Images
     from train.environment import TrainEnv
     from train.recording.imitation import about_of
 

@@ -59,9 +59,9 @@ class Train:
     robot: Annotated[str | None, Arg("a name, or a URDF or MJCF file; default: the preset's")] = None
     gait: Gait = None
     algorithm: Annotated[
-        str | None, Arg("ppo, sac, rlpd, bc, dagger or iql; default: the preset's, mostly ppo", "NAME")
+        str | None, Arg("how it learns, such as sac; one that doesn't exist lists all; default: the preset's", "NAME")
     ] = None
-    demos: Annotated[Path | None, Arg("a LeRobot dataset of demonstrations, for rlpd, bc and iql", "DIR")] = None
+    demos: Annotated[Path | None, Arg("a LeRobot dataset of demonstrations, if it learns from any", "DIR")] = None
     settings: Annotated[
         tuple[str, ...],
         Arg("one value of the preset, such as ppo.learning_rate=5e-4; may be repeated", "KEY=VALUE", flag="--set"),
@@ -76,7 +76,7 @@ class Train:
     ] = None
     rendezvous: Annotated[str | None, Arg("where they meet: one of them, and a port", "HOST:PORT")] = None
     actors: Annotated[
-        int | None, Arg("let N actors act on Ray, apart from the learner, for sac and rlpd", "N", count)
+        int | None, Arg("let N actors act on Ray, apart from the learner, where it learns from past steps", "N", count)
     ] = None
     ray_address: Annotated[
         str | None, Arg("auto or HOST:PORT of a running Ray cluster; default: one is started here", "ADDRESS")
@@ -145,11 +145,11 @@ class Train:
             )
         if plan := self._plan():
             plan.check(preset, self.num_gpus or 1)
-        if self.nodes and not preset.learns_from_rollouts:
+        if self.nodes and not preset.learning.rollouts:
             raise TrainError(
                 "machines that train together train ppo, or dagger with memory",
                 found=f"algorithm: {preset.algorithm}",
-                remedy="--actors for sac and rlpd; the others train on one machine",
+                remedy="--actors, where it learns from past steps; the others train on one machine",
             )
         name = self.name
         if self.rendezvous and name is None:
@@ -313,12 +313,10 @@ def _evaluate(run: Run, episodes: int) -> None:
 
 def _report(run: Run, folder: str, done: int, iterations: int) -> None:
     """Where everything is, and what to do next."""
-    from train.preset import OFFLINE
-
     rows = run.curve.read()
     success = rows[-1].get("success") if rows else None
     ending = "no episode has ended yet" if success is None else f"{success:.0%} of its last episodes were successes"
-    ending = "nothing was simulated" if run.preset.algorithm in OFFLINE else f"{ending}, by the policy that explores"
+    ending = "nothing was simulated" if run.preset.kind.offline else f"{ending}, by the policy that explores"
     tables.say(f"trained    {done} iterations; {ending}: `eval` measures it")
     ending = run.ending
     if ending and ending.early:

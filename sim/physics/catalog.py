@@ -33,11 +33,13 @@ class EngineEntry:
         make: Called with robot, the scenes' meshes, number of robots and time step; if `on_gpu`, with the device too.
         check: Whether this machine has it, given its name; nothing is started.
         on_gpu: Whether it runs on a CUDA device.
+        in_process: Whether it computes in the process that asks it to.
     """
 
     make: Callable[..., PhysicsEngine]
     check: Callable[[str], Finding]
     on_gpu: bool = False
+    in_process: bool = True
 
 
 def find_engine(name: str, device: str = "cpu") -> Callable[..., PhysicsEngine]:
@@ -57,6 +59,12 @@ def find_engine(name: str, device: str = "cpu") -> Callable[..., PhysicsEngine]:
             remedy="device='cuda' (--device cuda), or engine sapien",
         )
     return partial(engine.make, device=device)
+
+
+def runs_here(name: str) -> bool:
+    """Whether an engine computes on the CPU, in the process that asks it to; not if there is no such engine."""
+    engine = ENGINES.get(name)
+    return engine is not None and engine.in_process and not engine.on_gpu
 
 
 def engine_findings() -> list[Finding]:
@@ -103,6 +111,6 @@ ENGINES = {
     "sapien": EngineEntry(SapienEngine, _check_sapien),
     "mujoco": EngineEntry(MujocoEngine, _check_mujoco),
     "mujoco-worlds": EngineEntry(MujocoWorldsEngine, _check_mujoco),
-    "isaacgym": EngineEntry(IsaacGymEngine, _check_isaacgym),
+    "isaacgym": EngineEntry(IsaacGymEngine, _check_isaacgym, in_process=False),
     "sapien-gpu": EngineEntry(SapienGpuEngine, _check_sapien_gpu, on_gpu=True),
 }

@@ -257,7 +257,7 @@ def test_the_end_is_final(tmp_path):
     code = (
         f"{RUN.rpartition(chr(10))[0]}\nimport threading, time\n"
         "from pipeline.running.isolation import LostError, end_all\n"
-        "from pipeline.errors import MachineError\nfrom pipeline.running.engine import partial_folder\n"
+        "from pipeline.errors import MachineError\nfrom pipeline.io.results import partial_folder\n"
         "stage = plan_chain(Path(sys.argv[1]), [FakeParams(behave='hang')])[0]\nkinds = []\n"
         "def run():\n    try: execute_isolated(stage)\n    except MachineError as error: kinds.append(type(error))\n"
         "thread = threading.Thread(target=run)\nthread.start()\n"

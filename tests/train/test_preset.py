@@ -12,7 +12,8 @@ from sim.physics.catalog import find_engine
 from sim.tasks.catalog import TASKS, find_task
 from tests.test_parameters import unexplained
 from train.encoders.catalog import find_encoder
-from train.preset import PolicySettings, Preset, change_preset, flat_values, load_preset, parse_changes, preset_names
+from train.preset import Preset, change_preset, flat_values, load_preset, parse_changes, preset_names
+from train.settings import PolicySettings
 
 
 @pytest.mark.parametrize("name", [*preset_names(), *TASKS])
@@ -21,23 +22,37 @@ def test_every_preset_and_every_task_can_be_loaded(name: str):
     assert load_preset(name).task in TASKS
 
 
+def algorithm(name: str) -> Preset:
+    """A preset with an algorithm of this name."""
+    return load_preset("navigate", {"algorithm": name})
+
+
 def test_a_preset_names_no_program():
     """Nor does a run's record, which holds one: texts are names of what there is, or files of data."""
     texts = [place.partition(":")[0] for place in unexplained(Preset, "preset")]
     names = [
+        "algorithm",
+        "demos",
+        "teacher",
+        "policy.encoder",
+        "policy.encoder_file",
+        "policy.encoder_sha256",
         "task",
         "task_settings.rewards",
         "robot",
         "gait",
         "engine",
         "objects",
-        "teacher",
         "cameras",
-        "policy.encoder",
     ]
-    names += ["policy.encoder_file", "policy.encoder_sha256", "demos"]
     assert texts == [f"preset.{name}" for name in names]
-    for find in (find_task, find_engine, lambda name: find_encoder(PolicySettings(encoder=name)), find_robot):
+    for find in (
+        find_task,
+        find_engine,
+        lambda name: find_encoder(PolicySettings(encoder=name)),
+        find_robot,
+        algorithm,
+    ):
         for name in ("../kitchen/setup.sh", "kitchen.setup:run", "http://127.0.0.1/x"):
             with pytest.raises(SplatyardError):
                 find(name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import pkgutil
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,8 +49,6 @@ class Rollouts:
     """
 
     def __init__(self, beginning: Beginning, index: int) -> None:
-        from train.algorithms.sac import SAC
-
         preset = beginning.preset
         numba.set_num_threads(min(max(1, int(preset.actors.cpus)), numba.get_num_threads()))
         torch.set_num_threads(1)
@@ -65,8 +64,8 @@ class Rollouts:
         torch.manual_seed(torch_seed)
         self._env = make_env(preset, pickle.loads(beginning.scenes), seed=env_seed)
         self._steps = preset.num_steps_per_env
-        seen = self._env.get_observations()
-        self._policy = SAC(preset, seen, self._env.num_actions, "cpu", None).get_policy()
+        seen, learner = self._env.get_observations(), pkgutil.resolve_name(preset.learning.learner)
+        self._policy = learner(preset, seen, self._env.num_actions, "cpu", None).get_policy()
         self._policy.eval()
 
     def roll_out(self, weights: Weights, order: Order) -> Chunk:

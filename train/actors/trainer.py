@@ -6,16 +6,21 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 from pipeline.errors import TrainError
 from sim.scene.scene import SimScene
 from sim.tasks.catalog import find_task
 from train.actors.chunk import Counts, Form, Order
 from train.actors.pool import Actors, Pool
+from train.algorithms.catalog import those_with
 from train.environment import make_env
-from train.preset import WITH_ACTORS, Preset
+from train.preset import Preset
 from train.runs.checkpoint import Checkpoint
 from train.runs.trainer import Clock, Metrics, Trainer
+
+if TYPE_CHECKING:
+    from train.algorithms.off_policy import OffPolicy
 
 
 @dataclass(frozen=True)
@@ -33,7 +38,7 @@ class ActorPlan:
         """
         for found, remedy in (
             (f"{self.count} actors" * (self.count < 1), "--actors 2"),
-            (f"algorithm: {preset.algorithm}" * (preset.algorithm not in WITH_ACTORS), "--algorithm sac, or rlpd"),
+            (f"algorithm: {preset.algorithm}" * (not preset.kind.actors), "--algorithm sac"),
             (f"{processes} processes" * (processes > 1), "leave --num-gpus away"),
             (
                 f"{preset.task}, whose level rises with what each robot learned"
@@ -42,7 +47,7 @@ class ActorPlan:
             ),
         ):
             if found:
-                rule = f"actors act for {' and '.join(WITH_ACTORS)}, in tasks without a curriculum, for one process"
+                rule = f"actors act for {those_with('actors')}, in tasks without a curriculum, for one process"
                 raise TrainError(rule, found=found, remedy=remedy)
 
 
@@ -57,12 +62,10 @@ class ActorTrainer(Trainer):
     """
 
     def __init__(self, preset: Preset, scenes: Sequence[SimScene], *, seed: int, folder: Path, device: str) -> None:
-        from train.algorithms.sac import SAC
-
         env = make_env(preset, scenes, num_envs=1, seed=seed)  # shapes, and what demonstrations must agree with
         super().__init__(preset, scenes, seed=seed, folder=folder, device=device, env=env)
-        assert isinstance(self.agent, SAC)
-        self._learner, self._scenes, self._seed = self.agent, scenes, seed
+        self._learner = cast("OffPolicy", self.agent)  # as all that actors act for
+        self._scenes, self._seed = scenes, seed
         seen, steps = env.get_observations(), preset.num_steps_per_env
         self.form = Form.of(seen, env.num_actions, steps, preset.num_envs, env.env.task, len(scenes))
         self._counts, self._asked = Counts(), 0
@@ -117,6 +120,6 @@ class ActorTrainer(Trainer):
 
     def _order(self) -> Order:
         """What the next chunk is to be: the first ones are random actions."""
-        random = self._asked < self.preset.sac.random_steps
+        random = self._asked < self.preset.learner_settings.random_steps
         self._asked += self.form.steps
         return Order(random, self._curriculum.weights)

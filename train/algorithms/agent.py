@@ -1,16 +1,26 @@
-"""What the training loop knows of an algorithm."""
+"""What the training loop knows of an algorithm, and how one is made."""
 
 from __future__ import annotations
 
+import math
+import pkgutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import torch
+from gymnasium.spaces import Dict
 from rsl_rl.modules import HiddenState
 from tensordict import TensorDict
 
+from pipeline.errors import TrainError
+from sim.env import SceneEnv
+from train.algorithms.policy import VisionPolicy
+from train.distributed import Processes
+from train.environment import TrainEnv
+from train.preset import Preset
+
 if TYPE_CHECKING:
-    from train.algorithms.policy import VisionPolicy
+    from train.halves import Halves
 
 Memories = tuple[HiddenState, HiddenState]
 """Hidden states of the policy, for the observations and for mirrored ones."""
@@ -23,11 +33,13 @@ class Agent(Protocol):
         device: Where its networks are.
         offline: Whether it only updates, and nothing is simulated.
         memories: Hidden states of its policy; may be set.
+        progress: Share of training that is done, 0..1; set before each update.
     """
 
     device: str
     offline: bool
     memories: Memories
+    progress: float
 
     @property
     def learning_rate(self) -> float:
@@ -90,3 +102,40 @@ class Agent(Protocol):
     def broadcast_parameters(self) -> None:
         """Give all processes the networks of the first."""
         ...
+
+
+def make_agent(
+    preset: Preset, env: TrainEnv | Halves, device: str = "cpu", processes: Processes | None = None
+) -> Agent:
+    """Make a preset's algorithm with its networks.
+
+    Raises:
+        TrainError: When the preset, the environment and the number of processes don't suit it.
+    """
+    learning, found = preset.learning, f"algorithm: {preset.algorithm}"
+    if processes and not learning.rollouts:
+        raise TrainError(
+            "several processes train ppo, and dagger with memory", found=found, remedy="leave --num-gpus away"
+        )
+    if preset.learns_gait and not learning.rollouts:
+        raise TrainError("gaits are learned by ppo", found=found, remedy="leave --algorithm away")
+    return cast("Agent", pkgutil.resolve_name(learning.learner).of(preset, env, device, processes))
+
+
+def teacher_of(name: str, env: SceneEnv) -> slice:
+    """Elements of the critic's observations that are the right action.
+
+    Raises:
+        TrainError: When there are none.
+    """
+    spaces, first = cast(Dict, env.single_observation_space), 0
+    for other in env.task.observations:
+        size = math.prod(spaces[other].shape or ())
+        if other == name and size == env.controller.size:
+            return slice(first, first + size)
+        first += size
+    raise TrainError(
+        "a teacher is an observation that says the right action",
+        found=f"{name!r} in {env.task.name!r}, whose actions have {env.controller.size} elements",
+        remedy="train another task, or without --set teacher",
+    )

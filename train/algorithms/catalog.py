@@ -1,47 +1,266 @@
-"""Algorithms by name."""
+"""All algorithms by name: how each learns, what may be set of it, and the class that does it.
+
+Nothing here needs torch.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal, Self
 
-from pipeline.errors import TrainError
-from train.preset import LEARN_FROM_DEMOS, Preset
+from pydantic import Field, model_validator
 
-if TYPE_CHECKING:
-    from train.algorithms.agent import Agent
-    from train.distributed import Processes
-    from train.environment import TrainEnv
-    from train.halves import Halves
+from pipeline.parameters import Settings
+from train.algorithms.schedule import Schedule
+from train.settings import Count, PolicySettings, Positive, Share
 
 
-def make_agent(
-    preset: Preset, env: TrainEnv | Halves, device: str = "cpu", processes: Processes | None = None
-) -> Agent:
-    """Make a preset's algorithm with its networks.
+class PPOSettings(Settings):
+    """Proximal policy optimisation (Schulman et al., 2017); the names are rsl-rl's."""
 
-    Raises:
-        TrainError: When the preset, the environment and the number of processes don't suit it.
+    num_learning_epochs: Count = 3
+    """Passes over the rollout of an iteration."""
+    num_mini_batches: Count = 4
+    """Mini-batches per epoch; they hold whole environments if the policy is recurrent."""
+    clip_param: Positive = 0.2
+    """Clipping range of the probability ratio."""
+    gamma: Share = 0.98
+    """Discount factor."""
+    gae_lambda: Share = 0.95
+    """Lambda of generalised advantage estimation."""
+    entropy_coef: Annotated[float, Field(ge=0)] = 0.005
+    """Weight of the entropy bonus."""
+    learning_rate: Positive = 1e-3
+    """Initial and largest learning rate."""
+    schedule: Schedule | Literal["adaptive"] = "adaptive"
+    """How the learning rate goes on: adapted to the KL divergence, or from the first one down as training goes on."""
+    desired_kl: Positive = 0.015
+    """Target KL divergence of an update."""
+    max_grad_norm: Positive = 1.0
+    """Largest norm of the gradient; above it the gradient is scaled down."""
+    use_mirror_loss: bool = False
+    """Add the auxiliary loss on mirrored images and actions."""
+    use_mirror_batches: bool = False
+    """Learn from half of each mini-batch in the mirror, left and right exchanged; for policies without memory."""
+
+
+class SACSettings(Settings):
+    """Soft actor-critic (Haarnoja et al., 2018), also with demonstrations (RLPD: Ball et al., 2023)."""
+
+    updates_per_step: Positive = 0.5
+    """Updates of the critics for each step of a robot, the update-to-data ratio."""
+    batch_size: Annotated[int, Field(ge=2, le=100_000)] = 128
+    """Steps of a batch; with demonstrations half of them are theirs."""
+    replay_size: Annotated[int, Field(ge=1000, le=100_000_000)] = 200_000
+    """Newest steps of all robots that are remembered, on disk."""
+    random_steps: Annotated[int, Field(ge=0)] = 4000
+    """Steps of all robots that act at random before anything is learned."""
+    gamma: Share = 0.98
+    """Discount factor."""
+    learning_rate: Positive = 5e-4
+    """Initial learning rate of all networks."""
+    schedule: Schedule = "constant"
+    """How the policy's learning rate goes on as training does."""
+
+
+class TD3Settings(SACSettings):
+    """Twin delayed deterministic policy gradients (Fujimoto et al., 2018), also with demonstrations."""
+
+    exploration: Share = 0.2
+    """Standard deviation of the noise on actions, which are within -1 and 1."""
+    smoothing: Share = 0.2
+    """Standard deviation of the noise on the actions that critics are asked about."""
+    smoothing_limit: Share = 0.5
+    """Largest such noise."""
+
+
+class OfflineSettings(Settings):
+    """Learning from what others did or would have done: bc, iql (Kostrikov et al., 2021), and dagger without memory."""
+
+    updates_per_iteration: Count = 200
+    """Updates in an iteration."""
+    batch_size: Annotated[int, Field(ge=2, le=100_000)] = 256
+    """Steps of a batch."""
+    learning_rate: Positive = 1e-3
+    """Initial learning rate of all networks."""
+    schedule: Schedule = "cosine"
+    """How the policy's learning rate goes on as training does."""
+    gamma: Share = 0.98
+    """Discount factor of iql."""
+    replay_size: Annotated[int, Field(ge=1000, le=100_000_000)] = 200_000
+    """Newest steps of all robots that dagger remembers, on disk."""
+
+
+@dataclass(frozen=True)
+class Learning:
+    """A way to learn.
+
+    Attributes:
+        learner: "module:Class", an `Agent` whose `of` makes it.
+        section: Name of its settings in a preset.
+        rollouts: Whether rsl-rl trains it, from its newest steps alone: in several processes if asked, with auxiliary
+            losses and mirror images.
     """
-    from train.algorithms import ppo
 
-    name = preset.algorithm
-    if preset.learns_from_rollouts:
-        return cast("Agent", ppo.make_agent(preset, env, device, processes))
-    from train.algorithms.offline import Cloning, DAgger, ImplicitQ
-    from train.algorithms.sac import SAC
-    from train.recording.demonstrations import contract_of
+    learner: str
+    section: str
+    rollouts: bool = False
 
-    if processes:
-        raise TrainError(
-            "several processes train ppo, and dagger with memory", found=name, remedy="leave --num-gpus away"
-        )
-    if preset.learns_gait:
-        raise TrainError("gaits are learned by ppo", found=f"algorithm: {name}", remedy="leave --algorithm away")
-    seen = env.get_observations()
-    if name == "dagger":
-        return DAgger(preset, seen, env.num_actions, device, ppo.teacher_of(preset.teacher, env.env))
-    contract = contract_of(env.env, preset, env.groups) if name in LEARN_FROM_DEMOS else None
-    if contract is None:
-        return SAC(preset, seen, env.num_actions, device, None)
-    kind = {"rlpd": SAC, "bc": Cloning, "iql": ImplicitQ}[name]
-    return kind(preset, seen, env.num_actions, device, contract)
+
+@dataclass(frozen=True)
+class Algorithm:
+    """An algorithm.
+
+    Attributes:
+        plain: How a policy without memory learns.
+        recurrent: How one with memory does; None if it can't.
+        demos: Whether it learns from demonstrations.
+        taught: Whether a teacher's answers are what it learns.
+        critic: Whether it has one, for which demonstrations need what only a simulator knows.
+        actors: Whether it learns from whatever steps there are, those of actors elsewhere among them.
+        offline: Whether nothing is simulated while it learns.
+        given: Values of a preset that it takes for granted where they aren't set.
+    """
+
+    plain: Learning
+    recurrent: Learning | None = None
+    demos: Literal["never", "maybe", "always"] = "never"
+    taught: bool = False
+    critic: bool = True
+    actors: bool = False
+    offline: bool = False
+    given: Mapping[str, Any] = field(default_factory=dict)
+
+
+PPO = Learning("train.algorithms.ppo:VisionPPO", "ppo", rollouts=True)
+BLIND_TO_THE_PAST = {"policy": {"rnn_type": "none"}}
+
+ALGORITHMS = {
+    "ppo": Algorithm(PPO, PPO),
+    "sac": Algorithm(Learning("train.algorithms.sac:SAC", "sac"), demos="maybe", actors=True, given=BLIND_TO_THE_PAST),
+    "td3": Algorithm(Learning("train.algorithms.td3:TD3", "td3"), demos="maybe", actors=True, given=BLIND_TO_THE_PAST),
+    "bc": Algorithm(
+        Learning("train.algorithms.offline:Cloning", "offline"),
+        demos="always",
+        critic=False,
+        offline=True,
+        given=BLIND_TO_THE_PAST,
+    ),
+    "iql": Algorithm(
+        Learning("train.algorithms.offline:ImplicitQ", "offline"), demos="always", offline=True, given=BLIND_TO_THE_PAST
+    ),
+    "dagger": Algorithm(
+        Learning("train.algorithms.offline:DAgger", "offline"),
+        PPO,
+        taught=True,
+        critic=False,
+        given={"teacher": "expert", "ppo": {"schedule": "exponential"}},
+    ),
+}
+WITH_DEMOS = {"rlpd": "sac"}
+"""Other names of algorithms with demonstrations, in presets and runs of before, too."""
+DEFAULT, TAUGHT = "ppo", "dagger"
+"""What learns if nothing is said, and if a teacher is named."""
+
+
+def those_with(trait: str, *values: object) -> str:
+    """Names of the algorithms of which a trait has one of these values, true by default: "sac and td3"."""
+    wanted = values or (True,)
+    names = [name for name, algorithm in ALGORITHMS.items() if getattr(algorithm, trait) in wanted]
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+
+
+class AlgorithmSettings(Settings):
+    """How a policy learns."""
+
+    algorithm: str = DEFAULT
+    """How the policy learns: by its own steps (ppo), all its past ones (sac, td3), those and demonstrations (these with
+    demos), demonstrations alone (bc, iql), or a teacher's answers (dagger)."""
+    demos: str = ""
+    """Folder of a LeRobot dataset of demonstrations."""
+    teacher: str = ""
+    """Privileged observation that is the right action, and that the policy learns to output (dagger); "expert" asks
+    the task's expert; empty for other algorithms."""
+    policy: PolicySettings = PolicySettings()
+    """Networks."""
+    ppo: PPOSettings = PPOSettings()
+    """Settings of ppo, and of dagger with memory."""
+    sac: SACSettings = SACSettings()
+    """Settings of sac."""
+    td3: TD3Settings = TD3Settings()
+    """Settings of td3."""
+    offline: OfflineSettings = OfflineSettings()
+    """Settings of bc, iql, and dagger without memory."""
+
+    @property
+    def kind(self) -> Algorithm:
+        """The algorithm."""
+        return ALGORITHMS[self.algorithm]
+
+    @property
+    def learning(self) -> Learning:
+        """How the policy learns, with memory or without."""
+        kind = self.kind
+        return kind.recurrent if self.policy.rnn_type != "none" and kind.recurrent else kind.plain
+
+    @property
+    def learner_settings(self) -> Any:
+        """The section of what may be set of that."""
+        return getattr(self, self.learning.section)
+
+    @property
+    def rate_setting(self) -> str:
+        """Name of the setting that is its learning rate."""
+        return f"{self.learning.section}.learning_rate"
+
+    @property
+    def axis(self) -> Literal["steps", "iteration"]:
+        """Entry of a curve's rows along which it is drawn: steps of robots, or iterations where none act."""
+        return "iteration" if self.kind.offline else "steps"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_algorithm(cls, values: object) -> object:
+        """Fill in what the algorithm takes for granted."""
+        if not isinstance(values, dict):
+            return values
+        name = values.get("algorithm", DEFAULT)
+        name = TAUGHT if name == DEFAULT and values.get("teacher") else name
+        if name in WITH_DEMOS and not values.get("demos"):
+            raise ValueError(f"{name} learns from demonstrations: --demos FOLDER, a dataset of `splatyard record`")
+        name = WITH_DEMOS.get(name, name)
+        if name not in ALGORITHMS:
+            raise ValueError(f"algorithm is one of {', '.join([*ALGORITHMS, *WITH_DEMOS])}")
+        filled = {**values, "algorithm": name}
+        for key, value in ALGORITHMS[name].given.items():
+            if isinstance(value, dict) and isinstance(own := values.get(key, {}), dict):
+                filled[key] = value | own
+            elif not values.get(key):
+                filled[key] = value
+        return filled
+
+    @model_validator(mode="after")
+    def _suits_algorithm(self) -> Self:
+        """Check that nothing is set that the algorithm would ignore, nor anything missing that it needs."""
+        name, kind, learning = self.algorithm, self.kind, self.learning
+        if kind.demos == "always" and not self.demos:
+            raise ValueError(f"{name} learns from demonstrations: --demos FOLDER, a dataset of `splatyard record`")
+        if kind.demos == "never" and self.demos:
+            others = those_with("demos", "maybe", "always")
+            raise ValueError(f"{name} learns from no demonstrations: leave demos away, or take {others}")
+        if learning.rollouts and self.teacher and self.ppo.schedule == "adaptive":
+            raise ValueError(f"ppo.schedule=adaptive goes by how far ppo's updates diverge; {name} has none")
+        if learning.rollouts:
+            return self
+        who = f"{name} without memory" if kind.recurrent else name
+        for key, present in (
+            ("teacher", self.teacher and not kind.taught),
+            ("policy.voxels", self.policy.voxels),
+            ("policy.rnn_type", self.policy.rnn_type != "none"),
+            ("ppo.use_mirror_loss", self.ppo.use_mirror_loss),
+            ("ppo.use_mirror_batches", self.ppo.use_mirror_batches),
+        ):
+            if present:
+                raise ValueError(f"{key} is for ppo and dagger; {who} learns without")
+        return self

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
@@ -15,10 +15,17 @@ from pipeline.errors import TrainError
 from train.algorithms.agent import Memories
 from train.algorithms.critics import shifted
 from train.algorithms.policy import VisionPolicy
-from train.encoders.catalog import IMAGES
-from train.environment import STATE, VECTOR
-from train.preset import PolicySettings, Preset
+from train.algorithms.schedule import scheduled
+from train.distributed import Processes
+from train.encoders.groups import IMAGES
+from train.environment import STATE, VECTOR, TrainEnv
+from train.preset import Preset
+from train.recording.demonstrations import Contract, contract_of
 from train.recording.replay import Replay
+from train.settings import PolicySettings
+
+if TYPE_CHECKING:
+    from train.halves import Halves
 
 
 def gaussian(policy: PolicySettings) -> dict[str, Any]:
@@ -39,23 +46,22 @@ class Learner:
         seen: Observations of the robots, by group.
         actions: Size of an action.
         device: Where networks are.
-        distribution: Configuration of the policy's distribution, for rsl-rl.
-        rate: Learning rate.
+        contract: What demonstrations must agree with; None without any.
 
     Attributes:
         demos_identity: Hash of the demonstrations; empty without any.
     """
 
     offline = False
+    progress = 0.0
 
-    def __init__(
-        self, preset: Preset, seen: TensorDict, actions: int, device: str, distribution: dict[str, Any], rate: float
-    ) -> None:
-        self.preset, self.device, self.demos_identity = preset, device, ""
+    def __init__(self, preset: Preset, seen: TensorDict, actions: int, device: str, contract: Contract | None) -> None:
+        self.preset, self.device, self.contract, self.demos_identity = preset, device, contract, ""
+        self.settings = preset.learner_settings
         self.memories: Memories = None, None
         self._replay: Replay | None = None
         self.groups = [VECTOR, *(str(name) for name in seen.keys() if name not in (VECTOR, STATE))]  # noqa: SIM118 - no dict
-        self.state_size, self.actions, self._rate = seen[STATE].shape[1], actions, rate
+        self.seen, self.state_size, self.actions = seen, seen[STATE].shape[1], actions
         policy = preset.policy
         self.actor = VisionPolicy(
             seen,
@@ -69,19 +75,40 @@ class Learner:
             hidden_dims=list(policy.actor_hidden_dims),
             activation="elu",
             obs_normalization=policy.obs_normalization,
-            distribution_cfg=distribution,
+            distribution_cfg=self.distribution(policy),
         ).to(device)
         self.networks: dict[str, nn.Module] = {"actor": self.actor}
         self.optimizers = {"actor": self.optimizer(self.actor.parameters())}
 
+    @classmethod
+    def of(
+        cls, preset: Preset, env: TrainEnv | Halves, device: str = "cpu", processes: Processes | None = None
+    ) -> Self:
+        """Make a preset's learner.
+
+        Raises:
+            TrainError: When datasets of demonstrations don't have what its policy sees.
+        """
+        contract = contract_of(env.env, preset, env.groups) if preset.demos else None
+        return cls(preset, env.get_observations(), env.num_actions, device, contract)
+
+    def distribution(self, policy: PolicySettings) -> dict[str, Any]:
+        """Configuration of the policy's distribution, for rsl-rl."""
+        return gaussian(policy)
+
     def optimizer(self, parameters: Iterable[torch.Tensor]) -> torch.optim.Adam:
         """Adam with the learning rate."""
-        return torch.optim.Adam(parameters, lr=self._rate)
+        return torch.optim.Adam(parameters, lr=self.settings.learning_rate)
 
     @property
     def learning_rate(self) -> float:
         """Current learning rate of the policy."""
         return self.optimizers["actor"].param_groups[0]["lr"]
+
+    def set_rate(self, progress: float) -> None:
+        """Set the policy's learning rate by its schedule, after a share of training."""
+        for group in self.optimizers["actor"].param_groups:
+            group["lr"] = scheduled(self.settings.schedule, self.settings.learning_rate, progress)
 
     @property
     def replay(self) -> Replay:

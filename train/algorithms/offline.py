@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections import defaultdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from tensordict import TensorDict
 
+from train.algorithms.agent import teacher_of
 from train.algorithms.critics import Critics
-from train.algorithms.learner import Learner, gaussian
-from train.environment import STATE
+from train.algorithms.learner import Learner
+from train.distributed import Processes
+from train.environment import STATE, TrainEnv
 from train.preset import Preset
 from train.recording.demonstrations import Contract, demonstrations_of_run
 from train.recording.replay import REPLAY, Replay, Transitions
+
+if TYPE_CHECKING:
+    from train.halves import Halves
 
 EXPECTILE = 0.8
 """Expectile of the values of actions that the value of a state is: the larger, the nearer to the best action."""
@@ -27,24 +31,14 @@ LARGEST_WEIGHT = 20.0
 
 
 class Cloning(Learner):
-    """Behaviour cloning: the policy outputs what successful demonstrations did, by the squared difference.
-
-    Args:
-        preset: What is trained and how.
-        seen: Observations of the robots, by group.
-        actions: Size of an action.
-        device: Where networks are.
-        contract: What demonstrations must agree with; None without any.
-    """
+    """Behaviour cloning: the policy outputs what successful demonstrations did, by the squared difference."""
 
     offline = True
     only_successful = True
     looks_ahead = False
 
     def __init__(self, preset: Preset, seen: TensorDict, actions: int, device: str, contract: Contract | None) -> None:
-        self._settings = preset.offline
-        super().__init__(preset, seen, actions, device, gaussian(preset.policy), self._settings.learning_rate)
-        self._contract, self._seen = contract, seen
+        super().__init__(preset, seen, actions, device, contract)
         self._updates = 0
 
     def begin(self, folder: Path, slack: int) -> None:
@@ -53,21 +47,19 @@ class Cloning(Learner):
         Raises:
             TrainError: When they are of no use.
         """
-        assert self._contract, "it learns from demonstrations"
+        assert self.contract, "it learns from demonstrations"
         demos = Path(self.preset.demos)
         self._replay, self.demos_identity = demonstrations_of_run(
-            demos, self._contract, self._seen, folder, successful=self.only_successful
+            demos, self.contract, self.seen, folder, successful=self.only_successful
         )
 
     def update(self) -> dict[str, float]:
         """Learn the preset's number of times; returns mean losses by name."""
-        count, sums = self._settings.updates_per_iteration, defaultdict[str, float](float)
+        count, sums = self.settings.updates_per_iteration, defaultdict[str, float](float)
         for _ in range(count):
-            batch = self.replay.sample(self._settings.batch_size, self.device, ahead=self.looks_ahead)
+            batch = self.replay.sample(self.settings.batch_size, self.device, ahead=self.looks_ahead)
             self.actor.update_normalization(batch.seen)
-            done = self._updates / (self.preset.iterations * count)
-            for group in self.optimizers["actor"].param_groups:
-                group["lr"] = self._settings.learning_rate * (1 + math.cos(math.pi * min(1.0, done))) / 2
+            self.set_rate(self._updates / (self.preset.iterations * count))
             for name, loss in self.learn(batch).items():
                 sums[name] += loss.item() / count
             self._updates += 1
@@ -101,19 +93,24 @@ class Cloning(Learner):
 class DAgger(Cloning):
     """Dataset aggregation (Ross et al., A reduction of imitation learning to no-regret online learning, 2011).
 
-    Args:
-        preset: What is trained and how.
-        seen: Observations of the robots, by group.
-        actions: Size of an action.
-        device: Where networks are.
-        teacher: Elements of the critic's observations that are the right action.
+    `teacher` are the elements of the critic's observations that are the right action.
     """
 
     offline = False
+    teacher: slice
 
-    def __init__(self, preset: Preset, seen: TensorDict, actions: int, device: str, teacher: slice) -> None:
-        super().__init__(preset, seen, actions, device, None)
-        self._teacher = teacher
+    @classmethod
+    def of(
+        cls, preset: Preset, env: TrainEnv | Halves, device: str = "cpu", processes: Processes | None = None
+    ) -> Self:
+        """Make a preset's learner.
+
+        Raises:
+            TrainError: When its teacher is none.
+        """
+        made = super().of(preset, env, device, processes)
+        made.teacher = teacher_of(preset.teacher, env.env)
+        return made
 
     def begin(self, folder: Path, slack: int) -> None:
         """Open the replay of what was seen and answered.
@@ -121,8 +118,8 @@ class DAgger(Cloning):
         Raises:
             TrainError: When there is no room on the disk.
         """
-        size = -(-self._settings.replay_size // len(self._seen))
-        self._replay = Replay(folder / REPLAY, self._seen.select(*self.groups), self.actions, size, slack)
+        size = -(-self.settings.replay_size // len(self.seen))
+        self._replay = Replay(folder / REPLAY, self.seen.select(*self.groups), self.actions, size, slack)
 
     def act(self, obs: TensorDict) -> torch.Tensor:
         """Sample actions (N, A)."""
@@ -135,7 +132,7 @@ class DAgger(Cloning):
         """Remember what was seen, and the right actions then."""
         alone = torch.ones_like(dones, dtype=torch.bool)  # nothing is learned from what follows
         seen = self._last.select(*self.groups)
-        self.replay.add(seen, self._last[STATE][:, self._teacher], rewards, alone, ~alone)
+        self.replay.add(seen, self._last[STATE][:, self.teacher], rewards, alone, ~alone)
 
     def flush(self) -> None:
         """Write the replay to the disk."""
@@ -167,7 +164,7 @@ class ImplicitQ(Cloning):
     only_successful = False
     looks_ahead = True
 
-    def __init__(self, preset: Preset, seen: TensorDict, actions: int, device: str, contract: Contract) -> None:
+    def __init__(self, preset: Preset, seen: TensorDict, actions: int, device: str, contract: Contract | None) -> None:
         super().__init__(preset, seen, actions, device, contract)
         hidden = preset.policy.critic_hidden_dims
         self._critics = Critics(self.state_size, actions, hidden, 2).to(device)
@@ -188,7 +185,7 @@ class ImplicitQ(Cloning):
         value_loss = (torch.where(advantage > 0, EXPECTILE, 1 - EXPECTILE) * (best - value).square()).mean()
         self.step("value", value_loss)
         with torch.no_grad():
-            target = batch.reward + self._settings.gamma * (1 - batch.terminal) * self.value(after)[0]
+            target = batch.reward + self.settings.gamma * (1 - batch.terminal) * self.value(after)[0]
         critic_loss = (self._critics(state, batch.action) - target).square().mean(1).sum()
         self.step("critics", critic_loss)
         self._targets.follow(self._critics)

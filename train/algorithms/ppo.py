@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import io
-import math
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
 import torch
-from gymnasium.spaces import Dict
 from rsl_rl.algorithms import PPO
 from rsl_rl.modules import HiddenState
 from rsl_rl.storage import RolloutStorage
@@ -22,139 +18,22 @@ from rsl_rl.utils import unpad_trajectories
 from tensordict import TensorDict
 from torch import distributed, nn
 
-from pipeline.errors import TrainError
-from pipeline.geometry import Camera
-from pipeline.types import F32, I64
-from sim.control.mirror import exchanged
-from sim.env import SceneEnv
-from sim.robots.model import Robot
-from sim.sensors.cameras.settings import RobotCamera
-from sim.tasks.driving.exploration import MAP_SIDE
-from train.algorithms.agent import Memories
+from train.algorithms.agent import Memories, teacher_of
 from train.algorithms.learner import gaussian
+from train.algorithms.mirror import Mirror, make_mirror
 from train.algorithms.policy import VisionPolicy
+from train.algorithms.schedule import Schedule, scheduled
 from train.distributed import Processes
-from train.encoders.catalog import IMAGES
 from train.encoders.voxels import VOXELS, voxel_loss
 from train.environment import FINAL, STATE, VECTOR, TrainEnv
-from train.preset import Preset, VoxelSettings
+from train.preset import Preset
+from train.settings import VoxelSettings
 
 if TYPE_CHECKING:
     from train.halves import Halves
 
-SIGNS = {
-    "velocity": (1, -1, -1),  # forward, sideways, turning to the left
-    "angular_velocity": (-1, 1, -1),  # an axial vector: what turns about the mirror's normal stays
-    "projected_gravity": (1, -1, 1),
-    "odometry": (1, 1, -1),  # distance of the goal, cosine and sine of its bearing
-}
-"""Sign of each element of the tasks' observations in the mirror image."""
-
-
-@dataclass(frozen=True, eq=False)
-class Mirror:
-    """Mirror images of observations and actions, left and right exchanged; twice is the identity.
-
-    Attributes:
-        columns: (K,) index of each mirrored element in the vector.
-        signs: (K,) sign of each element.
-        action_columns: (A,) index of each mirrored element in an action.
-        action_signs: (A,) sign of each element of an action.
-        images: Names of the groups (..., H, W) that are flipped.
-        state_columns: (S,) as `columns`, for the critic's observations; None if those have no known mirror image.
-        state_signs: (S,) as `signs`.
-    """
-
-    columns: torch.Tensor
-    signs: torch.Tensor
-    action_columns: torch.Tensor
-    action_signs: torch.Tensor
-    images: tuple[str, ...]
-    state_columns: torch.Tensor | None = None
-    state_signs: torch.Tensor | None = None
-
-    def observations(self, seen: TensorDict) -> TensorDict:
-        """Mirrored observations of a policy, of any batch shape; and of its critic, if those have a mirror image."""
-        groups = {VECTOR: seen[VECTOR][..., self.columns] * self.signs}
-        groups |= {name: seen[name].flip(-1) for name in self.images}
-        if self.state_columns is not None:
-            groups[STATE] = seen[STATE][..., self.state_columns] * self.state_signs
-        return TensorDict(groups, batch_size=seen.batch_size, device=seen.device)
-
-    def actions(self, actions: torch.Tensor) -> torch.Tensor:
-        """Mirrored actions (..., A)."""
-        return actions[..., self.action_columns] * self.action_signs
-
-
-def make_mirror(env: SceneEnv, groups: Sequence[str], device: str = "cpu", *, critic: bool = False) -> Mirror:
-    """Make the mirror of an environment's task and robot, for the policy's observations or the critic's as well.
-
-    The policy has observation groups in addition to the vector.
-
-    Raises:
-        TrainError: When the robot, one of its cameras or an observation has no known mirror image.
-    """
-    for name in groups:
-        if name not in IMAGES:
-            raise _no_mirror(f"the observation {name!r}")
-    for rig in env.cameras:
-        if not _centred(rig.camera, env.robot):
-            raise _no_mirror(f"the camera {rig.camera.name!r}, which doesn't look along the robot's centre plane")
-    terms = env.task.observations
-    actions = _of_observation("action", env)
-    vector = _joined([_of_observation(name, env) for name, term in terms.items() if not term.privileged])
-    state = _joined([_of_observation(name, env) for name in terms]) if critic else (None, None)
-    tensors = [None if one is None else torch.from_numpy(one).to(device) for one in (*vector, *actions, *state)]
-    return Mirror(*tensors[:4], tuple(groups), *tensors[4:])  # type: ignore[arg-type]
-
-
-def _joined(parts: Sequence[tuple[I64, F32]]) -> tuple[I64, F32]:
-    """Order and signs of observations one after the other."""
-    first = np.cumsum([0, *(len(order) for order, _ in parts)])
-    orders = [order + start for (order, _), start in zip(parts, first[:-1], strict=True)]
-    return np.concatenate(orders), np.concatenate([signs for _, signs in parts])
-
-
-def _of_observation(name: str, env: SceneEnv) -> tuple[I64, F32]:
-    """Order and signs (K,) of an observation's elements."""
-    found = env.controller.mirrored(name)
-    if name == "height_scan" and env.task.height_scan:
-        found = exchanged(env.task.height_scan.points)
-        if found is None:
-            raise _no_mirror("a height scan that is not symmetric")
-    elif name == "map":
-        side = np.arange(MAP_SIDE) - MAP_SIDE // 2
-        found = exchanged(np.stack(np.meshgrid(side, side, indexing="ij"), -1).reshape(-1, 2))
-    elif found is None and name in SIGNS:
-        found = np.arange(len(SIGNS[name])), np.array(SIGNS[name], np.float32)
-    if found is None and name == "action":
-        raise _no_mirror(f"{env.robot.name}, whose joints have no known mirror image")
-    if found is None:
-        raise _no_mirror(f"the observation {name!r}")
-    return found
-
-
-def _centred(camera: RobotCamera, robot: Robot) -> bool:
-    """Whether the camera's view of the mirrored scene is its flipped image."""
-    if camera.link is not None or not isinstance(camera.lens, Camera):
-        return False
-    base_from_camera = (camera.link_from_camera or robot.base_from_camera).matrix
-    mirrored = np.diag([1, -1, 1, 1]) @ base_from_camera @ np.diag([-1, 1, 1, 1])
-    return np.allclose(mirrored, base_from_camera, atol=1e-6) and abs(2 * camera.lens.cx - camera.lens.width) < 0.01
-
-
-def _no_mirror(found: str) -> TrainError:
-    return TrainError(
-        "the mirror loss needs a mirror image of all observations and actions",
-        found=found,
-        remedy="train without ppo.use_mirror_loss",
-    )
-
-
 KL_SAMPLES = 1024
 """Steps of a rollout by which the KL divergence of an update is measured."""
-LAST_RATE = 0.03
-"""Learning rate at the end of learning from a teacher, as a fraction of the first one."""
 MIRROR_WEIGHT = 1.0
 """Weight of the mirror loss."""
 
@@ -203,11 +82,12 @@ class VisionPPO(PPO):
 
     With a `teacher`, the elements of the critic's observations that are the right action, there is no PPO at all: the
     policy learns to output them, where its own actions lead it (Ross et al., A reduction of imitation learning to
-    no-regret online learning, 2011); after each update the learning rate is multiplied by `rate_decay`.
+    no-regret online learning, 2011).
     """
 
     actor: VisionPolicy  # type: ignore[assignment]
     offline = False
+    progress = 0.0
 
     def __init__(
         self,
@@ -216,16 +96,40 @@ class VisionPPO(PPO):
         mirror: Mirror | None = None,
         mirrored_half: Mirror | None = None,
         teacher: slice | None = None,
-        rate_decay: float = 1.0,
+        schedule: Schedule | Literal["adaptive"] = "adaptive",
         **named: Any,
     ) -> None:
         self._highest_rate = float("inf")
-        super().__init__(*settings, **named)
+        # rsl-rl adapts the rate after each mini-batch, and would count the policy's asymmetry as divergence
+        own = schedule == "adaptive" and mirrored_half is None
+        super().__init__(*settings, schedule="adaptive" if own else "fixed", **named)
         if mirrored_half:
             self.symmetry = MirroredHalf(mirrored_half)  # type: ignore[assignment]
         self._highest_rate = self.learning_rate
-        self._voxels, self._mirror, self._teacher, self._rate_decay = voxels, mirror, teacher, rate_decay
+        self._voxels, self._mirror, self._teacher = voxels, mirror, teacher
+        self._schedule: Schedule | Literal["adaptive"] = schedule
         self._mirrored: HiddenState = None
+
+    @classmethod
+    def of(
+        cls, preset: Preset, env: TrainEnv | Halves, device: str = "cpu", processes: Processes | None = None
+    ) -> VisionPPO:
+        """Make networks, optimiser and storage of a preset.
+
+        Raises:
+            TrainError: When it asks for mirror images of something that has none, or for a teacher that is none.
+        """
+        configuration = rsl_rl_configuration(preset, list(map(str, env.get_observations().keys())))
+        configuration["multi_gpu"] = processes
+        _, *images = configuration["obs_groups"]["actor"]
+        if preset.ppo.use_mirror_loss:
+            configuration["algorithm"]["mirror"] = make_mirror(env.env, images, device)
+        if preset.ppo.use_mirror_batches:
+            configuration["algorithm"]["mirrored_half"] = make_mirror(env.env, images, device, critic=True)
+        if preset.teacher:
+            configuration["algorithm"]["teacher"] = teacher_of(preset.teacher, env.env)
+        with contextlib.redirect_stdout(io.StringIO()):  # it prints its networks
+            return cls.construct_algorithm(env.get_observations(), env, configuration, device)  # type: ignore[return-value]
 
     @property
     def learning_rate(self) -> float:  # type: ignore[override]
@@ -297,21 +201,19 @@ class VisionPPO(PPO):
 
     def update(self) -> dict[str, float]:
         """Learn from the rollout; returns mean losses by name, and "voxel_iou" of predicted and occupied voxels."""
+        if self._schedule != "adaptive":
+            self._set_rate(scheduled(self._schedule, self._highest_rate, self.progress))
         if self._teacher:
             losses = self._auxiliary_update()
             self.storage.clear()
-            self._set_rate(self.learning_rate * self._rate_decay)
             return losses
         losses = super().update()
-        if losses.pop("symmetry", None) is not None:
+        if losses.pop("symmetry", None) is not None and self._schedule == "adaptive":
             losses["kl"] = self._adapt_rate()
         return losses | self._auxiliary_update() if self._voxels or self._mirror else losses
 
     def _adapt_rate(self) -> float:
-        """Adapt the learning rate to the KL divergence of the whole update, all processes' mean, which is returned.
-
-        rsl-rl adapts it after each mini-batch, and would count the policy's asymmetry as divergence.
-        """
+        """Adapt the learning rate to the KL divergence of the whole update, all processes' mean, which is returned."""
         storage = self.storage
         rows = torch.randperm(storage.num_envs * storage.num_transitions_per_env)[:KL_SAMPLES]
         with torch.no_grad():
@@ -375,48 +277,6 @@ class VisionPPO(PPO):
         return loss, metrics
 
 
-def make_agent(
-    preset: Preset, env: TrainEnv | Halves, device: str = "cpu", processes: Processes | None = None
-) -> VisionPPO:
-    """Make networks, optimiser and storage.
-
-    Raises:
-        TrainError: When the preset asks for mirror images of something that has none, or for a teacher that is none.
-    """
-    configuration = rsl_rl_configuration(preset, list(map(str, env.get_observations().keys())))
-    configuration["multi_gpu"] = processes
-    if preset.ppo.use_mirror_loss:
-        _, *images = configuration["obs_groups"]["actor"]
-        configuration["algorithm"]["mirror"] = make_mirror(env.env, images, device)
-    if preset.ppo.use_mirror_batches:
-        _, *images = configuration["obs_groups"]["actor"]
-        configuration["algorithm"]["mirrored_half"] = make_mirror(env.env, images, device, critic=True)
-    if preset.teacher:
-        configuration["algorithm"]["teacher"] = teacher_of(preset.teacher, env.env)
-        configuration["algorithm"]["rate_decay"] = LAST_RATE ** (1 / preset.iterations)
-    with contextlib.redirect_stdout(io.StringIO()):  # it prints its networks
-        return VisionPPO.construct_algorithm(env.get_observations(), env, configuration, device)  # type: ignore[return-value]
-
-
-def teacher_of(name: str, env: SceneEnv) -> slice:
-    """Elements of the critic's observations that are the right action.
-
-    Raises:
-        TrainError: When there are none.
-    """
-    spaces, first = cast(Dict, env.single_observation_space), 0
-    for other in env.task.observations:
-        size = math.prod(spaces[other].shape or ())
-        if other == name and size == env.controller.size:
-            return slice(first, first + size)
-        first += size
-    raise TrainError(
-        "a teacher is an observation that says the right action",
-        found=f"{name!r} in {env.task.name!r}, whose actions have {env.controller.size} elements",
-        remedy="train another task, or without --set teacher",
-    )
-
-
 def rsl_rl_configuration(preset: Preset, groups: list[str]) -> dict[str, Any]:
     """Configuration of rsl-rl's runner."""
     policy, ppo = preset.policy, preset.ppo
@@ -449,6 +309,5 @@ def rsl_rl_configuration(preset: Preset, groups: list[str]) -> dict[str, Any]:
             "lam": ppo.gae_lambda,
             "value_loss_coef": 1.0,
             "use_clipped_value_loss": True,
-            "schedule": "fixed" if ppo.use_mirror_batches else "adaptive",
         },
     }

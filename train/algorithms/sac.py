@@ -1,29 +1,20 @@
-"""Soft actor-critic on replayed steps, of robots alone or half of them from demonstrations."""
+"""Soft actor-critic."""
 
 from __future__ import annotations
 
-import copy
-from collections import defaultdict
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-import numpy as np
 import torch
 from tensordict import TensorDict
 
-from train.algorithms.critics import Critics
-from train.algorithms.learner import Learner
+from train.algorithms.off_policy import OffPolicy
 from train.algorithms.squashed import SquashedGaussian
 from train.environment import STATE
 from train.preset import Preset
-from train.recording.demonstrations import Contract, demonstrations_of_run
-from train.recording.replay import OBSERVED, REPLAY, REWARD, Replay, Transitions
+from train.recording.demonstrations import Contract
+from train.recording.replay import Transitions
+from train.settings import PolicySettings
 
-CRITICS = 2
-"""Number of critics; the lowest one counts."""
-ACTOR_EVERY = 2
-"""Updates of the critics per update of the policy, as in TD3: images cost most there."""
 FIRST_TEMPERATURE = 0.01
 """Weight of the entropy at the beginning: rewards of a step are small."""
 
@@ -40,158 +31,36 @@ class Temperature(torch.nn.Module):
         return self.log.detach().exp()
 
 
-class SAC(Learner):
-    """Soft actor-critic (Haarnoja et al., Soft actor-critic algorithms and applications, 2018).
-
-    The critics see what only a simulator knows (Pinto et al., Asymmetric actor critic, 2017), so only the policy reads
-    images; it sees them shifted at random when it learns. With demonstrations half of each batch is theirs (Ball et
-    al., Efficient online reinforcement learning with offline data, 2023).
-
-    Args:
-        preset: What is trained and how.
-        seen: Observations of the robots, by group.
-        actions: Size of an action.
-        device: Where networks are.
-        contract: What demonstrations must agree with; None without any.
-    """
+class SAC(OffPolicy):
+    """Soft actor-critic (Haarnoja et al., Soft actor-critic algorithms and applications, 2018)."""
 
     def __init__(self, preset: Preset, seen: TensorDict, actions: int, device: str, contract: Contract | None) -> None:
-        settings, kind = preset.sac, {"class_name": "train.algorithms.squashed:SquashedGaussian"}
-        super().__init__(preset, seen, actions, device, kind, settings.learning_rate)
-        self._settings, self._contract = settings, contract
-        self._critics = Critics(self.state_size, actions, preset.policy.critic_hidden_dims, CRITICS).to(device)
-        self._targets = copy.deepcopy(self._critics)
+        super().__init__(preset, seen, actions, device, contract)
         self._temperature = Temperature().to(device)
-        self.networks |= {"critics": self._critics, "targets": self._targets, "temperature": self._temperature}
-        self.optimizers["critics"] = self.optimizer(self._critics.parameters())
+        self.networks["temperature"] = self._temperature
         self.optimizers["temperature"] = self.optimizer(self._temperature.parameters())
-        self._seen = seen
-        self._demos: Replay | None = None
-        self._updates, self._owed = 0, 0.0
-        self._sums, self._counts = defaultdict[str, float](float), defaultdict[str, int](int)
 
-    def begin(self, folder: Path, slack: int) -> None:
-        """Open the replay, and read the demonstrations.
-
-        Raises:
-            TrainError: When there is no room on the disk, or the demonstrations are of no use.
-        """
-        envs = self.preset.num_envs
-        size = -(-self._settings.replay_size // envs)
-        self._replay = Replay(folder / REPLAY, self._seen[:1].expand(envs), self.actions, size, slack)
-        if self._contract:
-            demos = Path(self.preset.demos)
-            self._demos, self.demos_identity = demonstrations_of_run(demos, self._contract, self._seen, folder)
-
-    def act(self, obs: TensorDict) -> torch.Tensor:
-        """Sample actions (N, A); uniformly at first."""
-        self._last = obs
-        self._action = self.actor(obs, stochastic_output=True)
-        if self.replay.written * len(obs) < self._settings.random_steps:
-            self._action = torch.rand_like(self._action) * 2 - 1
-        return self._action
-
-    def process_env_step(
-        self, obs: TensorDict, rewards: torch.Tensor, dones: torch.Tensor, extras: dict[str, torch.Tensor]
-    ) -> None:
-        """Remember a step of all robots, and learn as many times as it is due.
-
-        Raises:
-            TrainError: When a number is not finite.
-        """
-        time_out = extras["time_outs"].bool() & dones.bool()
-        self.replay.add(self._last, self._action, rewards, dones.bool() & ~time_out, time_out)
-        with torch.inference_mode(False):
-            self._study(self._last.clone())
-
-    def take(self, chunk: Mapping[str, np.ndarray]) -> None:
-        """Remember consecutive steps (T, N) that were made elsewhere, see `Replay.add_chunk`, and learn as is due."""
-        self.replay.add_chunk(chunk)
-        seen = {str(name): torch.tensor(chunk[f"{OBSERVED}{name}"]) for name in self._seen.keys()}  # noqa: SIM118 - no dict
-        newest = TensorDict({name: of[-1] for name, of in seen.items()}, batch_size=[self.preset.num_envs])
-        with torch.no_grad():
-            self.actor(newest.to(self.device), stochastic_output=True)  # its deviation is in the curve
-        vectors = {name: of[:-1].flatten(0, 1) for name, of in seen.items() if of.dim() == 3}
-        steps = TensorDict(vectors, batch_size=[chunk[REWARD].size]).to(self.device)
-        self._study(steps)
-
-    def _study(self, steps: TensorDict) -> None:
-        """Learn as many times as steps (B,), which the replay has, are worth."""
-        self._critics.normalizer.update(steps[STATE])
-        self.actor.update_normalization(steps)
-        envs = self.preset.num_envs
-        if self.replay.written * envs < max(self._settings.random_steps, 2 * envs):
-            return
-        self._owed += self._settings.updates_per_step * len(steps)
-        while self._owed >= 1:
-            self._owed -= 1
-            self._learn(self._batch())
-
-    def update(self) -> dict[str, float]:
-        """Mean losses by name since the last time."""
-        means = {name: total / self._counts[name] for name, total in self._sums.items()}
-        self._sums.clear()
-        self._counts.clear()
-        return means
-
-    def flush(self) -> None:
-        """Write the replay to the disk."""
-        self.replay.flush()
-
-    def counters(self) -> dict[str, Any]:
-        """What was written and learned so far."""
-        written = self._replay.written if self._replay else 0
-        numbers = {"written": written, "updates": self._updates, "owed": self._owed}
-        return numbers | {"demos": self.demos_identity}
-
-    def resume(self, counters: dict[str, Any]) -> None:
-        """Continue from these numbers.
-
-        Raises:
-            TrainError: When the replay is not there any more, or the demonstrations are others.
-        """
-        self.check_demos(counters["demos"])
-        self._updates, self._owed = counters["updates"], counters["owed"]
-        if self._replay:
-            self._replay.resume(counters["written"])
-
-    def _batch(self) -> Transitions:
-        count = self._settings.batch_size
-        if not self._demos:
-            return self.replay.sample(count, self.device)
-        own = self.replay.sample(count - count // 2, self.device)
-        return Transitions.joined(own, self._demos.sample(count // 2, self.device))
+    def distribution(self, policy: PolicySettings) -> dict[str, Any]:
+        """Configuration of the policy's distribution, for rsl-rl."""
+        return {"class_name": "train.algorithms.squashed:SquashedGaussian"}
 
     def _policy(self, seen: TensorDict) -> tuple[torch.Tensor, torch.Tensor]:
         """Sampled actions (B, A), and the logarithms of their densities (B,)."""
         seen = self.augmented(seen)
-        distribution = self.actor.distribution
-        assert isinstance(distribution, SquashedGaussian)
+        distribution = cast("SquashedGaussian", self.actor.distribution)
         distribution.update(self.actor.mlp(self.actor.get_latent(seen)))
         return distribution.sample_with_log_prob()
 
-    def _learn(self, batch: Transitions) -> None:
-        """One update of the critics, at times one of policy and temperature."""
-        with torch.no_grad():
-            action, density = self._policy(batch.next_seen)
-            future = self._targets(batch.next_seen[STATE], action).amin(0) - self._temperature() * density
-            target = batch.reward + self._settings.gamma * (1 - batch.terminal) * future
-        values = self._critics(batch.seen[STATE], batch.action)
-        self._minimise("critics", (values - target).square().mean(1).sum())
-        self._targets.follow(self._critics)
-        self._updates += 1
-        if self._updates % ACTOR_EVERY == 0:
-            action, density = self._policy(batch.seen)
-            value = self._critics(batch.seen[STATE], action).amin(0)
-            self._minimise("actor", (self._temperature() * density - value).mean())
-            surprise = density.detach().mean() - self.actions / 2
-            self._minimise("temperature", -self._temperature.log * surprise)
-        self._note("value", float(values.detach().mean()))
+    def target(self, batch: Transitions) -> torch.Tensor:
+        """Rewards, then the lowest value of what the policy does next, and its entropy."""
+        action, density = self._policy(batch.next_seen)
+        future = self.targets(batch.next_seen[STATE], action).amin(0) - self._temperature() * density
+        return batch.reward + self.settings.gamma * (1 - batch.terminal) * future
 
-    def _minimise(self, name: str, loss: torch.Tensor) -> None:
-        self.step(name, loss)
-        self._note(name, loss.item())
-
-    def _note(self, name: str, number: float) -> None:
-        self._sums[name] += number
-        self._counts[name] += 1
+    def improve(self, batch: Transitions) -> None:
+        """Update policy and temperature."""
+        action, density = self._policy(batch.seen)
+        value = self.critics(batch.seen[STATE], action).amin(0)
+        self.minimise("actor", (self._temperature() * density - value).mean())
+        surprise = density.detach().mean() - self.actions / 2
+        self.minimise("temperature", -self._temperature.log * surprise)

@@ -13,6 +13,8 @@ from pipeline.errors import TrainError
 from pipeline.geometry import Camera
 from pipeline.types import F32, F64
 from train.encoders.gaussians import COLOR, FEATURES, OPACITY, POSITION, SPREAD, USUAL_SPREAD
+from train.encoders.groups import ObservationGroup
+from train.settings import PolicySettings
 
 if TYPE_CHECKING:
     from sim.env import Observations, SceneEnv
@@ -63,7 +65,7 @@ def _placed(rig: CameraRig, spacing: int) -> tuple[F64, F64]:
     return rays @ rig.mount.matrix[:3, :3].T, rig.mount.matrix[:3, 3]
 
 
-class DepthPoints:
+class DepthPoints(ObservationGroup):
     """Observation group: points as tokens of the form of `train.encoders.gaussians`, alike in spread and opacity."""
 
     name = "points"
@@ -80,7 +82,7 @@ class DepthPoints:
         return torch.from_numpy(tokens * known[..., None])
 
 
-class DepthVoxels:
+class DepthVoxels(ObservationGroup):
     """Observation group: voxels that points of the last images lie in, with their mean colours."""
 
     name = "grid"
@@ -126,3 +128,13 @@ class VoxelCNN(nn.Module):
     def forward(self, voxels: torch.Tensor) -> torch.Tensor:
         """Encode voxels (B, C, 4, X, Y, Z) as (B, size)."""
         return self.layers(voxels.flatten(0, 1) - 0.5).reshape(len(voxels), -1)
+
+
+def points(env: SceneEnv, policy: PolicySettings, device: str) -> ObservationGroup:
+    """Points of a simulation's cameras."""
+    return DepthPoints(env.cameras)
+
+
+def voxels(env: SceneEnv, policy: PolicySettings, device: str) -> ObservationGroup:
+    """Voxels of a simulation's cameras, finer at a table."""
+    return DepthVoxels(env.cameras, EDGE_AT_A_TABLE if env.robot.fixed_base else EDGE)

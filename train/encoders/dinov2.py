@@ -8,7 +8,10 @@ import torch
 from torch import nn
 
 from pipeline.errors import TrainError
+from sim.env import SceneEnv
 from sim.libraries import load
+from train.encoders.groups import FrozenFeatures, ObservationGroup
+from train.settings import PolicySettings
 
 MODEL = "vit_small_patch14_dinov2.lvd142m"
 REPOSITORY, FILE = f"timm/{MODEL}", "model.safetensors"
@@ -105,3 +108,13 @@ def _cached() -> str:
             remedy=f"{DOWNLOAD}; where there is no network, copy the cache's folder from a machine that has one",
             file=HF_HUB_CACHE,
         ) from error
+
+
+def features(env: SceneEnv, policy: PolicySettings, device: str) -> ObservationGroup:
+    """Features of the images of a task's camera.
+
+    Raises:
+        TrainError: When timm or the weights are missing.
+    """
+    camera = env.task.camera
+    return FrozenFeatures(Dinov2((camera.height, camera.width)), device)

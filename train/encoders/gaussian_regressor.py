@@ -21,8 +21,11 @@ from torch.nn import functional
 from pipeline.errors import TrainError
 from pipeline.geometry import Camera, Pose
 from pipeline.io.files import read_plain
+from sim.env import SceneEnv
 from sim.libraries import load
 from train.encoders.gaussians import AXES, COLOR, POSITION, SPREAD
+from train.encoders.groups import FrozenFeatures, ObservationGroup
+from train.settings import PolicySettings
 
 if TYPE_CHECKING:
     from sim.sensors.cameras.rig import CameraRig
@@ -293,3 +296,12 @@ def _safetensors() -> ModuleType:
     import safetensors.torch
 
     return safetensors
+
+
+def features(env: SceneEnv, policy: PolicySettings, device: str) -> ObservationGroup:
+    """Tokens of the images of a simulation's cameras.
+
+    Raises:
+        TrainError: When the network's file is missing, or another one than when the run began.
+    """
+    return FrozenFeatures(image_tokens(env.cameras, policy.encoder_file, policy.encoder_sha256), device)

@@ -25,6 +25,8 @@ from sim.robots.model import Robot
 from sim.robots.state import RobotState
 from sim.scene.scene import SimScene
 from sim.sensors.cameras.props import Props
+from train.encoders.groups import ObservationGroup
+from train.settings import PolicySettings
 
 if TYPE_CHECKING:
     from sim.env import Observations, SceneEnv
@@ -77,7 +79,7 @@ class Tokens:
         return numbers
 
 
-class GaussianTokens:
+class GaussianTokens(ObservationGroup):
     """Observation group: tokens (N, T, 13) float32 of what lies ahead of each robot's camera.
 
     First come the task's props (balls, posts, paint), then the nearest of the scene's smoothed Gaussians. A robot gets
@@ -271,3 +273,8 @@ class _Attention(nn.Module):
     def _split(self, rows: torch.Tensor) -> torch.Tensor:
         """Split rows (B, T, D) into heads (B, heads, T, D / heads)."""
         return rows.unflatten(2, (self._heads, -1)).transpose(1, 2)
+
+
+def tokens(env: SceneEnv, policy: PolicySettings, device: str) -> ObservationGroup:
+    """Gaussians ahead of a simulation's robots."""
+    return GaussianTokens(env.scenes, env.robot, env.task.camera)

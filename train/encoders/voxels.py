@@ -21,6 +21,7 @@ from pipeline.geometry.rays import RayCaster
 from pipeline.types import F32, F64, I64, U8, Floats
 from sim.env import Observations, SceneEnv
 from sim.sensors.height_scan import HEADROOM, headings
+from train.encoders.groups import ObservationGroup
 
 VOXELS = "voxels"
 """Observation group that is no network's input, but the target of an auxiliary loss."""
@@ -96,7 +97,7 @@ class VoxelMap:
         return ground
 
 
-class Voxels:
+class Voxels(ObservationGroup):
     """Observation group (N, X, Y, Z + 1) float16: 1 where a voxel is occupied, and last the ground's height [m]."""
 
     name = VOXELS

@@ -24,7 +24,8 @@ from pipeline.types import U8, Mask
 from sim.env import Observations, SceneEnv
 from sim.libraries import load
 from sim.policies.observed import FRONT
-from train.encoders.catalog import TRUTHS, ObservationGroup, find_encoder
+from train.encoders.catalog import find_encoder
+from train.encoders.groups import TRUTHS, ObservationGroup
 from train.environment import STATE, VECTOR
 from train.files import read_model
 from train.preset import Preset
@@ -123,8 +124,8 @@ def contract_of(env: SceneEnv, preset: Preset, observed: Sequence[ObservationGro
         STATE: column_names(env, list(terms)),
         "truth": column_names(env, [name for name in TRUTHS if name in terms]),
     }
-    outputs = find_encoder(preset.policy).outputs
-    groups = [VECTOR, *([STATE] if preset.algorithm != "bc" else [])]  # bc has no critic
+    outputs = find_encoder(preset.policy).outputs_for(preset.policy)
+    groups = [VECTOR, *([STATE] if preset.kind.critic else [])]
     images, keys, sight = dict[str, tuple[int, ...]](), dict[str, str](), None
     for group in observed:
         if group.name in columns:

@@ -17,8 +17,7 @@ from rsl_rl.modules import HiddenState
 
 from pipeline.errors import TrainError
 from pipeline.io.files import plain
-from train.algorithms.agent import Agent
-from train.algorithms.catalog import make_agent
+from train.algorithms.agent import Agent, make_agent
 from train.environment import EnvironmentState, TrainEnv
 from train.files import write_atomically
 from train.preset import Preset

@@ -22,6 +22,7 @@ from sim.randomisation import seed_of
 from sim.scene.floors import Split
 from sim.scene.scene import SceneLock, SimScene, open_scene
 from sim.video import tiled
+from train.encoders.catalog import BLIND
 from train.environment import STATE, VECTOR, Actor, TrainEnv, make_env
 from train.runs import checkpoint
 from train.runs.results import Ablation, Episode, Evaluation, FloorPlan, Results, TestScene
@@ -177,7 +178,7 @@ def evaluate_run(
 
 def is_blind(run: Run) -> bool:
     """Whether its policy sees nothing."""
-    return run.preset.policy.encoder == "none"
+    return run.preset.policy.encoder == BLIND
 
 
 def trained_in(run: Run, scene: SceneLock) -> bool:

@@ -15,7 +15,7 @@ from rsl_rl.modules import HiddenState
 from pipeline.errors import TrainError
 from pipeline.types import F64
 from sim.scene.scene import SimScene
-from train.algorithms.catalog import make_agent
+from train.algorithms.agent import make_agent
 from train.distributed import Processes, own_seed
 from train.environment import DoneInfo, TrainEnv
 from train.halves import make_training_env
@@ -153,6 +153,7 @@ class Trainer:
         agent, clock = self.agent, Clock()
         if not agent.offline:
             self._roll_out(clock)
+        agent.progress = self.iteration / self.preset.iterations
         with clock("network"):
             losses = agent.update()
         self.iteration += 1

@@ -27,7 +27,7 @@ from flows.teleop.takes import kept_folder, open_takes
 from pipeline.errors import BusyError, TrainError
 from tests.bundles import floor_of, make_bundle
 from tests.synthetic import Room
-from train.encoders.catalog import Images
+from train.encoders.groups import Images
 from train.environment import TrainEnv
 from train.preset import load_preset
 from train.recording.demonstrations import contract_of, read_demonstrations

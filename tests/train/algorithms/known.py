@@ -32,6 +32,11 @@ SMALL = {
     "sac.replay_size": 4096,
     "sac.random_steps": 256,
     "sac.learning_rate": 3e-3,
+    "td3.gamma": GAMMA,
+    "td3.batch_size": 64,
+    "td3.replay_size": 4096,
+    "td3.random_steps": 256,
+    "td3.learning_rate": 3e-3,
     "offline.gamma": GAMMA,
     "offline.batch_size": 64,
 }

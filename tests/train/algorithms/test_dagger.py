@@ -18,7 +18,8 @@ X = torch.linspace(-0.9, 0.9, 13)
 def made(folder: Path, **changes: object) -> DAgger:
     """Begun; the teacher's action is the first number of what critics see."""
     torch.manual_seed(1)
-    agent = DAgger(preset("dagger", **changes), seen_at(torch.zeros(16)), 1, "cpu", slice(0, 1))
+    agent = DAgger(preset("dagger", **{"policy.rnn_type": "none"}, **changes), seen_at(torch.zeros(16)), 1, "cpu", None)
+    agent.teacher = slice(0, 1)
     agent.train_mode()
     agent.begin(folder, 8)
     return agent

@@ -23,7 +23,7 @@ from sim.tasks.catalog import AVOID, CLIMB, EXPLORE, NAVIGATE
 from sim.tasks.driving.exploration import MAP_SIDE
 from sim.tasks.driving.patches import DeadReckoning
 from sim.tasks.task import Observation, Task
-from train.algorithms.ppo import SIGNS, make_mirror
+from train.algorithms.mirror import SIGNS, make_mirror
 
 FLIP = np.diag([1.0, -1.0, 1.0])
 """The mirror is the world's x-z plane."""

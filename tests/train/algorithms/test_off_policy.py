@@ -89,7 +89,9 @@ def test_what_an_algorithm_cannot_do_is_refused():
         ({"algorithm": "sac", "teacher": "expert"}, "teacher is for ppo and dagger"),
         (FORGETFUL | {"ppo.use_mirror_loss": True}, "use_mirror_loss is .*; dagger without memory learns without"),
         (FORGETFUL | {"policy.voxels": {}}, "policy.voxels is .*; dagger without memory learns without"),
-        ({"algorithm": "td3"}, "algorithm"),
+        ({"algorithm": "td4"}, "algorithm is one of ppo, sac, td3"),
+        ({"algorithm": "sac", "sac.schedule": "adaptive"}, "schedule"),
+        ({"algorithm": "dagger", "ppo.schedule": "adaptive"}, "adaptive goes by how far"),
         ({"algorithm": "sac", "sac.gama": 0.9}, r"gamma"),
     ):
         with pytest.raises(TrainError, match=found):

@@ -20,13 +20,13 @@ from sim.scene.scene import SimScene
 from sim.sensors.cameras.settings import RobotCamera
 from sim.tasks.catalog import NAVIGATE
 from train.algorithms.policy import VisionPolicy
-from train.encoders import catalog as encoders
-from train.encoders.catalog import FAR, ImageCNN, ImageResNet, find_encoder, make_encoder
-from train.encoders.catalog import NETWORKS as ENCODERS
+from train.encoders import dinov2
+from train.encoders.catalog import ENCODERS, find_encoder, make_encoder
 from train.encoders.dinov2 import Dinov2
 from train.encoders.gaussian_regressor import GaussianRegressor, file_of
+from train.encoders.images import FAR, ImageCNN, ImageResNet
 from train.environment import VECTOR, TrainEnv
-from train.preset import PolicySettings
+from train.settings import PolicySettings
 
 SIGHTS = {
     "cnn": ("rgb", (3, 40, 44)),
@@ -92,9 +92,14 @@ def test_an_unknown_name_gets_the_nearest():
             ask("xyz")
 
 
+def outputs(policy: PolicySettings) -> tuple[str, ...]:
+    """Of the cameras."""
+    return find_encoder(policy).outputs_for(policy)
+
+
 def test_cameras_give_what_encoders_take():
     """And are left out where none is needed."""
-    assert {name: find_encoder(PolicySettings(encoder=name)).outputs for name in ENCODERS} == {
+    assert {name: outputs(PolicySettings(encoder=name)) for name in ENCODERS} == {
         "cnn": ("rgb",),
         "dinov2": ("rgb",),
         "gaussian_regressor": ("rgb",),
@@ -105,7 +110,7 @@ def test_cameras_give_what_encoders_take():
         "truth": (),
         "voxels": ("rgb", "depth"),
     }
-    assert find_encoder(PolicySettings(encoder="resnet", modality="depth")).outputs == ("depth",)
+    assert outputs(PolicySettings(encoder="resnet", modality="depth")) == ("depth",)
     with pytest.raises(TrainError, match="trained on colours"):
         find_encoder(PolicySettings(encoder="dinov2", modality="depth"))
 
@@ -166,20 +171,20 @@ def test_a_simulation_shows_what_the_network_reads(
 ):
     """From the room to the policy's actions; for the blind, and from tokens, no image is taken."""
     small = replace(NAVIGATE, camera=NAVIGATE.camera.resized(48, 36))
-    monkeypatch.setattr(encoders, "Dinov2", lambda image: Dinov2(image, pretrained=False))
+    monkeypatch.setattr(dinov2, "Dinov2", lambda image: Dinov2(image, pretrained=False))
     file = ""
     if name == "gaussian_regressor":
         file = str(tmp_path / "weights.safetensors")
         Path(file).write_bytes(file_of(GaussianRegressor()))
-    encoder, (robot, drive) = find_encoder(PolicySettings(encoder=name, encoder_file=file)), find_robot("rover")
-    cameras = [RobotCamera(small.camera, outputs=encoder.outputs)] if encoder.outputs else ()
+    settings, (robot, drive) = PolicySettings(encoder=name, encoder_file=file), find_robot("rover")
+    cameras = [RobotCamera(small.camera, outputs=outputs(settings))] if outputs(settings) else ()
     env = SceneEnv(small, [room_scene], robot, drive, 3, EnvConfig(cameras=cameras))
-    train_env = TrainEnv(env, encoder.groups(env))
+    train_env = TrainEnv(env, find_encoder(settings).groups(env, settings))
     seen = train_env.get_observations()
     actor = seen.exclude("state")
     policy = policy_for(name, "none", actor.unsqueeze(0))
     train_env.step(policy(actor).detach())
-    assert sum(rig.images_taken for rig in env.cameras) == (6 if encoder.outputs else 0)
+    assert sum(rig.images_taken for rig in env.cameras) == (6 if cameras else 0)
     if name == "gaussians":
         there = seen["gaussians"][..., 12] > 0
         assert (there.sum(1) > 10).all()

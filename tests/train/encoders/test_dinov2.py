@@ -12,8 +12,8 @@ import torch
 
 from pipeline.errors import TrainError
 from train.encoders import dinov2
-from train.encoders.catalog import FrozenFeatures
 from train.encoders.dinov2 import FILE, REPOSITORY, Dinov2, FeatureNetwork
+from train.encoders.groups import FrozenFeatures
 
 IMAGE = (48, 64)
 

@@ -23,7 +23,7 @@ from sim.scene.scene import SimScene
 from sim.video import VideoWriter
 from tests.train.algorithms.known import CONTRACT as CART
 from tests.train.algorithms.known import episode, write
-from train.encoders.catalog import Images
+from train.encoders.groups import Images
 from train.environment import make_env
 from train.preset import load_preset
 from train.recording.demonstrations import Contract, Sight, contract_of, identity, read_demonstrations

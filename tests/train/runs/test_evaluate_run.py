@@ -12,7 +12,7 @@ from flows.cli import main
 from pipeline.errors import TrainError
 from sim.scene.floors import held_out
 from sim.scene.scene import SceneLock, SimScene
-from train.algorithms.ppo import make_agent
+from train.algorithms.agent import make_agent
 from train.environment import make_env
 from train.preset import load_preset
 from train.runs import checkpoint, evaluation

@@ -18,7 +18,7 @@ from sim.scene.floors import held_out
 from sim.scene.scene import SimScene, open_scene
 from tests.bundles import make_bundle
 from tests.synthetic import Room
-from train.algorithms.ppo import make_agent
+from train.algorithms.agent import make_agent
 from train.environment import make_env
 from train.preset import load_preset
 from train.runs import checkpoint

@@ -1,0 +1,136 @@
+"""Observation groups in addition to the vectors: what encoders read of a simulation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import torch
+from torch import nn
+
+from pipeline.errors import TrainError
+from sim.env import Observations, SceneEnv
+from train.encoders.parallel import in_halves
+
+if TYPE_CHECKING:
+    from train.settings import PolicySettings
+
+IMAGES = ("rgb", "depth")
+"""Groups that are images."""
+
+
+class ObservationGroup:
+    """An observation group.
+
+    Attributes:
+        name: Name of the group.
+        frozen: The network that makes it of colour images, if one does.
+    """
+
+    name: str
+    frozen: nn.Module | None = None
+
+    def read(self, env: SceneEnv, seen: Observations) -> torch.Tensor:
+        """Read the current observations of all N robots (N, ...)."""
+        raise NotImplementedError
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """What it remembers, by name."""
+        return {}
+
+    def restore(self, state: dict[str, torch.Tensor]) -> None:
+        """Continue from what it remembered."""
+
+
+@dataclass(frozen=True)
+class Images(ObservationGroup):
+    """Colour images (N, 3, H, W) uint8, or depth images (N, 1, H, W) float32 [m], 0 unknown."""
+
+    name: Literal["rgb", "depth"]  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    def read(self, env: SceneEnv, seen: Observations) -> torch.Tensor:
+        """Channels first; those of several cameras one after another."""
+        images = [values for name, values in seen.items() if name.rpartition("_")[2] == self.name]
+        if self.name == "depth":
+            return torch.tensor(np.stack(images, 1))
+        return torch.from_numpy(np.concatenate([image.transpose(0, 3, 1, 2) for image in images], 1))
+
+
+class FrozenFeatures(ObservationGroup):
+    """What a frozen network makes of colour images, computed once per image: cameras have slower clocks than robots.
+
+    Updates pass over each image many times, but not through the network, which is part of neither the policy nor its
+    checkpoints. DINOv2's features are eight times as large as images: 74 kB each.
+
+    Args:
+        frozen: The network: of colours (N, 3 C, H, W) uint8, for recorded images and an export that begins with images.
+        device: Where it is.
+    """
+
+    name = "features"
+
+    def __init__(self, frozen: nn.Module, device: str = "cpu") -> None:
+        self.frozen, self._device = frozen.to(device), device
+        self._images, self._features = torch.zeros(0), torch.zeros(0)
+
+    def read(self, env: SceneEnv, seen: Observations) -> torch.Tensor:
+        """Features of the last images."""
+        images = Images("rgb").read(env, seen)
+        if images.shape != self._images.shape:
+            self._features = self._encoded(images)
+        else:
+            new = (images != self._images).flatten(1).any(1).nonzero()[:, 0]
+            if len(new):
+                self._features = self._features.index_copy(0, new.to(self._device), self._encoded(images[new]))
+        self._images = images
+        return self._features
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """The last images and their features."""
+        return {"images": self._images.clone(), "features": self._features.cpu().clone()}
+
+    def restore(self, state: dict[str, torch.Tensor]) -> None:
+        """Continue with these."""
+        self._images, self._features = state["images"].cpu().clone(), state["features"].clone().to(self._device)
+
+    def _encoded(self, images: torch.Tensor) -> torch.Tensor:
+        assert self.frozen
+        with torch.no_grad():
+            return in_halves(self.frozen, images.to(self._device))
+
+
+TRUTHS = ("things", "mark", "ways")
+"""Observations of places that only a simulator knows."""
+
+
+@dataclass(frozen=True)
+class Truth(ObservationGroup):
+    """Where things are, (N, K): vectors, for policies that are to know instead of see."""
+
+    name: str = "truth"
+
+    def read(self, env: SceneEnv, seen: Observations) -> torch.Tensor:
+        """One after another.
+
+        Raises:
+            TrainError: When the task has none.
+        """
+        truths = [seen[name] for name in TRUTHS if name in seen]
+        if not truths:
+            raise TrainError(
+                "the encoder truth reads where things are",
+                found=f"no {' or '.join(TRUTHS)} among the observations of {env.task.name!r}",
+                remedy="train a task of an arm, or policy.encoder: cnn",
+            )
+        return torch.tensor(np.concatenate(truths, 1))
+
+
+def images(env: SceneEnv, policy: PolicySettings, device: str) -> ObservationGroup:
+    """Colours or depths, by the policy's modality."""
+    return Images(policy.modality)
+
+
+def truth(env: SceneEnv, policy: PolicySettings, device: str) -> ObservationGroup:
+    """Where things are."""
+    return Truth()
