@@ -41,11 +41,13 @@ NEAR, CLOSE = 0.12, 0.04
 """Distances [m] within which the reflection of a point is sought at first, and of which it must be one at last."""
 TURN = 0.8
 """Least cosine between the reflected normal of a point and that of the surface that it reflects."""
-LEAST_TELLING, TELLING_SHARE, SHARE = 60, 0.1, 0.5
-"""Points whose reflection tells, at least; shares of these and of all that are reflections of something."""
-FREE, MOST_FREE = (0.1, 0.03), 0.12
+LEAST_TELLING, TELLING_SHARE, SHARE = 60, 0.05, 0.5
+"""Points whose reflection tells, at least; shares of these and of all that are reflections of something. Most may be of
+what nobody saw but in the mirror."""
+FREE, MOST_FREE, ODDS = (0.1, 0.03), 0.12, 2.0
 """A map looks through what is nearer than its depth by so much [m, and share]; reflections that tell hang in the air at
-most as often as the second. Of three mirrors in drawn places .01 to .08 do, of doorways between like rooms .2 to .9."""
+most as often as the second, and what they tell speaks for a mirror so many times as often as against it. Of three
+mirrors in drawn places .01 to .08 hang, of doorways between like rooms .2 to .9."""
 BESIDE, FRAMED, SIDES = 0.15, 0.7, 3
 """A mirror has its wall beside it: within the first [m] along the second share of a side, on so many sides at least."""
 CROSSED = 20
@@ -204,10 +206,9 @@ def find_mirrors(maps: Sequence[DepthMap], cloud: PointCloud) -> tuple[Mirrors, 
             like, telling = _reflections(plane, some, cloud, tree, CLOSE)
             if telling.sum() < LEAST_TELLING or like[telling].mean() < TELLING_SHARE or like.mean() < SHARE:
                 continue
-            if (
-                _sides(plane, bounds, cloud) < SIDES
-                or _looked_through(_reflected(plane, some[telling & ~like])[0], maps).sum() > MOST_FREE * telling.sum()
-            ):
+            hanging = _looked_through(_reflected(plane, some[telling & ~like])[0], maps).sum()
+            most = min(MOST_FREE * telling.sum(), like[telling].sum() / ODDS)
+            if hanging > most or _sides(plane, bounds, cloud) < SIDES:
                 continue
             mirrors = mirrors.plus(plane, bounds)
             found.append(_described(plane, bounds, float(like.mean())))

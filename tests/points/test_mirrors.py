@@ -112,6 +112,15 @@ def test_the_room_in_a_mirror_is_none():
         np.testing.assert_allclose(world, np.tile([1, 0, 0], (len(world), 1)), atol=0.02)
 
 
+def test_a_mirror_may_show_what_nobody_saw():
+    """Little of what it shows is known, nearly nothing hangs where others look through."""
+    maps = maps_of(room().joined(reflected(room())))
+    cloud = cloud_of(maps)
+    facing = (np.abs(cloud.normals[:, 0]) > 0.3) & (cloud.points[:, 0] > 1)
+    seen = cloud[~facing | (cloud.points[:, 2] < 0.25)]
+    assert len(find_mirrors(maps, seen)[1]) == 1
+
+
 @pytest.mark.parametrize("depth", [SIZE[0], 2.9])
 def test_a_room_behind_an_opening_stays(depth):
     """Its floor and side walls are like those of this room in a mirror, even where it is as deep; what stands isn't."""
