@@ -22,8 +22,7 @@ from sim.scene.scene import SimScene
 from sim.sensors.cameras.settings import Output, RobotCamera
 from sim.tasks.catalog import find_task
 from sim.tasks.task import EXPERT, Task
-from train.encoders.catalog import find_encoder
-from train.encoders.groups import ObservationGroup
+from train.encoders.groups import ObservationGroup, groups_of
 from train.encoders.voxels import Voxels
 from train.preset import Preset
 
@@ -250,7 +249,7 @@ def make_env(
     """
     settings = simulation_settings(preset, scenes, num_envs or preset.num_envs, seed, starts, device)
     env, training = sim.make(**settings), starts == "train"
-    groups = find_encoder(preset.policy).groups(env, preset.policy, device)
+    groups = groups_of(preset.policy, env, device)
     if training and preset.policy.voxels:
         groups.append(Voxels(env))
     return TrainEnv(env, groups, device, seed)
@@ -288,7 +287,7 @@ def simulation_settings(
         SimError: When there is no such task.
         TrainError: When there is no such encoder.
     """
-    task, encoder = find_task(preset.task, preset.task_settings), find_encoder(preset.policy)
+    task = find_task(preset.task, preset.task_settings)
     training = starts == "train"
     return {
         "task": preset.task,
@@ -300,7 +299,7 @@ def simulation_settings(
         "engine": preset.engine,
         "device": device,
         "seed": seed,
-        "cameras": _cameras(preset, task, encoder.outputs_for(preset.policy)),
+        "cameras": _cameras(preset, task, preset.policy.outputs),
         "expert": preset.teacher == EXPERT,
         "camera_settings": replace(task.camera_settings, **preset.camera.model_dump()) if training else None,
         "starts": starts,

@@ -16,10 +16,10 @@ from sim.randomisation import seed_of
 from sim.remote import RemoteEnv
 from sim.scene.scene import SimScene
 from train.distributed import Processes, own_seed
-from train.encoders.catalog import find_encoder
-from train.encoders.groups import ObservationGroup
+from train.encoders.groups import ObservationGroup, groups_of
 from train.environment import DoneInfo, EnvironmentState, TrainEnv, make_env, simulation_settings
 from train.preset import Preset
+from train.settings.parts import find_encoder
 
 
 class RemoteTrainEnv(TrainEnv):
@@ -135,7 +135,7 @@ def make_training_env(
     remote = RemoteEnv(simulation_settings(preset, scenes, second, seeds[1]), threads)
     try:
         near = make_env(preset, scenes, num_envs=preset.num_envs - second, seed=seeds[0])
-        groups = find_encoder(policy).groups(near.env, policy)
+        groups = groups_of(policy, near.env)
         return Halves(near, RemoteTrainEnv(remote, groups, seed=seeds[1]), threads)
     except BaseException:
         remote.close()

@@ -22,12 +22,12 @@ from sim.libraries import load
 from sim.robots.catalog import sdk_joints
 from sim.tasks.task import about
 from train.algorithms.policy import VisionPolicy
-from train.encoders.catalog import find_encoder
 from train.environment import STATE, VECTOR, TrainEnv
 from train.files import write_atomically
 from train.preset import Preset
 from train.runs.play import open_play
 from train.runs.run import Run
+from train.settings.parts import find_encoder
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -177,7 +177,7 @@ def export_policy(
     libraries = ("onnx", "onnxruntime", "onnxscript")  # the last one for torch's exporter
     onnx, runtime, _ = (load(name, rule, remedy, TrainError) for name in libraries)
     encoder, simulation = find_encoder(preset.policy), env.env
-    seen = encoder.outputs_for(preset.policy)
+    seen = preset.policy.outputs
     cameras = [rig.camera.name for rig in simulation.cameras]
     if not encoder.exported or cameras not in ([], [""]):
         raise TrainError(

@@ -13,9 +13,9 @@ from pipeline.errors import TrainError
 from pipeline.parameters import checked, parse_settings, read_yaml, require_known, with_changes
 from sim.tasks.catalog import TASKS, WALK
 from sim.tasks.settings import TaskSettings
-from train.algorithms.catalog import AlgorithmSettings
-from train.encoders.catalog import BLIND
-from train.settings import ActorSettings, CameraRandomisation, Count, DynamicsRandomisation
+from train.settings.algorithms import AlgorithmSettings
+from train.settings.encoders import BLIND
+from train.settings.parts import ActorSettings, CameraRandomisation, Count, DynamicsRandomisation
 
 FOLDER = Path(__file__).parent / "presets"
 

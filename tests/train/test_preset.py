@@ -11,9 +11,8 @@ from sim.controlled import find_robot
 from sim.physics.catalog import find_engine
 from sim.tasks.catalog import TASKS, find_task
 from tests.test_parameters import unexplained
-from train.encoders.catalog import find_encoder
 from train.preset import Preset, change_preset, flat_values, load_preset, parse_changes, preset_names
-from train.settings import PolicySettings
+from train.settings.parts import PolicySettings, find_encoder
 
 
 @pytest.mark.parametrize("name", [*preset_names(), *TASKS])

@@ -13,11 +13,11 @@ from sim.scene.scene import SimScene
 from sim.tasks.catalog import find_task
 from train.actors.chunk import Counts, Form, Order
 from train.actors.pool import Actors, Pool
-from train.algorithms.catalog import those_with
 from train.environment import make_env
 from train.preset import Preset
 from train.runs.checkpoint import Checkpoint
 from train.runs.trainer import Clock, Metrics, Trainer
+from train.settings.algorithms import those_with
 
 if TYPE_CHECKING:
     from train.algorithms.off_policy import OffPolicy

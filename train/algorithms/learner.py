@@ -15,14 +15,14 @@ from pipeline.errors import TrainError
 from train.algorithms.agent import Memories
 from train.algorithms.critics import shifted
 from train.algorithms.policy import VisionPolicy
-from train.algorithms.schedule import scheduled
 from train.distributed import Processes
 from train.encoders.groups import IMAGES
 from train.environment import STATE, VECTOR, TrainEnv
 from train.preset import Preset
 from train.recording.demonstrations import Contract, contract_of
 from train.recording.replay import Replay
-from train.settings import PolicySettings
+from train.settings.parts import PolicySettings
+from train.settings.schedule import scheduled
 
 if TYPE_CHECKING:
     from train.halves import Halves

@@ -11,7 +11,7 @@ from tensordict import TensorDict
 from torch import nn
 from torch.nn import LSTM
 
-from train.encoders.catalog import make_encoder
+from train.encoders.images import make_encoder
 from train.encoders.parallel import in_halves
 from train.encoders.voxels import SHAPE, VoxelHead
 

@@ -22,12 +22,12 @@ from train.algorithms.agent import Memories, teacher_of
 from train.algorithms.learner import gaussian
 from train.algorithms.mirror import Mirror, make_mirror
 from train.algorithms.policy import VisionPolicy
-from train.algorithms.schedule import Schedule, scheduled
 from train.distributed import Processes
 from train.encoders.voxels import VOXELS, voxel_loss
 from train.environment import FINAL, STATE, VECTOR, TrainEnv
 from train.preset import Preset
-from train.settings import VoxelSettings
+from train.settings.parts import VoxelSettings
+from train.settings.schedule import Schedule, scheduled
 
 if TYPE_CHECKING:
     from train.halves import Halves

@@ -13,7 +13,7 @@ from train.environment import STATE
 from train.preset import Preset
 from train.recording.demonstrations import Contract
 from train.recording.replay import Transitions
-from train.settings import PolicySettings
+from train.settings.parts import PolicySettings
 
 FIRST_TEMPERATURE = 0.01
 """Weight of the entropy at the beginning: rewards of a step are small."""

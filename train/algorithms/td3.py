@@ -15,7 +15,7 @@ from train.environment import STATE
 from train.preset import Preset
 from train.recording.demonstrations import Contract
 from train.recording.replay import Transitions
-from train.settings import PolicySettings
+from train.settings.parts import PolicySettings
 
 
 class NoisyTanh(Distribution):

@@ -14,7 +14,7 @@ from pipeline.geometry import Camera
 from pipeline.types import F32, F64
 from train.encoders.gaussians import COLOR, FEATURES, OPACITY, POSITION, SPREAD, USUAL_SPREAD
 from train.encoders.groups import ObservationGroup
-from train.settings import PolicySettings
+from train.settings.parts import PolicySettings
 
 if TYPE_CHECKING:
     from sim.env import Observations, SceneEnv

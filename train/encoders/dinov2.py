@@ -11,7 +11,7 @@ from pipeline.errors import TrainError
 from sim.env import SceneEnv
 from sim.libraries import load
 from train.encoders.groups import FrozenFeatures, ObservationGroup
-from train.settings import PolicySettings
+from train.settings.parts import PolicySettings
 
 MODEL = "vit_small_patch14_dinov2.lvd142m"
 REPOSITORY, FILE = f"timm/{MODEL}", "model.safetensors"

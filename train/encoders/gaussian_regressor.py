@@ -25,7 +25,7 @@ from sim.env import SceneEnv
 from sim.libraries import load
 from train.encoders.gaussians import AXES, COLOR, POSITION, SPREAD
 from train.encoders.groups import FrozenFeatures, ObservationGroup
-from train.settings import PolicySettings
+from train.settings.parts import PolicySettings
 
 if TYPE_CHECKING:
     from sim.sensors.cameras.rig import CameraRig

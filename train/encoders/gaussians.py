@@ -26,7 +26,7 @@ from sim.robots.state import RobotState
 from sim.scene.scene import SimScene
 from sim.sensors.cameras.props import Props
 from train.encoders.groups import ObservationGroup
-from train.settings import PolicySettings
+from train.settings.parts import PolicySettings
 
 if TYPE_CHECKING:
     from sim.env import Observations, SceneEnv

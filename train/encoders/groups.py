@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import pkgutil
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -12,9 +13,7 @@ from torch import nn
 from pipeline.errors import TrainError
 from sim.env import Observations, SceneEnv
 from train.encoders.parallel import in_halves
-
-if TYPE_CHECKING:
-    from train.settings import PolicySettings
+from train.settings.parts import PolicySettings, find_encoder
 
 IMAGES = ("rgb", "depth")
 """Groups that are images."""
@@ -134,3 +133,13 @@ def images(env: SceneEnv, policy: PolicySettings, device: str) -> ObservationGro
 def truth(env: SceneEnv, policy: PolicySettings, device: str) -> ObservationGroup:
     """Where things are."""
     return Truth()
+
+
+def groups_of(policy: PolicySettings, env: SceneEnv, device: str = "cpu") -> list[ObservationGroup]:
+    """Make the observation groups of a simulation that a policy's encoder reads: one or none.
+
+    Raises:
+        TrainError: When there is no such encoder, or a pretrained network is missing.
+    """
+    group = find_encoder(policy).group
+    return [pkgutil.resolve_name(group)(env, policy, device)] if group else []

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import pkgutil
+
 import torch
 from rsl_rl.modules import CNN
 from torch import nn
+
+from pipeline.errors import TrainError
+from pipeline.parameters import require_known
+from train.settings.encoders import ENCODERS
 
 FAR = 5.0
 """Largest depth that is distinguished [m]."""
@@ -85,3 +91,16 @@ def centred(images: torch.Tensor) -> torch.Tensor:
     if images.dtype != torch.uint8:
         return images.clamp(max=FAR) / FAR - 0.5
     return images.to(torch.float32, copy=True).mul_(1 / 255).sub_(0.5)
+
+
+def make_encoder(name: str, shape: tuple[int, ...]) -> nn.Module:
+    """Make the network of an encoder; the shape is that of one robot's observation.
+
+    Raises:
+        TrainError: When there is no such encoder.
+        ValueError: For the blind one.
+    """
+    require_known(name, ENCODERS, "encoder", TrainError, rule="an encoder has a known name")
+    if not (network := ENCODERS[name].network):
+        raise ValueError(f"the encoder {name!r} has nothing to read, got observations of shape {shape}")
+    return pkgutil.resolve_name(network)(shape)

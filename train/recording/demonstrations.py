@@ -24,7 +24,6 @@ from pipeline.types import U8, Mask
 from sim.env import Observations, SceneEnv
 from sim.libraries import load
 from sim.policies.observed import FRONT
-from train.encoders.catalog import find_encoder
 from train.encoders.groups import TRUTHS, ObservationGroup
 from train.environment import STATE, VECTOR
 from train.files import read_model
@@ -124,7 +123,7 @@ def contract_of(env: SceneEnv, preset: Preset, observed: Sequence[ObservationGro
         STATE: column_names(env, list(terms)),
         "truth": column_names(env, [name for name in TRUTHS if name in terms]),
     }
-    outputs = find_encoder(preset.policy).outputs_for(preset.policy)
+    outputs = preset.policy.outputs
     groups = [VECTOR, *([STATE] if preset.kind.critic else [])]
     images, keys, sight = dict[str, tuple[int, ...]](), dict[str, str](), None
     for group in observed:

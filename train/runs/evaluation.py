@@ -22,11 +22,11 @@ from sim.randomisation import seed_of
 from sim.scene.floors import Split
 from sim.scene.scene import SceneLock, SimScene, open_scene
 from sim.video import tiled
-from train.encoders.catalog import BLIND
 from train.environment import STATE, VECTOR, Actor, TrainEnv, make_env
 from train.runs import checkpoint
 from train.runs.results import Ablation, Episode, Evaluation, FloorPlan, Results, TestScene
 from train.runs.run import Run
+from train.settings.encoders import BLIND
 
 SEED = 999
 """Seed of all rounds."""

@@ -11,7 +11,7 @@ from pipeline.errors import TrainError
 from tests.train.actors.simulated import FORM, Simulated, changed, chunk, lost
 from train.actors.chunk import Chunk, Counts, Order
 from train.actors.pool import IN_FLIGHT, Pool
-from train.settings import ActorSettings
+from train.settings.parts import ActorSettings
 
 ORDER = Order(random=False, scene_weights=np.ones(2))
 

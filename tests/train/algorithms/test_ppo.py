@@ -23,11 +23,11 @@ from sim.tasks.catalog import NAVIGATE
 from sim.tasks.task import Observation
 from train.algorithms.mirror import Mirror, make_mirror
 from train.algorithms.ppo import VisionPPO
-from train.algorithms.schedule import LAST
 from train.distributed import Processes
 from train.encoders.voxels import SHAPE
 from train.environment import FINAL
 from train.preset import Preset
+from train.settings.schedule import LAST
 
 STEPS, ROBOTS = 7, 6
 ENDS = ((1, 0), (4, 0), (3, 2), (6, 3), (0, 4), (1, 4), (2, 4))

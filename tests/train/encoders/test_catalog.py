@@ -21,12 +21,13 @@ from sim.sensors.cameras.settings import RobotCamera
 from sim.tasks.catalog import NAVIGATE
 from train.algorithms.policy import VisionPolicy
 from train.encoders import dinov2
-from train.encoders.catalog import ENCODERS, find_encoder, make_encoder
 from train.encoders.dinov2 import Dinov2
 from train.encoders.gaussian_regressor import GaussianRegressor, file_of
-from train.encoders.images import FAR, ImageCNN, ImageResNet
+from train.encoders.groups import groups_of
+from train.encoders.images import FAR, ImageCNN, ImageResNet, make_encoder
 from train.environment import VECTOR, TrainEnv
-from train.settings import PolicySettings
+from train.settings.encoders import ENCODERS
+from train.settings.parts import PolicySettings, find_encoder
 
 SIGHTS = {
     "cnn": ("rgb", (3, 40, 44)),
@@ -92,14 +93,9 @@ def test_an_unknown_name_gets_the_nearest():
             ask("xyz")
 
 
-def outputs(policy: PolicySettings) -> tuple[str, ...]:
-    """Of the cameras."""
-    return find_encoder(policy).outputs_for(policy)
-
-
 def test_cameras_give_what_encoders_take():
     """And are left out where none is needed."""
-    assert {name: outputs(PolicySettings(encoder=name)) for name in ENCODERS} == {
+    assert {name: PolicySettings(encoder=name).outputs for name in ENCODERS} == {
         "cnn": ("rgb",),
         "dinov2": ("rgb",),
         "gaussian_regressor": ("rgb",),
@@ -110,7 +106,7 @@ def test_cameras_give_what_encoders_take():
         "truth": (),
         "voxels": ("rgb", "depth"),
     }
-    assert outputs(PolicySettings(encoder="resnet", modality="depth")) == ("depth",)
+    assert PolicySettings(encoder="resnet", modality="depth").outputs == ("depth",)
     with pytest.raises(TrainError, match="trained on colours"):
         find_encoder(PolicySettings(encoder="dinov2", modality="depth"))
 
@@ -177,9 +173,9 @@ def test_a_simulation_shows_what_the_network_reads(
         file = str(tmp_path / "weights.safetensors")
         Path(file).write_bytes(file_of(GaussianRegressor()))
     settings, (robot, drive) = PolicySettings(encoder=name, encoder_file=file), find_robot("rover")
-    cameras = [RobotCamera(small.camera, outputs=outputs(settings))] if outputs(settings) else ()
+    cameras = [RobotCamera(small.camera, outputs=settings.outputs)] if settings.outputs else ()
     env = SceneEnv(small, [room_scene], robot, drive, 3, EnvConfig(cameras=cameras))
-    train_env = TrainEnv(env, find_encoder(settings).groups(env, settings))
+    train_env = TrainEnv(env, groups_of(settings, env))
     seen = train_env.get_observations()
     actor = seen.exclude("state")
     policy = policy_for(name, "none", actor.unsqueeze(0))

@@ -6,9 +6,11 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from pipeline.parameters import Settings
+from pipeline.errors import TrainError
+from pipeline.parameters import Settings, require_known
 from sim.randomisation import MAX_BASE_HEIGHT, MAX_DISTRACTORS
-from train.encoders.catalog import DEFAULT, ENCODERS
+from sim.sensors.cameras.settings import Output
+from train.settings.encoders import DEFAULT, ENCODERS, Encoder
 
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -29,7 +31,7 @@ class PolicySettings(Settings):
     """The actor; the critic is an MLP with all observations."""
 
     encoder: str = DEFAULT
-    """Encoder of its images, a name in `train.encoders.catalog`; none for a blind policy."""
+    """Encoder of its images, a name in `train.settings.encoders`; none for a blind policy."""
     encoder_file: str = ""
     """Weights of the encoder gaussian_regressor, a file that `splatyard pretrain-encoder` wrote."""
     encoder_sha256: str = ""
@@ -55,6 +57,12 @@ class PolicySettings(Settings):
     voxels: VoxelSettings | None = None
     """Auxiliary loss on voxels; null for none."""
 
+    @property
+    def outputs(self) -> tuple[Output, ...]:
+        """Outputs of the robot's cameras that its encoder reads."""
+        outputs = find_encoder(self).outputs
+        return (self.modality,) if outputs is None else outputs
+
     @model_validator(mode="after")
     def _uses_its_file(self) -> Self:
         """Check that no file is named which nobody reads."""
@@ -63,6 +71,24 @@ class PolicySettings(Settings):
             others = ", ".join(name for name, one in ENCODERS.items() if one.has_file)
             raise ValueError(f"encoder_file is for policy.encoder={others}")
         return self
+
+
+def find_encoder(policy: PolicySettings) -> Encoder:
+    """Find a policy's encoder.
+
+    Raises:
+        TrainError: When there is no such encoder, or it doesn't support the modality.
+    """
+    name = policy.encoder
+    require_known(name, ENCODERS, "encoder", TrainError, rule="an encoder has a known name")
+    found = ENCODERS[name]
+    if found.outputs and policy.modality not in found.outputs:
+        raise TrainError(
+            f"the encoder {name} was trained on colours",
+            found=f"policy.modality: {policy.modality}",
+            remedy="policy.modality: rgb",
+        )
+    return found
 
 
 class ActorSettings(Settings):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from train.algorithms.schedule import LAST, Schedule, scheduled
+from train.settings.schedule import LAST, Schedule, scheduled
 
 
 @pytest.mark.parametrize(

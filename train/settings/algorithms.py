@@ -12,8 +12,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from pipeline.parameters import Settings
-from train.algorithms.schedule import Schedule
-from train.settings import Count, PolicySettings, Positive, Share
+from train.settings.parts import Count, PolicySettings, Positive, Share
+from train.settings.schedule import Schedule
 
 
 class PPOSettings(Settings):

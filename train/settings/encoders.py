@@ -5,20 +5,9 @@ Nothing here needs torch.
 
 from __future__ import annotations
 
-import pkgutil
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from pipeline.errors import TrainError
-from pipeline.parameters import require_known
-
-if TYPE_CHECKING:
-    from torch import nn
-
-    from sim.env import SceneEnv
-    from sim.sensors.cameras.settings import Output
-    from train.encoders.groups import ObservationGroup
-    from train.settings import PolicySettings
+from sim.sensors.cameras.settings import Output
 
 
 @dataclass(frozen=True)
@@ -43,18 +32,6 @@ class Encoder:
     exported: bool = True
     has_file: bool = False
 
-    def groups(self, env: SceneEnv, policy: PolicySettings, device: str = "cpu") -> list[ObservationGroup]:
-        """Make the observation groups of a simulation: one or none.
-
-        Raises:
-            TrainError: When a pretrained network is missing.
-        """
-        return [pkgutil.resolve_name(self.group)(env, policy, device)] if self.group else []
-
-    def outputs_for(self, policy: PolicySettings) -> tuple[Output, ...]:
-        """Outputs of the robot's cameras."""
-        return (policy.modality,) if self.outputs is None else self.outputs
-
 
 IMAGES, TOKENS = "train.encoders.groups:images", "train.encoders.gaussians:SetTransformer"
 ENCODERS = {
@@ -71,34 +48,3 @@ ENCODERS = {
     ),
 }
 DEFAULT, BLIND = "cnn", "none"
-
-
-def find_encoder(policy: PolicySettings) -> Encoder:
-    """Find a policy's encoder.
-
-    Raises:
-        TrainError: When there is no such encoder, or it doesn't support the modality.
-    """
-    name = policy.encoder
-    require_known(name, ENCODERS, "encoder", TrainError, rule="an encoder has a known name")
-    found = ENCODERS[name]
-    if found.outputs and policy.modality not in found.outputs:
-        raise TrainError(
-            f"the encoder {name} was trained on colours",
-            found=f"policy.modality: {policy.modality}",
-            remedy="policy.modality: rgb",
-        )
-    return found
-
-
-def make_encoder(name: str, shape: tuple[int, ...]) -> nn.Module:
-    """Make the network of an encoder; the shape is that of one robot's observation.
-
-    Raises:
-        TrainError: When there is no such encoder.
-        ValueError: For the blind one.
-    """
-    require_known(name, ENCODERS, "encoder", TrainError, rule="an encoder has a known name")
-    if not (network := ENCODERS[name].network):
-        raise ValueError(f"the encoder {name!r} has nothing to read, got observations of shape {shape}")
-    return pkgutil.resolve_name(network)(shape)
