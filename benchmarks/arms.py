@@ -20,9 +20,10 @@ sys.path.insert(0, str(ROOT))
 from benchmarks.page import Row, section, update_page  # noqa: E402
 from pipeline.geometry import Camera  # noqa: E402
 from sim import make  # noqa: E402
+from sim.config import EnvConfig  # noqa: E402
 from sim.controlled import find_robot  # noqa: E402
 from sim.drivers import find_driver  # noqa: E402
-from sim.env import EnvConfig, SceneEnv  # noqa: E402
+from sim.env import SceneEnv  # noqa: E402
 from sim.scene.scene import open_scene  # noqa: E402
 from sim.sensors.cameras.settings import RobotCamera  # noqa: E402
 from sim.tasks.handling.arm_tasks import ARM_TASKS, PUT_CUBE_ON_PLATE, THIRD, wrist_camera  # noqa: E402

@@ -33,8 +33,9 @@ from pipeline import Bundle  # noqa: E402
 from pipeline.geometry import Camera, Mesh, Pose  # noqa: E402
 from pipeline.raster import pack, render_batch  # noqa: E402
 from sim.bench import measure  # noqa: E402
+from sim.config import EnvConfig  # noqa: E402
 from sim.controlled import find_robot  # noqa: E402
-from sim.env import EnvConfig, SceneEnv  # noqa: E402
+from sim.env import SceneEnv  # noqa: E402
 from sim.physics.catalog import ENGINES  # noqa: E402
 from sim.robots.state import RobotState  # noqa: E402
 from sim.scene.floors import Floors  # noqa: E402

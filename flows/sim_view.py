@@ -57,7 +57,7 @@ class SimPage:
             self._add_robot(env.robot, f"/robot_{n}", color) for n, color in zip(self._shown, colors, strict=True)
         ]
         self._objects = [
-            show_splat(self._server, splat, f"/object_{number}") for number, splat in enumerate(env.things)
+            show_splat(self._server, splat, f"/object_{number}") for number, splat in enumerate(env.object_splats)
         ]
         self._solids = [
             self._server.scene.add_frame(f"/solid_{number}", show_axes=False) for number in range(len(env.solid_hulls))

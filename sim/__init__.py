@@ -38,14 +38,15 @@ def make(
         objects: Objects that were cut out of the bundles and are loose, by name, or "all"; and bundles that are objects
             by themselves, such as mug@1.0.0.
         task_settings: Changes of the task, such as its time limit and the weights of its rewards.
-        config: Fields of `sim.env.EnvConfig`, such as engine, device, seed and cameras.
+        config: Fields of `sim.config.EnvConfig`, such as engine, device, seed and cameras.
 
     Raises:
         SimError: When the task, robot or device is unknown, or a scene can't be simulated.
         BundleError: When a bundle doesn't exist or is damaged.
     """
+    from sim.config import EnvConfig
     from sim.controlled import robot_for
-    from sim.env import EnvConfig, SceneEnv
+    from sim.env import SceneEnv
     from sim.scene.scene import SimScene, open_scene
     from sim.tasks.catalog import find_task
 

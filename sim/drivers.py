@@ -11,7 +11,8 @@ from typing import Literal, NamedTuple, Protocol
 import numpy as np
 
 from pipeline.types import F32
-from sim.env import TIME, Observations, SceneEnv
+from sim.env import Observations, SceneEnv
+from sim.episodes import TIME
 from sim.gaits import SEEN, Gait, observed, own_gait
 from sim.tasks.task import Term
 

@@ -123,7 +123,7 @@ class ChaseVideo(VideoWriter):
         self._period = step * self._every / self._moments
         super().__init__(path, 1 / self._period)
         self._env, self._title = env, title
-        self._chase = ChaseCamera(env.robot, env.scenes, splats, solids=env.solid_hulls, things=env.things)
+        self._chase = ChaseCamera(env.robot, env.scenes, splats, solids=env.solid_hulls, things=env.object_splats)
         self._robot: RobotState | None = None
         self._way: list[tuple[RobotState, Props]] = []
         self._steps, self._over, self._done = 0, 0, 0

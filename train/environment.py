@@ -15,7 +15,8 @@ from tensordict import TensorDict
 import sim
 from pipeline.errors import TrainError
 from pipeline.types import F32, F64, I64, Mask
-from sim.env import TIME, Observations, SceneEnv
+from sim.env import Observations, SceneEnv
+from sim.episodes import TIME
 from sim.randomisation import Randomisation
 from sim.scene.floors import Split
 from sim.scene.scene import SimScene

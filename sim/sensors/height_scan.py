@@ -12,6 +12,7 @@ from pydantic.dataclasses import dataclass
 from pipeline.geometry import Mesh, matrix_from_quaternion
 from pipeline.geometry.rays import RayCaster
 from pipeline.types import F32, F64, I64, Floats
+from sim.robots.state import RobotState
 from sim.scene.scene import SimScene, TerrainScene
 from sim.scene.terrain import Terrain
 
@@ -143,6 +144,19 @@ class RasterScanner:
         left = forward[:, ::-1] * [-1, 1]
         xy = position[:, None, :2] + self._points @ np.stack([forward, left], 1)
         return np.clip(self._terrain.heights(xy) - position[:, None, 2], -self._clip, self._clip).astype(np.float32)
+
+
+class HeightScan:
+    """The ground around N robots at the points of a grid; none without a grid."""
+
+    def __init__(self, scenes: Sequence[SimScene], grid: ScanGrid | None) -> None:
+        self._scanner = make_scanner(scenes, grid) if grid else None
+
+    def read(self, state: RobotState, scene_of: I64) -> F32:
+        """Heights (N, K) relative to the bases [m] of robots in scenes (N,), see `HeightScanner.read`."""
+        if not self._scanner:
+            return np.zeros((len(state), 0), np.float32)
+        return self._scanner.read(state.position, state.quaternion, scene_of)
 
 
 def make_scanner(scenes: Sequence[SimScene], grid: ScanGrid) -> HeightScanner | RasterScanner:

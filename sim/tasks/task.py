@@ -288,6 +288,23 @@ class Task:
             )
         return self.picks(self, robot, objects[0]), [replace(scene, objects=()) for scene in scenes]
 
+    def sizes(self, robot: Robot, controller: Controller) -> dict[str, int]:
+        """Number of elements of each observation that is a vector."""
+        feet = len(controller.legs.feet) if controller.legs else 0
+        own = {"action": controller.size, "joints": len(robot.joint_names), "feet": feet}
+        terms = self.observations.items()
+        return {name: own[term.size] if isinstance(term.size, str) else term.size for name, term in terms}
+
+    def observe(self, step: StepState[Any], noise: np.random.Generator | None) -> dict[str, F32]:
+        """Observations (N, K) that are vectors, by name; as noisy as the task says, if there is noise to draw."""
+        seen = dict[str, F32]()
+        for name, term in self.observations.items():
+            seen[name] = term.function(step)
+            if term.noise and noise:
+                drawn: F32 = np.float32(term.noise) * noise.standard_normal(seen[name].shape, np.float32)
+                seen[name] = seen[name] + drawn
+        return seen
+
     def weights(self) -> F32:
         """What a value of 1 of each reward is worth in a step (R,)."""
         seconds = {"event": 1.0, "step": 1.0, "second": self.control_period}

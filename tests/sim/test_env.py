@@ -14,9 +14,10 @@ from gymnasium.vector import AutoresetMode
 
 import sim
 from pipeline.errors import SimError
+from sim.config import EnvConfig
 from sim.controlled import find_robot
 from sim.drivers import find_driver
-from sim.env import EnvConfig, SceneEnv
+from sim.env import SceneEnv
 from sim.scene.scene import SimScene
 from sim.sensors.cameras.settings import CameraSettings
 from sim.tasks.catalog import NAVIGATE
@@ -236,7 +237,7 @@ def test_outcomes_are_those_of_the_last_moment(make: Make):
     env.reset(seed=2)
     action = np.array([[-0.54, 0.5], [-0.54, -0.5], [-0.54, 0.5]], np.float32)
     assert "final_outcomes" not in env.step(action)[-1]
-    env._steps[:2] = env.longest
+    env.episodes.steps[:2] = env.longest
     info = env.step(action)[-1]
     assert info["final_success"].tolist() == [True, False, False]
     outcomes = info["final_outcomes"]

@@ -12,8 +12,9 @@ from pipeline.geometry import Mesh
 from pipeline.regions.params import Area
 from pipeline.regions.regions import Regions
 from pipeline.regions.stage import paint_areas
+from sim.config import EnvConfig
 from sim.controlled import find_robot
-from sim.env import EnvConfig, SceneEnv
+from sim.env import SceneEnv
 from sim.physics.catalog import ENGINES
 from sim.physics.state import Dynamics, PhysicsEngine
 from sim.randomisation import Randomisation, Randomiser

@@ -14,9 +14,10 @@ import pytest
 
 from pipeline.errors import MachineError, SimError
 from pipeline.geometry import Camera, Gaussians, Mesh, Pose, matrix_from_rotvec
+from sim.config import EnvConfig
 from sim.controlled import find_robot
 from sim.drivers import EpisodeResult
-from sim.env import EnvConfig, SceneEnv
+from sim.env import SceneEnv
 from sim.robots.model import Robot
 from sim.robots.state import RobotState
 from sim.scene.scene import SimScene

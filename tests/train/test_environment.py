@@ -40,7 +40,7 @@ def test_endings_say_what_ended_an_episode(env: TrainEnv):
         _, rewards, dones, _ = env.step(still)
         assert not dones.any()
         total += rewards.numpy()
-    env.env._steps[2] = env.env.longest
+    env.env.episodes.steps[2] = env.env.longest
     actions = still.clone()
     actions[1, 0] = torch.nan
     _, rewards, dones, extras = env.step(actions)
@@ -70,7 +70,7 @@ def test_the_first_reason_of_a_task_counts(env: TrainEnv):
     state = env.env.engine.read()
     state.position[:2, :2] = goals[:2]
     env.env.engine.reset(np.arange(2), state[np.arange(2)], env.env.scene_of[:2])
-    env.env._contact_force = lambda: np.array([0, 1, 0, 0], np.float32)  # type: ignore[method-assign]
+    env.env._world.contact_force = lambda: np.array([0, 1, 0, 0], np.float32)  # type: ignore[method-assign]
     env.step(torch.zeros(4, 2))
     assert (env.done_info.ended_by, env.done_info.success.tolist()) == (["goal", "goal"], [True, True])
 

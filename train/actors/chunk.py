@@ -10,7 +10,7 @@ import numpy as np
 from tensordict import TensorDict
 
 from pipeline.types import F64
-from sim.env import TIME
+from sim.episodes import TIME
 from sim.tasks.task import Task
 from train.environment import INVALID, DoneInfo
 from train.recording.replay import ACTION, OBSERVED, REWARD, TERMINAL, TIME_OUT, recorded

@@ -13,7 +13,8 @@ from tensordict import TensorDict
 from pipeline.errors import TrainError
 from pipeline.types import F32
 from sim.drivers import Policy
-from sim.env import TIME, Observations
+from sim.env import Observations
+from sim.episodes import TIME
 from sim.policies.observed import images_by_camera
 from train.environment import STATE, VECTOR, Actor, TrainEnv
 from train.recording.demonstrations import column_names

@@ -13,7 +13,7 @@ from rsl_rl.models import MLPModel
 from pipeline import Bundle
 from pipeline.importing.gaussgym import is_gaussgym
 from sim.drivers import EpisodeResult, Viewer
-from sim.env import TIME
+from sim.episodes import TIME
 from sim.scene.floors import Split
 from sim.scene.scene import TERRAIN, find_sources, open_scene
 from sim.video import ChaseVideo

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from pipeline.errors import TrainError
 from pipeline.parameters import Settings, require_known
 from sim.randomisation import MAX_BASE_HEIGHT, MAX_DISTRACTORS
-from sim.sensors.cameras.settings import Output
+from sim.sensors.cameras.settings import DepthNoise, Output
 from train.settings.encoders import DEFAULT, ENCODERS, Encoder
 
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
@@ -119,6 +119,8 @@ class CameraRandomisation(Settings):
     """Largest rotation of the camera about each axis [rad]."""
     noise: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Standard deviation of the noise of a pixel [share of white]."""
+    depth_noise: DepthNoise | None = None
+    """Noise of depths; null for ideal ones. In evaluation depths are ideal."""
 
 
 class DynamicsRandomisation(Settings):

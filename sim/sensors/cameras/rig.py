@@ -113,10 +113,7 @@ class CameraRig(Saved):
         if len(robots):
             seen = self.shoot(robots, state[robots], scene_of[robots], props[robots])
             self.images_taken += len(robots)
-            taken: dict[Output, Observed] = dict(seen)
-            if "rgb" in seen:
-                taken["rgb"] = self._effects.read_out(robots, seen["rgb"], rng)
-            self._clock.taken(robots, taken, seconds)
+            self._clock.taken(robots, self._effects.read_out(robots, seen, rng), seconds)
         frames, _ = self._clock.arrived(seconds)
         return {self.camera.key(output): frame for output, frame in frames.items()}
 

@@ -10,6 +10,7 @@ import numpy as np
 from pipeline.types import F32, I64, U8, Floats
 from sim.randomisation import draw
 from sim.saved import Saved
+from sim.sensors.cameras.depth_noise import noisy_depths
 from sim.sensors.cameras.settings import CameraSettings, Output
 
 Frames = Mapping[Output, np.ndarray]
@@ -93,7 +94,7 @@ class CameraClock(Saved):
 
 
 class SensorEffects(Saved):
-    """Gain, white balance, noise and compression of N environments' sensors."""
+    """Gain, white balance, noise and compression of N environments' sensors, and noise of their depths."""
 
     ROWS = ("_gain",)
 
@@ -108,8 +109,17 @@ class SensorEffects(Saved):
             balance = rng.uniform(*self._settings.white_balance, (len(envs), 3))
             self._gain[envs] = balance * rng.uniform(*self._settings.gain, (len(envs), 1))
 
-    def read_out(self, envs: I64, rgb: F32, rng: np.random.Generator) -> U8:
-        """Images (M, H, W, 3), 0..1, as read out by the sensors of environments (M,); `rgb` may be changed."""
+    def read_out(self, envs: I64, ideal: Mapping[Output, F32], rng: np.random.Generator) -> dict[Output, np.ndarray]:
+        """Outputs (M, ...) as read out by the sensors of environments (M,); the ideal ones may be changed."""
+        read: dict[Output, np.ndarray] = dict(ideal)
+        if "rgb" in ideal:
+            read["rgb"] = self._colors(envs, ideal["rgb"], rng)
+        if "depth" in ideal and self._settings.depth_noise:
+            read["depth"] = noisy_depths(ideal["depth"], self._settings.depth_noise, rng)
+        return read
+
+    def _colors(self, envs: I64, rgb: F32, rng: np.random.Generator) -> U8:
+        """Images (M, H, W, 3) of colours 0..1, which may be changed."""
         if self._colored:
             rgb *= self._gain[envs][:, None, None]
         if self._settings.noise:

@@ -10,6 +10,7 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 
 from pipeline.capture.lens import Lens
 from pipeline.geometry import Camera, Pose
+from pipeline.parameters import Settings
 from sim.randomisation import NotNegative, Range
 
 Output = Literal["rgb", "depth", "normals"]
@@ -48,6 +49,21 @@ class RobotCamera:
         return f"{self.name}_{output}" if self.name else output
 
 
+class DepthNoise(Settings):
+    """How a depth camera differs from an ideal one; by default about as a stereo camera with a baseline of 5 cm."""
+
+    noise: Annotated[float, Field(ge=0, le=1)] = 0.004
+    """Standard deviation of the inverse depth [1/m]: 4 mm at 1 m, 16 mm at 2 m."""
+    step: Annotated[float, Field(ge=0, le=1)] = 0.006
+    """Step of the inverse depth, the smallest difference that it knows [1/m]."""
+    range: Range = (0.2, 6.0)
+    """Smallest and largest depth [m]; beyond there is none."""
+    edge_loss: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """Share of the pixels beside jumps of the depth that have none."""
+    gloss: Annotated[float, Field(ge=0, lt=1)] = 0.02
+    """Share of the image in patches that have none, as where something shines."""
+
+
 @checked_dataclass(frozen=True)
 class CameraSettings:
     """Ranges to draw from, for each environment at the beginning of each episode.
@@ -64,6 +80,7 @@ class CameraSettings:
         white_balance: Factor of each colour channel. With either, the light on an arm's table comes from anywhere.
         noise: Standard deviation of the read-out noise, 0..1.
         jpeg_quality: 1..100 of a JPEG between camera and agent; None for none.
+        depth_noise: How depths differ from true ones; None for ideal ones. Normals stay those of true depths.
     """
 
     period: Range = (0.0, 0.0)
@@ -77,6 +94,7 @@ class CameraSettings:
     white_balance: Range = (1.0, 1.0)
     noise: NotNegative = 0.0
     jpeg_quality: Annotated[int, Field(ge=1, le=100)] | None = None
+    depth_noise: DepthNoise | None = None
 
     @property
     def varies_light(self) -> bool:

@@ -110,7 +110,7 @@ def test_it_is_not_in_a_robot(env: SceneEnv):
     """Of several places, those are taken that are apart from the robot's start."""
     places = [pose.translation for pose in env.scenes[0].objects[-1].places]
     robots = np.array([places[0], places[-1], [9.0, 9, 0], [-9.0, 9, 0]])
-    drawn = env._objects_at_rest(robots, np.random.default_rng(0)).position[:, -1]
+    drawn = env._loose.at_rest(env.robot, robots, np.random.default_rng(0)).position[:, -1]
     if len(places) > 1:
         assert np.linalg.norm(drawn[:2] - robots[:2], axis=1).min() > 0.05
     env.close()

@@ -9,8 +9,9 @@ import pytest
 
 import sim
 from pipeline.errors import SimError
+from sim.config import EnvConfig
 from sim.controlled import find_robot
-from sim.env import EnvConfig, SceneEnv
+from sim.env import SceneEnv
 from sim.scene.scene import SimScene
 from sim.tasks import terms
 from sim.tasks.catalog import NAVIGATE, TASKS, find_task
@@ -42,7 +43,7 @@ def test_what_lasts_is_worth_the_same_at_any_rate(room_scene: SimScene, period: 
     for name, expected in (("lasts", -1.0), ("counts", counted), ("happens", 0.0)):
         np.testing.assert_allclose(sums[name], expected, rtol=1e-5)
     env.step(np.zeros((3, 2), np.float32))
-    np.testing.assert_allclose(env._sums, [[-0.5 * period, 0.25, 0]] * 3, rtol=1e-5)
+    np.testing.assert_allclose(env.episodes.sums, [[-0.5 * period, 0.25, 0]] * 3, rtol=1e-5)
     env.close()
 
 

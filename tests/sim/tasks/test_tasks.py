@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import gymnasium
@@ -15,6 +16,7 @@ from gymnasium.vector import AutoresetMode
 from pipeline.errors import SimError
 from sim.drivers import find_driver
 from sim.env import SceneEnv
+from sim.episodes import Episodes
 from sim.registration import version_name
 from sim.scene.floors import held_out
 from sim.scene.scene import SimScene
@@ -137,7 +139,7 @@ def test_the_last_observation_is_that_of_the_old_episode(make: Make):
     env.step(np.array([[0.5, 0.6], [0.1, 0.1]], np.float32))
     seen, *_, info = env.step(action)
     assert info["final_obs"][0]["action"].tolist() == [0, 0]  # what was done instead of NaN
-    env._steps[:] = env.longest
+    env.episodes.steps[:] = env.longest
     seen, *_, info = env.step(np.array([[0.5, 0.6], [0.1, -0.2]], np.float32))
     np.testing.assert_allclose(info["final_obs"][1]["action"], [0.1, -0.2])
     assert (seen["action"] == 0).all()
@@ -221,7 +223,7 @@ def test_a_patch_costs_and_is_remembered(make: Make):
     rewards.append(env.step(still)[1] - without)
     expected = [[0, -4.25, -4.25], [0, -0.25, -0.25], [0, -0.25, 0]]
     np.testing.assert_allclose(rewards, expected, atol=0.02)
-    env._steps[:] = env.longest
+    env.episodes.steps[:] = env.longest
     outcomes = env.step(still)[-1]["final_outcomes"]
     assert outcomes["entered"].tolist() == [False, True, True]
 
@@ -287,11 +289,12 @@ def test_who_does_the_hardest_level_begins_again_at_any(make: Make):
     done = np.arange(200)
     for again, levels in ((True, {0, 1, 2}), (False, {2})):
         curriculum = Curriculum(lambda step, failed: change, 3, again)
-        env.level[:100], env.level[100:] = 2, 0
+        episodes = Episodes(replace(env.task, curriculum=curriculum), 200, 1, 2, 0)
+        episodes.level[:100] = 2
         assert env.last_step
-        env._change_levels(curriculum, env.last_step, np.zeros(200, bool), done)
-        assert set(env.level[:100].tolist()) == levels
-        assert not env.level[100:].any()
+        episodes.change_levels(env.last_step, np.zeros(200, bool), done, env.np_random)
+        assert set(episodes.level[:100].tolist()) == levels
+        assert not episodes.level[100:].any()
 
 
 def test_legs_step_on_the_ground_that_is_believed(make: Make):

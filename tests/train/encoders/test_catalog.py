@@ -14,8 +14,9 @@ from tensordict import TensorDict
 from torch import nn
 
 from pipeline.errors import TrainError
+from sim.config import EnvConfig
 from sim.controlled import find_robot
-from sim.env import EnvConfig, SceneEnv
+from sim.env import SceneEnv
 from sim.scene.scene import SimScene
 from sim.sensors.cameras.settings import RobotCamera
 from sim.tasks.catalog import NAVIGATE

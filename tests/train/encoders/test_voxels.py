@@ -12,8 +12,9 @@ from pipeline.errors import TrainError
 from pipeline.geometry import Gaussians, Mesh, matrix_from_rotvec, quaternion_from_matrix
 from pipeline.geometry.rays import RayCaster
 from pipeline.types import F64, Mask
+from sim.config import EnvConfig
 from sim.controlled import find_robot
-from sim.env import EnvConfig, SceneEnv
+from sim.env import SceneEnv
 from sim.sensors.cameras.settings import RobotCamera
 from sim.sensors.height_scan import HeightScanner, ScanGrid
 from sim.tasks.catalog import EXPLORE

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from pipeline.capture.lens import Lens
 from pipeline.geometry import Camera, Pose, matrix_from_rotvec
 from pipeline.types import F32, Floats
+from sim.config import EnvConfig
 from sim.controlled import find_robot
-from sim.env import EnvConfig, SceneEnv
+from sim.env import SceneEnv
 from sim.robots.model import Robot
 from sim.robots.state import RobotState
 from sim.scene.scene import SimScene

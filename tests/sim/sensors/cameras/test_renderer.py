@@ -13,8 +13,9 @@ import pytest
 from flows.cli import main
 from pipeline.errors import SimError
 from sim import libraries
+from sim.config import EnvConfig
 from sim.controlled import find_robot
-from sim.env import EnvConfig, SceneEnv
+from sim.env import SceneEnv
 from sim.scene.scene import SimScene
 from sim.sensors.cameras import renderer as devices
 from sim.sensors.cameras.renderer import CpuRenderer

@@ -11,8 +11,9 @@ import pytest
 
 from pipeline.capture.lens import Lens
 from pipeline.geometry import Camera, Pose, matrix_from_rotvec
+from sim.config import EnvConfig
 from sim.controlled import find_robot
-from sim.env import EnvConfig, SceneEnv
+from sim.env import SceneEnv
 from sim.scene.scene import SimScene
 from sim.sensors.cameras.settings import CameraSettings, RobotCamera
 from sim.tasks.catalog import NAVIGATE

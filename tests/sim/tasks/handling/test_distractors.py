@@ -13,8 +13,9 @@ import pytest
 from pipeline.errors import SimError
 from pipeline.geometry import Camera, Pose
 from pipeline.types import F64
+from sim.config import EnvConfig
 from sim.controlled import find_robot
-from sim.env import EnvConfig, SceneEnv
+from sim.env import SceneEnv
 from sim.randomisation import Randomisation
 from sim.robots.catalog import PACKAGE
 from sim.robots.model import Link, Robot

@@ -12,10 +12,11 @@ import pytest
 
 import sim
 from pipeline.errors import SimError
+from sim.config import EnvConfig
 from sim.control.state import Sensed
 from sim.control.trot import TrotController
 from sim.controlled import find_robot
-from sim.env import EnvConfig, SceneEnv
+from sim.env import SceneEnv
 from sim.gaits import SEEN, Gait, GaitCard, GaitController, own_gait, write_gait
 from sim.scene.terrain import KINDS
 from sim.tasks.walking import walk as walking
@@ -72,7 +73,7 @@ def test_levels_follow_success():
     """Up for a hill that was climbed, down for standing still, unchanged on flat ground."""
     env = walkers(3)
     env.reset(seed=0)
-    step = env._step_state(env.engine.read(), env._action, np.zeros(3, np.float32))
+    step = env._senses.now(env.episodes.action)
     state = walking.WalkState(
         step.scenario.command,
         step.scenario.height,
@@ -97,7 +98,7 @@ def test_hills_of_a_level_and_flat_ground_of_none():
     kind, level = env.scenario._kind, env.scenario._level
     assert set(level[kind != KINDS.index("flat")]) == {6}
     assert set(level[kind == KINDS.index("flat")]) == {0}
-    assert env._steps.std() * env.task.control_period > 2
+    assert env.episodes.steps.std() * env.task.control_period > 2
 
 
 def test_the_past_can_be_repeated():
