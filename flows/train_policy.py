@@ -62,15 +62,13 @@ def train(
     sources: list[str], preset: str, iterations: int | None, minutes: float | None, seed: int, device: str, runs: Path
 ) -> Path:
     """Train a policy; returns the folder of its run."""
-    from sim.scene.scene import open_scene
-    from train.preset import load_preset
-    from train.runs.run import Run
+    from train.request import TrainRequest
     from train.session import train_run
 
     logger = get_run_logger()
-    settings = load_preset(preset, {"iterations": iterations} if iterations else {})
-    scenes = [open_scene(source, objects=settings.objects) for source in sources]
-    run = Run.create(runs, settings, [scene.lock for scene in scenes], sources, seed, device=device)
+    request = TrainRequest(preset, sources, iterations=iterations, seed=seed, device=device, runs=runs)
+    run, scenes = request.open()
+    settings = run.preset
     logger.info("run %s", run.folder)
 
     def report(row: dict[str, float]) -> None:

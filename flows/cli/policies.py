@@ -419,7 +419,7 @@ def _seeing(name: str, runs: Path) -> Run | None:
 
     folder = next((folder for folder in (Path(name), runs / name) if (folder / RUN_FILE).is_file()), None)
     run = Run.open(folder) if folder else None
-    return run if run and run.preset.task != "walk" else None
+    return run if run and not run.preset.learns_gait else None
 
 
 @command("record")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import signal
 import sys
 import time
@@ -20,12 +19,10 @@ if TYPE_CHECKING:
     from sim.scene.scene import SimScene
     from train.actors.trainer import ActorPlan
     from train.distributed import Nodes
-    from train.preset import Preset
+    from train.request import TrainRequest
     from train.runs.run import Run
 
 INTERRUPTED = 130
-OTHER_SECONDS = 20.0
-"""Time in which another machine makes a run's folder."""
 MAX_LINES = 20
 """Lines printed of a training where the output is no terminal."""
 
@@ -98,7 +95,7 @@ class Train:
         from train.distributed import launch, launched
 
         nodes = self._nodes()
-        run, scenes = self._resume(self.resume) if self.resume else self._new_run()
+        run, scenes = self._request().open()
         if launched():
             return self._train(run, scenes)
         record = run.record
@@ -128,80 +125,30 @@ class Train:
             raise TrainError("machines that train together meet at one of them", found=found, remedy=remedy)
         return Nodes.at(self.nodes, self.rendezvous)
 
-    def _new_run(self) -> tuple[Run, list[SimScene]]:
-        """A new run; with other machines, the one that another of them has made."""
-        from pipeline.errors import TrainError
-        from sim.tasks.catalog import find_task
-        from train.preset import load_preset
-        from train.runs.run import Run
+    def _request(self) -> TrainRequest:
+        """What is asked for."""
+        from train.request import TrainRequest
 
-        preset = load_preset(self.preset or self.what, self._changes()) if self.what else None
-        sources = find_task(preset.task, preset.task_settings).sources(self.scenes) if preset else []
-        if preset is None or not sources:
-            raise TrainError(
-                "a training has a task and a scene",
-                found=f"{'no task' if self.what is None else self.what!r}, {len(self.scenes)} scenes",
-                remedy="such as splatyard train navigate --scene hall; or --resume RUN",
-            )
-        if plan := self._plan():
-            plan.check(preset, self.num_gpus or 1)
-        if self.nodes and not preset.learning.rollouts:
-            raise TrainError(
-                "machines that train together train ppo, or dagger with memory",
-                found=f"algorithm: {preset.algorithm}",
-                remedy="--actors, where it learns from past steps; the others train on one machine",
-            )
-        name = self.name
-        if self.rendezvous and name is None:
-            name = re.sub("[^A-Za-z0-9.]+", "-", f"{preset.task}-{self.rendezvous}")
-        scenes = _opened(sources, preset, allow_failed=self.allow_failed)
-        try:
-            run = Run.create(
-                self.runs,
-                preset,
-                [scene.lock for scene in scenes],
-                sources,
-                self.seed or 0,
-                device=self.device or "cpu",
-                processes=self.num_gpus or 1,
-                name=name,
-            )
-        except TrainError:
-            if self.rendezvous and name and (self.runs / name).is_dir():
-                return self._resume(_made_elsewhere(self.runs / name))
-            raise
-        return run, scenes
-
-    def _resume(self, name: str) -> tuple[Run, list[SimScene]]:
-        """An existing run; what the command line says of it must be true."""
-        from pipeline.errors import TrainError
-        from sim.scene.scene import find_sources
-        from train.distributed import launched
-        from train.preset import change_preset, load_preset
-        from train.runs.run import Run
-
-        named, changes = self.preset or self.what, self._changes()
-        # what is typed here must be the run's, and who starts other processes has looked at what it names
-        run = Run.read(name, self.runs) if named or launched() else Run.open(name, self.runs, changes)
-        preset: Preset = load_preset(named, changes) if named else run.preset
-        run.check_preset(preset if named else change_preset(preset, changes, "--set"))
-        record = run.record
-        for option, given, then in (
-            ("--seed", self.seed, record.seed),
-            ("--device", self.device, record.device),
-            ("--num-gpus", self.num_gpus, record.processes),
-            ("--name", self.name, run.name),
-        ):
-            if given not in (None, then):
-                raise TrainError(
-                    "a run is resumed as it began",
-                    found=f"{option} {given} instead of {then}",
-                    remedy=f"leave {option} away, or start a new training without --resume",
-                    file=run.folder,
-                )
-        allowed = self.allow_failed or any(lock.failed_gates for lock in run.locks)
-        sources = find_sources(self.scenes) if self.scenes else run.sources
-        return run, _opened(sources, run.preset, allow_failed=allowed)
+        return TrainRequest(
+            what=self.what,
+            scenes=self.scenes,
+            preset=self.preset,
+            robot=self.robot,
+            gait=self.gait,
+            algorithm=self.algorithm,
+            demos=self.demos,
+            settings=self.settings,
+            iterations=self.iterations,
+            seed=self.seed,
+            device=self.device,
+            processes=self.num_gpus,
+            name=self.name,
+            runs=self.runs,
+            resume=self.resume,
+            allow_failed=self.allow_failed,
+            meets_at=self.rendezvous or "",
+            actors=self._plan(),
+        )
 
     def _plan(self) -> ActorPlan | None:
         """Actors apart from the learner, if any."""
@@ -215,27 +162,6 @@ class Train:
         from train.actors.trainer import ActorPlan
 
         return ActorPlan(self.actors, self.ray_address or "")
-
-    def _changes(self) -> dict[str, object]:
-        """Changed values of the preset."""
-        from train.preset import parse_changes
-
-        changes: dict[str, object] = {}
-        if self.preset and self.what:
-            changes["task"] = self.what
-        if self.robot:
-            file = Path(self.robot)
-            changes["robot"] = str(file.resolve()) if file.is_file() else self.robot
-        if self.gait:
-            run = next((folder for folder in (Path(self.gait), self.runs / self.gait) if folder.is_dir()), None)
-            changes["gait"] = str(run.resolve()) if run else self.gait
-        if self.algorithm:
-            changes["algorithm"] = self.algorithm
-        if self.demos:
-            changes["demos"] = str(self.demos.resolve())
-        if self.iterations and not self.resume:
-            changes["iterations"] = self.iterations
-        return changes | parse_changes(self.settings)
 
     def _for_each_process(self, run: Run) -> list[str]:
         """The command line of processes that train a run together."""
@@ -282,22 +208,6 @@ class Train:
         if writes and not (self.nodes and interrupted()):
             _report(run, folder, done, iterations)
         return INTERRUPTED if interrupted() else 0
-
-
-def _made_elsewhere(folder: Path) -> str:
-    """The folder of a run that another machine has made, or is making."""
-    from train.runs.run import RUN_FILE
-
-    end = time.monotonic() + OTHER_SECONDS
-    while not (folder / RUN_FILE).is_file() and time.monotonic() < end:
-        time.sleep(0.2)
-    return str(folder)
-
-
-def _opened(sources: Sequence[str], preset: Preset, *, allow_failed: bool) -> list[SimScene]:
-    from sim.scene.scene import open_scene
-
-    return [open_scene(source, allow_failed=allow_failed, objects=preset.objects) for source in sources]
 
 
 def _evaluate(run: Run, episodes: int) -> None:

@@ -94,6 +94,7 @@ class SimScene:
         splat: Loads what cameras see, in any process; simulations without cameras never call it.
         measured_for: Radius and height of the robot that the regions have room for [m].
         objects: Loose bodies; the collision mesh and the splat are without them.
+        terrain: The procedural ground that it is; None for scans.
     """
 
     lock: SceneLock
@@ -102,18 +103,12 @@ class SimScene:
     regions: Regions
     measured_for: tuple[float, float] = (RegionsParams().radius, RegionsParams().height)
     objects: tuple[SceneObject, ...] = ()
+    terrain: Terrain | None = None
 
     @cached_property
     def gaussians(self) -> Gaussians:
         """What cameras see."""
         return self.splat()
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class TerrainScene(SimScene):
-    """Procedural ground."""
-
-    terrain: Terrain
 
 
 def find_sources(patterns: Sequence[str]) -> list[str]:
@@ -373,7 +368,7 @@ def _check_floor(regions: Regions, file: Path) -> None:
         )
 
 
-def _terrain_scene(reference: str) -> TerrainScene:
+def _terrain_scene(reference: str) -> SimScene:
     from sim.scene.terrain import KINDS, LEVELS, TILE, make_terrain  # brings numba, of no use to other scenes
     from sim.scene.terrain_splat import splat_of
 
@@ -398,6 +393,6 @@ def _terrain_scene(reference: str) -> TerrainScene:
     start = RobotPose((TILE / 2, TILE / 2, 0.0), 0.0, 1.0)
     regions = Regions((0.0, 0.0), cell, terrain.heights(centres), inside, inside, ~inside, 0.0, (start,), ())
     size = (MAX_ROBOT_SIZE, MAX_ROBOT_SIZE)
-    return TerrainScene(
+    return SimScene(
         SceneLock(reference, digest, ()), terrain.mesh(), partial(splat_of, terrain), regions, size, terrain=terrain
     )

@@ -13,7 +13,7 @@ from pipeline.geometry import Mesh, matrix_from_quaternion
 from pipeline.geometry.rays import RayCaster
 from pipeline.types import F32, F64, I64, Floats
 from sim.robots.state import RobotState
-from sim.scene.scene import SimScene, TerrainScene
+from sim.scene.scene import SimScene
 from sim.scene.terrain import Terrain
 
 HEADROOM = 0.3
@@ -161,6 +161,6 @@ class HeightScan:
 
 def make_scanner(scenes: Sequence[SimScene], grid: ScanGrid) -> HeightScanner | RasterScanner:
     """Make the fastest scanner for these scenes."""
-    if len(scenes) == 1 and isinstance(scenes[0], TerrainScene):
-        return RasterScanner(scenes[0].terrain, grid)
+    if len(scenes) == 1 and (terrain := scenes[0].terrain):
+        return RasterScanner(terrain, grid)
     return HeightScanner([scene.collision for scene in scenes], grid)

@@ -14,7 +14,6 @@ from pipeline.types import F32, F64, I64, Floats, Mask
 from sim.robots.legs import highest_step
 from sim.robots.state import RobotState
 from sim.scene.floors import Floors
-from sim.scene.scene import TerrainScene
 from sim.sensors.cameras.props import Props
 from sim.tasks.scenario import ResetPoses, Scenario
 
@@ -84,7 +83,7 @@ class CommandScenario(Scenario[CommandState]):
     def __init__(self, floors: Floors, num_envs: int, period: float, *, ahead: float, steps: bool = False) -> None:
         self.floors, self._period, self._ahead = floors, period, ahead
         starts = [_starts_by_level(floors, scene, ahead) for scene in range(len(floors.scenes))]
-        scanned = [scene for scene in floors.scenes if not isinstance(scene, TerrainScene)]
+        scanned = [scene for scene in floors.scenes if not scene.terrain]
         if steps and scanned and not any(len(cells) for levels in starts for cells in levels[1:]):
             names = ", ".join(scene.lock.reference for scene in floors.scenes)
             highest = highest_step(floors.robot)

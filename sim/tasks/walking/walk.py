@@ -20,7 +20,6 @@ from sim.robots.legs import Legs
 from sim.robots.model import Robot
 from sim.robots.state import RobotState
 from sim.scene.floors import Floors
-from sim.scene.scene import TerrainScene
 from sim.scene.terrain import Terrain
 from sim.sensors.cameras.props import Props
 from sim.tasks.scenario import ResetPoses, Scenario
@@ -106,7 +105,7 @@ class WalkScenario(Scenario[WalkState]):
 
     def __init__(self, floors: Floors, num_envs: int, period: float) -> None:
         (scene, *others) = floors.scenes
-        if others or not isinstance(scene, TerrainScene):
+        if others or not scene.terrain:
             raise SimError(
                 "a gait is learned on procedural ground",
                 found=", ".join(one.lock.reference for one in floors.scenes),

@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.errors import SimError
 from pipeline.geometry.rays import RayCaster
-from sim.scene.scene import TerrainScene, open_scene
+from sim.scene.scene import open_scene
 from sim.scene.terrain import KINDS, LEVELS, RASTER, TILE, make_terrain
 from sim.sensors.height_scan import HeightScanner, RasterScanner, ScanGrid
 
@@ -59,7 +59,7 @@ def test_outside_is_the_plane():
 def test_the_raster_is_scanned_as_the_mesh_is():
     """Both scanners see the same ground, in the robot's own directions."""
     scene = open_scene("terrain:1")
-    assert isinstance(scene, TerrainScene)
+    assert scene.terrain
     grid, rng = ScanGrid(ahead=(-0.3, 0.6), aside=(-0.2, 0.3)), np.random.default_rng(1)
     position = np.column_stack([rng.uniform(10, 30, (50, 2)), np.full(50, 0.8)])
     yaw = rng.uniform(-3, 3, 50)

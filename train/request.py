@@ -1,0 +1,164 @@
+"""A training that is asked for: a new run, or one that goes on."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline.errors import TrainError
+from sim.scene.scene import SimScene, find_sources, open_scene
+from sim.tasks.catalog import find_task
+from train.distributed import launched
+from train.preset import Preset, change_preset, load_preset, parse_changes
+from train.runs.run import RUN_FILE, Run
+
+if TYPE_CHECKING:
+    from train.actors.trainer import ActorPlan
+
+OTHER_SECONDS = 20.0
+"""Time in which another machine makes a run's folder."""
+
+
+@dataclass(frozen=True)
+class TrainRequest:
+    """What somebody asks for; None leaves it to the preset, or to the run that is resumed.
+
+    Attributes:
+        what: A task, a preset's name or file; as the task it changes that of `preset`.
+        scenes: References and patterns of scenes; the task's own by default.
+        settings: Values of the preset, such as "ppo.learning_rate=3e-4".
+        processes: Number of processes that train together on this machine.
+        runs: Folder of all runs.
+        resume: Name or folder of a run that goes on; a new one without.
+        meets_at: Where machines that train together meet; empty for a single one.
+        actors: Actors that act apart from the learner.
+    """
+
+    what: str | None = None
+    scenes: Sequence[str] = ()
+    preset: str | None = None
+    robot: str | None = None
+    gait: str | None = None
+    algorithm: str | None = None
+    demos: Path | None = None
+    settings: Sequence[str] = ()
+    iterations: int | None = None
+    seed: int | None = None
+    device: str | None = None
+    processes: int | None = None
+    name: str | None = None
+    runs: Path = Path("runs")
+    resume: str | None = None
+    allow_failed: bool = False
+    meets_at: str = ""
+    actors: ActorPlan | None = None
+
+    def open(self) -> tuple[Run, list[SimScene]]:
+        """The run, which is made if it is new, and its scenes.
+
+        Raises:
+            TrainError: When there is no such preset, task or run, or a run that is resumed began otherwise.
+            BundleError: When there is no such scene.
+            SimError: When a scene can't be simulated.
+        """
+        return self._resumed(self.resume) if self.resume else self._new()
+
+    def _new(self) -> tuple[Run, list[SimScene]]:
+        """A new run; with other machines, the one that another of them has made."""
+        preset = load_preset(self.preset or self.what, self._changes()) if self.what else None
+        sources = find_task(preset.task, preset.task_settings).sources(self.scenes) if preset else []
+        if preset is None or not sources:
+            raise TrainError(
+                "a training has a task and a scene",
+                found=f"{'no task' if self.what is None else self.what!r}, {len(self.scenes)} scenes",
+                remedy="such as splatyard train navigate --scene hall; or --resume RUN",
+            )
+        if self.actors:
+            self.actors.check(preset, self.processes or 1)
+        if self.meets_at and not preset.learning.rollouts:
+            raise TrainError(
+                "machines that train together train ppo, or dagger with memory",
+                found=f"algorithm: {preset.algorithm}",
+                remedy="--actors, where it learns from past steps; the others train on one machine",
+            )
+        name = self.name
+        if self.meets_at and name is None:
+            name = re.sub("[^A-Za-z0-9.]+", "-", f"{preset.task}-{self.meets_at}")
+        scenes = opened(sources, preset, allow_failed=self.allow_failed)
+        try:
+            run = Run.create(
+                self.runs,
+                preset,
+                [scene.lock for scene in scenes],
+                sources,
+                self.seed or 0,
+                device=self.device or "cpu",
+                processes=self.processes or 1,
+                name=name,
+            )
+        except TrainError:
+            if self.meets_at and name and (self.runs / name).is_dir():
+                return self._resumed(made_elsewhere(self.runs / name))
+            raise
+        return run, scenes
+
+    def _resumed(self, name: str) -> tuple[Run, list[SimScene]]:
+        """An existing run; what is asked of it must be true."""
+        named, changes = self.preset or self.what, self._changes()
+        # what is typed here must be the run's, and who starts other processes has looked at what it names
+        run = Run.read(name, self.runs) if named or launched() else Run.open(name, self.runs, changes)
+        preset: Preset = load_preset(named, changes) if named else run.preset
+        run.check_preset(preset if named else change_preset(preset, changes, "--set"))
+        record = run.record
+        for option, given, then in (
+            ("--seed", self.seed, record.seed),
+            ("--device", self.device, record.device),
+            ("--num-gpus", self.processes, record.processes),
+            ("--name", self.name, run.name),
+        ):
+            if given not in (None, then):
+                raise TrainError(
+                    "a run is resumed as it began",
+                    found=f"{option} {given} instead of {then}",
+                    remedy=f"leave {option} away, or start a new training without --resume",
+                    file=run.folder,
+                )
+        allowed = self.allow_failed or any(lock.failed_gates for lock in run.locks)
+        sources = find_sources(self.scenes) if self.scenes else run.sources
+        return run, opened(sources, run.preset, allow_failed=allowed)
+
+    def _changes(self) -> dict[str, object]:
+        """Changed values of the preset."""
+        changes: dict[str, object] = {}
+        if self.preset and self.what:
+            changes["task"] = self.what
+        if self.robot:
+            file = Path(self.robot)
+            changes["robot"] = str(file.resolve()) if file.is_file() else self.robot
+        if self.gait:
+            run = next((folder for folder in (Path(self.gait), self.runs / self.gait) if folder.is_dir()), None)
+            changes["gait"] = str(run.resolve()) if run else self.gait
+        if self.algorithm:
+            changes["algorithm"] = self.algorithm
+        if self.demos:
+            changes["demos"] = str(self.demos.resolve())
+        if self.iterations and not self.resume:
+            changes["iterations"] = self.iterations
+        return changes | parse_changes(self.settings)
+
+
+def made_elsewhere(folder: Path) -> str:
+    """The folder of a run that another machine has made, or is making."""
+    end = time.monotonic() + OTHER_SECONDS
+    while not (folder / RUN_FILE).is_file() and time.monotonic() < end:
+        time.sleep(0.2)
+    return str(folder)
+
+
+def opened(sources: Sequence[str], preset: Preset, *, allow_failed: bool) -> list[SimScene]:
+    """Open scenes with the objects of a preset."""
+    return [open_scene(source, allow_failed=allow_failed, objects=preset.objects) for source in sources]
