@@ -35,6 +35,8 @@ BEHIND = 0.15
 """What is this far behind a wall is not the wall [m]."""
 CELL, LEAST_RAYS, LEAST_AREA = 0.06, 2, 0.06
 """Edge of the wall's cells [m]; rays through a cell, and area of a mirror [m^2], at least."""
+WITHIN = 0.08
+"""A body is solid so far behind its surface [m]."""
 FACING = 0.3
 """Least cosine between the normals of the wall and of a surface whose reflection tells."""
 NEAR, CLOSE = 0.12, 0.04
@@ -46,8 +48,8 @@ LEAST_TELLING, TELLING_SHARE, SHARE = 60, 0.05, 0.5
 what nobody saw but in the mirror."""
 FREE, MOST_FREE, ODDS = (0.1, 0.03), 0.12, 2.0
 """A map looks through what is nearer than its depth by so much [m, and share]; reflections that tell hang in the air at
-most as often as the second, and what they tell speaks for a mirror so many times as often as against it. Of three
-mirrors in drawn places .01 to .08 hang, of doorways between like rooms .2 to .9."""
+most as often as the second, and what they tell speaks for a mirror so many times as often as against it. Of seven
+mirrors in drawn places .001 to .04 hang, of doorways with walls beside them .1 to .8."""
 BESIDE, FRAMED, SIDES = 0.15, 0.7, 3
 """A mirror has its wall beside it: within the first [m] along the second share of a side, on so many sides at least."""
 CROSSED = 20
@@ -206,7 +208,7 @@ def find_mirrors(maps: Sequence[DepthMap], cloud: PointCloud) -> tuple[Mirrors, 
             like, telling = _reflections(plane, some, cloud, tree, CLOSE)
             if telling.sum() < LEAST_TELLING or like[telling].mean() < TELLING_SHARE or like.mean() < SHARE:
                 continue
-            hanging = _looked_through(_reflected(plane, some[telling & ~like])[0], maps).sum()
+            hanging = _hanging(plane, some[telling & ~like], maps)
             most = min(MOST_FREE * telling.sum(), like[telling].sum() / ODDS)
             if hanging > most or _sides(plane, bounds, cloud) < SIDES:
                 continue
@@ -303,15 +305,20 @@ def _sides(plane: Plane, bounds: F64, cloud: PointCloud) -> int:
     return count
 
 
-def _looked_through(points: F64, maps: Sequence[DepthMap]) -> Mask:
-    """Which points (N, 3) two maps or more look through."""
+def _hanging(plane: Plane, rays: _Rays, maps: Sequence[DepthMap]) -> int:
+    """How many rays' reflections hang in the air: two maps or more look through what should lie behind them.
+
+    Behind, since the plane is some centimetres off, and maps look along a surface just before it.
+    """
+    points, normals = _reflected(plane, rays)
+    points = points - WITHIN * normals
     count = np.zeros(len(points), np.int64)
     for one in maps:
         local = one.world_from_camera.inverse().apply(points)
         row, column, inside = pixels_of(local, one.camera)
         depth = one.depth[np.where(inside, row, 0), np.where(inside, column, 0)]
         count += inside & (depth > local[:, 2] * (1 + FREE[1]) + FREE[0])
-    return count >= 2
+    return int((count >= 2).sum())
 
 
 def _reflected(plane: Plane, rays: _Rays) -> tuple[F64, F64]:

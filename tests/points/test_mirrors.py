@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from pipeline.depth.maps import DepthMap
-from pipeline.geometry import Camera, Mesh, PointCloud, Pose
+from pipeline.geometry import Camera, Mesh, Plane, PointCloud, Pose
 from pipeline.geometry.rays import RayCaster
 from pipeline.objects.shapes import box_mesh
-from pipeline.points.mirrors import Mirrors, find_mirrors
+from pipeline.points.mirrors import Mirrors, _hanging, _Rays, find_mirrors
 from tests.synthetic import look_at
 
 CAMERA = Camera(96, 72, 62.0, 63.0, 47.0, 36.0)
@@ -110,6 +110,21 @@ def test_the_room_in_a_mirror_is_none():
         np.testing.assert_array_equal(whole.depth[~whole.guessed], one.depth[~whole.guessed])
         world = whole.world_from_camera.rotate(whole.normals[behind].astype(np.float64))
         np.testing.assert_allclose(world, np.tile([1, 0, 0], (len(world), 1)), atol=0.02)
+
+
+def test_a_side_that_others_look_along_does_not_hang_in_the_air():
+    """The plane is 1.5 cm off, so what it shows of a box's side lies 3 cm before that; what is in no body hangs."""
+    maps = maps_of(room())
+    y, z = (values.ravel() for values in np.meshgrid(np.linspace(0.25, 0.75, 9), np.linspace(0.1, 0.5, 9)))
+    side = np.column_stack([np.full(len(y), 3.12), y, z])  # of the box whose side is at 3.15
+    facing = np.tile([-1.0, 0, 0], (len(y), 1))
+    mirror = Plane(np.array([1.0, 0, 0]), 0.0)
+    hanging = []
+    for points in (side, side - [0.9, 0, 0]):
+        rays = _Rays(np.tile(EYES[0], (len(points), 1)), points * [-1, 1, 1], facing * [-1, 1, 1])
+        hanging.append(_hanging(mirror, rays, maps) / len(points))
+    assert hanging[0] < 0.1
+    assert hanging[1] > 0.5
 
 
 def test_a_mirror_may_show_what_nobody_saw():
