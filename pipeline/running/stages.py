@@ -44,7 +44,7 @@ STAGES: tuple[Stage, ...] = (
     Stage("poses", 7, ("capture", "select"), poses.PosesParams, poses.choose, poses.LIBRARIES),
     Stage("depth", 6, ("capture", "poses"), depth.DepthParams, depth.choose, _libraries(depth.BACKENDS)),
     Stage("align", 4, ("capture", "poses", "depth"), AlignParams),
-    Stage("points", 6, ("poses", "depth", "align"), PointsParams),
+    Stage("points", 7, ("poses", "depth", "align"), PointsParams),
     Stage(
         "mesh",
         10,
