@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 
@@ -40,7 +41,8 @@ class RobotEntry:
     """A robot of the catalog.
 
     Attributes:
-        servos: Actuators of its joints, if the file has none.
+        servos: Actuators of its joints, if the file has none; those of wheels are found.
+        rest: Positions at rest of joints that a robot on wheels carries [rad, m]; 0 where none is given.
         sdk_joints: Its joints in the order of its maker's SDK, if that is another one.
         camera_pitch: How far its camera is turned down from where the file has it, or from straight ahead [rad].
         gripper: Fingers of an arm, whose base is fixed.
@@ -49,6 +51,7 @@ class RobotEntry:
 
     file: Path
     servos: Servos | None = None
+    rest: Mapping[str, float] = field(default_factory=dict)
     sdk_joints: tuple[str, ...] = ()
     camera_pitch: float = 0.0
     gripper: Gripper | None = None
@@ -107,7 +110,17 @@ ROBOTS = {
             },
         ),
     ),
-    "tiago": RobotEntry(PACKAGE / "tiago_description/robots/tiago_no_hand.urdf"),
+    "tiago": RobotEntry(
+        PACKAGE / "tiago_description/robots/tiago_no_hand.urdf",
+        rest={  # the arm folded before the chest, as its maker's own program leaves it
+            "arm_1_joint": 0.2,
+            "arm_2_joint": -1.34,
+            "arm_3_joint": -0.2,
+            "arm_4_joint": 1.94,
+            "arm_5_joint": -1.57,
+            "arm_6_joint": 1.37,
+        },
+    ),
     "panda": RobotEntry(
         PACKAGE / "panda_description/urdf/panda.urdf",
         servos=Servos({"finger": FINGER_SERVO, "": ARM_SERVO}, PANDA_REST, {"finger": FINGER_ROTOR, "": ARM_ROTOR}),
@@ -187,7 +200,7 @@ def _equipped(robot: Robot, entry: RobotEntry) -> Robot:
     """A robot with what its links say that it is: wheels, an arm or legs; and with servos, if it has none."""
     bare = not robot.actuators
     if wheels := find_wheels(robot):
-        servos = wheel_servos(robot, wheels)
+        servos = wheel_servos(robot, wheels, entry.rest)
         robot = on_wheels(load_robot(robot.file, robot.name, servos) if bare else robot, wheels, slides=bare)
         carried = find_gripper(robot) if entry.mount else None
         return with_gripper(robot, carried) if carried else robot

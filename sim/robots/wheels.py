@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -56,17 +57,20 @@ def find_wheels(robot: Robot) -> Wheels | None:
     )
 
 
-def wheel_servos(robot: Robot, wheels: Wheels) -> Servos:
+def wheel_servos(robot: Robot, wheels: Wheels, rest: Mapping[str, float]) -> Servos:
     """Servos of a robot whose file has none: wheels by velocity, what has limits by position, where it is at rest.
 
     What turns freely otherwise, such as casters, isn't driven.
     """
     names = (*wheels.left, *wheels.right)
     force = GRIP * robot.mass * GRAVITY * wheels.radius / len(names)
-    gains = {joint.name: ARM_SERVO for joint in robot.joints if joint.limits}
+    held = [(joint.name, joint.limits) for joint in robot.joints if joint.limits]
+    gains = {name: ARM_SERVO for name, _ in held}
     gains |= dict.fromkeys(names, (0.0, force * wheels.radius / SLOWER, force))
-    rest = {joint.name: float(np.clip(0.0, *joint.limits)) for joint in robot.joints if joint.limits}
-    return Servos(longest_first(gains), longest_first(rest))
+    still = {
+        joint.name: float(np.clip(rest.get(joint.name, 0), *joint.limits)) for joint in robot.joints if joint.limits
+    }
+    return Servos(longest_first(gains), longest_first(still))
 
 
 def on_wheels(robot: Robot, wheels: Wheels, *, slides: bool) -> Robot:

@@ -113,6 +113,7 @@ def test_tiago_is_one_entry():
     assert robot.wheels.radius == pytest.approx(0.0985, abs=1e-4)
     modes = {actuator.joint: actuator.mode for actuator in robot.actuators}
     assert [joint for joint, mode in modes.items() if mode == "velocity"] == ["wheel_right_joint", "wheel_left_joint"]
+    assert robot.radius < 0.4  # the arm is folded
     targets = drive.command(np.zeros((1, 2), np.float32))[0]
     still = [n for n, mode in enumerate(modes.values()) if mode == "position"]
     np.testing.assert_allclose(targets[still], robot.default_position[robot.driven][still], atol=1e-6)
