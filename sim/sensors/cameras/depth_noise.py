@@ -15,8 +15,8 @@ from pipeline.geometry.jit import njit, prange
 from pipeline.types import F32, Mask
 from sim.sensors.cameras.settings import DepthNoise
 
-JUMP = np.float32(0.05)
-"""Depths of neighbours that differ by more than this share belong to two surfaces."""
+JUMP = np.float32(0.1)
+"""Two surfaces meet where the inverse depth, which is linear on a plane, bends by more than this share in a pixel."""
 PATCHES = (6, 8)
 """Rows and columns of the random values between which patches of gloss lie."""
 
@@ -40,6 +40,20 @@ def _glossy(shape: tuple[int, ...], share: float, rng: np.random.Generator) -> M
     return smooth > np.quantile(smooth, 1 - share)
 
 
+@njit(nogil=True, error_model="numpy", cache=True, inline="always")
+def _bent(depth: F32, i: int, j: int) -> bool:
+    """Whether a pixel is beside a jump of the depth, along its row or its column; what is unknown is far away."""
+    height, width = depth.shape
+    middle = 2 / depth[i, j]
+    for di, dj in ((0, 1), (1, 0)):
+        if di <= i < height - di and dj <= j < width - dj:
+            before, after = depth[i - di, j - dj], depth[i + di, j + dj]
+            sides = (1 / before if before > 0 else 0.0) + (1 / after if after > 0 else 0.0)
+            if abs(sides - middle) > JUMP * middle / 2:
+                return True
+    return False
+
+
 @njit(nogil=True, error_model="numpy", cache=True, parallel=True)
 def _measure(
     depth: F32, drawn: F32, lost: F32, step: float, near: float, far: float, edge_loss: float, found: F32
@@ -51,12 +65,7 @@ def _measure(
                 z = depth[b, i, j]
                 if z <= 0 or z < near or z > far:
                     continue
-                low, high = z, z
-                for di in range(-1, 2):
-                    for dj in range(-1, 2):
-                        other = depth[b, min(max(i + di, 0), height - 1), min(max(j + dj, 0), width - 1)]
-                        low, high = min(low, other), max(high, other)
-                if high - low > JUMP * z * 2 and lost[b, i, j] < edge_loss:
+                if lost[b, i, j] < edge_loss and _bent(depth[b], i, j):
                     continue
                 inverse = 1 / z + drawn[b, i, j]
                 if step > 0:
