@@ -226,4 +226,4 @@ def test_whoever_uses_a_run_opens_it():
             for function in ast.walk(ast.parse(file.read_text())):
                 if isinstance(function, ast.FunctionDef) and "Run.read(" in ast.unparse(function):
                     found.add((file.name, function.name))
-    assert found == {("run.py", "open"), ("policies.py", "compare"), ("train.py", "_resume")}
+    assert found == {("run.py", "open"), ("policies.py", "compare"), ("request.py", "_resumed")}
