@@ -13,7 +13,6 @@ from gymnasium.vector.utils import batch_space
 from pipeline.errors import SimError
 from pipeline.geometry import Gaussians
 from pipeline.types import F32, F64, I64, Floats, Mask
-from sim import snapshots
 from sim.config import EnvConfig
 from sim.control.controller import Controller
 from sim.episodes import Episodes
@@ -25,6 +24,7 @@ from sim.scene.scene import SimScene
 from sim.senses import Senses
 from sim.sensors.cameras.props import Props
 from sim.sensors.cameras.renderer import check_device
+from sim.snapshots import Snapshots, identity
 from sim.tasks.driving.experts import along_path
 from sim.tasks.task import StepState, Task
 from sim.world import LooseBodies, World
@@ -86,8 +86,7 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
             self._loose.solid_hulls,
         )
         mounted = task.cameras_of(robot) if config.cameras is None else config.cameras
-        period, device = task.control_period, config.device
-        self.cameras = make_rigs(mounted, scenes, robot, self._loose, num_envs, settings, period, device)
+        self.cameras = make_rigs(mounted, scenes, robot, self._loose, num_envs, settings, task, config.device)
         spaces: dict[str, gymnasium.Space] = {name: box for rig in self.cameras for name, box in rig.spaces().items()}
         for name, size in task.sizes(robot, controller).items():
             spaces[name] = gymnasium.spaces.Box(-np.inf, np.inf, (size,), np.float32)
@@ -98,6 +97,10 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
         controller.start(num_envs)
         super().reset(seed=config.seed)
         self.episodes = Episodes(task, num_envs, len(scenes), controller.size, config.level)
+        about = identity(task, robot, self.engine, scenes, config.starts, num_envs)
+        parts = {"scenario": self.scenario, "controller": controller, "randomiser": self.randomiser}
+        parts |= {f"cameras.{number}": rig for number, rig in enumerate(self.cameras)}
+        self.snapshots = Snapshots(about, self.engine, self.episodes, parts)
         self._senses = Senses(task, scenes, robot, controller, self.scenario, self._world, self.episodes)
         self.last_step: StepState[Any] | None = None
         self.now: StepState[Any] | None = None
@@ -192,14 +195,11 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
         self.episodes.weigh_scenes(weights)
 
     def save(self) -> bytes:
-        """All that the future depends on: after `restore`, the same actions give the same future bit for bit.
-
-        What changes during episodes are arrays with a row per environment; all randomness comes from one generator.
-        """
+        """All that the future depends on: after `restore`, the same actions give the same future bit for bit."""
         world = self.engine.save()  # first: it may change what the engine does next
         if self.now:
             self._look_again()
-        return snapshots.written(self, world)
+        return self.snapshots.written(world, self.np_random)
 
     def restore(self, state: bytes) -> None:
         """Go back to what `save` returned; of this environment, or of one made with the same arguments.
@@ -207,7 +207,7 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
         Raises:
             SimError: When it is no such state.
         """
-        snapshots.restore(self, state)
+        self.snapshots.restore(state, self.np_random)
         self._look_again()
 
     def _look_again(self) -> None:

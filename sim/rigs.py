@@ -10,6 +10,7 @@ from sim.sensors.cameras.objects import ObjectSplats
 from sim.sensors.cameras.renderer import make_renderer
 from sim.sensors.cameras.rig import CameraRig
 from sim.sensors.cameras.settings import CameraSettings, RobotCamera
+from sim.tasks.task import Task
 from sim.world import LooseBodies
 
 
@@ -20,7 +21,7 @@ def make_rigs(
     loose: LooseBodies,
     num_envs: int,
     settings: CameraSettings,
-    control_period: float,
+    task: Task,
     device: str,
 ) -> tuple[CameraRig, ...]:
     """Cameras with one renderer, which see loose bodies; nothing is loaded for blind robots.
@@ -37,6 +38,6 @@ def make_rigs(
     renderer = make_renderer([*(scene.gaussians for scene in scenes), *loose.splats], device)
     drawn = ObjectSplats(renderer, len(scenes), loose.splats)
     return tuple(
-        CameraRig(camera, robot, renderer, num_envs, settings, control_period, drawn, loose.solid_hulls)
+        CameraRig(camera, robot, renderer, num_envs, settings, task.control_period, drawn, loose.solid_hulls)
         for camera in cameras
     )

@@ -16,7 +16,6 @@ from sim.env import SceneEnv
 from sim.randomisation import Randomisation
 from sim.scene.scene import SimScene
 from sim.sensors.cameras.settings import CameraSettings
-from sim.snapshots import arrays
 from sim.tasks.catalog import TASKS
 from tests.sim.golden import CASES, Case
 
@@ -98,7 +97,7 @@ def test_every_task_goes_on_alike(golden_scenes: dict[str, SimScene], case: Case
     env.reset(seed=3)
     before = {path: array.copy() for path, array in changing(env).items()}
     go(env, 12, 0)
-    held = {id(array) for array in arrays(env).values()}
+    held = {id(array) for array in env.snapshots.arrays().values()}
     after = changing(env)
     changed = [path for path in before.keys() & after.keys() if not np.array_equal(before[path], after[path], True)]
     assert len(changed) > 5
