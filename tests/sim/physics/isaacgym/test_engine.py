@@ -218,7 +218,7 @@ def test_a_worker_ends_with_its_parent(branched: Robot, monkeypatch: pytest.Monk
     lines = (
         "import sys, time\nimport numpy as np\nfrom pathlib import Path\n"
         "from pipeline.geometry import Mesh\nfrom sim.physics.isaacgym.engine import IsaacGymEngine\n"
-        "from sim.robots.model import load_robot\n"
+        "from sim.robots.reading import load_robot\n"
         "floor = Mesh.from_arrays(np.array([[0, 0, 0], [9, 0, 0], [0, 9, 0.0]]), np.array([[0, 1, 2]]))\n"
         f"engine = IsaacGymEngine(load_robot(Path({str(branched.file)!r})), [floor], 1)\n"
         "print(engine._worker._process.pid, flush=True)\ntime.sleep(600)\n"
