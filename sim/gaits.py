@@ -169,9 +169,8 @@ class GaitController(VelocityController):
         self.trot = gait.card.trot
         assert legs, "it steps with legs"
         names = tuple(robot.joint_names[column] for column in legs.joints)
-        sizes = {"action": len(names), "joints": len(robot.joint_names), "feet": len(legs.feet)}
-        terms = {name: WALK.observations[name] for name in SEEN}
-        expected = {name: sizes[term.size] if isinstance(term.size, str) else term.size for name, term in terms.items()}
+        sizes = WALK.sizes(robot, self._trot)
+        expected = {name: sizes[name] for name in SEEN}
         if gait.card.joints != names or list(gait.card.observations.items()) != list(expected.items()):
             raise SimError(
                 "a gait goes with the robot and the observations that it was trained with",

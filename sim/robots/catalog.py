@@ -200,14 +200,14 @@ def _equipped(robot: Robot, entry: RobotEntry) -> Robot:
     """A robot with what its links say that it is: wheels, an arm or legs; and with servos, if it has none."""
     bare = not robot.actuators
     if wheels := find_wheels(robot):
-        servos = wheel_servos(robot, wheels, entry.rest)
-        robot = on_wheels(load_robot(robot.file, robot.name, servos) if bare else robot, wheels, slides=bare)
+        robot = load_robot(robot.file, robot.name, wheel_servos(robot, wheels, entry.rest)) if bare else robot
+        robot = on_wheels(robot, wheels, slides=bare)
         carried = find_gripper(robot) if entry.mount else None
         return with_gripper(robot, carried) if carried else robot
-    gripper = entry.gripper or find_gripper(robot)
+    if entry.servos:
+        return as_arm(robot, entry.gripper) if entry.gripper else robot
+    gripper = find_gripper(robot)
     if bare and robot.file.suffix == ".urdf":
         robot = load_robot(robot.file, robot.name, arm_servos(robot, gripper) if gripper else own_servos(robot))
         return over_its_table(as_arm(robot, gripper), rests=False) if gripper else robot
-    if entry.gripper:
-        return as_arm(robot, entry.gripper)
-    return over_its_table(as_arm(robot, gripper), rests=True) if gripper and not entry.servos else robot
+    return over_its_table(as_arm(robot, gripper), rests=True) if gripper else robot

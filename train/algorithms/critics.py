@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.functional import layer_norm
 
 FOLLOW = 0.005
-"""Share of the way that target critics move towards the critics with each update."""
+"""Share of the way that target networks move towards those that learn with each update."""
 SHIFT = 3
 """Largest shift of an image each way [px]: DrQ's four of 84 pixels, for images of 64."""
 
@@ -44,13 +44,14 @@ class Critics(nn.Module):
             inputs = torch.relu(layer_norm(inputs, inputs.shape[-1:]))
         return last(inputs).squeeze(2)
 
-    @torch.no_grad()
-    def follow(self, other: Critics) -> None:
-        """Move towards other critics by `FOLLOW` of the way; what is normalised by is taken over."""
-        for mine, theirs in zip(self.parameters(), other.parameters(), strict=True):
-            mine.lerp_(theirs, FOLLOW)
-        for mine, theirs in zip(self.buffers(), other.buffers(), strict=True):
-            mine.copy_(theirs)
+
+@torch.no_grad()
+def follow(network: nn.Module, other: nn.Module) -> None:
+    """Move a network towards another one by `FOLLOW` of the way; what is normalised by is taken over."""
+    for mine, theirs in zip(network.parameters(), other.parameters(), strict=True):
+        mine.lerp_(theirs, FOLLOW)
+    for mine, theirs in zip(network.buffers(), other.buffers(), strict=True):
+        mine.copy_(theirs)
 
 
 class _Layers(nn.Module):

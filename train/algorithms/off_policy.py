@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from tensordict import TensorDict
 
-from train.algorithms.critics import Critics
+from train.algorithms.critics import Critics, follow
 from train.algorithms.learner import Learner
 from train.environment import STATE
 from train.preset import Preset
@@ -43,8 +43,8 @@ class OffPolicy(Learner):
         self._updates, self._owed = 0, 0.0
         self._sums, self._counts = defaultdict[str, float](float), defaultdict[str, int](int)
 
-    def target(self, batch: Transitions) -> torch.Tensor:
-        """What critics should say of a batch's actions (B,), without gradient."""
+    def future(self, batch: Transitions) -> torch.Tensor:
+        """What the steps after a batch's are worth (B,), without gradient."""
         raise NotImplementedError
 
     def improve(self, batch: Transitions) -> None:
@@ -147,10 +147,10 @@ class OffPolicy(Learner):
     def _learn(self, batch: Transitions) -> None:
         """One update of the critics, at times one of the policy."""
         with torch.no_grad():
-            target = self.target(batch)
+            target = batch.reward + self.settings.gamma * (1 - batch.terminal) * self.future(batch)
         values = self.critics(batch.seen[STATE], batch.action)
         self.minimise("critics", (values - target).square().mean(1).sum())
-        self.targets.follow(self.critics)
+        follow(self.targets, self.critics)
         self._updates += 1
         if self._updates % ACTOR_EVERY == 0:
             self.improve(batch)

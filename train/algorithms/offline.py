@@ -11,7 +11,7 @@ import torch
 from tensordict import TensorDict
 
 from train.algorithms.agent import teacher_of
-from train.algorithms.critics import Critics
+from train.algorithms.critics import Critics, follow
 from train.algorithms.learner import Learner
 from train.distributed import Processes
 from train.environment import STATE, TrainEnv
@@ -188,7 +188,7 @@ class ImplicitQ(Cloning):
             target = batch.reward + self.settings.gamma * (1 - batch.terminal) * self.value(after)[0]
         critic_loss = (self._critics(state, batch.action) - target).square().mean(1).sum()
         self.step("critics", critic_loss)
-        self._targets.follow(self._critics)
+        follow(self._targets, self._critics)
         weights = (SHARPNESS * advantage / (advantage.std() + 1e-6)).exp().clamp(max=LARGEST_WEIGHT)
         losses = {"value": value_loss.detach(), "critics": critic_loss.detach()}
         return losses | {"actor": self.imitate(batch, weights)}

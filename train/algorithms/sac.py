@@ -51,11 +51,10 @@ class SAC(OffPolicy):
         distribution.update(self.actor.mlp(self.actor.get_latent(seen)))
         return distribution.sample_with_log_prob()
 
-    def target(self, batch: Transitions) -> torch.Tensor:
-        """Rewards, then the lowest value of what the policy does next, and its entropy."""
+    def future(self, batch: Transitions) -> torch.Tensor:
+        """The lowest value of what the policy does next, and its entropy."""
         action, density = self._policy(batch.next_seen)
-        future = self.targets(batch.next_seen[STATE], action).amin(0) - self._temperature() * density
-        return batch.reward + self.settings.gamma * (1 - batch.terminal) * future
+        return self.targets(batch.next_seen[STATE], action).amin(0) - self._temperature() * density
 
     def improve(self, batch: Transitions) -> None:
         """Update policy and temperature."""

@@ -9,7 +9,7 @@ import torch
 from rsl_rl.modules.distribution import Distribution
 from tensordict import TensorDict
 
-from train.algorithms.critics import FOLLOW
+from train.algorithms.critics import follow
 from train.algorithms.off_policy import OffPolicy
 from train.environment import STATE
 from train.preset import Preset
@@ -64,19 +64,14 @@ class TD3(OffPolicy):
         """Configuration of the policy's distribution, for rsl-rl."""
         return {"class_name": "train.algorithms.td3:NoisyTanh", "deviation": self.settings.exploration}
 
-    def target(self, batch: Transitions) -> torch.Tensor:
-        """Rewards, then the lowest value near what the policy of a while ago does next."""
+    def future(self, batch: Transitions) -> torch.Tensor:
+        """The lowest value near what the policy of a while ago does next."""
         action, limit = self._target_actor(self.augmented(batch.next_seen)), self.settings.smoothing_limit
         noise = (self.settings.smoothing * torch.randn_like(action)).clamp(-limit, limit)
-        future = self.targets(batch.next_seen[STATE], (action + noise).clamp(-1, 1)).amin(0)
-        return batch.reward + self.settings.gamma * (1 - batch.terminal) * future
+        return self.targets(batch.next_seen[STATE], (action + noise).clamp(-1, 1)).amin(0)
 
     def improve(self, batch: Transitions) -> None:
         """Update the policy, and the one that follows it."""
         action = self.actor(self.augmented(batch.seen))
         self.minimise("actor", -self.critics(batch.seen[STATE], action)[0].mean())
-        with torch.no_grad():
-            for mine, theirs in zip(self._target_actor.parameters(), self.actor.parameters(), strict=True):
-                mine.lerp_(theirs, FOLLOW)
-            for mine, theirs in zip(self._target_actor.buffers(), self.actor.buffers(), strict=True):
-                mine.copy_(theirs)
+        follow(self._target_actor, self.actor)
