@@ -39,8 +39,9 @@ def find_wheels(robot: Robot) -> Wheels | None:
             continue
         left, axle = float((pose[:3, :3] @ joint.axis)[1]), pose[:3, :3] @ joint.anchor + pose[:3, 3]
         lowest = float(points_on(link.shapes, pose)[:, 2].min())
-        if abs(left) > ACROSS and lowest < bottom + LOW:
-            found.append((joint, float(axle[1]), round(float(axle[2]) - lowest, 6), 1 if left > 0 else -1))
+        radius = round(float(axle[2]) - lowest, 6)
+        if abs(left) > ACROSS and lowest < bottom + LOW and radius > 0:
+            found.append((joint, float(axle[1]), radius, 1 if left > 0 else -1))
     sides = [[one for one in found if one[1] > 0], [one for one in found if one[1] < 0]]
     radii = [radius for _, _, radius, _ in found]
     if not found or len(sides[0]) != len(sides[1]) or max(radii) - min(radii) > UNLIKE:

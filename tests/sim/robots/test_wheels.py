@@ -95,8 +95,12 @@ def test_it_goes_where_it_is_sent(tmp_path: Path, engine: str):
         (LEFT, wheel("starboard", "0.02 -0.13 0.05", axis="1 0 0")),
         (LEFT, wheel("starboard", "0.02 -0.13 0.05", kind="revolute")),
         (LEFT, wheel("starboard", "0.02 -0.13 0.02", radius=0.02)),
+        tuple(
+            wheel(name, f"0.02 {y} -0.02").replace('xyz="0 0 0"', 'xyz="0 0 0.09"')
+            for name, y in (("port", 0.13), ("starboard", -0.13))
+        ),
     ],
-    ids=["one", "rolls sideways", "turns by a radian", "smaller"],
+    ids=["one", "rolls sideways", "turns by a radian", "smaller", "all of it above its axle"],
 )
 def test_others_are_refused(tmp_path: Path, wheels: tuple[str, ...]):
     """The error says what wheels must be like."""
