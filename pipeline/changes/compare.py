@@ -29,7 +29,7 @@ EMPTY = 0.05
 GAP = 0.06
 """Changed surface this near belongs together [m]."""
 NARROWEST = 0.05
-"""Second longest side of the smallest piece [m]."""
+"""Least mean width of a piece, its area by its longest side [m]: two scans differ along the edges of what stays."""
 MOST = 12
 """So many of the largest pieces of either scan are looked at."""
 POINTS, FEWEST, FEW = 5000, 1000, 250
@@ -190,7 +190,7 @@ def _pieces(own: Scan, other: Scan, other_from_own: Pose) -> list[Piece]:
         mask = np.zeros(len(areas), bool)
         mask[rows[of == number]] = True
         piece = _piece(mesh, mask)
-        if np.sort(piece.high - piece.low)[1] > NARROWEST:
+        if piece.area > NARROWEST * float((piece.high - piece.low).max()):
             found.append(piece)
     return found
 

@@ -78,6 +78,12 @@ GATES: dict[str, GateKind] = {
         "would bump into it, and a place has nothing there.",
         "with photos",
     ),
+    "missing": GateKind(
+        "Level surface that physics lacks", "m2", "<=", 0.1, "pipeline.check.surface:depth_gates",
+        "Floor, landings, steps and tables that three depth images or more saw, where the mesh for physics has a hole: "
+        "a robot would step into it, and a place has a floor there.",
+        "with photos",
+    ),
     "gravity": GateKind(
         "Gravity is known", "degrees", "<=", 1.0, "pipeline.check.frame:frame_gates",
         "How sure it is which way is down. One degree off is a slope that a robot feels.",

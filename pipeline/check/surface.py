@@ -1,4 +1,4 @@
-"""How near a surface is to depth it never saw, and to being flat."""
+"""How near a surface is to depth it never saw, what it invents or lacks, and how flat it is."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pipeline.check.scene import CheckedScene
 from pipeline.depth.maps import DepthMap
 from pipeline.geometry import Mesh, ransac_plane
 from pipeline.geometry.rays import RayCaster, sample_surface
-from pipeline.mesh.clean import SurfaceVotes, in_free_space, observe
+from pipeline.mesh.clean import MIN_SEEN_THROUGH, SurfaceVotes, in_free_space, observe
 from pipeline.types import F64, I32, Mask
 
 MIN_PLANE_AREA = 0.15  # [m^2] of a table top
@@ -20,6 +20,10 @@ MAX_TILT_DEG = 10.0
 PLANE_TOLERANCE = 0.03  # [m]
 CLEARLY = 0.05  # [m] that depth must lie behind a surface to tell that there is none
 SAMPLE_AREA = 4e-4  # [m^2] of the mesh for one sample
+LEVEL = 0.8  # least z of the normal of what something can stand on
+LACK_CELL = 0.04  # [m]
+LACK_STRIDE = 2  # pixels of a depth map
+LACK_MAPS = 100  # at most as many maps look for what the mesh lacks, spread over the capture
 
 
 @dataclass(frozen=True)
@@ -49,9 +53,14 @@ class Flatness:
 
 
 def depth_gates(scene: CheckedScene) -> dict[str, Measured]:
-    """The mesh against depth images that it was not made from, and what of it all depth maps look through."""
+    """The mesh against depth images that it was not made from; what depth maps look through, and what it lacks."""
     assert scene.photos is not None
-    measured = {"invented": _invented_gate(scene.mesh, scene.photos.depth)}
+    maps = scene.photos.depth
+    lacking = f"area at which 3 of {len(maps)} depth maps show something level, and physics has nothing"
+    measured = {
+        "invented": _invented_gate(scene.mesh, maps),
+        "missing": Measured(measure_missing(scene.collision, maps), lacking),
+    }
     maps = scene.photos.held_out_depth
     if not maps:
         return measured | {"mesh_held_out_depth": Measured(None, "the capture has no depth images", applies=False)}
@@ -85,6 +94,30 @@ def measure_invented(mesh: Mesh, maps: Sequence[DepthMap]) -> tuple[float, float
     votes = SurfaceVotes(votes.seen[free], votes.seen_through[free] - doubted, votes.facing[free])
     share = float(in_free_space(votes).sum()) / count
     return share * total, share
+
+
+def measure_missing(collision: Mesh, maps: Sequence[DepthMap]) -> float:
+    """Area [m^2] on which three depth maps or more show a level surface, and the mesh for physics has a hole.
+
+    Mesh and maps are in the world frame [m]. A map's pixel shows a hole if its ray goes on through the mesh by over
+    5 cm, or three sigma: what lies behind the mesh is a mirror image. What other maps look through doesn't count.
+    """
+    caster, cells = RayCaster(collision), [np.zeros((0, 3), np.int64)]
+    sparse = (slice(None, None, LACK_STRIDE),) * 2
+    for depth_map in maps[:: -(-len(maps) // LACK_MAPS) or 1]:
+        depth, pose = depth_map.depth[sparse], depth_map.world_from_camera
+        level = (depth > 0) & ~depth_map.guessed[sparse] & (depth_map.normals[sparse] @ pose.rotation[2] > LEVEL)
+        depth, slack = depth[level], np.maximum(CLEARLY, 3 * depth_map.sigma[sparse][level])
+        directions = pose.rotate(depth_map.camera.rays()[sparse][level])  # z = 1 in the camera: distances are depths
+        hits = caster.cast(np.broadcast_to(pose.translation, directions.shape), directions)
+        beyond = hits.distance > depth + slack
+        points = pose.translation + directions[beyond] * depth[beyond][:, None]
+        places = np.floor(points[caster.distances(points) > slack[beyond]] / LACK_CELL).astype(np.int64)
+        cells.append(np.unique(places, axis=0))
+    cell, seen_by = np.unique(np.concatenate(cells), axis=0, return_counts=True)
+    cell = cell[seen_by >= MIN_SEEN_THROUGH]
+    votes = observe((cell + 0.5) * LACK_CELL, np.tile([0.0, 0.0, 1.0], (len(cell), 1)), maps, CLEARLY)
+    return len(np.unique(cell[~in_free_space(votes)][:, :2], axis=0)) * LACK_CELL**2
 
 
 def _doubted(caster: RayCaster, points: F64, normals: F64, maps: Sequence[DepthMap]) -> I32:

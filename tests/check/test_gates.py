@@ -12,12 +12,12 @@ import pytest
 from pipeline.align.alignment import Alignment
 from pipeline.check.frame import frame_gates, pose_gates
 from pipeline.check.gates import GATES, THRESHOLDS, Measured, judged, measure_gates
-from pipeline.check.surface import depth_gates, measure_invented
+from pipeline.check.surface import depth_gates, measure_invented, measure_missing
 from pipeline.geometry import Camera, Pose, Similarity
 from pipeline.geometry.rays import RayCaster
 from pipeline.poses.scene import View
 from tests.check.scenes import NO_MESH, checked, verdicts
-from tests.mesh.scenes import all_maps, box, built, grid_floor, maps
+from tests.mesh.scenes import all_maps, box, built, grid_floor, maps, without
 from tests.paths import ROOT
 
 UNITS = {"m²": "m2", "degree": "degrees"}
@@ -100,6 +100,19 @@ def test_a_surface_that_is_not_there_fails():
     )
     assert (right.passed, wrong.passed, marked.passed, nothing.passed) == (True, False, False, False)
     assert wrong.detail["area_m2"] == pytest.approx(2.0 * 1.2, rel=0.25)
+
+
+def test_a_hole_in_what_depth_shows_fails():
+    """A patch of the rebuilt room's floor cut out of the mesh for physics; what a mirror shows behind it is no hole."""
+    mesh = built().mesh
+    right, wrong, nothing = (
+        verdicts(depth_gates(checked(mesh=physics, depth=maps())))["missing"]
+        for physics in (mesh, without(mesh, (2.0, 1.4), 0.4), NO_MESH)
+    )
+    assert (right.passed, wrong.passed, nothing.passed) == (True, False, False)
+    assert 0.2 < wrong.value < np.pi * 0.4**2
+    below = [replace(one, depth=1.5 * one.depth) for one in maps()]  # behind every surface: as through a mirror
+    assert measure_missing(mesh, below) == 0
 
 
 def test_what_gloss_mirrors_is_no_free_space():
