@@ -100,7 +100,7 @@ def moved_room(*, later: bool) -> Room:
     lamps.append(Lamp((1.7, 4.6, 2.0), (0.4, 0, 0), (0, 0.3, 0), (0.8, 0.8, 0.8)))
     return Room(
         "later" if later else "before", b.faces, lamps, (0.42, 0.42, 0.42), WALKS[later], (0.4, 0.4), (4.8, 3.8), 61,
-        eye=1.55 if later else 1.45, photos=64, asides=(50, -70) if later else (60, -55), take=int(later),
+        eye=1.45, photos=84 if later else 64, asides=(50, -70, 0) if later else (60, -55), take=int(later),
     )  # fmt: skip
 
 

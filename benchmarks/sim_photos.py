@@ -19,6 +19,7 @@ from sim.sensors.cameras.props import Props
 from sim.sensors.cameras.renderer import CpuRenderer
 from sim.sensors.cameras.rig import CameraRig
 from sim.sensors.cameras.settings import CameraSettings, RobotCamera
+from sim.sensors.sensor import Moment
 
 SHOWN = 6
 """Pairs shown in the image."""
@@ -49,7 +50,8 @@ def photo_rows(bundle: Bundle, image: Path | None = None) -> list[Row]:
     )
     rng = np.random.default_rng(0)
     rig.reset(np.arange(count), rng)
-    seen = rig.observe(state, np.zeros(count, np.int64), Props.none(count), np.zeros(count), rng)["rgb"]
+    now = Moment(state, np.zeros(count, np.int64), Props.none(count), np.zeros(count), None)
+    seen = rig.read(now, rng)["rgb"]
     if image:
         chosen = np.linspace(0, count - 1, min(SHOWN, count)).astype(int)
         page = np.hstack([np.vstack([photos[i], seen[i]]) for i in chosen])

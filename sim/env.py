@@ -24,13 +24,15 @@ from sim.scene.scene import SimScene
 from sim.senses import Senses
 from sim.sensors.cameras.props import Props
 from sim.sensors.cameras.renderer import check_device
+from sim.sensors.sensor import Moment, Readings, Sensors
 from sim.snapshots import Snapshots, identity
 from sim.tasks.driving.experts import along_path
 from sim.tasks.task import StepState, Task
 from sim.world import LooseBodies, World
 
-Observations = dict[str, np.ndarray]
-"""Observations of all N environments, by name."""
+Observations = Readings
+TRUTH, FINAL_TRUTH = "truth", "final_truth"
+"""In `info`: what is true (N, K) where observations have noise, by their names; and at the end of episodes."""
 
 
 class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
@@ -87,10 +89,9 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
         )
         mounted = task.cameras_of(robot) if config.cameras is None else config.cameras
         self.cameras = make_rigs(mounted, scenes, robot, self._loose, num_envs, settings, task, config.device)
-        spaces: dict[str, gymnasium.Space] = {name: box for rig in self.cameras for name, box in rig.spaces().items()}
-        for name, size in task.sizes(robot, controller).items():
-            spaces[name] = gymnasium.spaces.Box(-np.inf, np.inf, (size,), np.float32)
-        self.single_observation_space = gymnasium.spaces.Dict(spaces)
+        vectors = task.sensors(task.sizes(robot, controller), noisy=config.observation_noise)
+        self._sensors = Sensors(self.cameras, vectors)
+        self.single_observation_space = gymnasium.spaces.Dict(self._sensors.spaces())
         self.single_action_space = gymnasium.spaces.Box(-1, 1, (controller.size,), np.float32)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
@@ -117,7 +118,7 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Observations, dict[str, object]]:
+    ) -> tuple[Observations, dict[str, Any]]:
         """Begin all episodes, or those of the environments that are true in `options["reset_mask"]` (N,).
 
         `seed` makes everything after it repeatable.
@@ -130,7 +131,8 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
         if self.config.stagger:
             self.episodes.steps[envs] = self.np_random.integers(self.longest, size=len(envs))
         self.now = self.last_step = self._senses.now(self.episodes.action)
-        return self._observe(self.now), {}
+        observations, true = self._observe(self.now)
+        return observations, {TRUTH: true}
 
     def step(self, actions: F32) -> tuple[Observations, F32, Mask, Mask, dict[str, Any]]:
         """Act for one control period."""
@@ -161,7 +163,8 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
             self._reset_envs(done)
             step = self._senses.now(self.episodes.action, contact_force=step.contact_force)
         self.now = step
-        return self._observe(step), reward, terminated, truncated, info
+        observations, info[TRUTH] = self._observe(step)
+        return observations, reward, terminated, truncated, info
 
     def _act(self, action: F32) -> None:
         """Move for one control period."""
@@ -225,14 +228,11 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
         joints = self._world.reset(envs, scenes, poses, rng)
         self.controller.reset(envs, joints, rng)
         self.episodes.reset(envs)
-        for rig in self.cameras:
-            rig.reset(envs, rng)
+        self._sensors.reset(envs, rng)
 
-    def _observe(self, step: StepState[object]) -> Observations:
-        props, observations = self.props(), Observations()
-        for rig in self.cameras:
-            observations |= rig.observe(step.state, self.scene_of, props, self.episodes.seconds, self.np_random)
-        return observations | self.task.observe(step, self.np_random if self.config.observation_noise else None)
+    def _observe(self, step: StepState[Any]) -> tuple[Observations, Observations]:
+        now = Moment(step.state, self.scene_of, self.props(), self.episodes.seconds, step)
+        return self._sensors.read(now, self.np_random)
 
     def props(self) -> Props:
         """What cameras see beside splats and robots."""
@@ -240,9 +240,9 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
 
     def _final(self, done: I64, step: StepState[object]) -> dict[str, object]:
         """Last observations of episodes that ended, in gymnasium's form, and their outcomes."""
-        observations = self._observe(step)
+        observations, true = self._observe(step)
         ended = np.isin(np.arange(self.num_envs), done)
         final = np.full(self.num_envs, None, object)
         for env in done:
             final[env] = {name: values[env] for name, values in observations.items()}
-        return {"final_obs": final, "_final_obs": ended, **self.episodes.outcomes(step, ended)}
+        return {"final_obs": final, "_final_obs": ended, FINAL_TRUTH: true, **self.episodes.outcomes(step, ended)}

@@ -15,7 +15,7 @@ from tensordict import TensorDict
 import sim
 from pipeline.errors import TrainError
 from pipeline.types import F32, F64, I64, Mask
-from sim.env import Observations, SceneEnv
+from sim.env import FINAL_TRUTH, TRUTH, Observations, SceneEnv
 from sim.episodes import TIME
 from sim.randomisation import Randomisation
 from sim.scene.floors import Split
@@ -28,7 +28,7 @@ from train.encoders.voxels import Voxels
 from train.preset import Preset
 
 VECTOR, STATE = "vector", "state"
-"""Observation groups: the actor's vectors, and all vectors, for the critic."""
+"""Observation groups: the actor's vectors as they were read, and all vectors as they are, for the critic."""
 FINAL = "final_state"
 """What critics see at the end of the episodes that ran out of time in a step, before new ones began: (M, S) in
 `extras`."""
@@ -126,10 +126,10 @@ class TrainEnv(VecEnv):
 
     def reset(self, seed: int) -> TensorDict:
         """Begin all episodes; the same seed gives the same ones."""
-        observations, _ = self.env.reset(seed=seed)
+        observations, info = self.env.reset(seed=seed)
         self._reward[:] = 0
         self.episode_length_buf[:] = 0
-        self._observations = self._grouped(observations)
+        self._observations = self._grouped(observations, info[TRUTH])
         return self._observations
 
     def get_observations(self) -> TensorDict:
@@ -158,7 +158,7 @@ class TrainEnv(VecEnv):
         )
         self._reward[done] = 0
         self.episode_length_buf[torch.from_numpy(done)] = 0
-        self._observations = self._grouped(observations)
+        self._observations = self._grouped(observations, info[TRUTH])
         out_of_time = torch.from_numpy(truncated.astype(np.float32)).to(self.device)
         extras = {"time_outs": out_of_time, FINAL: self._final(np.flatnonzero(truncated), info).to(self.device)}
         dones = torch.from_numpy(done.astype(np.int64)).to(self.device)
@@ -214,17 +214,20 @@ class TrainEnv(VecEnv):
         """All vectors (M, S) at the end of the episodes of environments (M,)."""
         if not len(rows):
             return self._observations[STATE].new_zeros(0, self._observations[STATE].shape[1])
-        ends: list[Observations] = [info["final_obs"][row] for row in rows]
+        truth = info[FINAL_TRUTH]
+        ends: list[Observations] = [
+            {**info["final_obs"][row], **{name: values[row] for name, values in truth.items()}} for row in rows
+        ]
         return torch.tensor(
             np.stack([np.concatenate([end[name] for name in self.env.task.observations]) for end in ends])
         )
 
-    def _grouped(self, seen: Observations) -> TensorDict:
-        self.seen = seen
+    def _grouped(self, seen: Observations, truth: Observations) -> TensorDict:
+        self.seen, true = seen, {**seen, **truth}
         groups = {
             # copied into torch's own memory, which is aligned: products differ in the last bits by alignment
             VECTOR: torch.tensor(np.concatenate([seen[name] for name in self.vectors], 1)),
-            STATE: torch.tensor(np.concatenate([seen[name] for name in self.env.task.observations], 1)),
+            STATE: torch.tensor(np.concatenate([true[name] for name in self.env.task.observations], 1)),
         }
         groups |= {group.name: group.read(self.env, seen) for group in self.groups}
         return TensorDict(groups, batch_size=[self.num_envs]).to(self.device)

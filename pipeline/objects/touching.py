@@ -47,46 +47,66 @@ LEVEL, LEDGE = 0.97, 0.02
 def told_apart(mesh: Mesh, own: Mask, planes: Planes, support: float) -> list[Mask]:
     """The objects (F,) that hang together in one (F,), which stands on a support [m]; itself where it is one."""
     rows = np.flatnonzero(own)
-    part = mesh.with_faces(own)
-    parts = _parts(part, np.ones(len(rows), bool), replace(planes, labels=planes.labels[own]), support)
+    whole = _Whole(mesh.with_faces(own))
+    parts = _parts(whole, np.ones(len(rows), bool), replace(planes, labels=planes.labels[own]), support)
     return [_mask(rows[one], len(own)) for one in parts]
 
 
-def _parts(mesh: Mesh, own: Mask, planes: Planes, support: float) -> list[Mask]:
-    large = mesh.face_areas()[own].sum() > 2 * SMALLEST
-    if not large or not (planes.labels[own] >= 0).any() or _is_shape(mesh, own, support):
+class _Whole:
+    """What may be several objects, and the shapes of its parts: many cuts ask for the same ones."""
+
+    def __init__(self, mesh: Mesh) -> None:
+        self.mesh = mesh
+        self._shapes = dict[tuple[bytes, float], Shape | None]()
+
+    def shape_of(self, part: Mask, support: float) -> Shape | None:
+        """The shape of a part (F,) on a support [m], if it is one."""
+        key = part.tobytes(), support
+        if key not in self._shapes:
+            self._shapes[key] = shape_of(self.mesh.with_faces(part), support)
+        return self._shapes[key]
+
+    def is_shape(self, part: Mask, support: float) -> bool:
+        """Whether a part (F,) is one."""
+        return self.shape_of(part, support) is not None
+
+
+def _parts(whole: _Whole, own: Mask, planes: Planes, support: float) -> list[Mask]:
+    large = whole.mesh.face_areas()[own].sum() > 2 * SMALLEST
+    if not large or not (planes.labels[own] >= 0).any() or whole.is_shape(own, support):
         return [own]
-    found = [_side_by_side(mesh, own, planes, support, DEPTH), _unstacked(mesh, own, planes, support)]
-    return min((parts for parts in found if parts), key=lambda parts: (len(parts), _off(mesh, parts)), default=[own])
+    found = [_side_by_side(whole, own, planes, support, DEPTH), _unstacked(whole, own, planes, support)]
+    return min((parts for parts in found if parts), key=lambda parts: (len(parts), _off(whole, parts)), default=[own])
 
 
-def _off(mesh: Mesh, parts: list[Mask]) -> float:
+def _off(whole: _Whole, parts: list[Mask]) -> float:
     """How far the surface of parts (F,) is off shapes that stand where it begins [m], on average."""
-    meshes = [mesh.with_faces(part) for part in parts]
-    shapes = [shape_of(one, float(one.vertices[:, 2].min())) for one in meshes]
-    areas = [one.face_areas().sum() for one in meshes]
-    return float(np.average([shape.off if shape else ON_FACE for shape in shapes], weights=areas))
+    low, areas = whole.mesh.corners()[..., 2].min(1), whole.mesh.face_areas()
+    shapes = [whole.shape_of(part, float(low[part].min())) for part in parts]
+    weights = [areas[part].sum() for part in parts]
+    return float(np.average([shape.off if shape else ON_FACE for shape in shapes], weights=weights))
 
 
-def _side_by_side(mesh: Mesh, own: Mask, planes: Planes, support: float, cuts: int) -> list[Mask]:
+def _side_by_side(whole: _Whole, own: Mask, planes: Planes, support: float, cuts: int) -> list[Mask]:
     """Shapes (F,) that touch along so many upright planes; empty where there are none."""
     if not cuts:
         return []
+    mesh = whole.mesh
     middle, low, areas = mesh.corners().mean(1).astype(np.float64), mesh.corners()[..., 2].min(1), mesh.face_areas()
     for normal, offset in _cuts(mesh, own, planes):
         front = own & (middle @ normal > offset + GROOVE)
         sides = front, own & ~front
         if any(areas[side].sum() < SMALLEST or low[side].min() > support + STANDS for side in sides):
             continue
-        if not any(whole := [_is_shape(mesh, side, support) for side in sides]):
+        if not any(single := [whole.is_shape(side, support) for side in sides]):
             continue
         more = [
-            [side] if done else _side_by_side(mesh, side, planes, support, cuts - 1)
-            for side, done in zip(sides, whole, strict=True)
+            [side] if done else _side_by_side(whole, side, planes, support, cuts - 1)
+            for side, done in zip(sides, single, strict=True)
         ]
         if not all(more):
             continue
-        shapes = [[shape_of(mesh.with_faces(part), support) for part in some] for some in more]
+        shapes = [[whole.shape_of(part, support) for part in some] for some in more]
         if not any(one and other and _flush(one, other) for one, other in product(*shapes)):
             return [part for some in more for part in some]
     return []
@@ -150,8 +170,9 @@ def _flush(one: Shape, other: Shape) -> bool:
     return bool((ends < FLUSH).any())
 
 
-def _unstacked(mesh: Mesh, own: Mask, planes: Planes, support: float) -> list[Mask]:
+def _unstacked(whole: _Whole, own: Mask, planes: Planes, support: float) -> list[Mask]:
     """The lowest shape of a stack (F,) on a support [m], and what stands on its ledge; empty where there is none."""
+    mesh = whole.mesh
     middle, areas = mesh.corners()[..., 2].mean(1), mesh.face_areas()
     ledges = [plane for plane in np.unique(planes.labels[own]) if plane >= 0 and planes.normals[plane, 2] > LEVEL]
     for height in sorted(planes.offsets[ledges]):
@@ -164,18 +185,14 @@ def _unstacked(mesh: Mesh, own: Mask, planes: Planes, support: float) -> list[Ma
         if not above:
             continue
         lower = own & ~np.logical_or.reduce(above)
-        base = shape_of(mesh.with_faces(lower), support)
-        tops = [shape_of(mesh.with_faces(one), float(height)) for one in above]
+        base = whole.shape_of(lower, support)
+        tops = [whole.shape_of(one, float(height)) for one in above]
         if base is None or any(top and _flush(base, top) for top in tops):
             continue
-        upper = [_parts(mesh, one, planes, float(height)) for one in above]
-        if all(len(parts) > 1 or _is_shape(mesh, parts[0], float(height)) for parts in upper):
+        upper = [_parts(whole, one, planes, float(height)) for one in above]
+        if all(len(parts) > 1 or whole.is_shape(parts[0], float(height)) for parts in upper):
             return [lower, *(part for parts in upper for part in parts)]
     return []
-
-
-def _is_shape(mesh: Mesh, own: Mask, support: float) -> bool:
-    return shape_of(mesh.with_faces(own), support) is not None
 
 
 def _mask(rows: I64, count: int) -> Mask:

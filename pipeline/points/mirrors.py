@@ -135,9 +135,9 @@ class Mirrors:
 
     def complete(self, depth_map: DepthMap) -> DepthMap:
         """The map [world frame] with the guessed depth of a mirror's plane where it has that of a mirror image."""
-        rays, pixels = _Rays.of(depth_map)
         for number, normal in enumerate(self.normals):
-            rows, share = self._shown(number, rays)
+            pixels = _behind(Plane(normal, float(self.offsets[number])), depth_map)
+            rows, share = self._shown(number, _Rays.of(depth_map, pixels))
             if not len(rows):
                 continue
             filled = np.zeros(depth_map.depth.size, bool)
@@ -149,6 +149,14 @@ class Mirrors:
         return depth_map
 
 
+def _behind(plane: Plane, depth_map: DepthMap) -> I64:
+    """The measured pixels (N,) of a map that show what lies behind a plane: few, mostly."""
+    pose = depth_map.world_from_camera
+    before = float(plane.distance(pose.translation[None])[0])
+    slope = depth_map.camera.rays() @ (plane.normal @ pose.rotation)
+    return np.flatnonzero((depth_map.depth > 0) & ~depth_map.guessed & (before + depth_map.depth * slope < 0))
+
+
 @dataclass(frozen=True, eq=False)
 class _Rays:
     """Measured rays from eyes (N, 3) to points (N, 3) on surfaces with normals (N, 3)."""
@@ -158,13 +166,13 @@ class _Rays:
     normals: F64
 
     @staticmethod
-    def of(depth_map: DepthMap) -> tuple[_Rays, I64]:
-        """Of the measured pixels of a map, and which (N,) these are."""
+    def of(depth_map: DepthMap, pixels: I64) -> _Rays:
+        """Of pixels (N,) of a map, by their places in it."""
         pose = depth_map.world_from_camera
-        rows = np.flatnonzero((depth_map.depth > 0) & ~depth_map.guessed)
-        normals = pose.rotate(depth_map.normals.reshape(-1, 3)[rows].astype(np.float64))
-        points = depth_map.points().reshape(-1, 3)[rows]
-        return _Rays(np.broadcast_to(pose.translation, points.shape), points, normals), rows
+        normals = pose.rotate(depth_map.normals.reshape(-1, 3)[pixels])
+        rays, depth = depth_map.camera.rays().reshape(-1, 3)[pixels], depth_map.depth.reshape(-1, 1)[pixels]
+        points = pose.apply(rays * depth.astype(np.float64))
+        return _Rays(np.broadcast_to(pose.translation, points.shape), points, normals)
 
     def __getitem__(self, index: I64 | Mask | slice) -> _Rays:
         return _Rays(self.eyes[index], self.points[index], self.normals[index])
@@ -191,7 +199,7 @@ def _places(points: F64, normal: F64) -> F64:
 def find_mirrors(maps: Sequence[DepthMap], cloud: PointCloud) -> tuple[Mirrors, list[Mirror]]:
     """Mirrors on the walls of a cloud, by depth maps; all in the world frame [m, Z up]."""
     maps = [subsampled_to(one, LONG_SIDE) for one in maps]
-    parts = [_Rays.of(one)[0] for one in maps]
+    parts = [_Rays.of(one, np.flatnonzero((one.depth > 0) & ~one.guessed)) for one in maps]
     if not parts or not len(cloud):
         return Mirrors.none(), []
     rays = _Rays(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("eyes", "points", "normals")))

@@ -21,6 +21,7 @@ from sim.robots.state import RobotState
 from sim.scene.floors import Floors
 from sim.sensors.cameras.settings import CameraSettings, RobotCamera
 from sim.sensors.height_scan import ScanGrid
+from sim.sensors.sensor import VectorSensor
 from sim.tasks.scenario import Scenario, ScenarioState
 from sim.tasks.settings import TaskSettings
 
@@ -295,15 +296,10 @@ class Task:
         terms = self.observations.items()
         return {name: own[term.size] if isinstance(term.size, str) else term.size for name, term in terms}
 
-    def observe(self, step: StepState[Any], noise: np.random.Generator | None) -> dict[str, F32]:
-        """Observations (N, K) that are vectors, by name; as noisy as the task says, if there is noise to draw."""
-        seen = dict[str, F32]()
-        for name, term in self.observations.items():
-            seen[name] = term.function(step)
-            if term.noise and noise:
-                drawn: F32 = np.float32(term.noise) * noise.standard_normal(seen[name].shape, np.float32)
-                seen[name] = seen[name] + drawn
-        return seen
+    def sensors(self, sizes: Mapping[str, int], *, noisy: bool) -> list[VectorSensor]:
+        """What measures the observations that are vectors of these sizes; as noisy as the task says, or not at all."""
+        terms = self.observations.items()
+        return [VectorSensor(name, term.function, sizes[name], term.noise if noisy else 0.0) for name, term in terms]
 
     def weights(self) -> F32:
         """What a value of 1 of each reward is worth in a step (R,)."""

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from sim.scene.scene import SimScene
+from sim.scene.scene import SimScene, open_scene
 from train.environment import FINAL, INVALID, STATE, VECTOR, TrainEnv, make_env
 from train.preset import load_preset
 
@@ -29,6 +29,19 @@ def test_a_critic_gets_what_a_robot_cannot_know(env: TrainEnv):
     np.testing.assert_array_equal(seen[VECTOR].numpy(), own)
     rest = np.concatenate([env.seen[name] for name in ("goal", "detours", "pose", "edges", "time")], 1)
     np.testing.assert_array_equal(seen[STATE].numpy(), np.concatenate([own, rest], 1))
+
+
+def test_a_critic_reads_the_truth():
+    """What the actor reads of a gait's sensors has noise; the critic's state has none."""
+    scene = open_scene("terrain:0")
+    env = make_env(load_preset("walk", {"num_envs": 4}), [scene], seed=3)
+    seen, *_ = env.step(torch.zeros(4, env.num_actions))
+    terms, now = env.env.task.observations, env.env.now
+    assert now
+    truth = np.concatenate([term.function(now) for term in terms.values()], 1)
+    np.testing.assert_array_equal(seen[STATE].numpy(), truth)
+    own = np.concatenate([terms[name].function(now) for name in env.vectors], 1)
+    assert 0.01 < np.abs(seen[VECTOR].numpy() - own).mean() < 1
 
 
 def test_endings_say_what_ended_an_episode(env: TrainEnv):

@@ -24,6 +24,7 @@ from sim.sensors.cameras.props import Props, draw_props
 from sim.sensors.cameras.renderer import SceneRenderer
 from sim.sensors.cameras.sensor import CameraClock, SensorEffects
 from sim.sensors.cameras.settings import CameraSettings, Output, RobotCamera
+from sim.sensors.sensor import Moment
 
 Observed = U8 | F32
 
@@ -102,20 +103,24 @@ class CameraRig(Saved):
             change[:, :3, 3] = rng.uniform(-1, 1, (len(envs), 3)) * self._settings.mount_translation
             self._link_from_camera[envs] = self.mount.matrix @ change
 
-    def observe(
-        self, state: RobotState, scene_of: I64, props: Props, seconds: Floats, rng: np.random.Generator
-    ) -> dict[str, Observed]:
-        """Last observations of each robot's camera, by the names of `spaces`, each with N rows.
+    def due(self, seconds: Floats, rng: np.random.Generator) -> I64:
+        """Environments (M,) whose cameras take an image at times (N,) since the episodes began [s]."""
+        return self._clock.due(seconds, rng)
 
-        Seconds (N,) are those since the episodes began.
-        """
-        robots = self._clock.due(seconds, rng)
+    def read(self, now: Moment, rng: np.random.Generator) -> dict[str, Observed]:
+        """Last images of each robot's camera that have arrived, by the names of `spaces`, each with N rows."""
+        robots = self.due(now.seconds, rng)
         if len(robots):
-            seen = self.shoot(robots, state[robots], scene_of[robots], props[robots])
+            seen = self.shoot(robots, now.state[robots], now.scene_of[robots], now.props[robots])
             self.images_taken += len(robots)
-            self._clock.taken(robots, self._effects.read_out(robots, seen, rng), seconds)
-        frames, _ = self._clock.arrived(seconds)
+            self._clock.taken(robots, self._effects.read_out(robots, seen, rng), now.seconds)
+        frames, _ = self._clock.arrived(now.seconds)
         return {self.camera.key(output): frame for output, frame in frames.items()}
+
+    def read_ground_truth(self, now: Moment) -> dict[str, F32]:
+        """Ideal images of all cameras now; colours are 0..1."""
+        seen = self.shoot(np.arange(len(now.state)), now.state, now.scene_of, now.props)
+        return {self.camera.key(output): values for output, values in seen.items()}
 
     def shoot(self, robots: I64, state: RobotState, scene_of: I64, props: Props) -> dict[Output, F32]:
         """Render ideal outputs for robots (M,); state, scenes and props are those of these robots.

@@ -21,6 +21,7 @@ from sim.sensors.cameras.props import Balls, Patches, Posts, Props
 from sim.sensors.cameras.renderer import CpuRenderer
 from sim.sensors.cameras.rig import CameraRig, normals_of
 from sim.sensors.cameras.settings import CameraSettings, RobotCamera
+from sim.sensors.sensor import Moment
 from tests.sim.conftest import room_gaussians
 from tests.synthetic import Room
 
@@ -56,6 +57,11 @@ def state_of(bases: list[Pose], linear: list[float], angular: list[float]) -> Ro
     return RobotState(*(np.asarray(array, np.float32) for array in arrays))
 
 
+def moment(state: RobotState) -> Moment:
+    """Two robots in the first scene as their episodes begin."""
+    return Moment(state, np.zeros(2, int), NOTHING, np.zeros(2), None)
+
+
 def rig_of(
     scene: SimScene, settings: CameraSettings, camera: RobotCamera | None = None, robot: Robot = GHOST
 ) -> CameraRig:
@@ -68,7 +74,7 @@ def test_image_is_the_splats_from_the_mount(room_scene: SimScene, room: Room):
     """As the pipeline's own renderer shows it from world_from_base @ base_from_camera."""
     rig = rig_of(room_scene, CameraSettings())
     state = state_of(BASES, [0, 0, 0], [0, 0, 0])
-    seen = rig.observe(state, np.zeros(2, int), NOTHING, np.zeros(2), np.random.default_rng(0))
+    seen = rig.read(moment(state), np.random.default_rng(0))
     for image, base in zip(seen["rgb"], BASES, strict=True):
         expected = render(room_gaussians(room), CAMERA, base @ MOUNT).rgb
         assert np.abs(image / 255 - np.clip(expected, 0, 1)).mean() < 1 / 255
@@ -146,7 +152,7 @@ def test_flaws_change_the_image_and_are_repeatable(settings: CameraSettings, roo
 
     def shown(of: CameraSettings) -> np.ndarray:
         rig = rig_of(room_scene, of)
-        return rig.observe(state, np.zeros(2, int), NOTHING, np.zeros(2), np.random.default_rng(5))["rgb"]
+        return rig.read(moment(state), np.random.default_rng(5))["rgb"]
 
     assert np.abs(shown(settings).astype(int) - shown(CameraSettings())).mean() > 0.5
     np.testing.assert_array_equal(shown(settings), shown(settings))
@@ -217,7 +223,7 @@ def test_depth_and_normals_are_of_the_floor(room_scene: SimScene, room: Room):
     rig = rig_of(replace(room_scene, splat=lambda: room_gaussians(room, 40_000)), CameraSettings(), camera)
     assert list(rig.spaces()) == ["below_depth", "below_normals"]
     state = state_of(BASES, [0, 0, 0], [0, 0, 0])
-    seen = rig.observe(state, np.zeros(2, int), NOTHING, np.zeros(2), np.random.default_rng(0))
+    seen = rig.read(moment(state), np.random.default_rng(0))
     pose = BASES[1] @ down
     up = pose.rotation.T @ np.array([0, 0, 1.0])
     expected = -pose.translation[2] / (CAMERA.rays() @ pose.rotation[2])
