@@ -37,7 +37,8 @@ def tasks(
     """What robots can do: all tasks, or the terms of one.
 
     Weights of rewards are what a value of 1 is worth, each time that it happens or by the second; `splatyard train`
-    changes them by --set task.rewards.NAME.weight=NUMBER, and the time limit by --set task.seconds=NUMBER.
+    changes them by --set task.rewards.NAME.weight=NUMBER, parameters by --set task.parameters.NAME=NUMBER, and the time
+    limit by --set task.seconds=NUMBER.
 
     Examples:
         splatyard tasks
@@ -61,6 +62,8 @@ def tasks(
     tables.table("rewards", ["name", ">weight", "per", "of what"], rewards)
     ends = [(key, about(term)) for key, term in task.terminations.items()]
     tables.table("ends", ["name", "when"], ends)
+    numbers = [(key, f"{one.value:g}", one.meaning) for key, one in task.parameters.items()]
+    tables.table("parameters", ["name", ">is", "what it is"], numbers)
     return 0
 
 

@@ -32,9 +32,10 @@ from sim.tasks.walking import walk as walking
 from sim.tasks.walking.commands import RISES, CommandScenario
 from sim.tasks.walking.walk import WalkScenario
 
-GOAL_RADIUS, AVOID_RADIUS, MIN_PATH = 0.4, 0.3, 0.8  # [m]
+MIN_PATH = 0.8  # [m]
 LANDING = 0.25  # [m], above the floor that robots start on
-EXPLORED = 0.9
+AT_GOAL, AT_HIDDEN_GOAL = partial(terms.reached, radius=0.4), partial(terms.reached, radius=0.3)
+ALL_SEEN = partial(terms.explored, share=0.9)
 YELLOW = (0.95, 0.8, 0.1)
 
 CRITIC = {
@@ -52,7 +53,7 @@ NAVIGATE = Task(
     time_step=0.02,
     seconds=16.0,
     scenario=partial(GoalScenario, min_length=MIN_PATH, ball_color=YELLOW, goals=1),
-    success=terms.reached(GOAL_RADIUS),
+    success=AT_GOAL,
     observations={
         "velocity": Observation(terms.planar_velocity, 3),
         "action": Observation(terms.last_action, "action"),
@@ -64,11 +65,11 @@ NAVIGATE = Task(
         "progress": Reward(terms.progress, 2.0),
         "time": Reward(terms.always, -0.1, per="second"),
         "action_rate": Reward(terms.action_rate, -0.01),
-        "goal": Reward(terms.reached(GOAL_RADIUS), 5.0),
+        "goal": Reward(AT_GOAL, 5.0),
         "crash": Reward(terms.collided, -5.0),
     },
     terminations={
-        "goal": terms.reached(GOAL_RADIUS),
+        "goal": AT_GOAL,
         "crash": terms.collided,
         "tipped": terms.tipped,
     },
@@ -92,7 +93,7 @@ AVOID = replace(
     NAVIGATE,
     name="avoid",
     scenario=partial(PatchScenario, min_length=1.2, max_length=5.0, crossing=0.7),
-    success=terms.reached(AVOID_RADIUS),
+    success=AT_HIDDEN_GOAL,
     observations={
         **NAVIGATE.observations,
         "odometry": Observation(terms.goal_by_odometry, 3),
@@ -101,16 +102,14 @@ AVOID = replace(
     rewards={
         **{name: NAVIGATE.rewards[name] for name in ("progress", "time", "action_rate")},
         "contact": Reward(terms.collided, -0.5, per="second"),
-        "goal": Reward(terms.reached(AVOID_RADIUS), 5.0),
+        "goal": Reward(AT_HIDDEN_GOAL, 5.0),
         "entering": Reward(terms.entering_patch, -4.0),
         "inside": Reward(terms.inside_patch, -1.25, per="second"),
     },
-    terminations={"goal": terms.reached(AVOID_RADIUS), "tipped": terms.tipped},
+    terminations={"goal": AT_HIDDEN_GOAL, "tipped": terms.tipped},
     outcomes={"entered": terms.entered_patch},
 )
 
-
-CRASH = terms.either(terms.collided, terms.at_post)
 
 # to the pink ball between red posts, and around yellow patches on the floor
 WEAVE = replace(
@@ -121,10 +120,10 @@ WEAVE = replace(
     observations={**NAVIGATE.observations, "clearance": Observation(terms.clearance, 1, privileged=True)},
     rewards={
         **NAVIGATE.rewards,
-        "crash": Reward(CRASH, -5.0),
+        "crash": Reward(terms.crashed, -5.0),
         "floor": Reward(terms.floor_cost, -1.0, per="second"),
     },
-    terminations={"goal": terms.reached(GOAL_RADIUS), "crash": CRASH, "tipped": terms.tipped},
+    terminations={"goal": AT_GOAL, "crash": terms.crashed, "tipped": terms.tipped},
 )
 
 
@@ -133,8 +132,8 @@ EXPLORE = replace(
     NAVIGATE,
     name="explore",
     seconds=60.0,
-    scenario=partial(ExplorationScenario, reach=1.5, half_angle=np.deg2rad(45)),
-    success=terms.explored(EXPLORED),
+    scenario=partial(ExplorationScenario, sight=1.5, half_angle=np.deg2rad(45)),
+    success=ALL_SEEN,
     observations={
         "velocity": Observation(terms.planar_velocity, 3),
         "action": Observation(terms.last_action, "action"),
@@ -146,10 +145,10 @@ EXPLORE = replace(
         "new": Reward(terms.new_floor, 1.0),
         "time": Reward(terms.always, -0.1, per="second"),
         "action_rate": Reward(terms.action_rate, -0.01),
-        "explored": Reward(terms.explored(EXPLORED), 5.0),
+        "explored": Reward(ALL_SEEN, 5.0),
         "crash": Reward(terms.collided, -5.0),
     },
-    terminations={"explored": terms.explored(EXPLORED), "crash": terms.collided, "tipped": terms.tipped},
+    terminations={"explored": ALL_SEEN, "crash": terms.collided, "tipped": terms.tipped},
 )
 
 
@@ -183,8 +182,8 @@ WALK = Task(
         "vertical_velocity": Observation(walking.vertical_velocity, 1, privileged=True),
     },
     rewards={
-        "tracking_lin_vel": _per_second(walking.tracking_lin_vel(0.12), 1.5),
-        "tracking_ang_vel": _per_second(walking.tracking_ang_vel(0.2), 0.7),
+        "tracking_lin_vel": _per_second(partial(walking.tracking_lin_vel, velocity_sigma=0.12), 1.5),
+        "tracking_ang_vel": _per_second(partial(walking.tracking_ang_vel, turn_sigma=0.2), 0.7),
         "feet_in_beat": _per_second(walking.feet_in_beat, 0.4),
         "lin_vel_z": _per_second(walking.lin_vel_z, -0.7),
         "ang_vel_xy": _per_second(walking.ang_vel_xy, -0.04),
@@ -244,7 +243,7 @@ CLIMB = replace(
     observations={name: CLIMB_JOINTS.observations[name] for name in FELT}
     | {"ground": Observation(walking.ground, trot.SCAN.size, privileged=True)},
     rewards={
-        "tracking": _per_second(walking.tracking_lin_vel(0.12), 1.0),
+        "tracking": _per_second(partial(walking.tracking_lin_vel, velocity_sigma=0.12), 1.0),
         "ground": _per_second(walking.wrong_ground, -10.0),
         "termination": Reward(walking.fallen, -1.5),
     },
@@ -270,7 +269,7 @@ def mast_and_wrist(robot: Robot) -> tuple[RobotCamera, ...]:
     return mast, wrist_camera(robot, 128)
 
 
-FETCHED = fetch.brought_home(0.15)
+FETCHED = partial(fetch.brought_home, within=0.15)
 FLOOR_CUBE = replace(CUBE, area=((0.0, 0.0), (0.0, 0.0)))
 # by wheels to a cube on the floor, and back with it to where the robot began
 FETCH = Task(
@@ -291,13 +290,13 @@ FETCH = Task(
     },
     rewards={
         "progress": Reward(fetch.progress, 0.5),
-        "reach": _per_second(table.reach(0), 0.2),
-        "carry": _per_second(table.carry(0, table.at_mark(0)), 0.2),
+        "reach": _per_second(table.reach, 0.2),
+        "carry": _per_second(partial(table.carry, goal=table.at_mark(0)), 0.2),
         "done": Reward(FETCHED, DONE),
         "crash": Reward(terms.collided, -1.0),
     },
     terminations={"done": FETCHED, "crash": terms.collided, "tipped": terms.tipped, "dropped": fetch.dropped},
-    outcomes={"carried_home": fetch.carried_home(0.15), "held": fetch.holds},
+    outcomes={"carried_home": partial(fetch.carried_home, within=0.15), "held": fetch.holds},
     controller=_arm_on_wheels,
     items=(FLOOR_CUBE,),
     cameras=mast_and_wrist,
@@ -306,7 +305,7 @@ FETCH = Task(
 )
 
 VSERL_STEPS = (0.05, 0.03, 0.03, 0.03, 0.03, 0.05, 0.005)
-VSERL_SUCCESS = fetch.is_raised(0.1)
+VSERL_SUCCESS = partial(fetch.is_raised, height=0.1)
 
 
 def _joint_steps(robot: Robot, controller: Controller) -> Controller:
@@ -328,8 +327,8 @@ LIFT_VSERL = replace(
         "things": Observation(fetch.things, 23, privileged=True),
     },
     rewards={
-        "reach": Reward(table.reach(0), 1.0, per="step"),
-        "grasp": Reward(fetch.grasp(0.1), 1.0, per="step"),
+        "reach": Reward(table.reach, 1.0, per="step"),
+        "grasp": Reward(partial(fetch.grasp, height=0.1), 1.0, per="step"),
         "done": Reward(VSERL_SUCCESS, 10.0),
         "dropped": Reward(fetch.dropped, -5.0),
     },

@@ -24,3 +24,5 @@ class TaskSettings(Settings):
     """Time limit of an episode [s]."""
     rewards: Mapping[str, RewardSettings] = Field(default_factory=dict)
     """Terms of the reward by name, as task.rewards.progress.weight=1."""
+    parameters: Mapping[str, float] = Field(default_factory=dict)
+    """Numbers of the task's terms and scenario by name, as task.parameters.radius=0.3."""

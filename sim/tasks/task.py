@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import inspect
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 import numpy as np
@@ -22,6 +22,7 @@ from sim.scene.floors import Floors
 from sim.sensors.cameras.settings import CameraSettings, RobotCamera
 from sim.sensors.height_scan import ScanGrid
 from sim.sensors.sensor import VectorSensor
+from sim.tasks.parameters import Parameter, checked, parameters_of, with_parameters
 from sim.tasks.scenario import Scenario, ScenarioState
 from sim.tasks.settings import TaskSettings
 
@@ -121,11 +122,8 @@ class StepState(Generic[ScenarioState]):
 
 
 def about(term: Callable[..., Any]) -> str:
-    """What a term says of itself: the first line of its docstring, or of that of the function that made it."""
-    outermost = getattr(term, "__qualname__", "").partition(".")[0]
-    made_by = getattr(sys.modules[term.__module__], outermost, term)
-    text = (inspect.getdoc(made_by) or "").partition("\n")[0].removeprefix("A term: ")
-    return text[:1].upper() + text[1:]
+    """What a term says of itself: the first line of its docstring."""
+    return (inspect.getdoc(term.func if isinstance(term, partial) else term) or "").partition("\n")[0]
 
 
 Value = TypeVar("Value")
@@ -254,7 +252,7 @@ class Task:
         """The same with what a user has set.
 
         Raises:
-            SimError: When a reward is set that it doesn't have.
+            SimError: When a reward or a parameter is set that it doesn't have, or a parameter out of its bounds.
         """
         if unknown := settings.rewards.keys() - self.rewards.keys():
             raise SimError(
@@ -263,7 +261,30 @@ class Task:
                 remedy=f"one of {', '.join(self.rewards)}",
             )
         weights = {name: replace(self.rewards[name], weight=one.weight) for name, one in settings.rewards.items()}
-        return replace(self, seconds=settings.seconds or self.seconds, rewards={**self.rewards, **weights})
+        task = replace(self, seconds=settings.seconds or self.seconds, rewards={**self.rewards, **weights})
+        values = checked(settings.parameters, self.parameters, self.name)
+        return task.with_parameters(values) if values else task
+
+    @property
+    def parameters(self) -> dict[str, Parameter]:
+        """The numbers of its terms and its scenario that users may set, by name."""
+        rewards = (term.function for term in self.rewards.values())
+        ends = (*self.terminations.values(), *self.outcomes.values())
+        return parameters_of([self.scenario, self.success, *rewards, *ends])
+
+    def with_parameters(self, values: Mapping[str, float]) -> Task:
+        """The same with some of its parameters changed."""
+        return replace(
+            self,
+            scenario=with_parameters(self.scenario, values),
+            success=with_parameters(self.success, values),
+            rewards={
+                name: replace(term, function=with_parameters(term.function, values))
+                for name, term in self.rewards.items()
+            },
+            terminations={name: with_parameters(term, values) for name, term in self.terminations.items()},
+            outcomes={name: with_parameters(term, values) for name, term in self.outcomes.items()},
+        )
 
     def with_expert(self, expert: Term[F32]) -> Task:
         """The same with an expert's actions as an observation, `EXPERT`."""

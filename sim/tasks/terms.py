@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Annotated
 
 import numpy as np
 
@@ -12,7 +12,8 @@ from sim.tasks.driving.exploration import ExplorationState
 from sim.tasks.driving.goals import PathState
 from sim.tasks.driving.obstacles import ObstacleState
 from sim.tasks.driving.patches import PatchState
-from sim.tasks.task import StepState, Term
+from sim.tasks.parameters import settable
+from sim.tasks.task import StepState
 
 TIPPED = np.deg2rad(60)
 FAR = np.float32(2)
@@ -140,14 +141,12 @@ def tipped(step: StepState[object]) -> Mask:
     return step.tilt > TIPPED
 
 
-def reached(radius: float) -> Callable[[StepState[PathState]], Mask]:
-    """A term: whether the goal is within a radius [m], and not behind a wall."""
-
-    def at_goal(step: StepState[PathState]) -> Mask:
-        distance = np.linalg.norm(step.scenario.goal - step.state.position[:, :2], axis=1)
-        return (distance < radius) & (step.scenario.length < EDGE_PRICE * radius)
-
-    return at_goal
+def reached(
+    step: StepState[PathState], *, radius: Annotated[float, settable(0.05, 5, "how near the goal is reached [m]")]
+) -> Mask:
+    """Whether the goal is within a radius [m], and not behind a wall."""
+    distance = np.linalg.norm(step.scenario.goal - step.state.position[:, :2], axis=1)
+    return (distance < radius) & (step.scenario.length < EDGE_PRICE * radius)
 
 
 def at_post(step: StepState[ObstacleState]) -> Mask:
@@ -160,9 +159,9 @@ def clearance(step: StepState[ObstacleState]) -> F32:
     return np.minimum(step.scenario.clearance, FAR)[:, None]
 
 
-def either(*terms: Term[Mask]) -> Term[Mask]:
-    """A term: whether any of the terms holds."""
-    return lambda step: np.any([term(step) for term in terms], axis=0)
+def crashed(step: StepState[ObstacleState]) -> Mask:
+    """Whether the robot's body touches something, or its radius a post."""
+    return collided(step) | at_post(step)
 
 
 def goal_by_odometry(step: StepState[PatchState]) -> F32:
@@ -187,6 +186,8 @@ def map_around(step: StepState[ExplorationState]) -> F32:
     return step.scenario.around
 
 
-def explored(share: float) -> Callable[[StepState[ExplorationState]], Mask]:
-    """A term: whether that fraction of the floor was seen."""
-    return lambda step: step.scenario.share >= share
+def explored(
+    step: StepState[ExplorationState], *, share: Annotated[float, settable(0.01, 1, "fraction of the floor to see")]
+) -> Mask:
+    """Whether that fraction of the floor was seen."""
+    return step.scenario.share >= share

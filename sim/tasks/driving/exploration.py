@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from sim.robots.state import RobotState
 from sim.scene.floors import NEARBY, Floors, positions_around
 from sim.scene.navigation import DistanceFields, distances
 from sim.sensors.cameras.props import Props
+from sim.tasks.parameters import settable
 from sim.tasks.scenario import ResetPoses, Scenario
 
 MAP_SIDE, MAP_SPACING = 9, 0.5
@@ -42,14 +44,22 @@ class ExplorationState:
 class ExplorationScenario(Scenario[ExplorationState]):
     """Starts anywhere on the drivable floor; floor is seen once it lies ahead of the robot, in reach and not occluded.
 
-    A robot sees as far as `reach` [m], within `half_angle` to each side [rad].
+    A robot sees as far as `sight` [m], within `half_angle` to each side [rad].
     """
 
     ROWS = ("_scene_of", "_seen", "_new", "_share", "_pose")
     has_paths = True
 
-    def __init__(self, floors: Floors, num_envs: int, period: float, *, reach: float, half_angle: float) -> None:
-        self.floors, self._reach, self._half_angle = floors, reach, half_angle
+    def __init__(
+        self,
+        floors: Floors,
+        num_envs: int,
+        period: float,
+        *,
+        sight: Annotated[float, settable(0.1, 20, "how far floor counts as seen [m]")],
+        half_angle: Annotated[float, settable(0.05, np.pi, "half of the angle in which it does [rad]")],
+    ) -> None:
+        self.floors, self._reach, self._half_angle = floors, sight, half_angle
         self._clear = np.isfinite(floors.height)
         self._area = floors.drivable.sum((1, 2)) * floors.cell**2
         self._scene_of = np.zeros(num_envs, np.int64)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from sim.saved import Saved
 from sim.scene.floors import NEARBY, NEXT_POSITIONS, Cells, Floors, positions_around
 from sim.scene.navigation import DistanceFields, distances
 from sim.sensors.cameras.props import Balls, Patches, Posts, Props
+from sim.tasks.parameters import settable
 from sim.tasks.scenario import ResetPoses, Scenario
 
 BALL_RADIUS = 0.15  # [m]
@@ -86,6 +88,9 @@ class PathTracker(Saved):
         return PathState(self.goal[:, :2].copy(), self._length.copy(), self._previous.copy(), edges, detours)
 
 
+MinLength = Annotated[float, settable(0.1, 50, "length of the shortest path from a start to its goal [m]")]
+
+
 class GoalScenario(Scenario[PathState]):
     """Goals marked by a ball, each with starts from which a path leads there.
 
@@ -106,7 +111,7 @@ class GoalScenario(Scenario[PathState]):
         num_envs: int,
         period: float,
         *,
-        min_length: float,
+        min_length: MinLength,
         ball_color: tuple[float, float, float],
         goals: int | None = None,
         upstairs: float | None = None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 
@@ -12,7 +13,8 @@ from sim.robots.state import RobotState
 from sim.scene.floors import Floors
 from sim.scene.navigation import DistanceFields, spread
 from sim.sensors.cameras.props import Patches, Posts, Props
-from sim.tasks.driving.goals import GoalScenario, PathState, PathTracker
+from sim.tasks.driving.goals import GoalScenario, MinLength, PathState, PathTracker
+from sim.tasks.parameters import settable
 
 POST_COLOR, PATCH_COLOR = (0.75, 0.12, 0.1), (0.95, 0.8, 0.1)
 POST_RADIUS, POST_HEIGHT = (0.05, 0.1), 0.8  # [m]
@@ -60,10 +62,10 @@ class ObstacleScenario(GoalScenario):
         num_envs: int,
         period: float,
         *,
-        min_length: float,
+        min_length: MinLength,
         ball_color: tuple[float, float, float],
-        posts: int,
-        patches: int,
+        posts: Annotated[int, settable(1, 50, "posts in each episode")],
+        patches: Annotated[int, settable(1, 50, "patches that cost in each episode")],
     ) -> None:
         super().__init__(floors, num_envs, period, min_length=min_length, ball_color=ball_color)
         self._robot_radius = floors.robot.radius

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 
@@ -15,8 +16,9 @@ from sim.saved import Saved
 from sim.scene.floors import Cells, Floors
 from sim.scene.navigation import DistanceFields, spread
 from sim.sensors.cameras.props import Balls, Patches, Posts, Props
-from sim.tasks.driving.goals import PathState, PathTracker
+from sim.tasks.driving.goals import MinLength, PathState, PathTracker
 from sim.tasks.driving.obstacles import PATCH_COLOR, area_costs
+from sim.tasks.parameters import settable
 from sim.tasks.scenario import ResetPoses, Scenario
 
 RADIUS = (0.25, 0.45)
@@ -76,7 +78,14 @@ class PatchScenario(Scenario[PatchState]):
     has_paths = True
 
     def __init__(
-        self, floors: Floors, num_envs: int, period: float, *, min_length: float, max_length: float, crossing: float
+        self,
+        floors: Floors,
+        num_envs: int,
+        period: float,
+        *,
+        min_length: MinLength,
+        max_length: Annotated[float, settable(0.1, 100, "length of the longest path to a goal [m]")],
+        crossing: Annotated[float, settable(0, 1, "share of training's episodes whose patch is on the straight path")],
     ) -> None:
         self.floors, self._free = floors, floors.robot.radius + FREE
         self._limits = min_length, max_length

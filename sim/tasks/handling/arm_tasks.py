@@ -111,10 +111,14 @@ def _rewards(parts: dict[str, Term[F32]], done: Term[Mask]) -> dict[str, Reward]
 
 
 def _place(goal: table.Goal) -> dict[str, Term[F32]]:
-    return {"reach": table.reach(0), "carry": table.carry(0, goal), "release": table.release(0, goal)}
+    return {
+        "reach": table.reach,
+        "carry": partial(table.carry, goal=goal),
+        "release": partial(table.release, goal=goal),
+    }
 
 
-ON_PLATE = table.rests_on(0, 1, 0.05)
+ON_PLATE = partial(table.rests_on, within=0.05)
 
 # the cube on the plate, let go and at rest; small images and actions, for CPUs
 PUT_CUBE_ON_PLATE = Task(
@@ -136,25 +140,25 @@ PUT_CUBE_ON_PLATE = Task(
     controller=_end_effectors("position_yaw", 0.05),
     items=(CUBE, PLATE),
     cameras=third_and_wrist,
-    expert=experts.pick_and_place(0, PUT),
+    expert=partial(experts.pick_and_place, goal=PUT),
     instruction="pick up the cube and put it on the plate",
 )
 
-IN_AIR = table.is_lifted(0, 0.1)
+IN_AIR = partial(table.is_lifted, height=0.1)
 LIFT = replace(
     PUT_CUBE_ON_PLATE,
     name="lift",
     scenario=partial(TableScenario, items=(CUBE,)),
     success=IN_AIR,
     observations={**PUT_CUBE_ON_PLATE.observations, "things": Observation(table.things, 12, privileged=True)},
-    rewards=_rewards({"reach": table.reach(0), "carry": table.carry(0, table.raised(0, 0.14))}, IN_AIR),
+    rewards=_rewards({"reach": table.reach, "carry": partial(table.carry, goal=table.raised(0, 0.14))}, IN_AIR),
     terminations={"done": IN_AIR, "dropped": table.dropped},
     items=(CUBE,),
-    expert=experts.lift(0, 0.2),
+    expert=partial(experts.lift, height=0.2),
     instruction="lift the cube",
 )
 
-ON_MARK = table.is_at_mark(0, 0.03)
+ON_MARK = partial(table.is_at_mark, within=0.03)
 PUSH_TO_MARK = replace(
     LIFT,
     name="push_to_mark",
@@ -166,14 +170,14 @@ PUSH_TO_MARK = replace(
     ),
     success=ON_MARK,
     observations={**LIFT.observations, "mark": Observation(table.mark, 6, privileged=True)},
-    rewards=_rewards({"reach": table.reach(0), "push": table.push(0)}, ON_MARK),
+    rewards=_rewards({"reach": table.reach, "push": table.push}, ON_MARK),
     terminations={"done": ON_MARK, "dropped": table.dropped},
-    expert=experts.push(0),
+    expert=experts.push,
     instruction="push the cube onto the yellow mark",
 )
 
 BASE_CUBE = replace(CUBE, color=BLUE, area=PLATE_AREA)
-ON_CUBE = table.rests_on(0, 1, 0.025)
+ON_CUBE = partial(table.rests_on, within=0.025)
 STACK = replace(
     PUT_CUBE_ON_PLATE,
     name="stack",
@@ -182,11 +186,11 @@ STACK = replace(
     rewards=_rewards(_place(PUT), ON_CUBE),
     terminations={"done": ON_CUBE, "dropped": table.dropped},
     items=(CUBE, BASE_CUBE),
-    expert=experts.pick_and_place(0, PUT, let_go=0.012),
+    expert=partial(experts.pick_and_place, goal=PUT, let_go=0.012),
     instruction="put the red cube on the blue cube",
 )
 
-AT_MARK = table.stands_at_mark(0, 0.03)
+AT_MARK = partial(table.stands_at_mark, within=0.03)
 
 
 def _pick(task: Task, robot: Robot, one: SceneObject) -> Task:
@@ -229,7 +233,7 @@ PICK_OBJECT = replace(
     terminations={"done": AT_MARK, "dropped": table.dropped},
     items=(),
     picks=_pick,
-    expert=experts.pick_and_place(0, table.at_mark(0), let_go=0.028, below=0.01),
+    expert=partial(experts.pick_and_place, goal=table.at_mark(0), let_go=0.028, below=0.01),
     instruction="pick up the object and put it on the yellow mark",
 )
 
@@ -237,7 +241,7 @@ GSENV_ITEMS = (
     replace(CUBE, body=_cube(0.02, 0.3), area=((0.3, 0.5), (0.15, 0.25)), yaw=0.0),
     replace(PLATE, area=((0.40, 0.50), (-0.001, 0.001))),
 )
-GSENV_SUCCESS = table.over(0, 1, 0.07, 0.07)
+GSENV_SUCCESS = partial(table.over, within=0.07, height=0.07)
 # GSEnv's PutCubeOnPlate-v0 to the letter: 10 Hz, 100 steps, six moves of 0.1 m or rad and the gripper, its success
 GSENV = replace(
     PUT_CUBE_ON_PLATE,

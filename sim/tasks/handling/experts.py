@@ -24,84 +24,74 @@ from sim.tasks.handling.table import (
     sent_to,
     to_grasp,
 )
-from sim.tasks.task import QUARTER_TURN, Term
+from sim.tasks.task import QUARTER_TURN
 
 BEHIND, TOUCHES = 0.075, 0.028
 """How far behind a thing a hand goes down to push it, and where it pushes [m]."""
 
 
-def pick_and_place(item: int, goal: Goal, let_go: float = 0.042, below: float = 0.0) -> Term[F32]:
+def pick_and_place(
+    step: StepState[TableState], *, goal: Goal, item: int = 0, let_go: float = 0.042, below: float = 0.0
+) -> F32:
     """Bring a thing to a goal and let it go there, so near to it [m].
 
     Where it is near it goes down as if the goal were so far below [m], until it lets go: a student that goes down too
     slowly would stop there.
     """
-
-    def act(step: StepState[TableState]) -> F32:
-        now, what = seen(step), step.scenario.items[item]
-        hand, thing = now.hand[:, :3, 3], now.grip[:, item]
-        there = goal(step) + thing - now.place[:, item]
-        target, at_it = to_grasp(step, item)
-        shut = at_it.copy()
-        held = now.held(item, what.grasp) & at_it
-        beside = np.linalg.norm((there - thing)[:, :2], axis=1)
-        height = there[:, 2] + 0.006 + np.clip(SLOPE * (beside - 0.6 * let_go), -below, CARRY)
-        carried = np.column_stack([hand[:, :2] + (there - thing)[:, :2], height])
-        low = (beside >= let_go) & (hand[:, 2] < there[:, 2] + 0.04)
-        carried[low, :2] = hand[low, :2]
-        target[held], shut[held] = carried[held], True
-        lies = (beside < let_go) & (thing[:, 2] < there[:, 2] + 0.014)
-        shut[lies] = False
-        away = lies & (now.fingers > what.grasp.width + 0.008)
-        target[away, 2] = thing[away, 2] + 0.18
-        return sent_to(step, target, _turned(now.hand_yaw, now.askew(item, what.grasp), ~held), shut)
-
-    return act
+    now, what = seen(step), step.scenario.items[item]
+    hand, thing = now.hand[:, :3, 3], now.grip[:, item]
+    there = goal(step) + thing - now.place[:, item]
+    target, at_it = to_grasp(step, item)
+    shut = at_it.copy()
+    held = now.held(item, what.grasp) & at_it
+    beside = np.linalg.norm((there - thing)[:, :2], axis=1)
+    height = there[:, 2] + 0.006 + np.clip(SLOPE * (beside - 0.6 * let_go), -below, CARRY)
+    carried = np.column_stack([hand[:, :2] + (there - thing)[:, :2], height])
+    low = (beside >= let_go) & (hand[:, 2] < there[:, 2] + 0.04)
+    carried[low, :2] = hand[low, :2]
+    target[held], shut[held] = carried[held], True
+    lies = (beside < let_go) & (thing[:, 2] < there[:, 2] + 0.014)
+    shut[lies] = False
+    away = lies & (now.fingers > what.grasp.width + 0.008)
+    target[away, 2] = thing[away, 2] + 0.18
+    return sent_to(step, target, _turned(now.hand_yaw, now.askew(item, what.grasp), ~held), shut)
 
 
-def lift(item: int, height: float) -> Term[F32]:
+def lift(step: StepState[TableState], *, height: float, item: int = 0) -> F32:
     """Hold a thing so high over the surface [m]."""
-
-    def act(step: StepState[TableState]) -> F32:
-        now, what = seen(step), step.scenario.items[item]
-        hand = now.hand[:, :3, 3]
-        target, at_it = to_grasp(step, item)
-        held = now.held(item, what.grasp) & at_it
-        target[held] = np.column_stack([hand[held, :2], now.surface[held] + height])
-        return sent_to(step, target, _turned(now.hand_yaw, now.askew(item, what.grasp), ~held), at_it)
-
-    return act
+    now, what = seen(step), step.scenario.items[item]
+    hand = now.hand[:, :3, 3]
+    target, at_it = to_grasp(step, item)
+    held = now.held(item, what.grasp) & at_it
+    target[held] = np.column_stack([hand[held, :2], now.surface[held] + height])
+    return sent_to(step, target, _turned(now.hand_yaw, now.askew(item, what.grasp), ~held), at_it)
 
 
-def push(item: int) -> Term[F32]:
+def push(step: StepState[TableState], *, item: int = 0) -> F32:
     """Push a thing to the mark, with shut fingers."""
-
-    def act(step: StepState[TableState]) -> F32:
-        now = seen(step)
-        hand, thing, there = now.hand[:, :3, 3], now.place[:, item], at_mark(item)(step)
-        way = (there - thing)[:, :2]
-        left = np.linalg.norm(way, axis=1, keepdims=True)
-        way = way / np.maximum(left, 1e-6)
-        from_thing = hand[:, :2] - thing[:, :2]
-        along = (from_thing * way).sum(1)
-        aside = np.linalg.norm(from_thing - along[:, None] * way, axis=1)
-        in_line = (along < -0.02) & (aside < 0.02)
-        start = thing[:, :2] - BEHIND * way
-        off = np.linalg.norm(hand[:, :2] - start, axis=1)
-        low = thing[:, 2]
-        target = np.column_stack([start, low + np.clip(SLOPE * (off - 0.02), 0, HOVER)])
-        rises = (off > 0.05) & (hand[:, 2] < low + 0.04) & ~in_line
-        target[rises] = np.column_stack([hand[rises, :2], now.surface[rises] + HOVER])
-        pushes = in_line & (hand[:, 2] < low + 0.015)
-        reach = np.clip(left[:, 0], 0, 0.05) - TOUCHES
-        target[pushes, :2] = (thing[:, :2] + reach[:, None] * way)[pushes]
-        target[pushes, 2] = low[pushes]
-        wrong = folded(np.arctan2(way[:, 1], way[:, 0]) - now.hand_yaw, QUARTER_TURN)
-        return sent_to(
-            step, target, _turned(now.hand_yaw, wrong, ~pushes & (np.abs(wrong) < np.pi / 5)), np.ones(len(hand), bool)
-        )
-
-    return act
+    now = seen(step)
+    hand, thing, there = now.hand[:, :3, 3], now.place[:, item], at_mark(item)(step)
+    way = (there - thing)[:, :2]
+    left = np.linalg.norm(way, axis=1, keepdims=True)
+    way = way / np.maximum(left, 1e-6)
+    from_thing = hand[:, :2] - thing[:, :2]
+    along = (from_thing * way).sum(1)
+    aside = np.linalg.norm(from_thing - along[:, None] * way, axis=1)
+    in_line = (along < -0.02) & (aside < 0.02)
+    start = thing[:, :2] - BEHIND * way
+    off = np.linalg.norm(hand[:, :2] - start, axis=1)
+    low = thing[:, 2]
+    target = np.column_stack([start, low + np.clip(SLOPE * (off - 0.02), 0, HOVER)])
+    rises = (off > 0.05) & (hand[:, 2] < low + 0.04) & ~in_line
+    target[rises] = np.column_stack([hand[rises, :2], now.surface[rises] + HOVER])
+    pushes = in_line & (hand[:, 2] < low + 0.015)
+    reach = np.clip(left[:, 0], 0, 0.05) - TOUCHES
+    target[pushes, :2] = (thing[:, :2] + reach[:, None] * way)[pushes]
+    target[pushes, 2] = low[pushes]
+    wrong = folded(np.arctan2(way[:, 1], way[:, 0]) - now.hand_yaw, QUARTER_TURN)
+    return sent_to(
+        step, target, _turned(now.hand_yaw, wrong, ~pushes & (np.abs(wrong) < np.pi / 5)), np.ones(len(hand), bool)
+    )
 
 
 def _turned(hand_yaw: F64, wrong: F64, turns: Mask) -> F64:

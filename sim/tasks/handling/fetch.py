@@ -24,7 +24,9 @@ from sim.tasks.handling.table import (
     MARK_COLOR,
     SLOPE,
     SLOW,
+    Height,
     TableState,
+    Within,
     seen,
     sent,
     sent_to,
@@ -32,7 +34,7 @@ from sim.tasks.handling.table import (
     varied_colors,
 )
 from sim.tasks.scenario import ResetPoses, Scenario
-from sim.tasks.task import Item, StepState, Term
+from sim.tasks.task import Item, StepState
 
 TO_THING, TO_HOME = 0, 1
 """Columns of paths."""
@@ -237,21 +239,17 @@ def from_mark(step: StepState[FetchState]) -> Floats:
     return np.linalg.norm((now.place[:, 0] - now.mark)[:, :2], axis=1)
 
 
-def carried_home(within: float) -> Term[Mask]:
-    """Whether the thing is so near to the middle of the mark [m], held or not."""
-    return lambda step: np.asarray(from_mark(step) < within)
+def carried_home(step: StepState[FetchState], *, within: Within) -> Mask:
+    """Whether the object is near to the middle of the mark, held or not."""
+    return np.asarray(from_mark(step) < within)
 
 
-def brought_home(within: float) -> Term[Mask]:
-    """Whether the thing lies so near to the middle of the mark [m], let go and at rest."""
-
-    def brought(step: StepState[FetchState]) -> Mask:
-        now, what = seen(step), step.scenario.items[0]
-        lies = np.abs(now.place[:, 0, 2] - now.mark[:, 2] - what.rest) < LIES
-        let_go = now.fingers > what.grasp.width + LET_GO
-        return (from_mark(step) < within) & lies & let_go & (now.speed[:, 0] < SLOW)
-
-    return brought
+def brought_home(step: StepState[FetchState], *, within: Within) -> Mask:
+    """Whether the object lies near to the middle of the mark, let go and at rest."""
+    now, what = seen(step), step.scenario.items[0]
+    lies = np.abs(now.place[:, 0, 2] - now.mark[:, 2] - what.rest) < LIES
+    let_go = now.fingers > what.grasp.width + LET_GO
+    return (from_mark(step) < within) & lies & let_go & (now.speed[:, 0] < SLOW)
 
 
 def dropped(step: StepState[FetchState]) -> Mask:
@@ -261,9 +259,9 @@ def dropped(step: StepState[FetchState]) -> Mask:
     return step.bodies.position[:, -1, 2] < mark - FALLEN
 
 
-def is_raised(height: float) -> Term[Mask]:
-    """V-SERL's success: whether the thing is so high over where it lay [m]."""
-    return lambda step: _raised(step) > height
+def is_raised(step: StepState[FetchState], *, height: Height) -> Mask:
+    """V-SERL's success: whether the object is high enough over where it lay."""
+    return _raised(step) > height
 
 
 def joints(step: StepState[FetchState]) -> F32:
@@ -272,17 +270,13 @@ def joints(step: StepState[FetchState]) -> F32:
     return step.state.joint_position[:, np.append(arm.columns, arm.fingers[0])]
 
 
-def grasp(height: float) -> Term[F32]:
-    """V-SERL's reward at the thing: 1 near it, 0.5 for shut fingers, 1 for a grasp, 1 for the way up [m]."""
-
-    def grasped(step: StepState[FetchState]) -> F32:
-        now, gripper = seen(step), step.scenario.arm.gripper
-        near = np.linalg.norm(now.place[:, 0] - now.hand[:, :3, 3], axis=1) < GRASPED
-        shut = 1 - now.fingers / gripper.widths[-1]
-        up = np.clip(_raised(step) / height, 0, 1)
-        return (near * (1 + 0.5 * shut + holds(step) + up)).astype(np.float32)
-
-    return grasped
+def grasp(step: StepState[FetchState], *, height: Height) -> F32:
+    """V-SERL's reward at the object: 1 near it, 0.5 for shut fingers, 1 for a grasp, 1 for the way up."""
+    now, gripper = seen(step), step.scenario.arm.gripper
+    near = np.linalg.norm(now.place[:, 0] - now.hand[:, :3, 3], axis=1) < GRASPED
+    shut = 1 - now.fingers / gripper.widths[-1]
+    up = np.clip(_raised(step) / height, 0, 1)
+    return (near * (1 + 0.5 * shut + holds(step) + up)).astype(np.float32)
 
 
 def _raised(step: StepState[FetchState]) -> Floats:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
+from typing import Annotated
 
 import numpy as np
 
@@ -20,8 +21,9 @@ from sim.scene.floors import Floors
 from sim.sensors.cameras.props import Lighting, Patches, Props, Solids
 from sim.tasks.handling.distractors import KINDS, MARGIN, distractors, draw_colors, place_distractors
 from sim.tasks.handling.stations import find_stations, work_of
+from sim.tasks.parameters import settable
 from sim.tasks.scenario import ResetPoses, Scenario
-from sim.tasks.task import Area, Grasp, Item, StepState, Term
+from sim.tasks.task import Area, Grasp, Item, StepState
 
 DOWN = np.diag([1.0, -1.0, -1.0])
 """Rotation of a hand that points down, base from hand."""
@@ -387,103 +389,77 @@ def raised(item: int, height: float) -> Goal:
     return goal
 
 
-def reach(item: int) -> Term[F32]:
-    """1 with the hand at a thing, 0 far away."""
-
-    def near(step: StepState[TableState]) -> F32:
-        now = seen(step)
-        return _near(now.grip[:, item] - now.hand[:, :3, 3])
-
-    return near
+def reach(step: StepState[TableState], *, item: int = 0) -> F32:
+    """1 with the hand at an object, 0 far away."""
+    now = seen(step)
+    return _near(now.grip[:, item] - now.hand[:, :3, 3])
 
 
-def carry(item: int, goal: Goal) -> Term[F32]:
-    """1 for a thing that is held, up to 3 the nearer it is to its goal; there it need not be held."""
-
-    def carried(step: StepState[TableState]) -> F32:
-        off = seen(step).place[:, item] - goal(step)
-        has = seen(step).held(item, step.scenario.items[item].grasp) | _placed(off)
-        return (has * (1 + 2 * _near(off))).astype(np.float32)
-
-    return carried
+def carry(step: StepState[TableState], *, goal: Goal, item: int = 0) -> F32:
+    """1 for an object that is held, up to 3 the nearer it is to its goal; there it need not be held."""
+    off = seen(step).place[:, item] - goal(step)
+    has = seen(step).held(item, step.scenario.items[item].grasp) | _placed(off)
+    return (has * (1 + 2 * _near(off))).astype(np.float32)
 
 
-def release(item: int, goal: Goal) -> Term[F32]:
-    """How far the gripper is open, 0..1, with the thing at its goal."""
-
-    def opened(step: StepState[TableState]) -> F32:
-        share = seen(step).fingers / step.scenario.arm.gripper.widths[-1]
-        return (_placed(seen(step).place[:, item] - goal(step)) * share).astype(np.float32)
-
-    return opened
+def release(step: StepState[TableState], *, goal: Goal, item: int = 0) -> F32:
+    """How far the gripper is open, 0..1, with the object at its goal."""
+    share = seen(step).fingers / step.scenario.arm.gripper.widths[-1]
+    return (_placed(seen(step).place[:, item] - goal(step)) * share).astype(np.float32)
 
 
-def push(item: int) -> Term[F32]:
-    """1 with the thing on the mark, 0 far away."""
-
-    def near(step: StepState[TableState]) -> F32:
-        return _near(seen(step).place[:, item] - at_mark(item)(step))
-
-    return near
+def push(step: StepState[TableState], *, item: int = 0) -> F32:
+    """1 with the object on the mark, 0 far away."""
+    return _near(seen(step).place[:, item] - at_mark(item)(step))
 
 
-def rests_on(item: int, of: int, within: float) -> Term[Mask]:
-    """Whether a thing lies on another one, so near to its middle [m], let go and at rest."""
-
-    def rests(step: StepState[TableState]) -> Mask:
-        now, items = seen(step), step.scenario.items
-        height = now.higher(item, of) - items[of].top
-        lies = (now.apart(item, of) < within) & (np.abs(height - items[item].rest) < LIES)
-        let_go = now.fingers > items[item].grasp.width + LET_GO
-        return lies & let_go & (now.speed[:, item] < SLOW) & (now.rates < STILL)
-
-    return rests
+Within = Annotated[float, settable(0.001, 1, "how near to its place an object has to be [m]")]
+Height = Annotated[float, settable(0.001, 1, "how high an object has to be [m]")]
 
 
-def over(item: int, of: int, within: float, height: float) -> Term[Mask]:
-    """GSEnv's success: whether a thing's origin is over another's, so near and so high at most [m], held or not."""
-
-    def above(step: StepState[TableState]) -> Mask:
-        now = seen(step)
-        off = now.higher(item, of)
-        return (now.apart(item, of) < within) & (off >= 0) & (off <= height)
-
-    return above
+def rests_on(step: StepState[TableState], *, within: Within, item: int = 0, of: int = 1) -> Mask:
+    """Whether an object lies on another one, near to its middle, let go and at rest."""
+    now, items = seen(step), step.scenario.items
+    height = now.higher(item, of) - items[of].top
+    lies = (now.apart(item, of) < within) & (np.abs(height - items[item].rest) < LIES)
+    let_go = now.fingers > items[item].grasp.width + LET_GO
+    return lies & let_go & (now.speed[:, item] < SLOW) & (now.rates < STILL)
 
 
-def is_lifted(item: int, height: float) -> Term[Mask]:
-    """Whether a thing is held so high over where it lay [m]."""
-
-    def lifted(step: StepState[TableState]) -> Mask:
-        now, what = seen(step), step.scenario.items[item]
-        return now.held(item, what.grasp) & (now.place[:, item, 2] - now.surface > what.rest + height)
-
-    return lifted
-
-
-def is_at_mark(item: int, within: float) -> Term[Mask]:
-    """Whether a thing rests on the mark, so near to its middle [m]."""
-
-    def there(step: StepState[TableState]) -> Mask:
-        now, what = seen(step), step.scenario.items[item]
-        off = np.linalg.norm((now.place[:, item] - now.mark)[:, :2], axis=1)
-        lies = np.abs(now.place[:, item, 2] - now.surface - what.rest) < LIES
-        return (off < within) & lies & (now.speed[:, item] < SLOW)
-
-    return there
+def over(
+    step: StepState[TableState],
+    *,
+    within: Within,
+    height: Annotated[float, settable(0.001, 1, "how high over another one an object may be [m]")],
+    item: int = 0,
+    of: int = 1,
+) -> Mask:
+    """GSEnv's success: whether an object's origin is over another's, near and not too high, held or not."""
+    now = seen(step)
+    off = now.higher(item, of)
+    return (now.apart(item, of) < within) & (off >= 0) & (off <= height)
 
 
-def stands_at_mark(item: int, within: float) -> Term[Mask]:
-    """Whether a thing stands on the mark as it stood, so near to its middle [m], let go and at rest."""
-    there = is_at_mark(item, within)
+def is_lifted(step: StepState[TableState], *, height: Height, item: int = 0) -> Mask:
+    """Whether an object is held high enough over where it lay."""
+    now, what = seen(step), step.scenario.items[item]
+    return now.held(item, what.grasp) & (now.place[:, item, 2] - now.surface > what.rest + height)
 
-    def stands(step: StepState[TableState]) -> Mask:
-        now = seen(step)
-        upright = now.rotation[:, item, 2, 2] > UPRIGHT
-        let_go = now.fingers > step.scenario.items[item].grasp.width + LET_GO
-        return there(step) & upright & let_go & (now.rates < STILL)
 
-    return stands
+def is_at_mark(step: StepState[TableState], *, within: Within, item: int = 0) -> Mask:
+    """Whether an object rests on the mark, near to its middle."""
+    now, what = seen(step), step.scenario.items[item]
+    off = np.linalg.norm((now.place[:, item] - now.mark)[:, :2], axis=1)
+    lies = np.abs(now.place[:, item, 2] - now.surface - what.rest) < LIES
+    return (off < within) & lies & (now.speed[:, item] < SLOW)
+
+
+def stands_at_mark(step: StepState[TableState], *, within: Within, item: int = 0) -> Mask:
+    """Whether an object stands on the mark as it stood, near to its middle, let go and at rest."""
+    now = seen(step)
+    upright = now.rotation[:, item, 2, 2] > UPRIGHT
+    let_go = now.fingers > step.scenario.items[item].grasp.width + LET_GO
+    return is_at_mark(step, within=within, item=item) & upright & let_go & (now.rates < STILL)
 
 
 def dropped(step: StepState[TableState]) -> Mask:

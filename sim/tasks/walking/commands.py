@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from sim.robots.legs import highest_step
 from sim.robots.state import RobotState
 from sim.scene.floors import Floors
 from sim.sensors.cameras.props import Props
+from sim.tasks.parameters import settable
 from sim.tasks.scenario import ResetPoses, Scenario
 
 logger = logging.getLogger(__name__)
@@ -80,7 +82,15 @@ class CommandScenario(Scenario[CommandState]):
     )  # fmt: skip
     commands = True
 
-    def __init__(self, floors: Floors, num_envs: int, period: float, *, ahead: float, steps: bool = False) -> None:
+    def __init__(
+        self,
+        floors: Floors,
+        num_envs: int,
+        period: float,
+        *,
+        ahead: Annotated[float, settable(0.5, 10, "how far ahead of where an episode begins the way leads [m]")],
+        steps: bool = False,
+    ) -> None:
         self.floors, self._period, self._ahead = floors, period, ahead
         starts = [_starts_by_level(floors, scene, ahead) for scene in range(len(floors.scenes))]
         scanned = [scene for scene in floors.scenes if not scene.terrain]

@@ -6,9 +6,8 @@ Rewards have the names and units of legged_gym (Rudin et al., 2021); weights are
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 import numpy as np
 
@@ -22,6 +21,7 @@ from sim.robots.state import RobotState
 from sim.scene.floors import Floors
 from sim.scene.terrain import Terrain
 from sim.sensors.cameras.props import Props
+from sim.tasks.parameters import settable
 from sim.tasks.scenario import ResetPoses, Scenario
 from sim.tasks.task import StepState
 from sim.tasks.walking.commands import CommandState, kept_heading
@@ -266,24 +266,24 @@ def vertical_velocity(step: StepState[Commanded]) -> F32:
     return step.state.linear_velocity[:, 2:]
 
 
-def tracking_lin_vel(sigma: float) -> Callable[[StepState[Commanded]], F32]:
-    """A term: exp(-error^2 / sigma) of the horizontal velocity, 0..1."""
+def tracking_lin_vel(
+    step: StepState[Commanded],
+    *,
+    velocity_sigma: Annotated[float, settable(0.001, 10, "squared error of the velocity that leaves 1/e [m^2/s^2]")],
+) -> F32:
+    """Exp(-error^2 / velocity_sigma) of the horizontal velocity, 0..1."""
+    error = np.square(body_velocity(step)[:, :2] - step.scenario.command[:, :2]).sum(1)
+    return np.exp(-error / velocity_sigma).astype(np.float32)
 
-    def term(step: StepState[Commanded]) -> F32:
-        error = np.square(body_velocity(step)[:, :2] - step.scenario.command[:, :2]).sum(1)
-        return np.exp(-error / sigma).astype(np.float32)
 
-    return term
-
-
-def tracking_ang_vel(sigma: float) -> Callable[[StepState[Commanded]], F32]:
-    """A term: exp(-error^2 / sigma) of the yaw rate, 0..1."""
-
-    def term(step: StepState[Commanded]) -> F32:
-        rate = np.einsum("ni,ni->n", step.state.world_from_base[:, :, 2], step.state.angular_velocity)
-        return np.exp(-np.square(rate - step.scenario.command[:, 2]) / sigma).astype(np.float32)
-
-    return term
+def tracking_ang_vel(
+    step: StepState[Commanded],
+    *,
+    turn_sigma: Annotated[float, settable(0.001, 10, "squared error of the yaw rate that leaves 1/e [rad^2/s^2]")],
+) -> F32:
+    """Exp(-error^2 / turn_sigma) of the yaw rate, 0..1."""
+    rate = np.einsum("ni,ni->n", step.state.world_from_base[:, :, 2], step.state.angular_velocity)
+    return np.exp(-np.square(rate - step.scenario.command[:, 2]) / turn_sigma).astype(np.float32)
 
 
 def feet_in_beat(step: StepState[Commanded]) -> F32:

@@ -16,7 +16,7 @@ REACH, HALF = 1.5, np.deg2rad(45)
 def exploring(rover: Robot, drivable: np.ndarray, count: int, **grids: np.ndarray) -> ExplorationScenario:
     """A scenario whose environments have seen nothing but what lay before their starts."""
     scene = floor_scene(drivable, **grids)  # type: ignore[arg-type]
-    scenario = ExplorationScenario(Floors([scene], sized(rover, 0.2)), count, 0.2, reach=REACH, half_angle=HALF)
+    scenario = ExplorationScenario(Floors([scene], sized(rover, 0.2)), count, 0.2, sight=REACH, half_angle=HALF)
     nothing = np.zeros(count, int)
     scenario.reset(np.arange(count), nothing, nothing, np.random.default_rng(0))
     return scenario

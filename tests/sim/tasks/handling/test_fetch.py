@@ -137,9 +137,9 @@ def test_what_counts_as_brought_home(env: SceneEnv) -> None:
     bodies.linear_velocity[3] = [0.3, 0, 0]
     env.engine.place_bodies(np.arange(4), bodies)
     step = state_of(env)
-    assert fetch.brought_home(0.15)(step).tolist() == [True, False, False, False]
-    assert fetch.carried_home(0.15)(step).tolist() == [True, False, True, True]
-    assert fetch.is_raised(0.05)(step).tolist() == [False, False, True, False]
+    assert fetch.brought_home(step, within=0.15).tolist() == [True, False, False, False]
+    assert fetch.carried_home(step, within=0.15).tolist() == [True, False, True, True]
+    assert fetch.is_raised(step, height=0.05).tolist() == [False, False, True, False]
     assert not fetch.dropped(step).any()
     bodies.position[0, 0, 2] -= 0.2
     env.engine.place_bodies(np.arange(4), bodies)

@@ -158,12 +158,12 @@ def test_a_thing_is_held_beside_its_origin() -> None:
 def test_stands_at_mark(state: dict[str, Any], stands: bool) -> None:
     """Near its middle, let go, arm and thing at rest; what fell over doesn't count."""
     at = {"mark": (0.45, 0.1), **state}
-    assert table.stands_at_mark(0, 0.03)(step_of([[[0.45, 0.1, 0.02], FAR]], **at)).tolist() == [stands]
+    assert table.stands_at_mark(step_of([[[0.45, 0.1, 0.02], FAR]], **at), within=0.03).tolist() == [stands]
     step = step_of([[[0.45, 0.1, 0.02], FAR]], **at)
     assert step.bodies
     over = TURN @ matrix_from_rotvec(np.array([0.6, 0, 0]))
     step.bodies.quaternion[:, 1] = quaternion_from_matrix(over[None])
-    assert not table.stands_at_mark(0, 0.03)(step).any()
+    assert not table.stands_at_mark(step, within=0.03).any()
 
 
 def on_plate(aside: float = 0.0, lift: float = 0.0) -> list[list[float]]:
@@ -191,21 +191,27 @@ def on_plate(aside: float = 0.0, lift: float = 0.0) -> list[list[float]]:
 )
 def test_rests_on(places: list, state: dict[str, float], rests: bool) -> None:
     """Near the middle, at its height, let go, and both at rest: just inside and just outside of each bound."""
-    assert table.rests_on(0, 1, 0.05)(step_of([places], **state)).tolist() == [rests]  # type: ignore[arg-type]
+    assert table.rests_on(step_of([places], **state), within=0.05).tolist() == [rests]  # type: ignore[arg-type]
 
 
 def test_over_is_gsenvs_success() -> None:
     """Within 7 cm of the middle and up to 7 cm above, held or not."""
     places = [[[0.45, -0.15 + y, z], FAR] for y, z in ((0.069, 0.0001), (0.071, 0.03), (0, -0.001), (0, 0.0699))]
     places.append([[0.45, -0.15, 0.0705], FAR])
-    assert table.over(0, 1, 0.07, 0.07)(step_of(places, fingers=0.04)).tolist() == [True, False, False, True, False]
+    assert table.over(step_of(places, fingers=0.04), within=0.07, height=0.07).tolist() == [
+        True,
+        False,
+        False,
+        True,
+        False,
+    ]
 
 
 def test_is_lifted() -> None:
     """Held, and 10 cm over where it lay at 2 cm."""
     assert HAND[2] == pytest.approx(0.13, abs=1e-3)
     places = [[[*HAND[:2], z], FAR] for z in (0.1205, 0.1195)]
-    lifted = table.is_lifted(0, 0.1)
+    lifted = partial(table.is_lifted, height=0.1)
     assert lifted(step_of(places, fingers=0.04)).tolist() == [True, False]
     assert lifted(step_of(places, fingers=0.08)).tolist() == [False, False]
 
@@ -215,7 +221,7 @@ def test_is_at_mark(speed: float, slow: bool) -> None:
     """Within 3 cm of its middle, lying, at rest."""
     near = [[0.45 + x, 0.1 + y, 0.02 + z] for x, y, z in ((0, 0.029, 0), (-0.031, 0, 0), (0, 0, 0.014), (0, 0, 0.016))]
     step = step_of([[place, FAR] for place in near], mark=(0.45, 0.1), speed=speed)
-    assert table.is_at_mark(0, 0.03)(step).tolist() == [slow, False, slow, False]
+    assert table.is_at_mark(step, within=0.03).tolist() == [slow, False, slow, False]
 
 
 def test_dropped() -> None:
@@ -229,9 +235,9 @@ def test_heights_are_those_over_the_surface() -> None:
     for surface in (-0.04, 0.03):
         places = [[[*HAND[:2], HAND[2]], FAR], [[0.45, 0.1, surface + 0.02], FAR], [[0.9, 0, surface - 0.101], FAR]]
         step = step_of(places, fingers=0.04, mark=(0.45, 0.1), surface=surface)
-        assert table.is_lifted(0, HAND[2] - surface - 0.021)(step).tolist() == [True, False, False]
-        assert table.is_lifted(0, HAND[2] - surface - 0.019)(step).tolist() == [False, False, False]
-        assert table.is_at_mark(0, 0.03)(step).tolist() == [False, True, False]
+        assert table.is_lifted(step, height=HAND[2] - surface - 0.021).tolist() == [True, False, False]
+        assert table.is_lifted(step, height=HAND[2] - surface - 0.019).tolist() == [False, False, False]
+        assert table.is_at_mark(step, within=0.03).tolist() == [False, True, False]
         assert table.dropped(step).tolist() == [False, False, True]
         np.testing.assert_allclose(table.raised(0, 0.2)(step)[:, 2], surface + 0.2, atol=1e-6)
         np.testing.assert_allclose(table.at_mark(0)(step)[:, 2], surface + 0.02, atol=1e-6)
@@ -241,9 +247,9 @@ def test_heights_are_those_over_the_surface() -> None:
 def test_reach_and_push_by_hand() -> None:
     """1 - tanh of five times the distance, of the hand to a thing and of a thing to the mark."""
     step = step_of([[HAND + np.array([0.06, 0, -0.08]), FAR], [HAND, FAR]])
-    np.testing.assert_allclose(table.reach(0)(step), [1 - np.tanh(0.5), 1], atol=1e-5)
+    np.testing.assert_allclose(table.reach(step), [1 - np.tanh(0.5), 1], atol=1e-5)
     step = step_of([[[0.45, 0.06, 0.1], FAR], [[0.45, 0.0, 0.02], FAR]], mark=(0.45, 0.0))
-    np.testing.assert_allclose(table.push(0)(step), [1 - np.tanh(0.5), 1], atol=1e-5)
+    np.testing.assert_allclose(table.push(step), [1 - np.tanh(0.5), 1], atol=1e-5)
 
 
 def test_carry_and_release_by_hand() -> None:
@@ -253,10 +259,10 @@ def test_carry_and_release_by_hand() -> None:
     places = [[HAND, plate], on_plate(0.03), on_plate(0.039), on_plate(0.041)]
     held = step_of(places, fingers=0.04)
     near = [3 - 2 * np.tanh(5 * off) for off in (0.2, 0.03, 0.039)]
-    np.testing.assert_allclose(table.carry(0, goal)(held), [*near, 0], atol=1e-4)
-    np.testing.assert_allclose(table.carry(0, goal)(step_of(places)), [0, *near[1:], 0], atol=1e-4)
-    np.testing.assert_allclose(table.release(0, goal)(step_of(places, fingers=0.06)), [0, 0.75, 0.75, 0], atol=1e-5)
-    raised = table.carry(0, table.raised(0, 0.23))(step_of([[HAND, FAR]], fingers=0.04))
+    np.testing.assert_allclose(table.carry(held, goal=goal), [*near, 0], atol=1e-4)
+    np.testing.assert_allclose(table.carry(step_of(places), goal=goal), [0, *near[1:], 0], atol=1e-4)
+    np.testing.assert_allclose(table.release(step_of(places, fingers=0.06), goal=goal), [0, 0.75, 0.75, 0], atol=1e-5)
+    raised = table.carry(step_of([[HAND, FAR]], fingers=0.04), goal=table.raised(0, 0.23))
     np.testing.assert_allclose(raised, [3 - 2 * np.tanh(5 * (0.23 - HAND[2]))], atol=1e-4)
 
 
