@@ -27,7 +27,7 @@ from sim.env import SceneEnv  # noqa: E402
 from sim.scene.scene import open_scene  # noqa: E402
 from sim.sensors.cameras.settings import RobotCamera  # noqa: E402
 from sim.tasks.handling.arm_tasks import ARM_TASKS, PUT_CUBE_ON_PLATE, THIRD, wrist_camera  # noqa: E402
-from sim.tasks.handling.table import seen  # noqa: E402
+from sim.tasks.handling.table_state import seen  # noqa: E402
 
 EPISODES, SLOW_EPISODES = 256, 30
 """Episodes of an expert in SAPIEN, and in MuJoCo, which has loose bodies for as many robots."""

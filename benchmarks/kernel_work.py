@@ -23,7 +23,7 @@ from benchmarks.kernel_calls import Call, calls_of
 from benchmarks.simulation import robot_views, wide
 from pipeline import Bundle
 from pipeline.coverage import prediction
-from pipeline.depth import mvs
+from pipeline.depth import stereo_steps
 from pipeline.depth.local_planes import map_from_planes
 from pipeline.depth.params import DepthParams
 from pipeline.depth.sensor_and_stereo import SOURCES_FROM_SENSOR
@@ -95,11 +95,11 @@ def stereo_work(capture: Capture) -> Iterator[Work]:
     limits = np.array([0.8, 1.25], np.float32) * np.percentile(depth[depth > 0], [0.1, 99.9]).astype(np.float32)
     around = {capture.index: MatchingViews(order[1 : 1 + params.source_views], limits, 0.0)}
     cameras = [v.camera for v in capture.views]
-    store = mvs.StereoStore(capture.folder / "stereo")
-    stereo = mvs._Stereo(capture.views, cameras, around, capture.folder, params, store, capture.depth)
+    store = stereo_steps.StereoStore(capture.folder / "stereo")
+    stereo = stereo_steps.Stereo(capture.views, cameras, around, capture.folder, params, store, capture.depth)
     for index in order[: 1 + params.source_views]:
         stereo.prepare(int(index))
-    (calls,) = calls_of(lambda: stereo.match(capture.index), (mvs, "sweep_planes"))
+    (calls,) = calls_of(lambda: stereo.match(capture.index), (stereo_steps, "sweep_planes"))
     for call, name in zip(calls, ("half size, wide window", "full size, narrow window"), strict=True):
         (pairs,) = call.count("_correlate")
         # a sample: place 8, grey value between four 11, sums 5; a pair: sums of lanes 51, warp 47, cost 4

@@ -16,10 +16,11 @@ from pipeline import BuildRequest, build
 from pipeline.align.alignment import load_world_scene
 from pipeline.geometry import Mesh, Pose, Similarity
 from pipeline.geometry.rays import RayCaster, sample_surface
+from pipeline.geometry.winding import winding
 from pipeline.mesh.stage import MESH_FILE
 from pipeline.mesh.topology import border_report
-from pipeline.objects.close import Views, winding
 from pipeline.objects.listing import SceneObject, closed_objects
+from pipeline.objects.views import Views
 from pipeline.running.building import plan
 from pipeline.types import F64, Mask
 

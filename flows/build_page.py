@@ -81,7 +81,7 @@ class Page:
         if any(one is not None for one in left.values()):
             then = f"in all {whole(list(left.values()))} left"
         else:
-            then = "no earlier build here tells how long it takes"
+            then = "time unknown in the first build"
         self._text.content = markdown("**{}** ({}){}  \n{}", self._stage, place, soon, then)
         self._share.value = 100 * self._left.share()
 

@@ -340,7 +340,7 @@ def final(scenes: Sequence[Scene]) -> State[None]:
     parts = [markdown("# {}", counts(scenes)), table]
     if len(scenes) > MAX_ROWS:
         parts.append(markdown("and {} more", str(len(scenes) - MAX_ROWS)))
-    attach(joined(parts), f"batch-{flow_run.name}", "what became of each scene")
+    attach(joined(parts), f"batch-{flow_run.name}", "result per scene")
     return of_scenes(scenes)
 
 

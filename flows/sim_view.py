@@ -13,12 +13,13 @@ from flows.view import viser_server
 from pipeline.gallery.layers import show_splat
 from pipeline.geometry import quaternion_from_matrix
 from pipeline.types import F64, Floats
+from sim.chase_camera import RAISED, REACH
 from sim.drivers import EpisodeResult
 from sim.env import SceneEnv
 from sim.robots.kinematics import link_poses
 from sim.robots.model import Robot, Shape
 from sim.sensors.cameras.props import Props, Solids
-from sim.video import RAISED, REACH, SHOWN, images_of, tiled
+from sim.video import SHOWN, images_of, tiled
 
 if TYPE_CHECKING:
     import trimesh

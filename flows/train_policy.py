@@ -97,15 +97,9 @@ def film(folder: Path) -> Path:
 @task(cache_policy=NO_CACHE, persist_result=False)
 def evaluate(folder: Path, episodes: int, device: str) -> Path:
     """Measure the policy; returns its report."""
-    from train.runs.evaluation import evaluate_run
-    from train.runs.report import write_report
-    from train.runs.results import write_results
-    from train.runs.run import Run
+    from train.runs.requests import EvaluationRequest
 
-    run = Run.open(folder)
-    results = evaluate_run(run, episodes=episodes, device=device)
-    write_results(results, folder)
-    return write_report(run, results)
+    return EvaluationRequest(names=[str(folder)], episodes=episodes, device=device).of_run()[-1]
 
 
 @materialize("splatyard://policy", cache_policy=NO_CACHE, persist_result=False)
@@ -170,7 +164,7 @@ def train_policy(
         preset: What is trained and how: a preset's name or its YAML file.
         iterations: Iterations of training; the preset's by default.
         minutes: Time limit: training stops early then, and says so.
-        seed: Seed of everything random.
+        seed: Random seed.
         episodes: To measure the policy in, in each scene and under each ablation.
         device: Device of networks and images: cpu, cuda, or cuda:1 and so on.
         runs: Folder in which the run's folder is made.

@@ -30,7 +30,7 @@ from pipeline.running.building import BuildRequest, build
 from pipeline.running.engine import missing_library
 from pipeline.running.stages import STAGES
 from pipeline.types import F32, F64, U8
-from sim.video import look_at
+from sim.chase_camera import look_at
 
 SECONDS = 600.0
 """Time limit of a trial: at first use gsplat builds its kernels and numba compiles ours, for minutes."""

@@ -18,7 +18,7 @@ class EnvConfig:
     Attributes:
         engine: Physics engine, a name in `sim.physics.catalog`.
         device: Device that renders the images, and that GPU engines run on: cpu, cuda, or cuda:1 and so on.
-        seed: Seed of everything random, until `reset` gives another.
+        seed: Random seed, until `reset` gives another.
         cameras: Cameras of each robot; by default one colour camera with the task's lens, () for blind robots.
         camera_settings: Clock, exposure and noise of the cameras; the task's by default.
         randomisation: Ranges of friction, mass, motors, latency, pushes and arms' tables; none by default.

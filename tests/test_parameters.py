@@ -32,8 +32,8 @@ from pipeline.parameters import (
     zero_or,
 )
 from pipeline.running.batch import plan_scene
-from pipeline.running.building import resolve_params
 from pipeline.running.card import Card
+from pipeline.running.settings import resolve_params
 from pipeline.running.stages import PARAMS
 from tests.paths import ROOT
 from tests.synthetic import Room, walk, write_photos

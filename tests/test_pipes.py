@@ -20,7 +20,8 @@ from sim.robots.reading import load_robot
 from train.encoders.gaussian_regressor import load_regressor
 from train.preset import load_preset
 from train.runs import checkpoint
-from train.runs.run import Curve, Run
+from train.runs.record import Curve
+from train.runs.run import Run
 
 
 def _source(path: Path) -> None:

@@ -16,6 +16,8 @@ PACKAGES = ("pipeline", "sim", "train", "flows")
 MAX_CHAIN = 44
 """Modules that need each other in turn, at import or later; thirty would be better."""
 LINES_OF_THE_LOOP = 250
+LINES_OF_A_FUNCTION = 60
+LINES_OF_A_MODULE, MAX_LONG_MODULES = 400, 8
 MAX_MODULES_IN_A_FOLDER = 20
 
 
@@ -163,6 +165,22 @@ def test_algorithms_and_encoders_have_one_place():
 def test_the_environment_is_a_loop():
     """What is special has rooms of its own."""
     assert len((ROOT / "sim" / "env.py").read_text().splitlines()) <= LINES_OF_THE_LOOP
+
+
+def test_functions_and_modules_are_short():
+    """Kernels, which numba compiles whole, may have longer functions; a few modules are longer."""
+    long, modules_ = list[str](), list[str]()
+    for name, file in modules().items():
+        text = file.read_text()
+        if text.count("\n") > LINES_OF_A_MODULE:
+            modules_.append(name)
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                kernel = any("njit" in ast.unparse(decorator) for decorator in node.decorator_list)
+                if not kernel and (node.end_lineno or 0) - node.lineno >= LINES_OF_A_FUNCTION:
+                    long.append(f"{name}.{node.name}")
+    assert long == []
+    assert len(modules_) <= MAX_LONG_MODULES, modules_
 
 
 def test_folders_can_be_looked_through():

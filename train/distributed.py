@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
 import numba
 import torch
@@ -35,6 +35,9 @@ from torch.distributed.elastic.rendezvous import (
 from pipeline.errors import TrainError
 from pipeline.parallel import inherited, nothing_from_here, share_of_cores
 from sim.randomisation import seed_of
+
+if TYPE_CHECKING:
+    from torch.distributed.launcher.api import LaunchConfig
 
 logger = logging.getLogger(__name__)
 
@@ -170,47 +173,17 @@ def launch(program: str, arguments: Sequence[str], processes: int, device: str, 
         TrainError: When there are fewer devices, when another process than the first one failed first, or when nothing
             answers where machines meet.
     """
-    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException, Std
+    from torch.distributed.elastic.multiprocessing import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-    from torch.distributed.elastic.rendezvous import (
-        RendezvousClosedError,
-        RendezvousConnectionError,
-        rendezvous_handler_registry,
-    )
-    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+    from torch.distributed.elastic.rendezvous import RendezvousClosedError, RendezvousConnectionError
+    from torch.distributed.launcher.api import elastic_launch
 
-    if device.startswith("cuda") and torch.cuda.device_count() < processes:
-        raise TrainError(
-            "each process of a training has a CUDA device of its own",
-            found=f"{torch.cuda.device_count()} for {processes} processes",
-            remedy=f"use --num-gpus {torch.cuda.device_count()}" if torch.cuda.is_available() else "use --device cpu",
-        )
-    for name in list(logging.root.manager.loggerDict):
-        if name.startswith(("torch.distributed.elastic", "torch.multiprocessing")):
-            logging.getLogger(name).setLevel(logging.CRITICAL)  # they tell of each failure with tracebacks of their own
-    if nodes:  # else torch 2.13 takes the first round's store for every later one, whose machine may be gone
-        os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
-        logger.warning(
-            "whoever can reach %s:%d, or this machine's ports that processes open, can run any program as this user: "
-            "train in a network of your own",
-            nodes.host,
-            nodes.port,
-        )
-    rendezvous_handler_registry.register(ONE_MACHINE, Alone)
+    _check_devices(processes, device)
+    _quiet_launcher()
+    if nodes:
+        _prepare_to_meet(nodes)
     logs = Path(tempfile.mkdtemp(prefix="splatyard-train-"))
-    config = LaunchConfig(
-        min_nodes=1,
-        max_nodes=nodes.most if nodes else 1,
-        nproc_per_node=processes,
-        run_id="splatyard" if nodes else uuid.uuid4().hex,
-        rdzv_backend="c10d" if nodes else ONE_MACHINE,
-        rdzv_endpoint=f"{nodes.host}:{nodes.port}" if nodes else "",
-        rdzv_configs={"last_call_timeout": LAST_CALL_SECONDS, "read_timeout": MEET_SECONDS} if nodes else {},
-        local_addr=nodes.own_address() if nodes else "127.0.0.1",
-        max_restarts=LEAVES if nodes else 0,
-        logs_specs=DefaultLogsSpecs(str(logs), redirects=dict.fromkeys(range(1, processes), Std.ALL)),
-        shutdown_timeout=END_SECONDS,
-    )
+    config = _launch_config(processes, nodes, logs)
     failed = 0
     try:
         store = "" if nodes else str(logs / "store")
@@ -231,16 +204,71 @@ def launch(program: str, arguments: Sequence[str], processes: int, device: str, 
         failed, failure = error.get_first_failure()
         if failed == 0:
             return failure.exitcode
-        raise TrainError(
-            "all processes of a training succeed",
-            found=f"process {failed} of {processes} ended with {failure.exitcode}",
-            remedy="see its log",
-            file=next(logs.glob(f"**/{failed}/stderr.log"), logs),
-        ) from error
+        raise _failure(failed, processes, failure.exitcode, logs) from error
     finally:
         if failed == 0:
             shutil.rmtree(logs, ignore_errors=True)
     return 0
+
+
+def _check_devices(processes: int, device: str) -> None:
+    if device.startswith("cuda") and torch.cuda.device_count() < processes:
+        raise TrainError(
+            "each process of a training has a CUDA device of its own",
+            found=f"{torch.cuda.device_count()} for {processes} processes",
+            remedy=f"use --num-gpus {torch.cuda.device_count()}" if torch.cuda.is_available() else "use --device cpu",
+        )
+
+
+def _quiet_launcher() -> None:
+    """Let torch's launcher tell nothing of failures: they come with tracebacks of its own."""
+    for name in list(logging.root.manager.loggerDict):
+        if name.startswith(("torch.distributed.elastic", "torch.multiprocessing")):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+def _prepare_to_meet(nodes: Nodes) -> None:
+    """Set what torch needs to meet other machines, and warn of whom it lets in."""
+    # else torch 2.13 takes the first round's store for every later one, whose machine may be gone
+    os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
+    logger.warning(
+        "whoever can reach %s:%d, or this machine's ports that processes open, can run any program as this user: "
+        "train in a network of your own",
+        nodes.host,
+        nodes.port,
+    )
+
+
+def _launch_config(processes: int, nodes: Nodes | None, logs: Path) -> LaunchConfig:
+    """How torch's launcher starts processes here, where they meet, and where they log."""
+    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, Std
+    from torch.distributed.elastic.rendezvous import rendezvous_handler_registry
+    from torch.distributed.launcher.api import LaunchConfig
+
+    rendezvous_handler_registry.register(ONE_MACHINE, Alone)
+    return LaunchConfig(
+        min_nodes=1,
+        max_nodes=nodes.most if nodes else 1,
+        nproc_per_node=processes,
+        run_id="splatyard" if nodes else uuid.uuid4().hex,
+        rdzv_backend="c10d" if nodes else ONE_MACHINE,
+        rdzv_endpoint=f"{nodes.host}:{nodes.port}" if nodes else "",
+        rdzv_configs={"last_call_timeout": LAST_CALL_SECONDS, "read_timeout": MEET_SECONDS} if nodes else {},
+        local_addr=nodes.own_address() if nodes else "127.0.0.1",
+        max_restarts=LEAVES if nodes else 0,
+        logs_specs=DefaultLogsSpecs(str(logs), redirects=dict.fromkeys(range(1, processes), Std.ALL)),
+        shutdown_timeout=END_SECONDS,
+    )
+
+
+def _failure(number: int, processes: int, code: int, logs: Path) -> TrainError:
+    """What is said of a process that failed, other than the first."""
+    return TrainError(
+        "all processes of a training succeed",
+        found=f"process {number} of {processes} ended with {code}",
+        remedy="see its log",
+        file=next(logs.glob(f"**/{number}/stderr.log"), logs),
+    )
 
 
 def _run(program: str, arguments: Sequence[str], store: str) -> None:

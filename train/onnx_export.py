@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from pipeline.errors import TrainError
+from pipeline.types import F64
 from sim.control.controller import Controller
 from sim.env import SceneEnv
 from sim.libraries import load
@@ -176,17 +177,7 @@ def export_policy(
     rule, remedy = "an export needs onnx, onnxscript and onnxruntime", "pip install 'splatyard[train]'"
     libraries = ("onnx", "onnxruntime", "onnxscript")  # the last one for torch's exporter
     onnx, runtime, _ = (load(name, rule, remedy, TrainError) for name in libraries)
-    encoder, simulation = find_encoder(preset.policy), env.env
-    seen = preset.policy.outputs
-    cameras = [rig.camera.name for rig in simulation.cameras]
-    if not encoder.exported or cameras not in ([], [""]):
-        raise TrainError(
-            "an exported policy is blind, or sees colours or depths of the camera in its robot's file",
-            found=f"encoder {preset.policy.encoder!r}, cameras {cameras}",
-            remedy="run the policy from its checkpoint",
-        )
-    others = (str(name) for name in env.get_observations().keys() if name not in (VECTOR, STATE))  # noqa: SIM118 - no dict
-    image = seen[0] if seen else next(others, None)
+    simulation, image = env.env, _image_of(env, preset)
     exported = ExportedPolicy(policy, image, env.frozen, simulation.controller).eval()
     measured = _measured(env, image)
     inputs = [torch.from_numpy(values.copy()) for values in measured.values()] + exported.blank()
@@ -211,11 +202,7 @@ def export_policy(
             found=f"a difference of {difference:.2g} within {steps} steps",
             remedy="nothing was written; this is a bug of splatyard or of its exporter: please report it",
         )
-    given, times = dict(zip(names, (tensor.numpy() for tensor in inputs), strict=True)), np.empty(RUNS)
-    for number in range(-WARM_UP, RUNS):
-        start = time.perf_counter()
-        session.run(None, given)
-        times[number] = time.perf_counter() - start
+    times = _seconds(session, dict(zip(names, (tensor.numpy() for tensor in inputs), strict=True)))
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, content)
     return Exported(
@@ -227,6 +214,24 @@ def export_policy(
         float(np.median(times)),
         float(np.quantile(times, 0.95)),
     )
+
+
+def _image_of(env: TrainEnv, preset: Preset) -> str | None:
+    """What of the robot's image is the policy's first input, see `ExportedPolicy`.
+
+    Raises:
+        TrainError: When it sees what a file can't be given.
+    """
+    cameras = [rig.camera.name for rig in env.env.cameras]
+    if not find_encoder(preset.policy).exported or cameras not in ([], [""]):
+        raise TrainError(
+            "an exported policy is blind, or sees colours or depths of the camera in its robot's file",
+            found=f"encoder {preset.policy.encoder!r}, cameras {cameras}",
+            remedy="run the policy from its checkpoint",
+        )
+    others = (str(name) for name in env.get_observations().keys() if name not in (VECTOR, STATE))  # noqa: SIM118 - no dict
+    seen = preset.policy.outputs
+    return seen[0] if seen else next(others, None)
 
 
 def _measured(env: TrainEnv, image: str | None) -> Arrays:
@@ -261,6 +266,16 @@ def _compare(
             if dones[0]:
                 episodes, memory = episodes + 1, [tensor.numpy() for tensor in exported.blank()]
     return steps, episodes, difference
+
+
+def _seconds(session: InferenceSession, given: Arrays) -> F64:
+    """How long each of `RUNS` steps takes [s]."""
+    times = np.empty(RUNS)
+    for number in range(-WARM_UP, RUNS):
+        start = time.perf_counter()
+        session.run(None, given)
+        times[number] = time.perf_counter() - start
+    return times
 
 
 def _about(env: SceneEnv, image: str | None, measured: Arrays) -> dict[str, str]:

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.errors import TrainError
-from sim.scene.scene import SimScene, find_sources, open_scene
+from sim.scene.scene import SimScene, find_sources
 from sim.tasks.catalog import find_task
 from train.distributed import launched
+from train.environment import open_scenes
 from train.preset import Preset, change_preset, load_preset, parse_changes
 from train.runs.run import RUN_FILE, Run
 
@@ -88,7 +89,7 @@ class TrainRequest:
         name = self.name
         if self.meets_at and name is None:
             name = re.sub("[^A-Za-z0-9.]+", "-", f"{preset.task}-{self.meets_at}")
-        scenes = opened(sources, preset, allow_failed=self.allow_failed)
+        scenes = open_scenes(sources, preset, allow_failed=self.allow_failed)
         try:
             run = Run.create(
                 self.runs,
@@ -129,7 +130,7 @@ class TrainRequest:
                 )
         allowed = self.allow_failed or any(lock.failed_gates for lock in run.locks)
         sources = find_sources(self.scenes) if self.scenes else run.sources
-        return run, opened(sources, run.preset, allow_failed=allowed)
+        return run, open_scenes(sources, run.preset, allow_failed=allowed)
 
     def _changes(self) -> dict[str, object]:
         """Changed values of the preset."""
@@ -157,8 +158,3 @@ def made_elsewhere(folder: Path) -> str:
     while not (folder / RUN_FILE).is_file() and time.monotonic() < end:
         time.sleep(0.2)
     return str(folder)
-
-
-def opened(sources: Sequence[str], preset: Preset, *, allow_failed: bool) -> list[SimScene]:
-    """Open scenes with the objects of a preset."""
-    return [open_scene(source, allow_failed=allow_failed, objects=preset.objects) for source in sources]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 from torch import distributed
@@ -16,13 +16,16 @@ from train.distributed import Processes, agreed, first, processes_of_this_run, t
 from train.legs.gait import save_gait
 from train.runs import checkpoint
 from train.runs.loggers import open_loggers
-from train.runs.run import EndedBy, Ending, Run
+from train.runs.record import EndedBy, Ending
+from train.runs.run import Run
 from train.runs.trainer import Trainer
 
 if TYPE_CHECKING:
     from train.actors.trainer import ActorPlan
 
 logger = logging.getLogger(__name__)
+
+Tell = Callable[[dict[str, float]], None]
 
 
 def train_run(
@@ -32,7 +35,7 @@ def train_run(
     iterations: int,
     minutes: float | None = None,
     loggers: Sequence[str] = (),
-    watch: Callable[[dict[str, float]], None] | None = None,
+    watch: Tell | None = None,
     stop: Callable[[], bool] = lambda: False,
     actors: ActorPlan | None = None,
     nodes: bool = False,
@@ -68,55 +71,88 @@ def train_run(
     use_one_thread()
     processes = processes_of_this_run()
     writes = first(processes)
-    with contextlib.ExitStack() as stack:
+    with ExitStack() as stack:
         device = stack.enter_context(together(run.record.device, processes))
         if writes:
             stack.enter_context(run.busy())
-        settings = {"seed": run.record.seed, "folder": run.folder, "device": device}
-        if actors:
-            from train.actors.trainer import ActorTrainer
-
-            trainer = ActorTrainer(run.preset, scenes, **settings)
-            begin = trainer.on_ray(actors)
-        else:
-            trainer = Trainer(run.preset, scenes, **settings, processes=processes)
-            begin = contextlib.nullcontext()
+        trainer, begin = _trainer(run, scenes, device, processes, actors)
         stack.callback(trainer.env.close)
         seconds = _resume(run, trainer, processes, nodes=nodes)
         stack.enter_context(begin)
-        by: EndedBy = "iterations"
-        log: Callable[[dict[str, float]], None] | None = None
+        tell = stack.enter_context(_telling(run, trainer, loggers, watch) if writes else nullcontext(lambda _: None))
+        by = _train(
+            run, trainer, processes, seconds, tell, iterations=iterations, minutes=minutes, stop=stop, nodes=nodes
+        )
         if writes:
-            run.end(None)
-            log = stack.enter_context(open_loggers(run, loggers, getattr(trainer, run.preset.axis)))
-        start = time.monotonic()
-        while trainer.iteration < iterations:
-            before, steps = time.monotonic(), trainer.steps
-            row = _iterate(run, trainer)
-            spent = time.monotonic() - start
-            row["seconds"] = seconds + spent
-            row["steps_per_second"] = (trainer.steps - steps) / (time.monotonic() - before)
-            if log:
-                run.curve.append(row)
-                log(row)
-                if watch:
-                    watch(row)
-            asked = agreed(stop(), processes)
-            late = agreed(minutes is not None and spent >= 60 * minutes, processes)
-            done = trainer.iteration >= iterations
-            if (asked or late) and not done:
-                by = "request" if asked else "minutes"
-            ends = done or by != "iterations"
-            if ends or nodes or trainer.iteration % run.preset.save_interval == 0:
-                _keep(run, trainer, row["seconds"], processes)
-            if ends:
-                break
-        if writes:
-            run.end(Ending(reached=trainer.iteration, planned=iterations, by=by, minutes=minutes))
-            rows = run.curve.read() if run.preset.learns_gait else []
-            if rows:  # those of earlier processes, if there was nothing left to train
-                save_gait(run, trainer.env.env, trainer.agent.get_policy(), rows[-1])
+            _end(run, trainer, Ending(reached=trainer.iteration, planned=iterations, by=by, minutes=minutes))
         return trainer.iteration
+
+
+def _trainer(
+    run: Run, scenes: Sequence[SimScene], device: str, processes: Processes | None, actors: ActorPlan | None
+) -> tuple[Trainer, AbstractContextManager[None]]:
+    """A run's trainer, and what it is in while it iterates."""
+    settings = {"seed": run.record.seed, "folder": run.folder, "device": device}
+    if actors is None:
+        return Trainer(run.preset, scenes, **settings, processes=processes), nullcontext()
+    from train.actors.trainer import ActorTrainer
+
+    trainer = ActorTrainer(run.preset, scenes, **settings)
+    return trainer, trainer.on_ray(actors)
+
+
+@contextmanager
+def _telling(run: Run, trainer: Trainer, loggers: Sequence[str], watch: Tell | None) -> Iterator[Tell]:
+    """Note that a run continues; yields what each iteration's row is told to."""
+    run.end(None)
+    with open_loggers(run, loggers, getattr(trainer, run.preset.axis)) as log:
+
+        def tell(row: dict[str, float]) -> None:
+            run.curve.append(row)
+            log(row)
+            if watch:
+                watch(row)
+
+        yield tell
+
+
+def _train(
+    run: Run,
+    trainer: Trainer,
+    processes: Processes | None,
+    seconds: float,
+    tell: Tell,
+    *,
+    iterations: int,
+    minutes: float | None,
+    stop: Callable[[], bool],
+    nodes: bool,
+) -> EndedBy:
+    """Iterate and save, after so many seconds of training; returns what ended it."""
+    start = time.monotonic()
+    while trainer.iteration < iterations:
+        before, steps = time.monotonic(), trainer.steps
+        row = _iterate(run, trainer)
+        spent = time.monotonic() - start
+        row["seconds"] = seconds + spent
+        row["steps_per_second"] = (trainer.steps - steps) / (time.monotonic() - before)
+        tell(row)
+        asked = agreed(stop(), processes)
+        late = agreed(minutes is not None and spent >= 60 * minutes, processes)
+        done = trainer.iteration >= iterations
+        if done or asked or late or nodes or trainer.iteration % run.preset.save_interval == 0:
+            _keep(run, trainer, row["seconds"], processes)
+        if (asked or late) and not done:
+            return "request" if asked else "minutes"
+    return "iterations"
+
+
+def _end(run: Run, trainer: Trainer, ending: Ending) -> None:
+    """Write down how training ended, and the gait that a run learned."""
+    run.end(ending)
+    rows = run.curve.read() if run.preset.learns_gait else []
+    if rows:  # those of earlier processes, if there was nothing left to train
+        save_gait(run, trainer.env.env, trainer.agent.get_policy(), rows[-1])
 
 
 def _resume(run: Run, trainer: Trainer, processes: Processes | None, *, nodes: bool) -> float:

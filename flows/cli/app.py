@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-from flows.cli import build, bundles, doctor, lab, policies, registry, simulate, tables, train
+from flows.cli import build, bundles, doctor, exchange, lab, policies, registry, simulate, tables, train
 from flows.cli.command import Command, Parser, plain
 from flows.cli.signals import Ending
 from pipeline.errors import MachineError, SplatyardError, memory_errors
@@ -24,8 +24,8 @@ GROUPS: dict[str, tuple[Command, ...]] = {
         bundles.list_objects,
         bundles.check,
         bundles.diff,
-        bundles.export,
-        bundles.import_,
+        exchange.export,
+        exchange.import_,
     ),
     "registries": (
         registry.publish,

@@ -19,6 +19,31 @@ if TYPE_CHECKING:
 
 SCALE = "scale: what gives the size; several are compared, and the one with the smallest sigma is taken"
 Capture = Annotated[Path, Arg("the capture: a folder or a zip of it", "PATH")]
+StageSettings = Annotated[
+    tuple[str, ...],
+    Arg(
+        "one stage parameter; may be repeated, wins over the card and other options",
+        "STAGE.PARAM=VALUE",
+        flag="--set",
+    ),
+]
+KnownLength = Annotated[
+    str | None,
+    Arg(
+        "two pixels of one photo that are this far apart, or 'A4 sheet' (A3, A5, letter) for paper in the images",
+        "METRES@PHOTO:U,V:U,V",
+        group=SCALE,
+    ),
+]
+CameraHeight = Annotated[
+    tuple[float, float | None] | None,
+    Arg(
+        "median camera height above the floor; without a sigma it is a tenth of it",
+        "METRES[+-SIGMA]",
+        with_sigma,
+        group=SCALE,
+    ),
+]
 
 
 @command()
@@ -28,14 +53,7 @@ def build(
     name: Annotated[str | None, Arg("name of the bundle; default: made from the folder's name")] = None,
     out: Bundles = Path("bundles"),
     card: Annotated[Path | None, Arg("the scene's card: source, licence, recipe", "CARD.yaml")] = None,
-    settings: Annotated[
-        tuple[str, ...],
-        Arg(
-            "one stage parameter; may be repeated, wins over the card and other options",
-            "STAGE.PARAM=VALUE",
-            flag="--set",
-        ),
-    ] = (),
+    settings: StageSettings = (),
     until: Annotated[str | None, Arg("stop after this stage; `bundle` makes the bundle", "STAGE")] = None,
     dry_run: Annotated[bool, Arg("show what would run, and run nothing")] = False,
     one_object: Annotated[
@@ -43,24 +61,9 @@ def build(
     ] = False,
     blur_faces: Annotated[bool, Arg("make faces unrecognisable before anything else")] = False,
     blur_plates: Annotated[bool, Arg("make number plates unrecognisable, too; docs/privacy.md")] = False,
-    known_length: Annotated[
-        str | None,
-        Arg(
-            "two pixels of one photo that are this far apart, or 'A4 sheet' (A3, A5, letter) for paper in the images",
-            "METRES@PHOTO:U,V:U,V",
-            group=SCALE,
-        ),
-    ] = None,
+    known_length: KnownLength = None,
     tag_size: Annotated[float | None, Arg("side of printed AprilTag or ArUco tags", "METRES", group=SCALE)] = None,
-    camera_height: Annotated[
-        tuple[float, float | None] | None,
-        Arg(
-            "median camera height above the floor; without a sigma it is a tenth of it",
-            "METRES[+-SIGMA]",
-            with_sigma,
-            group=SCALE,
-        ),
-    ] = None,
+    camera_height: CameraHeight = None,
     version: Version = None,
     view: Annotated[bool, Arg("look on in the browser while it gets finer, until Ctrl-C")] = False,
 ) -> int:
@@ -95,9 +98,14 @@ def build(
         *settings,
     )
     request = pipeline.BuildRequest(path, name, out, card=card, settings=chosen, until=until, version=version)
-    if not dry_run:
-        return _build(request, view=view)
-    planned = pipeline.plan(request)
+    if dry_run:
+        _show_plan(pipeline.plan(request))
+    else:
+        _build(request, view=view)
+    return 0
+
+
+def _show_plan(planned: pipeline.Plan) -> None:
     tables.say(planned.summary)
     rows = [
         (stage.name, stage.backend, stage.reason, ("cached", "dim") if stage.cached else ("runs", "bold"), stage.key)
@@ -105,15 +113,14 @@ def build(
     ]
     tables.table(f"plan of {planned.name}", ["stage", "backend", "why", "state", "key"], rows)
     tables.say(f"bundle: {tables.quoted(tables.shown(planned.bundle_folder))}")
-    return 0
 
 
-def _build(request: pipeline.BuildRequest, *, view: bool) -> int:
+def _build(request: pipeline.BuildRequest, *, view: bool) -> None:
     if not view:
         from flows.build import run
 
         _show_result(request, run(request))
-        return 0
+        return
     from flows.build_view import BuildView, Done
 
     with closing(BuildView()) as page:  # it gets ready while the next line imports Prefect
@@ -124,7 +131,6 @@ def _build(request: pipeline.BuildRequest, *, view: bool) -> int:
         _show_result(request, result)
         tables.say("the page stays until Ctrl-C")
         page.wait()
-    return 0
 
 
 def _show_result(request: pipeline.BuildRequest, result: BuildResult) -> None:

@@ -16,8 +16,9 @@ import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn, Protocol
+from typing import Annotated, Any, Literal, NoReturn, Protocol, TypeVar
 
+T = TypeVar("T")
 UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
@@ -103,6 +104,12 @@ class Command:
 def command(name: str = "") -> Callable[[Callable[..., int | _Runnable]], Command]:
     """Make a command of the function or dataclass below; it is named like the function unless `name` is given."""
     return lambda function: Command(name or function.__name__, function)
+
+
+def asked(make: Callable[..., T], options: object, **others: Any) -> T:
+    """What `make` makes of the values of a command, a dataclass, that are named like its parameters, and of others."""
+    named = {name: getattr(options, name) for name in inspect.signature(make).parameters if name not in others}
+    return make(**named, **others)
 
 
 def _keywords(name: str, parameter: inspect.Parameter, kind: object, arg: Arg) -> dict[str, Any]:
@@ -249,6 +256,5 @@ Scenes = Annotated[
         "a folder, name@version, name for its newest, or a pattern of these; may be repeated", "BUNDLE", flag="--scene"
     ),
 ]
-Seed = Annotated[int, Arg("of everything random")]
-Settings = Annotated[tuple[str, ...], Arg("NAME=VALUE; may be repeated", "NAME=VALUE", flag="--set")]
+Seed = Annotated[int, Arg("random seed")]
 Version = Annotated[str | None, Arg("version of the bundle; default: the next free one", "X.Y.Z")]

@@ -8,12 +8,12 @@ import os
 import textwrap
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import KW_ONLY, dataclass, fields
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from flows.cli import tables
-from flows.cli.command import Arg, Bundles, Runs, command, count, seconds, size, tcp_port
+from flows.cli.command import Arg, Bundles, Runs, asked, command, count, seconds, size, tcp_port
 from pipeline.errors import CardError, TrainError
 from pipeline.io.files import readable
 
@@ -100,8 +100,7 @@ class Batch:
             return [scene.save(self.out) for scene in scenes]
         from flows import ingest
 
-        options = {field.name: getattr(self, field.name) for field in fields(ingest.Options)}
-        return ingest.run(scenes, self.out, ingest.Options(**options))
+        return ingest.run(scenes, self.out, asked(ingest.Options, self))
 
     def _show_plan(self, scenes: list[Scene]) -> int:
         from pipeline.io.files import folder_bytes, free_bytes
@@ -128,7 +127,7 @@ def status(
     runs: Runs = Path("runs"),
     days: Annotated[int, Arg("how far back", "N", count)] = 7,
 ) -> int:
-    """Show what was ingested, what failed and why; and how actors of trainings do.
+    """Show what was ingested, what failed and why; and the health of training actors.
 
     Shows each scene of the last days' builds and batches as its last attempt left it: state, time, failed gates, why it
     failed and where its report is. A running scene shows its stage. It reads files and needs no server; what a batch

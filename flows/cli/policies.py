@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import KW_ONLY, dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
@@ -23,26 +22,19 @@ from flows.cli.command import (
     RunName,
     Runs,
     Scenes,
+    asked,
     command,
     count,
 )
+from flows.cli.simulate import open_page
 
 if TYPE_CHECKING:
-    from sim.scene.floors import Split
-    from train.environment import Actor, TrainEnv
     from train.runs.results import Line, Results
     from train.runs.run import Run
 
 Ablation = Literal["none", "shuffled", "frozen", "black"]
 VIDEO_EPISODES = 5
-NUM_ENVS = 16
-"""Environments in which demonstrations are recorded at the same time."""
 EpisodeSeed = Annotated[int, Arg("of the episodes")]
-
-
-def checkpoint_file(run: Run, name: str | None) -> Path | None:
-    """The file of a run's checkpoint; None for the newest."""
-    return run.checkpoints / f"{name.removesuffix('.pt')}.pt" if name else None
 
 
 def _ablations(text: str) -> tuple[str, ...]:
@@ -68,40 +60,6 @@ class _Driving:
     seed: EpisodeSeed = 0
     device: Device = "cpu"
     allow_failed: AllowFailed = False
-
-    @contextmanager
-    def driven(self, num_envs: int, starts: Split, *, depth: bool = False) -> Iterator[tuple[TrainEnv, Actor]]:
-        """Robots, who see colours and possibly depths, and the driver that was asked for."""
-        import sim
-        from pipeline.errors import TrainError
-        from sim.policies.catalog import open_driver
-        from sim.tasks.catalog import find_task
-        from train.encoders.groups import Images
-        from train.environment import TrainEnv, cameras_of
-        from train.recording.imitation import DrivenActor
-
-        task = find_task(self.task)
-        sources = task.sources(self.scenes)
-        if not sources:
-            raise TrainError("a driver has a scene to drive in", found="none", remedy="--scene BUNDLE")
-        cameras = cameras_of(task, self.robot, self.gait or "", ("rgb", "depth")) if depth else None
-        robots = sim.make(
-            self.task,
-            sources,
-            num_envs,
-            robot=self.robot,
-            gait=self.gait or "",
-            cameras=cameras,
-            device=self.device,
-            seed=self.seed,
-            allow_failed=self.allow_failed,
-            starts=starts,
-        )
-        with (
-            closing(TrainEnv(robots, [Images("rgb")], seed=self.seed)) as env,
-            open_driver(self.driver or "auto", robots, self.seed, self.replan_steps or 0) as policy,
-        ):
-            yield env, DrivenActor(policy, env)
 
 
 @command("eval")
@@ -138,81 +96,28 @@ class Evaluate(_Driving):
 
     def run(self) -> int:
         """Evaluate."""
-        from pipeline.errors import TrainError
-        from train.distributed import use_one_thread
-        from train.runs.run import Run
+        from train.runs.requests import EvaluationRequest
 
-        use_one_thread()
-        if self.episodes < 1:
-            raise TrainError("there are episodes to evaluate in", found=f"{self.episodes}", remedy="--episodes 200")
-        if bool(self.names) == bool(self.driver):
-            raise TrainError(
-                "a run is evaluated, or a driver",
-                found="both" if self.names else "neither",
-                remedy="splatyard eval RUN, or with --driver auto --scene BUNDLE instead of RUN",
-            )
+        request = asked(EvaluationRequest, self)
         if self.driver:
-            return self._other()
-        runs = [Run.open(name, self.runs) for name in self.names]
-        if self.matrix:
-            return self._matrix(runs)
-        if len(runs) > 1:
-            found, remedy = f"{len(runs)}", "add --matrix to compare them"
-            raise TrainError("one run is evaluated at a time", found=found, remedy=remedy)
-        return self._one(runs[0])
-
-    def _one(self, run: Run) -> int:
-        from sim.scene.scene import find_sources
-        from train.runs.report import write_report
-        from train.runs.results import write_results
-        from train.runs.run import Run
-
-        blind = Run.open(self.blind, self.runs) if self.blind else None
-        file = checkpoint_file(run, self.checkpoint)
-        scenes = find_sources(self.scenes)
-        results = self._evaluation()(run, scenes, ablations=self.ablations, blind=blind, file=file)
-        written = write_results(results, run.folder), write_report(run, results)
-        _show(f"{results.run}, {results.task}, checkpoint {results.checkpoint}; 95 % intervals", results.lines())
-        if results.stopped_early:
-            resume = f"splatyard train --resume {tables.quoted(tables.shown(run.folder))}"
-            tables.say(f"stopped early: {results.stopped_early}; {resume} continues it")
-        for path in written:
-            tables.say(f"written    {tables.quoted(tables.shown(path))}")
+            _show(f"{self.driver}, {self.task}; 95 % intervals", request.of_driver())
+        elif self.matrix:
+            matrix = request.of_all()
+            tables.table(f"{matrix.task}: success (* trained there)", ["run", *matrix.scenes], matrix.texts())
+            for file in matrix.write(self.out):
+                tables.say(f"written    {tables.quoted(file)}")
+        else:
+            _show_results(*request.of_run())
         return 0
 
-    def _other(self) -> int:
-        from train.runs.evaluation import evaluate
-        from train.runs.results import lines_of
 
-        with self.driven(min(self.episodes, NUM_ENVS), "held_out") as (env, actor):
-            evaluation = evaluate(actor, env, self.episodes, seed=self.seed)
-        _show(f"{self.driver}, {self.task}; 95 % intervals", lines_of("none", evaluation))
-        return 0
-
-    def _matrix(self, runs: list[Run]) -> int:
-        from sim.scene.scene import find_sources
-        from train.files import write_atomically
-        from train.runs.compare import Matrix
-
-        scenes = find_sources(self.scenes) or list(dict.fromkeys(source for run in runs for source in run.sources))
-        matrix = Matrix.of([self._evaluation()(run, scenes, ablations=["none"]) for run in runs])
-        tables.table(f"{matrix.task}: success (* trained there)", ["run", *matrix.scenes], matrix.texts())
-        self.out.mkdir(parents=True, exist_ok=True)
-        for name, text in (("matrix.json", matrix.json()), ("matrix.md", matrix.markdown())):
-            write_atomically(self.out / name, text.encode())
-            tables.say(f"written    {tables.quoted(self.out / name)}")
-        return 0
-
-    def _evaluation(self) -> partial[Results]:
-        from train.runs.evaluation import evaluate_run
-
-        return partial(
-            evaluate_run,
-            episodes=self.episodes,
-            seed=self.seed,
-            device=self.device,
-            allow_failed=self.allow_failed,
-        )
+def _show_results(results: Results, *written: Path) -> None:
+    _show(f"{results.run}, {results.task}, checkpoint {results.checkpoint}; 95 % intervals", results.lines())
+    if results.stopped_early:
+        resume = f"splatyard train --resume {tables.quoted(tables.shown(written[0].parent))}"
+        tables.say(f"stopped early: {results.stopped_early}; {resume} continues it")
+    for file in written:
+        tables.say(f"written    {tables.quoted(tables.shown(file))}")
 
 
 def _show(title: str, lines: Sequence[Line]) -> None:
@@ -252,28 +157,22 @@ def play(
         splatyard play navigate-hall-1 --video out.mp4 --scene kitchen@2.1.0 --starts all --seed 7
     """
     from train.distributed import use_one_thread
+    from train.runs.checkpoint import file_of
     from train.runs.play import open_play, play, write_video
     from train.runs.run import Run
 
     use_one_thread()
     run = Run.open(run_name, runs)
-    file = checkpoint_file(run, checkpoint)
+    file = file_of(run, checkpoint)
     if video:
         count = episodes or VIDEO_EPISODES
         ended = write_video(
             run, video, scene, episodes=count, seed=seed, starts=starts, allow_failed=allow_failed, file=file
         )
     else:
-        from flows.sim_view import SimPage
-
         env, policy = open_play(run, scene, seed=seed, starts=starts, allow_failed=allow_failed, file=file)
-        page = SimPage(env.env, port)
-        tables.say(f"{page.address} shows the robots; Ctrl-C ends it")
-        try:
+        with closing(env), closing(open_page(env.env, port)) as page:
             ended = play(env, policy, [page], episodes)
-        finally:
-            page.close()
-            env.env.close()
     tables.show_endings(run.preset.task, ended)
     if video:
         tables.say(f"written    {tables.quoted(video)}")
@@ -307,22 +206,14 @@ def list_runs(*, runs: Runs = Path("runs")) -> int:
 
 def _run_row(run: Run, age: str) -> tuple[tables.Part, ...]:
     from pipeline.errors import TrainError
-    from train.runs.compare import evaluated
+    from train.runs.compare import progress
 
     try:
-        rows = run.curve.read()
-        last = rows[-1] if rows else {"iteration": 0}
-        share = evaluated(run).get("none")
-        ending = run.ending
-        early = ending and ending.early
-        done = f"{last['iteration']:.0f}/{ending.planned if ending and early else run.preset.iterations}"
-        done += f" ({'time limit' if ending and ending.by == 'minutes' else 'interrupted'})" if early else ""
-        success = f"{last['success']:.0%}" if "success" in last else "-"
-        measured: tables.Part = "-" if share is None else str(share)
+        told: tuple[tables.Part, ...] = progress(run)
     except TrainError as error:
-        done, success, measured = "-", "-", (error.found, "red")
+        told = "-", "-", (error.found, "red")
     scenes = ", ".join(lock.reference for lock in run.locks[:3]) + (", …" if len(run.locks) > 3 else "")
-    return run.name, run.preset.task, run.preset.robot, scenes, done, success, measured, age
+    return run.name, run.preset.task, run.preset.robot, scenes, *told, age
 
 
 @command()
@@ -351,10 +242,7 @@ def compare(
         tables.table("what differs", ["", *names], [(name, *values) for name, values in other.items()])
     else:
         tables.say("their records show no difference")
-    metrics = [compare.metrics(run) for run in opened]
-    known = dict.fromkeys(name for run in metrics for name in run)
-    rows = [(name, *(run.get(name, "-") for run in metrics)) for name in known]
-    tables.table("metrics", ["", *(f">{name}" for name in names)], rows)
+    tables.side_by_side("metrics", [f">{name}" for name in names], [compare.metrics(run) for run in opened])
     if image:
         write_atomically(image, compare.image(opened).encode())
         tables.say(f"image      {tables.quoted(image)}")
@@ -386,40 +274,21 @@ def compare_terrains(
         splatyard compare-terrains go2 --engine sapien
         splatyard compare-terrains climb-hall-1 climb-hall-2           # the second one trained blind, say
     """
-    from sim.gaits import Gait, gait_file
     from train.files import write_atomically
-    from train.legs.stepping import GROUNDS, stepping_page, trace
-    from train.legs.terrains import climbed, rows
+    from train.legs.stepping import page_of
+    from train.legs.terrains import climbed, find_gait, find_seeing, rows
 
-    if seeing := {name: run for name in gaits if (run := _seeing(name, runs))}:
+    if seeing := find_seeing(gaits, runs):
         columns = {column: shares for run in seeing.values() for column, shares in climbed(run, envs, seed).items()}
-        grounds = next(iter(columns.values()))
-        lines = [(name, *(str(column[name]) for column in columns.values())) for name in grounds]
-        tables.table(f"{envs} robots on each ground", ["", *columns], lines)
-        gaits = tuple(name for name in gaits if name not in seeing)
-    if not gaits:
+        tables.side_by_side(f"{envs} robots on each ground", [*columns], [*columns.values()])
+    found = [(name, find_gait(name, runs)) for name in gaits if name not in seeing]
+    if not found:
         return 0
-    found = [Gait(gait_file(str(runs / name) if (runs / name).is_dir() else name)) for name in gaits]
     if page:
-        traces = [
-            (f"{name}, {ground}", trace(gait, robot or gait.card.robot, engine, ground, level, seed))
-            for name, gait in zip(gaits, found, strict=True)
-            for ground, level in GROUNDS
-        ]
-        write_atomically(page, stepping_page(traces, f"Steps of {', '.join(gaits)}").encode())
-    columns = [rows(gait, robot or gait.card.robot, engine, envs, seed) for gait in found]
-    lines = [(name, *(column[name] for column in columns)) for name in columns[0]]
-    tables.table(f"{envs} robots, {engine}", ["", *gaits], lines)
+        write_atomically(page, page_of(found, robot, engine, seed).encode())
+    columns = [rows(gait, robot or gait.card.robot, engine, envs, seed) for _, gait in found]
+    tables.side_by_side(f"{envs} robots, {engine}", [name for name, _ in found], columns)
     return 0
-
-
-def _seeing(name: str, runs: Path) -> Run | None:
-    """A run by its name or folder if its policy is carried by a gait; None for gaits and runs that learned one."""
-    from train.runs.run import RUN_FILE, Run
-
-    folder = next((folder for folder in (Path(name), runs / name) if (folder / RUN_FILE).is_file()), None)
-    run = Run.open(folder) if folder else None
-    return run if run and not run.preset.learns_gait else None
 
 
 @command("record")
@@ -449,42 +318,11 @@ class Record(_Driving):
         """Record."""
         from tqdm import tqdm
 
-        from pipeline.errors import TrainError
-        from train.recording.imitation import record
+        from train.runs.requests import RecordRequest
 
-        if (self.run_name is None) == (self.driver is None):
-            raise TrainError(
-                "the policy of a run drives, or a driver",
-                found="neither" if self.run_name is None else "both",
-                remedy="splatyard record RUN --lerobot DIR, or with --driver auto --scene BUNDLE instead of RUN",
-            )
-        if self.episodes < 1:
-            raise TrainError("there are episodes to record", found=f"{self.episodes}", remedy="--episodes 100")
-        if self.depth and self.run_name:
-            raise TrainError(
-                "of a run, what its policy sees is recorded", found="--depth", remedy="leave it away, or --driver auto"
-            )
-        num_envs = min(self.episodes, NUM_ENVS)
-        opened = self._policy(num_envs) if self.run_name else self.driven(num_envs, "train", depth=self.depth)
-        with opened as (env, actor), tqdm(total=self.episodes, unit=" episodes", disable=None) as bar:
-            successful = record(env, actor, self.episodes, self.lerobot, seed=self.seed, watch=lambda _: bar.update())
+        request = asked(RecordRequest, self)
+        with request.open() as record, tqdm(total=self.episodes, unit=" episodes", disable=None) as bar:
+            successful = record(lambda _: bar.update())
         tables.say(f"recorded   {self.episodes} episodes, {successful} of them successful")
         tables.say(f"dataset    {tables.quoted(self.lerobot)}")
         return 0
-
-    @contextmanager
-    def _policy(self, num_envs: int) -> Iterator[tuple[TrainEnv, Actor]]:
-        from sim.scene.scene import find_sources, open_scene
-        from train.distributed import use_one_thread
-        from train.environment import make_env
-        from train.runs.checkpoint import load_policy
-        from train.runs.run import Run
-
-        use_one_thread()
-        assert self.run_name
-        run = Run.open(self.run_name, self.runs)
-        sources = find_sources(self.scenes) or run.sources
-        objects = run.preset.objects
-        scenes = [open_scene(source, allow_failed=self.allow_failed, objects=objects) for source in sources]
-        with closing(make_env(run.preset, scenes, num_envs=num_envs, seed=self.seed, device=self.device)) as env:
-            yield env, load_policy(run, env, device=self.device).get_policy()

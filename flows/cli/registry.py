@@ -46,8 +46,8 @@ def publish(
         splatyard publish hall@1.0.0                              to the registry ./yard, which is made
         splatyard publish bundles/hall/1.1.0 --to registry:/mnt/team/yard
         splatyard publish hall --to s3://bucket/yard --public     where everybody can read it
-        splatyard publish hall@1.0.0 --to hf://owner/scenes       on the Hugging Face Hub, for who may read it there
-        splatyard publish hall@1.0.0 --allow-failed               in spite of gates that fail, shown red
+        splatyard publish hall@1.0.0 --to hf://owner/scenes       on the Hugging Face Hub, for everyone with read access
+        splatyard publish hall@1.0.0 --allow-failed               despite failed gates, which are shown red
     """
     from pipeline.publish.publishing import publish
     from pipeline.scenes.resolver import open_registry

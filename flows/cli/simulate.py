@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from flows.cli import tables
 from flows.cli.command import (
@@ -22,6 +24,11 @@ from flows.cli.command import (
     seconds,
 )
 from pipeline.io.files import counted
+
+if TYPE_CHECKING:
+    from flows.sim_view import SimPage
+    from sim.drivers import Viewer
+    from sim.env import SceneEnv
 
 Task = Annotated[str, Arg("the task")]
 Objects = Annotated[
@@ -106,48 +113,57 @@ def sim(
         splatyard sim hall@1.1.0 --objects all --video push.mp4 --follow --envs 1
         splatyard sim hall --objects mug@1.0.0 --view
     """
-    from sim import make
     from sim.drivers import run_episodes
     from sim.policies.catalog import open_driver
 
-    env = make(
-        task,
-        bundles,
-        envs,
-        robot=robot,
-        gait=gait or "",
-        engine=engine,
-        device=device,
-        seed=seed,
-        allow_failed=allow_failed,
-        objects=objects,
+    env = _made(
+        task, bundles, envs, robot, gait, objects, engine=engine, device=device, seed=seed, allow_failed=allow_failed
     )
-    viewers = []
-    if view:
-        from flows.sim_view import SimPage
-
-        page = SimPage(env, port)
-        tables.say(f"{page.address} shows the robots; Ctrl-C ends it")
-        viewers.append(page)
-    if video:
-        from sim.video import CameraVideo, ChaseVideo
-
-        if follow:
-            viewers.append(ChaseVideo(env, video, f"driver: {driver}"))
-        else:
-            viewers.append(CameraVideo(video, 1 / env.task.control_period))
     steps = None if view else round(seconds / env.task.control_period)
-    try:
-        with open_driver(driver, env, seed, replan_steps or 0) as policy:
-            ended = run_episodes(env, steps, seed, policy, viewers)
-    finally:
-        for viewer in viewers:
-            viewer.close()
-        env.close()
+    looking_on = _looking_on(env, port if view else None, video, f"driver: {driver}" if follow else "")
+    with looking_on as viewers, open_driver(driver, env, seed, replan_steps or 0) as policy:
+        ended = run_episodes(env, steps, seed, policy, viewers)
     tables.show_endings(task, ended)
     if video:
         tables.say(f"video {tables.quoted(tables.shown(video))}")
     return 0
+
+
+def _made(
+    task: str, bundles: Sequence[str], envs: int, robot: str, gait: str | None, objects: Sequence[str], **config: Any
+) -> SceneEnv:
+    """Robots in bundles, see `sim.make`."""
+    from sim import make
+
+    return make(task, bundles, envs, robot=robot, gait=gait or "", objects=objects, **config)
+
+
+@contextmanager
+def _looking_on(env: SceneEnv, port: int | None, video: Path | None, title: str) -> Iterator[list[Viewer]]:
+    """A page on a port and a film, as far as they are asked for; they are closed in the end, as the simulation is.
+
+    The film is of the first robot from behind if it has a title, or else of what all cameras see.
+    """
+    with ExitStack() as open_things:
+        open_things.enter_context(closing(env))
+        viewers: list[Viewer] = []
+        if port is not None:
+            viewers.append(open_things.enter_context(closing(open_page(env, port))))
+        if video:
+            from sim.video import CameraVideo, ChaseVideo
+
+            film = ChaseVideo(env, video, title) if title else CameraVideo(video, 1 / env.task.control_period)
+            viewers.append(open_things.enter_context(closing(film)))
+        yield viewers
+
+
+def open_page(env: SceneEnv, port: int) -> SimPage:
+    """A page that shows robots; says where it is."""
+    from flows.sim_view import SimPage
+
+    page = SimPage(env, port)
+    tables.say(f"{page.address} shows the robots; Ctrl-C ends it")
+    return page
 
 
 @command()
@@ -178,9 +194,6 @@ def teleop(
         splatyard teleop hall --task navigate --robot rover
         splatyard teleop hall --task fetch --robot fetcher --lerobot fetch_demos --seconds 120
     """
-    from contextlib import ExitStack, closing
-
-    import sim
     from flows.sim_view import SimPage
     from flows.teleop.desk import Desk
     from flows.teleop.session import Session, page_of
@@ -189,20 +202,8 @@ def teleop(
     from train.environment import TrainEnv
     from train.recording.imitation import about_of
 
-    made = sim.make(
-        task,
-        [bundle],
-        1,
-        robot=robot,
-        gait=gait or "",
-        engine=engine,
-        device=device,
-        seed=seed,
-        allow_failed=allow_failed,
-        objects=objects,
-        starts="train",
-        seconds=seconds,
-    )
+    config = {"engine": engine, "device": device, "seed": seed, "allow_failed": allow_failed}
+    made = _made(task, [bundle], 1, robot, gait, objects, **config, starts="train", seconds=seconds)
     with ExitStack() as open_things:
         env = TrainEnv(open_things.enter_context(closing(made)), [Images("rgb")], seed=seed)
         takes = open_things.enter_context(open_takes(lerobot, about_of(env))) if lerobot else None
@@ -255,22 +256,11 @@ def bench(
         splatyard bench sim hall --engine mujoco
         splatyard bench sim hall --device cuda --envs 4096
     """
-    from sim import make
     from sim.bench import measure
 
     rows = []
     for count in envs:
-        env = make(
-            task,
-            bundles,
-            count,
-            robot=robot,
-            gait=gait or "",
-            engine=engine,
-            device=device,
-            allow_failed=allow_failed,
-            objects=objects,
-        )
+        env = _made(task, bundles, count, robot, gait, objects, engine=engine, device=device, allow_failed=allow_failed)
         speed = measure(env, steps)
         env.close()
         rates, parts = (speed.steps_per_second, speed.images_per_second), (speed.physics, speed.cameras, speed.rest)

@@ -43,6 +43,12 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Part]]) ->
     _console().print(made)
 
 
+def side_by_side(title: str, columns: Sequence[str], things: Sequence[Mapping[str, object]]) -> None:
+    """Print a table with a column for each thing and a row for each name that any of them has; "-" is none."""
+    names = dict.fromkeys(name for thing in things for name in thing)
+    table(title, ["", *columns], [(name, *(str(thing.get(name, "-")) for thing in things)) for name in names])
+
+
 def _text(*parts: Part) -> Text:
     from rich.text import Text
 

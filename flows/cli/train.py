@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from flows.cli import tables
-from flows.cli.command import AllowFailed, Arg, Gait, Runs, Scenes, command, count
+from flows.cli.command import AllowFailed, Arg, Gait, Runs, Scenes, asked, command, count
 
 if TYPE_CHECKING:
     from sim.scene.scene import SimScene
@@ -65,7 +65,7 @@ class Train:
     ] = ()
     iterations: Annotated[int | None, Arg("in all; default: the preset's", "N", count)] = None
     minutes: Annotated[float | None, Arg("a time limit: stop early, and say so", "M")] = None
-    seed: Annotated[int | None, Arg("of everything random; default: 0")] = None
+    seed: Annotated[int | None, Arg("random seed; default: 0")] = None
     device: Annotated[str | None, Arg("for network and images: cpu, cuda, cuda:1; default: cpu")] = None
     num_gpus: Annotated[int | None, Arg("train in N processes, each with a device", "N", count)] = None
     nodes: Annotated[
@@ -129,26 +129,8 @@ class Train:
         """What is asked for."""
         from train.request import TrainRequest
 
-        return TrainRequest(
-            what=self.what,
-            scenes=self.scenes,
-            preset=self.preset,
-            robot=self.robot,
-            gait=self.gait,
-            algorithm=self.algorithm,
-            demos=self.demos,
-            settings=self.settings,
-            iterations=self.iterations,
-            seed=self.seed,
-            device=self.device,
-            processes=self.num_gpus,
-            name=self.name,
-            runs=self.runs,
-            resume=self.resume,
-            allow_failed=self.allow_failed,
-            meets_at=self.rendezvous or "",
-            actors=self._plan(),
-        )
+        others = {"processes": self.num_gpus, "meets_at": self.rendezvous or "", "actors": self._plan()}
+        return asked(TrainRequest, self, **others)
 
     def _plan(self) -> ActorPlan | None:
         """Actors apart from the learner, if any."""

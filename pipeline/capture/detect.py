@@ -10,11 +10,11 @@ from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
-from pipeline.capture import photos
 from pipeline.capture.bags import grandtour, rosbag
 from pipeline.capture.beside.unused import listed, unused
 from pipeline.capture.depth_cameras import redwood, rgbd, tum
 from pipeline.capture.phones import arkitscenes, polycam, record3d, scanner_app, stray_scanner
+from pipeline.capture.photos import photo
 from pipeline.capture.reader import Reader, Survey, in_threads, suffix_of
 from pipeline.capture.reconstructions import bundler, colmap, meshroom, metashape, nerfstudio, opensfm, realitycapture
 from pipeline.capture.slam import euroc, kitti, lidar_slam
@@ -46,7 +46,7 @@ READERS: tuple[Reader, ...] = (
     rosbag.READER,
     video.GENERATED,
     video.READER,
-    photos.READER,
+    photo.READER,
 )
 """All formats, the most particular first: a Polycam export also holds photos, nerfstudio's folders COLMAP's models."""
 

@@ -258,32 +258,17 @@ def sensor_capture(
         CaptureError: When too much is unreadable, time runs backwards, devices are mixed, the camera does not move, or
             depth and poses contradict each other.
     """
-    convention, where = params.pose_convention, "capture.pose_convention"
-    rule = f"{where} is what the poses are, and their axes, by a name that the error of wrong poses gives"
-    require_known(convention, convention_names(), where, CaptureError, source.folder, rule=rule)
+    convention = _known_convention(params, source)
     results = in_threads(lambda frame: _written(frame, source, out_dir), listed, f"reading {reader.kind} frames")
     frames, bad = split_results(results, source, params)
-    cameras = list(dict.fromkeys(frame.sensor for frame in frames))
-    frames = tuple(sorted(frames, key=lambda frame: cameras.index(frame.sensor)))
-    for camera in cameras:
-        own = [frame for frame in frames if frame.sensor == camera]
-        clocks = [(frame.source_time if frame.time is None else frame.time, frame.name) for frame in own]
-        clocked = [(at, f"{source.folder} ({name})") for at, name in clocks if at is not None]
-        check_increasing([at for at, _ in clocked], [file for _, file in clocked])
-        if one_camera:
-            check_one_camera(own, source.folder)
-    first = min((frame.time for frame in frames if frame.time is not None), default=0.0)
-    frames = tuple(frame if frame.time is None else replace(frame, time=frame.time - first) for frame in frames)
+    frames = _by_camera(frames, source, one_camera=one_camera)
     if convention != DECLARED:
-        frames = tuple(
-            replace(frame, world_from_camera=frame.world_from_camera and convert(frame.world_from_camera, convention))
-            for frame in frames
-        )
+        frames = tuple(_converted(frame, convention) for frame in frames)
         notes = (*notes, f"poses are taken as {convention} (capture.pose_convention)")
-    frames, centre = _centred(frames)
-    if centre.any():
-        listed_centre = ", ".join(f"{value:.10g}" for value in centre * source_scale)
-        notes = (*notes, f"the poses' world is centred: its origin lies at {listed_centre} in the source's")
+    frames, origin = _centred(frames, source_scale)
+    if origin and any(origin.position):
+        at = ", ".join(f"{value:.10g}" for value in origin.position)
+        notes = (*notes, f"the poses' world is centred: its origin lies at {at} in the source's")
     if any(frame.world_from_camera for frame in frames):
         check_track(frames, params.min_track, source.folder)
     known = sensors or reader.sensors
@@ -298,37 +283,58 @@ def sensor_capture(
         scale_sigma=known.scale_sigma if metric else None,
         depth_range=known.depth_range if any(frame.depth for frame in frames) else None,
         on_machine=known.on_machine,
-        world_origin=_origin(frames, centre, source_scale),
+        world_origin=origin,
         skipped=(*skipped, *bad),
     )
     unit = (check_depth_unit(capture, source.folder),) if capture.has_depth and capture.has_poses else ()
     return replace(capture, notes=(*notes, *unit, *note_on_shrinking(frames)))
 
 
-def _centred(frames: tuple[Frame, ...]) -> tuple[tuple[Frame, ...], F64]:
-    """Frames whose world's origin is near their cameras, and where that is in the world they came in (3,).
+def _known_convention(params: CaptureParams, source: CaptureSource) -> str:
+    where = "capture.pose_convention"
+    rule = f"{where} is what the poses are, and their axes, by a name that the error of wrong poses gives"
+    require_known(params.pose_convention, convention_names(), where, CaptureError, source.folder, rule=rule)
+    return params.pose_convention
+
+
+def _converted(frame: Frame, convention: str) -> Frame:
+    pose = frame.world_from_camera
+    return frame if pose is None else replace(frame, world_from_camera=convert(pose, convention))
+
+
+def _by_camera(frames: Sequence[Frame], source: CaptureSource, *, one_camera: bool) -> tuple[Frame, ...]:
+    """Frames camera by camera, those of each checked, at times since the first of all."""
+    cameras = list(dict.fromkeys(frame.sensor for frame in frames))
+    frames = sorted(frames, key=lambda frame: cameras.index(frame.sensor))
+    for camera in cameras:
+        own = [frame for frame in frames if frame.sensor == camera]
+        clocks = [(frame.source_time if frame.time is None else frame.time, frame.name) for frame in own]
+        clocked = [(at, f"{source.folder} ({name})") for at, name in clocks if at is not None]
+        check_increasing([at for at, _ in clocked], [file for _, file in clocked])
+        if one_camera:
+            check_one_camera(own, source.folder)
+    first = min((frame.time for frame in frames if frame.time is not None), default=0.0)
+    return tuple(frame if frame.time is None else replace(frame, time=frame.time - first) for frame in frames)
+
+
+def _centred(frames: tuple[Frame, ...], scale: float) -> tuple[tuple[Frame, ...], Origin | None]:
+    """Frames whose world's origin is near their cameras, and where that is in the source's world; None without poses.
 
     It is zero but for worlds whose origin is far away, as seen from a capture of that size; whole numbers keep digits.
     """
     positions = np.array([frame.world_from_camera.translation for frame in frames if frame.world_from_camera])
     if not len(positions):
-        return frames, np.zeros(3)
+        return frames, None
     middle = np.median(positions, axis=0)
     if np.linalg.norm(middle) <= max(FAR, FAR_EXTENTS * float(np.linalg.norm(np.ptp(positions, axis=0)))):
-        return frames, np.zeros(3)
+        return frames, Origin(scale=scale)
     centre = np.round(middle)
+    x, y, z = (float(value) for value in centre * scale)
     return tuple(
         replace(frame, world_from_camera=pose and Pose(pose.rotation, pose.translation - centre))
         for frame in frames
         for pose in [frame.world_from_camera]
-    ), centre
-
-
-def _origin(frames: Sequence[Frame], centre: F64, scale: float) -> Origin | None:
-    if not any(frame.world_from_camera for frame in frames):
-        return None
-    x, y, z = (float(value) for value in centre * scale)
-    return Origin((x, y, z), scale)
+    ), Origin((x, y, z), scale)
 
 
 def _written(frame: ListedFrame, source: CaptureSource, out_dir: Path) -> Frame | Skipped:

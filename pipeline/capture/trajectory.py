@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.capture.checks import MAX_DISTANCE
-from pipeline.capture.source import parse_table
+from pipeline.capture.texts import parse_table
 from pipeline.errors import CaptureError
 from pipeline.geometry import Pose
 from pipeline.types import F64

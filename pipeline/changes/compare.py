@@ -1,8 +1,7 @@
 """What is gone from a scan, what is new in the other, and which of these are one thing that moved.
 
-Surface is gone where the other scan's views look through it; what they didn't look at is unknown. A thing that moved is
-gone from one place and new in another: the motion is sought that lays the one on the other, and takes neither to where
-nothing is.
+A thing that moved is gone from one place and new in another: the motion is sought that lays the one on the other, and
+takes neither to where nothing is.
 """
 
 from __future__ import annotations
@@ -11,31 +10,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.ndimage import label
 from scipy.spatial import KDTree
 
+from pipeline.changes.pieces import AWAY, EMPTY, FEW, POINTS, SEED, Piece, grown, pieces_of
 from pipeline.changes.register import Registration, Scan, looked_through
 from pipeline.changes.surfaces import ALL, BEND, LEVEL, UPRIGHT, Fit, Surface, fit, settle
-from pipeline.geometry import Mesh, Pose, matrix_from_rotvec, rotvec_from_matrix
-from pipeline.objects.find import LEAST_AREA
+from pipeline.geometry import Pose, matrix_from_rotvec, rotvec_from_matrix
 from pipeline.progress import track
 from pipeline.types import F64, Mask
 
-SEED = 0
-AWAY = 0.025
-"""Surface as near to the other scan's has not moved [m]."""
-EMPTY = 0.05
-"""A view looks through what lies before its surface by more than this [m]."""
-GAP = 0.06
-"""Changed surface this near belongs together [m]."""
-NARROWEST = 0.05
-"""Least mean width of a piece, its area by its longest side [m]: two scans differ along the edges of what stays."""
-MOST = 12
-"""So many of the largest pieces of either scan are looked at."""
-POINTS, FEWEST, FEW = 5000, 1000, 250
-"""Most and fewest surface points of a piece in the last fit, and those in the first."""
-SPACING = 0.014
-"""Distance of these points [m], as far as there are as many."""
 YAWS = 24
 """Turns about the vertical that a motion is sought from."""
 TIPPED = (
@@ -49,8 +32,6 @@ TIPPED = (
 TRIED, SAME, HOPELESS = 8, 0.05, 0.1
 """So many of the best motions are refined; two are one that take no corner farther apart than the second [m], and less
 than the third of the pieces on each other is nothing."""
-LAID = 0.02
-"""What is as near to the other's surface lies on it [m]."""
 MATCHES, TIPPED_MATCHES = 0.75, 0.88
 """Least score of a motion, and of one that tips a thing over: of what it takes to where the other scan looked, the
 share that is there, less `TINT`."""
@@ -74,25 +55,6 @@ second is taken to be tipped over."""
 STRAIGHT_TURN, STRAIGHT_SIGMAS, MOST_STRAIGHT = 1.0, 3.0, 3.0
 """What turned by less than the first [degrees], or than so many of its sigmas but by no more than the third, didn't
 turn."""
-
-
-@dataclass(frozen=True, eq=False)
-class Piece:
-    """Part of a scan that the other doesn't have.
-
-    Attributes:
-        triangles: (F,) of the scan's mesh.
-        surface: Points on it, in the scan's frame.
-        low: (3,) lowest corner of its bounds [m].
-        high: (3,) highest.
-        area: [m^2].
-    """
-
-    triangles: Mask
-    surface: Surface
-    low: F64
-    high: F64
-    area: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,8 +101,8 @@ class Changes:
 def find_changes(first: Scan, second: Scan, registration: Registration) -> Changes:
     """What moved between two scans of a place, what is gone and what is new."""
     first_from_second = registration.first_from_second
-    gone = _pieces(first, second, first_from_second.inverse())
-    new = _pieces(second, first, first_from_second)
+    gone = pieces_of(first, second, first_from_second.inverse())
+    new = pieces_of(second, first, first_from_second)
     pairs = list[tuple[float, int, int, Motion]]()
     for a, one in track(enumerate(gone), "what moved", len(gone)):
         for b, other in enumerate(new):
@@ -169,48 +131,6 @@ def find_changes(first: Scan, second: Scan, registration: Registration) -> Chang
 
 def _mostly(piece: Piece, taken: Mask) -> bool:
     return bool(taken[piece.triangles].mean() > 0.5)
-
-
-def _pieces(own: Scan, other: Scan, other_from_own: Pose) -> list[Piece]:
-    """Parts of a scan that the other's views look through, the largest first."""
-    mesh = own.mesh
-    there, normals = other_from_own.apply(mesh.corners().mean(1)), other_from_own.rotate(mesh.face_normals())
-    changed = ~mesh.face_guessed()
-    changed[changed] = ~other.has(there[changed], normals[changed], AWAY)
-    changed = looked_through(other, there, changed, EMPTY)
-    areas, rows = mesh.face_areas(), np.flatnonzero(changed)
-    if not len(rows):
-        return []
-    of = _clusters(mesh.corners()[rows].mean(1).astype(np.float64))
-    sizes = np.bincount(of, areas[rows])
-    found = list[Piece]()
-    for number in np.argsort(-sizes, kind="stable")[:MOST]:
-        if sizes[number] < LEAST_AREA:
-            break
-        mask = np.zeros(len(areas), bool)
-        mask[rows[of == number]] = True
-        piece = _piece(mesh, mask)
-        if piece.area > NARROWEST * float((piece.high - piece.low).max()):
-            found.append(piece)
-    return found
-
-
-def _clusters(points: F64) -> np.ndarray:
-    """Which of the groups of points (N, 3) each belongs to, of those that lie near each other."""
-    cells = np.floor((points - points.min(0)) / GAP).astype(np.int64)
-    filled = np.zeros(cells.max(0) + 1, bool)
-    filled[tuple(cells.T)] = True
-    numbers = np.asarray(label(filled, np.ones((3, 3, 3)))[0])  # type: ignore[index]
-    return numbers[tuple(cells.T)] - 1
-
-
-def _piece(mesh: Mesh, triangles: Mask) -> Piece:
-    part = mesh.with_faces(triangles)
-    area = float(part.face_areas().sum())
-    count = int(np.clip(area / SPACING**2, FEWEST, POINTS))
-    surface = Surface.of_mesh(part, count, np.random.default_rng(SEED))
-    low, high = part.vertices.min(0).astype(np.float64), part.vertices.max(0).astype(np.float64)
-    return Piece(triangles, surface, low, high, area)
 
 
 def _matched(first: Scan, second: Scan, first_from_second: Pose, gone: Piece, new: Piece) -> Motion | None:
@@ -335,8 +255,8 @@ def _exact(first: Scan, second: Scan, registration: Registration, motion: Motion
     for spread in SPREADS:
         pose = motion.second_from_first
         second_from_first = local.inverse() @ pose
-        gone = _grown(first, second, local.inverse(), second_from_first, seeds[0], spread)
-        new = _grown(second, first, local, second_from_first.inverse(), seeds[1], spread)
+        gone = grown(first, second, local.inverse(), second_from_first, seeds[0], spread)
+        new = grown(second, first, local, second_from_first.inverse(), seeds[1], spread)
         target = new.surface.moved(local)
         freedom = motion.freedom
         if _is_straight(motion.fit):
@@ -365,40 +285,6 @@ def _local(first: Scan, second: Scan, registration: Registration, motion: Motion
     if min(len(part.points) for part in parts) < 4 * POINTS:
         return first_from_second
     return settle(parts[1], parts[0], first_from_second, SIGMAS).target_from_source
-
-
-def _grown(own: Scan, other: Scan, other_from_own: Pose, moved: Pose, piece: Piece, spread: float) -> Piece:
-    """A piece of a scan with what hangs together with it and lies, once `moved`, on the other scan's surface.
-
-    What is there in the other scan as well has not moved; nor does it say anything if what it lies on then has not:
-    floors lie on each other anywhere. Surface may miss the other's by a `spread` [m] aside: a motion that is off along
-    it would never be put right.
-    """
-    mesh = own.mesh
-    middle = mesh.corners().mean(1).astype(np.float64)
-    near = np.flatnonzero(((middle > piece.low - GAP * 4) & (middle < piece.high + GAP * 4)).all(1) | piece.triangles)
-    normals = mesh.face_normals()[near]
-    stays = other.has(other_from_own.apply(middle[near]), other_from_own.rotate(normals), AWAY)
-    lies = np.zeros(len(near), bool)
-    across = np.stack([np.cross(normals, axis) for axis in np.eye(3)])
-    for step in (np.zeros_like(normals), *(spread * across), *(-spread * across)):
-        lies |= other.has(moved.apply(middle[near] + step), moved.rotate(normals), LAID)
-    on_own = other_from_own.inverse() @ moved
-    tells = ~own.has(on_own.apply(middle[near]), on_own.rotate(normals), AWAY)
-    chosen = near[lies & tells & ~stays]
-    # its other side may be hidden by now; but it is nothing of it that would be where nothing is
-    kept = piece.triangles[near] & ~looked_through(other, moved.apply(middle[near]), ~lies, EMPTY)
-    triangles = np.zeros(len(mesh.triangles), bool)
-    triangles[chosen] = True
-    triangles[near[kept]] = True
-    rows = np.flatnonzero(triangles)
-    if not len(rows):
-        return piece
-    of = _clusters(middle[rows])
-    belongs = np.isin(of, np.unique(of[piece.triangles[rows]]))
-    whole = np.zeros(len(mesh.triangles), bool)
-    whole[rows[belongs]] = True
-    return _piece(mesh, whole)
 
 
 def _is_straight(found: Fit) -> bool:

@@ -17,11 +17,13 @@ from pipeline.changes.surfaces import FACING
 from pipeline.errors import BundleError
 from pipeline.geometry import Gaussians, Mesh, Pose, Similarity
 from pipeline.geometry.rays import RayCaster
-from pipeline.objects.close import MEASURED, Body, Views, close_body
+from pipeline.objects.close import MEASURED, Body, close_body
+from pipeline.objects.cutting import Behind
 from pipeline.objects.find import Standing
 from pipeline.objects.listing import OVER_FLOOR, UNSEEN, SceneObject
 from pipeline.objects.shapes import box_mesh
-from pipeline.objects.version import Behind, cut_out
+from pipeline.objects.version import cut_out
+from pipeline.objects.views import Views
 from pipeline.scenes.bundle import Bundle
 from pipeline.scenes.objects import Joint
 from pipeline.types import Mask

@@ -12,8 +12,8 @@ from pipeline.changes.surfaces import BEND, FACING, UPRIGHT, Surface, fit
 from pipeline.errors import BundleError
 from pipeline.geometry import Mesh, Pose, matrix_from_rotvec, rotvec_from_matrix
 from pipeline.geometry.rays import RayCaster
-from pipeline.objects.close import Views
 from pipeline.objects.listing import views_of
+from pipeline.objects.views import Views
 from pipeline.scenes.bundle import Bundle
 from pipeline.types import F32, F64, I64, Mask
 

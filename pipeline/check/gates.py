@@ -111,7 +111,7 @@ GATES: dict[str, GateKind] = {
         "Floor that looks solid and has nothing under it to stand on.",
     ),
     "floaters": GateKind(
-        "Mesh where the camera went", "m2", "<=", 0.0, "pipeline.check.ground:ground_gates",
+        "Floaters on the camera path", "m2", "<=", 0.0, "pipeline.check.ground:ground_gates",
         "Surface in the air where the camera went through, so where nothing can be.",
     ),
     "drop_test": GateKind(
@@ -123,7 +123,7 @@ GATES: dict[str, GateKind] = {
         "How far above or below the floor the dropped bodies came to rest, at worst.",
     ),
     "coverage": GateKind(
-        "Images can be trusted where a robot stands", "", ">=", 0.25, "pipeline.check.coverage:coverage_gates",
+        "Render coverage", "", ">=", 0.25, "pipeline.check.coverage:coverage_gates",
         "The share of positions and headings from which a robot's images can be trusted. Elsewhere the capture has "
         "seen too little.",
         "with photos",

@@ -35,7 +35,7 @@ def check_views(
 ) -> list[ViewCheck]:
     """Render held-out views [world frame] and compare; one that its mask hides wholly is left out.
 
-    `gains` (3,) by view are the exposures that their neighbours in time let expect; a view without has the splat's.
+    `gains` (3,) by view are the exposures interpolated from their neighbours in time; a view without has the splat's.
     `long_side` [px] is that of the training images.
     """
     checks = []
@@ -92,7 +92,7 @@ def view_gates(scene: CheckedScene) -> dict[str, Measured]:
     return {
         "held_out_psnr": Measured(
             _mean(psnr),
-            f"mean over {views}, the splat in the exposure that their neighbours in time let expect",
+            f"mean over {views}, rendered at the exposure interpolated from their neighbours in time",
             detail={
                 "worst": rounded(min(psnr, default=None)),
                 "in_mean_exposure": _mean([check.plain_psnr for check in checks]),

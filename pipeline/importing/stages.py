@@ -234,13 +234,7 @@ def write_bundle(inputs: Mapping[str, Path], params: BundleParams, out_dir: Path
         for name in names:
             shutil.copyfile(inputs[stage] / name, out_dir / name)
     NO_COVERAGE.save(out_dir)
-    # over spawn poses and goals, in four directions each; from above where nobody can stand
-    feet = [np.array(pose.position) for pose in (*regions.spawn_poses, *regions.goals)]
-    lookouts = [
-        Pose(horizontal_rotation(quarter * np.pi / 2), position + np.array([0, 0, LOOKOUT_HEIGHT]))
-        for position in feet
-        for quarter in range(4)
-    ] or [overview_pose(mesh, LENS, 40.0, 35.0)]
+    lookouts = _lookouts(regions, mesh)
     cameras = imported.cameras or [
         BundleCamera(f"lookout_{number:02d}", LENS, pose, held_out=True, thumbnail=None)
         for number, pose in enumerate(lookouts)
@@ -266,15 +260,8 @@ def write_bundle(inputs: Mapping[str, Path], params: BundleParams, out_dir: Path
     page = quality_page(quality, "Quality of the imported bundle", captions, meshes, None)
     (out_dir / "quality.html").write_text(page)
     full = SplatInfo(len(splat), round(np.sqrt(splat.sh.shape[1])) - 1, drawing_mode(splat))
-    registration, pose = imported.registration, imported.registration.mesh_from_splat
     report = {
-        "registration": {
-            "source": registration.source,
-            "ambiguous": registration.ambiguous,
-            "scale": pose.scale,
-            "rotation": pose.rotation.tolist(),
-            "translation": pose.translation.tolist(),
-        },
+        "registration": _registration_report(imported.registration),
         "cameras": "of the capture" if imported.cameras else f"{len(cameras)} lookouts, which no camera took",
         "turned_triangles": imported.turned,
         "points": "sampled from the mesh",
@@ -288,6 +275,28 @@ def write_bundle(inputs: Mapping[str, Path], params: BundleParams, out_dir: Path
         report={"align": imported.alignment.report, "import": report},
         parents=(imported.parent,) if imported.parent else (),
     )
+
+
+def _lookouts(regions: Regions, mesh: Mesh) -> list[Pose]:
+    """Poses over spawn poses and goals, in four directions each; one from above where nobody can stand."""
+    feet = [np.array(pose.position) for pose in (*regions.spawn_poses, *regions.goals)]
+    return [
+        Pose(horizontal_rotation(quarter * np.pi / 2), position + np.array([0, 0, LOOKOUT_HEIGHT]))
+        for position in feet
+        for quarter in range(4)
+    ] or [overview_pose(mesh, LENS, 40.0, 35.0)]
+
+
+def _registration_report(registration: Registration) -> dict[str, object]:
+    """What a bundle's manifest says of how the splat lies on the mesh."""
+    pose = registration.mesh_from_splat
+    return {
+        "source": registration.source,
+        "ambiguous": registration.ambiguous,
+        "scale": pose.scale,
+        "rotation": pose.rotation.tolist(),
+        "translation": pose.translation.tolist(),
+    }
 
 
 COPIED = {
@@ -307,5 +316,5 @@ IMPORT_STAGES = (
     Stage("mesh", 2, ("capture",), Settings, function=f"{__name__}:simplify"),
     Stage("regions", 1, ("capture", "mesh"), RegionsParams, function=f"{__name__}:find_floor"),
     Stage("splat", 1, ("capture", "regions"), Settings, function=f"{__name__}:make_levels"),
-    Stage("bundle", 2, ("capture", "mesh", "regions", "splat"), BundleParams, function=f"{__name__}:write_bundle"),
+    Stage("bundle", 3, ("capture", "mesh", "regions", "splat"), BundleParams, function=f"{__name__}:write_bundle"),
 )

@@ -129,6 +129,26 @@ def build_mesh(
     if params.close_floor:
         mesh, slits = close_slits(mesh, closing)
     whole = mesh.joined(closing)
+    collision, about_collision = _for_physics(whole, params, rng)
+    report = {
+        "backend": params.backend,
+        "voxel_size": voxel_size,
+        "depth_maps": len(maps),
+        **_sizes(whole),
+        "cleaning": asdict(cleaning),
+        "planes": None if flat is None else asdict(flat),
+        "floor": None if floor is None else asdict(floor),
+        "hidden_level_area": levels_area,
+        "slits": None if slits is None else asdict(slits),
+        "closing": None if closed is None else asdict(closed),
+        "collision": about_collision,
+        "borders": border_report(whole),
+    }
+    return BuiltMesh(mesh, closing, collision, report)
+
+
+def _for_physics(whole: Mesh, params: MeshParams, rng: np.random.Generator) -> tuple[Mesh, dict[str, object]]:
+    """A mesh decimated for physics, and how far either surface is from the other."""
     collision = decimate(whole, params.collision_triangles)
     errors = {"of_collision": surface_error(collision, whole, rng), "of_mesh": surface_error(whole, collision, rng)}
     worst = max(error.p99 for error in errors.values())
@@ -139,31 +159,23 @@ def build_mesh(
             params.collision_error * 1000,
             params.collision_triangles,
         )
-    areas = whole.face_areas()
-    guessed = whole.face_guessed()
-    report = {
-        "backend": params.backend,
-        "voxel_size": voxel_size,
-        "depth_maps": len(maps),
-        "vertices": len(whole.vertices),
-        "triangles": len(whole.triangles),
-        "area": float(areas.sum()),
-        "guessed_area": float(areas[guessed].sum()),
-        "cleaning": asdict(cleaning),
-        "planes": None if flat is None else asdict(flat),
-        "floor": None if floor is None else asdict(floor),
-        "hidden_level_area": levels_area,
-        "slits": None if slits is None else asdict(slits),
-        "closing": None if closed is None else asdict(closed),
-        "collision": {
-            "vertices": len(collision.vertices),
-            "triangles": len(collision.triangles),
-            "error": {way: asdict(error) for way, error in errors.items()},
-            "error_within_wanted": worst <= params.collision_error,
-        },
-        "borders": border_report(whole),
+    return collision, {
+        "vertices": len(collision.vertices),
+        "triangles": len(collision.triangles),
+        "error": {way: asdict(error) for way, error in errors.items()},
+        "error_within_wanted": worst <= params.collision_error,
     }
-    return BuiltMesh(mesh, closing, collision, report)
+
+
+def _sizes(mesh: Mesh) -> dict[str, float]:
+    """Counts and areas [m^2] of a mesh for the report."""
+    areas = mesh.face_areas()
+    return {
+        "vertices": len(mesh.vertices),
+        "triangles": len(mesh.triangles),
+        "area": float(areas.sum()),
+        "guessed_area": float(areas[mesh.face_guessed()].sum()),
+    }
 
 
 def colored(mesh: Mesh, cloud: PointCloud) -> Mesh:

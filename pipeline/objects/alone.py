@@ -26,16 +26,19 @@ from pipeline.depth.maps import DepthMap, StoredMaps
 from pipeline.errors import ReconstructionError
 from pipeline.geometry import Gaussians, Mesh, PointCloud, Pose, Similarity, angle_deg, matrix_from_quaternion
 from pipeline.geometry.rays import RayCaster
+from pipeline.geometry.winding import winding
 from pipeline.mesh.params import MeshParams
 from pipeline.mesh.stage import COLLISION_FILE, write_mesh
 from pipeline.mesh.stage import MESH_FILE as SURFACE_FILE
-from pipeline.objects.close import CELL, THINNEST, Body, Views, close_body, winding
+from pipeline.objects.close import CELL, THINNEST, Body, close_body
 from pipeline.objects.cut import cut_splat
+from pipeline.objects.cutting import DISCS, FRICTION, settling_gates
 from pipeline.objects.find import Standing, find_objects
 from pipeline.objects.hulls import hulls_of
 from pipeline.objects.listing import SceneObject
 from pipeline.objects.shapes import UPRIGHT, along_sides
-from pipeline.objects.version import DISCS, FRICTION, settling_gates, write_object
+from pipeline.objects.version import write_object
+from pipeline.objects.views import Views
 from pipeline.points.stage import write_points_ply
 from pipeline.poses.scene import View
 from pipeline.regions.params import RegionsParams

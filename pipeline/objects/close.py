@@ -9,30 +9,28 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
 
 import cv2
 import numpy as np
 from scipy.ndimage import binary_fill_holes, gaussian_filter, label, maximum_filter, minimum_filter
 from scipy.spatial import KDTree
 
-from pipeline.geometry import Camera, Gaussians, Mesh, Plane, Pose
-from pipeline.geometry.jit import njit, prange
+from pipeline.geometry import Mesh, Plane, Pose
 from pipeline.geometry.rays import RayCaster
+from pipeline.geometry.winding import winding
 from pipeline.mesh.marching_cubes import zero_crossing
 from pipeline.objects.find import Standing
 from pipeline.objects.shapes import GRID, UPRIGHT, Shape, box_mesh, shape_of
+from pipeline.objects.views import Views
 from pipeline.objects.walls import TOUCH, walls_behind
 from pipeline.progress import track
-from pipeline.raster import Raster, blending_weights, grey, rasterize
+from pipeline.scenes.objects import ClosingKind
 from pipeline.types import F32, F64, I64, Mask
 
 CELL, MAX_CELLS = 0.012, 1_000_000
 """Edge of the cells that are carved [m], larger where they would be more than that."""
 BLOCK = 32
 """Edge of the blocks of cells that a surface is sought in."""
-SEEN_BEHIND = 0.08
-"""A view looks through a cell whose middle is this much nearer than what it sees there [m]."""
 LOOKS_THROUGH = 5
 """Views that must look through a cell for it to be empty."""
 SAMPLES, HOLLOW = 2000, 0.1
@@ -47,23 +45,14 @@ PLATE_STEP, THICKEST, RIM_ENDS = 0.012, 12, 0.4
 than the second is no plate."""
 BESIDE, WALL = 0.5, 0.05
 """A wall goes on behind a box where as much of it [m^2] is seen as near beside that [m]."""
-CLUSTER, TOGETHER, FAR = 0.04, 6, 2.5
-"""Edge of clusters of triangles [m], clusters along the edge of a group, and the distance from which a cluster or a
-group counts as a dipole [its radius]."""
 BLOCK_SIDE, NEAR_SURFACE = 3, 4
 """Cells along an edge of the blocks that are asked as one, farther from the surface than the second [cells]."""
 ROUND = 0.7
 """Smoothing of the carved cells [cells]."""
 MEASURED = 0.025
 """Vertices farther than this from what was seen are guessed [m]."""
-MAX_VIEWS, WIDTH, WEIGHED = 60, 160, 20
-"""Views that are asked, the longest side of their depth images [px], and in how many Gaussians are weighed."""
 THINNEST = 0.02
 """Thinner bodies may be the noise of a surface [m]."""
-ON_IT = 0.05
-"""A body is seen where the mesh is not nearer than it by more than this [m]."""
-
-Kind = Literal["box", "cylinder", "ball", "carved"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +67,7 @@ class Body:
         sigma: (3,) one sigma of lengths that are guessed [m]; 0 for those that are told by what was seen.
     """
 
-    kind: Kind
+    kind: ClosingKind
     world_from_body: Pose
     size: F64
     mesh: Mesh
@@ -95,110 +84,6 @@ class Body:
         points = point.reshape(1, 3)
         inside = winding(self.mesh.corners().astype(np.float64), points)[0] > 0.5
         return 0.0 if inside else float(RayCaster(self.mesh).distances(points)[0])
-
-
-def within(camera: Camera, side: int) -> Camera:
-    """A lens for images whose longest side is at most that [px]: cameras of a bundle may be of any size."""
-    scale = min(1.0, side / max(camera.width, camera.height))
-    return camera.resized(max(round(scale * camera.width), 1), max(round(scale * camera.height), 1))
-
-
-class Views:
-    """What the capture's views saw of a mesh: its depth from up to 60 of them."""
-
-    def __init__(self, mesh: Mesh, cameras: Sequence[tuple[Camera, Pose]]) -> None:
-        step = -(-len(cameras) // MAX_VIEWS) or 1
-        caster = RayCaster(mesh)
-        self._views = []
-        for camera, pose in cameras[::step]:
-            small = within(camera, WIDTH)
-            self._views.append((small, pose, caster.depth(small, pose)))
-        height, width = (max((depth.shape[axis] for *_, depth in self._views), default=1) for axis in (0, 1))
-        self._depth: F32 = np.zeros((len(self._views), height, width), np.float32)
-        for number, (*_, depth) in enumerate(self._views):
-            rows, columns = depth.shape
-            self._depth[number, :rows, :columns] = depth
-        self._camera_from_world = np.array([pose.inverse().matrix[:3] for _, pose, _ in self._views]).reshape(-1, 3, 4)
-        lenses = [(c.fx, c.fy, c.cx, c.cy, c.width, c.height) for c, *_ in self._views]
-        self._lenses = np.array(lenses, np.float64).reshape(-1, 6)
-
-    def look_through(self, points: F64, margin: float = SEEN_BEHIND) -> I64:
-        """How many views look through points (N, 3) at what lies behind by more than a margin [m]."""
-        return self._count(points, margin, 0.0)
-
-    def see(self, points: F64, margin: float) -> I64:
-        """How many views see points (N, 3): no surface lies before them by more than a margin [m]."""
-        return self._count(points, -margin, np.inf)
-
-    def _count(self, points: F64, margin: float, nothing: float) -> I64:
-        return _count_views(points, self._camera_from_world, self._lenses, self._depth, margin, nothing)
-
-    def shares(self, gaussians: Gaussians, body: Body) -> F64:
-        """Which share of what each Gaussian (N,) shows in the views it shows where a body is seen."""
-        caster, seen = RayCaster(body.mesh), list[tuple[int, Camera, Pose, Mask]]()
-        for camera, pose, depth in self._views:
-            own = caster.depth(camera, pose)
-            mask = (own > 0) & ((depth == 0) | (own < depth + ON_IT))
-            seen.append((int(mask.sum()), camera, pose, mask))
-        plain, inside, total = grey(gaussians), np.zeros(len(gaussians)), np.full(len(gaussians), 1e-3)
-        for count, camera, pose, mask in sorted(seen, key=lambda one: -one[0])[:WEIGHED]:
-            if count:
-                raster = _raster(plain, camera, pose)
-                inside += blending_weights(raster, plain, mask)
-                total += blending_weights(raster, plain, np.ones(mask.shape, bool))
-        return inside / total
-
-    def weights(self, gaussians: Gaussians) -> F64:
-        """How many pixels each Gaussian (N,) shows in all views together."""
-        plain, total = grey(gaussians), np.zeros(len(gaussians))
-        for camera, pose, depth in self._views:
-            total += blending_weights(_raster(plain, camera, pose), plain, np.ones(depth.shape, bool))
-        return total
-
-    def hidden_by(self, mesh: Mesh, points: F64, scene: RayCaster) -> Mask:
-        """Which points (N, 3) lie behind a surface in some view, and before the rest of the scene."""
-        caster, hidden = RayCaster(mesh), np.zeros(len(points), bool)
-        for camera, pose, _ in self._views:
-            asked = np.flatnonzero(_in_image(camera, pose, points) & ~hidden)
-            eyes, rays = np.broadcast_to(pose.translation, (len(asked), 3)), points[asked] - pose.translation
-            before = np.flatnonzero(caster.cast(eyes, rays).distance < 1)
-            away = np.linalg.norm(rays[before], axis=1)
-            free = scene.cast(eyes[before], rays[before]).distance * away > away - ON_IT
-            hidden[asked[before[free]]] = True
-        return hidden
-
-
-def _raster(gaussians: Gaussians, camera: Camera, world_from_camera: Pose) -> Raster:
-    """What a view shows, without its distortion."""
-    return rasterize(gaussians, replace(camera, distortion=(0.0, 0.0, 0.0, 0.0)), world_from_camera)
-
-
-def _in_image(camera: Camera, world_from_camera: Pose, points: F64) -> Mask:
-    """Whether points (N, 3) are in a view's image without its distortion."""
-    local = world_from_camera.inverse().apply(points)
-    z = np.maximum(local[:, 2], 1e-6)
-    u, v = camera.fx * local[:, 0] / z + camera.cx, camera.fy * local[:, 1] / z + camera.cy
-    return (local[:, 2] > 0) & (u >= 0) & (v >= 0) & (u < camera.width) & (v < camera.height)
-
-
-@njit(parallel=True, cache=True, nogil=True, error_model="numpy")
-def _count_views(points: F64, camera_from_world: F64, lenses: F64, depths: F32, margin: float, nothing: float) -> I64:
-    """In how many views the depth at points (N, 3) is larger than theirs and a margin; none counts as `nothing` [m]."""
-    counts = np.zeros(len(points), np.int64)
-    for n in prange(len(points)):
-        x, y, z = points[n]
-        for view in range(len(lenses)):
-            m, lens = camera_from_world[view], lenses[view]
-            far = m[2, 0] * x + m[2, 1] * y + m[2, 2] * z + m[2, 3]
-            if far <= 0:
-                continue
-            u = lens[0] * (m[0, 0] * x + m[0, 1] * y + m[0, 2] * z + m[0, 3]) / far + lens[2]
-            v = lens[1] * (m[1, 0] * x + m[1, 1] * y + m[1, 2] * z + m[1, 3]) / far + lens[3]
-            if not (u >= 0 and v >= 0 and u < lens[4] and v < lens[5]):
-                continue
-            behind = depths[view, int(v), int(u)]
-            counts[n] += (behind if behind > 0 else nothing) > far + margin
-    return counts
 
 
 def close_bodies(mesh: Mesh, standing: Sequence[Standing], views: Views) -> dict[int, Body]:
@@ -386,77 +271,6 @@ def _undersides(seen: Mesh, support: float, views: Views) -> F64:
         if thick and height - thick > support and seen_below < RIM_ENDS * area[number] and free.mean() > HOLLOW:
             found.append(corners[own][:, ::-1] - [0, 0, thick])
     return np.concatenate(found)
-
-
-def winding(corners: F64, points: F64) -> F64:
-    """Generalised winding numbers (N,) of points about triangles (F, 3, 3): 1 inside of a closed surface, 0 outside.
-
-    A. Jacobson, L. Kavan, O. Sorkine-Hornung, Robust inside-outside segmentation, SIGGRAPH 2013, equation 6; far
-    clusters of triangles as dipoles: G. Barill et al., Fast winding numbers for soups and clouds, SIGGRAPH 2018.
-    """
-    places = np.floor(corners.mean(1) / CLUSTER).astype(np.int64)
-    keys, of = np.unique(np.concatenate([places // TOGETHER, places], 1), axis=0, return_inverse=True)
-    corners = corners[np.argsort(of.reshape(-1), kind="stable")]
-    starts = np.append(0, np.cumsum(np.bincount(of.reshape(-1))))
-    groups = np.append(np.flatnonzero(np.diff(keys[:, :3], axis=0, prepend=keys[:1, :3] - 1).any(1)), len(keys))
-    of_clusters, of_groups = _dipoles(corners, starts), _dipoles(corners, starts[groups])
-    return _windings(corners, starts, groups, of_clusters, of_groups, np.ascontiguousarray(points))
-
-
-def _dipoles(corners: F64, starts: I64) -> F64:
-    """Of triangles (F, 3, 3) from each start to the next: middle, area vector, distance from which these tell all."""
-    normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]) / 2
-    weight = np.linalg.norm(normal, axis=1)[:, None] + 1e-12
-    first = starts[:-1]
-    centre = np.add.reduceat(corners.mean(1) * weight, first) / np.add.reduceat(weight, first)
-    apart = np.linalg.norm(corners - np.repeat(centre, np.diff(starts), axis=0)[:, None], axis=2).max(1)
-    return np.column_stack([centre, np.add.reduceat(normal, first), FAR * np.maximum.reduceat(apart, first)])
-
-
-@njit(nogil=True, error_model="numpy", cache=True)
-def _dipole(dipole: F64, x: float, y: float, z: float) -> float:
-    """Half the solid angle of what is far from a point; NaN where it is near."""
-    dx, dy, dz = dipole[0] - x, dipole[1] - y, dipole[2] - z
-    distance = np.sqrt(dx * dx + dy * dy + dz * dz)
-    if distance <= dipole[6]:
-        return np.nan
-    return float((dx * dipole[3] + dy * dipole[4] + dz * dipole[5]) / (2 * distance**3))
-
-
-@njit(parallel=True, cache=True, nogil=True)
-def _windings(corners: F64, starts: I64, groups: I64, of_clusters: F64, of_groups: F64, points: F64) -> F64:
-    result = np.empty(len(points))
-    for n in prange(len(points)):
-        x, y, z = points[n]
-        total = 0.0
-        for group in range(len(of_groups)):
-            part = _dipole(of_groups[group], x, y, z)
-            if not np.isnan(part):
-                total += part
-                continue
-            for cluster in range(groups[group], groups[group + 1]):
-                part = _dipole(of_clusters[cluster], x, y, z)
-                if not np.isnan(part):
-                    total += part
-                    continue
-                for f in range(starts[cluster], starts[cluster + 1]):
-                    total += _half_angle(corners[f], x, y, z)
-        result[n] = total / (2 * np.pi)
-    return result
-
-
-@njit(nogil=True, error_model="numpy", cache=True)
-def _half_angle(corners: F64, x: float, y: float, z: float) -> float:
-    """Half the solid angle of a triangle (3, 3) seen from a point."""
-    ax, ay, az = corners[0, 0] - x, corners[0, 1] - y, corners[0, 2] - z
-    bx, by, bz = corners[1, 0] - x, corners[1, 1] - y, corners[1, 2] - z
-    cx, cy, cz = corners[2, 0] - x, corners[2, 1] - y, corners[2, 2] - z
-    a = np.sqrt(ax * ax + ay * ay + az * az)
-    b = np.sqrt(bx * bx + by * by + bz * bz)
-    c = np.sqrt(cx * cx + cy * cy + cz * cz)
-    volume = ax * (by * cz - bz * cy) + ay * (bz * cx - bx * cz) + az * (bx * cy - by * cx)
-    ab, bc, ca = ax * bx + ay * by + az * bz, bx * cx + by * cy + bz * cz, cx * ax + cy * ay + cz * az
-    return float(np.arctan2(volume, a * b * c + ab * c + bc * a + ca * b))
 
 
 def _largest(solid: Mask) -> Mask | None:

@@ -15,13 +15,15 @@ from scipy.spatial import KDTree
 from pipeline.depth.maps import DepthMap
 from pipeline.geometry import Camera, Mesh, Pose
 from pipeline.geometry.rays import RayCaster
+from pipeline.geometry.winding import winding
 from pipeline.mesh import stage
 from pipeline.mesh.clean import in_free_space, observe
 from pipeline.mesh.params import MeshParams
 from pipeline.mesh.topology import border_edges, triangle_components
-from pipeline.objects.close import CELL, MEASURED, THINNEST, Body, Views, close_bodies, finer, winding
+from pipeline.objects.close import CELL, MEASURED, THINNEST, Body, close_bodies, finer
 from pipeline.objects.cut import RAISED, REACH, SMEARED
 from pipeline.objects.find import Standing, find_objects
+from pipeline.objects.views import Views
 from pipeline.types import F64, Mask
 
 FLOOR = 0.0

@@ -11,8 +11,10 @@ from scipy.spatial import KDTree
 
 from pipeline.geometry import Gaussians, Mesh, matrix_from_quaternion, quaternions_from_z
 from pipeline.geometry.rays import RayCaster, sample_surface
-from pipeline.objects.close import Body, Views, winding
+from pipeline.geometry.winding import winding
+from pipeline.objects.close import Body
 from pipeline.objects.holes import Hole
+from pipeline.objects.views import Views
 from pipeline.types import F64, Mask
 
 REACH = 0.03
@@ -64,7 +66,7 @@ def cut_splat(
     support = float(body.world_from_body.translation[2])
     upright = np.abs(_thinnest(gaussians)[:, 2]) > FLAT
     means, above = gaussians.means.astype(np.float64), gaussians.means[:, 2] - support
-    shares = views.shares(gaussians, body)
+    shares = views.shares(gaussians, body.mesh)
     reach = np.where(shares > SHOWN, SHOWN_REACH, REACH)
     own = _nearer(means, body, scene, ~(upright & (above < FLAT_BELOW)), reach)
     ghosts = shares > GHOST

@@ -11,9 +11,11 @@ from scipy.ndimage import distance_transform_edt
 
 from pipeline.geometry import SH_C0, Gaussians, Mesh, Pose, Similarity, quaternions_from_z
 from pipeline.geometry.rays import RayCaster
+from pipeline.geometry.winding import winding
 from pipeline.mesh.planes import Planes, find_planes
-from pipeline.objects.close import Body, Views, foot_of, winding
+from pipeline.objects.close import Body, foot_of
 from pipeline.objects.find import GRAIN, SHELL_SKIN, shell_of
+from pipeline.objects.views import Views
 from pipeline.types import F32, F64, I64, Mask
 
 CELL = 0.03

@@ -17,10 +17,11 @@ from pipeline.geometry.rays import RayCaster
 from pipeline.io.files import machine_errors, write_whole
 from pipeline.io.pages import render
 from pipeline.mesh.topology import triangle_components
-from pipeline.objects.close import THINNEST, Body, Views, close_bodies, within
+from pipeline.objects.close import THINNEST, Body, close_bodies
 from pipeline.objects.cut import cut_splat
 from pipeline.objects.find import Standing, find_objects
 from pipeline.objects.holes import holes_of, sheets_of
+from pipeline.objects.views import Views, within
 from pipeline.progress import track
 from pipeline.raster import render as draw
 from pipeline.scenes.bundle import Bundle, BundleCamera

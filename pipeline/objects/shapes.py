@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 from scipy.optimize import least_squares
 
 from pipeline.geometry import Mesh, Pose
+from pipeline.scenes.objects import ShapeKind
 from pipeline.types import F64, Mask
 
 UPRIGHT = 0.35
@@ -42,8 +42,6 @@ GRID, MAX_GRID = 0.05, 100
 """Longest edge of a box's triangles [m], longer where an edge of the box would have more than that."""
 AROUND = 64
 """Corners of a circle; a ball has a quarter of that along a meridian."""
-
-ShapeKind = Literal["box", "cylinder", "ball"]
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,7 +17,7 @@ from pipeline.errors import ReconstructionError
 from pipeline.geometry import Camera, PointCloud, Pose
 from pipeline.points.completion import Completion
 from pipeline.points.fusion import fuse
-from pipeline.points.levels import find_levels
+from pipeline.points.level_search import find_levels
 from pipeline.points.mirrors import find_mirrors
 from pipeline.points.params import PointsParams
 from pipeline.poses.scene import read_image

@@ -15,8 +15,9 @@ from pipeline.capture.model import Capture, Selection
 from pipeline.errors import ReconstructionError
 from pipeline.geometry import Camera, Pose, Similarity
 from pipeline.parallel import map_in_order
-from pipeline.poses import matching
-from pipeline.poses.backends import Inputs, Result, given_poses, reconstruct
+from pipeline.poses import matching, pairs
+from pipeline.poses.backends.reconstruction import reconstruct
+from pipeline.poses.backends.shared import Inputs, Result, given_poses
 from pipeline.poses.depth_calibration import Calibration, calibrate, depth_ratio
 from pipeline.poses.dynamic_masks import mask_dynamic
 from pipeline.poses.epipolar import contradicted_focals, temporal_consistency
@@ -56,35 +57,22 @@ def run(inputs: Mapping[str, Path], params: PosesParams, out_dir: Path) -> None:
     capture = Capture.load(inputs["capture"])
     keyframes = load_keyframes(capture, Selection.load(inputs["select"]), params.image_size)
     posed = params.backend in ("sensor", "refined")
-    if posed and not all(k.frame.world_from_camera for k in keyframes):
-        raise ReconstructionError(
-            f"the poses backend {params.backend!r} needs a pose for every image",
-            found="images without poses",
-            remedy="use the images alone: --set poses.backend=colmap",
-            file=capture.root,
-        )
+    if posed:
+        _require_poses(keyframes, capture, params)
     features = matching.extract(capture.root, keyframes, params.features, params.threads)
     with tempfile.TemporaryDirectory() as scratch:
         database = Path(scratch) / "features.db"
-        pairs = _pairs(keyframes, features, params, posed=posed)
-        _match(database, keyframes, features, pairs, params)
+        wanted = _pairs(keyframes, features, params, posed=posed)
+        _match(database, keyframes, features, wanted, params)
         if not posed:
             require_motion(database, capture.root)
         keyframes, corrected = _with_focals(keyframes, contradicted_focals(database, keyframes))
         if corrected:  # how matches are verified, and the map begun, depends on the focal length
             database.unlink()
-            _match(database, keyframes, features, pairs, params)
-        data = Inputs(
-            capture, MatchedImages(database, keyframes, features, matching.read_matches(database)), params, out_dir
-        )
-        result = reconstruct(data)
-        drifting: Collection[int] = ()
-        consistency = None
-        if capture.kind == "generated":
-            drifting, consistency = temporal_consistency(data.images, result.sparse_map, capture.root)
-            if drifting:
-                held_out = [replace(k, held_out=k.held_out or k.image_id in drifting) for k in keyframes]
-                result = reconstruct(replace(data, images=replace(data.images, keyframes=held_out)))
+            _match(database, keyframes, features, wanted, params)
+        images = MatchedImages(database, keyframes, features, matching.read_matches(database))
+        data = Inputs(capture, images, params, out_dir)
+        result, drifting, consistency = _reconstructed(data)
     sparse_map, scale_sigma, calibration = _metric(data, result)
     poses = _register(data, result, sparse_map, drifting)
     registered = [k for k in keyframes if k.image_id in poses.poses]
@@ -98,7 +86,7 @@ def run(inputs: Mapping[str, Path], params: PosesParams, out_dir: Path) -> None:
     if params.mask_dynamic:
         camera_ids, depth_folder = [k.camera_id for k in registered], None if scale_sigma is None else capture.root
         views, masked = mask_dynamic(out_dir, views, camera_ids, sparse_map.xyz, depth_folder, params.threads)
-    report = _report(data, result, sparse_map, poses, len(pairs))
+    report = _report(data, result, sparse_map, poses, len(wanted))
     report["calibration"] = None if calibration is None else calibration.report
     report["dynamic_masks"] = masked
     report["temporal_consistency"] = consistency
@@ -117,15 +105,25 @@ def run(inputs: Mapping[str, Path], params: PosesParams, out_dir: Path) -> None:
     ).save(out_dir)
 
 
+def _require_poses(keyframes: Sequence[Keyframe], capture: Capture, params: PosesParams) -> None:
+    if not all(k.frame.world_from_camera for k in keyframes):
+        raise ReconstructionError(
+            f"the poses backend {params.backend!r} needs a pose for every image",
+            found="images without poses",
+            remedy="use the images alone: --set poses.backend=colmap",
+            file=capture.root,
+        )
+
+
 def _match(
     database: Path,
     keyframes: Sequence[Keyframe],
     features: Sequence[matching.Features],
-    pairs: matching.Pairs,
+    wanted: pairs.Pairs,
     params: PosesParams,
 ) -> None:
     matching.write_database(database, keyframes, features)
-    matching.match(database, keyframes, features, pairs, seed=params.seed, threads=params.threads)
+    matching.match(database, keyframes, features, wanted, seed=params.seed, threads=params.threads)
 
 
 def _with_focals(
@@ -154,13 +152,25 @@ def _with_focals(
 
 def _pairs(
     keyframes: Sequence[Keyframe], features: Sequence[matching.Features], params: PosesParams, *, posed: bool
-) -> matching.Pairs:
+) -> pairs.Pairs:
     if posed:
-        return matching.posed_pairs(list(given_poses(keyframes).values()), [k.camera for k in keyframes])
+        return pairs.posed_pairs(list(given_poses(keyframes).values()), [k.camera for k in keyframes])
     likeness = None
-    if len(keyframes) > matching.EXHAUSTIVE:
-        likeness = matching.similarity(features, np.random.default_rng(params.seed))
-    return matching.image_pairs(len(keyframes), likeness)
+    if len(keyframes) > pairs.EXHAUSTIVE:
+        likeness = pairs.similarity(features, np.random.default_rng(params.seed))
+    return pairs.image_pairs(len(keyframes), likeness)
+
+
+def _reconstructed(data: Inputs) -> tuple[Result, Collection[int], dict[str, object] | None]:
+    """The backend's result; of a generated video without the images whose content drifts, their ids, and a report."""
+    result = reconstruct(data)
+    if data.capture.kind != "generated":
+        return result, (), None
+    drifting, consistency = temporal_consistency(data.images, result.sparse_map, data.capture.root)
+    if drifting:
+        held_out = [replace(k, held_out=k.held_out or k.image_id in drifting) for k in data.images.keyframes]
+        result = reconstruct(replace(data, images=replace(data.images, keyframes=held_out)))
+    return result, drifting, consistency
 
 
 def _metric(data: Inputs, result: Result) -> tuple[SparseMap, float | None, Calibration | None]:

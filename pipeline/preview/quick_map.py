@@ -13,6 +13,7 @@ from pipeline.poses import matching
 from pipeline.poses.keyframes import load_keyframes
 from pipeline.poses.mapping import map_images
 from pipeline.poses.matching import MatchedImages
+from pipeline.poses.pairs import image_pairs
 from pipeline.preview.coarse import sparse_cloud
 from pipeline.previews import Cameras
 
@@ -33,7 +34,7 @@ def quick_map(capture: Capture, selection: Selection) -> tuple[Cameras, PointClo
             features = matching.extract(capture.root, numbered, FEATURES)
             database = Path(scratch) / "features.db"
             matching.write_database(database, numbered, features)
-            pairs = matching.image_pairs(len(numbered), None)
+            pairs = image_pairs(len(numbered), None)
             matching.match(database, numbered, features, pairs, seed=0, threads=1)
             images = MatchedImages(database, numbered, features, matching.read_matches(database))
             found = map_images(images, mapper="incremental", seed=0, root=capture.root)

@@ -110,7 +110,7 @@ class TimeLeft:
         place = f"{stage} ({[*self.expected].index(stage) + 1} of {len(self.expected)})"
         left = self.left()
         if all(one is None for one in left.values()):
-            return f"{place}: no earlier build here tells how long it takes"
+            return f"{place}: time unknown in the first build"
         own = left[stage]
         return f"{place}: {'time unknown' if own is None else about(own)}; {whole(list(left.values()))} left in all"
 

@@ -21,7 +21,8 @@ from pipeline.scenes.files import CONNECTIONS
 from pipeline.scenes.hub_registry import HubRegistry
 from pipeline.scenes.manifest import MANIFEST_FILE, FileEntry, Manifest, parse_manifest
 from pipeline.scenes.references import Change, Reference, Version
-from pipeline.scenes.registry import BLOBS, GRACE, SCENES, Registry, StoreRegistry, Yank, resolve
+from pipeline.scenes.registry import Registry, resolve
+from pipeline.scenes.store_registry import BLOBS, GRACE, SCENES, StoreRegistry, Yank
 from pipeline.scenes.summary import MAX_LINE
 
 logger = logging.getLogger(__name__)

@@ -25,9 +25,10 @@ from pipeline.errors import BusyError, CardError, MachineError, SplatyardError
 from pipeline.io.files import folder_bytes, free_bytes, no_room, readable, write_whole
 from pipeline.io.results import is_locked
 from pipeline.parallel import nothing_from_here
-from pipeline.running.building import BuildRequest, BuildResult, Plan, build_lock, plan, read_card, run_plan
+from pipeline.running.building import BuildRequest, BuildResult, Plan, build_lock, plan, run_plan
 from pipeline.running.card import name_from
 from pipeline.running.engine import PlannedStage, execute
+from pipeline.running.settings import read_card
 
 logger = logging.getLogger(__name__)
 

@@ -65,7 +65,7 @@ class Card(Settings):
 
 
 def load_card(path: Path) -> Card:
-    """Read a card; `pipeline.running.building.read_card` also checks its recipe and gates.
+    """Read a card; `pipeline.running.settings.read_card` also checks its recipe and gates.
 
     Raises:
         CardError: When it can't be read or something in it is wrong; names the key and the nearest right one.

@@ -28,8 +28,8 @@ from pipeline.running.building import Plan, RunRecord
 from pipeline.running.engine import PlannedStage, execute
 from pipeline.scenes.files import CONNECTIONS
 from pipeline.scenes.manifest import FileEntry, file_sha256
-from pipeline.scenes.registry import CHUNK
 from pipeline.scenes.store import Store, open_store
+from pipeline.scenes.store_registry import CHUNK
 
 logger = logging.getLogger(__name__)
 

@@ -59,7 +59,7 @@ STAGES: tuple[Stage, ...] = (
     Stage("regions", 2, ("poses", "align", "mesh", "coverage"), RegionsParams),
     Stage(
         "check",
-        7,
+        8,
         ("capture", "select", "poses", "depth", "align", "mesh", "splat", "coverage", "regions"),
         CheckParams,
     ),

@@ -92,7 +92,7 @@ class ObjectRecord(Strict):
     """
 
     name: Annotated[str, Field(pattern=f"^{NAME}$")]
-    kind: Literal["box", "cylinder", "ball", "carved"]
+    kind: ClosingKind
     on: Annotated[str, Field(max_length=100)]
     seen: Annotated[float, Field(ge=0, le=1)]
     world_from_body: Annotated[tuple[Row, Row, Row, Row], AfterValidator(_rigid)]
@@ -108,6 +108,12 @@ class ObjectRecord(Strict):
     antialiasing: Literal["classic", "mip"]
     gaussians: Annotated[dict[str, Annotated[int, Field(ge=1)]], Field(max_length=len(SPLAT_FILES))]
     joint: Joint | None = None
+
+
+ShapeKind = Literal["box", "cylinder", "ball"]
+"""Shapes that objects are closed with."""
+ClosingKind = Literal[ShapeKind, "carved"]
+"""How the unseen surface of an object was completed."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,9 +20,10 @@ from pipeline.io.files import machine_errors, write_whole
 from pipeline.scenes.files import BundleFiles
 from pipeline.scenes.manifest import MANIFEST_FILE, Strict, file_sha256
 from pipeline.scenes.references import HUB, LATEST, PREFIX, RANGE, REFERENCE, Reference, is_address
-from pipeline.scenes.registry import BLOBS, INDEX, SCENES, BundlesFolder, StoreRegistry
+from pipeline.scenes.registry import INDEX, BundlesFolder
 from pipeline.scenes.registry import resolve as newest_version
 from pipeline.scenes.store import open_store
+from pipeline.scenes.store_registry import BLOBS, SCENES, StoreRegistry
 
 if TYPE_CHECKING:
     from pipeline.scenes.hub_registry import HubRegistry

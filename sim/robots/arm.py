@@ -10,6 +10,8 @@ from pipeline.types import F32, F64, I64, Floats
 from sim.robots.kinematics import SLIDE, rotate_about, tree_of
 from sim.robots.model import Gripper, Robot
 
+DOWN = np.diag([1.0, -1.0, -1.0])
+"""Rotation of a hand that points down, base from hand."""
 DAMPING = 0.05
 """Of least squares [m, rad]: larger is slower and steadier near singular poses."""
 PULL = 0.02
@@ -111,7 +113,7 @@ class Arm:
         reached = np.ones((len(far), STARTS), bool)
         for height in OVER:
             aims = np.tile(np.eye(4), (len(far), STARTS, 1, 1))
-            aims[..., :3, :3] = np.diag([1.0, -1.0, -1.0])
+            aims[..., :3, :3] = DOWN
             aims[..., 0, 3], aims[..., 2, 3] = far[:, None], height
             aims = aims.reshape(-1, 4, 4)
             joints = self.solve(joints, aims, SEARCH)

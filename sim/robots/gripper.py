@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TypeVar
 
 import numpy as np
@@ -156,81 +157,91 @@ def _ways(robot: Robot, group: tuple[str, ...]) -> F64 | None:
     return np.stack(columns, 1)
 
 
+@dataclass(frozen=True)
+class _Parts:
+    """Parts of a robot between which joints open a gap, and how they go, in the axes of the link that carries them.
+
+    Attributes:
+        hand: That link.
+        branches: Links with which the parts begin that move.
+        hulls: Links and corners of each part's shapes; the hand's own are one if just one part moves.
+        poses: (S, L, 4, 4) hand from link on the way.
+    """
+
+    robot: Robot
+    hand: int
+    branches: list[int]
+    hulls: dict[int, list[tuple[int, F64]]]
+    poses: F64
+
+    @staticmethod
+    def on_way(robot: Robot, group: tuple[str, ...], hand: int, branches: list[int], way: F64) -> _Parts:
+        """The parts while joints of these names go this way (S, F)."""
+        count = len(way)
+        at = np.tile(robot.default_position, (count, 1)).astype(np.float32)
+        at[:, [robot.joint_names.index(name) for name in group]] = way
+        poses = link_poses(robot, RobotState.at_rest(np.zeros((count, 3)), np.tile([1.0, 0, 0, 0], (count, 1)), at))
+        links = {part: [one for one in range(len(robot.links)) if part in _above(robot, one)] for part in branches}
+        if len(branches) == 1:
+            links[hand] = [hand]
+        hulls = {
+            part: [(one, _hull(shape)) for one in own for shape in robot.links[one].shapes]
+            for part, own in links.items()
+        }
+        hulls = {part: own for part, own in hulls.items() if own}
+        return _Parts(robot, hand, branches, hulls, np.linalg.inv(poses[:, hand])[:, None] @ poses)
+
+    @cached_property
+    def joints(self) -> dict[int, Joint]:
+        """Joints of the links with which parts begin, by link."""
+        return {link: joint for link in self.branches if (joint := self.robot.links[link].joint)}
+
+    @property
+    def slide(self) -> bool:
+        """Whether they don't turn."""
+        return all(joint.kind == "slide" for joint in self.joints.values())
+
+    @property
+    def jaw(self) -> bool:
+        """Whether one moves, and the hand's own link is the other."""
+        return len(self.hulls) > len(self.branches)
+
+    def shapes(self, part: int, sample: int) -> list[F64]:
+        """Corners (P, 3) of each shape."""
+        poses = self.poses[sample]
+        return [hull @ poses[link, :3, :3].T + poses[link, :3, 3] for link, hull in self.hulls[part]]
+
+    def points(self, part: int, sample: int) -> F64:
+        """Corners (P, 3) of all."""
+        return np.concatenate(self.shapes(part, sample))
+
+    def moved(self, part: int) -> F64:
+        """How far (3,) a part goes at first."""
+        return self.points(part, 3).mean(0) - self.points(part, 0).mean(0)
+
+
 def _opening(robot: Robot, group: tuple[str, ...], hand: int, branches: list[int], way: F64) -> Gripper | None:
     """The gripper, if joints that go this way (S, F) open it."""
-    at = np.tile(robot.default_position, (len(way), 1)).astype(np.float32)
-    at[:, [robot.joint_names.index(name) for name in group]] = way
-    count = len(way)
-    poses = link_poses(robot, RobotState.at_rest(np.zeros((count, 3)), np.tile([1.0, 0, 0, 0], (count, 1)), at))
-    poses = np.linalg.inv(poses[:, hand])[:, None] @ poses
-    hulls = {
-        part: [(link, _hull(shape)) for link in own for shape in robot.links[link].shapes]
-        for part in branches
-        if (own := [link for link in range(len(robot.links)) if part in _above(robot, link)])
-    }
-    if len(branches) == 1:
-        hulls[hand] = [(hand, _hull(shape)) for shape in robot.links[hand].shapes]
-    hulls = {part: own for part, own in hulls.items() if own}
-
-    def shapes(part: int, sample: int) -> list[F64]:
-        return [hull @ poses[sample, link, :3, :3].T + poses[sample, link, :3, 3] for link, hull in hulls[part]]
-
-    def points(part: int, sample: int) -> F64:
-        return np.concatenate(shapes(part, sample))
-
-    if len(hulls) < 2:
+    parts = _Parts.on_way(robot, group, hand, branches, way)
+    if len(parts.hulls) < 2:
         return None
-    axes = [poses[0, link, :3, :3] @ joint.axis for link in branches if (joint := robot.links[link].joint)]
-    slides = all(joint.kind == "slide" for link in branches if (joint := robot.links[link].joint))
-    moving = [points(part, 0) for part in branches if part in hulls]
-    middle = np.mean([(own.min(0) + own.max(0)) / 2 for own in moving], 0)
-    first = branches[0] if branches[0] in hulls else next(iter(hulls))
-
-    def joint_of(link: int) -> Joint:
-        joint = robot.links[link].joint
-        assert joint
-        return joint
-
-    def moved(part: int) -> F64:
-        return points(part, 3).mean(0) - points(part, 0).mean(0)
-
-    along, jaw = _unit(moved(first)), len(hulls) > len(branches)
-    if slides:
-        away = middle - along * (along @ middle)
-    elif jaw:  # from its axis to its tip
-        arm = points(first, 0) - poses[0, first, :3, :3] @ joint_of(first).anchor - poses[0, first, :3, 3]
-        arm -= (arm @ axes[0])[:, None] * axes[0]
-        far = np.linalg.norm(arm, axis=1)
-        away = arm[far > far.max() - INSIDE].mean(0)
-    else:
-        away = np.cross(axes[0], along)
-        away *= np.sign(away @ (middle - poses[0, hand, :3, 3]))
-    away = _upright(away, ROUGHLY if jaw else NEARLY)
+    away = _away(parts)
     # the two parts that reach farthest, of which one at least moves
-    tips = {part: float((points(part, 0) @ away).max()) for part in hulls}
+    tips = {part: float((parts.points(part, 0) @ away).max()) for part in parts.hulls}
     one, two = sorted(sorted(tips, key=lambda part: -tips[part])[:2], key=lambda part: part == hand)
-    along = moved(one) - moved(two)
+    along = parts.moved(one) - parts.moved(two)
     if np.linalg.norm(along) < 1e-6:
         return None
     along = _unit(along - away * (away @ along))
-    pivot = max(float(poses[0, link, :3, 3] @ away) for link in branches)
+    pivot = max(float(parts.poses[0, link, :3, 3] @ away) for link in branches)
     tip = min(tips[one], tips[two])
-    if abs(tips[one] - tips[two]) > UNLIKE or (not slides and tip < pivot + BEYOND) or tip < BEYOND:
+    if abs(tips[one] - tips[two]) > UNLIKE or (not parts.slide and tip < pivot + BEYOND) or tip < BEYOND:
         return None
-    faces: list[tuple[F64, F64]] = []
-    for depth in (PAD, INSIDE) if jaw else (INSIDE,):
-        faces = []
-        for sample in range(count):
-            both = [shapes(part, sample) for part in (two, one)]
-            ends = [max(float((hull @ away).max()) for hull in part) for part in both]
-            level = (tip if jaw else min(ends)) - depth
-            faces.append((_section(both[0], away, level), _section(both[1], away, level)))
-        if len(faces[0][0]) and len(faces[0][1]):
-            break
+    faces = _faces(parts, (two, one), away, tip)
     edges = np.array([[np.max(a @ along, initial=-np.inf), np.min(b @ along, initial=np.inf)] for a, b in faces])
     gaps = np.where(np.isfinite(edges).all(1), edges[:, 1] - edges[:, 0], 2 * WIDEST)
     ends = np.flatnonzero((gaps > WIDEST) | (np.diff(gaps, prepend=-np.inf) <= 0))
-    last = (int(ends[0]) if len(ends) else count) - 1
+    last = (int(ends[0]) if len(ends) else len(way)) - 1
     if last < 1 or gaps[last] < LEAST:
         return None
     held = int(np.abs(gaps[: last + 1] - HELD).argmin())
@@ -245,6 +256,45 @@ def _opening(robot: Robot, group: tuple[str, ...], hand: int, branches: list[int
         robot.links[hand].name,
         Pose(np.stack([across, along, away], 1), origin),
     )
+
+
+def _away(parts: _Parts) -> F64:
+    """Unit vector (3,) along which the hand approaches what it holds."""
+    at = parts.poses[0]
+    axes = [at[link, :3, :3] @ joint.axis for link, joint in parts.joints.items()]
+    moving = [parts.points(part, 0) for part in parts.branches if part in parts.hulls]
+    middle = np.mean([(own.min(0) + own.max(0)) / 2 for own in moving], 0)
+    first = next(iter(parts.hulls))
+    along = _unit(parts.moved(first))
+    if parts.slide:
+        away = middle - along * (along @ middle)
+    elif parts.jaw:  # from its axis to its tip
+        arm = parts.points(first, 0) - at[first, :3, :3] @ parts.joints[first].anchor - at[first, :3, 3]
+        arm -= (arm @ axes[0])[:, None] * axes[0]
+        far = np.linalg.norm(arm, axis=1)
+        away = arm[far > far.max() - INSIDE].mean(0)
+    else:
+        away = np.cross(axes[0], along)
+        away *= np.sign(away @ (middle - at[parts.hand, :3, 3]))
+    return _upright(away, ROUGHLY if parts.jaw else NEARLY)
+
+
+def _faces(parts: _Parts, pair: tuple[int, int], away: F64, tip: float) -> list[tuple[F64, F64]]:
+    """Sections of two parts, at each sample, at the height where their gap is measured.
+
+    That of a jaw is higher, unless one of both doesn't reach there.
+    """
+    faces: list[tuple[F64, F64]] = []
+    for depth in (PAD, INSIDE) if parts.jaw else (INSIDE,):
+        faces = []
+        for sample in range(len(parts.poses)):
+            both = [parts.shapes(part, sample) for part in pair]
+            ends = [max(float((hull @ away).max()) for hull in part) for part in both]
+            level = (tip if parts.jaw else min(ends)) - depth
+            faces.append((_section(both[0], away, level), _section(both[1], away, level)))
+        if len(faces[0][0]) and len(faces[0][1]):
+            break
+    return faces
 
 
 def _section(hulls: list[F64], away: F64, height: float) -> F64:

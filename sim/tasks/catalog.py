@@ -24,11 +24,11 @@ from sim.tasks.driving.exploration import MAP_SIDE, ExplorationScenario
 from sim.tasks.driving.goals import GoalScenario
 from sim.tasks.driving.obstacles import ObstacleScenario
 from sim.tasks.driving.patches import PatchScenario
-from sim.tasks.handling import fetch, table
+from sim.tasks.handling import fetch, table_terms
 from sim.tasks.handling.arm_tasks import ARM_TASKS, CUBE, DONE, LENS, looking, wrist_camera
 from sim.tasks.settings import TaskSettings
 from sim.tasks.task import Curriculum, Observation, Reward, Task
-from sim.tasks.walking import walk as walking
+from sim.tasks.walking import terms as walking
 from sim.tasks.walking.commands import RISES, CommandScenario
 from sim.tasks.walking.walk import WalkScenario
 
@@ -281,7 +281,7 @@ FETCH = Task(
     scenario=partial(fetch.FetchScenario, items=(FLOOR_CUBE,)),
     success=FETCHED,
     observations={
-        "hand": Observation(table.proprioception, 10),
+        "hand": Observation(table_terms.proprioception, 10),
         "velocity": Observation(terms.planar_velocity, 3),
         "action": Observation(terms.last_action, "action"),
         "things": Observation(fetch.things, 23, privileged=True),
@@ -290,8 +290,8 @@ FETCH = Task(
     },
     rewards={
         "progress": Reward(fetch.progress, 0.5),
-        "reach": _per_second(table.reach, 0.2),
-        "carry": _per_second(partial(table.carry, goal=table.at_mark(0)), 0.2),
+        "reach": _per_second(table_terms.reach, 0.2),
+        "carry": _per_second(partial(table_terms.carry, goal=table_terms.at_mark(0)), 0.2),
         "done": Reward(FETCHED, DONE),
         "crash": Reward(terms.collided, -1.0),
     },
@@ -327,7 +327,7 @@ LIFT_VSERL = replace(
         "things": Observation(fetch.things, 23, privileged=True),
     },
     rewards={
-        "reach": Reward(table.reach, 1.0, per="step"),
+        "reach": Reward(table_terms.reach, 1.0, per="step"),
         "grasp": Reward(partial(fetch.grasp, height=0.1), 1.0, per="step"),
         "done": Reward(VSERL_SUCCESS, 10.0),
         "dropped": Reward(fetch.dropped, -5.0),

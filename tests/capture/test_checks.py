@@ -19,8 +19,8 @@ from pipeline.capture.checks import (
 )
 from pipeline.capture.model import Capture, Frame
 from pipeline.capture.params import CaptureParams
-from pipeline.capture.source import parse_object
 from pipeline.capture.stage import run
+from pipeline.capture.texts import parse_object
 from pipeline.errors import CaptureError
 from pipeline.geometry import Pose, is_rotation, matrix_from_rotvec
 from tests.synthetic import CAMERA, Room, walk, write_polycam

@@ -13,7 +13,7 @@ from pipeline.capture import stage
 from pipeline.capture.metadata import exif_of
 from pipeline.capture.model import Capture
 from pipeline.capture.params import CaptureParams
-from pipeline.capture.photos import Shot, find_repeats, shot_of
+from pipeline.capture.photos.repeats import Shot, find_repeats, shot_of
 from pipeline.errors import CaptureError
 from pipeline.geometry import Pose, matrix_from_rotvec
 from tests.capture.conftest import asymmetric, fill, truncate

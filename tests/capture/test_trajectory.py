@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipeline.capture.source import parse_object, parse_table
+from pipeline.capture.texts import parse_object, parse_table
 from pipeline.capture.trajectory import (
     Trajectory,
     check_clocks,

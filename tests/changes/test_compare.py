@@ -15,7 +15,7 @@ from pipeline.changes.register import Registration, Scan, register_scans
 from pipeline.changes.surfaces import LEVEL, Surface, fit, settle
 from pipeline.errors import BundleError
 from pipeline.geometry import Mesh, Pose, Similarity, angle_deg, matrix_from_rotvec
-from pipeline.objects.close import Views
+from pipeline.objects.views import Views
 from pipeline.scenes.bundle import Bundle
 from tests.changes.two_scans import (
     CAMERA,

@@ -9,7 +9,7 @@ import numpy as np
 from pipeline.changes.register import Scan
 from pipeline.geometry import Camera, Mesh, Pose, Similarity, matrix_from_rotvec
 from pipeline.geometry.rays import RayCaster
-from pipeline.objects.close import Views
+from pipeline.objects.views import Views
 from pipeline.types import F64
 from tests.synthetic import look_at
 

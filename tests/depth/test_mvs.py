@@ -8,11 +8,12 @@ import cv2
 import numpy as np
 import pytest
 
-from pipeline.depth import mvs
-from pipeline.depth.mvs import StereoStore, estimate_depth, stereo_report
+from pipeline.depth import mvs, stereo_steps
+from pipeline.depth.mvs import estimate_depth, stereo_report
 from pipeline.depth.params import DepthParams
 from pipeline.depth.patchmatch import sweep_planes
 from pipeline.depth.sensor_and_stereo import hypotheses
+from pipeline.depth.stereo_steps import StereoStore
 from pipeline.errors import MachineError, ReconstructionError
 from pipeline.geometry import Camera, Pose
 from pipeline.poses.scene import PosedScene, SparsePoints, View, read_image
@@ -113,7 +114,7 @@ def test_nothing_is_left_in_the_scratch_folder(views, tmp_path):
 
 def test_a_killed_run_is_gone_on_with(views, small, tmp_path, monkeypatch):
     """After a stop in the middle no finished view is matched again, and the maps are bit for bit the same."""
-    swept, stop_at = [], 4 * len(mvs.PASSES) + 2
+    swept, stop_at = [], 4 * len(stereo_steps.PASSES) + 2
 
     def counted(planes, *rest):
         swept.append(planes.shape)
@@ -121,7 +122,7 @@ def test_a_killed_run_is_gone_on_with(views, small, tmp_path, monkeypatch):
             raise KeyboardInterrupt
         sweep_planes(planes, *rest)
 
-    monkeypatch.setattr(mvs, "sweep_planes", counted)
+    monkeypatch.setattr(stereo_steps, "sweep_planes", counted)
     with pytest.raises(KeyboardInterrupt):
         list(estimate_depth(views.scene, views.folder, SMALL, tmp_path, threads=1))
     complete = len(list(tmp_path.glob("*/matched-*.npy")))
@@ -129,7 +130,7 @@ def test_a_killed_run_is_gone_on_with(views, small, tmp_path, monkeypatch):
     swept.clear()
     stop_at = 0
     resumed = list(estimate_depth(views.scene, views.folder, SMALL, tmp_path, threads=1))
-    assert len(swept) == (6 - complete) * len(mvs.PASSES) + 6
+    assert len(swept) == (6 - complete) * len(stereo_steps.PASSES) + 6
     for one, two in zip(resumed, small, strict=True):
         np.testing.assert_array_equal(one.depth_map.depth, two.depth_map.depth)
 
@@ -160,9 +161,9 @@ def test_what_another_run_kept_is_not_taken(views, tmp_path, monkeypatch):
     params = PARAMS.changed(image_size=64)
     next(estimate_depth(views.scene, views.folder, params, tmp_path))
     swept = []
-    monkeypatch.setattr(mvs, "sweep_planes", lambda *arguments: swept.append(arguments))
+    monkeypatch.setattr(stereo_steps, "sweep_planes", lambda *arguments: swept.append(arguments))
     list(estimate_depth(views.scene, views.folder, params.changed(source_views=4), tmp_path))
-    assert len(swept) == 6 * (len(mvs.PASSES) + 1)
+    assert len(swept) == 6 * (len(stereo_steps.PASSES) + 1)
 
 
 def test_some_views_alone_get_maps(views, tmp_path):

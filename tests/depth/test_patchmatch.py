@@ -3,7 +3,6 @@
 import numpy as np
 
 from pipeline.depth.local_planes import plane_normals
-from pipeline.depth.mvs import pair_warp
 from pipeline.depth.patchmatch import (
     COST_CAP,
     WIDE_WINDOW,
@@ -13,6 +12,7 @@ from pipeline.depth.patchmatch import (
     random_planes,
     upsample_planes,
 )
+from pipeline.depth.stereo_steps import pair_warp
 from pipeline.geometry import Camera
 from pipeline.poses.scene import read_image
 

@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from pipeline.depth.mvs import pair_warp
 from pipeline.depth.stereo_map import average_agreeing, count_agreement, drop_rims, fill_flat_patches
+from pipeline.depth.stereo_steps import pair_warp
 
 
 @pytest.fixture

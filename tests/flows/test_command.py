@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 import pytest
 
-from flows.cli.command import Arg, Command, command, count, seconds, size
+from flows.cli.command import Arg, Command, asked, command, count, seconds, size
 
 
 @command()
@@ -68,6 +68,13 @@ def test_the_docstring_is_the_help():
     assert (paint.name, paint.help) == ("paint", "paint walls")
     assert (paint.description, paint.examples) == ("Twice if asked to.", "  splatyard paint north")
     assert (Scrub.name, Scrub.help, Scrub.description) == ("scrub", "scrub the floor", "Scrub the floor.")
+
+
+def test_a_request_takes_the_options_that_it_knows():
+    """By their names; others are given, and win."""
+    scrub = Scrub.function("attic", liters=2.0)
+    assert asked(lambda floor, liters: (floor, liters), scrub) == ("attic", 2.0)
+    assert asked(lambda floor, soap: (floor, soap), scrub, floor="hall", soap=True) == ("hall", True)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 
 from flows.cli import main
 from pipeline import Bundle
-from pipeline.scenes.registry import GRACE
+from pipeline.scenes.store_registry import GRACE
 from tests.bundles import make_bundle
 from tests.publish.variants import PAGE, variant
 

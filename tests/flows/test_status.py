@@ -14,7 +14,8 @@ from flows.cli import main
 from pipeline.running.batch import Reason, Scene, State
 from sim.scene.scene import SceneLock
 from train.preset import load_preset
-from train.runs.run import Ending, Run
+from train.runs.record import Ending
+from train.runs.run import Run
 
 
 def made(out: Path, name: str, state: State, hours_ago: float = 1, **known: Any) -> Scene:

@@ -12,10 +12,12 @@ import pytest
 from pipeline.depth.maps import DepthMap
 from pipeline.geometry import Camera, Mesh, Pose, matrix_from_rotvec
 from pipeline.geometry.rays import RayCaster, sample_surface
-from pipeline.objects.close import Views, close_body, winding
+from pipeline.geometry.winding import winding
+from pipeline.objects.close import close_body
 from pipeline.objects.closing import close_objects
 from pipeline.objects.find import Standing
 from pipeline.objects.shapes import box_mesh
+from pipeline.objects.views import Views
 from pipeline.objects.walls import walls_behind
 from tests.mesh.scenes import grid_floor
 from tests.synthetic import look_at

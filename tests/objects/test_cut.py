@@ -9,10 +9,11 @@ import pytest
 
 from pipeline.geometry import Camera, Gaussians, Mesh, Pose, matrix_from_rotvec, quaternions_from_z
 from pipeline.geometry.rays import RayCaster
-from pipeline.objects.close import Body, Views
+from pipeline.objects.close import Body
 from pipeline.objects.cut import CutSplat, cut_mesh, cut_splat
 from pipeline.objects.holes import BACK, holes_of, sheets_of
 from pipeline.objects.shapes import box_mesh
+from pipeline.objects.views import Views
 from pipeline.types import F64
 
 FRAME = Pose(matrix_from_rotvec([0, 0, 0.5]), np.array([0.6, -0.2, 0.1]))

@@ -8,10 +8,11 @@ import trimesh
 from scipy.spatial import ConvexHull
 
 from pipeline.geometry import Mesh, Pose, matrix_from_rotvec
-from pipeline.objects.close import Views, close_body
+from pipeline.objects.close import close_body
 from pipeline.objects.find import find_objects
 from pipeline.objects.hulls import hulls_of
 from pipeline.objects.shapes import box_mesh
+from pipeline.objects.views import Views
 from pipeline.scenes.objects import MAX_CORNERS, MAX_HULLS
 from pipeline.types import F64
 

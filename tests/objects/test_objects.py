@@ -13,10 +13,12 @@ from flows.cli import main
 from pipeline import Bundle
 from pipeline.errors import BundleError
 from pipeline.geometry import Camera, Mesh, Pose, matrix_from_rotvec
-from pipeline.objects.close import Body, Views, close_body, foot_of, winding, within
+from pipeline.geometry.winding import winding
+from pipeline.objects.close import Body, close_body, foot_of
 from pipeline.objects.find import Standing, find_objects
 from pipeline.objects.listing import objects_of
 from pipeline.objects.shapes import box_mesh
+from pipeline.objects.views import Views, within
 from tests.bundles import make_bundle
 from tests.objects.furniture import BOXES, CELL
 from tests.synthetic import Room

@@ -7,9 +7,10 @@ import pytest
 
 from pipeline.geometry import Mesh, Pose, matrix_from_rotvec
 from pipeline.mesh.marching_cubes import zero_crossing
-from pipeline.objects.close import Views, close_body
+from pipeline.objects.close import close_body
 from pipeline.objects.find import Standing, find_objects
 from pipeline.objects.shapes import box_mesh
+from pipeline.objects.views import Views
 from pipeline.types import F64
 from tests.objects.furniture import to_box
 

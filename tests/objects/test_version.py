@@ -16,7 +16,7 @@ from flows.cli import main
 from pipeline.errors import BundleError
 from pipeline.geometry import Mesh, Similarity, matrix_from_rotvec
 from pipeline.geometry.rays import RayCaster
-from pipeline.objects import version
+from pipeline.objects import cutting, version
 from pipeline.objects.closing import close_objects
 from pipeline.objects.listing import SceneObject, objects_of
 from pipeline.objects.version import chosen_objects, cut_out, loosen
@@ -174,7 +174,7 @@ def test_a_cut_is_found_again_below_another_ones_version(tmp_path: Path, room: R
         manifest = {"provenance": {"build_key": changes["provenance"].build_key}}
         (folder / "bundle.json").write_text(json.dumps(manifest))
 
-    monkeypatch.setattr(version, "_cut", cut)
+    monkeypatch.setattr(version, "cut_together", cut)
     monkeypatch.setattr(version, "_write", write)
     whole = Bundle.open(make_bundle(tmp_path / "whole", room))
     one, other = ([cast(SceneObject, SimpleNamespace(name=name))] for name in ("table", "chair"))
@@ -197,7 +197,7 @@ def test_what_is_proposed_and_unfit_stays(
 ):
     """What would look otherwise stays in place where nobody asked for it by name, the worst first."""
     chosen = [one for one in chosen_objects(objects, all_movable=True) if one.on != "floor"][:2]
-    monkeypatch.setattr(version, "DIFFERENCE", 0.0)
+    monkeypatch.setattr(cutting, "DIFFERENCE", 0.0)
     with pytest.raises(BundleError, match=r"looks as before[\s\S]*none of \S+ would"):
         cut_out(whole, chosen, tmp_path, proposed=True)
     asked = Bundle.open(cut_out(whole, chosen, tmp_path))
@@ -209,9 +209,9 @@ def test_nothing_is_left_without_what_it_stands_on(objects: list[SceneObject]):
     """The crate stays where the parcel on it must; the parcel may be cut out where the crate stays."""
     chosen = chosen_objects(objects, all_movable=True)
     parcel = next(one for one in chosen if one.on in {other.name for other in chosen})
-    left = {one.name for one in version._without(chosen, [parcel.name])}
+    left = {one.name for one in cutting._without(chosen, [parcel.name])}
     assert left == {one.name for one in chosen} - {parcel.name, parcel.on}
-    assert parcel in version._without(chosen, [parcel.on])
+    assert parcel in cutting._without(chosen, [parcel.on])
 
 
 def test_a_card_has_them_cut_out_of_the_bundle_itself(whole: Bundle, tmp_path: Path):

@@ -12,7 +12,8 @@ from pipeline.geometry import Camera, Mesh, PointCloud, Pose
 from pipeline.geometry.rays import RayCaster
 from pipeline.mesh.params import MeshParams
 from pipeline.mesh.stage import build_mesh
-from pipeline.points.levels import Levels, find_levels
+from pipeline.points.level_search import find_levels
+from pipeline.points.levels import Levels
 from tests.synthetic import box_faces, look_at
 
 CAMERA = Camera(192, 144, 147.0, 145.8, 95.1, 72.9)

@@ -9,7 +9,8 @@ import numpy as np
 
 from pipeline.capture.model import Capture, Selection
 from pipeline.poses.keyframes import load_keyframes
-from pipeline.poses.matching import extract, mutual_nearest, principal_directions, root_sift, similarity
+from pipeline.poses.matching import extract, mutual_nearest, principal_directions, root_sift
+from pipeline.poses.pairs import similarity
 from tests.poses.conftest import Rendered, write_capture
 from tests.synthetic import Room
 

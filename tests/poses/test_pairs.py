@@ -6,7 +6,7 @@ from itertools import combinations
 
 import numpy as np
 
-from pipeline.poses.matching import (
+from pipeline.poses.pairs import (
     EXHAUSTIVE,
     SIMILAR_ONLY,
     image_pairs,

@@ -102,7 +102,7 @@ def test_a_slow_build_is_expected_to_stay_slow(clock):
 
 def test_no_earlier_build_no_time(clock):
     """Nothing is said before anything is known; what is unknown makes the sum a lower bound."""
-    assert "no earlier build" in TimeLeft({"a": None, "b": None}).line("a")
+    assert "time unknown in the first build" in TimeLeft({"a": None, "b": None}).line("a")
     assert TimeLeft({"a": None, "b": 30.0}).line("a") == "a (1 of 2): time unknown; at least 30 s left in all"
     assert TimeLeft({"a": 12.0, "b": 200.0}).line("b") == "b (2 of 2): about 3.5 min; about 3.5 min left in all"
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.scenes.files import CACHE_VARIABLE
-from pipeline.scenes.registry import StoreRegistry
 from pipeline.scenes.resolver import ADDRESS_VARIABLE, open_registry
+from pipeline.scenes.store_registry import StoreRegistry
 from tests.bundles import make_bundle
 from tests.publish.variants import PAGE, variant
 

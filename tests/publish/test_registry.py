@@ -22,8 +22,8 @@ from pipeline.publish.publishing import publish, yank
 from pipeline.publish.pulling import pull
 from pipeline.scenes.manifest import file_sha256
 from pipeline.scenes.references import Reference
-from pipeline.scenes.registry import GRACE, StoreRegistry
 from pipeline.scenes.resolver import ADDRESS_VARIABLE, open_registry
+from pipeline.scenes.store_registry import GRACE, StoreRegistry
 from tests.publish.variants import PAGE, variant
 
 

@@ -10,8 +10,8 @@ from pipeline.align.params import KnownLength
 from pipeline.errors import CardError
 from pipeline.parameters import MAX_FILE_BYTES
 from pipeline.regions.params import Area
-from pipeline.running.building import read_card
 from pipeline.running.card import Card, load_card, name_from, write_card
+from pipeline.running.settings import read_card
 from pipeline.stage import Traits
 from tests.paths import ROOT
 

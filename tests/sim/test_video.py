@@ -14,6 +14,19 @@ import pytest
 
 from pipeline.errors import MachineError, SimError
 from pipeline.geometry import Camera, Gaussians, Mesh, Pose, matrix_from_rotvec
+from sim.chase_camera import (
+    AHEAD,
+    ARM,
+    CLEAR,
+    DISTANCE,
+    ELEVATION,
+    ELEVATIONS,
+    LENS,
+    RAISED,
+    REACH,
+    STANDING,
+    ChaseCamera,
+)
 from sim.config import EnvConfig
 from sim.controlled import find_robot
 from sim.drivers import EpisodeResult
@@ -25,22 +38,11 @@ from sim.sensors.cameras.body import COLOR
 from sim.sensors.cameras.props import Balls, Patches, Posts, Props, Solids
 from sim.tasks.catalog import NAVIGATE
 from sim.video import (
-    AHEAD,
-    ARM,
-    CLEAR,
-    DISTANCE,
-    ELEVATION,
-    ELEVATIONS,
     ENLARGED,
     HOLD,
-    LENS,
     PANEL,
-    RAISED,
-    REACH,
     SHOWN,
-    STANDING,
     CameraVideo,
-    ChaseCamera,
     ChaseVideo,
     VideoWriter,
     between,

@@ -38,6 +38,7 @@ def test_a_preset_names_no_program():
         "policy.encoder_sha256",
         "task",
         "task_settings.rewards",
+        "task_settings.parameters",
         "robot",
         "gait",
         "engine",

@@ -21,7 +21,8 @@ from tests.train.runs.test_run import room_for
 from train import session
 from train.preset import change_preset, load_preset
 from train.runs import checkpoint
-from train.runs.run import Ending, Run
+from train.runs.record import Ending
+from train.runs.run import Run
 from train.session import train_run
 
 LOCK = SceneLock("hall@1.0.0", "a" * 64, ())

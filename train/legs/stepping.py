@@ -12,7 +12,7 @@ import sim
 from pipeline.io.pages import render
 from pipeline.types import F32, F64, Mask
 from sim.gaits import Gait, joined
-from sim.tasks.walking.walk import followed, torque_shares
+from sim.tasks.walking.terms import followed, torque_shares
 from train.runs.report import line_chart, svg
 
 GROUNDS = (("flat", 0), ("stairs", 6))
@@ -120,3 +120,13 @@ def stepping_page(traces: Sequence[tuple[str, Trace]], title: str) -> str:
     """HTML of a page with a section for each trace, by its caption."""
     sections = [(caption, feet_chart(one), charts(one)) for caption, one in traces]
     return render("train", "stepping.html", title=title, sections=sections)
+
+
+def page_of(gaits: Sequence[tuple[str, Gait]], robot: str | None, engine: str, seed: int) -> str:
+    """HTML of a page on how gaits, each with its name, step on all `GROUNDS`; on a robot, or each on its own."""
+    traces = [
+        (f"{name}, {ground}", trace(gait, robot or gait.card.robot, engine, ground, level, seed))
+        for name, gait in gaits
+        for ground, level in GROUNDS
+    ]
+    return stepping_page(traces, f"Steps of {', '.join(name for name, _ in gaits)}")

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 import sim
 from pipeline.types import F32, F64
-from sim.gaits import Gait, joined
+from sim.gaits import Gait, gait_file, joined
 from sim.scene.terrain import RISER, TREADS
-from sim.tasks.walking.walk import followed, motor_torques, torque_shares
+from sim.tasks.walking.terms import followed, motor_torques, torque_shares
 from train.runs.evaluation import evaluate_run
 from train.runs.results import Interval
-from train.runs.run import Run
+from train.runs.run import RUN_FILE, Run
 
 ENOUGH = 3.5
 """Distance that leads from the start over the top [m]."""
@@ -55,6 +57,29 @@ class HillResult:
     over: float
     fell: float
     robots: int
+
+
+def find_seeing(names: Iterable[str], runs: Path) -> dict[str, Run]:
+    """Runs, by name below `runs` or by folder, whose policies a gait carries; gaits, and runs that learned one, aren't.
+
+    Raises:
+        TrainError: When a run can't be opened.
+    """
+    found = dict[str, Run]()
+    for name in names:
+        folder = next((folder for folder in (Path(name), runs / name) if (folder / RUN_FILE).is_file()), None)
+        if folder and not (run := Run.open(folder)).preset.learns_gait:
+            found[name] = run
+    return found
+
+
+def find_gait(name: str, runs: Path) -> Gait:
+    """A gait by its name or file, or by the folder, or the name below `runs`, of the run that learned it.
+
+    Raises:
+        SimError: When there is none, or it is damaged.
+    """
+    return Gait(gait_file(str(runs / name) if (runs / name).is_dir() else name))
 
 
 def walk_flat(gait: Gait, robot: str, engine: str, robots: int, seconds: float = 20.0, seed: int = 0) -> FlatResult:

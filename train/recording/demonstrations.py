@@ -178,29 +178,7 @@ def read_demonstrations(
     )
     _check(info, contract, folder)
     table = _read_tables(info, contract, folder)
-    last, success = table["next.done"].astype(bool), table["next.success"].astype(bool)
-    first = np.concatenate([[0], np.flatnonzero(last)[:-1] + 1])
-    lengths = np.diff([*first, len(last)])
-    won = np.repeat(np.logical_or.reduceat(success, first), lengths)
-    kept = won if successful else np.ones(len(last), bool)
-    if not kept.any():
-        raise TrainError(
-            "bc learns from demonstrations that succeed",
-            found=f"{len(first)} that fail",
-            remedy="record an expert, --driver auto, or a better policy",
-            file=folder,
-        )
-    if TRUNCATED in table:
-        time_out = last & table[TRUNCATED].astype(bool)
-    else:  # an older dataset doesn't say why an episode ended without success: by its time limit, or early by a failure
-        time_out = last & ~success & (np.repeat(lengths, lengths) >= contract.longest)
-    if not (kept & ~time_out).any():
-        raise TrainError(
-            "demonstrations have steps that something follows",
-            found=f"{len(first)} episodes, all of one step",
-            remedy="record longer ones",
-            file=folder,
-        )
+    kept, terminated, time_out = _steps(table, contract.longest, folder, successful=successful)
     groups = {VECTOR: table[STATE_FEATURE]} | {
         name: table[ENVIRONMENT][:, [info.features[ENVIRONMENT].names.index(one) for one in names]]  # type: ignore[union-attr]
         for name, names in contract.columns.items()
@@ -215,7 +193,7 @@ def read_demonstrations(
             observed = {name: torch.from_numpy(values[row : row + 1]) for name, values in groups.items()}
             if sight:
                 observed[sight.group] = sight.read({sight.keys[name]: of[None] for name, of in images.items()})
-            numbers = (table[ACTION_FEATURE], table["next.reward"], last & ~time_out, time_out)
+            numbers = (table[ACTION_FEATURE], table["next.reward"], terminated, time_out)
             replay.add(observed, *(torch.from_numpy(values[row : row + 1]) for values in numbers))
     return replay
 
@@ -324,6 +302,34 @@ def _check_values(columns: dict[str, np.ndarray], vectors: Sequence[str], folder
     changes = np.flatnonzero(np.diff(columns["episode_index"]))
     if not done[-1] or not np.array_equal(np.flatnonzero(done)[:-1], changes):
         raise _damaged(ValueError("episodes that are cut: next.done isn't where they end"), folder)
+
+
+def _steps(table: dict[str, np.ndarray], longest: int, folder: Path, *, successful: bool) -> tuple[Mask, Mask, Mask]:
+    """Which steps (N,) count, which end an episode for good, and which by its time limit, of so many steps."""
+    last, success = table["next.done"].astype(bool), table["next.success"].astype(bool)
+    first = np.concatenate([[0], np.flatnonzero(last)[:-1] + 1])
+    lengths = np.diff([*first, len(last)])
+    won = np.repeat(np.logical_or.reduceat(success, first), lengths)
+    kept = won if successful else np.ones(len(last), bool)
+    if not kept.any():
+        raise TrainError(
+            "bc learns from demonstrations that succeed",
+            found=f"{len(first)} that fail",
+            remedy="record an expert, --driver auto, or a better policy",
+            file=folder,
+        )
+    if TRUNCATED in table:
+        time_out = last & table[TRUNCATED].astype(bool)
+    else:  # an older dataset doesn't say why an episode ended without success: by its time limit, or early by a failure
+        time_out = last & ~success & (np.repeat(lengths, lengths) >= longest)
+    if not (kept & ~time_out).any():
+        raise TrainError(
+            "demonstrations have steps that something follows",
+            found=f"{len(first)} episodes, all of one step",
+            remedy="record longer ones",
+            file=folder,
+        )
+    return kept, last & ~time_out, time_out
 
 
 def _images(contract: Contract, table: dict[str, np.ndarray], folder: Path) -> Iterator[dict[str, np.ndarray]]:

@@ -209,6 +209,11 @@ def chosen(run: Run, path: Path | None = None) -> tuple[Path, Checkpoint]:
     return found
 
 
+def file_of(run: Run, name: str | None) -> Path | None:
+    """The file of a run's checkpoint by its name, with or without .pt; None for the newest."""
+    return run.checkpoints / f"{name.removesuffix('.pt')}.pt" if name else None
+
+
 def files(folder: Path) -> list[Path]:
     """Checkpoints, the oldest first."""
     names = [path for path in folder.glob("*.pt") if NAME.fullmatch(path.name)]

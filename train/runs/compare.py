@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
+from train.files import write_atomically
 from train.preset import flat_values
 from train.runs.report import line_chart
 from train.runs.results import FILE, WINDOW, Interval, Results, read_results
@@ -61,6 +63,22 @@ def metrics(run: Run) -> dict[str, str]:
         steps = next((row["steps"] for row in complete if row.get("success", 0) >= share), None)
         shown[f"steps to {share:.0%} success"] = "-" if steps is None else f"{steps:.0f}"
     return shown | {f"evaluated, {name}": str(share) for name, share in evaluated(run).items()}
+
+
+def progress(run: Run) -> tuple[str, str, str]:
+    """How far a run came, its success at the end, and that of its evaluation, as texts; "-" where there is none.
+
+    Raises:
+        TrainError: When its curve, its ending or its evaluation is damaged.
+    """
+    rows = run.curve.read()
+    last = rows[-1] if rows else {"iteration": 0}
+    share = evaluated(run).get("none")
+    ending = run.ending
+    early = ending and ending.early
+    done = f"{last['iteration']:.0f}/{ending.planned if ending and early else run.preset.iterations}"
+    done += f" ({'time limit' if ending and ending.by == 'minutes' else 'interrupted'})" if early else ""
+    return done, f"{last['success']:.0%}" if "success" in last else "-", "-" if share is None else str(share)
 
 
 def evaluated(run: Run) -> dict[str, Interval]:
@@ -142,3 +160,14 @@ class Matrix:
         head = ["run", *self.scenes]
         rows = [head, ["---"] * len(head), *self.texts()]
         return "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n"
+
+    def write(self, folder: Path) -> Iterator[Path]:
+        """Write matrix.json and matrix.md into a folder, which is made; each file is yielded once it is there.
+
+        Raises:
+            TrainError: When there is no room or no permission.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in (("matrix.json", self.json()), ("matrix.md", self.markdown())):
+            write_atomically(folder / name, text.encode())
+            yield folder / name

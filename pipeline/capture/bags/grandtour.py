@@ -147,19 +147,7 @@ def open_mission(source: CaptureSource, requested: str) -> Mission:
     poses = next((group for group in POSES if group in groups), None)
     lidar = next((group for group in LIDARS if group in groups), None)
     imu = min((group for group in groups if group.endswith("_imu")), default=None)
-    tree = TransformTree()
-    frames: dict[str, str] = {}
-    for group in filter(None, (*cameras, lidar, imu)):
-        values = read_description(source, f"data/{group}/.zattrs")
-        frames[group] = str(values.get("frame_id") or group)
-        if "transform" in values:
-            _add_transform(values["transform"], frames[group], tree, source.where(f"data/{group}/.zattrs"))
-    described, entries = [*frames], None
-    with suppress(CaptureError):  # the group tf has attributes only; it may not have been downloaded
-        entries = read_description(source, "data/tf/.zattrs").get("tf")
-        described.append("tf")
-    for frame, entry in entries.items() if isinstance(entries, dict) else ():
-        _add_transform(entry, frame, tree, source.where("data/tf/.zattrs"))
+    tree, frames, described = _transforms(source, [group for group in (*cameras, lidar, imu) if group])
 
     def between(target: str | None, of: str | None) -> Pose | None:
         chain = tree.chain(target, of) if target and of else None
@@ -199,6 +187,24 @@ def open_mission(source: CaptureSource, requested: str) -> Mission:
         described=tuple(described),
         notes=tuple(notes),
     )
+
+
+def _transforms(source: CaptureSource, groups: Sequence[str]) -> tuple[TransformTree, dict[str, str], list[str]]:
+    """All transforms, the frame of each of these groups, and the groups whose attributes were read."""
+    tree = TransformTree()
+    frames: dict[str, str] = {}
+    for group in groups:
+        values = read_description(source, f"data/{group}/.zattrs")
+        frames[group] = str(values.get("frame_id") or group)
+        if "transform" in values:
+            _add_transform(values["transform"], frames[group], tree, source.where(f"data/{group}/.zattrs"))
+    described, entries = [*frames], None
+    with suppress(CaptureError):  # the group tf has attributes only; it may not have been downloaded
+        entries = read_description(source, "data/tf/.zattrs").get("tf")
+        described.append("tf")
+    for frame, entry in entries.items() if isinstance(entries, dict) else ():
+        _add_transform(entry, frame, tree, source.where("data/tf/.zattrs"))
+    return tree, frames, described
 
 
 def _add_transform(entry: object, frame: str, tree: TransformTree, file: str) -> None:

@@ -20,7 +20,8 @@ from pipeline.capture.checks import checked_array, checked_camera
 from pipeline.capture.frames import declared_camera
 from pipeline.capture.model import Size
 from pipeline.capture.reader import Sensors
-from pipeline.capture.source import MAX_YAML_BYTES, CaptureSource, parse_object, parse_yaml
+from pipeline.capture.source import CaptureSource
+from pipeline.capture.texts import MAX_YAML_BYTES, parse_object, parse_yaml
 from pipeline.errors import CaptureError
 from pipeline.geometry import Camera
 from pipeline.parameters import checked

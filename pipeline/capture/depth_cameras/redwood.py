@@ -23,7 +23,8 @@ from pipeline.capture.images import find_masks
 from pipeline.capture.model import Capture, Skipped
 from pipeline.capture.params import CaptureParams
 from pipeline.capture.reader import Reader, Survey, numbered_files, require_pairs
-from pipeline.capture.source import CaptureSource, parse_table
+from pipeline.capture.source import CaptureSource
+from pipeline.capture.texts import parse_table
 from pipeline.capture.trajectory import numbers
 from pipeline.errors import CaptureError
 from pipeline.geometry import Camera, Pose

@@ -23,7 +23,8 @@ from pipeline.capture.model import Capture, Size
 from pipeline.capture.params import CaptureParams
 from pipeline.capture.phones.arkit import ARKIT, CONFIDENCE_LEVELS, arkit_survey, from_arkit
 from pipeline.capture.reader import Reader, Survey, put_once
-from pipeline.capture.source import CaptureSource, parse_table
+from pipeline.capture.source import CaptureSource
+from pipeline.capture.texts import parse_table
 from pipeline.capture.trajectory import Trajectory, check_clocks, nearest, number_table, numbers, ordered_trajectory
 from pipeline.errors import CaptureError
 from pipeline.geometry import Camera, Pose

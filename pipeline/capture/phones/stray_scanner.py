@@ -26,7 +26,8 @@ from pipeline.capture.model import Capture, Skipped
 from pipeline.capture.params import CaptureParams
 from pipeline.capture.phones.arkit import ARKIT, ARKIT_UP, CONFIDENCE_LEVELS, arkit_survey
 from pipeline.capture.reader import Reader, Survey, numbered_files
-from pipeline.capture.source import CaptureSource, parse_table
+from pipeline.capture.source import CaptureSource
+from pipeline.capture.texts import parse_table
 from pipeline.capture.trajectory import Trajectory, number_table, numbers, pose_of
 from pipeline.capture.videos.movie import images_of, opened
 from pipeline.errors import CaptureError

@@ -16,7 +16,8 @@ from pipeline.capture.checks import checked_array, checked_pose
 from pipeline.capture.frames import Size
 from pipeline.capture.lens import Lens, brown_lens, checked_lens
 from pipeline.capture.reconstructions.posed import PosedImage, Reconstruction, broken_poses, posed_reader
-from pipeline.capture.source import CaptureSource, parse_xml
+from pipeline.capture.source import CaptureSource
+from pipeline.capture.texts import parse_xml
 from pipeline.geometry import Pose
 from pipeline.types import F64
 

@@ -18,7 +18,8 @@ from pipeline.capture.checks import checked_pose
 from pipeline.capture.frames import Size
 from pipeline.capture.lens import Lens, brown_lens, checked_lens
 from pipeline.capture.reconstructions.posed import PosedImage, Reconstruction, broken_poses, plain, posed_reader
-from pipeline.capture.source import CaptureSource, check_text
+from pipeline.capture.source import CaptureSource
+from pipeline.capture.texts import check_text
 from pipeline.errors import CaptureError
 from pipeline.geometry import matrix_from_rotvec
 from pipeline.parameters import checked

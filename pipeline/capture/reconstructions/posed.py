@@ -14,7 +14,7 @@ import numpy as np
 
 from pipeline.capture.beside.images import kind_of_folder
 from pipeline.capture.beside.programs import Program
-from pipeline.capture.frames import FrameFiles, Size, sensor_capture, thinned, through_lens
+from pipeline.capture.frames import FrameFiles, ListedFrame, Size, sensor_capture, thinned, through_lens
 from pipeline.capture.images import IMAGE_SUFFIXES, find_masks, size_of
 from pipeline.capture.lens import Lens
 from pipeline.capture.model import Capture, Skipped
@@ -163,6 +163,34 @@ def image_files(source: CaptureSource, listed: Iterable[str]) -> dict[str, str]:
     return {}
 
 
+def _best_of(
+    source: CaptureSource, program: Program, parse: Callable[[CaptureSource, str], Reconstruction]
+) -> _Located | None:
+    """Of a program's files the one that places most of the images that are there, if it places enough of them."""
+    names = [name for name in source.names if posixpath.dirname(name) in program.folders]
+    names = [name for name in names if re.fullmatch(program.name_pattern, name)]
+    names.sort(key=lambda name: (suffix_of(name) == ".json", name.count("/"), name))  # JSON may be anything
+    found = [parse(source, name) for name in names[:MAX_CANDIDATES] if program.wrote(source, name)]
+    every = [_Located(of, image_files(source, [image.listed for image in of.images])) for of in found]
+    best = max(every, key=lambda one: len(one.files), default=None)
+    return best if best and len(best.files) >= LEAST_POSED else None
+
+
+def _frames(
+    source: CaptureSource, images: Sequence[tuple[PosedImage, str]], poses: Sequence[Pose]
+) -> tuple[list[ListedFrame], list[Lens]]:
+    """Images and their files as frames with these poses, and the lenses of those whose size can be read."""
+    files, lenses, frames = [file for _, file in images], list[Lens](), list[ListedFrame]()
+    stored = FrameFiles(source, find_masks(source, files))
+    for (image, file), (key, name), pose in zip(images, keys_and_names(files), poses, strict=True):
+        frame = replace(stored.frame(key, file), name=name, world_from_camera=pose)
+        if size := size_of(source, file):
+            lenses.append(image.lens(size))
+            frame = through_lens(frame, lenses[-1], source.where(file))
+        frames.append(frame)
+    return frames, lenses
+
+
 def posed_reader(
     kind: str, program: Program, form: str, parse: Callable[[CaptureSource, str], Reconstruction], yields: str
 ) -> Reader:
@@ -174,17 +202,8 @@ def posed_reader(
 
     def located(source: CaptureSource) -> _Located | None:
         if source not in known:
-            known[source] = best_of(source)
+            known[source] = _best_of(source, program, parse)
         return known[source]
-
-    def best_of(source: CaptureSource) -> _Located | None:
-        names = [name for name in source.names if posixpath.dirname(name) in program.folders]
-        names = [name for name in names if re.fullmatch(program.name_pattern, name)]
-        names.sort(key=lambda name: (suffix_of(name) == ".json", name.count("/"), name))  # JSON may be anything
-        found = [parse(source, name) for name in names[:MAX_CANDIDATES] if program.wrote(source, name)]
-        every = [_Located(of, image_files(source, [image.listed for image in of.images])) for of in found]
-        best = max(every, key=lambda one: len(one.files), default=None)
-        return best if best and len(best.files) >= LEAST_POSED else None
 
     def chosen(source: CaptureSource) -> _Located:
         found = located(source)
@@ -201,22 +220,14 @@ def posed_reader(
     def read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Capture:
         found = chosen(source)
         require_images(len(found.images), found.missing, params, source.folder)
-        files = [file for _, file in found.images]
         poses, factor, about_scale = room_sized([image.pose for image, _ in found.images])
-        stored, lenses, frames = FrameFiles(source, find_masks(source, files)), [], []
-        for (image, file), (key, name), pose in zip(found.images, keys_and_names(files), poses, strict=True):
-            frame = replace(stored.frame(key, file), name=name, world_from_camera=pose)
-            if size := size_of(source, file):
-                lenses.append(image.lens(size))
-                frame = through_lens(frame, lenses[-1], source.where(file))
-            frames.append(frame)
+        frames, lenses = _frames(source, found.images, poses)
         skipped = [Skipped(name, NO_FILE) for name in found.missing]
         skipped += [Skipped(name, f"{program.name} has no pose for it") for name in found.of.unposed]
         notes = (f"poses of {found.of.files[0]}", *about_scale, *found.of.notes, *notes_on(lenses, depth=False))
-        chosen_frames = thinned(frames, params)
         return sensor_capture(
             reader,
-            chosen_frames,
+            thinned(frames, params),
             source,
             out_dir,
             params,

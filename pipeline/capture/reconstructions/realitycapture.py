@@ -24,7 +24,8 @@ from pipeline.capture.reconstructions.posed import (
     broken_poses,
     posed_reader,
 )
-from pipeline.capture.source import CaptureSource, check_text
+from pipeline.capture.source import CaptureSource
+from pipeline.capture.texts import check_text
 from pipeline.geometry import matrix_from_rotvec
 
 FILM = 36.0

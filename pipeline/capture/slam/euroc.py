@@ -28,7 +28,8 @@ from pipeline.capture.lens import Lens, camera_of, opencv_lens
 from pipeline.capture.model import Capture, Skipped
 from pipeline.capture.params import CaptureParams
 from pipeline.capture.reader import Reader, Sensors, Survey
-from pipeline.capture.source import CaptureSource, parse_yaml
+from pipeline.capture.source import CaptureSource
+from pipeline.capture.texts import parse_yaml
 from pipeline.capture.time_offset import find_time_offset
 from pipeline.capture.trajectory import Trajectory, check_clocks, nearest, numbers, ordered_trajectory, pose_of
 from pipeline.errors import CaptureError

@@ -26,7 +26,8 @@ from pipeline.capture.reader import Reader, Sensors, Survey, natural, suffix_of
 from pipeline.capture.slam.clouds import CLOUD_SUFFIXES, read_fields, read_points
 from pipeline.capture.slam.lidar_depth import LIDAR_RANGE, Spacing, depth_camera_for, point_spacing, project_cloud
 from pipeline.capture.slam.registration import check_registration
-from pipeline.capture.source import CaptureSource, parse_yaml
+from pipeline.capture.source import CaptureSource
+from pipeline.capture.texts import parse_yaml
 from pipeline.capture.time_offset import find_time_offset
 from pipeline.capture.trajectory import check_clocks, ordered_trajectory, tum_trajectory
 from pipeline.errors import CaptureError

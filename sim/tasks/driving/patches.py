@@ -37,6 +37,8 @@ MIDDLE, SIDE = (0.3, 0.7), (-0.6, 0.6)
 """Where on a straight path a patch is painted: along it as a fraction, across it as a fraction of the radius."""
 BEHIND = (1.2, 4.0)
 """Distance of a goal behind a scene's own patch, as a multiple of the distance from start to patch."""
+TURN_NOISE = 0.01 / np.sqrt(0.2)
+"""Random walk of the heading of odometry [rad / sqrt(s)]: 0.01 rad per 0.2 s."""
 TRIES, BATCH, ROUNDS = 400, 64, 4
 """Layouts tried for an episode; episodes and rounds of the search for a scene's reserve of layouts."""
 
@@ -86,6 +88,8 @@ class PatchScenario(Scenario[PatchState]):
         min_length: MinLength,
         max_length: Annotated[float, settable(0.1, 100, "length of the longest path to a goal [m]")],
         crossing: Annotated[float, settable(0, 1, "share of training's episodes whose patch is on the straight path")],
+        odometry_scale: Annotated[float, settable(0, 0.5, "sigma of odometry's scale, drawn by the episode")] = 0.03,
+        odometry_turn: Annotated[float, settable(0, 1, "random walk of its heading [rad / sqrt(s)]")] = TURN_NOISE,
     ) -> None:
         self.floors, self._free = floors, floors.robot.radius + FREE
         self._limits = min_length, max_length
@@ -104,7 +108,7 @@ class PatchScenario(Scenario[PatchState]):
         lengths = np.full((num_envs, *floors.height.shape[1:]), np.inf, np.float32)
         self._fields = DistanceFields(np.zeros((num_envs, 2)), np.ones(num_envs), lengths)
         self._paths = PathTracker(floors, num_envs, self._fields)
-        self._odometry = DeadReckoning(num_envs, period)
+        self._odometry = DeadReckoning(num_envs, period, odometry_scale, odometry_turn)
         self._patch, self._radius = np.zeros((num_envs, 3)), np.zeros(num_envs)
         self._to_patch, self._believed = np.zeros((num_envs, 2)), np.zeros((num_envs, 3), np.float32)
         self._inside, self._entering, self._entered = (np.zeros(num_envs, bool) for _ in range(3))
@@ -232,16 +236,15 @@ class PatchScenario(Scenario[PatchState]):
         )
 
 
-SCALE = 0.03
-"""Standard deviation of the scale factors of measured distances and rotations; constant in an episode."""
-YAW_NOISE = 0.01 / np.sqrt(0.2)
-"""Random walk of the heading [rad / sqrt(s)]: 0.01 rad per 0.2 s."""
 MAX_DISTANCE = 4.0
 """Largest distance of a goal that is distinguished [m]."""
 
 
 class DeadReckoning(Saved):
     """Poses of N robots estimated from the rotation of wheels, which drift; exact at the beginning of their episodes.
+
+    `scale` is the standard deviation of the factors of measured distances and rotations, which are constant in an
+    episode, and `turn` that of the heading's random walk [rad / sqrt(s)].
 
     Attributes:
         xy: (N, 2) estimated positions [m], world frame.
@@ -250,16 +253,16 @@ class DeadReckoning(Saved):
 
     ROWS = ("xy", "yaw", "_true_xy", "_true_yaw", "_scale")
 
-    def __init__(self, num_envs: int, period: float) -> None:
+    def __init__(self, num_envs: int, period: float, scale: float, turn: float) -> None:
         self.xy, self.yaw = np.zeros((num_envs, 2)), np.zeros(num_envs)
         self._true_xy, self._true_yaw = np.zeros((num_envs, 2)), np.zeros(num_envs)
-        self._scale, self._noise = np.ones((num_envs, 2)), YAW_NOISE * np.sqrt(period)
+        self._scale, self._spread, self._noise = np.ones((num_envs, 2)), scale, turn * np.sqrt(period)
 
     def reset(self, envs: I64, xy: Floats, yaw: Floats, rng: np.random.Generator) -> None:
         """Reset robots (M,) to known positions (M, 2) and headings (M,), with new scale factors."""
         self.xy[envs] = self._true_xy[envs] = xy
         self.yaw[envs] = self._true_yaw[envs] = yaw
-        self._scale[envs] = rng.normal(1, SCALE, (len(envs), 2))
+        self._scale[envs] = rng.normal(1, self._spread, (len(envs), 2))
 
     def update(self, xy: Floats, yaw: Floats, rng: np.random.Generator) -> None:
         """Move all robots to positions (N, 2) and headings (N,), with half of the rotation before the translation."""

@@ -17,9 +17,9 @@ from sim.physics.bodies import RigidBody
 from sim.robots.model import Robot
 from sim.sensors.cameras.settings import RobotCamera
 from sim.tasks import terms
-from sim.tasks.handling import experts, table
+from sim.tasks.handling import experts, table_terms
 from sim.tasks.handling.grasps import find_grasp
-from sim.tasks.handling.table import HandStart, TableScenario
+from sim.tasks.handling.table import HandStart, TableScenario, size_of
 from sim.tasks.task import QUARTER_TURN, Area, Grasp, Item, Observation, Reward, Task, Term
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def third_camera(robot: Robot) -> RobotCamera:
     """The same before a robot, as near as its areas are small."""
     at = THIRD.link_from_camera
     assert at
-    return replace(THIRD, link_from_camera=Pose(at.rotation, table.size_of(robot) * at.translation))
+    return replace(THIRD, link_from_camera=Pose(at.rotation, size_of(robot) * at.translation))
 
 
 def wrist_camera(robot: Robot, size: int = 64) -> RobotCamera:
@@ -100,7 +100,7 @@ def _end_effectors(name: str, period: float) -> Callable[[Robot, Controller], Co
     return lambda robot, _: EndEffectorController(robot, ACTIONS[name], period)
 
 
-PUT = table.on_top(0, 1)
+PUT = table_terms.on_top(0, 1)
 SHAPING = 0.4
 """Weight of what brings an end nearer [1/s]: what the end pays is more than that for ever (docs/manipulate.md)."""
 DONE = 4.0
@@ -110,15 +110,15 @@ def _rewards(parts: dict[str, Term[F32]], done: Term[Mask]) -> dict[str, Reward]
     return {name: Reward(term, SHAPING, per="second") for name, term in parts.items()} | {"done": Reward(done, DONE)}
 
 
-def _place(goal: table.Goal) -> dict[str, Term[F32]]:
+def _place(goal: table_terms.Goal) -> dict[str, Term[F32]]:
     return {
-        "reach": table.reach,
-        "carry": partial(table.carry, goal=goal),
-        "release": partial(table.release, goal=goal),
+        "reach": table_terms.reach,
+        "carry": partial(table_terms.carry, goal=goal),
+        "release": partial(table_terms.release, goal=goal),
     }
 
 
-ON_PLATE = partial(table.rests_on, within=0.05)
+ON_PLATE = partial(table_terms.rests_on, within=0.05)
 
 # the cube on the plate, let go and at rest; small images and actions, for CPUs
 PUT_CUBE_ON_PLATE = Task(
@@ -130,13 +130,13 @@ PUT_CUBE_ON_PLATE = Task(
     scenario=partial(TableScenario, items=(CUBE, PLATE)),
     success=ON_PLATE,
     observations={
-        "hand": Observation(table.proprioception, 10),
+        "hand": Observation(table_terms.proprioception, 10),
         "action": Observation(terms.last_action, "action"),
-        "things": Observation(table.things, 24, privileged=True),
+        "things": Observation(table_terms.things, 24, privileged=True),
         "time": Observation(terms.elapsed, 1, privileged=True),
     },
     rewards=_rewards(_place(PUT), ON_PLATE),
-    terminations={"done": ON_PLATE, "dropped": table.dropped},
+    terminations={"done": ON_PLATE, "dropped": table_terms.dropped},
     controller=_end_effectors("position_yaw", 0.05),
     items=(CUBE, PLATE),
     cameras=third_and_wrist,
@@ -144,21 +144,23 @@ PUT_CUBE_ON_PLATE = Task(
     instruction="pick up the cube and put it on the plate",
 )
 
-IN_AIR = partial(table.is_lifted, height=0.1)
+IN_AIR = partial(table_terms.is_lifted, height=0.1)
 LIFT = replace(
     PUT_CUBE_ON_PLATE,
     name="lift",
     scenario=partial(TableScenario, items=(CUBE,)),
     success=IN_AIR,
-    observations={**PUT_CUBE_ON_PLATE.observations, "things": Observation(table.things, 12, privileged=True)},
-    rewards=_rewards({"reach": table.reach, "carry": partial(table.carry, goal=table.raised(0, 0.14))}, IN_AIR),
-    terminations={"done": IN_AIR, "dropped": table.dropped},
+    observations={**PUT_CUBE_ON_PLATE.observations, "things": Observation(table_terms.things, 12, privileged=True)},
+    rewards=_rewards(
+        {"reach": table_terms.reach, "carry": partial(table_terms.carry, goal=table_terms.raised(0, 0.14))}, IN_AIR
+    ),
+    terminations={"done": IN_AIR, "dropped": table_terms.dropped},
     items=(CUBE,),
     expert=partial(experts.lift, height=0.2),
     instruction="lift the cube",
 )
 
-ON_MARK = partial(table.is_at_mark, within=0.03)
+ON_MARK = partial(table_terms.is_at_mark, within=0.03)
 PUSH_TO_MARK = replace(
     LIFT,
     name="push_to_mark",
@@ -169,28 +171,28 @@ PUSH_TO_MARK = replace(
         apart=0.1,
     ),
     success=ON_MARK,
-    observations={**LIFT.observations, "mark": Observation(table.mark, 6, privileged=True)},
-    rewards=_rewards({"reach": table.reach, "push": table.push}, ON_MARK),
-    terminations={"done": ON_MARK, "dropped": table.dropped},
+    observations={**LIFT.observations, "mark": Observation(table_terms.mark, 6, privileged=True)},
+    rewards=_rewards({"reach": table_terms.reach, "push": table_terms.push}, ON_MARK),
+    terminations={"done": ON_MARK, "dropped": table_terms.dropped},
     expert=experts.push,
     instruction="push the cube onto the yellow mark",
 )
 
 BASE_CUBE = replace(CUBE, color=BLUE, area=PLATE_AREA)
-ON_CUBE = partial(table.rests_on, within=0.025)
+ON_CUBE = partial(table_terms.rests_on, within=0.025)
 STACK = replace(
     PUT_CUBE_ON_PLATE,
     name="stack",
     scenario=partial(TableScenario, items=(CUBE, BASE_CUBE)),
     success=ON_CUBE,
     rewards=_rewards(_place(PUT), ON_CUBE),
-    terminations={"done": ON_CUBE, "dropped": table.dropped},
+    terminations={"done": ON_CUBE, "dropped": table_terms.dropped},
     items=(CUBE, BASE_CUBE),
     expert=partial(experts.pick_and_place, goal=PUT, let_go=0.012),
     instruction="put the red cube on the blue cube",
 )
 
-AT_MARK = partial(table.stands_at_mark, within=0.03)
+AT_MARK = partial(table_terms.stands_at_mark, within=0.03)
 
 
 def _pick(task: Task, robot: Robot, one: SceneObject) -> Task:
@@ -229,11 +231,11 @@ PICK_OBJECT = replace(
     name="pick_object",
     scenario=partial(TableScenario, items=(), mark=MARK_AREA),
     success=AT_MARK,
-    rewards=_rewards(_place(table.at_mark(0)), AT_MARK),
-    terminations={"done": AT_MARK, "dropped": table.dropped},
+    rewards=_rewards(_place(table_terms.at_mark(0)), AT_MARK),
+    terminations={"done": AT_MARK, "dropped": table_terms.dropped},
     items=(),
     picks=_pick,
-    expert=partial(experts.pick_and_place, goal=table.at_mark(0), let_go=0.028, below=0.01),
+    expert=partial(experts.pick_and_place, goal=table_terms.at_mark(0), let_go=0.028, below=0.01),
     instruction="pick up the object and put it on the yellow mark",
 )
 
@@ -241,7 +243,7 @@ GSENV_ITEMS = (
     replace(CUBE, body=_cube(0.02, 0.3), area=((0.3, 0.5), (0.15, 0.25)), yaw=0.0),
     replace(PLATE, area=((0.40, 0.50), (-0.001, 0.001))),
 )
-GSENV_SUCCESS = partial(table.over, within=0.07, height=0.07)
+GSENV_SUCCESS = partial(table_terms.over, within=0.07, height=0.07)
 # GSEnv's PutCubeOnPlate-v0 to the letter: 10 Hz, 100 steps, six moves of 0.1 m or rad and the gripper, its success
 GSENV = replace(
     PUT_CUBE_ON_PLATE,

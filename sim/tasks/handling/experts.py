@@ -10,24 +10,46 @@ import numpy as np
 
 from pipeline.geometry import matrix_from_rotvec
 from pipeline.types import F32, F64, Mask
-from sim.tasks.handling.table import (
-    CARRY,
-    DOWN,
-    HOVER,
-    SLOPE,
-    Goal,
-    StepState,
-    TableState,
-    at_mark,
-    folded,
-    seen,
-    sent_to,
-    to_grasp,
-)
-from sim.tasks.task import QUARTER_TURN
+from sim.robots.arm import DOWN
+from sim.tasks.handling.table_state import TableState, folded, seen
+from sim.tasks.handling.table_terms import Goal, at_mark, sent
+from sim.tasks.task import QUARTER_TURN, StepState
 
 BEHIND, TOUCHES = 0.075, 0.028
 """How far behind a thing a hand goes down to push it, and where it pushes [m]."""
+SLOPE = 4.0
+"""Height of a funnel over the horizontal error."""
+HOVER, CARRY = 0.09, 0.11
+"""Largest heights of the funnels over a thing and over its goal [m]."""
+NEAR, WITHIN, DEEPER = 0.016, 0.006, 0.002
+"""Horizontal error at which hands are down; by how much more fingers shut, and how far below where they hold they do
+[m]."""
+NARROW, WIDE = 0.04, 0.08
+"""What is wider than the first [m] leaves less room for that error, and at the second hardly any."""
+TURN_FIRST, LEVER = 0.3, 0.05
+"""Hands that are askew by more [rad] stay higher, as by so much horizontal error [m a radian]."""
+CLEAR = 0.05
+"""The hand rises before it goes aside, as long as it is lower than this over a thing's middle [m]."""
+
+
+def to_grasp(step: StepState[TableState], item: int) -> tuple[F64, Mask]:
+    """Where hands (N, 3) go to hold a thing, and whether they are there."""
+    now, grasp = seen(step), step.scenario.items[item].grasp
+    hand, thing = now.hand[:, :3, 3], now.grip[:, item]
+    beside = np.linalg.norm((thing - hand)[:, :2], axis=1)
+    near = NEAR * float(np.clip((WIDE - grasp.width) / (WIDE - NARROW), 0.2, 1))
+    off = beside - near + LEVER * np.maximum(np.abs(now.askew(item, grasp)) - TURN_FIRST, 0)
+    target = np.column_stack([thing[:, :2], thing[:, 2] - DEEPER + np.clip(SLOPE * off, 0, HOVER)])
+    at_it = (beside < near + WITHIN) & (np.abs(hand[:, 2] - thing[:, 2]) < 0.014)
+    low = (beside > 0.03) & (hand[:, 2] < thing[:, 2] + CLEAR)
+    target[low, :2] = hand[low, :2]
+    target[low, 2] = thing[low, 2] + HOVER
+    return target, at_it
+
+
+def sent_to(step: StepState[TableState], target: F64, rotation: F64, shut: Mask) -> F32:
+    """Actions that send hands to places (N, 3), turned as (N, 3, 3), base from hand, open or shut (N,)."""
+    return sent(step).actions(seen(step).hand, target, rotation, np.where(shut, -1.0, 1.0))
 
 
 def pick_and_place(

@@ -10,29 +10,15 @@ from pipeline.errors import SimError
 from pipeline.geometry import matrix_from_rotvec, quaternion_from_matrix
 from pipeline.types import F32, I64, Floats, Mask
 from sim.physics.bodies import BodyState
-from sim.robots.arm import Arm
+from sim.robots.arm import DOWN, Arm
 from sim.robots.state import RobotState
 from sim.scene.floors import Cells, Floors
 from sim.scene.navigation import DistanceFields, distances, path_ahead
 from sim.sensors.cameras.props import Patches, Props, Solids
-from sim.tasks.handling.table import (
-    CARRY,
-    DOWN,
-    FALLEN,
-    LET_GO,
-    LIES,
-    MARK_COLOR,
-    SLOPE,
-    SLOW,
-    Height,
-    TableState,
-    Within,
-    seen,
-    sent,
-    sent_to,
-    to_grasp,
-    varied_colors,
-)
+from sim.tasks.handling.experts import CARRY, SLOPE, sent_to, to_grasp
+from sim.tasks.handling.table import MARK_COLOR, varied_colors
+from sim.tasks.handling.table_state import TableState, seen
+from sim.tasks.handling.table_terms import FALLEN, LET_GO, LIES, SLOW, Height, Within, sent
 from sim.tasks.scenario import ResetPoses, Scenario
 from sim.tasks.task import Item, StepState
 

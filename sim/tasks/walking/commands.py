@@ -29,7 +29,6 @@ TURNED = 0.05
 """Largest angle between the heading of a start and one of those [rad]."""
 MAX_UNEVENNESS = 0.04
 """Largest height difference of the floor under a start [m]."""
-SPEED, YAW_RATE = (0.3, 0.6), (-0.6, 0.6)  # [m/s], [rad/s]
 KEEP, MAX_TURN = 1.5, 1.0
 """Yaw rate per error of the heading [1/s], and the largest commanded one [rad/s]."""
 HOLD = 3.0
@@ -90,8 +89,12 @@ class CommandScenario(Scenario[CommandState]):
         *,
         ahead: Annotated[float, settable(0.5, 10, "how far ahead of where an episode begins the way leads [m]")],
         steps: bool = False,
+        slowest: Annotated[float, settable(0.05, 3, "lowest commanded speed [m/s]")] = 0.3,
+        fastest: Annotated[float, settable(0.05, 3, "highest commanded speed [m/s], at least the lowest")] = 0.6,
+        turning: Annotated[float, settable(0, 3, "highest commanded yaw rate, either way [rad/s]")] = 0.6,
     ) -> None:
         self.floors, self._period, self._ahead = floors, period, ahead
+        self._speed, self._turning = (slowest, max(slowest, fastest)), turning
         starts = [_starts_by_level(floors, scene, ahead) for scene in range(len(floors.scenes))]
         scanned = [scene for scene in floors.scenes if not scene.terrain]
         if steps and scanned and not any(len(cells) for levels in starts for cells in levels[1:]):
@@ -124,7 +127,7 @@ class CommandScenario(Scenario[CommandState]):
         base_height = self.floors.robot.base_height
         position = self.floors.positions(scenes, chosen[:, :2]) + np.array([0, 0, base_height])
         self._scene_of[envs] = scenes
-        self._command[envs] = np.column_stack([rng.uniform(*SPEED, len(envs)), np.zeros(len(envs))])
+        self._command[envs] = np.column_stack([rng.uniform(*self._speed, len(envs)), np.zeros(len(envs))])
         self._velocity[envs], self._sum[envs], self._steps[envs] = 0, 0, 0
         self._hold[envs] = self._ahead / self._command[envs, 0]
         self._height[envs] = base_height
@@ -170,7 +173,7 @@ class CommandScenario(Scenario[CommandState]):
     def _next_commands(self, envs: I64, xy: Floats, yaw: Floats, rng: np.random.Generator) -> F64:
         """Commands (M, 2) whose arcs from positions (M, 2) with headings (M,) stay on the floor."""
         size = (len(envs), OPTIONS)
-        speed, yaw_rate = rng.uniform(*SPEED, size), rng.uniform(*YAW_RATE, size)
+        speed, yaw_rate = rng.uniform(*self._speed, size), rng.uniform(-self._turning, self._turning, size)
         scenes = self._scene_of[envs][:, None, None]
         arcs = xy[:, None, None] + arc(speed, yaw_rate, yaw[:, None], HOLD * np.linspace(0, 1, ARC_POINTS))
         on_floor = np.asarray(self.floors.walkable[(scenes, *self.floors.cells(scenes, arcs))].all(-1))
@@ -179,7 +182,7 @@ class CommandScenario(Scenario[CommandState]):
         return np.column_stack(
             [
                 np.where(valid, speed[row, first], 0),
-                np.where(valid, yaw_rate[row, first], np.copysign(YAW_RATE[1], yaw_rate[:, 0])),
+                np.where(valid, yaw_rate[row, first], np.copysign(self._turning, yaw_rate[:, 0])),
             ]
         )
 

@@ -12,7 +12,7 @@ from pipeline.errors import SimError
 from pipeline.geometry import Mesh
 from sim.controlled import find_robot
 from sim.physics.catalog import find_engine
-from sim.physics.sapien_engine import _grouped
+from sim.physics.sapien_robot import _grouped
 from sim.robots.model import Robot
 from sim.robots.reading import load_robot
 from sim.robots.self_contacts import with_self_contacts

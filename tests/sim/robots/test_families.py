@@ -11,13 +11,13 @@ from pipeline.errors import SimError
 from sim.control.end_effector import ACTIONS, EndEffectorController
 from sim.controlled import find_robot
 from sim.physics.catalog import ENGINES
-from sim.robots.arm import Arm
+from sim.robots.arm import DOWN, Arm
 from sim.robots.catalog import PACKAGE
 from sim.robots.gripper import find_gripper
 from sim.robots.model import Coupling, Robot
 from sim.robots.reading import load_robot
 from sim.robots.state import RobotState
-from sim.tasks.handling.table import DOWN, size_of
+from sim.tasks.handling.table import size_of
 from tests.sim.control.sensed import at
 from tests.sim.physics.test_conformance import floor
 from tests.sim.robots.arms import FAMILIES, write_arm

@@ -17,7 +17,8 @@ from pipeline.errors import TrainError
 from sim.scene.scene import SceneLock
 from train.files import write_atomically
 from train.preset import Preset, change_preset, load_preset
-from train.runs.run import Curve, Run, commit_of, list_runs
+from train.runs.record import Curve, commit_of
+from train.runs.run import Run, list_runs
 
 HALL = SceneLock("hall@1.0.0", "a" * 64, ("scale",), "failed", "c0ffee")
 STAIRS = SceneLock("stairs@2.1.0", "b" * 64, ())

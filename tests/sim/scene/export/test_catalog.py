@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from flows.cli import main
-from flows.cli.bundles import export as export_command
+from flows.cli.exchange import export as export_command
 from pipeline.errors import BundleError, SimError
 from pipeline.export.form import export
 from pipeline.geometry import Mesh

@@ -8,9 +8,9 @@ import pytest
 from pipeline.geometry import Camera, Gaussians, Pose, Similarity, matrix_from_rotvec, quaternions_from_z
 from pipeline.raster import render_batch
 from pipeline.types import F64
+from sim.chase_camera import look_at
 from sim.sensors.cameras.objects import ObjectSplats
 from sim.sensors.cameras.renderer import CpuRenderer, SceneRenderer
-from sim.video import look_at
 
 LENS = Camera(80, 60, 70.0, 71.0, 39.0, 31.0)
 EYES = np.array([[1.5, -2.0, 1.2], [-1.8, -1.0, 0.8], [0.2, 2.4, 0.6]])

@@ -14,14 +14,15 @@ from pipeline.types import F64
 from sim.controlled import find_robot
 from sim.physics.bodies import BodyState
 from sim.randomisation import Randomisation
-from sim.robots.arm import Arm
+from sim.robots.arm import DOWN, Arm
 from sim.robots.catalog import PACKAGE
 from sim.robots.state import RobotState
 from sim.scene.floors import Floors
 from sim.scene.scene import SimScene
-from sim.tasks.handling import table
+from sim.tasks.handling import table_terms
 from sim.tasks.handling.arm_tasks import CUBE, PLATE, PLATE_AREA, PUSH_TO_MARK
-from sim.tasks.handling.table import TableScenario, TableState
+from sim.tasks.handling.table import TableScenario
+from sim.tasks.handling.table_state import TableState, folded, seen
 from sim.tasks.task import Grasp, Item, StepState
 
 pytest.importorskip("mujoco")
@@ -37,7 +38,7 @@ TURN = matrix_from_rotvec(np.array([0, 0, YAW]))
 def hand_at(place: list[float]) -> F64:
     """Joints (J,) with the hand there, pointing down."""
     aim = np.eye(4)
-    aim[:3, :3], aim[:3, 3] = table.DOWN, place
+    aim[:3, :3], aim[:3, 3] = DOWN, place
     return ARM.solve(PANDA.default_position[None], aim[None], 60)[0].astype(np.float64)
 
 
@@ -98,7 +99,7 @@ def test_a_table_is_seen_from_the_base() -> None:
     step = step_of(
         [[[0.5, 0.1, 0.02], [0.4, -0.2, 0.03]]], yaws=(0.3, -0.5), fingers=0.05, rate=0.7, speed=0.2, mark=(0.45, 0.1)
     )
-    now = table.seen(step)
+    now = seen(step)
     np.testing.assert_allclose(now.place, [[[0.5, 0.1, 0.02], [0.4, -0.2, 0.03]]], atol=1e-6)
     np.testing.assert_allclose(now.grip, now.place)
     np.testing.assert_allclose(now.grip_yaw, [[0.3, -0.5]], atol=1e-6)
@@ -110,7 +111,7 @@ def test_a_table_is_seen_from_the_base() -> None:
     np.testing.assert_allclose(now.mark, [[0.45, 0.1, 0]], atol=1e-6)
     assert now.apart(0, 1) == pytest.approx(np.hypot(0.1, 0.3), abs=1e-6)
     assert now.higher(0, 1) == pytest.approx(-0.01, abs=1e-6)
-    assert table.seen(step) is now
+    assert seen(step) is now
 
 
 @pytest.mark.parametrize(
@@ -127,7 +128,7 @@ def test_a_table_is_seen_from_the_base() -> None:
 def test_held_is_near_and_between_fingers(off: float, fingers: float, held: bool) -> None:
     """Within 25 mm of the hand; fingers 6 mm wider or 16 mm narrower than the thing hold nothing."""
     step = step_of([[HAND + np.array([0, 0.6 * off, -0.8 * off]), FAR]], fingers=fingers)
-    assert table.seen(step).held(0, CUBE.grasp).tolist() == [held]
+    assert seen(step).held(0, CUBE.grasp).tolist() == [held]
 
 
 def test_a_thing_is_held_beside_its_origin() -> None:
@@ -136,13 +137,11 @@ def test_a_thing_is_held_beside_its_origin() -> None:
     thing = replace(CUBE, grasp=grasp)
     away = np.array([0, 0.03, 0.05])  # turned by a quarter
     step = step_of([[HAND - away, FAR]], yaws=(np.pi / 2, 0), fingers=0.02, items=(thing, PLATE))
-    now = table.seen(step)
+    now = seen(step)
     np.testing.assert_allclose(now.grip[0, 0], HAND, atol=1e-5)
     assert now.held(0, grasp).all()
     np.testing.assert_allclose(now.askew(0, grasp), np.pi / 2 + 0.4 - np.pi, atol=5e-3)
-    assert not table.seen(step_of([[HAND, FAR]], yaws=(np.pi / 2, 0), fingers=0.02, items=(thing, PLATE))).held(
-        0, grasp
-    )
+    assert not seen(step_of([[HAND, FAR]], yaws=(np.pi / 2, 0), fingers=0.02, items=(thing, PLATE))).held(0, grasp)
 
 
 @pytest.mark.parametrize(
@@ -158,12 +157,12 @@ def test_a_thing_is_held_beside_its_origin() -> None:
 def test_stands_at_mark(state: dict[str, Any], stands: bool) -> None:
     """Near its middle, let go, arm and thing at rest; what fell over doesn't count."""
     at = {"mark": (0.45, 0.1), **state}
-    assert table.stands_at_mark(step_of([[[0.45, 0.1, 0.02], FAR]], **at), within=0.03).tolist() == [stands]
+    assert table_terms.stands_at_mark(step_of([[[0.45, 0.1, 0.02], FAR]], **at), within=0.03).tolist() == [stands]
     step = step_of([[[0.45, 0.1, 0.02], FAR]], **at)
     assert step.bodies
     over = TURN @ matrix_from_rotvec(np.array([0.6, 0, 0]))
     step.bodies.quaternion[:, 1] = quaternion_from_matrix(over[None])
-    assert not table.stands_at_mark(step, within=0.03).any()
+    assert not table_terms.stands_at_mark(step, within=0.03).any()
 
 
 def on_plate(aside: float = 0.0, lift: float = 0.0) -> list[list[float]]:
@@ -191,14 +190,14 @@ def on_plate(aside: float = 0.0, lift: float = 0.0) -> list[list[float]]:
 )
 def test_rests_on(places: list, state: dict[str, float], rests: bool) -> None:
     """Near the middle, at its height, let go, and both at rest: just inside and just outside of each bound."""
-    assert table.rests_on(step_of([places], **state), within=0.05).tolist() == [rests]  # type: ignore[arg-type]
+    assert table_terms.rests_on(step_of([places], **state), within=0.05).tolist() == [rests]  # type: ignore[arg-type]
 
 
 def test_over_is_gsenvs_success() -> None:
     """Within 7 cm of the middle and up to 7 cm above, held or not."""
     places = [[[0.45, -0.15 + y, z], FAR] for y, z in ((0.069, 0.0001), (0.071, 0.03), (0, -0.001), (0, 0.0699))]
     places.append([[0.45, -0.15, 0.0705], FAR])
-    assert table.over(step_of(places, fingers=0.04), within=0.07, height=0.07).tolist() == [
+    assert table_terms.over(step_of(places, fingers=0.04), within=0.07, height=0.07).tolist() == [
         True,
         False,
         False,
@@ -211,7 +210,7 @@ def test_is_lifted() -> None:
     """Held, and 10 cm over where it lay at 2 cm."""
     assert HAND[2] == pytest.approx(0.13, abs=1e-3)
     places = [[[*HAND[:2], z], FAR] for z in (0.1205, 0.1195)]
-    lifted = partial(table.is_lifted, height=0.1)
+    lifted = partial(table_terms.is_lifted, height=0.1)
     assert lifted(step_of(places, fingers=0.04)).tolist() == [True, False]
     assert lifted(step_of(places, fingers=0.08)).tolist() == [False, False]
 
@@ -221,13 +220,13 @@ def test_is_at_mark(speed: float, slow: bool) -> None:
     """Within 3 cm of its middle, lying, at rest."""
     near = [[0.45 + x, 0.1 + y, 0.02 + z] for x, y, z in ((0, 0.029, 0), (-0.031, 0, 0), (0, 0, 0.014), (0, 0, 0.016))]
     step = step_of([[place, FAR] for place in near], mark=(0.45, 0.1), speed=speed)
-    assert table.is_at_mark(step, within=0.03).tolist() == [slow, False, slow, False]
+    assert table_terms.is_at_mark(step, within=0.03).tolist() == [slow, False, slow, False]
 
 
 def test_dropped() -> None:
     """Any thing more than 10 cm below the surface."""
     places = [[[0.9, 0, -0.099], FAR], [[0.9, 0, -0.101], FAR], [[0.5, 0, 0.02], [0.9, 0, -0.2]]]
-    assert table.dropped(step_of(places)).tolist() == [False, True, True]
+    assert table_terms.dropped(step_of(places)).tolist() == [False, True, True]
 
 
 def test_heights_are_those_over_the_surface() -> None:
@@ -235,41 +234,43 @@ def test_heights_are_those_over_the_surface() -> None:
     for surface in (-0.04, 0.03):
         places = [[[*HAND[:2], HAND[2]], FAR], [[0.45, 0.1, surface + 0.02], FAR], [[0.9, 0, surface - 0.101], FAR]]
         step = step_of(places, fingers=0.04, mark=(0.45, 0.1), surface=surface)
-        assert table.is_lifted(step, height=HAND[2] - surface - 0.021).tolist() == [True, False, False]
-        assert table.is_lifted(step, height=HAND[2] - surface - 0.019).tolist() == [False, False, False]
-        assert table.is_at_mark(step, within=0.03).tolist() == [False, True, False]
-        assert table.dropped(step).tolist() == [False, False, True]
-        np.testing.assert_allclose(table.raised(0, 0.2)(step)[:, 2], surface + 0.2, atol=1e-6)
-        np.testing.assert_allclose(table.at_mark(0)(step)[:, 2], surface + 0.02, atol=1e-6)
-        np.testing.assert_allclose(table.things(step)[1, 11], 0.1, atol=1e-5)
+        assert table_terms.is_lifted(step, height=HAND[2] - surface - 0.021).tolist() == [True, False, False]
+        assert table_terms.is_lifted(step, height=HAND[2] - surface - 0.019).tolist() == [False, False, False]
+        assert table_terms.is_at_mark(step, within=0.03).tolist() == [False, True, False]
+        assert table_terms.dropped(step).tolist() == [False, False, True]
+        np.testing.assert_allclose(table_terms.raised(0, 0.2)(step)[:, 2], surface + 0.2, atol=1e-6)
+        np.testing.assert_allclose(table_terms.at_mark(0)(step)[:, 2], surface + 0.02, atol=1e-6)
+        np.testing.assert_allclose(table_terms.things(step)[1, 11], 0.1, atol=1e-5)
 
 
 def test_reach_and_push_by_hand() -> None:
     """1 - tanh of five times the distance, of the hand to a thing and of a thing to the mark."""
     step = step_of([[HAND + np.array([0.06, 0, -0.08]), FAR], [HAND, FAR]])
-    np.testing.assert_allclose(table.reach(step), [1 - np.tanh(0.5), 1], atol=1e-5)
+    np.testing.assert_allclose(table_terms.reach(step), [1 - np.tanh(0.5), 1], atol=1e-5)
     step = step_of([[[0.45, 0.06, 0.1], FAR], [[0.45, 0.0, 0.02], FAR]], mark=(0.45, 0.0))
-    np.testing.assert_allclose(table.push(step), [1 - np.tanh(0.5), 1], atol=1e-5)
+    np.testing.assert_allclose(table_terms.push(step), [1 - np.tanh(0.5), 1], atol=1e-5)
 
 
 def test_carry_and_release_by_hand() -> None:
     """Held pays 1 and up to 2 for nearness; without hold only what is at its goal pays; there, open fingers pay."""
-    goal = table.on_top(0, 1)
+    goal = table_terms.on_top(0, 1)
     plate = [HAND[0] - 0.16, HAND[1], HAND[2] - 0.03 - 0.12]  # the goal is 20 cm away
     places = [[HAND, plate], on_plate(0.03), on_plate(0.039), on_plate(0.041)]
     held = step_of(places, fingers=0.04)
     near = [3 - 2 * np.tanh(5 * off) for off in (0.2, 0.03, 0.039)]
-    np.testing.assert_allclose(table.carry(held, goal=goal), [*near, 0], atol=1e-4)
-    np.testing.assert_allclose(table.carry(step_of(places), goal=goal), [0, *near[1:], 0], atol=1e-4)
-    np.testing.assert_allclose(table.release(step_of(places, fingers=0.06), goal=goal), [0, 0.75, 0.75, 0], atol=1e-5)
-    raised = table.carry(step_of([[HAND, FAR]], fingers=0.04), goal=table.raised(0, 0.23))
+    np.testing.assert_allclose(table_terms.carry(held, goal=goal), [*near, 0], atol=1e-4)
+    np.testing.assert_allclose(table_terms.carry(step_of(places), goal=goal), [0, *near[1:], 0], atol=1e-4)
+    np.testing.assert_allclose(
+        table_terms.release(step_of(places, fingers=0.06), goal=goal), [0, 0.75, 0.75, 0], atol=1e-5
+    )
+    raised = table_terms.carry(step_of([[HAND, FAR]], fingers=0.04), goal=table_terms.raised(0, 0.23))
     np.testing.assert_allclose(raised, [3 - 2 * np.tanh(5 * (0.23 - HAND[2]))], atol=1e-4)
 
 
 def test_turns_of_cubes_are_modulo_a_quarter() -> None:
     """The nearest to 0."""
     np.testing.assert_allclose(
-        table.folded(np.array([0.3, np.pi / 2 - 0.2, -np.pi - 0.1, 1.0]), np.pi / 2), [0.3, -0.2, -0.1, 1 - np.pi / 2]
+        folded(np.array([0.3, np.pi / 2 - 0.2, -np.pi - 0.1, 1.0]), np.pi / 2), [0.3, -0.2, -0.1, 1 - np.pi / 2]
     )
 
 

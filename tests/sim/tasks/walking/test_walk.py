@@ -19,7 +19,8 @@ from sim.controlled import find_robot
 from sim.env import SceneEnv
 from sim.gaits import SEEN, Gait, GaitCard, GaitController, own_gait, write_gait
 from sim.scene.terrain import KINDS
-from sim.tasks.walking import walk as walking
+from sim.tasks.walking.terms import terrain_curriculum
+from sim.tasks.walking.walk import WalkState
 
 pytest.importorskip("mujoco")
 
@@ -74,7 +75,7 @@ def test_levels_follow_success():
     env = walkers(3)
     env.reset(seed=0)
     step = env._senses.now(env.episodes.action)
-    state = walking.WalkState(
+    state = WalkState(
         step.scenario.command,
         step.scenario.height,
         climbed=np.array([True, False, True]),
@@ -85,9 +86,9 @@ def test_levels_follow_success():
     )
     from dataclasses import replace
 
-    change = walking.terrain_curriculum(replace(step, scenario=state), np.zeros(3, bool))
+    change = terrain_curriculum(replace(step, scenario=state), np.zeros(3, bool))
     assert change.tolist() == [1, -1, 0]
-    change = walking.terrain_curriculum(replace(step, scenario=state), np.ones(3, bool))
+    change = terrain_curriculum(replace(step, scenario=state), np.ones(3, bool))
     assert change.tolist() == [-1 * 0, -1, 0]
 
 

@@ -1,26 +1,19 @@
 """Reader of a folder of photos: JPEG, PNG, HEIC, WebP and TIFF, any mix of cameras; what is known is EXIF and XMP.
 
-Photos that show nothing new are left out: exact copies under another name, bursts, images from one spot.
+Photos that show nothing new are left out.
 """
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-
-import cv2
-import numpy as np
-from PIL import Image
 
 from pipeline.capture.beside.images import kind_of_folder, no_photos
 from pipeline.capture.cameras import drones, panoramas
 from pipeline.capture.cameras.panoramas import FACES, NADIR_DEG, panorama_of
-from pipeline.capture.cameras.xmp import MAX_BYTES, StatedGravity, text_of
+from pipeline.capture.cameras.xmp import MAX_BYTES, text_of
 from pipeline.capture.images import (
     IMAGE_FOLDER,
     IMAGE_SUFFIXES,
@@ -32,9 +25,10 @@ from pipeline.capture.images import (
     save_mask,
     turned,
 )
-from pipeline.capture.metadata import Credentials, GpsPosition, from_middle, location_of
+from pipeline.capture.metadata import from_middle, location_of
 from pipeline.capture.model import Capture, Credentialed, Frame, Skipped
 from pipeline.capture.params import CaptureParams
+from pipeline.capture.photos.repeats import Shot, find_repeats, shot_of
 from pipeline.capture.reader import (
     FEW_IMAGES,
     Reader,
@@ -45,146 +39,10 @@ from pipeline.capture.reader import (
     split_results,
     suffix_of,
 )
-from pipeline.capture.select import Quality, follow, measure_quality
 from pipeline.capture.source import CaptureSource
 from pipeline.errors import CaptureError
 from pipeline.io.image_files import BadImageError
 from pipeline.progress import track
-from pipeline.types import F32
-
-BURST_SECONDS = 1.0
-"""Photos of one camera that lie no further apart in time may be a burst."""
-BURST_MOVEMENT = 0.02
-"""Movement within a burst [share of the long side]: hands tremble."""
-SAME = 0.0015
-"""Movement below which images show the same whenever they were taken, and parallax below which those of a burst do
-[share of the long side]. Neighbours of a walk have 0.002 and more of parallax even where they move by as little."""
-MAX = 90
-"""Percent of the features that must agree; the others may lie on what moves."""
-ALIKE = 0.9
-"""Correlation of two thumbnails from which on the images themselves are compared."""
-_SIDE = 32
-_BURST_NAME = re.compile(r"(?P<before>.*?)burst[ _-]*(?P<digits>[0-9]+)", re.IGNORECASE)
-_STAMP_DIGITS = 8
-
-
-@dataclass(frozen=True, eq=False)
-class Shot:
-    """Features of a photo by which repetitions are found, and what else its file states.
-
-    Attributes:
-        file: Name at the source.
-        image: The image as it was written.
-        taken: Time by its camera's clock [s], or None.
-        digest: Digest of the pixels.
-        thumbnail: (1024,) float32, of zero mean and unit length; zero where the image has no contrast.
-    """
-
-    file: str
-    image: Path
-    camera: str
-    taken: float | None
-    pixels: int
-    digest: bytes
-    thumbnail: F32
-    position: GpsPosition | None = None
-    credentials: Credentials | None = None
-    gravity: StatedGravity | None = None
-
-
-def shot_of(decoded: Image.Image, file: str, image: Path, camera: str, taken: float | None) -> Shot:
-    """A photo's shot from its pixels."""
-    small = np.asarray(decoded.resize((_SIDE, _SIDE), Image.Resampling.BOX).convert("L"), np.float32).ravel()
-    small -= small.mean()
-    length = float(np.linalg.norm(small))
-    digest = hashlib.blake2b(decoded.tobytes(), digest_size=16, key=repr(decoded.size).encode()).digest()
-    unit = small / length if length > 1 else 0 * small
-    return Shot(file, image, camera, taken, decoded.width * decoded.height, digest, unit)
-
-
-def find_repeats(shots: Sequence[Shot]) -> dict[int, str]:
-    """Which photos are left out, and why; of each group one stays: of known camera, the largest, the sharpest.
-
-    A photo joins the group of the first photo that it repeats. It is compared with that one, never with the one before
-    it, so that photos of a walk are not drawn together step by step.
-    """
-
-    @lru_cache(maxsize=64)
-    def measured(shot: Shot) -> Quality:
-        return measure_quality(shot.image, keep_small=True)
-
-    thumbnails = np.array([shot.thumbnail for shot in shots])
-    groups: dict[int, list[int]] = {}
-    for index, shot in enumerate(shots):
-        for first in np.flatnonzero(thumbnails[:index] @ shot.thumbnail >= ALIKE).tolist():
-            if first in groups and _repeats(shot, shots[first], measured):
-                groups[first].append(index)
-                break
-        else:
-            groups[index] = [index]
-
-    def worth(index: int) -> tuple[bool, int, float, int, int]:
-        shot = shots[index]
-        return bool(shot.camera), shot.pixels, measured(shot).laplacian, -len(shot.file), -index
-
-    left_out: dict[int, str] = {}
-    for group in groups.values():
-        kept = max(group, key=worth) if len(group) > 1 else group[0]
-        left_out |= {index: _reason(shots[index], shots[kept]) for index in group if index != kept}
-    return left_out
-
-
-def _repeats(shot: Shot, first: Shot, measured: Callable[[Shot], Quality]) -> bool:
-    if shot.digest == first.digest:
-        return True
-    before, after = measured(first).small, measured(shot).small
-    assert before is not None and after is not None
-    followed = follow(before, after)
-    if followed is None:
-        return False
-    long_side = max(before.shape)
-    steps = np.linalg.norm(followed[1] - followed[0], axis=1) / long_side
-    if np.percentile(steps, MAX) < SAME:
-        return True
-    return (
-        _of_one_burst(shot, first)
-        and float(np.median(steps)) < BURST_MOVEMENT
-        and _parallax(*followed, SAME * long_side) < SAME * long_side
-    )
-
-
-def _parallax(before: F32, after: F32, tolerance: float) -> float:
-    """Distance [px] of points (N, 2) from where a camera that only rotated would see them: from their homography."""
-    homography, _ = cv2.findHomography(before, after, cv2.RANSAC, tolerance)
-    if homography is None:
-        return np.inf
-    seen = cv2.perspectiveTransform(before[None], homography)[0]
-    return float(np.percentile(np.linalg.norm(seen - after, axis=1), MAX))
-
-
-def _reason(shot: Shot, kept: Shot) -> str:
-    if shot.digest == kept.digest:
-        return f"the same image as another: {kept.file}"
-    if _of_one_burst(shot, kept):
-        return f"of one burst with a sharper one: {kept.file}"
-    return f"shows the same as another: {kept.file}"
-
-
-def _of_one_burst(a: Shot, b: Shot) -> bool:
-    if a.camera != b.camera:
-        return False
-    if a.taken is not None and b.taken is not None:
-        return abs(a.taken - b.taken) <= BURST_SECONDS
-    name = _burst_name(a.file)
-    return name is not None and name == _burst_name(b.file)
-
-
-def _burst_name(file: str) -> str | None:
-    """Common part of the names of a burst's photos: a time stamp behind "burst", else what comes before it."""
-    match = _BURST_NAME.match(file.rpartition("/")[2])
-    if match is None:
-        return None
-    return match["digits"] if len(match["digits"]) >= _STAMP_DIGITS else match["before"]
 
 
 def _images(source: CaptureSource) -> list[str]:
@@ -278,34 +136,48 @@ def _survey(source: CaptureSource) -> Survey:
     )
 
 
-def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Capture:
-    (out_dir / "images").mkdir(parents=True, exist_ok=True)
-    shots: dict[str, Shot] = {}
+@dataclass(frozen=True, eq=False)
+class _Photos:
+    """Photos on their way from a source into a capture.
 
-    def read_one(name: str) -> Frame | Skipped:
+    Attributes:
+        masks: Files of their masks, by photo; not all have one.
+        named: Stem and name in the capture, by photo.
+        in_folders: Whether each camera has a folder of its own.
+        shots: By name in the capture, of all that have been read.
+    """
+
+    source: CaptureSource
+    out_dir: Path
+    masks: Mapping[str, str]
+    named: Mapping[str, tuple[str, str]]
+    in_folders: bool
+    shots: dict[str, Shot] = field(default_factory=dict)
+
+    def read(self, name: str) -> Frame | Skipped:
+        """Write a photo and its mask into the capture."""
         try:
-            data = source.read(name)
+            data = self.source.read(name)
             image = load_image(data)
             vertical = panorama_of(data, image)
             gimbal = drones.gimbal_of(data)
-            mask = image_mask(image, source.read(masks[name]) if name in masks else None)
+            mask = image_mask(image, self._mask(name))
         except BadImageError as error:
             return Skipped(name, str(error), error.remedy)
-        stem, file = named[name]
-        written = image.save(out_dir / "images" / stem)
+        stem, file = self.named[name]
+        written = image.save(self.out_dir / "images" / stem)
         camera, focal_source = exif_camera(image)
-        mask_path = None if mask is None or vertical else save_mask(mask, out_dir, stem)
+        mask_path = None if mask is None or vertical else save_mask(mask, self.out_dir, stem)
         device, size = image.exif.camera, "{1} x {0}".format(*sorted(image.size))
         folder = folder_of(name).rpartition("/")[2]
-        device = f"{folder}: {device or size}" if in_folders else device or f"unknown, {size}"
+        device = f"{folder}: {device or size}" if self.in_folders else device or f"unknown, {size}"
         shot = shot_of(image.image, file, written, image.exif.camera, image.exif.taken)
-        shots[file] = replace(
+        self.shots[file] = replace(
             shot, position=image.exif.position, credentials=image.credentials, gravity=vertical or gimbal
         )
-        path = f"images/{written.name}"
         return Frame(
             file,
-            path,
+            f"images/{written.name}",
             camera,
             focal_source,
             mask=mask_path,
@@ -315,10 +187,25 @@ def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Captur
             gps_sigma=drones.position_sigma(data),
         )
 
+    def faces(self, name: str, frame: Frame) -> list[Frame]:
+        """The frame of a photo itself, or those that are cut from it where it is a panorama."""
+        gravity = self.shots[frame.name].gravity
+        if gravity is None or gravity.source != panoramas.SOURCE:
+            return [frame]
+        stem, _ = self.named[name]
+        return panoramas.cut(frame, self.source.read(name), self._mask(name), stem, gravity, self.out_dir)
+
+    def _mask(self, name: str) -> bytes | None:
+        return self.source.read(self.masks[name]) if name in self.masks else None
+
+
+def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Capture:
+    (out_dir / "images").mkdir(parents=True, exist_ok=True)
     names, same_stem = _one_of_each(_images(source))
-    masks, named = find_masks(source, names), _stems_and_names(names)
     in_folders = len(set(map(folder_of, names))) > 1
-    results = in_threads(read_one, names, "reading photos")
+    photos = _Photos(source, out_dir, find_masks(source, names), _stems_and_names(names), in_folders)
+    shots = photos.shots
+    results = in_threads(photos.read, names, "reading photos")
     frames, bad = split_results(results, source, params)
     repeats = find_repeats([shots[frame.name] for frame in frames])
     skipped = [*bad, *same_stem, *(Skipped(frames[i].name, reason) for i, reason in repeats.items())]
@@ -340,17 +227,9 @@ def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Captur
     credentials = Credentialed.of([shots[frame.name].credentials for frame in kept])
     positions = [shots[frame.name].position for frame in kept] if params.keep_gps else []
     stated = [gravity for frame in kept if (gravity := shots[frame.name].gravity)]
-    file_of = {file: name for name, (_, file) in named.items()}
-
-    def faces(frame: Frame) -> list[Frame]:
-        """The frame itself, or those that are cut from it where it is a panorama."""
-        gravity, name = shots[frame.name].gravity, file_of[frame.name]
-        if gravity is None or gravity.source != panoramas.SOURCE:
-            return [frame]
-        mask = source.read(masks[name]) if name in masks else None
-        return panoramas.cut(frame, source.read(name), mask, named[name][0], gravity, out_dir)
-
-    kept = [face for frame in track(kept, "cutting panoramas") for face in faces(frame)]
+    photo_of = {file: name for name, (_, file) in photos.named.items()}
+    cut = track(kept, "cutting panoramas")
+    kept = [face for frame in cut for face in photos.faces(photo_of[frame.name], frame)]
     cameras = list(dict.fromkeys(frame.sensor for frame in kept))
     kept = sorted(kept, key=lambda frame: cameras.index(frame.sensor))
     if len(cameras) == 1:  # a single camera needs no name

@@ -1,0 +1,1 @@
+"""Folders of photos, of any cameras."""

@@ -1,0 +1,189 @@
+"""What is asked of policies and of drivers: to be evaluated, or to be recorded for others to imitate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import sim
+from pipeline.errors import TrainError
+from sim.policies.catalog import open_driver
+from sim.scene.floors import Split
+from sim.scene.scene import find_sources
+from sim.tasks.catalog import find_task
+from train.distributed import use_one_thread
+from train.encoders.groups import Images
+from train.environment import Actor, TrainEnv, cameras_of, make_env, open_scenes
+from train.recording.imitation import DrivenActor, record
+from train.runs import checkpoint
+from train.runs.compare import Matrix
+from train.runs.evaluation import ABLATIONS, SEED, evaluate, evaluate_run
+from train.runs.report import write_report
+from train.runs.results import Ablation, Line, Results, lines_of, write_results
+from train.runs.run import Run
+
+NUM_ENVS = 16
+"""Largest number of robots of a driver, and of a recording, at the same time."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DriverRequest:
+    """A driver, and the robots that it drives; where a run's policy acts instead, the run has task, robot and gait.
+
+    Attributes:
+        driver: A script, or a policy from elsewhere, see `open_driver`.
+        replan_steps: Actions of a policy server's answer that are done before it is asked again; None for all.
+        scenes: References and patterns; those of the task, or of the run, by default.
+        runs: Folder of all runs.
+    """
+
+    driver: str | None = None
+    replan_steps: int | None = None
+    task: str = "navigate"
+    robot: str = "rover"
+    gait: str | None = None
+    scenes: Sequence[str] = ()
+    runs: Path = Path("runs")
+    seed: int = 0
+    device: str = "cpu"
+    allow_failed: bool = False
+
+    @contextmanager
+    def driven(self, num_envs: int, starts: Split, *, depth: bool = False) -> Iterator[tuple[TrainEnv, Actor]]:
+        """Robots, who see colours and possibly depths, and their driver.
+
+        Raises:
+            TrainError: When there is no scene.
+            SimError: When there is no such driver, task or robot, or they don't fit each other or the scene.
+            BundleError: When there is no such bundle.
+        """
+        task = find_task(self.task)
+        sources = task.sources(self.scenes)
+        if not sources:
+            raise TrainError("a driver has a scene to drive in", found="none", remedy="--scene BUNDLE")
+        robots = sim.make(
+            self.task,
+            sources,
+            num_envs,
+            robot=self.robot,
+            gait=self.gait or "",
+            cameras=cameras_of(task, self.robot, self.gait or "", ("rgb", "depth")) if depth else None,
+            device=self.device,
+            seed=self.seed,
+            allow_failed=self.allow_failed,
+            starts=starts,
+        )
+        with (
+            closing(TrainEnv(robots, [Images("rgb")], seed=self.seed)) as env,
+            open_driver(self.driver or "auto", robots, self.seed, self.replan_steps or 0) as policy,
+        ):
+            yield env, DrivenActor(policy, env)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationRequest(DriverRequest):
+    """An evaluation: of a run, of several side by side, or of a driver; raises as `evaluate_run` and `driven` do.
+
+    Attributes:
+        names: Names or folders of the runs.
+        blind: One that was trained alike without sight.
+        checkpoint: Name of the run's checkpoint; the newest by default.
+    """
+
+    names: Sequence[str] = ()
+    episodes: int = 200
+    ablations: Sequence[Ablation] = ABLATIONS
+    blind: str | None = None
+    checkpoint: str | None = None
+    seed: int = SEED
+
+    def of_run(self) -> tuple[Results, Path, Path]:
+        """Results of the one run, and the files that they were written to, in its folder: numbers and report."""
+        run, *more = self._opened()
+        if more:
+            found, remedy = f"{len(more) + 1}", "add --matrix to compare them"
+            raise TrainError("one run is evaluated at a time", found=found, remedy=remedy)
+        blind = Run.open(self.blind, self.runs) if self.blind else None
+        file = checkpoint.file_of(run, self.checkpoint)
+        scenes = find_sources(self.scenes)
+        results = self._evaluate()(run, scenes, ablations=self.ablations, blind=blind, file=file)
+        return results, write_results(results, run.folder), write_report(run, results)
+
+    def of_all(self) -> Matrix:
+        """Success of all runs in all scenes: those that are asked for, or all in which any was trained."""
+        runs = self._opened()
+        scenes = find_sources(self.scenes) or list(dict.fromkeys(source for run in runs for source in run.sources))
+        return Matrix.of([self._evaluate()(run, scenes, ablations=["none"]) for run in runs])
+
+    def of_driver(self) -> list[Line]:
+        """Shares of the driver's episodes, from starts that are held out of what `splatyard record` writes."""
+        self._opened()
+        with self.driven(min(self.episodes, NUM_ENVS), "held_out") as (env, actor):
+            return lines_of("none", evaluate(actor, env, self.episodes, seed=self.seed))
+
+    def _opened(self) -> list[Run]:
+        """The runs; none for a driver."""
+        use_one_thread()
+        if self.episodes < 1:
+            raise TrainError("there are episodes to evaluate in", found=f"{self.episodes}", remedy="--episodes 200")
+        if bool(self.names) == bool(self.driver):
+            raise TrainError(
+                "a run is evaluated, or a driver",
+                found="both" if self.names else "neither",
+                remedy="splatyard eval RUN, or with --driver auto --scene BUNDLE instead of RUN",
+            )
+        return [Run.open(name, self.runs) for name in self.names]
+
+    def _evaluate(self) -> partial[Results]:
+        """How each run is evaluated."""
+        return partial(
+            evaluate_run, episodes=self.episodes, seed=self.seed, device=self.device, allow_failed=self.allow_failed
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordRequest(DriverRequest):
+    """A LeRobot dataset of how the policy of a run does its task, or a driver one.
+
+    Attributes:
+        run_name: Name or folder of the run.
+        lerobot: A new folder for the dataset.
+        depth: Whether depth images are recorded, too, of a driver's robots.
+    """
+
+    run_name: str | None = None
+    lerobot: Path
+    episodes: int = 100
+    depth: bool = False
+
+    @contextmanager
+    def open(self) -> Iterator[Callable[[Callable[[int], object]], int]]:
+        """What records, and takes `watch`, as `record` does; raises as `driven`, `Run.open` and `load_policy` do."""
+        if (self.run_name is None) == (self.driver is None):
+            raise TrainError(
+                "the policy of a run drives, or a driver",
+                found="neither" if self.run_name is None else "both",
+                remedy="splatyard record RUN --lerobot DIR, or with --driver auto --scene BUNDLE instead of RUN",
+            )
+        if self.episodes < 1:
+            raise TrainError("there are episodes to record", found=f"{self.episodes}", remedy="--episodes 100")
+        if self.depth and self.run_name:
+            raise TrainError(
+                "of a run, what its policy sees is recorded", found="--depth", remedy="leave it away, or --driver auto"
+            )
+        count = min(self.episodes, NUM_ENVS)
+        opened = self._policy(self.run_name, count) if self.run_name else self.driven(count, "train", depth=self.depth)
+        with opened as (env, actor):
+            yield lambda watch: record(env, actor, self.episodes, self.lerobot, seed=self.seed, watch=watch)
+
+    @contextmanager
+    def _policy(self, name: str, num_envs: int) -> Iterator[tuple[TrainEnv, Actor]]:
+        """Robots of a run, and its policy."""
+        use_one_thread()
+        run = Run.open(name, self.runs)
+        scenes = open_scenes(find_sources(self.scenes) or run.sources, run.preset, allow_failed=self.allow_failed)
+        with closing(make_env(run.preset, scenes, num_envs=num_envs, seed=self.seed, device=self.device)) as env:
+            yield env, checkpoint.load_policy(run, env, device=self.device).get_policy()
