@@ -68,7 +68,7 @@ def test_signs_are_those_of_mirrored_states(rng: np.random.Generator):
 def test_odometry_tells_of_mirrored_goals(rng: np.random.Generator):
     """From mirrored places with mirrored headings."""
     place, goal, yaw = rng.uniform(-2, 2, (9, 2)), rng.uniform(-2, 2, (9, 2)), rng.uniform(-3, 3, 9)
-    there, mirrored = DeadReckoning(9, 0.2), DeadReckoning(9, 0.2)
+    there, mirrored = DeadReckoning(9, 0.2, 0.03, 0.02), DeadReckoning(9, 0.2, 0.03, 0.02)
     there.reset(np.arange(9), place, yaw, rng)
     mirrored.reset(np.arange(9), place * [1, -1], -yaw, rng)
     np.testing.assert_allclose(
