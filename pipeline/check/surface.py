@@ -13,6 +13,7 @@ from pipeline.depth.maps import DepthMap
 from pipeline.geometry import Mesh, ransac_plane
 from pipeline.geometry.rays import RayCaster, sample_surface
 from pipeline.mesh.clean import MIN_SEEN_THROUGH, SurfaceVotes, in_free_space, observe
+from pipeline.regions.regions import AN_OBJECT
 from pipeline.types import F64, I32, Mask
 
 MIN_PLANE_AREA = 0.15  # [m^2] of a table top
@@ -56,11 +57,7 @@ def depth_gates(scene: CheckedScene) -> dict[str, Measured]:
     """The mesh against depth images that it was not made from; what depth maps look through, and what it lacks."""
     assert scene.photos is not None
     maps = scene.photos.depth
-    lacking = f"area at which 3 of {len(maps)} depth maps show something level, and physics has nothing"
-    measured = {
-        "invented": _invented_gate(scene.mesh, maps),
-        "missing": Measured(measure_missing(scene.collision, maps), lacking),
-    }
+    measured = {"invented": _invented_gate(scene.mesh, maps), "missing": _missing_gate(scene, maps)}
     maps = scene.photos.held_out_depth
     if not maps:
         return measured | {"mesh_held_out_depth": Measured(None, "the capture has no depth images", applies=False)}
@@ -74,6 +71,13 @@ def _invented_gate(mesh: Mesh, maps: Sequence[DepthMap]) -> Measured:
     area, share = measure_invented(mesh, maps)
     how = f"share of the mesh's area that 3 of {len(maps)} depth maps look through, by over {100 * CLEARLY:.0f} cm"
     return Measured(share, how, detail={"area_m2": rounded(area)})
+
+
+def _missing_gate(scene: CheckedScene, maps: Sequence[DepthMap]) -> Measured:
+    if scene.regions.note == AN_OBJECT:  # depth shows what it stood on, too
+        return Measured(None, AN_OBJECT, applies=False)
+    how = f"area at which 3 of {len(maps)} depth maps show something level, and physics has nothing"
+    return Measured(measure_missing(scene.collision, maps), how)
 
 
 def measure_invented(mesh: Mesh, maps: Sequence[DepthMap]) -> tuple[float, float | None]:

@@ -16,6 +16,7 @@ from pipeline.check.surface import depth_gates, measure_invented, measure_missin
 from pipeline.geometry import Camera, Pose, Similarity
 from pipeline.geometry.rays import RayCaster
 from pipeline.poses.scene import View
+from pipeline.regions.regions import AN_OBJECT, Regions
 from tests.check.scenes import NO_MESH, checked, verdicts
 from tests.mesh.scenes import all_maps, box, built, grid_floor, maps, without
 from tests.paths import ROOT
@@ -111,6 +112,8 @@ def test_a_hole_in_what_depth_shows_fails():
     )
     assert (right.passed, wrong.passed, nothing.passed) == (True, False, False)
     assert 0.2 < wrong.value < np.pi * 0.4**2
+    alone = checked(mesh=without(mesh, (2.0, 1.4), 0.4), regions=Regions.without_floor(0.1, AN_OBJECT), depth=maps())
+    assert verdicts(depth_gates(alone))["missing"].passed is None  # what it stood on is no part of an object
     below = [replace(one, depth=1.5 * one.depth) for one in maps()]  # behind every surface: as through a mirror
     assert measure_missing(mesh, below) == 0
 
