@@ -11,7 +11,7 @@ from pipeline.check.gates import Measured, rounded
 from pipeline.check.scene import CheckedScene
 from pipeline.depth.maps import DepthMap
 from pipeline.geometry import Mesh, ransac_plane
-from pipeline.geometry.rays import RayCaster, sample_surface
+from pipeline.geometry.rays import Hits, RayCaster, sample_surface
 from pipeline.mesh.clean import MIN_SEEN_THROUGH, SurfaceVotes, in_free_space, observe
 from pipeline.regions.regions import AN_OBJECT
 from pipeline.types import F64, I32, Mask
@@ -108,18 +108,20 @@ def measure_missing(collision: Mesh, maps: Sequence[DepthMap]) -> float:
     """
     caster, cells = RayCaster(collision), [np.zeros((0, 3), np.int64)]
     sparse = (slice(None, None, LACK_STRIDE),) * 2
-    for depth_map in maps[:: -(-len(maps) // LACK_MAPS) or 1]:
+    for number in range(0, len(maps), -(-len(maps) // LACK_MAPS) or 1):
+        depth_map = maps[number]
         depth, pose = depth_map.depth[sparse], depth_map.world_from_camera
         level = (depth > 0) & ~depth_map.guessed[sparse] & (depth_map.normals[sparse] @ pose.rotation[2] > LEVEL)
         depth, slack = depth[level], np.maximum(CLEARLY, 3 * depth_map.sigma[sparse][level])
-        directions = pose.rotate(depth_map.camera.rays()[sparse][level])  # z = 1 in the camera: distances are depths
-        hits = caster.cast(np.broadcast_to(pose.translation, directions.shape), directions)
+        directions, hits = _cast(caster, depth_map, sparse, level)
         beyond = hits.distance > depth + slack
         points = pose.translation + directions[beyond] * depth[beyond][:, None]
         places = np.floor(points[caster.distances(points) > slack[beyond]] / LACK_CELL).astype(np.int64)
         cells.append(np.unique(places, axis=0))
     cell, seen_by = np.unique(np.concatenate(cells), axis=0, return_counts=True)
     cell = cell[seen_by >= MIN_SEEN_THROUGH]
+    if not len(cell):
+        return 0.0
     votes = observe((cell + 0.5) * LACK_CELL, np.tile([0.0, 0.0, 1.0], (len(cell), 1)), maps, CLEARLY)
     return len(np.unique(cell[~in_free_space(votes)][:, :2], axis=0)) * LACK_CELL**2
 
@@ -155,9 +157,7 @@ def depth_difference(mesh: Mesh, maps: Iterable[DepthMap], stride: int = 3) -> D
     for depth_map in maps:
         sparse = (slice(stride // 2, None, stride),) * 2
         usable = (depth_map.depth[sparse] > 0) & ~depth_map.guessed[sparse]
-        directions = depth_map.world_from_camera.rotate(depth_map.camera.rays()[sparse][usable])
-        origins = np.broadcast_to(depth_map.world_from_camera.translation, directions.shape)
-        hits = caster.cast(origins, directions)  # the directions have z = 1 in the camera: distances are depths
+        _, hits = _cast(caster, depth_map, sparse, usable)
         differences.append((hits.distance - depth_map.depth[sparse][usable])[hits.hit])
         known += int(usable.sum())
     every = np.concatenate(differences) if differences else np.zeros(0)
@@ -165,6 +165,13 @@ def depth_difference(mesh: Mesh, maps: Iterable[DepthMap], stride: int = 3) -> D
         return DepthDifference(0, 0.0, None, None, None)
     median, p90 = np.percentile(np.abs(every), [50, 90])
     return DepthDifference(len(every), len(every) / known, float(median), float(p90), float(np.median(every)))
+
+
+def _cast(caster: RayCaster, depth_map: DepthMap, sparse: tuple[slice, ...], chosen: Mask) -> tuple[F64, Hits]:
+    """World directions (N, 3) of chosen ones of a map's sparse pixels, and what they hit; distances are depths."""
+    pose = depth_map.world_from_camera
+    directions = pose.rotate(depth_map.camera.rays()[sparse][chosen])  # z = 1 in the camera
+    return directions, caster.cast(np.broadcast_to(pose.translation, directions.shape), directions)
 
 
 def floor_flatness(mesh: Mesh, floor_height: float, rng: np.random.Generator) -> Flatness | None:

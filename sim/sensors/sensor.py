@@ -91,11 +91,15 @@ class VectorSensor(Saved):
 
     def read(self, now: Moment, rng: np.random.Generator) -> dict[str, F32]:
         """The vector (N, size) with noise."""
-        true = self._function(now.step)
-        if self.noise:
-            noise: F32 = np.float32(self.noise) * rng.standard_normal(true.shape, np.float32)
-            return {self.name: true + noise}
-        return {self.name: true}
+        return self.noisy(self.read_ground_truth(now), rng)
+
+    def noisy(self, truth: dict[str, F32], rng: np.random.Generator) -> dict[str, F32]:
+        """What is read where something is true."""
+        if not self.noise:
+            return truth
+        true = truth[self.name]
+        noise: F32 = np.float32(self.noise) * rng.standard_normal(true.shape, np.float32)
+        return {self.name: true + noise}
 
     def read_ground_truth(self, now: Moment) -> dict[str, F32]:
         """The vector (N, size) without noise."""
@@ -107,7 +111,7 @@ class Sensors:
 
     def __init__(self, cameras: Sequence[Sensor], vectors: Sequence[VectorSensor]) -> None:
         self._all: tuple[Sensor, ...] = (*cameras, *vectors)
-        self._noisy = [sensor for sensor in vectors if sensor.noise]
+        self._cameras, self._vectors = cameras, vectors
 
     def spaces(self) -> dict[str, gymnasium.Space]:
         """Spaces of one robot's readings, by name."""
@@ -120,6 +124,9 @@ class Sensors:
 
     def read(self, now: Moment, rng: np.random.Generator) -> tuple[Readings, Readings]:
         """What all read, by name, each with N rows; and what is true of the vectors among it that have noise."""
-        read = {name: values for sensor in self._all for name, values in sensor.read(now, rng).items()}
-        true = {name: values for sensor in self._noisy for name, values in sensor.read_ground_truth(now).items()}
+        read, true = {name: values for camera in self._cameras for name, values in camera.read(now, rng).items()}, {}
+        for sensor in self._vectors:  # the truth is computed once
+            values = sensor.read_ground_truth(now)
+            read |= sensor.noisy(values, rng)
+            true |= values if sensor.noise else {}
         return read, true

@@ -262,8 +262,9 @@ class Task:
             )
         weights = {name: replace(self.rewards[name], weight=one.weight) for name, one in settings.rewards.items()}
         task = replace(self, seconds=settings.seconds or self.seconds, rewards={**self.rewards, **weights})
-        values = checked(settings.parameters, self.parameters, self.name)
-        return task.with_parameters(values) if values else task
+        if not settings.parameters:
+            return task
+        return task.with_parameters(checked(settings.parameters, self.parameters, self.name))
 
     @property
     def parameters(self) -> dict[str, Parameter]:

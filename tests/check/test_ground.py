@@ -7,10 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pipeline.check.ground import DropTest, drop_bodies, measure_floaters, measure_floor_holes
+from pipeline.check import ground
+from pipeline.check.ground import DropTest, _floor_below, drop_bodies, measure_floaters, measure_floor_holes
 from pipeline.geometry import Gaussians
 from pipeline.mesh.clean import camera_path
 from pipeline.regions.params import RegionsParams
+from pipeline.regions.regions import Regions
 from pipeline.regions.stage import find_regions
 from tests.check.scenes import NO_MESH
 from tests.mesh.scenes import box, built, grid_floor, track, without
@@ -62,6 +64,20 @@ def test_a_wrong_height_is_seen(regions):
     assert result.fell_through == 0
     assert result.off_height == result.dropped
     assert result.largest_error == pytest.approx(0.05, abs=0.005)
+
+
+def test_what_moves_still_gets_time_to_rest(regions, monkeypatch: pytest.MonkeyPatch):
+    """After a quarter of a second bodies are in the air, 4 cm over the floor; after twice that they lie there."""
+    monkeypatch.setattr(ground, "SECONDS", 0.25)
+    assert passed(drop_bodies(FLOOR, regions))
+
+
+def test_a_ball_on_an_edge_lies_on_the_step():
+    """Its lowest point is over the floor below, two cells from the step that its side touches; never three."""
+    x = np.arange(10)[:, None] * np.ones(4)
+    regions = replace(Regions.without_floor(0.05, ""), origin=np.zeros(2), height=np.where(x < 5, 0.18, 0).astype("f4"))
+    heights = [_floor_below(np.array([[0.25 + beside, 0.1, 0.17]]), regions).min(0) for beside in (0.06, 0.11)]
+    assert [np.isclose(found, 0.18).any() for found in heights] == [True, False]
 
 
 def test_it_repeats(regions):
