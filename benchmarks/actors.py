@@ -28,7 +28,7 @@ sys.path.insert(0, str(ROOT))
 import numpy as np  # noqa: E402
 
 from benchmarks.training import PROGRAM  # noqa: E402
-from sim.scene.scene import open_scene  # noqa: E402
+from sim.scene.opening import open_scene  # noqa: E402
 from train.actors.chunk import Chunk, Form, Order, Weights  # noqa: E402
 from train.actors.pool import Pool  # noqa: E402
 from train.actors.rollouts import Beginning, Rollouts  # noqa: E402

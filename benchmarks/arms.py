@@ -24,7 +24,7 @@ from sim.config import EnvConfig  # noqa: E402
 from sim.controlled import find_robot  # noqa: E402
 from sim.drivers import find_driver  # noqa: E402
 from sim.env import SceneEnv  # noqa: E402
-from sim.scene.scene import open_scene  # noqa: E402
+from sim.scene.opening import open_scene  # noqa: E402
 from sim.sensors.cameras.settings import RobotCamera  # noqa: E402
 from sim.tasks.handling.arm_tasks import ARM_TASKS, PUT_CUBE_ON_PLATE, THIRD, wrist_camera  # noqa: E402
 from sim.tasks.handling.table_state import seen  # noqa: E402

@@ -35,7 +35,7 @@ from pipeline.poses.scene import View, read_image
 from pipeline.raster import batch, contiguous, layout, pack, rasterizer, render, tiles
 from pipeline.splat import loss, optimizer
 from pipeline.types import F32
-from sim.scene.scene import open_scene
+from sim.scene.opening import open_scene
 
 VOXEL = 0.02  # [m]
 SSIM_WEIGHT = 0.2

@@ -34,7 +34,8 @@ from sim.controlled import find_robot  # noqa: E402
 from sim.physics.bodies import BodyState  # noqa: E402
 from sim.physics.sapien_engine import SapienEngine  # noqa: E402
 from sim.robots.state import RobotState  # noqa: E402
-from sim.scene.scene import SimScene, open_scene  # noqa: E402
+from sim.scene.opening import open_scene  # noqa: E402
+from sim.scene.scene import SimScene  # noqa: E402
 
 OTHERS = 5
 """Things over 10 cm in the hall that are no boxes: table, bench, shelf, pillar, stairs."""

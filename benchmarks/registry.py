@@ -28,7 +28,7 @@ from pipeline.scenes.files import CACHE_VARIABLE  # noqa: E402
 from pipeline.scenes.manifest import file_sha256  # noqa: E402
 from pipeline.scenes.resolver import open_registry  # noqa: E402
 from pipeline.scenes.store_registry import StoreRegistry  # noqa: E402
-from sim.scene.scene import open_scene  # noqa: E402
+from sim.scene.opening import open_scene  # noqa: E402
 
 SCENES, VERSIONS = 1000, 10
 WRITERS, PUBLISHES = 2, 200

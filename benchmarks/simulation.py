@@ -39,9 +39,10 @@ from sim.env import SceneEnv  # noqa: E402
 from sim.physics.catalog import ENGINES  # noqa: E402
 from sim.robots.state import RobotState  # noqa: E402
 from sim.scene.floors import Floors  # noqa: E402
-from sim.scene.scene import SimScene, open_scene  # noqa: E402
+from sim.scene.opening import open_scene  # noqa: E402
+from sim.scene.scene import SimScene  # noqa: E402
 from sim.sensors.cameras.settings import CameraSettings  # noqa: E402
-from sim.tasks.catalog import NAVIGATE  # noqa: E402
+from sim.tasks.driving.driving_tasks import NAVIGATE  # noqa: E402
 
 SIZES = ((64, 48), (64, 64), (84, 48), (128, 96))
 CAMERA_HEIGHT = 0.3  # [m]

@@ -47,7 +47,8 @@ def make(
     from sim.config import EnvConfig
     from sim.controlled import robot_for
     from sim.env import SceneEnv
-    from sim.scene.scene import SimScene, open_scene
+    from sim.scene.opening import open_scene
+    from sim.scene.scene import SimScene
     from sim.tasks.catalog import find_task
 
     task_to_do = find_task(task, task_settings)

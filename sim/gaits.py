@@ -24,9 +24,9 @@ from sim.control.velocity import VelocityController
 from sim.physics.state import PhysicsEngine
 from sim.robots.model import Robot
 from sim.robots.state import RobotState
-from sim.tasks.catalog import WALK
 from sim.tasks.task import StepState
 from sim.tasks.walking.walk import WalkState, ramped
+from sim.tasks.walking.walking_tasks import WALK
 
 FOLDER = Path(__file__).parent / "robots" / "gaits"
 GAIT_FILE = "gait.npz"

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from typing import Annotated
 
 import numpy as np
-from pydantic import AfterValidator, Field
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from pipeline.regions.regions import Regions
 from pipeline.types import F32, F64, I64, Floats
 from sim.physics.state import Dynamics, PhysicsEngine
+from sim.ranges import NotNegative, Range, draw
 from sim.robots.model import Robot
 from sim.saved import Saved
 
@@ -20,30 +21,6 @@ FRICTION, MASS, STRENGTH = range(3)
 MAX_LATENCY = 2.0
 MAX_BASE_HEIGHT, MAX_DISTRACTORS = 0.05, 4
 """Beyond, hands don't reach all of a table any more [m]; more don't fit on one, apart from what a task is about."""
-
-
-def _ascending(bounds: tuple[float, float]) -> tuple[float, float]:
-    if bounds[0] > bounds[1]:
-        raise ValueError(f"must be a range, got {bounds[0]} to {bounds[1]}")
-    return bounds
-
-
-NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Range = Annotated[tuple[NotNegative, NotNegative], AfterValidator(_ascending)]
-"""A range to draw from uniformly."""
-
-
-def seed_of(seed: int, *part: int) -> int:
-    """Seed of a part of what a seed makes repeatable, by its number: a process, a round, an episode.
-
-    No part of another seed has it: sums of both would coincide (`numpy.random.SeedSequence`).
-    """
-    return int(np.random.SeedSequence(seed, spawn_key=part).generate_state(1)[0])
-
-
-def draw(of: Range, rng: np.random.Generator, count: int) -> F64:
-    """Numbers (count,) from a range; nothing is drawn from an empty one."""
-    return rng.uniform(*of, count) if of[0] < of[1] else np.full(count, of[0])
 
 
 @dataclass(frozen=True)

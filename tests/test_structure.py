@@ -13,8 +13,8 @@ from pathlib import Path
 from tests.paths import ROOT
 
 PACKAGES = ("pipeline", "sim", "train", "flows")
-MAX_CHAIN = 44
-"""Modules that need each other in turn, at import or later; thirty would be better."""
+MAX_CHAIN = 30
+"""Modules that need each other in turn, at import or later."""
 LINES_OF_THE_LOOP = 250
 LINES_OF_A_FUNCTION = 60
 LINES_OF_A_MODULE, MAX_LONG_MODULES = 400, 8

@@ -34,7 +34,7 @@ from torch.distributed.elastic.rendezvous import (
 
 from pipeline.errors import TrainError
 from pipeline.parallel import inherited, nothing_from_here, share_of_cores
-from sim.randomisation import seed_of
+from sim.ranges import seed_of
 
 if TYPE_CHECKING:
     from torch.distributed.launcher.api import LaunchConfig

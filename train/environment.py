@@ -19,7 +19,7 @@ from sim.env import FINAL_TRUTH, TRUTH, Observations, SceneEnv
 from sim.episodes import TIME
 from sim.randomisation import Randomisation
 from sim.scene.floors import Split
-from sim.scene.scene import SimScene, open_scene
+from sim.scene.scene import SimScene
 from sim.sensors.cameras.settings import Output, RobotCamera
 from sim.tasks.catalog import find_task
 from sim.tasks.task import EXPERT, Task
@@ -231,11 +231,6 @@ class TrainEnv(VecEnv):
         }
         groups |= {group.name: group.read(self.env, seen) for group in self.groups}
         return TensorDict(groups, batch_size=[self.num_envs]).to(self.device)
-
-
-def open_scenes(sources: Sequence[str], preset: Preset, *, allow_failed: bool) -> list[SimScene]:
-    """Open scenes with the objects of a preset."""
-    return [open_scene(source, allow_failed=allow_failed, objects=preset.objects) for source in sources]
 
 
 def make_env(

@@ -12,7 +12,7 @@ from tensordict import TensorDict
 from pipeline.types import F64
 from sim.env import SceneEnv
 from sim.physics.catalog import runs_here
-from sim.randomisation import seed_of
+from sim.ranges import seed_of
 from sim.remote import RemoteEnv
 from sim.scene.scene import SimScene
 from train.distributed import Processes, own_seed

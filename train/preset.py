@@ -11,8 +11,9 @@ from pydantic import model_validator
 
 from pipeline.errors import TrainError
 from pipeline.parameters import checked, parse_settings, read_yaml, require_known, with_changes
-from sim.tasks.catalog import TASKS, WALK
+from sim.tasks.catalog import TASKS
 from sim.tasks.settings import TaskSettings
+from sim.tasks.walking.walking_tasks import WALK
 from train.settings.algorithms import AlgorithmSettings
 from train.settings.encoders import BLIND
 from train.settings.parts import ActorSettings, CameraRandomisation, Count, DynamicsRandomisation

@@ -24,7 +24,7 @@ from pipeline.raster.rasterizer import Raster, rasterize, rasterize_backward
 from pipeline.scenes.bundle import Bundle
 from pipeline.splat.loss import psnr
 from pipeline.types import F32, F64, I64
-from sim.scene.scene import LEVEL
+from sim.scene.opening import LEVEL
 from sim.sensors.cameras.renderer import CPU, make_renderer
 from train.encoders.gaussian_regressor import GaussianRegressor, PixelGaussians, file_of, rays_of
 from train.files import write_atomically, writing

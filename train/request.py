@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.errors import TrainError
-from sim.scene.scene import SimScene, find_sources
+from sim.scene.opening import find_sources, open_scene
+from sim.scene.scene import SimScene
 from sim.tasks.catalog import find_task
 from train.distributed import launched
-from train.environment import open_scenes
 from train.preset import Preset, change_preset, load_preset, parse_changes
 from train.runs.run import RUN_FILE, Run
 
@@ -71,7 +71,7 @@ class TrainRequest:
     def _new(self) -> tuple[Run, list[SimScene]]:
         """A new run; with other machines, the one that another of them has made."""
         preset = load_preset(self.preset or self.what, self._changes()) if self.what else None
-        sources = find_task(preset.task, preset.task_settings).sources(self.scenes) if preset else []
+        sources = find_sources(self.scenes or find_task(preset.task, preset.task_settings).scenes) if preset else []
         if preset is None or not sources:
             raise TrainError(
                 "a training has a task and a scene",
@@ -89,7 +89,7 @@ class TrainRequest:
         name = self.name
         if self.meets_at and name is None:
             name = re.sub("[^A-Za-z0-9.]+", "-", f"{preset.task}-{self.meets_at}")
-        scenes = open_scenes(sources, preset, allow_failed=self.allow_failed)
+        scenes = [open_scene(source, allow_failed=self.allow_failed, objects=preset.objects) for source in sources]
         try:
             run = Run.create(
                 self.runs,
@@ -128,9 +128,8 @@ class TrainRequest:
                     remedy=f"leave {option} away, or start a new training without --resume",
                     file=run.folder,
                 )
-        allowed = self.allow_failed or any(lock.failed_gates for lock in run.locks)
         sources = find_sources(self.scenes) if self.scenes else run.sources
-        return run, open_scenes(sources, run.preset, allow_failed=allowed)
+        return run, [run.open_scene(source, allow_failed=self.allow_failed) for source in sources]
 
     def _changes(self) -> dict[str, object]:
         """Changed values of the preset."""

@@ -11,7 +11,7 @@ from flows.teleop.desk import SOCKET, Desk, Status
 from flows.teleop.takes import Takes
 from pipeline.io.pages import render
 from sim.env import SceneEnv
-from sim.randomisation import seed_of
+from sim.ranges import seed_of
 
 if TYPE_CHECKING:
     from train.environment import TrainEnv

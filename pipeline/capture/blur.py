@@ -21,11 +21,12 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from pipeline.capture.images import DecodedImage, fitting
+from pipeline.capture.images import DecodedImage
 from pipeline.capture.model import Blurred, Capture
 from pipeline.capture.params import CaptureParams
 from pipeline.errors import MachineError
 from pipeline.io.image_files import open_image
+from pipeline.io.working_images import fitting
 from pipeline.progress import track
 from pipeline.types import F64, U8
 

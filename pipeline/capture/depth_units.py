@@ -10,12 +10,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from pipeline.capture.images import load_written
 from pipeline.capture.model import Capture, Frame
 from pipeline.capture.trajectory import Trajectory
 from pipeline.errors import CaptureError
 from pipeline.geometry import Camera, Pose
 from pipeline.geometry.conventions import hypotheses
+from pipeline.io.working_images import load_written
 from pipeline.types import F64, U16
 
 logger = logging.getLogger(__name__)

@@ -13,7 +13,6 @@ from functools import partial
 from pathlib import Path
 from threading import Lock
 
-import cv2
 import numpy as np
 from PIL import Image, ImageOps
 
@@ -22,7 +21,8 @@ from pipeline.capture.model import Credentials, FocalSource, Frame, Size
 from pipeline.capture.source import CaptureSource
 from pipeline.geometry import Camera
 from pipeline.io.image_files import BadImageError, open_image
-from pipeline.types import F64, U8, Mask
+from pipeline.io.working_images import fitting, shrunk_mask
+from pipeline.types import F64, Mask
 
 MAX_SIDE = 4096
 """Longer side above which images are shrunk to it [px]: no stage gains from more."""
@@ -129,36 +129,6 @@ def turned(direction: F64, rotation: Image.Transpose | None) -> F64:
     if rotation is None:
         return direction
     return np.concatenate([direction[..., :2] @ np.array(_AXES[rotation]).T, direction[..., 2:]], -1)
-
-
-def fitting(width: int, height: int, long_side: int) -> Size:
-    """The size at which the longer side has at most `long_side` pixels."""
-    scale = min(1.0, long_side / max(width, height))
-    return max(1, round(width * scale)), max(1, round(height * scale))
-
-
-def shrunk_mask(mask: Mask, size: Size) -> Mask:
-    """A mask at a smaller size = (width, height); a pixel counts only if all pixels that it averages count."""
-    ignored = cv2.resize((~mask).astype(np.float32), size, interpolation=cv2.INTER_AREA)
-    return np.asarray(ignored, np.float32) == 0
-
-
-def shrunk_grey(grey: U8, long_side: int) -> U8:
-    """A grey image (H, W) whose longer side has at most `long_side` pixels."""
-    size = fitting(grey.shape[1], grey.shape[0], long_side)
-    return np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_AREA), np.uint8)
-
-
-def load_written(path: Path, mode: int) -> np.ndarray:
-    """An image of the canonical capture by an IMREAD mode of OpenCV.
-
-    Raises:
-        FileNotFoundError: When it is missing or no image.
-    """
-    image = cv2.imread(str(path), mode)
-    if image is None:
-        raise FileNotFoundError(f"{path} is missing or no image")
-    return np.asarray(image)
 
 
 def note_on_shrinking(frames: Iterable[Frame]) -> tuple[str, ...]:

@@ -11,7 +11,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from pipeline.capture.images import load_written, shrunk_grey
 from pipeline.capture.model import (
     SELECTION_FILE,
     Capture,
@@ -24,6 +23,7 @@ from pipeline.capture.model import (
 from pipeline.capture.params import SelectParams
 from pipeline.capture.reader import in_threads
 from pipeline.errors import CaptureError
+from pipeline.io.working_images import load_written, shrunk_grey
 from pipeline.progress import track
 from pipeline.types import F32, F64, U8
 

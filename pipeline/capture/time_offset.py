@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.capture.frames import ListedFrame
-from pipeline.capture.images import fitting, image_mask
+from pipeline.capture.images import image_mask
 from pipeline.geometry import Pose
 from pipeline.io.image_files import BadImageError
+from pipeline.io.working_images import fitting
 from pipeline.types import F64, U8
 
 PosesAt = Callable[[F64], Sequence[Pose | None]]

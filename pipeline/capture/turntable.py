@@ -13,8 +13,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from pipeline.capture.images import fitting, load_written, save_mask
+from pipeline.capture.images import save_mask
 from pipeline.capture.model import Capture
+from pipeline.io.working_images import fitting, load_written
 from pipeline.types import F32, Mask
 
 logger = logging.getLogger(__name__)

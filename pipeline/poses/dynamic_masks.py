@@ -22,8 +22,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from pipeline.capture.images import fitting, save_mask
+from pipeline.capture.images import save_mask
 from pipeline.geometry import Camera, Pose
+from pipeline.io.working_images import fitting
 from pipeline.parallel import map_in_order
 from pipeline.poses.scene import View, read_image, read_mask, read_sensor_depth
 from pipeline.progress import track

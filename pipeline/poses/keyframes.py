@@ -10,10 +10,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from pipeline.capture.images import fitting, shrunk_mask
 from pipeline.capture.model import Capture, Frame, Selection
 from pipeline.errors import ReconstructionError
 from pipeline.geometry import Camera
+from pipeline.io.working_images import fitting, shrunk_mask
 from pipeline.types import F32, F64, U8, Mask
 
 SAME_FOCAL = 0.02

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -300,3 +300,30 @@ def _union(base: SparseMap, other: SparseMap) -> SparseMap:
         feature=np.concatenate([base.feature, other.feature[new]]),
         point=np.concatenate([base.point, other.point[new] + len(base.xyz)]),
     )
+
+
+def why_unregistered(
+    keyframes: Sequence[Keyframe],
+    matches: Sequence[Matches],
+    registered: Collection[int],
+    left_out: Sequence[Sequence[str]],
+) -> dict[str, str]:
+    """The reason, by name, for every keyframe that is not among the `registered` image ids.
+
+    `left_out` are the names of the images in each sub-model that was left out.
+    """
+    groups = {name: len(names) for names in left_out for name in names}
+    max_matches = {k.image_id: 0 for k in keyframes}
+    for m in matches:
+        for i, j in ((m.i + 1, m.j + 1), (m.j + 1, m.i + 1)):
+            if j in registered:
+                max_matches[i] = max(max_matches[i], len(m.features))
+    result = {}
+    for k in (k for k in keyframes if k.image_id not in registered):
+        if k.name in groups:
+            result[k.name] = f"one of {groups[k.name]} images that fit together, but not with the rest"
+        elif count := max_matches[k.image_id]:
+            result[k.name] = f"at most {count} matches with another image, and no pose that they agree on"
+        else:
+            result[k.name] = "no matches with the other images"
+    return result

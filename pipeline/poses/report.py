@@ -1,12 +1,9 @@
-"""The report of the poses stage: its structure, reasons for missing poses, and the main facts in sentences."""
+"""The report of the poses stage: its structure, and the main facts in sentences."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator
 from typing import TypedDict
-
-from pipeline.poses.keyframes import Keyframe
-from pipeline.poses.matching import Matches
 
 
 class DepthReport(TypedDict):
@@ -74,33 +71,6 @@ class PosesReport(BackendReport):
     focal_lengths_corrected: list[FocalCorrection]
     temporal_consistency: dict[str, object] | None
     notes: list[str]
-
-
-def why_unregistered(
-    keyframes: Sequence[Keyframe],
-    matches: Sequence[Matches],
-    registered: Collection[int],
-    left_out: Sequence[Sequence[str]],
-) -> dict[str, str]:
-    """The reason, by name, for every keyframe that is not among the `registered` image ids.
-
-    `left_out` are the names of the images in each sub-model that was left out.
-    """
-    groups = {name: len(names) for names in left_out for name in names}
-    max_matches = {k.image_id: 0 for k in keyframes}
-    for m in matches:
-        for i, j in ((m.i + 1, m.j + 1), (m.j + 1, m.i + 1)):
-            if j in registered:
-                max_matches[i] = max(max_matches[i], len(m.features))
-    result = {}
-    for k in (k for k in keyframes if k.image_id not in registered):
-        if k.name in groups:
-            result[k.name] = f"one of {groups[k.name]} images that fit together, but not with the rest"
-        elif count := max_matches[k.image_id]:
-            result[k.name] = f"at most {count} matches with another image, and no pose that they agree on"
-        else:
-            result[k.name] = "no matches with the other images"
-    return result
 
 
 def notes(report: PosesReport) -> Iterator[str]:

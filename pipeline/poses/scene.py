@@ -5,18 +5,15 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
-from pipeline.capture.images import load_written, shrunk_mask
 from pipeline.errors import CaptureError
 from pipeline.geometry import Camera, Pose, Similarity
+from pipeline.io.working_images import load_written, shrunk_mask
+from pipeline.poses.report import PosesReport
 from pipeline.types import F32, F64, I32, U8, Mask
-
-if TYPE_CHECKING:
-    from pipeline.poses.report import PosesReport
 
 SCENE_FILE, POINTS_FILE = "scene.json", "points.npz"
 INVALID_DEPTH = 65535

@@ -29,10 +29,10 @@ from pipeline.poses.keyframes import (
     undistort_mask,
     write_undistorted,
 )
-from pipeline.poses.mapping import require_motion
+from pipeline.poses.mapping import require_motion, why_unregistered
 from pipeline.poses.matching import MatchedImages
 from pipeline.poses.params import PosesParams
-from pipeline.poses.report import FocalCorrection, PosesReport, notes, why_unregistered
+from pipeline.poses.report import FocalCorrection, PosesReport, notes
 from pipeline.poses.scene import PosedScene, SparsePoints, View
 from pipeline.poses.sensor_path import keep_sensor_poses
 from pipeline.poses.sparse_map import Localised, PoseSigma, SparseMap, localise

@@ -13,11 +13,11 @@ import cv2
 import numpy as np
 from scipy.spatial import KDTree
 
-from pipeline.capture.images import load_written
 from pipeline.depth.maps import DepthMap, subsampled_to
 from pipeline.depth.params import DepthParams
 from pipeline.errors import CaptureError, ReconstructionError
 from pipeline.geometry import Camera, Gaussians, Mesh, PointCloud, Pose
+from pipeline.io.working_images import load_written
 from pipeline.mesh.tsdf import BlockGrid
 from pipeline.poses.scene import View, read_sensor_depth
 from pipeline.previews import spread

@@ -13,7 +13,7 @@ from sim.physics.state import PhysicsEngine
 from sim.robots.model import Robot
 from sim.robots.state import RobotState
 from sim.saved import Saved
-from sim.sensors.height_scan import ScanGrid
+from sim.sensors.scan_grid import ScanGrid
 
 if TYPE_CHECKING:
     from sim.robots.arm import Arm

@@ -15,8 +15,8 @@ from sim.physics.state import PhysicsEngine
 from sim.robots.kinematics import link_poses
 from sim.robots.legs import Legs
 from sim.robots.model import Robot
-from sim.robots.state import RobotState
-from sim.sensors.height_scan import ScanGrid, headings
+from sim.robots.state import RobotState, headings
+from sim.sensors.scan_grid import ScanGrid
 
 PERIOD = 0.02
 """Time between two actions [s]."""

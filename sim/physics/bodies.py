@@ -16,7 +16,6 @@ from pipeline.geometry import (
     quaternion_from_matrix,
     rotvec_from_matrix,
 )
-from pipeline.scenes.objects import BundleObject
 from pipeline.types import F32, F64, I64, Floats, Mask
 
 ABSENT = (0.0, 0.0, -1000.0)
@@ -108,18 +107,6 @@ class RigidBody:
             own = moments @ frame.inverse().rotate(axis) ** 2 / self.mass
             reach = float(np.sqrt(own + np.square(np.cross(frame.translation - point, axis)).sum()))
         return axis, point, HOLDS * self.mass * reach
-
-
-def rigid_body(one: BundleObject) -> RigidBody:
-    """The body of an object that was cut out of a bundle, on its joint.
-
-    Raises:
-        BundleError: As `BundleObject.hulls`.
-    """
-    joint = None
-    if held := one.record.joint:
-        joint = BodyJoint(held.kind, np.array(held.axis), np.array(held.point), held.range, one.world_from_body)
-    return RigidBody(one.record.name, one.hulls(), one.record.mass, one.record.friction, joint)
 
 
 @dataclass(frozen=True, eq=False)

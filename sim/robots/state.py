@@ -67,3 +67,9 @@ class RobotState:
             np.asarray(joints, np.float32),
             np.zeros_like(joints, np.float32),
         )
+
+
+def headings(quaternion: Floats) -> F64:
+    """Horizontal unit vectors (N, 2) ahead of bases (N, 4) wxyz, world from base."""
+    ahead = matrix_from_quaternion(np.asarray(quaternion, np.float64))[:, :2, 0]
+    return ahead / np.maximum(np.linalg.norm(ahead, axis=1, keepdims=True), 1e-9)

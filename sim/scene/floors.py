@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Literal, get_args
 
 import numpy as np
@@ -71,6 +72,15 @@ class Floors:
         """As `price`, for robots that climb steps: inf off the walkable floor (S, X, Y)."""
         edges = [_edge_distance(grid) * cell for grid, cell in zip(self.walkable, self.cell, strict=True)]
         return _price(self.walkable, np.stack(edges).astype(np.float32))
+
+    @cached_property
+    def area_costs(self) -> F32:
+        """Cost per second (S, X, Y) of the bundles' own areas."""
+        costs = np.zeros(self.height.shape, np.float32)
+        for cost, scene in zip(costs, self.scenes, strict=True):
+            x, y = scene.regions.height.shape
+            cost[:x, :y] = scene.regions.surface(scene.regions.centres().reshape(-1, 2))[1].reshape(x, y)
+        return costs
 
     def cells(self, scenes: I64, xy: Floats) -> tuple[I64, I64]:
         """Rows and columns (...) of positions (..., 2) [m] in scenes (...).

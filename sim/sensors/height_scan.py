@@ -3,90 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
 
 import numpy as np
-from pydantic import Field
-from pydantic.dataclasses import dataclass
 
-from pipeline.geometry import Mesh, matrix_from_quaternion
+from pipeline.geometry import Mesh
 from pipeline.geometry.rays import RayCaster
 from pipeline.types import F32, F64, I64, Floats
-from sim.robots.state import RobotState
+from sim.robots.state import RobotState, headings
 from sim.scene.scene import SimScene
 from sim.scene.terrain import Terrain
+from sim.sensors.scan_grid import ScanGrid
 
 HEADROOM = 0.3
 """Height of the rays' start above the base [m]: table tops and ceilings above it are not ground."""
 DOWN = np.array([0, 0, -1.0])
-
-Offset = Annotated[float, Field(ge=-5, le=5)]
-
-
-@dataclass(frozen=True)
-class ScanGrid:
-    """Points under and around a robot, in a horizontal plane, rotated with its heading.
-
-    Attributes:
-        ahead: Range of the points ahead of the base's origin [m].
-        aside: Range of the points to its left [m].
-        spacing: Distance between neighbours [m].
-        clip: Largest height above or below the base [m].
-    """
-
-    ahead: tuple[Offset, Offset] = (-0.8, 0.8)
-    aside: tuple[Offset, Offset] = (-0.5, 0.5)
-    spacing: Annotated[float, Field(ge=0.02, le=1)] = 0.1
-    clip: Annotated[float, Field(gt=0)] = 1.0
-
-    def __post_init__(self) -> None:
-        if self.ahead[0] > self.ahead[1] or self.aside[0] > self.aside[1]:
-            raise ValueError(f"ahead and aside must be ranges, got {self.ahead} and {self.aside}")
-
-    @property
-    def points(self) -> F64:
-        """Offsets (K, 2) ahead and to the left of the base [m], row by row from the rear, each row from the right."""
-        sides = [np.arange(low, high + self.spacing / 2, self.spacing) for low, high in (self.ahead, self.aside)]
-        return np.stack(np.meshgrid(*sides, indexing="ij"), -1).reshape(-1, 2)
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Number of points ahead and aside."""
-        ahead, aside = (round((high - low) / self.spacing) + 1 for low, high in (self.ahead, self.aside))
-        return ahead, aside
-
-    @property
-    def size(self) -> int:
-        """Number of points, K."""
-        return len(self.points)
-
-    def moved(self, heights: F32, motion: Floats) -> F32:
-        """Heights (N, K) of the ground at the points of robots that moved, between those of the points before.
-
-        Motions (N, 3): ahead and to the left [m], turn to the left [rad]; beyond the grid the ground goes on level.
-        """
-        cos, sin = np.cos(motion[:, 2]), np.sin(motion[:, 2])
-        turn = np.stack([np.stack([cos, sin], -1), np.stack([-sin, cos], -1)], 1)
-        place = (self.points @ turn + motion[:, None, :2] - [self.ahead[0], self.aside[0]]) / self.spacing
-        last = np.array(self.shape) - 1
-        place = np.clip(place, 0, last)
-        low = np.minimum(place.astype(np.int64), last - 1)
-        row, column = np.moveaxis(low, -1, 0)
-        ahead, aside = np.moveaxis((place - low).astype(np.float32), -1, 0)
-        first = row * self.shape[1] + column
-
-        def of(offset: int) -> F32:
-            return np.take_along_axis(heights, first + offset, 1)
-
-        near = of(0) * (1 - aside) + of(1) * aside
-        far = of(self.shape[1]) * (1 - aside) + of(self.shape[1] + 1) * aside
-        return near * (1 - ahead) + far * ahead
-
-
-def headings(quaternion: Floats) -> F64:
-    """Horizontal unit vectors (N, 2) ahead of bases (N, 4) wxyz, world from base."""
-    ahead = matrix_from_quaternion(np.asarray(quaternion, np.float64))[:, :2, 0]
-    return ahead / np.maximum(np.linalg.norm(ahead, axis=1, keepdims=True), 1e-9)
 
 
 class HeightScanner:

@@ -20,7 +20,7 @@ from sim.robots.model import Robot
 from sim.robots.state import RobotState
 from sim.scene.floors import Floors
 from sim.sensors.cameras.settings import CameraSettings, RobotCamera
-from sim.sensors.height_scan import ScanGrid
+from sim.sensors.scan_grid import ScanGrid
 from sim.sensors.sensor import VectorSensor
 from sim.tasks.parameters import Parameter, checked, parameters_of, with_parameters
 from sim.tasks.scenario import Scenario, ScenarioState
@@ -193,7 +193,7 @@ class Task:
         curriculum: How the difficulty changes; None for a fixed one.
         height_scan: Where the ground's height is measured; None for nowhere.
         camera_settings: Camera behaviour unless other settings are given; ideal by default.
-        scene: Reference of the scene that it is for; empty if it is for any that is given.
+        scenes: References of the scenes that it is for; none if it is for any that is given.
         controller: Makes the controller of a robot from that and its usual one, if the task has its own action space.
         items: Things that are in every scene, beside the robot.
         picks: Makes the task for the object of the scenes that a robot is to pick up, if it is about one.
@@ -216,7 +216,7 @@ class Task:
     curriculum: Curriculum | None = None
     height_scan: ScanGrid | None = None
     camera_settings: CameraSettings = field(default_factory=CameraSettings)
-    scene: str = ""
+    scenes: tuple[str, ...] = ()
     controller: Callable[[Robot, Controller], Controller] | None = None
     items: tuple[Item, ...] = ()
     picks: Callable[[Task, Robot, SceneObject], Task] | None = None
@@ -233,16 +233,6 @@ class Task:
     def text(self) -> str:
         """What a policy is told to do: the instruction, or the name."""
         return self.instruction or self.name
-
-    def sources(self, patterns: Sequence[str]) -> list[str]:
-        """Scenes to do it in, as `open_scene` takes them: those of the patterns, or else the one it is for.
-
-        Raises:
-            BundleError: When a pattern matches none, or all match too many.
-        """
-        from sim.scene.scene import find_sources  # which has robots
-
-        return find_sources(patterns or ((self.scene,) if self.scene else ()))
 
     def cameras_of(self, robot: Robot) -> tuple[RobotCamera, ...]:
         """The cameras of a robot."""

@@ -9,9 +9,10 @@ import numpy as np
 from pipeline.types import F32, Floats, Mask
 from sim.scene.floors import EDGE_PRICE
 from sim.tasks.driving.exploration import ExplorationState
-from sim.tasks.driving.goals import PathState
+from sim.tasks.driving.finding import FindState
 from sim.tasks.driving.obstacles import ObstacleState
 from sim.tasks.driving.patches import PatchState
+from sim.tasks.driving.paths import PathState
 from sim.tasks.parameters import settable
 from sim.tasks.task import StepState
 
@@ -114,6 +115,11 @@ def inside_patch(step: StepState[PatchState]) -> Mask:
 def entered_patch(step: StepState[PatchState]) -> Mask:
     """Whether the robot's centre was over a patch in the episode."""
     return step.scenario.entered
+
+
+def began_in_sight(step: StepState[FindState]) -> Mask:
+    """Whether nothing stood between the robot and the ball when the episode began, wherever it looked."""
+    return step.scenario.in_sight
 
 
 def floor_cost(step: StepState[ObstacleState]) -> F32:

@@ -13,7 +13,7 @@ import pytest
 from flows.cli import main
 from sim.robots.catalog import PACKAGE
 from sim.scene.floors import held_out
-from sim.scene.scene import open_scene
+from sim.scene.opening import open_scene
 from tests.bundles import floor_of, make_bundle
 from tests.synthetic import Room
 from train.preset import load_preset

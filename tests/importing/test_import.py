@@ -22,7 +22,7 @@ from pipeline.importing.bundle import ImportRequest, import_bundle, plan_import
 from pipeline.running.building import run_plan
 from pipeline.splat.ply import save_splat
 from sim.scene.export.catalog import FORMS
-from sim.scene.scene import open_scene
+from sim.scene.opening import open_scene
 from tests.bundles import floor_of, make_bundle
 from tests.export.conftest import change
 from tests.importing.conftest import other_room, splat_on

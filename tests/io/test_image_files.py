@@ -163,7 +163,7 @@ OURS = {
     "pipeline/poses/depth_calibration.py": "depth that the capture stage wrote",
     "pipeline/poses/keyframes.py": "images that the capture stage decoded",
     "pipeline/poses/scene.py": "images that the poses stage wrote, and depth that the capture stage wrote",
-    "pipeline/capture/images.py": "images and depth that the capture stage wrote",
+    "pipeline/io/working_images.py": "images and depth that the capture stage wrote",
     "pipeline/capture/videos/motion.py": "packed by the lines above it",
     "sim/sensors/cameras/sensor.py": "packed by the lines above it",
 }

@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.errors import BundleError, MachineError
 from pipeline.scenes.bundle import Bundle
-from sim.scene.scene import open_scene
+from sim.scene.opening import open_scene
 from tests.bundles import make_bundle
 from tests.fake_hub import SECRETS, STRANGER, Hub, point_at
 from tests.synthetic import Room

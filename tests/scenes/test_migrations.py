@@ -19,7 +19,7 @@ from pipeline.scenes.migrations import MAJOR, MIGRATIONS, FormatVersion
 from pipeline.scenes.resolver import open_registry
 from pipeline.splat.ply import load_splat
 from pipeline.splat.sog import load_sog
-from sim.scene.scene import open_scene
+from sim.scene.opening import open_scene
 from tests.bundles import make_bundle
 from tests.paths import ROOT
 

@@ -18,8 +18,8 @@ from pipeline.geometry import Gaussians, Mesh
 from pipeline.scenes.bundle import Bundle
 from pipeline.scenes.manifest import list_files
 from pipeline.splat.ply import save_splat
-from sim.physics.bodies import rigid_body
 from sim.scene.export.catalog import FORMS
+from sim.scene.loose import rigid_body
 from tests.bundles import make_bundle
 from tests.synthetic import Room
 

@@ -14,7 +14,7 @@ from pipeline.publish.pulling import pull
 from pipeline.scenes.manifest import file_sha256
 from pipeline.scenes.resolver import ADDRESS_VARIABLE, LOCK_FILE, find_locked, find_scenes, read_lock, write_pin
 from pipeline.scenes.store_registry import StoreRegistry
-from sim.scene.scene import open_scene
+from sim.scene.opening import open_scene
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from sim.drivers import find_driver
 from sim.env import SceneEnv
 from sim.scene.scene import SimScene
 from sim.sensors.cameras.settings import CameraSettings
-from sim.tasks.catalog import NAVIGATE
+from sim.tasks.driving.driving_tasks import NAVIGATE
 from sim.tasks.task import StepState, Task
 from tests.bundles import make_bundle
 from tests.synthetic import Room

@@ -18,7 +18,7 @@ from pipeline.geometry.rays import RayCaster
 from pipeline.scenes.manifest import file_sha256
 from sim.env import SceneEnv
 from sim.physics.bodies import BodyState
-from sim.scene.scene import open_scene
+from sim.scene.opening import open_scene
 from tests.objects.furniture import BOXES, JOINT, with_joint
 
 

@@ -21,7 +21,7 @@ from sim.randomisation import Randomisation, Randomiser
 from sim.robots.model import Robot
 from sim.robots.state import RobotState
 from sim.scene.scene import SimScene
-from sim.tasks.catalog import NAVIGATE
+from sim.tasks.driving.driving_tasks import NAVIGATE
 from tests.sim.engines import engines_here
 from tests.sim.physics.test_conformance import at_rest, floor
 

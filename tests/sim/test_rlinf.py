@@ -22,7 +22,7 @@ DOCS = Path(__file__).resolve().parents[2] / "docs/manipulate.md"
 @pytest.fixture(params=[False, True], ids=["goes on", "auto_reset"])
 def wrapped(hall_scene: SimScene, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """RLinf's environment of three arms, as the YAML of docs/manipulate.md makes it."""
-    monkeypatch.setattr("sim.scene.scene.open_scene", lambda *_, **__: hall_scene)
+    monkeypatch.setattr("sim.scene.opening.open_scene", lambda *_, **__: hall_scene)
     settings = omegaconf.OmegaConf.create(DOCS.read_text().split("```yaml\n", 1)[1].split("```", 1)[0])
     settings.auto_reset = request.param
     env = maniskill_env.ManiskillEnv(settings, 3, 0, 1, None)

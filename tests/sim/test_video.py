@@ -36,7 +36,7 @@ from sim.robots.state import RobotState
 from sim.scene.scene import SimScene
 from sim.sensors.cameras.body import COLOR
 from sim.sensors.cameras.props import Balls, Patches, Posts, Props, Solids
-from sim.tasks.catalog import NAVIGATE
+from sim.tasks.driving.driving_tasks import NAVIGATE
 from sim.video import (
     ENLARGED,
     HOLD,

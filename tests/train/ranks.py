@@ -26,7 +26,7 @@ TINY = {
 
 def train_two_iterations(arguments: Sequence[str]) -> int:
     """In a bundle; leaves weights from before and after, what was seen first and what was agreed on in a folder."""
-    from sim.scene.scene import open_scene
+    from sim.scene.opening import open_scene
     from train.preset import load_preset
     from train.runs.trainer import Trainer
 

@@ -11,7 +11,7 @@ from tensordict import TensorDict
 from sim.robots.model import Robot
 from sim.robots.state import RobotState
 from sim.scene.scene import SimScene
-from sim.tasks.driving.goals import PathState
+from sim.tasks.driving.paths import PathState
 from tests.sim.floors import floor_scene
 from train.environment import DoneInfo
 from train.runs.results import Episode, Evaluation, FloorPlan, Results, TestScene

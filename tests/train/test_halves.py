@@ -8,7 +8,7 @@ import torch
 from tensordict import TensorDict
 
 from pipeline.errors import SimError
-from sim.randomisation import seed_of
+from sim.ranges import seed_of
 from sim.scene.scene import SimScene
 from train.environment import TrainEnv, make_env
 from train.halves import Halves, make_training_env

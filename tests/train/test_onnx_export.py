@@ -21,7 +21,8 @@ from sim.controlled import find_robot, robot_for
 from sim.policies.catalog import open_driver
 from sim.robots.catalog import sdk_joints
 from sim.robots.model import Wheels
-from sim.scene.scene import SimScene, open_scene
+from sim.scene.opening import open_scene
+from sim.scene.scene import SimScene
 from sim.tasks.catalog import find_task
 from tests.bundles import make_bundle
 from tests.synthetic import Room

@@ -13,7 +13,7 @@ import numba
 import torch
 
 from pipeline.errors import MachineError
-from sim.randomisation import seed_of
+from sim.ranges import seed_of
 from train.actors.chunk import Chunk, Order, Weights
 from train.environment import DoneInfo, make_env
 from train.preset import Preset

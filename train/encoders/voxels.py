@@ -20,7 +20,8 @@ from pipeline.geometry.jit import njit
 from pipeline.geometry.rays import RayCaster
 from pipeline.types import F32, F64, I64, U8, Floats
 from sim.env import Observations, SceneEnv
-from sim.sensors.height_scan import HEADROOM, headings
+from sim.robots.state import headings
+from sim.sensors.height_scan import HEADROOM
 from train.encoders.groups import ObservationGroup
 
 VOXELS = "voxels"

@@ -18,9 +18,9 @@ from pipeline.errors import TrainError
 from pipeline.progress import bar
 from pipeline.scenes.manifest import file_sha256
 from pipeline.types import I64, Floats
-from sim.randomisation import seed_of
+from sim.ranges import seed_of
 from sim.scene.floors import Split
-from sim.scene.scene import SceneLock, SimScene, open_scene
+from sim.scene.scene import SceneLock, SimScene
 from sim.video import tiled
 from train.environment import STATE, VECTOR, Actor, TrainEnv, make_env
 from train.runs import checkpoint
@@ -145,9 +145,8 @@ def evaluate_run(
     path, state = checkpoint.chosen(run, file)
     episodes_by: dict[Ablation, list[Episode]] = {name: [] for name in (("none",) if is_blind(run) else ablations)}
     tested: list[TestScene] = []
-    allowed = allow_failed or any(lock.failed_gates for lock in run.locks)
     for source in scenes or run.sources:
-        scene = open_scene(source, allow_failed=allowed, objects=run.preset.objects)
+        scene = run.open_scene(source, allow_failed=allow_failed)
         starts: Split = "held_out" if trained_in(run, scene.lock) else "all"
         num_envs = min(episodes, MAX_ENVS)
         env = make_env(run.preset, [scene], num_envs=num_envs, seed=seed, starts=starts, device=device)

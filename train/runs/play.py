@@ -15,7 +15,7 @@ from pipeline.importing.gaussgym import is_gaussgym
 from sim.drivers import EpisodeResult, Viewer
 from sim.episodes import TIME
 from sim.scene.floors import Split
-from sim.scene.scene import TERRAIN, find_sources, open_scene
+from sim.scene.opening import TERRAIN, find_sources
 from sim.video import ChaseVideo
 from train.environment import TrainEnv, make_env
 from train.runs import checkpoint
@@ -43,8 +43,7 @@ def open_play(
         SimError: When the scene can't be simulated.
         BundleError: When there is no such scene.
     """
-    allowed = allow_failed or any(lock.failed_gates for lock in run.locks)
-    opened = open_scene(_source(run, scene), allow_failed=allowed, objects=run.preset.objects)
+    opened = run.open_scene(_source(run, scene), allow_failed=allow_failed)
     env = make_env(run.preset, [opened], num_envs=1, seed=seed, starts=starts)
     return env, checkpoint.load_policy(run, env, file).get_policy()
 

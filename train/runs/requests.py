@@ -12,11 +12,11 @@ import sim
 from pipeline.errors import TrainError
 from sim.policies.catalog import open_driver
 from sim.scene.floors import Split
-from sim.scene.scene import find_sources
+from sim.scene.opening import find_sources
 from sim.tasks.catalog import find_task
 from train.distributed import use_one_thread
 from train.encoders.groups import Images
-from train.environment import Actor, TrainEnv, cameras_of, make_env, open_scenes
+from train.environment import Actor, TrainEnv, cameras_of, make_env
 from train.recording.imitation import DrivenActor, record
 from train.runs import checkpoint
 from train.runs.compare import Matrix
@@ -61,7 +61,7 @@ class DriverRequest:
             BundleError: When there is no such bundle.
         """
         task = find_task(self.task)
-        sources = task.sources(self.scenes)
+        sources = find_sources(self.scenes or task.scenes)
         if not sources:
             raise TrainError("a driver has a scene to drive in", found="none", remedy="--scene BUNDLE")
         robots = sim.make(
@@ -184,6 +184,9 @@ class RecordRequest(DriverRequest):
         """Robots of a run, and its policy."""
         use_one_thread()
         run = Run.open(name, self.runs)
-        scenes = open_scenes(find_sources(self.scenes) or run.sources, run.preset, allow_failed=self.allow_failed)
+        scenes = [
+            run.open_scene(source, allow_failed=self.allow_failed)
+            for source in find_sources(self.scenes) or run.sources
+        ]
         with closing(make_env(run.preset, scenes, num_envs=num_envs, seed=self.seed, device=self.device)) as env:
             yield env, checkpoint.load_policy(run, env, device=self.device).get_policy()

@@ -23,7 +23,8 @@ from pipeline.io.results import is_locked, locked
 from pipeline.scenes.files import cache_folder
 from pipeline.scenes.references import is_address
 from pipeline.scenes.resolver import ADDRESS_VARIABLE, Pin, bundles_folder, pulled, read_lock
-from sim.scene.scene import TERRAIN, SceneLock
+from sim.scene.opening import TERRAIN, open_scene
+from sim.scene.scene import SceneLock, SimScene
 from train.files import read_model, write_atomically, writing
 from train.preset import Preset, flat_values, pinned
 from train.runs.record import Curve, Ending, Record, SceneRecord
@@ -138,6 +139,16 @@ class Run:
             TrainError: When it is from elsewhere and names one that isn't here.
         """
         return tuple(self._source(scene) for scene in self.record.scenes)
+
+    def open_scene(self, source: Path | str, *, allow_failed: bool = False) -> SimScene:
+        """Open a scene as the run opened its own: with its objects, and failed gates accepted if they were there.
+
+        Raises:
+            SimError: When the scene can't be simulated.
+            BundleError: When there is no such scene.
+        """
+        allowed = allow_failed or any(lock.failed_gates for lock in self.locks)
+        return open_scene(source, allow_failed=allowed, objects=self.preset.objects)
 
     def _source(self, scene: SceneRecord) -> str:
         name, way = scene.source, "run this in a folder above it"

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from pipeline.capture.depth_images import millimetres
-from pipeline.capture.images import fitting
 from pipeline.geometry import Camera, Pose
+from pipeline.io.working_images import fitting
 from pipeline.types import F64, U16
 
 LIDAR_RANGE = 30.0

@@ -11,10 +11,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.capture.images import load_written
 from pipeline.capture.model import Capture, Frame
 from pipeline.errors import CaptureError
 from pipeline.geometry import Camera, Pose
+from pipeline.io.working_images import load_written
 from pipeline.types import F64, U8
 
 logger = logging.getLogger(__name__)

@@ -16,8 +16,8 @@ from itertools import pairwise
 import cv2
 import numpy as np
 
-from pipeline.capture.images import shrunk_grey
 from pipeline.capture.videos.movie import GreyFrame
+from pipeline.io.working_images import shrunk_grey
 from pipeline.progress import track
 from pipeline.types import F32, F64, U8, Mask
 

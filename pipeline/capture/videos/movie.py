@@ -18,10 +18,11 @@ import cv2
 import numpy as np
 from PIL import Image, ImageFilter
 
-from pipeline.capture.images import MAX_SIDE, fitting
+from pipeline.capture.images import MAX_SIDE
 from pipeline.capture.videos.containers import check_container, format_of
 from pipeline.errors import CaptureError
 from pipeline.io.image_files import MAX_PIXELS
+from pipeline.io.working_images import fitting
 from pipeline.types import F64, U8
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from pipeline.geometry import Mesh, quaternion_from_matrix
 from pipeline.scenes.bundle import Bundle
 from pipeline.scenes.objects import BundleObject
 from pipeline.types import U8
-from sim.physics.bodies import rigid_body
 from sim.physics.mujoco_engine import SKIN, STIFF, below_skin
+from sim.scene.loose import rigid_body
 
 COLLISION_FILE, VISUAL_FILE = "collision.obj", "visual.obj"
 GROUPS = {"visual": "2", "collision": "3"}

@@ -11,6 +11,9 @@ from pipeline.geometry import Camera
 from pipeline.geometry.jit import njit, prange
 from pipeline.types import F32, F64, I64, Floats, Mask
 
+PATCH_COLOR = (0.95, 0.8, 0.1)
+"""Paint on floor that costs."""
+
 Vector = tuple[np.float32, np.float32, np.float32]
 
 

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from pipeline.types import F32, I64, U8, Floats
-from sim.randomisation import draw
+from sim.ranges import draw
 from sim.saved import Saved
 from sim.sensors.cameras.depth_noise import noisy_depths
 from sim.sensors.cameras.settings import CameraSettings, Output

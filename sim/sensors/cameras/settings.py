@@ -11,7 +11,7 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 from pipeline.capture.lens import Lens
 from pipeline.geometry import Camera, Pose
 from pipeline.parameters import Settings
-from sim.randomisation import NotNegative, Range
+from sim.ranges import NotNegative, Range
 
 Output = Literal["rgb", "depth", "normals"]
 

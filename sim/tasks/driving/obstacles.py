@@ -12,11 +12,12 @@ from pipeline.types import F32, F64, I64, Floats
 from sim.robots.state import RobotState
 from sim.scene.floors import Floors
 from sim.scene.navigation import DistanceFields, spread
-from sim.sensors.cameras.props import Patches, Posts, Props
-from sim.tasks.driving.goals import GoalScenario, MinLength, PathState, PathTracker
+from sim.sensors.cameras.props import PATCH_COLOR, Patches, Posts, Props
+from sim.tasks.driving.goals import GoalScenario
+from sim.tasks.driving.paths import MinLength, PathState, PathTracker
 from sim.tasks.parameters import settable
 
-POST_COLOR, PATCH_COLOR = (0.75, 0.12, 0.1), (0.95, 0.8, 0.1)
+POST_COLOR = (0.75, 0.12, 0.1)
 POST_RADIUS, POST_HEIGHT = (0.05, 0.1), 0.8  # [m]
 PATCH_RADIUS = (0.2, 0.4)  # [m]
 PATCH_COST = 1.0  # per second
@@ -69,7 +70,7 @@ class ObstacleScenario(GoalScenario):
     ) -> None:
         super().__init__(floors, num_envs, period, min_length=min_length, ball_color=ball_color)
         self._robot_radius = floors.robot.radius
-        self._costs = area_costs(floors)
+        self._costs = floors.area_costs
         lengths = np.full((num_envs, *floors.height.shape[1:]), np.inf, np.float32)
         self._fields = DistanceFields(np.zeros((num_envs, 2)), np.ones(num_envs), lengths)
         self._paths = PathTracker(floors, num_envs, self._fields)
@@ -131,15 +132,6 @@ class ObstacleScenario(GoalScenario):
             Posts(self._post, self._post_radius, height, post_color),
             Patches(self._patch, self._patch_radius, patch_color),
         )
-
-
-def area_costs(floors: Floors) -> F32:
-    """Cost per second (S, X, Y) of the bundles' own areas."""
-    costs = np.zeros(floors.height.shape, np.float32)
-    for cost, scene in zip(costs, floors.scenes, strict=True):
-        x, y = scene.regions.height.shape
-        cost[:x, :y] = scene.regions.surface(scene.regions.centres().reshape(-1, 2))[1].reshape(x, y)
-    return costs
 
 
 @njit(parallel=True, cache=True, nogil=True)

@@ -15,9 +15,8 @@ from sim.robots.state import RobotState
 from sim.saved import Saved
 from sim.scene.floors import Cells, Floors
 from sim.scene.navigation import DistanceFields, spread
-from sim.sensors.cameras.props import Balls, Patches, Posts, Props
-from sim.tasks.driving.goals import MinLength, PathState, PathTracker
-from sim.tasks.driving.obstacles import PATCH_COLOR, area_costs
+from sim.sensors.cameras.props import PATCH_COLOR, Balls, Patches, Posts, Props
+from sim.tasks.driving.paths import MinLength, PathState, PathTracker
 from sim.tasks.parameters import settable
 from sim.tasks.scenario import ResetPoses, Scenario
 
@@ -94,7 +93,7 @@ class PatchScenario(Scenario[PatchState]):
         self.floors, self._free = floors, floors.robot.radius + FREE
         self._limits = min_length, max_length
         self._crossing = 1.0 if floors.split == "held_out" else crossing
-        own = area_costs(floors) > 0
+        own = floors.area_costs > 0
         distance = np.stack([masks.distance_from(grid) * cell for grid, cell in zip(own, floors.cell, strict=True)])
         self._own, self._near_own = own, distance <= GAP
         self._nearest_own = np.full((*own.shape, 2), np.inf)  # nearest position on a scene's own patches, by cell [m]

@@ -12,7 +12,7 @@ from sim.controlled import find_robot
 from sim.physics.catalog import find_engine
 from sim.physics.state import PhysicsEngine
 from sim.robots.state import RobotState
-from sim.tasks.catalog import NAVIGATE
+from sim.tasks.driving.driving_tasks import NAVIGATE
 from sim.tasks.terms import COLLISION_FORCE
 from tests.sim.physics.test_conformance import floor
 

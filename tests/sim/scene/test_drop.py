@@ -15,8 +15,10 @@ from sim.robots.model import Robot
 from sim.robots.state import RobotState
 from sim.scene.floors import Floors
 from sim.scene.scene import SimScene
-from sim.sensors.height_scan import HeightScanner, ScanGrid
-from sim.tasks.catalog import CLIMB, NAVIGATE
+from sim.sensors.height_scan import HeightScanner
+from sim.sensors.scan_grid import ScanGrid
+from sim.tasks.driving.driving_tasks import NAVIGATE
+from sim.tasks.walking.walking_tasks import CLIMB
 from tests.sim.engines import engines_here
 from tests.sim.physics.test_conformance import floor
 

@@ -13,7 +13,7 @@ from pipeline.geometry import Mesh
 from pipeline.regions.params import RegionsParams
 from sim.robots.model import Robot
 from sim.scene.floors import BLOCK, MARGIN, NEARBY, NEXT_POSITIONS, SPOKES, Floors, held_out, positions_around
-from sim.scene.scene import open_scene
+from sim.scene.opening import open_scene
 from tests.bundles import make_bundle
 from tests.sim.floors import centre, floor_scene, sized
 from tests.synthetic import Room

@@ -13,8 +13,9 @@ from pipeline.geometry import Mesh
 from pipeline.geometry.rays import RayCaster
 from sim.env import SceneEnv
 from sim.physics.bodies import RigidBody
+from sim.scene.opening import open_scene
 from sim.scene.placing import find_places
-from sim.scene.scene import SimScene, open_scene
+from sim.scene.scene import SimScene
 from tests.objects.furniture import TABLE
 
 

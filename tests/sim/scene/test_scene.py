@@ -13,7 +13,8 @@ import pytest
 import sim
 from pipeline.errors import BundleError, SimError
 from pipeline.importing.gaussgym import read_gaussgym, write_gaussgym
-from sim.scene.scene import SimScene, open_scene
+from sim.scene.opening import open_scene
+from sim.scene.scene import SimScene
 from sim.scene.terrain_splat import splat_of
 from tests.bundles import make_bundle
 from tests.synthetic import Room, walk

@@ -7,9 +7,10 @@ import pytest
 
 from pipeline.errors import SimError
 from pipeline.geometry.rays import RayCaster
-from sim.scene.scene import open_scene
+from sim.scene.opening import open_scene
 from sim.scene.terrain import KINDS, LEVELS, RASTER, TILE, make_terrain
-from sim.sensors.height_scan import HeightScanner, RasterScanner, ScanGrid
+from sim.sensors.height_scan import HeightScanner, RasterScanner
+from sim.sensors.scan_grid import ScanGrid
 
 
 def test_heights_are_those_of_the_mesh():

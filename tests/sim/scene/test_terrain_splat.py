@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.geometry import Camera
 from pipeline.geometry.rays import RayCaster
-from sim.scene.scene import open_scene
+from sim.scene.opening import open_scene
 from sim.scene.terrain import TILE
 from sim.sensors.cameras.renderer import CpuRenderer
 

@@ -7,7 +7,8 @@ import pytest
 
 from pipeline.geometry import Mesh, matrix_from_rotvec, quaternion_from_matrix
 from pipeline.types import F64
-from sim.sensors.height_scan import HeightScanner, ScanGrid
+from sim.sensors.height_scan import HeightScanner
+from sim.sensors.scan_grid import ScanGrid
 from tests.synthetic import box_faces
 
 EDGES, TREADS = np.array([0.7, 1.0, 1.45, 1.9]), np.array([0.0, 0.17, 0.3, 0.48, 0.9])

@@ -11,7 +11,7 @@ from sim.scene.scene import SimScene
 from sim.sensors.cameras.props import Props
 from sim.sensors.cameras.settings import CameraSettings, DepthNoise, RobotCamera
 from sim.sensors.sensor import Moment, Sensor, VectorSensor
-from sim.tasks.catalog import NAVIGATE
+from sim.tasks.driving.driving_tasks import NAVIGATE
 
 
 def now_of(env: SceneEnv) -> Moment:

@@ -14,7 +14,8 @@ from sim.controlled import find_robot
 from sim.env import SceneEnv
 from sim.scene.scene import SimScene
 from sim.tasks import terms
-from sim.tasks.catalog import NAVIGATE, TASKS, find_task
+from sim.tasks.catalog import TASKS, find_task
+from sim.tasks.driving.driving_tasks import NAVIGATE
 from sim.tasks.settings import RewardSettings, TaskSettings
 from sim.tasks.task import Reward, about
 

@@ -33,7 +33,7 @@ def make(room_scene: SimScene, hall_scene: SimScene, monkeypatch: pytest.MonkeyP
     """Through gymnasium's registry, in the room, or in the hall where stairs are needed; closed at the end."""
     made: list[gymnasium.vector.VectorEnv] = []
     scenes = {"room": room_scene, "hall": hall_scene}
-    monkeypatch.setattr("sim.scene.scene.open_scene", lambda reference, **_: scenes[reference])
+    monkeypatch.setattr("sim.scene.opening.open_scene", lambda reference, **_: scenes[reference])
 
     def build(task: str, count: int, **arguments: Any) -> SceneEnv:
         name = f"splatyard/{version_name(task)}-v0"

@@ -21,7 +21,7 @@ import pytest
 
 from pipeline import parallel
 from pipeline.errors import TrainError
-from sim.scene.scene import open_scene
+from sim.scene.opening import open_scene
 from tests.paths import ROOT
 from tests.train.actors.simulated import FORM
 from train.actors import cluster
@@ -46,7 +46,7 @@ SMALL = {
 }
 TRAIN = """
 import sys
-from sim.scene.scene import open_scene
+from sim.scene.opening import open_scene
 from train.actors.trainer import ActorPlan
 from train.runs.run import Run
 from train.session import train_run
@@ -209,7 +209,7 @@ def test_an_address_that_does_not_answer_is_told(tmp_path: Path, monkeypatch: py
 NOWHERE = f"""
 import sys
 from pathlib import Path
-from sim.scene.scene import open_scene
+from sim.scene.opening import open_scene
 from train.actors.trainer import ActorPlan
 from train.runs.run import Run
 from train.session import train_run

@@ -17,12 +17,13 @@ from sim.control.joints import JointOffsets
 from sim.controlled import find_robot
 from sim.robots.state import RobotState
 from sim.sensors.cameras.settings import RobotCamera
-from sim.sensors.height_scan import ScanGrid
+from sim.sensors.scan_grid import ScanGrid
 from sim.tasks import terms
-from sim.tasks.catalog import AVOID, CLIMB, EXPLORE, NAVIGATE
+from sim.tasks.driving.driving_tasks import AVOID, EXPLORE, NAVIGATE
 from sim.tasks.driving.exploration import MAP_SIDE
 from sim.tasks.driving.patches import DeadReckoning
 from sim.tasks.task import Observation, Task
+from sim.tasks.walking.walking_tasks import CLIMB
 from train.algorithms.mirror import SIGNS, make_mirror
 
 FLIP = np.diag([1.0, -1.0, 1.0])

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import TrainError
-from sim.scene.scene import open_scene
+from sim.scene.opening import open_scene
 from tests.paths import ROOT
 from tests.train.runs.test_checkpoint import alike
 from train.onnx_export import export_run
@@ -36,7 +36,7 @@ SMALL = {
 }
 TRAIN = """
 import sys
-from sim.scene.scene import open_scene
+from sim.scene.opening import open_scene
 from train.runs.run import Run
 from train.session import train_run
 train_run(Run.open(sys.argv[1]), [open_scene("terrain:0:flat")], iterations=10_000)

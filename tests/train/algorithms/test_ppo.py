@@ -19,7 +19,7 @@ from torch import multiprocessing, nn
 from pipeline.errors import TrainError
 from sim.controlled import find_robot
 from sim.sensors.cameras.settings import RobotCamera
-from sim.tasks.catalog import NAVIGATE
+from sim.tasks.driving.driving_tasks import NAVIGATE
 from sim.tasks.task import Observation
 from train.algorithms.mirror import Mirror, make_mirror
 from train.algorithms.ppo import VisionPPO

@@ -19,7 +19,7 @@ from sim.controlled import find_robot
 from sim.env import SceneEnv
 from sim.scene.scene import SimScene
 from sim.sensors.cameras.settings import RobotCamera
-from sim.tasks.catalog import NAVIGATE
+from sim.tasks.driving.driving_tasks import NAVIGATE
 from train.algorithms.policy import VisionPolicy
 from train.encoders import dinov2
 from train.encoders.dinov2 import Dinov2

@@ -16,8 +16,9 @@ from sim.config import EnvConfig
 from sim.controlled import find_robot
 from sim.env import SceneEnv
 from sim.sensors.cameras.settings import RobotCamera
-from sim.sensors.height_scan import HeightScanner, ScanGrid
-from sim.tasks.catalog import EXPLORE
+from sim.sensors.height_scan import HeightScanner
+from sim.sensors.scan_grid import ScanGrid
+from sim.tasks.driving.driving_tasks import EXPLORE
 from tests.sim.floors import floor_scene
 from tests.synthetic import box_faces
 from train.encoders.voxels import CLIP, EDGE, LOW, PITCH, SHAPE, VoxelHead, VoxelMap, Voxels, voxel_loss

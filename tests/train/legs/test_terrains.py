@@ -102,7 +102,7 @@ def test_from_training_to_a_gait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def _acts_as_its_policy(folder: Path, gait: Gait) -> None:
-    from sim.scene.scene import open_scene
+    from sim.scene.opening import open_scene
     from train.environment import VECTOR, make_env
     from train.runs.checkpoint import load_policy
     from train.runs.run import Run

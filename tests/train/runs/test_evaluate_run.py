@@ -15,7 +15,7 @@ from sim.scene.scene import SceneLock, SimScene
 from train.algorithms.agent import make_agent
 from train.environment import make_env
 from train.preset import load_preset
-from train.runs import checkpoint, evaluation
+from train.runs import checkpoint
 from train.runs.evaluation import evaluate_run
 from train.runs.results import Results, read_results
 from train.runs.run import Run
@@ -31,7 +31,7 @@ def scenes(room_scene, monkeypatch) -> dict[str, SimScene]:
         for name, digit in (("room@1.0.0", "0"), ("room@2.0.0", "2"), ("attic@1.0.0", "3"))
     ]
     known = {lock.reference: replace(room_scene, lock=lock) for lock in locks}
-    monkeypatch.setattr(evaluation, "open_scene", lambda source, **_: known[source])
+    monkeypatch.setattr("train.runs.run.open_scene", lambda source, **_: known[source])
     return known
 
 

@@ -8,7 +8,7 @@ import torch
 from tensordict import TensorDict
 
 from pipeline.errors import TrainError
-from sim.randomisation import seed_of
+from sim.ranges import seed_of
 from tests.train.scripted import Scripted
 from train.algorithms.policy import VisionPolicy
 from train.runs.evaluation import ablation_of, evaluate, others

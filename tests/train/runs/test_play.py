@@ -15,14 +15,14 @@ from flows.cli import main
 from pipeline.errors import TrainError
 from sim.drivers import EpisodeResult
 from sim.scene.floors import held_out
-from sim.scene.scene import SimScene, open_scene
+from sim.scene.opening import open_scene
+from sim.scene.scene import SimScene
 from tests.bundles import make_bundle
 from tests.synthetic import Room
 from train.algorithms.agent import make_agent
 from train.environment import make_env
 from train.preset import load_preset
 from train.runs import checkpoint
-from train.runs import play as playing
 from train.runs.play import open_play, play
 from train.runs.run import Run
 
@@ -98,7 +98,7 @@ def test_memory_begins_anew_with_each_episode(run: Run):
 
 def test_it_begins_where_training_never_did(tmp_path: Path, room_scene: SimScene, monkeypatch: pytest.MonkeyPatch):
     """At held-out places, unless it is told otherwise."""
-    monkeypatch.setattr(playing, "open_scene", lambda *_, **__: room_scene)
+    monkeypatch.setattr("train.runs.run.open_scene", lambda *_, **__: room_scene)
     run = begun(tmp_path, room_scene, "room@1.0.0")
     places = {}
     for starts in ("held_out", "train"):

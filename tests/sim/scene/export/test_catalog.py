@@ -20,7 +20,7 @@ from pipeline.regions.regions import Regions
 from pipeline.scenes.bundle import Bundle
 from pipeline.scenes.manifest import file_sha256
 from sim.scene.export.catalog import FORMS
-from sim.scene.scene import open_scene
+from sim.scene.opening import open_scene
 from tests.bundles import make_bundle
 from tests.synthetic import Room
 

@@ -14,9 +14,9 @@ import trimesh
 from pipeline.geometry import Pose, matrix_from_rotvec
 from pipeline.scenes.bundle import Bundle
 from sim import libraries
-from sim.physics.bodies import rigid_body
 from sim.robots.reading import load_robot
 from sim.scene.export.models import export_mjcf, export_urdf
+from sim.scene.loose import rigid_body
 from tests.bundles import make_bundle
 from tests.objects.furniture import JOINT, with_joint
 from tests.synthetic import TABLE_TOP, Room

@@ -21,7 +21,7 @@ from sim.sensors.cameras.props import Props, Solids
 from sim.sensors.cameras.renderer import CpuRenderer
 from sim.sensors.cameras.rig import CameraRig
 from sim.sensors.cameras.settings import CameraSettings, RobotCamera
-from sim.tasks.catalog import NAVIGATE
+from sim.tasks.driving.driving_tasks import NAVIGATE
 
 PINHOLE = Camera(48, 36, 30.0, 31.0, 23.0, 18.5)
 WIDE = Lens("OPENCV_FISHEYE", 40, 30, (14.0, 14.0, 20.0, 15.0, 0.02, 0.0, 0.0, 0.0), radius=19.0)

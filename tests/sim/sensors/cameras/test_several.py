@@ -16,7 +16,7 @@ from sim.controlled import find_robot
 from sim.env import SceneEnv
 from sim.scene.scene import SimScene
 from sim.sensors.cameras.settings import CameraSettings, RobotCamera
-from sim.tasks.catalog import NAVIGATE
+from sim.tasks.driving.driving_tasks import NAVIGATE
 
 BACK = Pose(
     np.array([[0, 0, -1.0], [1, 0, 0], [0, -1, 0]]) @ matrix_from_rotvec([-0.4, 0, 0]), np.array([-0.1, 0, 0.4])

@@ -23,7 +23,7 @@ from sim.scene.floors import Floors
 from sim.scene.scene import SimScene
 from sim.sensors.cameras.body import body_of, draw_body
 from sim.sensors.cameras.props import Solids
-from sim.tasks.catalog import NAVIGATE
+from sim.tasks.driving.driving_tasks import NAVIGATE
 from sim.tasks.handling.arm_tasks import ARM_TASKS, BLUE, PUSH_TO_MARK, RED, THIRD
 from sim.tasks.handling.distractors import HEIGHT, KINDS, distractors
 from sim.tasks.handling.stations import work_of

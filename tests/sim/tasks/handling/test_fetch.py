@@ -16,9 +16,9 @@ from sim.env import SceneEnv
 from sim.physics.bodies import BodyState
 from sim.scene.floors import Floors
 from sim.scene.scene import SimScene
-from sim.tasks.catalog import FETCH, FLOOR_CUBE, LIFT_VSERL
 from sim.tasks.handling import fetch
 from sim.tasks.handling.fetch import TO_HOME, TO_THING, FetchScenario
+from sim.tasks.handling.fetch_tasks import FETCH, FLOOR_CUBE, LIFT_VSERL
 from sim.tasks.handling.table_state import seen
 from sim.tasks.task import EXPERT, StepState
 from tests.sim.floors import floor_scene

@@ -1,0 +1,143 @@
+"""A ball anywhere on the floor: where it is can't be known from the place, only by looking."""
+
+from __future__ import annotations
+
+from colorsys import hsv_to_rgb
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.errors import SimError
+from pipeline.geometry.jit import njit, prange
+from pipeline.types import F32, F64, I64, Floats, Mask
+from sim.robots.state import RobotState
+from sim.scene.floors import Floors
+from sim.scene.navigation import DistanceFields, spread
+from sim.scene.sight import Sight
+from sim.sensors.cameras.props import Balls, Patches, Posts, Props
+from sim.tasks.driving.paths import MinLength, PathState, PathTracker
+from sim.tasks.scenario import ResetPoses, Scenario
+
+BALL_RADIUS = (0.1, 0.2)
+"""Range of the ball's radius [m]."""
+HUE, SATURATION, VALUE = (0.09, 0.17), (0.75, 1.0), (0.7, 1.0)
+"""Ranges of its colour: from orange to lemon."""
+RAISED, RAISED_SHARE = (0.05, 0.3), 0.3
+"""Height of the post on which some balls lie [m], and how many do."""
+POST_RADIUS, POST_COLOR = 0.03, (0.35, 0.35, 0.35)
+STARTS, ROUNDS = 32, 20
+"""Starts that are drawn for a goal, and goals that are drawn until one of them can be driven from."""
+
+
+@dataclass(frozen=True, eq=False)
+class FindState(PathState):
+    """Paths of N robots to their balls.
+
+    Attributes:
+        in_sight: (N,) whether nothing stood between the robot and the ball when the episode began, wherever it looked.
+    """
+
+    in_sight: Mask
+
+
+class FindScenario(Scenario[FindState]):
+    """A ball anywhere on the floor, of any size and of some yellow, on the floor or on a low post; drawn each episode.
+
+    Paths from start to goal have at least `min_length` [m]. Only goals in use have a distance field.
+
+    Raises:
+        SimError: When no start in a scene leads to a goal that far away.
+    """
+
+    ROWS = ("_radius", "_color", "_raised", "_in_sight")
+    PARTS = ("_paths", "_fields")
+    has_paths = True
+
+    def __init__(self, floors: Floors, num_envs: int, period: float, *, min_length: MinLength) -> None:
+        self.floors, self._min_length = floors, min_length
+        lengths = np.full((num_envs, *floors.height.shape[1:]), np.inf, np.float32)
+        self._fields = DistanceFields(np.zeros((num_envs, 2)), np.ones(num_envs), lengths)
+        self._paths = PathTracker(floors, num_envs, self._fields)
+        self._radius, self._raised = np.full(num_envs, BALL_RADIUS[0]), np.zeros(num_envs)
+        self._color, self._in_sight = np.zeros((num_envs, 3)), np.zeros(num_envs, bool)
+        self._sight = Sight(floors.scenes)
+
+    def reset(self, envs: I64, scenes: I64, levels: I64, rng: np.random.Generator) -> ResetPoses:
+        """Draw balls and starts for environments (M,)."""
+        starts, goals = self._draw(envs, scenes, rng)
+        start, goal = self.floors.positions(scenes, starts), self.floors.positions(scenes, goals)
+        count, yaw = len(envs), rng.uniform(-np.pi, np.pi, len(envs))
+        self._radius[envs] = rng.uniform(*BALL_RADIUS, count)
+        self._raised[envs] = np.where(rng.random(count) < RAISED_SHARE, rng.uniform(*RAISED, count), 0)
+        hsv = [rng.uniform(*bounds, count) for bounds in (HUE, SATURATION, VALUE)]
+        self._color[envs] = [hsv_to_rgb(*one) for one in zip(*hsv, strict=True)]
+        self._paths.reset(envs, scenes, goal, envs, np.column_stack([start[:, :2], yaw]))
+        base = start + np.array([0, 0, self.floors.robot.base_height])
+        eye = base + np.array([0, 0, self.floors.robot.base_from_camera.translation[2]])
+        self._in_sight[envs] = self._sight.clear(scenes, eye, goal + self._up(envs))
+        return ResetPoses(base, yaw)
+
+    def _draw(self, envs: I64, scenes: I64, rng: np.random.Generator) -> tuple[I64, I64]:
+        """Cells of starts and goals (M, 2), and the fields that lead from one to the other."""
+        floors, starts, goals = self.floors, np.zeros((len(envs), 2), np.int64), np.zeros((len(envs), 2), np.int64)
+        missing = np.arange(len(envs))
+        for _ in range(ROUNDS):
+            own, at = envs[missing], scenes[missing]
+            goals[missing] = floors.draw(at, 1, rng)[:, 0]
+            cell = floors.cell[at]
+            self._fields.origin[own], self._fields.cell[own] = floors.origin[at], cell
+            lengths = _lengths(floors.price, at, goals[missing])
+            self._fields.distance[own] = lengths * cell[:, None, None].astype(np.float32)
+            options = floors.starts.draw(at, STARTS, rng)
+            length = self._fields.distance[own[:, None], options[..., 0], options[..., 1]]
+            usable = np.isfinite(length) & (length >= self._min_length)
+            starts[missing] = options[np.arange(len(own)), usable.argmax(1)]
+            missing = missing[~usable.any(1)]
+            if not len(missing):
+                return starts, goals
+        raise SimError(
+            "a scene needs starts from which a goal can be driven to",
+            found=f"no start {self._min_length} m from any of {ROUNDS} goals of "
+            f"{floors.scenes[scenes[missing[0]]].lock.reference}",
+            remedy="leave the scene out, or set task.parameters.min_length",
+        )
+
+    def _up(self, envs: I64) -> F64:
+        """From the floor to the centre of balls (M, 3) [m]."""
+        height = self._radius[envs] + self._raised[envs]
+        return np.column_stack([np.zeros((len(envs), 2)), height])
+
+    def update(self, state: RobotState, rng: np.random.Generator) -> None:
+        """Update the remaining paths."""
+        self._paths.update(state.planar)
+
+    def state(self) -> FindState:
+        """State that terms read."""
+        return FindState(**vars(self._paths.state()), in_sight=self._in_sight.copy())
+
+    def props(self) -> Props:
+        """The balls, some on posts."""
+        count, foot = len(self._radius), self._paths.goal[:, None].astype(np.float64)
+        center = foot + self._up(np.arange(count))[:, None]
+        color = np.broadcast_to(np.array(POST_COLOR), foot.shape)
+        radius = np.where(self._raised > 0, POST_RADIUS, 0)[:, None]
+        posts = Posts(foot, radius, self._raised[:, None], color)
+        return Props(Balls(center, self._radius[:, None], self._color[:, None]), posts, Patches.none(count))
+
+    def path_length(self, xy: Floats, envs: I64) -> F32:
+        """Path length to the balls of environments (M,) from positions (M, 2) [m]; inf off the floor."""
+        return self._paths.length(xy, envs)
+
+    def to_edge(self, xy: Floats, envs: I64) -> F32:
+        """Distance [m] from positions (M, 2) in environments (M,) to the edge of the drivable floor."""
+        return self.floors.to_edge(self._paths.scene_of[envs], xy)
+
+
+@njit(parallel=True, cache=True, nogil=True)
+def _lengths(price: F32, scenes: I64, goals: I64) -> F32:
+    """Cheapest paths (M, X, Y) to goals (M, 2) in scenes (M,) by the prices (S, X, Y) of their floors [cells]."""
+    lengths = np.full((len(scenes), price.shape[1], price.shape[2]), np.float32(np.inf))
+    for k in prange(len(scenes)):
+        lengths[k, goals[k, 0], goals[k, 1]] = 0
+        spread(lengths[k], price[scenes[k]])
+    return lengths

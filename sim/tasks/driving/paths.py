@@ -1,0 +1,82 @@
+"""Paths over the drivable floor to goals, as long as they remain."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+
+from pipeline.types import F32, I64, Floats
+from sim.saved import Saved
+from sim.scene.floors import NEARBY, NEXT_POSITIONS, Floors, positions_around
+from sim.scene.navigation import DistanceFields
+from sim.tasks.parameters import settable
+
+
+@dataclass(frozen=True, eq=False)
+class PathState:
+    """Paths of N robots to their goals.
+
+    Attributes:
+        goal: (N, 2) position of the goal [m], world frame of each robot's scene.
+        length: (N,) remaining path length [m], weighted by `Floors.price`.
+        previous_length: (N,) remaining path length one step ago [m].
+        edges: (N, 25) distance to the edge of the drivable floor, from the robot and positions around it [m].
+        detours: (N, 8) by how much the path gets longer from positions where the robot could go next [m]; inf off the
+            floor.
+    """
+
+    goal: F32
+    length: F32
+    previous_length: F32
+    edges: F32
+    detours: F32
+
+
+class PathTracker(Saved):
+    """Remaining path lengths of N robots.
+
+    Attributes:
+        scene_of: (N,) scene of each robot.
+        goal: (N, 3) position of the goal on the floor [m], world frame of its scene.
+    """
+
+    ROWS = ("scene_of", "goal", "_field", "_length", "_previous", "_pose")
+
+    def __init__(self, floors: Floors, num_envs: int, fields: DistanceFields) -> None:
+        self._floors, self._fields, self._field = floors, fields, np.zeros(num_envs, np.int64)
+        self.scene_of, self.goal = np.zeros(num_envs, np.int64), np.zeros((num_envs, 3), np.float32)
+        self._length, self._previous = np.zeros(num_envs, np.float32), np.zeros(num_envs, np.float32)
+        self._pose = np.zeros((num_envs, 3))
+
+    def reset(self, envs: I64, scenes: I64, goal: Floats, field: I64, pose: Floats) -> None:
+        """Put robots (M,) at poses (M, 3) in scenes (M,), with goals (M, 3) to which fields (M,) lead.
+
+        Poses are x, y [m] and heading [rad].
+        """
+        self.scene_of[envs], self.goal[envs], self._field[envs] = scenes, goal, field
+        self._length[envs] = self._previous[envs] = self.length(pose[:, :2], envs)
+        self._pose[envs] = pose
+
+    def update(self, pose: Floats) -> None:
+        """Move all robots to poses (N, 3); off the floor the length stays what it was."""
+        length = self.length(pose[:, :2], np.arange(len(pose)))
+        self._previous, self._length = self._length, np.where(np.isfinite(length), length, self._length)
+        self._pose = pose
+
+    def length(self, xy: Floats, envs: I64) -> F32:
+        """Path length to the goals of environments (M,) from positions (M, 2) [m]; inf off the floor."""
+        return self._fields.at(self._field[envs], xy)
+
+    def state(self) -> PathState:
+        """State that terms read."""
+        edges = self._floors.to_edge(self.scene_of[:, None], positions_around(self._pose, NEARBY))
+        positions = positions_around(self._pose, NEXT_POSITIONS)
+        envs = np.repeat(np.arange(len(positions)), len(NEXT_POSITIONS))
+        lengths = self.length(positions.reshape(-1, 2), envs).reshape(len(positions), len(NEXT_POSITIONS))
+        detours = lengths - self._length[:, None]
+        return PathState(self.goal[:, :2].copy(), self._length.copy(), self._previous.copy(), edges, detours)
+
+
+MinLength = Annotated[float, settable(0.1, 50, "length of the shortest path from a start to its goal [m]")]
