@@ -10,14 +10,14 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-from flows.cli import build, bundles, doctor, exchange, lab, policies, registry, simulate, tables, train
+from flows.cli import build, bundles, doctor, exchange, lab, policies, registry, rooms, simulate, tables, train
 from flows.cli.command import Command, Parser, plain
 from flows.cli.signals import Ending
 from pipeline.errors import MachineError, SplatyardError, memory_errors
 from pipeline.io.files import machine_error
 
 GROUPS: dict[str, tuple[Command, ...]] = {
-    "scenes": (build.build, build.card, build.formats, build.params, lab.Batch, lab.status, lab.gc),
+    "scenes": (build.build, build.card, build.formats, build.params, lab.Batch, lab.status, lab.gc, rooms.rooms),
     "bundles": (
         bundles.view,
         bundles.inspect,

@@ -109,7 +109,7 @@ Scale = Annotated[
 
 @command("import")
 def import_(
-    source: Annotated[Path, Arg("a scene's folder, or a splat's file", "SOURCE")],
+    source: Annotated[Path, Arg("a scene's folder, a splat's file, or a coloured mesh", "SOURCE")],
     *,
     mesh: Annotated[Path | None, Arg("the mesh, where it lies elsewhere", "FILE")] = None,
     out: Bundles = Path("bundles"),
@@ -122,17 +122,19 @@ def import_(
     scale: Scale = None,
     version: Version = None,
 ) -> int:
-    """Make a checked bundle of a splat and a mesh that others made.
+    """Make a checked bundle of a splat and a mesh that others made, or of a coloured mesh.
 
     Takes a splat and a mesh that others made - a GaussGym scene folder, a nerfstudio export with a mesh, a folder
     with a splat and a mesh, or these two files - and makes a bundle of them: both in one frame, z up, in
     metres, with the floor at z = 0, spawn poses, a small level of detail, and all gates that can be measured
-    without the photos.
+    without the photos. Of a mesh alone - GLB, OBJ or PLY with textures, materials or vertex colours - the splat is
+    made of its colours.
 
     Where the files' frames don't fit each other, the splat is registered to the mesh; a gate says how well. Up is
     refined by floor and walls. A scale without a sigma fails its gate: state it with its sigma.
 
     Examples:
+        splatyard import model.glb --scale 1+-0.01
         splatyard import gauss_gym_data/home_night --licence CC-BY-4.0 --scale 1+-0.02
         splatyard import room.ply --mesh room.obj --up y --scale 1+-0.01 --name room
         splatyard import exports/kitchen --scale 1+-0.02          splat.ply, mesh.ply, transforms.json of nerfstudio

@@ -7,8 +7,8 @@ import io
 import json
 import logging
 import struct
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,16 +19,19 @@ from pipeline.capture.source import open_source
 from pipeline.errors import BundleError, CaptureError
 from pipeline.export.form import ORIGIN_FILE
 from pipeline.geometry import Camera, Gaussians, Mesh, Similarity
+from pipeline.geometry.surfels import BUDGET, surfels
 from pipeline.importing.gaussgym import gaussgym_files, is_gaussgym, read_gaussgym, splat_from_capture
+from pipeline.importing.skin import Skin, load_skin, names_beside
 from pipeline.importing.splats import files_of, is_splat, ply_header, read_splat
 from pipeline.scenes.bundle import BundleCamera
 from pipeline.scenes.manifest import file_sha256, reading
+from pipeline.splat.params import SplatParams
 from pipeline.types import F64
 
 TRANSFORMS, DATAPARSER = "transforms.json", "dataparser_transforms.json"
 MAX_ORIGIN_BYTES = 65_536
 MESH_OF_CAPTURE = "the mesh is in the capture's frame"
-FORMS = "a GaussGym scene folder; a nerfstudio export with a mesh; or a folder with one splat and one mesh"
+FORMS = "a GaussGym scene folder; a nerfstudio export with a mesh; a splat and a mesh; or one coloured mesh"
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +39,7 @@ class ImportSource:
     """Somebody else's scene, as its files have it.
 
     Attributes:
-        form: gaussgym, nerfstudio or pair.
+        form: gaussgym, nerfstudio, pair or mesh.
         mesh: In the frame of its file, as the Gaussians.
         given: mesh_from_splat by its source.
         track: (N, 3) positions of cameras, mesh frame; none where the files don't say.
@@ -44,6 +47,7 @@ class ImportSource:
         up: The axis (3,) of the mesh's frame that the form calls up, or None.
         metres_per_unit: Metres per unit of the mesh, as the form has it.
         scale_source: What says so.
+        small: The level of detail for robots' cameras, where the splat was made with one.
         origin: What `origin.json` says beside an export of ours.
     """
 
@@ -56,6 +60,7 @@ class ImportSource:
     up: F64 | None
     metres_per_unit: float
     scale_source: str
+    small: Gaussians | None = None
     origin: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -64,7 +69,7 @@ class SourceFiles:
     """Files of a scene that an import reads.
 
     Attributes:
-        form: gaussgym, nerfstudio or pair.
+        form: gaussgym, nerfstudio, pair or mesh.
         mesh: The mesh's file; GaussGym's folder.
         files: All that are read, the splat's first where there is one file of it.
         origin: What `origin.json` says beside an export of ours.
@@ -92,6 +97,9 @@ def find_source(path: Path, mesh: Path | None = None) -> SourceFiles:
     if not path.exists():
         raise BundleError(f"import reads {FORMS}", found="nothing there", remedy="check the path", file=path)
     splat, surface = _pair(path, mesh)
+    if splat is None:
+        beside = [surface.parent / name for name in names_beside(surface)] if surface.suffix.lower() == ".obj" else []
+        return SourceFiles("mesh", surface, (surface, *beside), _origin(path) if path.is_dir() else {})
     if not path.is_dir():
         return SourceFiles("pair", surface, (*files_of(splat), surface), {})
     frames = [path / name for name in (DATAPARSER, TRANSFORMS) if (path / name).is_file()]
@@ -111,15 +119,27 @@ def read_source(path: Path, mesh: Path | None = None) -> ImportSource:
         given = {"dataparser_transforms.json": Similarity.identity()}
         up = np.array([0, 0, 1.0])
         return ImportSource(
-            "gaussgym", scene.collision, scene.gaussians, given, scene.track, (), up, 1.0, "gaussgym", found.origin
+            "gaussgym",
+            scene.collision,
+            scene.gaussians,
+            given,
+            scene.track,
+            (),
+            up,
+            1.0,
+            "gaussgym",
+            None,
+            found.origin,
         )
+    if found.form == "mesh":
+        return _made_of_mesh(found)
     gaussians, surface = read_splat(found.files[0]), read_mesh(found.mesh)
     if not len(gaussians):
         raise BundleError("a splat has Gaussians", found="none", remedy="export it again", file=found.files[0])
     given = {"both files have one frame": Similarity.identity()}
     if found.form == "pair":
         no_track = np.zeros((0, 3))
-        return ImportSource("pair", surface, gaussians, given, no_track, (), None, 1.0, "assumed", found.origin)
+        return ImportSource("pair", surface, gaussians, given, no_track, (), None, 1.0, "assumed", None, found.origin)
     # splats are exported in nerfstudio's normalised frame, meshes in it or in the capture's
     normalised = Similarity.identity()
     if path / DATAPARSER in found.files:
@@ -128,15 +148,36 @@ def read_source(path: Path, mesh: Path | None = None) -> ImportSource:
     cameras = cameras_of(path, normalised, surface) if path / TRANSFORMS in found.files else ()
     track = np.array([camera.world_from_camera.translation for camera in cameras]).reshape(-1, 3)
     up, metres = np.array([0, 0, 1.0]), 1 / normalised.scale
-    return ImportSource("nerfstudio", surface, gaussians, given, track, cameras, up, metres, "nerfstudio", found.origin)
+    return ImportSource(
+        "nerfstudio", surface, gaussians, given, track, cameras, up, metres, "nerfstudio", None, found.origin
+    )
 
 
-def _pair(path: Path, mesh: Path | None) -> tuple[Path, Path]:
-    """The splat's file and the mesh's."""
+def _made_of_mesh(found: SourceFiles) -> ImportSource:
+    """A mesh alone, and a splat made of its colours."""
+    skin = read_skin(found.mesh)
+    if not skin.colored:
+        raise BundleError(
+            "a mesh without a splat has colours: of vertices, or materials and textures in its file or folder",
+            found="none",
+            remedy="export it with them, as GLB for example, or import it with a splat",
+            file=found.mesh,
+        )
+    up = np.array([0, 0, 1.0]) if found.mesh.suffix.lower() == ".glb" else None
+    given = {"the splat is made of the mesh": Similarity.identity()}
+    full, small = (surfels(skin.mesh, count, skin.colors_at) for count in (BUDGET, SplatParams().sim_gaussians))
+    no_track = np.zeros((0, 3))
+    return ImportSource("mesh", skin.mesh, full, given, no_track, (), up, 1.0, "assumed", small, found.origin)
+
+
+def _pair(path: Path, mesh: Path | None) -> tuple[Path | None, Path]:
+    """The splat's file and the mesh's; no splat's where there is a mesh that may have colours."""
     files = sorted(file for file in path.iterdir() if file.is_file()) if path.is_dir() else [path]
     splats = [file for file in files if is_splat(file)]
     meshes = [mesh] if mesh else [f for f in files if f.suffix.lower() in MESH_SUFFIXES and f not in splats]
     meshes = [f for f in meshes if f.suffix.lower() != ".ply" or not f.is_file() or b"element face" in ply_header(f)]
+    if not splats and len(meshes) == 1 and meshes[0].resolve().is_relative_to(path.resolve()):
+        return None, meshes[0]
     if len(splats) != 1 or len(meshes) != 1:
         raise BundleError(
             f"import reads {FORMS}",
@@ -246,6 +287,19 @@ def read_mesh(path: Path) -> Mesh:
     Raises:
         BundleError: When there is no such file, it is too large, damaged, empty or holds numbers that aren't finite.
     """
+    return _read(path, _plain).mesh
+
+
+def read_skin(path: Path) -> Skin:
+    """As `read_mesh`, with the colours of materials and textures.
+
+    Raises:
+        BundleError: Also when a texture can't be used.
+    """
+    return _read(path, _painted)
+
+
+def _read(path: Path, load: Callable[[Path], Skin]) -> Skin:
     suffix = path.suffix.lower()
     remedy = "export the mesh as PLY, OBJ, STL, OFF or GLB, triangles only"
     if suffix not in MESH_SUFFIXES or not path.is_file():
@@ -254,10 +308,11 @@ def read_mesh(path: Path) -> Mesh:
         found = f"{path.stat().st_size} bytes"
         raise BundleError(f"a mesh has at most {MAX_MESH_BYTES} bytes", found=found, remedy="simplify it", file=path)
     try:
-        mesh = Mesh.load(path) if suffix == ".ply" else _by_trimesh(path)
+        skin = load(path)
     except Exception as error:  # its parsers raise many kinds on damaged files
         found = f"{type(error).__name__}: {error}".splitlines()[0][:200]
         raise BundleError("a mesh is a readable file of triangles", found=found, remedy=remedy, file=path) from error
+    mesh = skin.mesh
     if not 0 < len(mesh.triangles) <= MAX_TRIANGLES:
         found = f"{len(mesh.triangles)} triangles"
         raise BundleError(f"a mesh has 1 to {MAX_TRIANGLES} triangles", found=found, remedy="simplify it", file=path)
@@ -266,10 +321,27 @@ def read_mesh(path: Path) -> Mesh:
         raise BundleError(
             "a mesh's vertices are finite", found=f"{broken} that aren't", remedy="export it again", file=path
         )
-    return mesh.transformed(GLTF_AXES) if suffix == ".glb" else mesh
+    return replace(skin, mesh=mesh.transformed(GLTF_AXES)) if suffix == ".glb" else skin
 
 
-def _by_trimesh(path: Path) -> Mesh:
+def _plain(path: Path) -> Skin:
+    """The mesh in the colours of its vertices; no file beside it is opened."""
+    if path.suffix.lower() == ".ply":
+        mesh = Mesh.load(path)
+        return Skin.of_vertices(mesh, colored=bool((mesh.colors != mesh.colors[:1]).any()))
+    return _by_trimesh(path)
+
+
+def _painted(path: Path) -> Skin:
+    """The mesh with its materials and textures."""
+    if path.suffix.lower() not in (".glb", ".obj"):
+        return _plain(path)
+    if path.suffix.lower() == ".glb":
+        _check_glb(path.read_bytes())
+    return load_skin(path, MAX_TRIANGLES)
+
+
+def _by_trimesh(path: Path) -> Skin:
     import trimesh
 
     # from memory and without a resolver: a file may name others, anywhere
@@ -284,9 +356,9 @@ def _by_trimesh(path: Path) -> Mesh:
     merged = loaded.to_mesh()
     mesh = Mesh.from_arrays(merged.vertices, merged.faces)
     if getattr(merged.visual, "kind", None) != "vertex":
-        return mesh
+        return Skin.of_vertices(mesh, colored=False)
     colors = np.ascontiguousarray(np.asarray(merged.visual.vertex_colors)[:, :3], np.uint8)
-    return Mesh(mesh.vertices, mesh.triangles, colors, mesh.guessed)
+    return Skin.of_vertices(Mesh(mesh.vertices, mesh.triangles, colors, mesh.guessed), colored=True)
 
 
 def _check_glb(content: bytes) -> None:

@@ -149,7 +149,10 @@ def read(inputs: Mapping[str, Path], params: ImportParams, out_dir: Path) -> Non
         replace(camera, world_from_camera=world_from_mesh.apply_pose(camera.world_from_camera))
         for camera in source.cameras
     )
-    splat = source.gaussians.transformed(world_from_mesh @ registration.mesh_from_splat)
+    world_from_splat = world_from_mesh @ registration.mesh_from_splat
+    splat = source.gaussians.transformed(world_from_splat)
+    if source.small is not None:
+        save_splat(source.small.transformed(world_from_splat), out_dir / "sim.ply")
     generated = params.generated or source.origin.get("origin") == "generated"
     parent = source.origin.get("bundle", "")
     mesh.save(out_dir / "mesh.ply")
@@ -210,9 +213,13 @@ def find_floor(inputs: Mapping[str, Path], params: RegionsParams, out_dir: Path)
 
 
 def make_levels(inputs: Mapping[str, Path], _params: Settings, out_dir: Path) -> None:
-    """Make the levels of detail for robots' cameras and for the web."""
+    """Make the levels of detail for robots' cameras, unless the source has one, and for the web."""
     splat, regions = load_splat(inputs["capture"] / "splat.ply"), Regions.load(inputs["regions"])
-    small = sim_lod_from_renders(splat, regions) if regions.spawn_poses else _strongest(splat)
+    given = inputs["capture"] / "sim.ply"
+    if given.exists():
+        small = load_splat(given)
+    else:
+        small = sim_lod_from_renders(splat, regions) if regions.spawn_poses else _strongest(splat)
     save_splat(small, out_dir / "sim.ply")
     save_sog(splat, out_dir / "web.sog")
 

@@ -9,7 +9,7 @@ import difflib
 import fnmatch
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -19,7 +19,7 @@ from pipeline.errors import BundleError, MissingBundleError
 from pipeline.io.files import machine_errors, write_whole
 from pipeline.scenes.files import BundleFiles
 from pipeline.scenes.manifest import MANIFEST_FILE, Strict, file_sha256
-from pipeline.scenes.references import HUB, LATEST, PREFIX, RANGE, REFERENCE, Reference, is_address
+from pipeline.scenes.references import HUB, LATEST, PREFIX, RANGE, REFERENCE, Reference, Version, is_address
 from pipeline.scenes.registry import INDEX, BundlesFolder
 from pipeline.scenes.registry import resolve as newest_version
 from pipeline.scenes.store import open_store
@@ -150,7 +150,8 @@ def find_scenes(patterns: Sequence[str]) -> list[str]:
     Args:
         patterns: Folders, taken as they are; references that scenes.lock names; versions and ranges of registries and
             on the hub, exact from now on; and NAME or NAME@VERSION of the local bundles folder, with * and ? in
-            either, or a range. Without a version, or with "latest", it is the newest of each name.
+            either, or a range; FOLDER/ before it names another folder of bundles. Without a version, or with
+            "latest", it is the newest of each name.
 
     Raises:
         MissingBundleError: When a pattern matches none.
@@ -161,10 +162,12 @@ def find_scenes(patterns: Sequence[str]) -> list[str]:
     for pattern in patterns:
         if pin := lock.pin(pattern):
             found[pin.bundle] = None
-        elif Path(pattern).expanduser().is_dir():
-            found[pattern] = None
         elif is_address(pattern):
             found[resolve(pattern)] = None
+        elif elsewhere := _in_folder(pattern):
+            found |= dict.fromkeys(elsewhere)
+        elif Path(pattern).expanduser().is_dir():
+            found[pattern] = None
         else:
             found |= dict.fromkeys(_matching(pattern))
     if len(found) > MAX_SCENES:
@@ -258,16 +261,9 @@ def _with_range(reference: str) -> str:
 
 def _matching(pattern: str) -> list[str]:
     """Bundles in the local folder, or one in the default registry, that a pattern matches."""
-    local = BundlesFolder(bundles_folder())
-    name, _, version = pattern.partition("@")
+    local, name = BundlesFolder(bundles_folder()), pattern.partition("@")[0]
     existing = {scene: list(local.versions(scene)) for scene in sorted(local.names())}
-    found: list[str] = []
-    for scene in fnmatch.filter(existing, name):
-        if version == "" or RANGE.fullmatch(version):
-            newest = Reference("", scene, version or LATEST).newest(existing[scene])
-            found += [f"{scene}@{newest}"] if newest else []
-        else:
-            found += [f"{scene}@{one}" for one in existing[scene] if fnmatch.fnmatch(str(one), version)]
+    found = [f"{scene}@{one}" for scene, one in _chosen(existing, pattern)]
     if not found and is_registry(default_address()) and REFERENCE.fullmatch(pattern):
         found = [resolve(pattern)]
     if not found:
@@ -282,6 +278,27 @@ def _matching(pattern: str) -> list[str]:
             else f"make one with `splatyard build`, or set {BUNDLES_VARIABLE} to your bundles folder",
         )
     return found
+
+
+def _chosen(existing: Mapping[str, Sequence[Version]], pattern: str) -> Iterator[tuple[str, Version]]:
+    """Those of the scenes' versions that NAME or NAME@VERSION stands for; without a version the newest of each."""
+    name, _, version = pattern.partition("@")
+    for scene in fnmatch.filter(existing, name):
+        if version == "" or RANGE.fullmatch(version):
+            newest = Reference("", scene, version or LATEST).newest(existing[scene])
+            yield from [(scene, newest)] if newest else []
+        else:
+            yield from ((scene, one) for one in existing[scene] if fnmatch.fnmatch(str(one), version))
+
+
+def _in_folder(pattern: str) -> list[str]:
+    """Folders of the bundles that FOLDER/NAME stands for, another folder of bundles; none where it isn't one."""
+    folder, _, name = pattern.rpartition("/")
+    local = BundlesFolder(Path(folder).expanduser())
+    if not folder or not name:
+        return []
+    existing = {scene: list(local.versions(scene)) for scene in sorted(local.names())}
+    return [str(local.folder / scene / str(one)) for scene, one in _chosen(existing, name)]
 
 
 def _check_folder(folder: Path, *, create: bool) -> None:

@@ -44,6 +44,20 @@ def test_each_scene_is_taken_once_in_the_order_of_the_patterns(registry: Path):
 
 
 @pytest.mark.parametrize(
+    ("pattern", "found"),
+    [
+        ("*", ["hall/1.0.0", "stairs-a/1.10.0", "stairs-b/2.0.0"]),
+        ("stairs-a", ["stairs-a/1.10.0"]),
+        ("stairs-?@1.*", ["stairs-a/1.2.0", "stairs-a/1.10.0"]),
+        ("hall/1.0.0", ["hall/1.0.0"]),
+    ],
+)
+def test_another_folder_of_bundles_may_be_named(registry: Path, pattern: str, found: list[str]):
+    """Before a name or a pattern: they are then the folders of its bundles."""
+    assert find_scenes([f"{registry}/{pattern}"]) == [str(registry / one) for one in found]
+
+
+@pytest.mark.parametrize(
     ("pattern", "near"),
     [("hal", "hall@1.0.0"), ("stairs-a@3.*", "stairs-a@1.2.0, stairs-a@1.10.0"), ("kitchen*", "hall@1.0.0")],
 )
