@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from sim.robots.model import Robot
 from sim.scene.scene import SimScene
+from sim.sensors.cameras.measured import MeasuredRenderer
 from sim.sensors.cameras.objects import ObjectSplats
 from sim.sensors.cameras.renderer import make_renderer
 from sim.sensors.cameras.rig import CameraRig
@@ -36,8 +37,18 @@ def make_rigs(
     if not cameras:
         return ()
     renderer = make_renderer([*(scene.gaussians for scene in scenes), *loose.splats], device)
+    renderers = {"splat": renderer, "mesh": MeasuredRenderer(renderer, [scene.collision for scene in scenes])}
     drawn = ObjectSplats(renderer, len(scenes), loose.splats)
     return tuple(
-        CameraRig(camera, robot, renderer, num_envs, settings, task.control_period, drawn, loose.solid_hulls)
+        CameraRig(
+            camera,
+            robot,
+            renderers[camera.depth_of],
+            num_envs,
+            settings,
+            task.control_period,
+            drawn,
+            loose.solid_hulls,
+        )
         for camera in cameras
     )

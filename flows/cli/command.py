@@ -233,8 +233,9 @@ Device = Annotated[str, Arg("for networks and images: cpu, cuda, cuda:1")]
 Driver = Annotated[
     str,
     Arg(
-        "auto follows the path or the command, or knows how an arm does its task; random; still; or a policy from "
-        "elsewhere: ws://HOST:PORT, FILE.onnx, module:function, a folder of LeRobot's",
+        "auto follows the path or the command, or knows how an arm does its task; random; still; find, which goes by "
+        "what it sees, or EYES.npz for it; or a policy from elsewhere: ws://HOST:PORT, FILE.onnx, module:function, a "
+        "folder of LeRobot's",
         "DRIVER",
     ),
 ]

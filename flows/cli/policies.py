@@ -52,7 +52,7 @@ class _Driving:
         str | None, Arg("instead of a run; as for `splatyard sim`, also policies from elsewhere", "DRIVER")
     ] = None
     replan_steps: ReplanSteps = None
-    task: Annotated[str, Arg("with --driver")] = "navigate"
+    task: Annotated[str | None, Arg("with --driver; by default find for that one, else navigate")] = None
     robot: Robot = "rover"
     gait: Gait = None
     scenes: Scenes = ()
@@ -100,7 +100,7 @@ class Evaluate(_Driving):
 
         request = asked(EvaluationRequest, self)
         if self.driver:
-            _show(f"{self.driver}, {self.task}; 95 % intervals", request.of_driver())
+            _show(f"{self.driver}, {request.task_name}; 95 % intervals", request.of_driver())
         elif self.matrix:
             matrix = request.of_all()
             tables.table(f"{matrix.task}: success (* trained there)", ["run", *matrix.scenes], matrix.texts())

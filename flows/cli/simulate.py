@@ -78,7 +78,7 @@ def tasks(
 def sim(
     bundles: BundleNames,
     *,
-    task: Task = "navigate",
+    task: Annotated[str | None, Arg("the task; by default find for that driver, else navigate")] = None,
     robot: Robot = "rover",
     gait: Gait = None,
     engine: Annotated[str, Arg("the physics: sapien, mujoco, isaacgym or sapien-gpu")] = "sapien",
@@ -104,6 +104,7 @@ def sim(
     Examples:
         splatyard sim bundles/hall/1.0.0 --envs 16 --seconds 30
         splatyard sim hall@1.0.0 --view
+        splatyard sim hall --driver find --view
         splatyard sim hall --task avoid --video avoid.mp4 --envs 4
         splatyard sim hall --task explore --video explore.mp4 --follow --envs 1
         splatyard sim hall --task climb --robot go2 --view
@@ -114,8 +115,9 @@ def sim(
         splatyard sim hall --objects mug@1.0.0 --view
     """
     from sim.drivers import run_episodes
-    from sim.policies.catalog import open_driver
+    from sim.policies.catalog import open_driver, task_of
 
+    task = task or task_of(driver)
     env = _made(
         task, bundles, envs, robot, gait, objects, engine=engine, device=device, seed=seed, allow_failed=allow_failed
     )

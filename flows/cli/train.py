@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from flows.cli import tables
-from flows.cli.command import AllowFailed, Arg, Gait, Runs, Scenes, asked, command, count
+from flows.cli.command import AllowFailed, Arg, Gait, Robot, Runs, Scenes, asked, command, count
 
 if TYPE_CHECKING:
     from sim.scene.scene import SimScene
@@ -346,4 +346,37 @@ def pretrain_encoder(
     columns = ["scene", "", "other view [dB]", "where both see", "by the first view [dB]", "depth off", "picture"]
     tables.table("what it makes of one image", columns, rows)
     tables.say(f"weights    {tables.quoted(out)}")
+    return 0
+
+
+@command("train-eyes")
+def train_eyes(
+    *,
+    scenes: Annotated[tuple[str, ...], Arg("scene to drive about in; may be repeated", "SCENE", flag="--scene")],
+    out: Annotated[Path, Arg("file of the weights; the card lies beside it", "EYES.npz")],
+    robot: Robot = "rover",
+    steps: Annotated[int, Arg("images of 64 robots", "N", count)] = 900,
+    seed: Annotated[int, Arg("of robots and weights")] = 0,
+    allow_failed: AllowFailed = False,
+) -> int:
+    """Train the eyes of the driver find.
+
+    Lets robots drive about in scenes, a few of them to what the eyes take for the ball, and trains a small network to
+    say which parts of an image show it. `--driver EYES.npz` finds balls with it, anywhere. Many different scenes are
+    worth more than many steps: `splatyard rooms` draws some.
+
+    Examples:
+        splatyard train-eyes --scene 'yard/*' --out find.npz
+        splatyard sim hall --task find --driver find.npz --view
+    """
+    from tqdm import tqdm
+
+    from sim.scene.opening import find_sources, open_scene
+    from train.eyes import train_eyes as train
+
+    opened = [open_scene(source, allow_failed=allow_failed) for source in find_sources(scenes)]
+    with tqdm(total=steps, unit=" steps", disable=None) as bar:
+        card = train(opened, out, robot=robot, steps=steps, seed=seed, watch=lambda step: bar.update(step - bar.n))
+    tables.say(f"eyes       {tables.quoted(out)}, of {card.images} images in {len(card.scenes)} scenes")
+    tables.say(f"look       splatyard sim SCENE --task find --driver {tables.quoted(out)} --view")
     return 0

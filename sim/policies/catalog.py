@@ -15,6 +15,9 @@ from sim.drivers import DriverName, Policy, find_driver
 from sim.env import Observations, SceneEnv
 from sim.policies.observed import checked, observed
 
+FIND = "find"
+"""The driver that comes with splatyard, and the task that it does."""
+NAVIGATE = "navigate"
 FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
@@ -23,8 +26,9 @@ def open_driver(name: str, env: SceneEnv, seed: int, replan_steps: int = 0) -> I
     """What drives robots, for as long as the context lasts.
 
     Args:
-        name: A script (auto, random, still), or a policy from elsewhere: ws://HOST:PORT of a policy server, a file
-            .onnx, module:function, or a folder with a checkpoint of LeRobot's.
+        name: A script (auto, random, still); find, or the file .npz of eyes for it; or a policy from elsewhere:
+            ws://HOST:PORT of a policy server, a file .onnx, module:function, or a folder with a checkpoint of
+            LeRobot's.
         env: Environment of the robots.
         seed: Seed of what is left to chance.
         replan_steps: Actions of a server's answer that are done before it is asked again; 0 for all.
@@ -48,6 +52,11 @@ def _opened(name: str, env: SceneEnv, seed: int, replan_steps: int) -> Iterator[
 
         with closing(ServedDriver(PolicyServer(name), env, replan_steps)) as served:
             yield served
+    elif name == FIND or name.endswith(".npz"):
+        from sim.finding.eyes import EYES_FILE
+        from sim.policies.finder import FinderDriver
+
+        yield FinderDriver(EYES_FILE if name == FIND else Path(name), env)
     elif name.endswith(".onnx"):
         from sim.policies.onnx_file import OnnxDriver
 
@@ -61,10 +70,16 @@ def _opened(name: str, env: SceneEnv, seed: int, replan_steps: int) -> Iterator[
         yield _function(name, env)
     else:
         raise SimError(
-            "a driver is auto, random or still, ws://HOST:PORT, FILE.onnx, module:function or a folder of LeRobot's",
+            "a driver is auto, random, still or find, EYES.npz, ws://HOST:PORT, FILE.onnx, module:function or a folder "
+            "of LeRobot's",
             found=f"{name!r}",
             remedy="take one of these; docs/policies.md has an example of each",
         )
+
+
+def task_of(driver: str | None) -> str:
+    """The task that is done if none is named."""
+    return FIND if driver == FIND else NAVIGATE
 
 
 def _function(name: str, env: SceneEnv) -> Callable[[Observations], object]:

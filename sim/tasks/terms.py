@@ -117,6 +117,11 @@ def entered_patch(step: StepState[PatchState]) -> Mask:
     return step.scenario.entered
 
 
+def motion(step: StepState[FindState]) -> F32:
+    """Odometry: motion ahead and to the left [m], and turn to the left [rad], since the last step."""
+    return step.scenario.motion
+
+
 def began_in_sight(step: StepState[FindState]) -> Mask:
     """Whether nothing stood between the robot and the ball when the episode began, wherever it looked."""
     return step.scenario.in_sight

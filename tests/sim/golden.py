@@ -76,7 +76,7 @@ class Case:
         )
 
 
-DRIVEN = ("navigate", "search", "stairs", "avoid", "explore", "weave")
+DRIVEN = ("navigate", "search", "find", "stairs", "avoid", "explore", "weave")
 HELD = ("put_cube_on_plate", "lift", "push_to_mark", "stack", "pick_object", "put_cube_on_plate_gsenv")
 CASES = (
     *(Case(task, "rover", "hall" if task == "stairs" else "room") for task in DRIVEN),

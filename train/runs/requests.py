@@ -10,7 +10,7 @@ from pathlib import Path
 
 import sim
 from pipeline.errors import TrainError
-from sim.policies.catalog import open_driver
+from sim.policies.catalog import open_driver, task_of
 from sim.scene.floors import Split
 from sim.scene.opening import find_sources
 from sim.tasks.catalog import find_task
@@ -42,7 +42,7 @@ class DriverRequest:
 
     driver: str | None = None
     replan_steps: int | None = None
-    task: str = "navigate"
+    task: str | None = None
     robot: str = "rover"
     gait: str | None = None
     scenes: Sequence[str] = ()
@@ -50,6 +50,11 @@ class DriverRequest:
     seed: int = 0
     device: str = "cpu"
     allow_failed: bool = False
+
+    @property
+    def task_name(self) -> str:
+        """The task that a driver does: the one that is asked for, or its own."""
+        return self.task or task_of(self.driver)
 
     @contextmanager
     def driven(self, num_envs: int, starts: Split, *, depth: bool = False) -> Iterator[tuple[TrainEnv, Actor]]:
@@ -60,12 +65,12 @@ class DriverRequest:
             SimError: When there is no such driver, task or robot, or they don't fit each other or the scene.
             BundleError: When there is no such bundle.
         """
-        task = find_task(self.task)
+        task = find_task(self.task_name)
         sources = find_sources(self.scenes or task.scenes)
         if not sources:
             raise TrainError("a driver has a scene to drive in", found="none", remedy="--scene BUNDLE")
         robots = sim.make(
-            self.task,
+            self.task_name,
             sources,
             num_envs,
             robot=self.robot,

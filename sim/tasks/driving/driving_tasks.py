@@ -68,8 +68,8 @@ SEARCH = replace(NAVIGATE, name="search", scenario=partial(GoalScenario, min_len
 
 
 def _wide_with_depth(_: Robot) -> tuple[RobotCamera, ...]:
-    """A camera that sees 120 degrees across, and how far what it sees is."""
-    return (RobotCamera(WIDE, outputs=("rgb", "depth")),)
+    """A camera that sees 120 degrees across, and how far away what it sees is."""
+    return (RobotCamera(WIDE, outputs=("rgb", "depth"), depth_of="mesh"),)
 
 
 WIDE = Camera(96, 48, 27.7, 27.7, 48.0, 24.0)
@@ -82,7 +82,11 @@ FIND = replace(
     cameras=_wide_with_depth,
     seconds=30.0,
     scenario=partial(FindScenario, min_length=MIN_PATH),
-    observations={**NAVIGATE.observations, "projected_gravity": Observation(terms.projected_gravity, 3)},
+    observations={
+        **NAVIGATE.observations,
+        "odometry": Observation(terms.motion, 3),
+        "projected_gravity": Observation(terms.projected_gravity, 3),
+    },
     outcomes={"in_sight": terms.began_in_sight},
 )
 

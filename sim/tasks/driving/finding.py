@@ -35,9 +35,11 @@ class FindState(PathState):
 
     Attributes:
         in_sight: (N,) whether nothing stood between the robot and the ball when the episode began, wherever it looked.
+        motion: (N, 3) by how much the robot moved ahead and to the left [m] and turned to the left [rad] in this step.
     """
 
     in_sight: Mask
+    motion: F32
 
 
 class FindScenario(Scenario[FindState]):
@@ -49,7 +51,7 @@ class FindScenario(Scenario[FindState]):
         SimError: When no start in a scene leads to a goal that far away.
     """
 
-    ROWS = ("_radius", "_color", "_raised", "_in_sight")
+    ROWS = ("_radius", "_color", "_raised", "_in_sight", "_pose", "_motion")
     PARTS = ("_paths", "_fields")
     has_paths = True
 
@@ -60,6 +62,7 @@ class FindScenario(Scenario[FindState]):
         self._paths = PathTracker(floors, num_envs, self._fields)
         self._radius, self._raised = np.full(num_envs, BALL_RADIUS[0]), np.zeros(num_envs)
         self._color, self._in_sight = np.zeros((num_envs, 3)), np.zeros(num_envs, bool)
+        self._pose, self._motion = np.zeros((num_envs, 3)), np.zeros((num_envs, 3), np.float32)
         self._sight = Sight(floors.scenes)
 
     def reset(self, envs: I64, scenes: I64, levels: I64, rng: np.random.Generator) -> ResetPoses:
@@ -71,7 +74,8 @@ class FindScenario(Scenario[FindState]):
         self._raised[envs] = np.where(rng.random(count) < RAISED_SHARE, rng.uniform(*RAISED, count), 0)
         hsv = [rng.uniform(*bounds, count) for bounds in (HUE, SATURATION, VALUE)]
         self._color[envs] = [hsv_to_rgb(*one) for one in zip(*hsv, strict=True)]
-        self._paths.reset(envs, scenes, goal, envs, np.column_stack([start[:, :2], yaw]))
+        self._pose[envs], self._motion[envs] = np.column_stack([start[:, :2], yaw]), 0
+        self._paths.reset(envs, scenes, goal, envs, self._pose[envs])
         base = start + np.array([0, 0, self.floors.robot.base_height])
         eye = base + np.array([0, 0, self.floors.robot.base_from_camera.translation[2]])
         self._in_sight[envs] = self._sight.clear(scenes, eye, goal + self._up(envs))
@@ -108,12 +112,13 @@ class FindScenario(Scenario[FindState]):
         return np.column_stack([np.zeros((len(envs), 2)), height])
 
     def update(self, state: RobotState, rng: np.random.Generator) -> None:
-        """Update the remaining paths."""
+        """Update the remaining paths and the motion."""
         self._paths.update(state.planar)
+        self._motion, self._pose = _motion(self._pose, state.planar), state.planar.astype(np.float64)
 
     def state(self) -> FindState:
         """State that terms read."""
-        return FindState(**vars(self._paths.state()), in_sight=self._in_sight.copy())
+        return FindState(**vars(self._paths.state()), in_sight=self._in_sight.copy(), motion=self._motion.copy())
 
     def props(self) -> Props:
         """The balls, some on posts."""
@@ -131,6 +136,14 @@ class FindScenario(Scenario[FindState]):
     def to_edge(self, xy: Floats, envs: I64) -> F32:
         """Distance [m] from positions (M, 2) in environments (M,) to the edge of the drivable floor."""
         return self.floors.to_edge(self._paths.scene_of[envs], xy)
+
+
+def _motion(before: Floats, after: Floats) -> F32:
+    """From poses (N, 3) to others, x, y [m] and heading [rad]: along the axes of the first, and the turn (N, 3)."""
+    offset, cos, sin = after[:, :2] - before[:, :2], np.cos(before[:, 2]), np.sin(before[:, 2])
+    turn = (after[:, 2] - before[:, 2] + np.pi) % (2 * np.pi) - np.pi
+    ahead, left = cos * offset[:, 0] + sin * offset[:, 1], -sin * offset[:, 0] + cos * offset[:, 1]
+    return np.column_stack([ahead, left, turn]).astype(np.float32)
 
 
 @njit(parallel=True, cache=True, nogil=True)

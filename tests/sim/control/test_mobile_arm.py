@@ -17,15 +17,17 @@ FETCHER, CARRYING = find_robot("fetcher")
 ROVER_DRIVE = find_robot("rover")[1]
 ACTION = ACTIONS["position_yaw_10_hz"]
 WHEELS = [0, 1]
+"""In joint arrays and in those of actuators; what else is driven follows, in joint arrays behind the casters."""
+CHAIN, FINGERS = FETCHER.driven[2:8], FETCHER.driven[8:]
 STEPS = (0.05, 0.03, 0.03, 0.03, 0.03, 0.05, 0.005)
 
 
 def joints_near_rest(count: int) -> F32:
     """Joint positions (N, J), wheels turned."""
     joints = np.tile(FETCHER.default_position, (count, 1)).astype(np.float32)
-    joints[:, 2:8] += np.random.default_rng(2).uniform(-0.1, 0.1, (count, 6))
-    joints[:, :2] = 7.0
-    joints[:, 8:] = 0.02
+    joints[:, CHAIN] += np.random.default_rng(2).uniform(-0.1, 0.1, (count, 6))
+    joints[:, WHEELS] = 7.0
+    joints[:, FINGERS] = 0.02
     return joints
 
 
@@ -60,7 +62,7 @@ def test_wheels_alone_leave_the_arm_at_rest() -> None:
     actions = np.array([[1, -1], [0.2, 0.5]], np.float32)
     found = CARRYING.command(actions)
     np.testing.assert_array_equal(found[:, WHEELS], ROVER_DRIVE.command(actions))
-    np.testing.assert_allclose(found[:, 2:], np.tile(FETCHER.default_position[2:], (2, 1)), atol=1e-6)
+    np.testing.assert_allclose(found[:, 2:], np.tile(FETCHER.default_position[FETCHER.driven[2:]], (2, 1)), atol=1e-6)
 
 
 def test_joint_steps_are_from_where_joints_are() -> None:
@@ -74,18 +76,18 @@ def test_joint_steps_are_from_where_joints_are() -> None:
         controller.targets(actions, at(joints))
         found = controller.targets(actions, at(joints))  # joints that don't follow are not sent farther
         expected = joints.copy()
-        moved = [8, 9] if element == 6 else [2 + element]
+        moved = FINGERS if element == 6 else CHAIN[[element]]
         expected[:, moved] += np.array([[1], [-0.5]]) * step
         expected[:, WHEELS] = 0
-        np.testing.assert_allclose(found, expected, atol=1e-6)
-        np.testing.assert_allclose(controller.end_effectors().target, controller.arm.hands(found), atol=1e-6)
+        np.testing.assert_allclose(found, expected[:, FETCHER.driven], atol=1e-6)
+        np.testing.assert_allclose(controller.end_effectors().target, controller.arm.hands(expected), atol=1e-6)
 
 
 def test_joint_steps_end_at_limits() -> None:
     """Of joints and of fingers."""
     controller = JointStepController(FETCHER, STEPS, 0.03)
     joints = begun(controller, 1)
-    joints[:, [4, 8, 9]] = [2.59, 0.001, 0.001]
+    joints[:, [CHAIN[2], *FINGERS]] = [2.59, 0.001, 0.001]
     found = controller.targets(np.array([[0, 0, 1, 0, 0, 0, -1]], np.float32), at(joints))
     np.testing.assert_allclose(found[:, [4, 8, 9]], [[2.6, 0, 0]], atol=1e-6)
 

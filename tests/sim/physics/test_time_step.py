@@ -23,6 +23,8 @@ FRONT, HALF_WIDTH, WHEEL, RADIUS = 0.2, 0.13, 0.16, 0.08
 """Of the rover: the hull's front and side, the wheels' place to the side and their radius [m]."""
 WALL = 1.0
 """Where along x a wall stands [m]."""
+AT_RIDGE, RIDGE = 0.4, 0.018
+"""Where along x a ridge is, and how high [m]."""
 CASES = [("sapien", SHORT), ("sapien", LONG), ("mujoco", LONG)]
 
 
@@ -33,9 +35,9 @@ def bumpy() -> Mesh:
     return Mesh.from_arrays(level.vertices + np.c_[np.zeros((len(noise), 2)), noise], level.triangles)
 
 
-def walled() -> Mesh:
+def walled(level: Mesh | None = None) -> Mesh:
     """A level floor with a wall across."""
-    level = floor()
+    level = level or floor()
     y, z = (grid.ravel() for grid in np.meshgrid(np.linspace(-4, 4, 21), np.linspace(-0.1, 0.9, 6), indexing="ij"))
     number = np.arange(21 * 6).reshape(21, 6)
     low, right, top, corner = number[:-1, :-1], number[1:, :-1], number[:-1, 1:], number[1:, 1:]
@@ -44,13 +46,25 @@ def walled() -> Mesh:
     return Mesh.from_arrays(vertices, np.concatenate([level.triangles, sides + len(level.vertices)]))
 
 
+def ridged() -> Mesh:
+    """A level floor with a ridge across, as between two scans."""
+    level = floor()
+    ends = np.array([-4, 4])[:, None, None]
+    profile = np.array([[AT_RIDGE - 0.03, 0], [AT_RIDGE, RIDGE], [AT_RIDGE + 0.03, 0]])
+    vertices = np.stack(np.broadcast_arrays(profile[:, 0], ends[..., 0], profile[:, 1]), -1).reshape(-1, 3)
+    triangles = np.array([[0, 1, 3], [1, 4, 3], [1, 2, 4], [2, 5, 4]])
+    return Mesh.from_arrays(
+        np.concatenate([level.vertices, vertices]), np.concatenate([level.triangles, triangles + len(level.vertices)])
+    )
+
+
 def placed(name: str, mesh: Mesh, time_step: float, x: F64, yaw: F64) -> PhysicsEngine:
     """Rovers at rest at places (N,) on the x axis, with headings (N,)."""
     count, nothing = len(x), np.zeros(len(x))
     engine = find_engine(name)(ROVER, [mesh], count, time_step)
     quaternion = np.column_stack([np.cos(yaw / 2), nothing, nothing, np.sin(yaw / 2)])
     at = np.column_stack([x, nothing, np.full(count, 0.01)])
-    state = RobotState.at_rest(at, quaternion, np.zeros((count, 2), np.float32))
+    state = RobotState.at_rest(at, quaternion, np.zeros((count, len(ROVER.default_position)), np.float32))
     engine.reset(np.arange(count), state, np.zeros(count, np.int64))
     return engine
 
@@ -127,6 +141,40 @@ def test_crashes_are_seen_at_control_steps(name: str, time_step: float) -> None:
     late = felt - gap / (speed * np.cos(angle))
     assert (late < 3 * PERIOD).mean() >= (0.94 if name == "mujoco" else 1)
     assert late.max() < 6 * PERIOD
+
+
+@pytest.mark.parametrize("name", ["sapien", "mujoco"])
+def test_a_ridge_is_no_crash(name: str) -> None:
+    """Wheels and casters run over it, straight and askew, and nothing is felt in any step; the wall behind it is."""
+    yaw, speed = np.deg2rad([-20, 0, 10, 25]), 0.7
+    engine = placed(name, walled(ridged()), LONG, np.array([0.0, 0.05, 0.0, 0.03]), yaw)
+    engine.set_targets(DRIVE.command(DRIVE.velocities.actions(np.full(4, speed), np.zeros(4))))
+    front = FRONT * np.cos(yaw) + HALF_WIDTH * np.sin(np.abs(yaw))
+    seen, felt = np.zeros(4), np.zeros(4, bool)
+    for _ in range(round(2 / LONG)):
+        before = engine.read().position[:, 0] + front < WALL - 2 * speed * LONG
+        engine.step(1)
+        collided = bumps(engine) > COLLISION_FORCE
+        assert not collided[before].any()
+        seen, felt = np.maximum(seen, engine.read().position[:, 2]), felt | collided
+    assert seen.min() > RIDGE / 2  # they were on it
+    assert felt.all()
+    engine.close()
+
+
+@pytest.mark.parametrize("name", ["sapien", "mujoco"])
+def test_backing_into_a_wall_is_a_crash(name: str) -> None:
+    """The hull meets it, not a caster: with any speed, at any time."""
+    gap, speed = np.linspace(0.02, 0.14, 12), np.linspace(0.1, 0.24, 12)
+    engine = placed(name, walled(), LONG, WALL - FRONT - gap, np.full(12, np.pi))
+    engine.set_targets(DRIVE.command(DRIVE.velocities.actions(-speed, np.zeros(12))))
+    felt = np.full(12, np.inf)
+    for step in range(1, 8):
+        engine.step(round(PERIOD / LONG))
+        collided = bumps(engine) > COLLISION_FORCE
+        felt[collided] = np.minimum(felt[collided], step * PERIOD)
+    engine.close()
+    assert (felt - gap / speed).max() < 3 * PERIOD
 
 
 def test_mujoco_keeps_its_own_steps_short() -> None:

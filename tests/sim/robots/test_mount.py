@@ -60,7 +60,7 @@ def test_both_keep_their_rest_and_their_actuators(carrier: Path) -> None:
     with_key = load_robot(carrier, mount=Mount(ARM6, "lift", ASKEW))
     np.testing.assert_allclose(with_key.default_position, [0.3, *arm.default_position])
     without = load_robot(ROVER, mount=Mount(ARM6, "base", ASKEW))
-    np.testing.assert_allclose(without.default_position, [0, 0, *arm.default_position])
+    np.testing.assert_allclose(without.default_position, [0, 0, 0, 0, *arm.default_position])  # wheels, casters
     assert [actuator.mode for actuator in without.actuators] == ["velocity"] * 2 + ["position"] * 8
     assert without.actuators[2:] == tuple(
         type(own)(MOUNTED + own.joint, own.mode, own.stiffness, own.damping, own.max_force) for own in arm.actuators
@@ -78,12 +78,13 @@ def test_engines_hold_it_at_rest(name: str) -> None:
     state = RobotState.at_rest(np.array([[0, 0, 0.0], [1, 1, 0]]), np.tile([1.0, 0, 0, 0], (2, 1)), rest)
     engine.reset(np.arange(2), state, np.zeros(2, np.int64))
     still = drive.command(np.tile([-0.538461, 0], (2, 1)).astype(np.float32))  # 0 m/s of -0.24 to 0.8
-    np.testing.assert_allclose(still, np.tile([0, 0, *robot.default_position[2:]], (2, 1)), atol=1e-4)
+    arm = robot.driven[2:]
+    np.testing.assert_allclose(still, np.tile([0, 0, *robot.default_position[arm]], (2, 1)), atol=1e-4)
     engine.set_targets(still)
     engine.step(50)
     after = engine.read()
     np.testing.assert_allclose(after.position, state.position, atol=0.01)
-    assert np.abs(after.joint_position[:, 2:] - rest[:, 2:]).max() < 0.01
+    assert np.abs(after.joint_position[:, arm] - rest[:, arm]).max() < 0.01
     assert np.arccos(after.world_from_base[:, 2, 2]).max() < np.deg2rad(1)
     engine.close()
 

@@ -27,6 +27,8 @@ DROP = 0.01
 SECONDS, LOOK_EVERY = 1.5, 0.1
 TOLERANCE = 0.02
 """Of the resting place [m]."""
+ASIDE = 0.01
+"""What falls freely is slower than that sideways, what is pushed out of a thing is not [m/s]."""
 ENGINES = engines_here()
 
 
@@ -72,6 +74,7 @@ def land(name: str, mesh: Mesh, robot: Robot, places: F64, yaw: F64, time_step: 
     inside = np.abs(engine.contact_forces()).max((1, 2)) > 0
     inside |= np.abs(scan[:, 0] + robot.base_height) > TOLERANCE
     state, lowest = engine.read(), np.full(len(yaw), np.inf)
+    inside |= np.linalg.norm(state.linear_velocity[:, :2], axis=1) > ASIDE  # PhysX may report no force for that
     for _ in range(round(SECONDS / LOOK_EVERY)):
         engine.step(round(LOOK_EVERY / time_step))
         state = engine.read()

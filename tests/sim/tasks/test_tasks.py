@@ -75,7 +75,9 @@ def test_spaces_are_exact(make: Make, task: str):
     env = make(task, 3)
     seen, _ = env.reset(seed=4)
     assert env.metadata["autoreset_mode"] == AutoresetMode.SAME_STEP
-    assert set(seen) == {"rgb", *TASKS[task].observations}
+    images = {camera.key(output) for camera in TASKS[task].cameras_of(env.robot) for output in camera.outputs}
+    assert images
+    assert set(seen) == {*images, *TASKS[task].observations}
     assert env.action_space.shape == (3, 2)
     for seen, reward, terminated, truncated, _ in rollout(env, 4, 0):
         for name, space in env.observation_space.spaces.items():  # type: ignore[attr-defined]

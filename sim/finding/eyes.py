@@ -1,0 +1,138 @@
+"""Eyes: a small network that says which parts of an image show the ball; its files need no PyTorch.
+
+Eyes are two files: NAME.npz with the weights, and NAME.json, the card, with the hash of the weights.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from pipeline.errors import SimError
+from pipeline.geometry import Camera
+from pipeline.io.arrays import arrays_of_npz
+from pipeline.io.files import read_plain, write_whole
+from pipeline.types import F32, U8
+
+EYES_FILE = Path(__file__).parent / "find.npz"
+"""Those that come with splatyard."""
+MAX_BYTES = 2**21
+STRIDES, DILATIONS = (2, 2, 1, 1, 1), (1, 1, 1, 2, 1)
+"""Of the layers: each part of an image is 4 by 4 pixels, and sees 43 by 43."""
+KERNEL = 3
+CHANNELS = 4
+"""Red, green, blue, and nearness."""
+PART = int(np.prod(STRIDES))
+
+
+class EyesCard(BaseModel):
+    """What is known of eyes.
+
+    Attributes:
+        width: Of the images that they were trained with [px].
+        height: Of these images [px].
+        focal: Focal length of the camera [px].
+        sha256: Of the weights' file.
+        images: Number of images that they saw in training.
+        scenes: Where.
+        metrics: Measured after training, by name.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: Literal["splatyard.eyes.1"] = "splatyard.eyes.1"
+    width: Annotated[int, Field(ge=8, le=4096)]
+    height: Annotated[int, Field(ge=8, le=4096)]
+    focal: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    sha256: str
+    licence: str = ""
+    seed: int
+    images: Annotated[int, Field(ge=0)]
+    scenes: tuple[str, ...]
+    metrics: dict[str, float]
+
+
+class Eyes:
+    """A convolutional network with ReLUs.
+
+    Raises:
+        SimError: When files are missing, damaged or don't belong together.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        try:
+            self.card = EyesCard.model_validate_json(read_plain(file.with_suffix(".json"), MAX_BYTES))
+            if hashlib.sha256(read_plain(file, MAX_BYTES)).hexdigest() != self.card.sha256:
+                raise ValueError("its hash is not that of its card")
+            names = [f"{part}{layer}" for layer in range(len(STRIDES)) for part in ("weight", "bias")]
+            arrays = arrays_of_npz(file, names, limit=MAX_BYTES)
+            if not all(np.isfinite(array).all() for array in arrays.values()):
+                raise ValueError("a weight is not finite")
+            self._layers = [(arrays[f"weight{i}"], arrays[f"bias{i}"]) for i in range(len(STRIDES))]
+            sizes = [CHANNELS, *(bias.size for _, bias in self._layers)]
+            shapes = [(weight.shape, bias.shape) for weight, bias in self._layers]
+            expected = [((KERNEL, KERNEL, *pair), pair[1:]) for pair in pairwise(sizes)]
+            if shapes != expected or sizes[-1] != 1 or min(sizes) < 1:
+                raise ValueError(f"layers {shapes}")
+        except (OSError, ValueError, KeyError, ValidationError) as error:
+            raise SimError(
+                "eyes are NAME.npz with their card NAME.json, as splatyard writes them",
+                found=f"{type(error).__name__}: {error}".splitlines()[0][:300],
+                remedy="train some: splatyard train-eyes --scene 'yard/*' --out find.npz",
+                file=file,
+            ) from error
+
+    def check_lens(self, lens: Camera) -> None:
+        """Check that they were trained with such a camera.
+
+        Raises:
+            SimError: When they were not.
+        """
+        own = self.card.width, self.card.height, self.card.focal
+        if (lens.width, lens.height) != own[:2] or abs(lens.fx - own[2]) > 0.02 * own[2]:
+            raise SimError(
+                "eyes see by the camera that they were trained with",
+                found=f"{lens.width} x {lens.height} pixels with a focal length of {lens.fx:.1f}",
+                remedy=f"a camera of {own[0]} x {own[1]} pixels with {own[2]:.1f}, which --task find has",
+                file=self.file,
+            )
+
+    def look(self, rgb: U8, depth: F32) -> F32:
+        """Log-odds (N, H / 4, W / 4) that parts of images (N, H, W, 3), with depths (N, H, W) [m], show the ball."""
+        x = whitened(rgb, depth)
+        for (weight, bias), stride, dilation in zip(self._layers, STRIDES, DILATIONS, strict=True):
+            x = _convolved(np.maximum(x, 0) if x.shape[-1] != CHANNELS else x, weight, stride, dilation) + bias
+        return x[..., 0]
+
+
+def whitened(rgb: U8, depth: F32) -> F32:
+    """What the network is given (N, H, W, 4): colours and nearness about 0."""
+    near = np.where(depth > 0, 1 / (1 + np.maximum(depth, 0)), 0).astype(np.float32)
+    return np.concatenate([rgb * np.float32(1 / 255), near[..., None]], -1) - np.float32(0.5)
+
+
+def _convolved(x: F32, weight: F32, stride: int, dilation: int) -> F32:
+    """A convolution of (N, H, W, C) with (3, 3, C, D), zeros beyond the borders."""
+    padded = np.pad(x, ((0, 0), (dilation, dilation), (dilation, dilation), (0, 0)))
+    reach = 2 * dilation + 1
+    windows = sliding_window_view(padded, (reach, reach), (1, 2))[:, ::stride, ::stride, :, ::dilation, ::dilation]
+    flat = windows.transpose(0, 1, 2, 4, 5, 3).reshape(-1, weight.shape[0] * weight.shape[1] * weight.shape[2])
+    return (flat @ weight.reshape(len(flat[0]), -1)).reshape(*windows.shape[:3], -1)
+
+
+def write_eyes(file: Path, card: EyesCard, arrays: dict[str, F32]) -> None:
+    """Write weights and card, each whole or not at all; the card's hash is computed here."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, allow_pickle=False, **arrays)  # type: ignore[arg-type]
+    content = buffer.getvalue()
+    write_whole(file, content, sync=True, alone=True)
+    whole = card.model_copy(update={"sha256": hashlib.sha256(content).hexdigest()})
+    write_whole(file.with_suffix(".json"), whole.model_dump_json(indent=1) + "\n", sync=True, alone=True)

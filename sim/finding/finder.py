@@ -1,0 +1,193 @@
+"""Finds a ball by eyes and map: looks round, explores what it hasn't seen, and drives to where the ball seems to be."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pipeline.geometry import Camera, Pose
+from pipeline.types import F32, F64, I64, Floats
+from sim.control.state import Velocities
+from sim.finding.maps import BARRED, CELL, SIDE, Maps
+from sim.finding.ways import ways
+from sim.saved import Saved
+
+MOST_ODDS, LEAST_ODDS = 3.0, -1.5
+"""Largest and smallest log-odds that one image counts for: what follows is alike."""
+BELIEVED, DOUBTED = 2.5, 0.5
+"""A ball is driven to where it is so sure, and no longer where it is less sure than the second."""
+BETTER = 3.0
+"""By how much surer another place must be."""
+SAME = 1.0
+"""Nearer together, two places are one ball's [m]."""
+THERE, GIVEN_UP = 0.3, 0.45
+"""So near to a ball that isn't there it is given up, with all places so near to it [m]."""
+LOOK_ROUND = np.deg2rad(240)
+"""How far a robot turns before it drives anywhere."""
+SLOW, FAST, ROOM = 0.45, 0.8, (0.25, 0.55)
+"""Speeds with as little and as much room as this, and between [m/s, m]."""
+CREEP, SLOWEST = 0.8, 0.3
+"""So near to what seems to be the ball it is slow [m, m/s]."""
+TURN, TURN_GAIN = 1.5, 2.5
+"""Largest yaw rate [rad/s], and yaw rate for each radian to turn [1/s]."""
+STUCK_SENT, STUCK_SHARE, STUCK_STEPS, BACK_STEPS, BACK_SPEED = 0.15, 0.05, 3, 4, -0.2
+"""Who is sent faster than the first [m/s] and moves less than the second of it in a step [s], so many steps, is held;
+and goes back so many, so fast [m/s]."""
+
+
+class Finder(Saved):
+    """What N robots believe of their episodes, and what they do about it.
+
+    Attributes:
+        maps: What their cameras saw.
+        pose: (N, 3) x, y [m] and heading [rad] by odometry, in the frame of the maps.
+        goal: (N, 2) where the ball seems to be [m].
+        known: (N,) whether it seems to be anywhere.
+    """
+
+    ROWS = (
+        "pose",
+        "goal",
+        "known",
+        "_turned",
+        "_moved",
+        "_target",
+        "_held",
+        "_sent",
+        "_stuck",
+        "_back",
+    )
+    PARTS = ("maps",)
+
+    def __init__(
+        self, count: int, lens: Camera, base_from_camera: Pose, radius: float, height: float, base_height: float
+    ) -> None:
+        self._radius, self._base_height = radius, base_height
+        self._base_from_camera = base_from_camera.matrix
+        self.maps = Maps(count, lens, radius, height)
+        self.pose, self.goal, self.known = np.zeros((count, 3)), np.zeros((count, 2)), np.zeros(count, bool)
+        self._turned, self._moved = np.zeros(count), np.zeros((count, 3))
+        self._target, self._held = np.zeros((count, 2)), np.zeros(count, bool)
+        self._sent, self._stuck, self._back = np.zeros(count), np.zeros(count, np.int64), np.zeros(count, np.int64)
+
+    def reset(self, robots: I64) -> None:
+        """Begin episodes of robots (M,): nothing is known."""
+        self.maps.reset(robots)
+        for name in self.ROWS:
+            getattr(self, name)[robots] = 0
+
+    def see(self, depth: F32, odds: F32, motion: Floats, gravity: Floats) -> None:
+        """Take over what was measured since the last step.
+
+        Args:
+            depth: (N, H, W) [m], 0 = unknown.
+            odds: (N, h, w) log-odds that parts of the images show the ball.
+            motion: (N, 3) since the last step by odometry: ahead, to the left [m], and turn to the left [rad]; along
+                the axes of the base of before.
+            gravity: (N, 3) unit, downwards, in the base's axes.
+        """
+        self._moved = np.asarray(motion, np.float64)
+        ahead = np.column_stack([np.cos(self.pose[:, 2]), np.sin(self.pose[:, 2])])
+        left = np.column_stack([-ahead[:, 1], ahead[:, 0]])
+        self.pose[:, :2] += ahead * self._moved[:, :1] + left * self._moved[:, 1:2]
+        self.pose[:, 2] += self._moved[:, 2]
+        self._turned += np.abs(self._moved[:, 2])
+        self.maps.see(depth, np.clip(odds, LEAST_ODDS, MOST_ODDS), self._cameras(gravity), self.pose)
+        self._believe()
+
+    def _cameras(self, gravity: Floats) -> F64:
+        """Poses (N, 4, 4) of the cameras, map from camera, upright as gravity says."""
+        up = -np.asarray(gravity, np.float64) / np.linalg.norm(gravity, axis=1, keepdims=True)
+        ahead = np.array([1.0, 0, 0]) - up[:, :1] * up
+        ahead /= np.linalg.norm(ahead, axis=1, keepdims=True)
+        level_from_base = np.stack([ahead, np.cross(up, ahead), up], 1)
+        cos, sin, nought = np.cos(self.pose[:, 2]), np.sin(self.pose[:, 2]), np.zeros(len(self.pose))
+        turn = np.stack([cos, -sin, nought, sin, cos, nought, nought, nought, nought + 1], 1).reshape(-1, 3, 3)
+        poses = np.tile(np.eye(4), (len(self.pose), 1, 1))
+        poses[:, :3, :3] = turn @ level_from_base
+        poses[:, :2, 3], poses[:, 2, 3] = self.pose[:, :2], self._base_height
+        return poses @ self._base_from_camera
+
+    def _believe(self) -> None:
+        """Where the ball seems to be, by all images."""
+        sums = _three_by_three(self.maps.ball)
+        rows = np.arange(len(sums))
+        best = sums.reshape(len(sums), -1).argmax(1)
+        at = (np.column_stack(np.unravel_index(best, sums.shape[1:])) - SIDE // 2 + 0.5) * CELL
+        cell = np.clip(np.floor(self.goal / CELL).astype(np.int64) + SIDE // 2, 0, SIDE - 1)
+        own, other = _around(sums, cell), sums[rows, best // SIDE, best % SIDE]
+        same = self.known & (np.linalg.norm(at - self.goal, axis=1) < SAME)
+        self.known &= own > DOUBTED
+        take = (other > BELIEVED) & (same | ~self.known | (other > own + BETTER))
+        self.goal[take], self.known[take] = at[take], True
+        away = np.linalg.norm(self.goal - self.pose[:, :2], axis=1)
+        for robot in np.flatnonzero(self.known & (away < THERE)).tolist():  # there, and the episode goes on
+            self._give_up(robot, BARRED)
+
+    def _give_up(self, robot: int, odds: float) -> None:
+        """Give a robot's ball up: it isn't where it seemed to be, or no way leads there before it is seen again."""
+        centres = (np.arange(SIDE) - SIDE // 2 + 0.5) * CELL
+        x, y = self.goal[robot]
+        near = (centres[:, None] - x) ** 2 + (centres - y) ** 2 < GIVEN_UP**2
+        self.maps.ball[robot][near] = odds
+        self.known[robot] = False
+
+    def act(self, velocities: Velocities) -> F32:
+        """Actions (N, 2) that are a forward speed and a yaw rate."""
+        looking = ~self.known & (self._turned < LOOK_ROUND)
+        maps, seek = self.maps, ~self.known
+        way = ways(maps.taken, maps.floor, self.pose, self.goal, seek, self._held, self._target, self._radius)
+        to, ok = way[:, :2] - self.pose[:, :2], way[:, 3] > 0
+        off = _turned_to(to, self.pose[:, 2])
+        arrived = np.linalg.norm(to, axis=1) < CELL / 2
+        speed = np.interp(way[:, 2], ROOM, (SLOW, FAST))
+        away = np.linalg.norm(self.goal - self.pose[:, :2], axis=1)
+        speed = np.where(self.known & (away < CREEP), SLOWEST, speed)  # time to see what it is
+        forward = speed * np.clip(1.4 - 2.2 * np.abs(off), 0, 1)
+        turn = TURN_GAIN * off
+        # the map is too coarse for the last steps
+        close = self.known & arrived & (away < CREEP)
+        direct = _turned_to(self.goal - self.pose[:, :2], self.pose[:, 2])
+        forward = np.where(close, SLOWEST * np.clip(1.4 - 2.2 * np.abs(direct), 0, 1), forward)
+        turn = np.where(close, TURN_GAIN * direct, turn)
+        for robot in np.flatnonzero(self.known & arrived & ~close).tolist():  # no way leads there
+            self._give_up(robot, 0.0)
+        lost = looking | (~self.known & (arrived | ~ok))
+        forward, turn = np.where(lost, 0, forward), np.where(lost, TURN, turn)
+        forward, turn = self._freed(forward, turn)
+        self._sent = np.asarray(forward, np.float64)
+        return velocities.actions(forward, np.clip(turn, -TURN, TURN))
+
+    def _freed(self, forward: F64, turn: F64) -> tuple[F64, F64]:
+        """What something holds that isn't seen goes back, and remembers the place."""
+        held = (self._sent > STUCK_SENT) & (self._moved[:, 0] < STUCK_SHARE * self._sent)
+        self._stuck = np.where(held, self._stuck + 1, 0)
+        for robot in np.flatnonzero(self._stuck >= STUCK_STEPS).tolist():
+            self._back[robot], self._stuck[robot] = BACK_STEPS, 0
+            x, y, heading = self.pose[robot]
+            ahead, left = np.array([np.cos(heading), np.sin(heading)]), np.array([-np.sin(heading), np.cos(heading)])
+            before = np.array([x, y]) + (self._radius + CELL) * ahead
+            self.maps.mark(robot, before + np.array([[-0.12], [0.0], [0.12]]) * left)
+        back = self._back > 0
+        self._back = np.maximum(self._back - 1, 0)
+        return np.where(back, BACK_SPEED, forward), np.where(back, 0.0, turn)
+
+
+def _turned_to(offset: F64, heading: F64) -> F64:
+    """How far to turn (N,) to the left to look along offsets (N, 2) [rad]."""
+    return (np.arctan2(offset[:, 1], offset[:, 0]) - heading + np.pi) % (2 * np.pi) - np.pi
+
+
+def _three_by_three(grid: F32) -> F32:
+    """Sums of what is positive in each cell and its eight neighbours (N, X, Y); the border stays what it is."""
+    grid = np.maximum(grid, 0)
+    result = grid.copy()
+    rows = grid[:, :-2] + grid[:, 1:-1] + grid[:, 2:]
+    result[:, 1:-1, 1:-1] = rows[..., :-2] + rows[..., 1:-1] + rows[..., 2:]
+    return result
+
+
+def _around(grid: F32, cell: I64) -> F32:
+    """Largest values (N,) within three cells of cells (N, 2)."""
+    offsets = np.stack(np.meshgrid(np.arange(-3, 4), np.arange(-3, 4), indexing="ij"), -1).reshape(-1, 2)
+    at = np.clip(cell[:, None] + offsets, 0, grid.shape[1] - 1)
+    return grid[np.arange(len(grid))[:, None], at[..., 0], at[..., 1]].max(1)
