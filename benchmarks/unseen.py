@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import sim
 from pipeline.types import F32, F64, U8, Mask
 from sim.finding.eyes import EYES_FILE
-from sim.policies.finder import FinderDriver
+from sim.policies.finder import finder_with
 from sim.scene.opening import find_sources
 from sim.sensors.cameras.settings import CameraSettings, DepthNoise
 from train.runs.results import wilson
@@ -56,9 +56,9 @@ def run(scenes: Sequence[str], robots: int, seed: int, robot: str, eyes: Path, s
     rng = np.random.default_rng(seed)
     slip, drift = 1 + SLIP * rng.standard_normal((robots, 1)), DRIFT * rng.standard_normal(robots)
     with closing(env):
-        driver = FinderDriver(eyes, env)
-        look = driver.eyes.look
-        driver.eyes.look = lambda rgb, depth: look(*spoil(rgb, depth))  # type: ignore[method-assign]
+        driver = finder_with(eyes, env)
+        look = driver.look
+        driver.look = lambda rgb, depth: look(*spoil(rgb, depth))
         seen, _ = env.reset(seed=seed)
         running, success, in_sight = np.ones(robots, bool), np.zeros(robots, bool), np.zeros(robots, bool)
         seconds, ended_by, spent, steps = np.zeros(robots), ["time"] * robots, 0.0, 0

@@ -5,18 +5,15 @@ A gait is two files: NAME.npz with its weights, and NAME.json, the card, with th
 
 from __future__ import annotations
 
-import hashlib
-import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from pipeline.errors import SimError
-from pipeline.io.arrays import arrays_of_npz
-from pipeline.io.files import read_plain, write_whole
+from pipeline.io.weights import WeightsCard, read_weights
 from pipeline.types import F32, I64
 from sim.control.state import LegsState, Sensed, Trot, Velocities
 from sim.control.trot import PERIOD, TrotController
@@ -44,33 +41,22 @@ SEEN = tuple(name for name, term in WALK.observations.items() if not term.privil
 Count = Annotated[int, Field(ge=0)]
 
 
-class GaitCard(BaseModel):
+class GaitCard(WeightsCard):
     """What is known of a gait.
 
     Attributes:
         joints: Names of the joints that it moves, in the order of its actions.
         observations: Names and sizes of what it sees, in their order.
         trot: How it steps.
-        sha256: Of the weights' file.
-        licence: Of the robot's model.
         steps: Steps of all robots in its training.
-        scenes: Where it was trained.
-        metrics: Measured after training, by name.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     format: Literal["splatyard.gait.1"] = "splatyard.gait.1"
     robot: Annotated[str, Field(pattern=r"^\w[\w.-]{0,99}$")]
     joints: tuple[str, ...]
     observations: dict[str, Count]
     trot: Trot
-    sha256: str
-    licence: str = ""
-    seed: int
     steps: Count
-    scenes: tuple[str, ...]
-    metrics: dict[str, float]
 
 
 class Gait:
@@ -83,14 +69,8 @@ class Gait:
     def __init__(self, file: Path) -> None:
         self.file = file
         try:
-            card = file.with_suffix(".json")
-            self.card = GaitCard.model_validate_json(read_plain(card, MAX_BYTES))
-            if hashlib.sha256(read_plain(file, MAX_BYTES)).hexdigest() != self.card.sha256:
-                raise ValueError("its hash is not that of its card")
             names = [f"{part}{layer}" for layer in range(MAX_LAYERS) for part in ("weight", "bias")]
-            arrays = arrays_of_npz(file, ("mean", "scale"), names, limit=MAX_BYTES)
-            if not all(np.isfinite(array).all() for array in arrays.values()):
-                raise ValueError("a weight is not finite")
+            self.card, arrays = read_weights(file, GaitCard, ("mean", "scale"), names, limit=MAX_BYTES)
             self._mean, self._scale = arrays["mean"], arrays["scale"]
             count = len([name for name in arrays if name.startswith("weight")])
             self._layers = [(arrays[f"weight{i}"], arrays[f"bias{i}"]) for i in range(count)]
@@ -114,16 +94,6 @@ class Gait:
             x = np.where(x > 0, x, np.expm1(np.minimum(x, 0)))
         weight, bias = self._layers[-1]
         return np.clip(x @ weight.T + bias, -1, 1).astype(np.float32)
-
-
-def write_gait(file: Path, card: GaitCard, arrays: dict[str, F32]) -> None:
-    """Write weights and card, each whole or not at all; the card's hash is computed here."""
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, allow_pickle=False, **arrays)  # type: ignore[arg-type]
-    content = buffer.getvalue()
-    write_whole(file, content, sync=True, alone=True)
-    whole = card.model_copy(update={"sha256": hashlib.sha256(content).hexdigest()})
-    write_whole(file.with_suffix(".json"), whole.model_dump_json(indent=1) + "\n", sync=True, alone=True)
 
 
 def gait_file(name: str) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -16,17 +15,16 @@ from torch.nn import functional
 
 import sim
 from pipeline.errors import TrainError
+from pipeline.io.weights import write_weights
 from pipeline.types import F32, U8, Mask
 from sim.env import SceneEnv
-from sim.finding.eyes import CHANNELS, DILATIONS, KERNEL, PART, STRIDES, EyesCard, whitened, write_eyes
-from sim.policies.finder import MEASURED, make_finder
+from sim.finding.eyes import CHANNELS, DILATIONS, KERNEL, PART, STRIDES, EyesCard, nearness, whitened
+from sim.policies.finder import FinderDriver
 from sim.scene.scene import SimScene
 from sim.sensors.cameras.props import Balls
 from sim.sensors.cameras.settings import CameraSettings
 from sim.tasks.task import StepState
 from train.files import writing
-
-logger = logging.getLogger(__name__)
 
 WIDTHS = (12, 24, 24, 24, 1)
 """Channels of the layers."""
@@ -68,6 +66,11 @@ class EyesNetwork(nn.Module):
             x = layer(functional.relu(x) if number else x)
         return x[:, 0]
 
+    def look(self, rgb: U8, depth: F32) -> F32:
+        """As `sim.finding.eyes.Eyes.look`."""
+        with torch.no_grad():
+            return self(torch.from_numpy(whitened(rgb, depth)).permute(0, 3, 1, 2)).numpy()
+
     def arrays(self) -> dict[str, F32]:
         """Weights (3, 3, C, D) and biases (D,) by name, as a file has them."""
         found: dict[str, F32] = {}
@@ -82,15 +85,15 @@ class EyesNetwork(nn.Module):
 class _Views:
     """Images of robots in many scenes, and which parts of them show the ball."""
 
-    def __init__(self, scenes: Sequence[SimScene], robot: str, seed: int) -> None:
+    def __init__(self, scenes: Sequence[SimScene], robot: str, seed: int, network: EyesNetwork) -> None:
         self._rng = np.random.default_rng(seed)
         self.env: SceneEnv = sim.make("find", list(scenes), ROBOTS, robot=robot, seed=seed, camera_settings=MOUNT)
         self._seen, _ = self.env.reset(seed=seed)
-        self._finder = make_finder(self.env, self.env.cameras[0])
+        self._finder = FinderDriver(network.look, self.env)
         self._taken = 0
         self._speeds = np.zeros((ROBOTS, 2))
 
-    def draw(self, network: EyesNetwork) -> tuple[U8, F32, Mask]:
+    def draw(self) -> tuple[U8, F32, Mask]:
         """Colours (N, H, W, 3), depths (N, H, W) [m] and parts that show the ball (N, H / 4, W / 4)."""
         env = self.env
         assert env.now, "it was reset"
@@ -100,7 +103,7 @@ class _Views:
             env.scene_weights = weights
         self._taken += 1
         images = self._seen["rgb"].copy(), self._seen["depth"].copy(), self._shown(env.now)
-        self._seen, *_ = env.step(self._actions(network, env.now))
+        self._seen, *_ = env.step(self._actions(env.now))
         return images
 
     def _shown(self, now: StepState[Any]) -> Mask:
@@ -115,16 +118,11 @@ class _Views:
         count, height, width = mask.shape
         return np.asarray(mask.reshape(count, height // PART, PART, width // PART, PART).any((2, 4)))
 
-    def _actions(self, network: EyesNetwork, now: StepState[Any]) -> F32:
+    def _actions(self, now: StepState[Any]) -> F32:
         env, rng = self.env, self._rng
         velocities, expert = env.controller.velocities, env.expert
         assert velocities and expert, "wheels and paths"
-        with torch.no_grad():
-            images = torch.from_numpy(whitened(self._seen["rgb"], self._seen["depth"])).permute(0, 3, 1, 2)
-            odds = network(images).numpy()
-        self._finder.reset(np.flatnonzero(now.seconds == 0))
-        self._finder.see(self._seen["depth"], odds, *(self._seen[name] for name in MEASURED))
-        found = self._finder.act(velocities)
+        found = self._finder(self._seen)
         other = np.column_stack([rng.uniform(-0.1, 0.6, ROBOTS), rng.uniform(-1.5, 1.5, ROBOTS)])
         self._speeds = np.where(rng.random((ROBOTS, 1)) < TURN_AWAY, other, self._speeds)
         noisy = expert(now) + STRAY * rng.standard_normal(found.shape)
@@ -152,12 +150,12 @@ def train_eyes(
     network, rng = EyesNetwork(), np.random.default_rng(seed)
     optimizer = torch.optim.AdamW(network.parameters(), RATE, weight_decay=1e-3)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, steps * UPDATES))
-    views = _Views(scenes, robot, seed)
+    views = _Views(scenes, robot, seed, network)
     with closing(views.env):
         lens = views.env.cameras[0].camera.lens
         memory: list[tuple[U8, F32, Mask]] = []
         for step in range(steps):
-            memory = [*memory, views.draw(network)][-REMEMBERED // ROBOTS :]
+            memory = [*memory, views.draw()][-REMEMBERED // ROBOTS :]
             for _ in range(UPDATES):
                 loss = _loss(network, *_batch(memory, rng))
                 optimizer.zero_grad()
@@ -176,7 +174,7 @@ def train_eyes(
         metrics={},
     )
     with writing(file):
-        write_eyes(file, card, network.arrays())
+        write_weights(file, card, network.arrays())
     return card
 
 
@@ -189,7 +187,7 @@ def _batch(memory: Sequence[tuple[U8, F32, Mask]], rng: np.random.Generator) -> 
         one[flip] = one[flip][:, :, ::-1]
     grain = 1 + DEPTH_GRAIN * rng.standard_normal(depth.shape, dtype=np.float32)
     depth = np.where(rng.random(depth.shape, dtype=np.float32) < DEPTH_LOST, 0, depth * grain)
-    near = np.where(depth > 0, 1 / (1 + np.maximum(depth, 0)), 0).astype(np.float32) - np.float32(0.5)
+    near = nearness(depth) - np.float32(0.5)
     colors = varied(torch.from_numpy(rgb).float().div_(255))
     images = torch.cat([colors.permute(0, 3, 1, 2), torch.from_numpy(near)[:, None]], 1)
     return images, torch.from_numpy(shown.astype(np.float32))

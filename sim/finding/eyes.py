@@ -5,20 +5,17 @@ Eyes are two files: NAME.npz with the weights, and NAME.json, the card, with the
 
 from __future__ import annotations
 
-import hashlib
-import io
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from pipeline.errors import SimError
 from pipeline.geometry import Camera
-from pipeline.io.arrays import arrays_of_npz
-from pipeline.io.files import read_plain, write_whole
+from pipeline.io.weights import WeightsCard, read_weights
 from pipeline.types import F32, U8
 
 EYES_FILE = Path(__file__).parent / "find.npz"
@@ -32,31 +29,21 @@ CHANNELS = 4
 PART = int(np.prod(STRIDES))
 
 
-class EyesCard(BaseModel):
+class EyesCard(WeightsCard):
     """What is known of eyes.
 
     Attributes:
         width: Of the images that they were trained with [px].
         height: Of these images [px].
         focal: Focal length of the camera [px].
-        sha256: Of the weights' file.
         images: Number of images that they saw in training.
-        scenes: Where.
-        metrics: Measured after training, by name.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     format: Literal["splatyard.eyes.1"] = "splatyard.eyes.1"
     width: Annotated[int, Field(ge=8, le=4096)]
     height: Annotated[int, Field(ge=8, le=4096)]
     focal: Annotated[float, Field(gt=0, allow_inf_nan=False)]
-    sha256: str
-    licence: str = ""
-    seed: int
     images: Annotated[int, Field(ge=0)]
-    scenes: tuple[str, ...]
-    metrics: dict[str, float]
 
 
 class Eyes:
@@ -69,13 +56,8 @@ class Eyes:
     def __init__(self, file: Path) -> None:
         self.file = file
         try:
-            self.card = EyesCard.model_validate_json(read_plain(file.with_suffix(".json"), MAX_BYTES))
-            if hashlib.sha256(read_plain(file, MAX_BYTES)).hexdigest() != self.card.sha256:
-                raise ValueError("its hash is not that of its card")
             names = [f"{part}{layer}" for layer in range(len(STRIDES)) for part in ("weight", "bias")]
-            arrays = arrays_of_npz(file, names, limit=MAX_BYTES)
-            if not all(np.isfinite(array).all() for array in arrays.values()):
-                raise ValueError("a weight is not finite")
+            self.card, arrays = read_weights(file, EyesCard, names, limit=MAX_BYTES)
             self._layers = [(arrays[f"weight{i}"], arrays[f"bias{i}"]) for i in range(len(STRIDES))]
             sizes = [CHANNELS, *(bias.size for _, bias in self._layers)]
             shapes = [(weight.shape, bias.shape) for weight, bias in self._layers]
@@ -115,8 +97,12 @@ class Eyes:
 
 def whitened(rgb: U8, depth: F32) -> F32:
     """What the network is given (N, H, W, 4): colours and nearness about 0."""
-    near = np.where(depth > 0, 1 / (1 + np.maximum(depth, 0)), 0).astype(np.float32)
-    return np.concatenate([rgb * np.float32(1 / 255), near[..., None]], -1) - np.float32(0.5)
+    return np.concatenate([rgb * np.float32(1 / 255), nearness(depth)[..., None]], -1) - np.float32(0.5)
+
+
+def nearness(depth: F32) -> F32:
+    """Nearness (...) of depths (...) [m]: 1 at the camera, 0 far away and where nothing is known."""
+    return np.where(depth > 0, 1 / (1 + np.maximum(depth, 0)), 0).astype(np.float32)
 
 
 def _convolved(x: F32, weight: F32, stride: int, dilation: int) -> F32:
@@ -126,13 +112,3 @@ def _convolved(x: F32, weight: F32, stride: int, dilation: int) -> F32:
     windows = sliding_window_view(padded, (reach, reach), (1, 2))[:, ::stride, ::stride, :, ::dilation, ::dilation]
     flat = windows.transpose(0, 1, 2, 4, 5, 3).reshape(-1, weight.shape[0] * weight.shape[1] * weight.shape[2])
     return (flat @ weight.reshape(len(flat[0]), -1)).reshape(*windows.shape[:3], -1)
-
-
-def write_eyes(file: Path, card: EyesCard, arrays: dict[str, F32]) -> None:
-    """Write weights and card, each whole or not at all; the card's hash is computed here."""
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, allow_pickle=False, **arrays)  # type: ignore[arg-type]
-    content = buffer.getvalue()
-    write_whole(file, content, sync=True, alone=True)
-    whole = card.model_copy(update={"sha256": hashlib.sha256(content).hexdigest()})
-    write_whole(file.with_suffix(".json"), whole.model_dump_json(indent=1) + "\n", sync=True, alone=True)

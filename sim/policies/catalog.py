@@ -54,9 +54,9 @@ def _opened(name: str, env: SceneEnv, seed: int, replan_steps: int) -> Iterator[
             yield served
     elif name == FIND or name.endswith(".npz"):
         from sim.finding.eyes import EYES_FILE
-        from sim.policies.finder import FinderDriver
+        from sim.policies.finder import finder_with
 
-        yield FinderDriver(EYES_FILE if name == FIND else Path(name), env)
+        yield finder_with(EYES_FILE if name == FIND else Path(name), env)
     elif name.endswith(".onnx"):
         from sim.policies.onnx_file import OnnxDriver
 

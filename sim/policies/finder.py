@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from pipeline.errors import SimError
 from pipeline.geometry import Camera
-from pipeline.types import F32
+from pipeline.types import F32, U8
 from sim.env import Observations, SceneEnv
 from sim.finding.eyes import Eyes
 from sim.finding.finder import Finder
 from sim.sensors.cameras.rig import CameraRig
 
+Look = Callable[[U8, F32], F32]
 MEASURED = ("odometry", "projected_gravity")
 """What it needs beside images: how it moved since the last step, and which way is down."""
 
@@ -22,15 +24,16 @@ class FinderDriver:
     """Drives all robots of an environment to the balls that they find.
 
     Attributes:
-        eyes: What says which parts of an image show the ball.
+        look: Says which parts of images show the ball, as `sim.finding.eyes.Eyes.look`.
+        lens: Of the robots' cameras.
         finder: What the robots believe of their episodes.
 
     Raises:
-        SimError: When the eyes are damaged, or the robots lack what it needs.
+        SimError: When the robots lack what it needs.
     """
 
-    def __init__(self, file: Path, env: SceneEnv) -> None:
-        self._env, self.eyes = env, Eyes(file)
+    def __init__(self, look: Look, env: SceneEnv) -> None:
+        self._env, self.look = env, look
         rig = _with_depth(env)
         lens = rig.camera.lens
         lacks = [name for name in MEASURED if name not in env.task.observations]
@@ -42,9 +45,9 @@ class FinderDriver:
                 remedy="--task find, and a robot with wheels or a gait",
             )
         assert isinstance(lens, Camera)
-        self.eyes.check_lens(lens)
+        self.lens, robot = lens, env.robot
         self._rgb, self._depth = rig.camera.key("rgb"), rig.camera.key("depth")
-        self.finder = make_finder(env, rig)
+        self.finder = Finder(env.num_envs, lens, rig.mount, robot.radius, robot.height, robot.base_height)
 
     def __call__(self, seen: Observations) -> F32:
         """Actions (N, A) for the last observations."""
@@ -53,16 +56,21 @@ class FinderDriver:
         assert env.controller.velocities
         self.finder.reset(np.flatnonzero(env.now.seconds == 0))
         depth = np.ascontiguousarray(seen[self._depth], np.float32)
-        odds = self.eyes.look(seen[self._rgb], depth)
+        odds = self.look(seen[self._rgb], depth)
         self.finder.see(depth, odds, *(seen[name] for name in MEASURED))
         return self.finder.act(env.controller.velocities)
 
 
-def make_finder(env: SceneEnv, rig: CameraRig) -> Finder:
-    """Who decides where the robots of an environment drive, by what their pinhole camera sees."""
-    lens, robot = rig.camera.lens, env.robot
-    assert isinstance(lens, Camera)
-    return Finder(env.num_envs, lens, rig.mount, robot.radius, robot.height, robot.base_height)
+def finder_with(file: Path, env: SceneEnv) -> FinderDriver:
+    """The driver with the eyes of a file.
+
+    Raises:
+        SimError: When they are damaged or of another camera, or the robots lack what it needs.
+    """
+    eyes = Eyes(file)
+    driver = FinderDriver(eyes.look, env)
+    eyes.check_lens(driver.lens)
+    return driver
 
 
 def _with_depth(env: SceneEnv) -> CameraRig:

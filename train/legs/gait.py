@@ -8,8 +8,9 @@ from pathlib import Path
 from rsl_rl.modules import EmpiricalNormalization
 from torch import nn
 
+from pipeline.io.weights import write_weights
 from sim.env import SceneEnv
-from sim.gaits import GAIT_FILE, SEEN, GaitCard, write_gait
+from sim.gaits import GAIT_FILE, SEEN, GaitCard
 from train.algorithms.policy import VisionPolicy
 from train.files import writing
 from train.runs.run import Run
@@ -42,5 +43,5 @@ def save_gait(run: Run, env: SceneEnv, actor: VisionPolicy, metrics: Mapping[str
     )
     file = run.folder / GAIT_FILE
     with writing(file):
-        write_gait(file, card, {name: tensor.detach().cpu().numpy() for name, tensor in arrays.items()})
+        write_weights(file, card, {name: tensor.detach().cpu().numpy() for name, tensor in arrays.items()})
     return file

@@ -12,7 +12,8 @@ import torch
 
 from pipeline.errors import SimError
 from pipeline.geometry import Camera
-from sim.finding.eyes import MAX_BYTES, Eyes, EyesCard, whitened, write_eyes
+from pipeline.io.weights import write_weights
+from sim.finding.eyes import MAX_BYTES, Eyes, EyesCard, whitened
 from train.eyes import EyesNetwork
 
 CARD = EyesCard(
@@ -33,7 +34,7 @@ def network() -> EyesNetwork:
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     """Of such eyes."""
-    write_eyes(tmp_path / "own.npz", CARD, network().arrays())
+    write_weights(tmp_path / "own.npz", CARD, network().arrays())
     return tmp_path / "own.npz"
 
 
@@ -41,7 +42,7 @@ def written(file: Path, change: Callable[[dict[str, np.ndarray]], object]) -> No
     """Eyes with other arrays, and a card that fits them."""
     arrays = {name: array.copy() for name, array in network().arrays().items()}
     change(arrays)
-    write_eyes(file, CARD, arrays)
+    write_weights(file, CARD, arrays)
 
 
 @pytest.mark.parametrize(("height", "width"), [(48, 96), (20, 28)])

@@ -10,9 +10,10 @@ import pytest
 
 import sim
 from pipeline.errors import SimError
-from sim.finding.eyes import Eyes, EyesCard, write_eyes
+from pipeline.io.weights import write_weights
+from sim.finding.eyes import Eyes, EyesCard
 from sim.policies.catalog import open_driver, task_of
-from sim.policies.finder import FinderDriver
+from sim.policies.finder import finder_with
 from sim.scene.scene import SimScene
 from sim.tasks.driving import finding
 
@@ -26,7 +27,7 @@ def file(tmp_path: Path) -> Path:
     arrays = {f"weight{layer}": np.zeros((3, 3, *pair), np.float32) for layer, pair in enumerate(sizes)}
     arrays |= {f"bias{layer}": np.zeros(pair[1], np.float32) for layer, pair in enumerate(sizes)}
     card = EyesCard(width=96, height=48, focal=27.7, sha256="", seed=0, images=0, scenes=(), metrics={})
-    write_eyes(tmp_path / "own.npz", card, arrays)
+    write_weights(tmp_path / "own.npz", card, arrays)
     return tmp_path / "own.npz"
 
 
@@ -94,10 +95,10 @@ def test_eyes_for_another_camera_are_refused(room_scene: SimScene, file: Path):
     """Before anything moves."""
     eyes = Eyes(file)
     with np.load(file) as arrays:
-        write_eyes(file, eyes.card.model_copy(update={"width": 64}), dict(arrays))
+        write_weights(file, eyes.card.model_copy(update={"width": 64}), dict(arrays))
     env = sim.make("find", [room_scene], 1, seed=1)
     with pytest.raises(SimError, match="96 x 48"):
-        FinderDriver(file, env)
+        finder_with(file, env)
     env.close()
 
 
@@ -105,7 +106,7 @@ def test_an_episode_that_begins_is_begun_anew(room_scene: SimScene, file: Path):
     """Of the robot whose it is; the others' maps go on."""
     env = sim.make("find", [room_scene], 2, seed=4)
     seen, _ = env.reset(seed=4)
-    driver = FinderDriver(file, env)
+    driver = finder_with(file, env)
     for _ in range(4):
         seen, *_ = env.step(driver(seen))
     assert (np.abs(driver.finder.pose[:, 2]) > 0.2).all()

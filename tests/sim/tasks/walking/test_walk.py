@@ -12,12 +12,13 @@ import pytest
 
 import sim
 from pipeline.errors import SimError
+from pipeline.io.weights import write_weights
 from sim.config import EnvConfig
 from sim.control.state import Sensed
 from sim.control.trot import TrotController
 from sim.controlled import find_robot
 from sim.env import SceneEnv
-from sim.gaits import SEEN, Gait, GaitCard, GaitController, own_gait, write_gait
+from sim.gaits import SEEN, Gait, GaitCard, GaitController, own_gait
 from sim.scene.terrain import KINDS
 from sim.tasks.walking.terms import terrain_curriculum
 from sim.tasks.walking.walk import WalkState
@@ -143,7 +144,7 @@ def still_gait(folder: Path, robot_name: str = "go2") -> Path:
     )
     zeros = {"weight0": np.zeros((8, count)), "bias0": np.zeros(8), "weight1": np.zeros((len(names), 8))}
     arrays = {**zeros, "bias1": np.zeros(len(names)), "mean": np.zeros(count), "scale": np.ones(count)}
-    write_gait(folder / "gait.npz", card, {name: array.astype(np.float32) for name, array in arrays.items()})
+    write_weights(folder / "gait.npz", card, {name: array.astype(np.float32) for name, array in arrays.items()})
     return folder / "gait.npz"
 
 
@@ -151,11 +152,11 @@ def test_a_gait_is_replaced_whole(tmp_path: Path):
     """New files take the place of the old ones: a kill while they are written leaves those as they were."""
     found, file = own_gait("go2"), tmp_path / "gait.npz"
     assert found
-    write_gait(file, found.card, {"mean": np.zeros(3, np.float32)})
+    write_weights(file, found.card, {"mean": np.zeros(3, np.float32)})
     files = {path: path.read_bytes() for path in (file, file.with_suffix(".json"))}
     for path in files:
         os.link(path, tmp_path / f"old-{path.name}")
-    write_gait(file, found.card, {"mean": np.ones(3, np.float32)})
+    write_weights(file, found.card, {"mean": np.ones(3, np.float32)})
     for path, content in files.items():
         assert path.read_bytes() != content
         assert (tmp_path / f"old-{path.name}").read_bytes() == content
@@ -194,7 +195,7 @@ def test_what_a_gait_never_saw_counts_as_the_farthest_that_it_did(tmp_path: Path
     rng, count = np.random.default_rng(2), len(arrays["mean"])
     arrays |= {"weight0": rng.normal(0, 0.1, (8, count)), "weight1": rng.normal(0, 0.1, (12, 8))}
     arrays |= {"mean": rng.normal(0, 1, count), "scale": rng.uniform(0.5, 20, count)}
-    write_gait(file, Gait(file).card, {name: array.astype(np.float32) for name, array in arrays.items()})
+    write_weights(file, Gait(file).card, {name: array.astype(np.float32) for name, array in arrays.items()})
     mean, spread, side = arrays["mean"], 1 / arrays["scale"], rng.choice([-1, 1], (5, count))
     acts = [Gait(file).act((mean + far * side * spread).astype(np.float32)) for far in (2.5, 3.0, 30.0)]
     np.testing.assert_allclose(acts[1], acts[2], atol=1e-5)
