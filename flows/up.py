@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import os
 import signal
@@ -12,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -20,6 +20,7 @@ from flows.server import BUSY, HOST, PASSWORD, SERVER_PASSWORD, answers, command
 from pipeline.errors import BusyError, MachineError
 from pipeline.io.files import machine_errors
 from pipeline.io.results import locked
+from pipeline.parallel import end_with_parent
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +41,6 @@ SETTINGS = {
 }
 STARTED_BY = "SPLATYARD_UP"
 """Environment variable by which everything that the worker starts is known, even when the worker is killed."""
-PR_SET_PDEATHSIG = 1  # from <sys/prctl.h>
 
 
 def up(home: Path, port: int, on_ready: Callable[[str], None]) -> None:
@@ -163,7 +163,7 @@ class Service:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                preexec_fn=_end_with_parent,
+                preexec_fn=partial(end_with_parent, signal.SIGTERM),
             )
 
     def running(self) -> bool:
@@ -204,8 +204,3 @@ def keep_both(server: Service, worker: Service, url: str) -> None:
     server.keep()
     if not worker.running() and answers(f"{url}/api/health"):
         worker.keep()
-
-
-def _end_with_parent() -> None:
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)

@@ -8,8 +8,10 @@ folder on its own, with `ray_job`.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import secrets
+import signal
 import socket
 import subprocess
 import sys
@@ -40,6 +42,14 @@ import sys, ray
 ray.init(address=sys.argv[1], log_to_driver=False, configure_logging=False)
 ray.shutdown()
 """
+
+PR_SET_PDEATHSIG = 1  # from <sys/prctl.h>
+
+
+def end_with_parent(number: signal.Signals) -> None:
+    """Get a signal when the process that started this one ends, however it does; on Linux."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, number, 0, 0, 0)
 
 
 def core_count() -> int:

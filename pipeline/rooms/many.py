@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 import multiprocessing
 import shutil
 import signal
-import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -20,7 +18,7 @@ from pydantic import Field
 from pipeline.errors import CardError, MachineError
 from pipeline.io.files import machine_errors
 from pipeline.io.results import locked, partial_result
-from pipeline.parallel import core_count, inherited, nothing_from_here, share_of_cores
+from pipeline.parallel import core_count, end_with_parent, inherited, nothing_from_here, share_of_cores
 from pipeline.parameters import Settings
 from pipeline.progress import track
 from pipeline.rooms.bundle import VERSION, write_room
@@ -31,7 +29,6 @@ from pipeline.scenes.manifest import MANIFEST_FILE
 
 FEW = 8
 """Rooms from which on other processes make them, one for so many at least."""
-PR_SET_PDEATHSIG = 1  # from <sys/prctl.h>
 
 
 class RoomsParams(Settings):
@@ -143,8 +140,7 @@ def _made_anywhere(seeds: Sequence[int], out: Path, recipe: Recipe) -> Iterator[
 def _begin_worker() -> None:
     """A worker ends with the process that started it; Ctrl-C is that one's matter."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    end_with_parent(signal.SIGKILL)
 
 
 def _make(out: Path, seed: int, recipe: Recipe) -> int:

@@ -8,7 +8,6 @@ compiled. (multiprocessing's fork server loads the caller's main module in every
 from __future__ import annotations
 
 import atexit
-import ctypes
 import logging
 import os
 import pickle
@@ -35,13 +34,12 @@ from pipeline.errors import BusyError, MachineError
 from pipeline.io.files import readable
 from pipeline.io.results import lock_file, locked, partial_folder
 from pipeline.machine import family, memory_of
-from pipeline.parallel import share_of_cores
+from pipeline.parallel import end_with_parent, share_of_cores
 from pipeline.running.engine import PlannedStage, execute
 
 LOOK_SECONDS = 0.2
 END_SECONDS = 20.0
 """Time for a supervisor to kill its worker, remove the half result and exit."""
-PR_SET_PDEATHSIG = 1
 OOM_SCORE = "500"
 """-1000 to 1000: when memory runs out, the system kills the worker before the processes that wait for it."""
 START = (
@@ -294,8 +292,8 @@ def _lost(name: str, code: int) -> MachineError:
 def _work(requests: Connection, outcomes: Connection) -> NoReturn:
     """The worker: run stages until the supervisor is gone, and leave without cleaning up for it."""
     os.setsid()
+    end_with_parent(signal.SIGKILL)
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # however the supervisor ends
         with suppress(OSError):
             Path("/proc/self/oom_score_adj").write_text(OOM_SCORE)
     code = 1

@@ -133,8 +133,8 @@ class Finder(Saved):
 
     def act(self, velocities: Velocities) -> F32:
         """Actions (N, 2) that are a forward speed and a yaw rate."""
-        looking = ~self.known & (self._turned < LOOK_ROUND)
         maps, seek = self.maps, ~self.known
+        looking = seek & (self._turned < LOOK_ROUND)
         way = ways(maps.taken, maps.floor, self.pose, self.goal, seek, self._held, self._target, self._radius)
         to, ok = way[:, :2] - self.pose[:, :2], way[:, 3] > 0
         off = _turned_to(to, self.pose[:, 2])

@@ -90,12 +90,18 @@ class Maps(Saved):
 
 
 @njit(cache=True, nogil=True)
+def cell_at(coordinate: float) -> int:
+    """Row or column of a coordinate [m]; it may lie beyond the map."""
+    return int(np.floor(coordinate / CELL)) + SIDE // 2
+
+
+@njit(cache=True, nogil=True)
 def _paint_line(mask: F32, x0: float, y0: float, x1: float, y1: float) -> None:
     """Set cells of a line (SIDE, SIDE) between two positions [m] to 1."""
     steps = int(np.sqrt((x1 - x0) ** 2 + (y1 - y0) ** 2) / (0.5 * CELL)) + 1
     for step in range(steps + 1):
         x, y = x0 + (x1 - x0) * step / steps, y0 + (y1 - y0) * step / steps
-        row, column = int(np.floor(x / CELL)) + SIDE // 2, int(np.floor(y / CELL)) + SIDE // 2
+        row, column = cell_at(x), cell_at(y)
         if 0 <= row < SIDE and 0 <= column < SIDE:
             mask[row, column] = 1
 
@@ -133,7 +139,7 @@ def _see(taken: F32, floor: F32, depth: F32, poses: F64, bases: F64, lens: F64, 
                     if z > LOW + SLOPE * reach:
                         near = (x - bases[n, 0]) ** 2 + (y - bases[n, 1]) ** 2 < radius * radius  # its own body
                         if not near:
-                            row_at, column_at = int(np.floor(x / CELL)) + SIDE // 2, int(np.floor(y / CELL)) + SIDE // 2
+                            row_at, column_at = cell_at(x), cell_at(y)
                             if 0 <= row_at < SIDE and 0 <= column_at < SIDE:
                                 things[row_at, column_at] += 1
                             if joined:
@@ -151,8 +157,7 @@ def _see(taken: F32, floor: F32, depth: F32, poses: F64, bases: F64, lens: F64, 
                 elif dz < -1e-3:  # below the floor, or nothing: where the floor would be there is none
                     crossing = -eye[2] / dz
                     if crossing * flat < FAR:
-                        row_at = int(np.floor((eye[0] + crossing * dx) / CELL)) + SIDE // 2
-                        column_at = int(np.floor((eye[1] + crossing * dy) / CELL)) + SIDE // 2
+                        row_at, column_at = cell_at(eye[0] + crossing * dx), cell_at(eye[1] + crossing * dy)
                         if 0 <= row_at < SIDE and 0 <= column_at < SIDE:
                             change = HOLE if far > 0 else NOTHING
                             missing[row_at, column_at] = min(missing[row_at, column_at], change)
@@ -174,7 +179,7 @@ def _see(taken: F32, floor: F32, depth: F32, poses: F64, bases: F64, lens: F64, 
         for a in range(-2, 3):
             for b in range(-2, 3):
                 x, y = bases[n, 0] + a * CELL, bases[n, 1] + b * CELL
-                row, column = int(np.floor(x / CELL)) + SIDE // 2, int(np.floor(y / CELL)) + SIDE // 2
+                row, column = cell_at(x), cell_at(y)
                 if 0 <= row < SIDE and 0 <= column < SIDE and floor[n, row, column] <= 0:
                     floor[n, row, column] = 0.5
 
@@ -224,8 +229,7 @@ def _see_ball(ball: F32, depth: F32, odds: F32, poses: F64, lens: F64) -> None:
                 if said < 0 and reach > CLEAR:
                     said *= (CLEAR / reach) ** 2
                 behind = near + INSIDE
-                x = int(np.floor((eye[0] + behind * dx) / CELL)) + SIDE // 2
-                y = int(np.floor((eye[1] + behind * dy) / CELL)) + SIDE // 2
+                x, y = cell_at(eye[0] + behind * dx), cell_at(eye[1] + behind * dy)
                 if 0 <= x < SIDE and 0 <= y < SIDE:
                     best[x, y] = max(best[x, y], said)
         for x in range(SIDE):

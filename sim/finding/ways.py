@@ -8,7 +8,7 @@ import numpy as np
 
 from pipeline.geometry.jit import njit, prange
 from pipeline.types import F32, F64, Mask
-from sim.finding.maps import CELL, IS_HOLE, IS_TAKEN, SIDE
+from sim.finding.maps import CELL, IS_HOLE, IS_TAKEN, SIDE, cell_at
 
 CLOSE, CLOSE_PRICE = 0.4, 3.0
 """Within this distance of obstacles [m] a metre is dearer, by so much where the robot touches them."""
@@ -91,9 +91,9 @@ def _way(
     """
     near, seek = _clearance(taken, floor, goal_x, goal_y, kind == BALL), kind == NEW_FLOOR
     middle = SIDE // 2
-    sa = min(SIDE - 2, max(1, int(np.floor(x0 / CELL)) + middle))
-    sb = min(SIDE - 2, max(1, int(np.floor(y0 / CELL)) + middle))
-    ga, gb = int(np.floor(goal_x / CELL)) + middle, int(np.floor(goal_y / CELL)) + middle
+    sa = min(SIDE - 2, max(1, cell_at(x0)))
+    sb = min(SIDE - 2, max(1, cell_at(y0)))
+    ga, gb = cell_at(goal_x), cell_at(goal_y)
     cost = np.full((SIDE, SIDE), np.float32(np.inf))
     came = np.full((SIDE, SIDE), -1, np.int32)
     cost[sa, sb] = 0
@@ -180,8 +180,7 @@ def ways(taken: F32, floor: F32, pose: F64, goal: F64, seek: Mask, held: Mask, t
             ok = False
             x, y, room = x0, y0, 0.0
             if held[n]:
-                a = int(np.floor(target[n, 0] / CELL)) + SIDE // 2
-                b = int(np.floor(target[n, 1] / CELL)) + SIDE // 2
+                a, b = cell_at(target[n, 0]), cell_at(target[n, 1])
                 if floor[n, a, b] == 0 and taken[n, a, b] <= IS_TAKEN:
                     x, y, _, _, room, ok = _way(taken[n], floor[n], x0, y0, target[n, 0], target[n, 1], PLACE, radius)
             if not ok:

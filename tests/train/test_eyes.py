@@ -59,13 +59,12 @@ def test_another_kind_of_file_is_refused(room_scene: SimScene, tmp_path: Path, n
 
 def test_what_shows_the_ball_is_known(room_scene: SimScene):
     """Parts are marked where a ball's disc is by projecting its middle and radius, if it is before all else."""
-    views = eyes._Views([room_scene], "rover", 5)
-    network = EyesNetwork()
+    views = eyes._Views([room_scene], "rover", 5, EyesNetwork())
     found, centers = 0, 0
     for _ in range(6):
         assert views.env.now
         balls, state = views.env.props().balls, views.env.now.state
-        rgb, depth, shown = views.draw(network)
+        rgb, depth, shown = views.draw()
         assert rgb.shape == (8, 48, 96, 3)
         assert depth.shape == (8, 48, 96)
         assert shown.shape == (8, 12, 24)

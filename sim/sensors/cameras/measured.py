@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +17,7 @@ class MeasuredRenderer:
     """A renderer whose depths are those of the scenes' meshes; where there is no mesh, of the splat."""
 
     def __init__(self, renderer: SceneRenderer, meshes: Sequence[Mesh]) -> None:
-        self._renderer = renderer
-        self._caster = cache(lambda scene: RayCaster(meshes[scene]))
+        self._renderer, self._meshes = renderer, meshes
 
     def render(self, camera: Camera, world_from_cameras: Floats, scene_of: NDArray[np.integer]) -> tuple[F32, F32]:
         """Render pinhole cameras of one lens; see `SceneRenderer`."""
@@ -29,7 +27,7 @@ class MeasuredRenderer:
             rows = np.flatnonzero(scene_of == scene)
             eyes = np.repeat(poses[rows, :3, 3], len(rays), 0)
             directions = np.einsum("nij,kj->nki", poses[rows, :3, :3], rays).reshape(-1, 3)  # z = 1: lengths are depths
-            found = self._caster(int(scene)).cast(eyes, directions).distance.reshape(len(rows), *depth.shape[1:])
+            found = RayCaster(self._meshes[scene]).cast(eyes, directions).distance.reshape(len(rows), *depth.shape[1:])
             depth[rows] = np.where(np.isfinite(found), found, depth[rows])
         return rgb, depth
 

@@ -12,11 +12,11 @@ from pipeline.geometry.jit import njit, prange
 from pipeline.types import F32, F64, I64, Floats, Mask
 from sim.robots.state import RobotState
 from sim.scene.floors import Floors
-from sim.scene.navigation import DistanceFields, spread
-from sim.scene.sight import Sight
+from sim.scene.navigation import spread
+from sim.scene.sight import in_sight
 from sim.sensors.cameras.props import Balls, Patches, Posts, Props
-from sim.tasks.driving.paths import MinLength, PathState, PathTracker
-from sim.tasks.scenario import ResetPoses, Scenario
+from sim.tasks.driving.paths import MinLength, PathScenario, PathState, PathTracker, field_for_each
+from sim.tasks.scenario import ResetPoses
 
 BALL_RADIUS = (0.1, 0.2)
 """Range of the ball's radius [m]."""
@@ -42,7 +42,7 @@ class FindState(PathState):
     motion: F32
 
 
-class FindScenario(Scenario[FindState]):
+class FindScenario(PathScenario[FindState]):
     """A ball anywhere on the floor, of any size and of some yellow, on the floor or on a low post; drawn each episode.
 
     Paths from start to goal have at least `min_length` [m]. Only goals in use have a distance field.
@@ -53,17 +53,14 @@ class FindScenario(Scenario[FindState]):
 
     ROWS = ("_radius", "_color", "_raised", "_in_sight", "_pose", "_motion")
     PARTS = ("_paths", "_fields")
-    has_paths = True
 
     def __init__(self, floors: Floors, num_envs: int, period: float, *, min_length: MinLength) -> None:
         self.floors, self._min_length = floors, min_length
-        lengths = np.full((num_envs, *floors.height.shape[1:]), np.inf, np.float32)
-        self._fields = DistanceFields(np.zeros((num_envs, 2)), np.ones(num_envs), lengths)
+        self._fields = field_for_each(floors, num_envs)
         self._paths = PathTracker(floors, num_envs, self._fields)
         self._radius, self._raised = np.full(num_envs, BALL_RADIUS[0]), np.zeros(num_envs)
         self._color, self._in_sight = np.zeros((num_envs, 3)), np.zeros(num_envs, bool)
         self._pose, self._motion = np.zeros((num_envs, 3)), np.zeros((num_envs, 3), np.float32)
-        self._sight = Sight(floors.scenes)
 
     def reset(self, envs: I64, scenes: I64, levels: I64, rng: np.random.Generator) -> ResetPoses:
         """Draw balls and starts for environments (M,)."""
@@ -78,7 +75,7 @@ class FindScenario(Scenario[FindState]):
         self._paths.reset(envs, scenes, goal, envs, self._pose[envs])
         base = start + np.array([0, 0, self.floors.robot.base_height])
         eye = base + np.array([0, 0, self.floors.robot.base_from_camera.translation[2]])
-        self._in_sight[envs] = self._sight.clear(scenes, eye, goal + self._up(envs))
+        self._in_sight[envs] = in_sight(self.floors.scenes, scenes, eye, goal + self._up(envs))
         return ResetPoses(base, yaw)
 
     def _draw(self, envs: I64, scenes: I64, rng: np.random.Generator) -> tuple[I64, I64]:
@@ -128,14 +125,6 @@ class FindScenario(Scenario[FindState]):
         radius = np.where(self._raised > 0, POST_RADIUS, 0)[:, None]
         posts = Posts(foot, radius, self._raised[:, None], color)
         return Props(Balls(center, self._radius[:, None], self._color[:, None]), posts, Patches.none(count))
-
-    def path_length(self, xy: Floats, envs: I64) -> F32:
-        """Path length to the balls of environments (M,) from positions (M, 2) [m]; inf off the floor."""
-        return self._paths.length(xy, envs)
-
-    def to_edge(self, xy: Floats, envs: I64) -> F32:
-        """Distance [m] from positions (M, 2) in environments (M,) to the edge of the drivable floor."""
-        return self.floors.to_edge(self._paths.scene_of[envs], xy)
 
 
 def _motion(before: Floats, after: Floats) -> F32:

@@ -6,20 +6,20 @@ import numpy as np
 
 from pipeline.errors import SimError
 from pipeline.geometry import masks
-from pipeline.types import F32, I64, Floats
+from pipeline.types import I64
 from sim.robots.state import RobotState
 from sim.scene.floors import Cells, Floors
 from sim.scene.navigation import DistanceFields, distances
 from sim.sensors.cameras.props import Balls, Patches, Posts, Props
-from sim.tasks.driving.paths import MinLength, PathState, PathTracker
-from sim.tasks.scenario import ResetPoses, Scenario
+from sim.tasks.driving.paths import MinLength, PathScenario, PathState, PathTracker
+from sim.tasks.scenario import ResetPoses
 
 BALL_RADIUS = 0.15  # [m]
 LEVEL = 0.05
 """Largest difference of heights on a landing [m]."""
 
 
-class GoalScenario(Scenario[PathState]):
+class GoalScenario(PathScenario[PathState]):
     """Goals marked by a ball, each with starts from which a path leads there.
 
     Goals are the nearest cells to a scene's own that the robot can drive to. Paths from start to goal have at least
@@ -31,7 +31,6 @@ class GoalScenario(Scenario[PathState]):
     """
 
     PARTS = ("_paths",)
-    has_paths = True
 
     def __init__(
         self,
@@ -107,14 +106,6 @@ class GoalScenario(Scenario[PathState]):
         center = self._paths.goal[:, None] + np.array([0, 0, BALL_RADIUS], np.float32)
         balls = Balls(center, np.full((count, 1), BALL_RADIUS), np.tile(self._color, (count, 1, 1)))
         return Props(balls, Posts.none(count), Patches.none(count))
-
-    def path_length(self, xy: Floats, envs: I64) -> F32:
-        """Path length to the goals of environments (M,) from positions (M, 2) [m]; inf off the floor."""
-        return self._paths.length(xy, envs)
-
-    def to_edge(self, xy: Floats, envs: I64) -> F32:
-        """Distance [m] from positions (M, 2) in environments (M,) to the edge of the drivable floor."""
-        return self.floors.to_edge(self._paths.scene_of[envs], xy)
 
 
 def _landing(floors: Floors, scene: int, upstairs: float) -> I64:

@@ -11,10 +11,10 @@ from pipeline.geometry.jit import njit, prange
 from pipeline.types import F32, F64, I64, Floats
 from sim.robots.state import RobotState
 from sim.scene.floors import Floors
-from sim.scene.navigation import DistanceFields, spread
+from sim.scene.navigation import spread
 from sim.sensors.cameras.props import PATCH_COLOR, Patches, Posts, Props
 from sim.tasks.driving.goals import GoalScenario
-from sim.tasks.driving.paths import MinLength, PathState, PathTracker
+from sim.tasks.driving.paths import MinLength, PathState, PathTracker, field_for_each
 from sim.tasks.parameters import settable
 
 POST_COLOR = (0.75, 0.12, 0.1)
@@ -71,8 +71,7 @@ class ObstacleScenario(GoalScenario):
         super().__init__(floors, num_envs, period, min_length=min_length, ball_color=ball_color)
         self._robot_radius = floors.robot.radius
         self._costs = floors.area_costs
-        lengths = np.full((num_envs, *floors.height.shape[1:]), np.inf, np.float32)
-        self._fields = DistanceFields(np.zeros((num_envs, 2)), np.ones(num_envs), lengths)
+        self._fields = field_for_each(floors, num_envs)
         self._paths = PathTracker(floors, num_envs, self._fields)
         self._post, self._post_radius = np.zeros((num_envs, posts, 3)), np.zeros((num_envs, posts))
         self._patch, self._patch_radius = np.zeros((num_envs, patches, 3)), np.zeros((num_envs, patches))

@@ -14,11 +14,11 @@ from pipeline.types import F32, F64, I64, Floats, Mask
 from sim.robots.state import RobotState
 from sim.saved import Saved
 from sim.scene.floors import Cells, Floors
-from sim.scene.navigation import DistanceFields, spread
+from sim.scene.navigation import spread
 from sim.sensors.cameras.props import PATCH_COLOR, Balls, Patches, Posts, Props
-from sim.tasks.driving.paths import MinLength, PathState, PathTracker
+from sim.tasks.driving.paths import MinLength, PathScenario, PathState, PathTracker, field_for_each
 from sim.tasks.parameters import settable
-from sim.tasks.scenario import ResetPoses, Scenario
+from sim.tasks.scenario import ResetPoses
 
 RADIUS = (0.25, 0.45)
 """Range of a painted patch's radius [m]."""
@@ -61,7 +61,7 @@ class PatchState(PathState):
     entered: Mask
 
 
-class PatchScenario(Scenario[PatchState]):
+class PatchScenario(PathScenario[PatchState]):
     """Goals anywhere, known by odometry only, and patches of costly floor.
 
     A scene's patches are its own areas with a cost; in a scene without any, a patch is painted at another position in
@@ -76,7 +76,6 @@ class PatchScenario(Scenario[PatchState]):
 
     ROWS = ("_patch", "_radius", "_to_patch", "_believed", "_inside", "_entering", "_entered")
     PARTS = ("_paths", "_fields", "_odometry")
-    has_paths = True
 
     def __init__(
         self,
@@ -104,8 +103,7 @@ class PatchScenario(Scenario[PatchState]):
         self._goals = room & (floors.edge > ROOM)
         self._ends = Cells(room & floors.eligible), Cells(self._goals)
         self._own_cells = Cells(own & floors.drivable)
-        lengths = np.full((num_envs, *floors.height.shape[1:]), np.inf, np.float32)
-        self._fields = DistanceFields(np.zeros((num_envs, 2)), np.ones(num_envs), lengths)
+        self._fields = field_for_each(floors, num_envs)
         self._paths = PathTracker(floors, num_envs, self._fields)
         self._odometry = DeadReckoning(num_envs, period, odometry_scale, odometry_turn)
         self._patch, self._radius = np.zeros((num_envs, 3)), np.zeros(num_envs)
@@ -163,14 +161,6 @@ class PatchScenario(Scenario[PatchState]):
         count = len(self._radius)
         paint = Patches(self._patch[:, None], self._radius[:, None], np.tile(PATCH_COLOR, (count, 1, 1)))
         return Props(Balls.none(count), Posts.none(count), paint)
-
-    def path_length(self, xy: Floats, envs: I64) -> F32:
-        """Path length to the goals of environments (M,) from positions (M, 2) [m]; inf off the floor."""
-        return self._paths.length(xy, envs)
-
-    def to_edge(self, xy: Floats, envs: I64) -> F32:
-        """Distance [m] from positions (M, 2) in environments (M,) to the edge of the drivable floor."""
-        return self.floors.to_edge(self._paths.scene_of[envs], xy)
 
     def _vector_to_patch(self, envs: I64, xy: Floats) -> Floats:
         """Vectors (M, 2) [m] from positions (M, 2) to the nearest point of a patch."""

@@ -12,6 +12,7 @@ from sim.saved import Saved
 from sim.scene.floors import NEARBY, NEXT_POSITIONS, Floors, positions_around
 from sim.scene.navigation import DistanceFields
 from sim.tasks.parameters import settable
+from sim.tasks.scenario import Scenario, ScenarioState
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,3 +81,25 @@ class PathTracker(Saved):
 
 
 MinLength = Annotated[float, settable(0.1, 50, "length of the shortest path from a start to its goal [m]")]
+
+
+class PathScenario(Scenario[ScenarioState]):
+    """Goals to which paths lead over the drivable floor; `_paths` are those of N environments."""
+
+    floors: Floors
+    _paths: PathTracker
+    has_paths = True
+
+    def path_length(self, xy: Floats, envs: I64) -> F32:
+        """Path length to the goals of environments (M,) from positions (M, 2) [m]; inf off the floor."""
+        return self._paths.length(xy, envs)
+
+    def to_edge(self, xy: Floats, envs: I64) -> F32:
+        """Distance [m] from positions (M, 2) in environments (M,) to the edge of the drivable floor."""
+        return self.floors.to_edge(self._paths.scene_of[envs], xy)
+
+
+def field_for_each(floors: Floors, num_envs: int) -> DistanceFields:
+    """A field for each of N environments, of a floor's size; nothing leads anywhere yet."""
+    lengths = np.full((num_envs, *floors.height.shape[1:]), np.inf, np.float32)
+    return DistanceFields(np.zeros((num_envs, 2)), np.ones(num_envs), lengths)
