@@ -18,8 +18,9 @@ from tests.paths import ROOT
 from tests.synthetic import Room, walk, write_rgbd
 
 PROGRAM = """
-import sys
+import signal, sys
 from flows.cli import main
+signal.signal(signal.SIGINT, signal.SIG_DFL)
 print("ready", file=sys.stderr, flush=True)
 {before}
 sys.exit(main())
@@ -28,7 +29,7 @@ BOTH = (signal.SIGINT, signal.SIGTERM)
 
 
 def begin(arguments: list[str], before: str = "") -> subprocess.Popen[str]:
-    """The program, from where its first line runs: what Python says of a Ctrl-C while it starts is its own matter."""
+    """The program, from where `main` begins: what Python says of a Ctrl-C before that is its own matter, so it ends."""
     process = subprocess.Popen(
         [sys.executable, "-c", PROGRAM.format(before=before), *arguments],
         stdout=subprocess.DEVNULL,
