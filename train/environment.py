@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pkgutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NotRequired, Protocol, TypedDict
@@ -23,9 +24,10 @@ from sim.scene.scene import SimScene
 from sim.sensors.cameras.settings import Output, RobotCamera
 from sim.tasks.catalog import find_task
 from sim.tasks.task import EXPERT, Task
-from train.encoders.groups import ObservationGroup, groups_of
+from train.encoders.groups import SHOWN, TEACHER, VOXELS, ObservationGroup, groups_of
 from train.encoders.voxels import Voxels
 from train.preset import Preset
+from train.teaching import taught_by
 
 VECTOR, STATE = "vector", "state"
 """Observation groups: the actor's vectors as they were read, and all vectors as they are, for the critic."""
@@ -87,6 +89,11 @@ class EnvironmentState(TypedDict):
     reward: torch.Tensor
     steps: torch.Tensor
     groups: NotRequired[dict[str, dict[str, torch.Tensor]]]
+
+
+def seen_groups(observations: TensorDict) -> list[str]:
+    """Names of the groups that a policy sees beside the vectors."""
+    return [str(name) for name in observations.keys() if name not in (VECTOR, STATE, VOXELS, TEACHER, SHOWN)]  # noqa: SIM118 - no dict
 
 
 class Actor(Protocol):
@@ -252,11 +259,25 @@ def make_env(
         TrainError: When there is no such encoder.
     """
     settings = simulation_settings(preset, scenes, num_envs or preset.num_envs, seed, starts, device)
-    env, training = sim.make(**settings), starts == "train"
-    groups = groups_of(preset.policy, env, device)
-    if training and preset.policy.voxels:
-        groups.append(Voxels(env))
+    env = sim.make(**settings)
+    groups = training_groups(preset, env, device) if starts == "train" else groups_of(preset.policy, env, device)
     return TrainEnv(env, groups, device, seed)
+
+
+def training_groups(preset: Preset, env: SceneEnv, device: str = "cpu") -> list[ObservationGroup]:
+    """The observation groups of a simulation for training: what the policy sees, and what its losses aim at.
+
+    Raises:
+        TrainError: When there is no such encoder or teacher.
+    """
+    groups = groups_of(preset.policy, env, device)
+    if preset.policy.voxels:
+        groups.append(Voxels(env))
+    if preset.teacher:
+        groups.append(taught_by(preset.teacher, env))
+    if preset.kind.aim:
+        groups.append(pkgutil.resolve_name(preset.kind.aim)(env))
+    return groups
 
 
 def cameras_of(task: Task, robot: str, gait: str, outputs: Sequence[Output]) -> list[RobotCamera]:

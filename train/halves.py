@@ -11,13 +11,21 @@ from tensordict import TensorDict
 
 from pipeline.types import F64
 from sim.env import SceneEnv
+from sim.finding.eyes import eyes_named
 from sim.physics.catalog import runs_here
 from sim.ranges import seed_of
 from sim.remote import RemoteEnv
 from sim.scene.scene import SimScene
 from train.distributed import Processes, own_seed
-from train.encoders.groups import ObservationGroup, groups_of
-from train.environment import DoneInfo, EnvironmentState, TrainEnv, make_env, simulation_settings
+from train.encoders.groups import ObservationGroup
+from train.environment import (
+    DoneInfo,
+    EnvironmentState,
+    TrainEnv,
+    make_env,
+    simulation_settings,
+    training_groups,
+)
 from train.preset import Preset
 from train.settings.parts import find_encoder
 
@@ -119,23 +127,23 @@ def make_training_env(
 ) -> TrainEnv | Halves:
     """Make a preset's simulation for training.
 
-    It is in halves on a CPU, unless several processes train, or the policy's input is computed from more than the
-    simulation's observations.
+    It is in halves on a CPU, unless several processes train, or what the policy sees or learns from is computed of more
+    than the simulation's observations.
 
     Raises:
         SimError: When the scenes don't suit the task or the robot.
         TrainError: When there is no such encoder.
     """
     policy = preset.policy
-    whole = processes or device != "cpu" or preset.num_envs < 2
-    if whole or not runs_here(preset.engine) or not find_encoder(policy).observed or policy.voxels:
+    whole = processes or device != "cpu" or preset.num_envs < 2 or policy.voxels or eyes_named(preset.teacher)
+    if whole or not runs_here(preset.engine) or not find_encoder(policy).observed:
         return make_env(preset, scenes, seed=own_seed(seed, processes), device=device)
     second, threads = preset.num_envs // 2, max(1, numba.get_num_threads() // 2)
     seeds = [seed_of(seed, half) for half in range(2)]
     remote = RemoteEnv(simulation_settings(preset, scenes, second, seeds[1]), threads)
     try:
         near = make_env(preset, scenes, num_envs=preset.num_envs - second, seed=seeds[0])
-        groups = groups_of(policy, near.env)
+        groups = training_groups(preset, near.env)
         return Halves(near, RemoteTrainEnv(remote, groups, seed=seeds[1]), threads)
     except BaseException:
         remote.close()

@@ -23,7 +23,8 @@ from sim.libraries import load
 from sim.robots.catalog import sdk_joints
 from sim.tasks.task import about
 from train.algorithms.policy import VisionPolicy
-from train.environment import STATE, VECTOR, TrainEnv
+from train.encoders.groups import IMAGES
+from train.environment import TrainEnv, seen_groups
 from train.files import write_atomically
 from train.preset import Preset
 from train.runs.play import open_play
@@ -47,7 +48,7 @@ class ExportedPolicy(nn.Module):
     Args:
         policy: Policy in evaluation mode.
         image: The first input: "rgb" (1, H, W, 3) uint8; "depth" (1, H, W) [m], 0 unknown; another group of the
-            policy's observations; or None for a blind one.
+            policy's observations, such as "rgbd" (1, 4, H, W); or None for a blind one.
         frozen: A network between colours (1, 3, H, W) and the policy.
         controller: From actions to commands.
 
@@ -229,9 +230,7 @@ def _image_of(env: TrainEnv, preset: Preset) -> str | None:
             found=f"encoder {preset.policy.encoder!r}, cameras {cameras}",
             remedy="run the policy from its checkpoint",
         )
-    others = (str(name) for name in env.get_observations().keys() if name not in (VECTOR, STATE))  # noqa: SIM118 - no dict
-    seen = preset.policy.outputs
-    return seen[0] if seen else next(others, None)
+    return "rgb" if env.frozen else next(iter(seen_groups(env.get_observations())), None)
 
 
 def _measured(env: TrainEnv, image: str | None) -> Arrays:
@@ -297,7 +296,7 @@ def _about(env: SceneEnv, image: str | None, measured: Arrays) -> dict[str, str]
     }
     if order := sdk_joints(env.robot):
         found["sdk_joints"] = json.dumps(order)
-    if image in ("rgb", "depth"):
+    if image in IMAGES:
         mount = {"base_from_camera": env.robot.base_from_camera.matrix.tolist()}  # [m]
         found["camera"] = json.dumps({**env.task.camera.to_json(), **mount})
     return found

@@ -37,6 +37,8 @@ class Preset(AlgorithmSettings):
     objects: tuple[str, ...] = ()
     """Objects that were cut out of the bundles and are loose: names, or "all"; and bundles that are objects by
     themselves, such as mug@1.0.0."""
+    start_from: str = ""
+    """Folder of a run, or eyes (find or FILE.npz), whose networks training begins with; new ones if empty."""
     dynamics: DynamicsRandomisation = DynamicsRandomisation()
     """Randomisation of the physics."""
     num_envs: Count = 128
@@ -60,6 +62,11 @@ class Preset(AlgorithmSettings):
     def learns_gait(self) -> bool:
         """Whether its policy is a gait: it walks, without memory and without images."""
         return self.task == WALK.name and self.policy.rnn_type == "none" and self.policy.encoder == BLIND
+
+    @property
+    def product(self) -> str:
+        """What writes what comes of a run, as `Algorithm.product`; empty for nothing."""
+        return "train.legs.gait:save_gait" if self.learns_gait else self.kind.product
 
     @model_validator(mode="after")
     def _fills_batches(self) -> Self:

@@ -16,6 +16,7 @@ from sim.tasks.catalog import find_task
 from train.distributed import launched
 from train.preset import Preset, change_preset, load_preset, parse_changes
 from train.runs.run import RUN_FILE, Run
+from train.runs.start import started_from
 
 if TYPE_CHECKING:
     from train.actors.trainer import ActorPlan
@@ -31,6 +32,7 @@ class TrainRequest:
     Attributes:
         what: A task, a preset's name or file; as the task it changes that of `preset`.
         scenes: References and patterns of scenes; the task's own by default.
+        start_from: A run, or eyes, whose networks it begins with; its own by default.
         settings: Values of the preset, such as "ppo.learning_rate=3e-4".
         processes: Number of processes that train together on this machine.
         runs: Folder of all runs.
@@ -46,6 +48,7 @@ class TrainRequest:
     gait: str | None = None
     algorithm: str | None = None
     demos: Path | None = None
+    start_from: str | None = None
     settings: Sequence[str] = ()
     iterations: int | None = None
     seed: int | None = None
@@ -144,6 +147,8 @@ class TrainRequest:
             changes["gait"] = str(run.resolve()) if run else self.gait
         if self.algorithm:
             changes["algorithm"] = self.algorithm
+        if self.start_from:
+            changes["start_from"] = started_from(self.start_from, self.runs)
         if self.demos:
             changes["demos"] = str(self.demos.resolve())
         if self.iterations and not self.resume:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import pkgutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
@@ -13,11 +14,11 @@ from torch import distributed
 from pipeline.errors import TrainError
 from sim.scene.scene import SimScene
 from train.distributed import Processes, agreed, first, processes_of_this_run, together, use_one_thread
-from train.legs.gait import save_gait
 from train.runs import checkpoint
 from train.runs.loggers import open_loggers
 from train.runs.record import EndedBy, Ending
 from train.runs.run import Run
+from train.runs.start import begin_with
 from train.runs.trainer import Trainer
 
 if TYPE_CHECKING:
@@ -148,17 +149,19 @@ def _train(
 
 
 def _end(run: Run, trainer: Trainer, ending: Ending) -> None:
-    """Write down how training ended, and the gait that a run learned."""
+    """Write down how training ended, and what came of it for those who have no PyTorch."""
     run.end(ending)
-    rows = run.curve.read() if run.preset.learns_gait else []
+    rows = run.curve.read() if run.preset.product else []
     if rows:  # those of earlier processes, if there was nothing left to train
-        save_gait(run, trainer.env.env, trainer.agent.get_policy(), rows[-1])
+        pkgutil.resolve_name(run.preset.product)(run, trainer.env.env, trainer.agent.get_policy(), rows[-1])
 
 
 def _resume(run: Run, trainer: Trainer, processes: Processes | None, *, nodes: bool) -> float:
     """Continue from the newest checkpoint, or save an initial one; returns the seconds of training so far."""
     found = checkpoint.newest(run.checkpoints)
     if found is None:
+        if run.preset.start_from:
+            begin_with(trainer.agent, run.preset.start_from)
         _keep(run, trainer, 0.0, processes)
         return 0.0
     path, state = found

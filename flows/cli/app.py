@@ -39,7 +39,6 @@ GROUPS: dict[str, tuple[Command, ...]] = {
     "policies": (
         train.Train,
         train.pretrain_encoder,
-        train.train_eyes,
         policies.Evaluate,
         policies.play,
         policies.list_runs,

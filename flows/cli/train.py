@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from flows.cli import tables
-from flows.cli.command import AllowFailed, Arg, Gait, Robot, Runs, Scenes, asked, command, count
+from flows.cli.command import AllowFailed, Arg, Gait, Runs, Scenes, asked, command, count
 
 if TYPE_CHECKING:
     from sim.scene.scene import SimScene
@@ -45,6 +45,8 @@ class Train:
         splatyard train climb --scene hall --robot go2 --set policy.modality=rgb
         splatyard train climb-joints --scene 'stairs-*@latest' --robot go2 --device cuda --num-gpus 4
         splatyard train navigate --scene hall --nodes 4 --rendezvous 10.0.0.1:29500     # the same on four machines
+        splatyard train find --scene 'yard/*'                           # a ball in places never seen
+        splatyard train find --scene kitchen --from find                # the same, at home in one place
         splatyard train my_preset.yaml --scene hall --log wandb
         splatyard train --resume navigate-hall-1 --iterations 200
     """
@@ -52,6 +54,10 @@ class Train:
     what: Annotated[str | None, Arg("a task, a preset's name, or a preset's YAML file", "TASK")] = None
     _: KW_ONLY
     scenes: Scenes = ()
+    start_from: Annotated[
+        str | None,
+        Arg("begin with the networks of a run, or of eyes: find, or FILE.npz", "RUN", flag="--from"),
+    ] = None
     preset: Annotated[str | None, Arg("its name or file, where it isn't that of the task")] = None
     robot: Annotated[str | None, Arg("a name, or a URDF or MJCF file; default: the preset's")] = None
     gait: Gait = None
@@ -205,6 +211,9 @@ def _evaluate(run: Run, episodes: int) -> None:
 
 def _report(run: Run, folder: str, done: int, iterations: int) -> None:
     """Where everything is, and what to do next."""
+    from train.algorithms.eyes import EYES_FILE
+    from train.settings.parts import find_encoder
+
     rows = run.curve.read()
     success = rows[-1].get("success") if rows else None
     ending = "no episode has ended yet" if success is None else f"{success:.0%} of its last episodes were successes"
@@ -214,13 +223,17 @@ def _report(run: Run, folder: str, done: int, iterations: int) -> None:
     if ending and ending.early:
         tables.say(("stopped early", "yellow"), f"  {ending.early}; what it reached is not what it was planned to")
     more = f" --iterations {2 * iterations}" if done >= iterations else ""
-    for name, line in (
-        ("resume", f"splatyard train --resume {folder}{more}"),
-        ("measure", f"splatyard eval {folder}"),
-        ("look", f"splatyard play {folder} --view"),
-        ("export", f"splatyard export {folder} --onnx policy.onnx"),
-        ("curves", f"tensorboard --logdir {folder}/tensorboard"),
-    ):
+    lines = {
+        "resume": f"splatyard train --resume {folder}{more}",
+        "measure": f"splatyard eval {folder}",
+        "look": f"splatyard play {folder} --view",
+    }
+    if find_encoder(run.preset.policy).exported:
+        lines["export"] = f"splatyard export {folder} --onnx policy.onnx"
+    if (run.folder / EYES_FILE).is_file():
+        lines["drive"] = f"splatyard sim SCENE --task find --driver {folder}/{EYES_FILE} --view"
+    lines["curves"] = f"tensorboard --logdir {folder}/tensorboard"
+    for name, line in lines.items():
         tables.say(f"{name:<10} {line}")
 
 
@@ -346,37 +359,4 @@ def pretrain_encoder(
     columns = ["scene", "", "other view [dB]", "where both see", "by the first view [dB]", "depth off", "picture"]
     tables.table("what it makes of one image", columns, rows)
     tables.say(f"weights    {tables.quoted(out)}")
-    return 0
-
-
-@command("train-eyes")
-def train_eyes(
-    *,
-    scenes: Annotated[tuple[str, ...], Arg("scene to drive about in; may be repeated", "SCENE", flag="--scene")],
-    out: Annotated[Path, Arg("file of the weights; the card lies beside it", "EYES.npz")],
-    robot: Robot = "rover",
-    steps: Annotated[int, Arg("images of 64 robots", "N", count)] = 900,
-    seed: Annotated[int, Arg("of robots and weights")] = 0,
-    allow_failed: AllowFailed = False,
-) -> int:
-    """Train the eyes of the driver find.
-
-    Lets robots drive about in scenes, a few of them to what the eyes take for the ball, and trains a small network to
-    say which parts of an image show it. `--driver EYES.npz` finds balls with it, anywhere. Many different scenes are
-    worth more than many steps: `splatyard rooms` draws some.
-
-    Examples:
-        splatyard train-eyes --scene 'yard/*' --out find.npz
-        splatyard sim hall --task find --driver find.npz --view
-    """
-    from tqdm import tqdm
-
-    from sim.scene.opening import find_sources, open_scene
-    from train.eyes import train_eyes as train
-
-    opened = [open_scene(source, allow_failed=allow_failed) for source in find_sources(scenes)]
-    with tqdm(total=steps, unit=" steps", disable=None) as bar:
-        card = train(opened, out, robot=robot, steps=steps, seed=seed, watch=lambda step: bar.update(step - bar.n))
-    tables.say(f"eyes       {tables.quoted(out)}, of {card.images} images in {len(card.scenes)} scenes")
-    tables.say(f"look       splatyard sim SCENE --task find --driver {tables.quoted(out)} --view")
     return 0

@@ -20,6 +20,8 @@ from pipeline.types import F32, U8
 
 EYES_FILE = Path(__file__).parent / "find.npz"
 """Those that come with splatyard."""
+FIND = "find"
+"""What these, and the driver by them, are called."""
 MAX_BYTES = 2**21
 STRIDES, DILATIONS = (2, 2, 1, 1, 1), (1, 1, 1, 2, 1)
 """Of the layers: each part of an image is 4 by 4 pixels, and sees 43 by 43."""
@@ -49,6 +51,10 @@ class EyesCard(WeightsCard):
 class Eyes:
     """A convolutional network with ReLUs.
 
+    Attributes:
+        card: What is known of it.
+        arrays: Its weights (3, 3, C, D) and biases (D,) by name.
+
     Raises:
         SimError: When files are missing, damaged or don't belong together.
     """
@@ -57,8 +63,8 @@ class Eyes:
         self.file = file
         try:
             names = [f"{part}{layer}" for layer in range(len(STRIDES)) for part in ("weight", "bias")]
-            self.card, arrays = read_weights(file, EyesCard, names, limit=MAX_BYTES)
-            self._layers = [(arrays[f"weight{i}"], arrays[f"bias{i}"]) for i in range(len(STRIDES))]
+            self.card, self.arrays = read_weights(file, EyesCard, names, limit=MAX_BYTES)
+            self._layers = [(self.arrays[f"weight{i}"], self.arrays[f"bias{i}"]) for i in range(len(STRIDES))]
             sizes = [CHANNELS, *(bias.size for _, bias in self._layers)]
             shapes = [(weight.shape, bias.shape) for weight, bias in self._layers]
             expected = [((KERNEL, KERNEL, *pair), pair[1:]) for pair in pairwise(sizes)]
@@ -68,7 +74,7 @@ class Eyes:
             raise SimError(
                 "eyes are NAME.npz with their card NAME.json, as splatyard writes them",
                 found=f"{type(error).__name__}: {error}".splitlines()[0][:300],
-                remedy="train some: splatyard train-eyes --scene 'yard/*' --out find.npz",
+                remedy="train some: splatyard train find --scene 'yard/*', which ends with eyes.npz in its folder",
                 file=file,
             ) from error
 
@@ -93,6 +99,13 @@ class Eyes:
         for (weight, bias), stride, dilation in zip(self._layers, STRIDES, DILATIONS, strict=True):
             x = _convolved(np.maximum(x, 0) if x.shape[-1] != CHANNELS else x, weight, stride, dilation) + bias
         return x[..., 0]
+
+
+def eyes_named(name: str) -> Path | None:
+    """The file of eyes by what is typed: find, or FILE.npz; None if it is no name of eyes."""
+    if name == FIND:
+        return EYES_FILE
+    return Path(name) if name.endswith(".npz") else None
 
 
 def whitened(rgb: U8, depth: F32) -> F32:

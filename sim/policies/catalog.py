@@ -13,10 +13,9 @@ from typing import Any, get_args
 from pipeline.errors import SimError
 from sim.drivers import DriverName, Policy, find_driver
 from sim.env import Observations, SceneEnv
+from sim.finding.eyes import FIND, eyes_named
 from sim.policies.observed import checked, observed
 
-FIND = "find"
-"""The driver that comes with splatyard, and the task that it does."""
 NAVIGATE = "navigate"
 FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
@@ -52,11 +51,10 @@ def _opened(name: str, env: SceneEnv, seed: int, replan_steps: int) -> Iterator[
 
         with closing(ServedDriver(PolicyServer(name), env, replan_steps)) as served:
             yield served
-    elif name == FIND or name.endswith(".npz"):
-        from sim.finding.eyes import EYES_FILE
+    elif file := eyes_named(name):
         from sim.policies.finder import finder_with
 
-        yield finder_with(EYES_FILE if name == FIND else Path(name), env)
+        yield finder_with(file, env)
     elif name.endswith(".onnx"):
         from sim.policies.onnx_file import OnnxDriver
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,11 @@ import numpy as np
 from pipeline.errors import SimError
 from pipeline.geometry import Camera
 from pipeline.types import F32, U8
+from sim.control.state import Velocities
 from sim.env import Observations, SceneEnv
 from sim.finding.eyes import Eyes
 from sim.finding.finder import Finder
+from sim.robots.model import Robot
 from sim.sensors.cameras.rig import CameraRig
 
 Look = Callable[[U8, F32], F32]
@@ -20,12 +23,51 @@ MEASURED = ("odometry", "projected_gravity")
 """What it needs beside images: how it moved since the last step, and which way is down."""
 
 
+@dataclass(frozen=True, eq=False)
+class FinderBody:
+    """What finding a ball needs to know of a robot.
+
+    Attributes:
+        rig: The camera that has colours and depths.
+        lens: Its lens.
+        velocities: How it is told speeds.
+    """
+
+    robot: Robot
+    rig: CameraRig
+    lens: Camera
+    velocities: Velocities
+
+    @staticmethod
+    def of(env: SceneEnv) -> FinderBody:
+        """That of an environment's robots.
+
+        Raises:
+            SimError: When they lack what it needs.
+        """
+        rig, velocities = _with_depth(env), env.controller.velocities
+        lens = rig.camera.lens
+        lacks = [name for name in MEASURED if name not in env.task.observations]
+        if lacks or velocities is None or not isinstance(lens, Camera):
+            raise SimError(
+                "find drives robots that take speeds, by a pinhole camera, odometry and which way is down",
+                found=f"{env.robot.name} in {env.task.name} lacks {', '.join(lacks) or 'speeds or a pinhole camera'}",
+                remedy="--task find, and a robot with wheels or a gait",
+            )
+        return FinderBody(env.robot, rig, lens, velocities)
+
+    def finder(self, count: int) -> Finder:
+        """The beliefs of so many such robots."""
+        robot = self.robot
+        return Finder(count, self.lens, self.rig.mount, robot.radius, robot.height, robot.base_height)
+
+
 class FinderDriver:
     """Drives all robots of an environment to the balls that they find.
 
     Attributes:
         look: Says which parts of images show the ball, as `sim.finding.eyes.Eyes.look`.
-        lens: Of the robots' cameras.
+        body: What it knows of the robots.
         finder: What the robots believe of their episodes.
 
     Raises:
@@ -33,32 +75,19 @@ class FinderDriver:
     """
 
     def __init__(self, look: Look, env: SceneEnv) -> None:
-        self._env, self.look = env, look
-        rig = _with_depth(env)
-        lens = rig.camera.lens
-        lacks = [name for name in MEASURED if name not in env.task.observations]
-        fits = env.controller.velocities and isinstance(lens, Camera) and not lacks
-        if not fits:
-            raise SimError(
-                "find drives robots that take speeds, by a pinhole camera, odometry and which way is down",
-                found=f"{env.robot.name} in {env.task.name} lacks {', '.join(lacks) or 'speeds or a pinhole camera'}",
-                remedy="--task find, and a robot with wheels or a gait",
-            )
-        assert isinstance(lens, Camera)
-        self.lens, robot = lens, env.robot
-        self._rgb, self._depth = rig.camera.key("rgb"), rig.camera.key("depth")
-        self.finder = Finder(env.num_envs, lens, rig.mount, robot.radius, robot.height, robot.base_height)
+        self._env, self.look, self.body = env, look, FinderBody.of(env)
+        self._rgb, self._depth = (self.body.rig.camera.key(output) for output in ("rgb", "depth"))
+        self.finder = self.body.finder(env.num_envs)
 
     def __call__(self, seen: Observations) -> F32:
         """Actions (N, A) for the last observations."""
-        env = self._env
-        assert env.now, "it was reset"
-        assert env.controller.velocities
-        self.finder.reset(np.flatnonzero(env.now.seconds == 0))
+        now = self._env.now
+        assert now, "it was reset"
+        self.finder.reset(np.flatnonzero(now.seconds == 0))
         depth = np.ascontiguousarray(seen[self._depth], np.float32)
         odds = self.look(seen[self._rgb], depth)
         self.finder.see(depth, odds, *(seen[name] for name in MEASURED))
-        return self.finder.act(env.controller.velocities)
+        return self.finder.act(self.body.velocities)
 
 
 def finder_with(file: Path, env: SceneEnv) -> FinderDriver:
@@ -69,7 +98,7 @@ def finder_with(file: Path, env: SceneEnv) -> FinderDriver:
     """
     eyes = Eyes(file)
     driver = FinderDriver(eyes.look, env)
-    eyes.check_lens(driver.lens)
+    eyes.check_lens(driver.body.lens)
     return driver
 
 

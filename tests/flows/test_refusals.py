@@ -101,7 +101,6 @@ train navigate --scene room --algorithm nothing
 train navigate --scene room --demos nowhere
 train --resume nowhere
 pretrain-encoder --scenes nowhere --out encoder
-train-eyes --scene nowhere --out eyes.npz
 rooms 0
 eval
 eval nowhere

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import math
 import pkgutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import torch
-from gymnasium.spaces import Dict
 from rsl_rl.modules import HiddenState
 from tensordict import TensorDict
 
 from pipeline.errors import TrainError
-from sim.env import SceneEnv
 from train.algorithms.policy import VisionPolicy
 from train.distributed import Processes
 from train.environment import TrainEnv
@@ -44,6 +42,15 @@ class Agent(Protocol):
     @property
     def learning_rate(self) -> float:
         """Current learning rate of the policy."""
+        ...
+
+    @property
+    def spread(self) -> float | None:
+        """Mean standard deviation of the last actions; None if it has none."""
+        ...
+
+    def begin_with(self, weights: Mapping[str, torch.Tensor]) -> None:
+        """Give the policy the weights of another one like it, before training."""
         ...
 
     def begin(self, folder: Path, slack: int) -> None:
@@ -120,22 +127,3 @@ def make_agent(
     if preset.learns_gait and not learning.rollouts:
         raise TrainError("gaits are learned by ppo", found=found, remedy="leave --algorithm away")
     return cast("Agent", pkgutil.resolve_name(learning.learner).of(preset, env, device, processes))
-
-
-def teacher_of(name: str, env: SceneEnv) -> slice:
-    """Elements of the critic's observations that are the right action.
-
-    Raises:
-        TrainError: When there are none.
-    """
-    spaces, first = cast(Dict, env.single_observation_space), 0
-    for other in env.task.observations:
-        size = math.prod(spaces[other].shape or ())
-        if other == name and size == env.controller.size:
-            return slice(first, first + size)
-        first += size
-    raise TrainError(
-        "a teacher is an observation that says the right action",
-        found=f"{name!r} in {env.task.name!r}, whose actions have {env.controller.size} elements",
-        remedy="train another task, or without --set teacher",
-    )

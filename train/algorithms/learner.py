@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -17,7 +17,7 @@ from train.algorithms.critics import shifted
 from train.algorithms.policy import VisionPolicy
 from train.distributed import Processes
 from train.encoders.groups import IMAGES
-from train.environment import STATE, VECTOR, TrainEnv
+from train.environment import STATE, VECTOR, TrainEnv, seen_groups
 from train.preset import Preset
 from train.recording.demonstrations import Contract, contract_of
 from train.recording.replay import Replay
@@ -55,28 +55,20 @@ class Learner:
     offline = False
     progress = 0.0
 
-    def __init__(self, preset: Preset, seen: TensorDict, actions: int, device: str, contract: Contract | None) -> None:
+    def __init__(
+        self,
+        preset: Preset,
+        seen: TensorDict,
+        actions: int,
+        device: str,
+        contract: Contract | None,
+    ) -> None:
         self.preset, self.device, self.contract, self.demos_identity = preset, device, contract, ""
         self.settings = preset.learner_settings
-        self.memories: Memories = None, None
         self._replay: Replay | None = None
-        self.groups = [VECTOR, *(str(name) for name in seen.keys() if name not in (VECTOR, STATE))]  # noqa: SIM118 - no dict
+        self.groups = [VECTOR, *seen_groups(seen)]
         self.seen, self.state_size, self.actions = seen, seen[STATE].shape[1], actions
-        policy = preset.policy
-        self.actor = VisionPolicy(
-            seen,
-            {"actor": self.groups},
-            "actor",
-            actions,
-            encoder=policy.encoder,
-            rnn_type="none",
-            rnn_hidden_dim=1,
-            output_scale=policy.output_scale,
-            hidden_dims=list(policy.actor_hidden_dims),
-            activation="elu",
-            obs_normalization=policy.obs_normalization,
-            distribution_cfg=self.distribution(policy),
-        ).to(device)
+        self.actor = self.make_actor().to(device)
         self.networks: dict[str, nn.Module] = {"actor": self.actor}
         self.optimizers = {"actor": self.optimizer(self.actor.parameters())}
 
@@ -92,13 +84,40 @@ class Learner:
         contract = contract_of(env.env, preset, env.groups) if preset.demos else None
         return cls(preset, env.get_observations(), env.num_actions, device, contract)
 
+    def make_actor(self) -> VisionPolicy:
+        """Make the policy, without memory."""
+        policy = self.preset.policy
+        return VisionPolicy(
+            self.seen,
+            {"actor": self.groups},
+            "actor",
+            self.actions,
+            encoder=policy.encoder,
+            rnn_type="none",
+            rnn_hidden_dim=1,
+            output_scale=policy.output_scale,
+            hidden_dims=list(policy.actor_hidden_dims),
+            activation="elu",
+            obs_normalization=policy.obs_normalization,
+            distribution_cfg=self.distribution(policy),
+        )
+
     def distribution(self, policy: PolicySettings) -> dict[str, Any]:
         """Configuration of the policy's distribution, for rsl-rl."""
         return gaussian(policy)
 
-    def optimizer(self, parameters: Iterable[torch.Tensor]) -> torch.optim.Adam:
+    def optimizer(self, parameters: Iterable[torch.Tensor]) -> torch.optim.Optimizer:
         """Adam with the learning rate."""
         return torch.optim.Adam(parameters, lr=self.settings.learning_rate)
+
+    @property
+    def memories(self) -> Memories:
+        """What the policy remembers, for a checkpoint; may be set."""
+        return None, None
+
+    @memories.setter
+    def memories(self, memories: Memories) -> None:
+        """Do nothing: it remembers nothing."""
 
     @property
     def learning_rate(self) -> float:
@@ -123,6 +142,10 @@ class Learner:
             if name in IMAGES:
                 seen[name] = shifted(seen[name])
         return seen
+
+    def begin_with(self, weights: Mapping[str, torch.Tensor]) -> None:
+        """Give the policy the weights of another one like it, before training."""
+        self.actor.load_state_dict(dict(weights))
 
     def begin(self, folder: Path, slack: int) -> None:
         """Open what it learns from."""
@@ -187,6 +210,11 @@ class Learner:
     def get_policy(self) -> VisionPolicy:
         """The policy, which acts by its mean."""
         return self.actor
+
+    @property
+    def spread(self) -> float | None:
+        """Mean standard deviation of the last actions."""
+        return float(self.actor.output_std.detach().mean())
 
     def policy_arrays(self) -> dict[str, np.ndarray]:
         """The policy's weights and normalisers by name, a copy."""

@@ -5,22 +5,21 @@ from __future__ import annotations
 import copy
 from collections import defaultdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import torch
 from tensordict import TensorDict
 
-from train.algorithms.agent import teacher_of
 from train.algorithms.critics import Critics, follow
 from train.algorithms.learner import Learner
-from train.distributed import Processes
-from train.environment import STATE, TrainEnv
+from train.encoders.groups import TEACHER
+from train.environment import STATE
 from train.preset import Preset
 from train.recording.demonstrations import Contract, demonstrations_of_run
 from train.recording.replay import REPLAY, Replay, Transitions
 
 if TYPE_CHECKING:
-    from train.halves import Halves
+    pass
 
 EXPECTILE = 0.8
 """Expectile of the values of actions that the value of a state is: the larger, the nearer to the best action."""
@@ -91,26 +90,9 @@ class Cloning(Learner):
 
 
 class DAgger(Cloning):
-    """Dataset aggregation (Ross et al., A reduction of imitation learning to no-regret online learning, 2011).
-
-    `teacher` are the elements of the critic's observations that are the right action.
-    """
+    """Dataset aggregation (Ross et al., A reduction of imitation learning to no-regret online learning, 2011)."""
 
     offline = False
-    teacher: slice
-
-    @classmethod
-    def of(
-        cls, preset: Preset, env: TrainEnv | Halves, device: str = "cpu", processes: Processes | None = None
-    ) -> Self:
-        """Make a preset's learner.
-
-        Raises:
-            TrainError: When its teacher is none.
-        """
-        made = super().of(preset, env, device, processes)
-        made.teacher = teacher_of(preset.teacher, env.env)
-        return made
 
     def begin(self, folder: Path, slack: int) -> None:
         """Open the replay of what was seen and answered.
@@ -132,7 +114,7 @@ class DAgger(Cloning):
         """Remember what was seen, and the right actions then."""
         alone = torch.ones_like(dones, dtype=torch.bool)  # nothing is learned from what follows
         seen = self._last.select(*self.groups)
-        self.replay.add(seen, self._last[STATE][:, self.teacher], rewards, alone, ~alone)
+        self.replay.add(seen, self._last[TEACHER], rewards, alone, ~alone)
 
     def flush(self) -> None:
         """Write the replay to the disk."""

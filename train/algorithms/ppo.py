@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,13 +18,14 @@ from rsl_rl.utils import unpad_trajectories
 from tensordict import TensorDict
 from torch import distributed, nn
 
-from train.algorithms.agent import Memories, teacher_of
+from train.algorithms.agent import Memories
 from train.algorithms.learner import gaussian
 from train.algorithms.mirror import Mirror, make_mirror
 from train.algorithms.policy import VisionPolicy
 from train.distributed import Processes
-from train.encoders.voxels import VOXELS, voxel_loss
-from train.environment import FINAL, STATE, VECTOR, TrainEnv
+from train.encoders.groups import TEACHER, VOXELS
+from train.encoders.voxels import voxel_loss
+from train.environment import FINAL, STATE, VECTOR, TrainEnv, seen_groups
 from train.preset import Preset
 from train.settings.parts import VoxelSettings
 from train.settings.schedule import Schedule, scheduled
@@ -80,9 +81,8 @@ class VisionPPO(PPO):
     rollout, on mirrored observations, and that state is stored where rsl-rl would store a critic's. `voxels` and
     `mirror` are None for no such loss.
 
-    With a `teacher`, the elements of the critic's observations that are the right action, there is no PPO at all: the
-    policy learns to output them, where its own actions lead it (Ross et al., A reduction of imitation learning to
-    no-regret online learning, 2011).
+    If it is `taught`, there is no PPO at all: the policy learns to output what its teacher answers, where its own
+    actions lead it (Ross et al., A reduction of imitation learning to no-regret online learning, 2011).
     """
 
     actor: VisionPolicy  # type: ignore[assignment]
@@ -95,7 +95,7 @@ class VisionPPO(PPO):
         voxels: VoxelSettings | None = None,
         mirror: Mirror | None = None,
         mirrored_half: Mirror | None = None,
-        teacher: slice | None = None,
+        taught: bool = False,
         schedule: Schedule | Literal["adaptive"] = "adaptive",
         **named: Any,
     ) -> None:
@@ -106,7 +106,7 @@ class VisionPPO(PPO):
         if mirrored_half:
             self.symmetry = MirroredHalf(mirrored_half)  # type: ignore[assignment]
         self._highest_rate = self.learning_rate
-        self._voxels, self._mirror, self._teacher = voxels, mirror, teacher
+        self._voxels, self._mirror, self._taught = voxels, mirror, taught
         self._schedule: Schedule | Literal["adaptive"] = schedule
         self._mirrored: HiddenState = None
 
@@ -117,17 +117,15 @@ class VisionPPO(PPO):
         """Make networks, optimiser and storage of a preset.
 
         Raises:
-            TrainError: When it asks for mirror images of something that has none, or for a teacher that is none.
+            TrainError: When it asks for mirror images of something that has none.
         """
-        configuration = rsl_rl_configuration(preset, list(map(str, env.get_observations().keys())))
+        configuration = rsl_rl_configuration(preset, seen_groups(env.get_observations()))
         configuration["multi_gpu"] = processes
         _, *images = configuration["obs_groups"]["actor"]
         if preset.ppo.use_mirror_loss:
             configuration["algorithm"]["mirror"] = make_mirror(env.env, images, device)
         if preset.ppo.use_mirror_batches:
             configuration["algorithm"]["mirrored_half"] = make_mirror(env.env, images, device, critic=True)
-        if preset.teacher:
-            configuration["algorithm"]["teacher"] = teacher_of(preset.teacher, env.env)
         with contextlib.redirect_stdout(io.StringIO()):  # it prints its networks
             return cls.construct_algorithm(env.get_observations(), env, configuration, device)  # type: ignore[return-value]
 
@@ -143,6 +141,15 @@ class VisionPPO(PPO):
     @learning_rate.setter
     def learning_rate(self, rate: float) -> None:
         self._rate = min(rate, self._highest_rate)
+
+    @property
+    def spread(self) -> float | None:
+        """Mean standard deviation of the last actions."""
+        return float(self.actor.output_std.detach().mean())
+
+    def begin_with(self, weights: Mapping[str, torch.Tensor]) -> None:
+        """Give the policy the weights of another one like it, before training."""
+        self.actor.load_state_dict(dict(weights))
 
     def begin(self, folder: Path, slack: int) -> None:
         """Do nothing: all it learns from is in its storage."""
@@ -203,7 +210,7 @@ class VisionPPO(PPO):
         """Learn from the rollout; returns mean losses by name, and "voxel_iou" of predicted and occupied voxels."""
         if self._schedule != "adaptive":
             self._set_rate(scheduled(self._schedule, self._highest_rate, self.progress))
-        if self._teacher:
+        if self._taught:
             losses = self._auxiliary_update()
             self.storage.clear()
             return losses
@@ -238,7 +245,7 @@ class VisionPPO(PPO):
 
     def _auxiliary_update(self) -> dict[str, float]:
         """Minimise the auxiliary losses over the rollout, which `PPO.update` rewinds but does not clear."""
-        passes = self.num_learning_epochs if self._teacher else self._voxels.epochs if self._voxels else 1
+        passes = self.num_learning_epochs if self._taught else self._voxels.epochs if self._voxels else 1
         storage = self.storage
         batches = storage.recurrent_mini_batch_generator if self.actor.is_recurrent else storage.mini_batch_generator
         sums, count = defaultdict[str, float](float), self.num_mini_batches * passes
@@ -265,9 +272,9 @@ class VisionPPO(PPO):
             occupied, heights = actor.voxel_head(latent.flatten(0, -2))
             metrics["voxels"], metrics["voxel_iou"] = voxel_loss(occupied, heights, truth)
             loss = loss + self._voxels.weight * metrics["voxels"]
-        if self._teacher:
-            truth = seen[STATE] if masks is None else unpad_trajectories(seen[STATE], masks)
-            metrics["teacher"] = nn.functional.mse_loss(actor.means(latent), truth[..., self._teacher])
+        if self._taught:
+            truth = seen[TEACHER] if masks is None else unpad_trajectories(seen[TEACHER], masks)
+            metrics["teacher"] = nn.functional.mse_loss(actor.means(latent), truth)
             loss = loss + metrics["teacher"]
         if self._mirror:
             target = self._mirror.actions(actor.means(latent)).detach()
@@ -277,10 +284,9 @@ class VisionPPO(PPO):
         return loss, metrics
 
 
-def rsl_rl_configuration(preset: Preset, groups: list[str]) -> dict[str, Any]:
-    """Configuration of rsl-rl's runner."""
+def rsl_rl_configuration(preset: Preset, images: list[str]) -> dict[str, Any]:
+    """Configuration of rsl-rl's runner, for a policy that sees these groups beside the vectors."""
     policy, ppo = preset.policy, preset.ppo
-    images = [group for group in groups if group not in (VECTOR, STATE, VOXELS)]
     return {
         "num_steps_per_env": preset.num_steps_per_env,
         "obs_groups": {"actor": [VECTOR, *images], "critic": [STATE]},
@@ -305,6 +311,7 @@ def rsl_rl_configuration(preset: Preset, groups: list[str]) -> dict[str, Any]:
         "algorithm": {
             "class_name": "train.algorithms.ppo:VisionPPO",
             "voxels": policy.voxels,
+            "taught": bool(preset.teacher),
             **ppo.model_dump(exclude={"gae_lambda", "use_mirror_loss", "use_mirror_batches"}),
             "lam": ppo.gae_lambda,
             "value_loss_coef": 1.0,

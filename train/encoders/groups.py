@@ -15,8 +15,10 @@ from sim.env import Observations, SceneEnv
 from train.encoders.parallel import in_halves
 from train.settings.parts import PolicySettings, find_encoder
 
-IMAGES = ("rgb", "depth")
+IMAGES = ("rgb", "depth", "rgbd")
 """Groups that are images."""
+VOXELS, TEACHER, SHOWN = "voxels", "teacher", "shown"
+"""Groups that are no network's input: what losses aim at, and the right actions."""
 
 
 class ObservationGroup:
@@ -44,16 +46,29 @@ class ObservationGroup:
 
 @dataclass(frozen=True)
 class Images(ObservationGroup):
-    """Colour images (N, 3, H, W) uint8, or depth images (N, 1, H, W) float32 [m], 0 unknown."""
+    """Colour images (N, 3, H, W) uint8, depth images (N, 1, H, W) float32 [m], 0 unknown, or both.
 
-    name: Literal["rgb", "depth"]  # pyright: ignore[reportIncompatibleVariableOverride]
+    Both are (N, 4, H, W) uint8, colours and nearness 255 / (1 + depth), 0 unknown: that is enough to learn from, and
+    small.
+    """
+
+    name: Literal["rgb", "depth", "rgbd"]  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def read(self, env: SceneEnv, seen: Observations) -> torch.Tensor:
         """Channels first; those of several cameras one after another."""
-        images = [values for name, values in seen.items() if name.rpartition("_")[2] == self.name]
+        colors = [torch.from_numpy(values.transpose(0, 3, 1, 2)) for values in _of("rgb", seen)]
+        if self.name == "rgb":
+            return torch.cat(colors, 1)
+        depths = [torch.tensor(values)[:, None] for values in _of("depth", seen)]
         if self.name == "depth":
-            return torch.tensor(np.stack(images, 1))
-        return torch.from_numpy(np.concatenate([image.transpose(0, 3, 1, 2) for image in images], 1))
+            return torch.cat(depths, 1)
+        near = [torch.where(depth > 0, 255 / (1 + depth), 0).round().to(torch.uint8) for depth in depths]
+        return torch.cat([part for pair in zip(colors, near, strict=True) for part in pair], 1)
+
+
+def _of(output: str, seen: Observations) -> list[np.ndarray]:
+    """What all cameras measured of one kind."""
+    return [values for name, values in seen.items() if name.rpartition("_")[2] == output]
 
 
 class FrozenFeatures(ObservationGroup):

@@ -22,10 +22,8 @@ from pipeline.types import F32, F64, I64, U8, Floats
 from sim.env import Observations, SceneEnv
 from sim.robots.state import headings
 from sim.sensors.height_scan import HEADROOM
-from train.encoders.groups import ObservationGroup
+from train.encoders.groups import VOXELS, ObservationGroup
 
-VOXELS = "voxels"
-"""Observation group that is no network's input, but the target of an auxiliary loss."""
 SHAPE = (16, 16, 8)
 """Voxels ahead, to the left and up."""
 EDGE = 0.15

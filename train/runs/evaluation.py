@@ -7,12 +7,13 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import cast
 
 import cv2
 import numpy as np
 import torch
-from rsl_rl.models import MLPModel
 from tensordict import TensorDict
+from torch import nn
 
 from pipeline.errors import TrainError
 from pipeline.progress import bar
@@ -22,7 +23,8 @@ from sim.ranges import seed_of
 from sim.scene.floors import Split
 from sim.scene.scene import SceneLock, SimScene
 from sim.video import tiled
-from train.environment import STATE, VECTOR, Actor, TrainEnv, make_env
+from train.algorithms.policy import VisionPolicy
+from train.environment import Actor, TrainEnv, make_env, seen_groups
 from train.runs import checkpoint
 from train.runs.results import Ablation, Episode, Evaluation, FloorPlan, Results, TestScene
 from train.runs.run import Run
@@ -35,6 +37,8 @@ MAX_ENVS = 200
 ABLATIONS: tuple[Ablation, ...] = ("none", "shuffled", "frozen")
 SHOWN = 9
 """Number of images of a scene that are kept."""
+COLORED = ("rgb", "rgbd", "sight")
+"""Groups whose first three channels are colours, 0..255."""
 
 
 def ablation_of(kind: Ablation, seed: int) -> Callable[[TensorDict], TensorDict]:
@@ -46,7 +50,7 @@ def ablation_of(kind: Ablation, seed: int) -> Callable[[TensorDict], TensorDict]
     rng, first = np.random.default_rng(seed), dict[str, torch.Tensor]()
 
     def ablated(observations: TensorDict) -> TensorDict:
-        groups = [str(name) for name in observations.keys() if name not in (VECTOR, STATE)]  # noqa: SIM118 - no dict
+        groups = seen_groups(observations)
         if not groups:
             raise TrainError(
                 "an ablation acts on what a policy sees",
@@ -106,16 +110,17 @@ def evaluate(
 @contextmanager
 def _restored(actor: Actor) -> Iterator[None]:
     """A policy acts by its mean here, and is as it was afterwards."""
-    if not isinstance(actor, MLPModel):
+    if not isinstance(actor, nn.Module):
         yield
         return
-    memory, learning = actor.get_hidden_state(), actor.training
-    actor.eval()
+    policy = cast("VisionPolicy", actor)  # or eyes, which remember likewise
+    memory, learning = policy.get_hidden_state(), policy.training
+    policy.eval()
     try:
         yield
     finally:
-        actor.reset(hidden_state=memory)
-        actor.train(learning)
+        policy.reset(hidden_state=memory)
+        policy.train(learning)
 
 
 def evaluate_run(
@@ -207,8 +212,9 @@ def _names(run: Run) -> str:
 def _test_scene(scene: SimScene, starts: Split, env: TrainEnv) -> TestScene:
     observations = env.get_observations()
     images = ""
-    if "rgb" in observations.keys():  # noqa: SIM118 - no plain dict
-        page = tiled(observations["rgb"][:SHOWN, :3].cpu().numpy().transpose(0, 2, 3, 1))
+    colored = next((name for name in seen_groups(observations) if name in COLORED), None)
+    if colored:
+        page = tiled(observations[colored][:SHOWN, :3].byte().cpu().numpy().transpose(0, 2, 3, 1))
         images = base64.b64encode(cv2.imencode(".png", page[..., ::-1])[1].tobytes()).decode()
     lock, plan = scene.lock, FloorPlan.of(scene, env.env.robot)
     return TestScene(reference=lock.reference, sha256=lock.sha256, starts=starts, plan=plan, images=images)

@@ -8,7 +8,6 @@ from contextlib import closing
 from pathlib import Path
 
 import torch
-from rsl_rl.models import MLPModel
 
 from pipeline import Bundle
 from pipeline.importing.gaussgym import is_gaussgym
@@ -17,7 +16,7 @@ from sim.episodes import TIME
 from sim.scene.floors import Split
 from sim.scene.opening import TERRAIN, find_sources
 from sim.video import ChaseVideo
-from train.environment import TrainEnv, make_env
+from train.environment import Actor, TrainEnv, make_env
 from train.runs import checkpoint
 from train.runs.run import Run
 
@@ -33,7 +32,7 @@ def open_play(
     starts: Split = "held_out",
     file: Path | None = None,
     allow_failed: bool = False,
-) -> tuple[TrainEnv, MLPModel]:
+) -> tuple[TrainEnv, Actor]:
     """Make one robot in one scene, and load the policy that drives it.
 
     The scene is the run's first by default, the checkpoint its newest.
@@ -48,7 +47,7 @@ def open_play(
     return env, checkpoint.load_policy(run, env, file).get_policy()
 
 
-def play(env: TrainEnv, policy: MLPModel, viewers: Sequence[Viewer] = (), episodes: int | None = None) -> Counter[str]:
+def play(env: TrainEnv, policy: Actor, viewers: Sequence[Viewer] = (), episodes: int | None = None) -> Counter[str]:
     """Let a policy act by its mean for N episodes, or until Ctrl-C; returns how many episodes each condition ended.
 
     The environment is at the beginning of its episodes, the policy's hidden state empty.

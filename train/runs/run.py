@@ -85,14 +85,16 @@ class Run:
         return Run(folder, record)
 
     @staticmethod
-    def open(name_or_path: str | Path, root: Path = Path("runs"), said: Collection[str] = ("demos",)) -> Run:
+    def open(
+        name_or_path: str | Path, root: Path = Path("runs"), said: Collection[str] = ("demos", "start_from")
+    ) -> Run:
         """Open a run by its folder, or by its name below `root`, to make its policy act or learn.
 
         Args:
             name_or_path: Its name or folder.
             root: Folder of runs.
             said: Values of its preset, by dotted name, that the command line gives, too, or that nobody opens:
-                demonstrations where it doesn't learn.
+                demonstrations and what it began with where it doesn't learn.
 
         Raises:
             TrainError: When there is none, its run.json is damaged or of another version of splatyard, or it is from
@@ -105,6 +107,7 @@ class Run:
             "gait": [preset.gait],
             "policy.encoder_file": [preset.policy.encoder_file],
             "demos": [preset.demos],
+            "start_from": [preset.start_from],
             "objects": preset.objects,
         }
         for key, names in named.items():

@@ -162,8 +162,8 @@ class Trainer:
         metrics |= self._stats.metrics()
         metrics |= {f"loss/{name}": float(value) for name, value in losses.items()}
         metrics["learning_rate"] = agent.learning_rate
-        if not agent.offline:
-            metrics["std"] = float(agent.get_policy().output_std.detach().mean())
+        if not agent.offline and agent.spread is not None:
+            metrics["std"] = agent.spread
         if self.env.env.task.curriculum:
             metrics["level"] = float(self.env.env.level.mean())
         check_finite(metrics, agent, self.preset)
@@ -233,7 +233,7 @@ class Trainer:
 
 def _moved(memory: HiddenState, device: str) -> HiddenState:
     if isinstance(memory, tuple):
-        return memory[0].to(device), memory[1].to(device)
+        return tuple(part.to(device) for part in memory)  # type: ignore[return-value] - as many as there were
     return None if memory is None else memory.to(device)
 
 

@@ -92,6 +92,26 @@ class OfflineSettings(Settings):
     """Newest steps of all robots that dagger remembers, on disk."""
 
 
+class EyesSettings(Settings):
+    """Learning which parts of an image show the ball; the driver find does the rest."""
+
+    updates_per_step: Count = 2
+    """Updates for each step of all robots."""
+    batch_size: Annotated[int, Field(ge=2, le=100_000)] = 96
+    """Images of a batch."""
+    learning_rate: Positive = 3e-3
+    """Initial learning rate."""
+    schedule: Schedule = "cosine"
+    """How the learning rate goes on as training does."""
+    replay_size: Annotated[int, Field(ge=1000, le=100_000_000)] = 12_000
+    """Newest images of all robots that are learned from, on disk."""
+    led: Share = 0.25
+    """Share of the robots that their teacher leads to the ball, so that it is seen from near."""
+    finding: Share = 0.4
+    """Share of the robots that drive to what the eyes take for the ball, so that they learn what it isn't; the others
+    drive at random."""
+
+
 @dataclass(frozen=True)
 class Learning:
     """A way to learn.
@@ -121,6 +141,9 @@ class Algorithm:
         actors: Whether it learns from whatever steps there are, those of actors elsewhere among them.
         offline: Whether nothing is simulated while it learns.
         given: Values of a preset that it takes for granted where they aren't set.
+        aim: "module:function" that makes the observation group that it learns to predict, of a simulation.
+        product: "module:function" that writes what comes of a run into its folder, of the run, the simulation, the
+            policy and the last row of the curve.
     """
 
     plain: Learning
@@ -131,6 +154,8 @@ class Algorithm:
     actors: bool = False
     offline: bool = False
     given: Mapping[str, Any] = field(default_factory=dict)
+    aim: str = ""
+    product: str = ""
 
 
 PPO = Learning("train.algorithms.ppo:VisionPPO", "ppo", rollouts=True)
@@ -157,6 +182,14 @@ ALGORITHMS = {
         critic=False,
         given={"teacher": "expert", "ppo": {"schedule": "exponential"}},
     ),
+    "eyes": Algorithm(
+        Learning("train.algorithms.eyes:EyesLearner", "eyes"),
+        taught=True,
+        critic=False,
+        given={"teacher": "expert", "policy": {"rnn_type": "none", "encoder": "eyes"}},
+        aim="train.eyes:Shown",
+        product="train.algorithms.eyes:save_eyes",
+    ),
 }
 WITH_DEMOS = {"rlpd": "sac"}
 """Other names of algorithms with demonstrations, in presets and runs of before, too."""
@@ -176,12 +209,12 @@ class AlgorithmSettings(Settings):
 
     algorithm: str = DEFAULT
     """How the policy learns: by its own steps (ppo), all its past ones (sac, td3), those and demonstrations (these with
-    demos), demonstrations alone (bc, iql), or a teacher's answers (dagger)."""
+    demos), demonstrations alone (bc, iql), a teacher's answers (dagger), or only to see the ball (eyes)."""
     demos: str = ""
     """Folder of a LeRobot dataset of demonstrations."""
     teacher: str = ""
-    """Privileged observation that is the right action, and that the policy learns to output (dagger); "expert" asks
-    the task's expert; empty for other algorithms."""
+    """Whose action the policy learns to output (dagger): a privileged observation that is the right one; "expert", the
+    task's expert; "find" or a file of eyes, the driver that finds a ball; empty for other algorithms."""
     policy: PolicySettings = PolicySettings()
     """Networks."""
     ppo: PPOSettings = PPOSettings()
@@ -192,6 +225,8 @@ class AlgorithmSettings(Settings):
     """Settings of td3."""
     offline: OfflineSettings = OfflineSettings()
     """Settings of bc, iql, and dagger without memory."""
+    eyes: EyesSettings = EyesSettings()
+    """Settings of eyes."""
 
     @property
     def kind(self) -> Algorithm:
@@ -257,7 +292,7 @@ class AlgorithmSettings(Settings):
         for key, present in (
             ("teacher", self.teacher and not kind.taught),
             ("policy.voxels", self.policy.voxels),
-            ("policy.rnn_type", self.policy.rnn_type != "none"),
+            ("policy.rnn_type", self.policy.rnn_type != "none" and not kind.recurrent),
             ("ppo.use_mirror_loss", self.ppo.use_mirror_loss),
             ("ppo.use_mirror_batches", self.ppo.use_mirror_batches),
         ):

@@ -15,6 +15,8 @@ from train.settings.encoders import DEFAULT, ENCODERS, Encoder
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
+MODALITIES: dict[str, tuple[Output, ...]] = {"rgb": ("rgb",), "depth": ("depth",), "rgbd": ("rgb", "depth")}
+"""Outputs of cameras, by what a policy sees by."""
 Range = tuple[Annotated[float, Field(ge=0)], Annotated[float, Field(ge=0)]]
 
 
@@ -36,8 +38,8 @@ class PolicySettings(Settings):
     """Weights of the encoder gaussian_regressor, a file that `splatyard pretrain-encoder` wrote."""
     encoder_sha256: str = ""
     """Hash of that file when the run began; filled in by itself."""
-    modality: Literal["rgb", "depth"] = "rgb"
-    """Output of the robot's camera."""
+    modality: Literal["rgb", "depth", "rgbd"] = "rgb"
+    """What its camera measures: colours, depths, or both."""
     rnn_type: Literal["none", "gru", "lstm"] = "gru"
     """Memory of the policy; none for a feed-forward one."""
     rnn_hidden_dim: Count = 64
@@ -61,7 +63,7 @@ class PolicySettings(Settings):
     def outputs(self) -> tuple[Output, ...]:
         """Outputs of the robot's cameras that its encoder reads."""
         outputs = find_encoder(self).outputs
-        return (self.modality,) if outputs is None else outputs
+        return MODALITIES[self.modality] if outputs is None else outputs
 
     @model_validator(mode="after")
     def _uses_its_file(self) -> Self:

@@ -117,7 +117,7 @@ def test_other_arrays_are_refused(file: Path, change: Callable[[dict[str, np.nda
     with pytest.raises(SimError, match=found) as error:
         Eyes(file)
     assert error.value.file == str(file)
-    assert "train-eyes" in error.value.remedy
+    assert "train find" in error.value.remedy
 
 
 def test_arrays_of_objects_are_refused(file: Path):

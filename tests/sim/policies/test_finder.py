@@ -87,7 +87,7 @@ def test_missing_eyes_are_refused(room_scene: SimScene, tmp_path: Path):
     with pytest.raises(SimError, match="No such file") as error, open_driver(str(tmp_path / "no.npz"), env, 0):
         pass
     assert error.value.file == str(tmp_path / "no.npz")
-    assert "train-eyes" in error.value.remedy
+    assert "train find" in error.value.remedy
     env.close()
 
 

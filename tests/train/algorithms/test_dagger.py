@@ -16,10 +16,9 @@ X = torch.linspace(-0.9, 0.9, 13)
 
 
 def made(folder: Path, **changes: object) -> DAgger:
-    """Begun; the teacher's action is the first number of what critics see."""
+    """Begun."""
     torch.manual_seed(1)
     agent = DAgger(preset("dagger", **{"policy.rnn_type": "none"}, **changes), seen_at(torch.zeros(16)), 1, "cpu", None)
-    agent.teacher = slice(0, 1)
     agent.train_mode()
     agent.begin(folder, 8)
     return agent
@@ -28,7 +27,7 @@ def made(folder: Path, **changes: object) -> DAgger:
 def show(agent: DAgger, at: torch.Tensor) -> None:
     """Let it act where the expert's answer is -gain x, known to critics alone."""
     seen = seen_at(at)
-    seen["state"] = -Cart.gain() * at[:, None]
+    seen["teacher"] = -Cart.gain() * at[:, None]
     with torch.inference_mode():
         agent.act(seen)
         ends = torch.zeros(len(at))

@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from gymnasium.spaces import Box, Dict
 from rsl_rl.algorithms import PPO
 from tensordict import TensorDict
 from torch import multiprocessing, nn
 
-from pipeline.errors import TrainError
 from sim.controlled import find_robot
 from sim.sensors.cameras.settings import RobotCamera
 from sim.tasks.driving.driving_tasks import NAVIGATE
-from sim.tasks.task import Observation
 from train.algorithms.mirror import Mirror, make_mirror
 from train.algorithms.ppo import VisionPPO
 from train.distributed import Processes
@@ -204,14 +199,11 @@ def test_an_episode_that_ran_out_of_time_would_have_gone_on_from_its_end():
 def test_a_teacher_is_learned_by_sight(memory: str):
     """The right action is the brighter side, which only images show; no value is learned."""
     env = Dice()
-    spaces = {name: Box(-1, 1, (size,)) for name, size in (("velocity", 3), ("side", 2))}
-    observations = {name: Observation(lambda _: np.zeros(0), space.shape[0]) for name, space in spaces.items()}
-    env.env.task, env.env.single_observation_space = replace(NAVIGATE, observations=observations), Dict(spaces)
 
     def drawn() -> TensorDict:
         seen = Dice._draw(env)
         bright = seen["rgb"].float().mean((1, 2)).unflatten(1, (2, 32)).mean(2)
-        seen["state"] = torch.cat([seen["vector"][:, :3], bright.diff(dim=1).sign() * torch.tensor([0.6, -0.3])], 1)
+        seen["teacher"] = bright.diff(dim=1).sign() * torch.tensor([0.6, -0.3])
         return seen
 
     env._draw = drawn  # type: ignore[method-assign]
@@ -228,14 +220,6 @@ def test_a_teacher_is_learned_by_sight(memory: str):
     assert losses[0]["teacher"] > 0.1
     assert losses[-1]["teacher"] < 0.02
     assert all(torch.equal(one, other) for one, other in zip(before, agent.critic.parameters(), strict=True))
-
-
-def test_a_teacher_has_the_size_of_an_action():
-    """Another observation is none."""
-    env = Dice()
-    env.env.single_observation_space = Dict({name: Box(-1, 1, (3,)) for name in NAVIGATE.observations})
-    with pytest.raises(TrainError, match=r"'velocity' in 'navigate', whose actions have 2 elements"):
-        agent_for(env, teacher="velocity")
 
 
 @pytest.mark.parametrize("memory", ["gru", "lstm", "none"])

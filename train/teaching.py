@@ -1,0 +1,69 @@
+"""Teachers: the right actions as an observation group, which policies learn from and never see."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from gymnasium.spaces import Dict
+
+from pipeline.errors import TrainError
+from sim.env import Observations, SceneEnv
+from sim.finding.eyes import eyes_named
+from sim.policies.finder import finder_with
+from train.encoders.groups import TEACHER, ObservationGroup
+
+
+class Answers(ObservationGroup):
+    """What a privileged observation says."""
+
+    name = TEACHER
+
+    def __init__(self, observation: str) -> None:
+        self._observation = observation
+
+    def read(self, env: SceneEnv, seen: Observations) -> torch.Tensor:
+        """Actions (N, A)."""
+        return torch.tensor(seen[self._observation])
+
+
+class FinderAnswers(ObservationGroup):
+    """What the driver `find` would do where the policy is: of what the robot has seen in this episode."""
+
+    name = TEACHER
+
+    def __init__(self, eyes: Path, env: SceneEnv) -> None:
+        self._driver = finder_with(eyes, env)
+
+    def read(self, env: SceneEnv, seen: Observations) -> torch.Tensor:
+        """Actions (N, A)."""
+        return torch.from_numpy(self._driver(seen))
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """What it believes."""
+        return {name: torch.from_numpy(values.copy()) for name, values in self._driver.finder.arrays().items()}
+
+    def restore(self, state: dict[str, torch.Tensor]) -> None:
+        """Continue from what it believed."""
+        self._driver.finder.set_arrays({name: values.numpy().copy() for name, values in state.items()})
+
+
+def taught_by(teacher: str, env: SceneEnv) -> ObservationGroup:
+    """The answers of a teacher: an observation of the task, or the driver `find` by its eyes or those of a file.
+
+    Raises:
+        TrainError: When it is neither.
+        SimError: When the driver doesn't fit the robots.
+    """
+    if eyes := eyes_named(teacher):
+        return FinderAnswers(eyes, env)
+    spaces = env.single_observation_space
+    assert isinstance(spaces, Dict)
+    shape = spaces[teacher].shape if teacher in env.task.observations else None
+    if shape != (env.controller.size,):
+        raise TrainError(
+            "a teacher is an observation that says the right action, find, or the file of its eyes",
+            found=f"{teacher!r} in {env.task.name!r}, whose actions have {env.controller.size} elements",
+            remedy="train another task, or without --set teacher",
+        )
+    return Answers(teacher)
