@@ -211,7 +211,7 @@ def _evaluate(run: Run, episodes: int) -> None:
 
 def _report(run: Run, folder: str, done: int, iterations: int) -> None:
     """Where everything is, and what to do next."""
-    from train.algorithms.eyes import EYES_FILE
+    from train.runs.eyes import EYES_FILE
     from train.settings.parts import find_encoder
 
     rows = run.curve.read()

@@ -43,6 +43,7 @@ def test_a_preset_names_no_program():
         "gait",
         "engine",
         "objects",
+        "start_from",
         "cameras",
     ]
     assert texts == [f"preset.{name}" for name in names]

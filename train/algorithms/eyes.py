@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -11,9 +10,6 @@ from tensordict import TensorDict
 from torch import nn
 from torch.nn import functional
 
-from pipeline.io.weights import write_weights
-from sim.env import SceneEnv
-from sim.finding.eyes import EyesCard
 from sim.finding.finder import Finder
 from sim.policies.finder import MEASURED, FinderBody
 from train.algorithms.learner import Learner
@@ -21,18 +17,14 @@ from train.distributed import Processes
 from train.encoders.groups import SHOWN, TEACHER
 from train.environment import VECTOR, TrainEnv
 from train.eyes import SIGHT, EyesNetwork, varied, worn
-from train.files import writing
 from train.preset import Preset
 from train.recording.replay import REPLAY, Replay
-from train.runs.run import Run
 
 if TYPE_CHECKING:
     from train.halves import Halves
 
 NEAR = "near"
 """Field of the replay: colours and nearness, (4, H, W) uint8."""
-EYES_FILE = "eyes.npz"
-"""Eyes that a run learned, in its folder."""
 TURN_AWAY, STRAY = 0.2, 0.3
 """Probability of other speeds in a step of random driving, and noise on the actions of those who are led."""
 SPEEDS = ((-0.1, -1.5), (0.6, 1.5))
@@ -205,22 +197,3 @@ def _varied(near: torch.Tensor, shown: torch.Tensor) -> tuple[torch.Tensor, torc
     near, shown = (torch.where(flip.view(-1, *[1] * (one.dim() - 1)), one.flip(-1), one) for one in (near, shown))
     colors = varied((near[:, :3].float() / 255).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
     return torch.cat([colors, worn(near[:, 3].float() / 255)[:, None] - 0.5], 1), shown.float()
-
-
-def save_eyes(run: Run, env: SceneEnv, policy: EyesPolicy, metrics: Mapping[str, float]) -> Path:
-    """Write the eyes that a run learned into its folder; returns their file. The metrics are a row of its curve."""
-    lens = policy.body.lens
-    card = EyesCard(
-        width=lens.width,
-        height=lens.height,
-        focal=float(lens.fx),
-        sha256="",
-        seed=run.record.seed,
-        images=round(metrics["steps"]),
-        scenes=tuple(lock.reference for lock in run.locks),
-        metrics={},
-    )
-    file = run.folder / EYES_FILE
-    with writing(file):
-        write_weights(file, card, policy.network.arrays())
-    return file

@@ -92,7 +92,7 @@ class OfflineSettings(Settings):
     """Newest steps of all robots that dagger remembers, on disk."""
 
 
-class EyesSettings(Settings):
+class DetectorSettings(Settings):
     """Learning which parts of an image show the ball; the driver find does the rest."""
 
     updates_per_step: Count = 2
@@ -182,13 +182,13 @@ ALGORITHMS = {
         critic=False,
         given={"teacher": "expert", "ppo": {"schedule": "exponential"}},
     ),
-    "eyes": Algorithm(
-        Learning("train.algorithms.eyes:EyesLearner", "eyes"),
+    "detector": Algorithm(
+        Learning("train.algorithms.eyes:EyesLearner", "detector"),
         taught=True,
         critic=False,
-        given={"teacher": "expert", "policy": {"rnn_type": "none", "encoder": "eyes"}},
+        given={"teacher": "expert", "policy": {"rnn_type": "none", "encoder": "detector"}},
         aim="train.eyes:Shown",
-        product="train.algorithms.eyes:save_eyes",
+        product="train.runs.eyes:save_eyes",
     ),
 }
 WITH_DEMOS = {"rlpd": "sac"}
@@ -209,7 +209,7 @@ class AlgorithmSettings(Settings):
 
     algorithm: str = DEFAULT
     """How the policy learns: by its own steps (ppo), all its past ones (sac, td3), those and demonstrations (these with
-    demos), demonstrations alone (bc, iql), a teacher's answers (dagger), or only to see the ball (eyes)."""
+    demos), demonstrations alone (bc, iql), a teacher's answers (dagger), or only to see the ball (detector)."""
     demos: str = ""
     """Folder of a LeRobot dataset of demonstrations."""
     teacher: str = ""
@@ -225,8 +225,8 @@ class AlgorithmSettings(Settings):
     """Settings of td3."""
     offline: OfflineSettings = OfflineSettings()
     """Settings of bc, iql, and dagger without memory."""
-    eyes: EyesSettings = EyesSettings()
-    """Settings of eyes."""
+    detector: DetectorSettings = EyesSettings()
+    """Settings of detector."""
 
     @property
     def kind(self) -> Algorithm:

@@ -27,8 +27,8 @@ SMALL = {
     "num_steps_per_env": 2,
     "iterations": 4,
     "save_interval": 1,
-    "eyes.batch_size": 8,
-    "eyes.replay_size": 1000,
+    "detector.batch_size": 8,
+    "detector.replay_size": 1000,
 }
 
 
@@ -57,7 +57,7 @@ def test_it_goes_on_as_if_it_had_not_stopped(room_scene: SimScene, tmp_path: Pat
 
 def test_the_loss_falls_and_the_rate_too(room_scene: SimScene, tmp_path: Path):
     """To nothing in the last update."""
-    one = trainer(room_scene, tmp_path, **{"iterations": 8, "eyes.updates_per_step": 20})
+    one = trainer(room_scene, tmp_path, **{"iterations": 8, "detector.updates_per_step": 20})
     losses = [one.iterate()["loss/seen"] for _ in range(8)]
     one.env.close()
     assert losses[-1] < 0.7 * losses[0]
@@ -94,7 +94,7 @@ def test_the_command_trains_and_goes_on(
     assert (card.width, card.height, card.focal) == (96, 48, 27.7)
     train = ["train", "find", "--scene", bundle, "--iterations", "1", *small]
     for start, name in (("own", "again"), (str(out), "third"), ("find", "fourth")):
-        assert main([*train, "--name", name, "--from", start, "--set", "eyes.learning_rate=1e-30"]) == 0
+        assert main([*train, "--name", name, "--from", start, "--set", "detector.learning_rate=1e-30"]) == 0
         begun = EYES_FILE if start == "find" else out
         assert Run.open(name).preset.start_from != ""
         for key, values in Eyes(Path("runs") / name / "eyes.npz").arrays.items():
