@@ -225,7 +225,7 @@ class AlgorithmSettings(Settings):
     """Settings of td3."""
     offline: OfflineSettings = OfflineSettings()
     """Settings of bc, iql, and dagger without memory."""
-    detector: DetectorSettings = EyesSettings()
+    detector: DetectorSettings = DetectorSettings()
     """Settings of detector."""
 
     @property
