@@ -16,9 +16,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import numba
+from llvmlite import ir
+from numba import extending
 from numba import njit as njit
 from numba import prange as prange
-from numba.core import caching
+from numba.core import caching, types
 
 from pipeline.errors import MachineError
 from pipeline.io.files import private_folder
@@ -95,3 +98,20 @@ def _unsaved(self: caching.Cache) -> Iterator[None]:
 caching.IndexDataCacheFile = _SharedCacheFile
 caching.CacheImpl._locator_classes = [*caching.CacheImpl._locator_classes, _TemporaryLocator]
 caching.Cache._guard_against_spurious_io_errors = _unsaved
+
+
+@extending.intrinsic
+def _pointer(_context: Any, address: types.Type) -> tuple[Any, Callable[..., ir.Value]]:
+    def build(context: Any, builder: Any, _signature: Any, values: Any) -> ir.Value:
+        return builder.inttoptr(values[0], context.get_value_type(types.voidptr))
+
+    return types.voidptr(address), build
+
+
+@njit(nogil=True)
+def array_at(address: int, shape: tuple[int, ...], kind: Any) -> Any:
+    """The contiguous array at an address (`array.ctypes.data`), in a kernel: of many, numba takes no sequence.
+
+    Whoever calls the kernel keeps the array meanwhile.
+    """
+    return numba.carray(_pointer(address), shape, kind)

@@ -54,14 +54,10 @@ class CpuRenderer:
 
     def render(self, camera: Camera, world_from_cameras: Floats, scene_of: NDArray[np.integer]) -> tuple[F32, F32]:
         """Render pinhole cameras of one lens; see `SceneRenderer`."""
-        rgb = np.empty((len(world_from_cameras), camera.height, camera.width, 3), np.float32)
-        depth = np.empty(rgb.shape[:3], np.float32)
-        for scene in np.unique(scene_of):
-            rows = np.flatnonzero(scene_of == scene)
-            drawn = render_batch(self._packed[scene], camera, world_from_cameras[rows])
-            assert drawn.median_depth is not None  # a batch always has it
-            rgb[rows], depth[rows] = drawn.rgb, drawn.median_depth
-        return rgb, depth
+        scenes, of = np.unique(scene_of, return_inverse=True)
+        drawn = render_batch([self._packed[scene] for scene in scenes], camera, world_from_cameras, of=of)
+        assert drawn.median_depth is not None  # a batch always has it
+        return drawn.rgb, drawn.median_depth
 
     def draw_over(
         self, rgb: F32, depth: F32, images: I64, camera: Camera, thing_from_cameras: Floats, scene: int
