@@ -119,7 +119,7 @@ def render_batch(
         np.ascontiguousarray(rotations, np.float32),
         np.ascontiguousarray(-(rotations @ centers[..., None])[..., 0], np.float32),
         np.ascontiguousarray(centers, np.float32),
-        np.ascontiguousarray(np.broadcast_to(intrinsics, (count, 4))),
+        np.tile(intrinsics, (count // len(cameras), 1)),  # not a view: of what can't be written numba compiles anew
         np.float32(-np.log(cutoffs.alpha)),
         (np.float32(cutoffs.alpha), np.float32(cutoffs.transmittance), np.float32(cutoffs.near)),
         (screen_blur(False), screen_blur(True)),
