@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from pipeline.geometry.jit import njit
-from pipeline.types import F32, F64, I32, I64
+from pipeline.types import F32, F64, I32, I64, Floats
 
 BINS = 16
 LEAF_SIZE = 4  # triangles that are not worth a split
@@ -160,7 +160,7 @@ def axes(direction: F32) -> tuple[int, int, int]:
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def meets(corners: F32, origin: F32, direction: F32, kz: int, kx: int, ky: int) -> float:
+def meets(corners: F32, origin: Floats, direction: F32, kz: int, kx: int, ky: int) -> float:
     """Where a ray meets a triangle with corners (3, 3), in lengths of its direction; -1 where it doesn't."""
     dz = np.float64(direction[kz])
     sx, sy = direction[kx] / dz, direction[ky] / dz

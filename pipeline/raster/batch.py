@@ -97,14 +97,7 @@ def render_batch(
     if not isinstance(world_from_cameras, np.ndarray):
         world_from_cameras = np.array([pose.matrix for pose in world_from_cameras])
     count = len(world_from_cameras)
-    cameras = [cameras] if isinstance(cameras, Camera) else list(cameras)
-    sizes = {(camera.width, camera.height) for camera in cameras}
-    if count == 0 or len(cameras) not in (1, count) or len(sizes) != 1:
-        raise ValueError(f"a batch needs a camera of one size for each pose, got {count} poses and sizes {sizes}")
-    if not all(camera.is_pinhole for camera in cameras):
-        raise ValueError("the rasteriser needs pinhole cameras; undistort first")
-    ((width, height),) = sizes
-    intrinsics = np.array([(camera.fx, camera.fy, camera.cx, camera.cy) for camera in cameras], np.float32)
+    (width, height), intrinsics = _lenses([cameras] if isinstance(cameras, Camera) else cameras, count)
     centers = world_from_cameras[:, :3, 3]
     rotations = world_from_cameras[:, :3, :3].swapaxes(1, 2)
     images = Images(
@@ -119,7 +112,7 @@ def render_batch(
         np.ascontiguousarray(rotations, np.float32),
         np.ascontiguousarray(-(rotations @ centers[..., None])[..., 0], np.float32),
         np.ascontiguousarray(centers, np.float32),
-        np.tile(intrinsics, (count // len(cameras), 1)),  # not a view: of what can't be written numba compiles anew
+        intrinsics,
         np.float32(-np.log(cutoffs.alpha)),
         (np.float32(cutoffs.alpha), np.float32(cutoffs.transmittance), np.float32(cutoffs.near)),
         (screen_blur(False), screen_blur(True)),
@@ -127,6 +120,18 @@ def render_batch(
         images,
     )
     return Rendering(*images)
+
+
+def _lenses(cameras: Sequence[Camera], count: int) -> tuple[tuple[int, int], F32]:
+    """Size of the images of B cameras, and their focal lengths and principal points (B, 4)."""
+    sizes = {(camera.width, camera.height) for camera in cameras}
+    if count == 0 or len(cameras) not in (1, count) or len(sizes) != 1:
+        raise ValueError(f"a batch needs a camera of one size for each pose, got {count} poses and sizes {sizes}")
+    if not all(camera.is_pinhole for camera in cameras):
+        raise ValueError("the rasteriser needs pinhole cameras; undistort first")
+    intrinsics = np.array([(camera.fx, camera.fy, camera.cx, camera.cy) for camera in cameras], np.float32)
+    # not a view of one camera's: for what can't be written numba compiles everything once more
+    return sizes.pop(), np.tile(intrinsics, (count // len(cameras), 1))
 
 
 def _place(packed: PackedGaussians, sh_count: int | None) -> tuple[int, ...]:

@@ -53,8 +53,8 @@ def mesh_depths(meshes: Sequence[RayCaster], of: NDArray[np.integer], camera: Ca
     _draw(
         np.array([_place(mesh.tree) for mesh in meshes], np.int64),
         np.asarray(of, np.int64),
-        (columns - camera.cx) / camera.fx,
-        (rows - camera.cy) / camera.fy,
+        np.asarray((columns - camera.cx) / camera.fx, np.float64),
+        np.asarray((rows - camera.cy) / camera.fy, np.float64),
         np.ascontiguousarray(poses[:, :3, :3]),
         poses[:, :3, 3].astype(np.float32).astype(np.float64),
         depth,
