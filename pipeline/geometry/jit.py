@@ -107,7 +107,7 @@ def _typed(_context: Any, address: types.Type) -> tuple[Any, Callable[..., ir.Va
     return types.voidptr(address), build
 
 
-_pointer: Callable[[int], Any] = extending.intrinsic(_typed)
+_pointer: Any = extending.intrinsic(_typed)
 
 
 @njit(nogil=True)
