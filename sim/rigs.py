@@ -8,7 +8,7 @@ from sim.robots.model import Robot
 from sim.scene.scene import SimScene
 from sim.sensors.cameras.measured import MeasuredRenderer
 from sim.sensors.cameras.objects import ObjectSplats
-from sim.sensors.cameras.renderer import make_renderer
+from sim.sensors.cameras.renderer import Loaded, make_renderer
 from sim.sensors.cameras.rig import CameraRig
 from sim.sensors.cameras.settings import CameraSettings, RobotCamera
 from sim.tasks.task import Task
@@ -36,7 +36,7 @@ def make_rigs(
         raise ValueError("a robot's cameras need different names")
     if not cameras:
         return ()
-    renderer = make_renderer([*(scene.gaussians for scene in scenes), *loose.splats], device)
+    renderer = make_renderer(Loaded([*(scene.splat for scene in scenes), *loose.loads]), device)
     renderers = {"splat": renderer, "mesh": MeasuredRenderer(renderer, [scene.collision for scene in scenes])}
     drawn = ObjectSplats(renderer, len(scenes), loose.splats)
     return tuple(

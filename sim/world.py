@@ -36,6 +36,7 @@ class LooseBodies:
 
     Attributes:
         groups: What an engine is made with: the bodies of each scene, then those of all; empty without any.
+        loads: What loads the Gaussians of those that are drawn by them, each in its own frame.
         solid_hulls: Corners (V, 3) of the convex pieces of each body that is drawn as a solid, in its own axes [m].
     """
 
@@ -46,7 +47,7 @@ class LooseBodies:
         bodies = [[one.body for one in objects] for objects in in_scenes]
         self.groups = [*(bodies if self._objects or shared else []), *([shared] if shared else [])]
         scanned = [item.splat for item in items if item.splat]
-        self._splats = [*(one.splat for one in self._objects), *scanned]
+        self.loads = [*(one.splat for one in self._objects), *scanned]
         first = len(self._objects)
         self._drawn = [*range(first), *range(first + len(own), first + len(own) + len(scanned))]
         self._solid = [number for number in range(first + len(shared)) if number not in self._drawn]
@@ -56,7 +57,7 @@ class LooseBodies:
     @cached_property
     def splats(self) -> list[Gaussians]:
         """Gaussians of the bodies that are drawn by their splats, each in its own frame."""
-        return [load() for load in self._splats]
+        return [load() for load in self.loads]
 
     def at_rest(self, robot: Robot, positions: Floats, rng: np.random.Generator) -> BodyState:
         """Where objects stand when episodes begin with robots at positions (M, 3): not in a robot, where it can be."""

@@ -51,6 +51,8 @@ class Preset(AlgorithmSettings):
     """Iterations between two checkpoints."""
     scene_sampling: Literal["uniform", "learning_progress"] = "uniform"
     """How scenes are drawn: uniformly, or by learning progress."""
+    scenes_at_a_time: Count = 16
+    """Scenes in which episodes begin at the same time; of more of them, others take their turn every few iterations."""
     cameras: tuple[str, ...] = ()
     """Names of the task's cameras that the policy sees by; all by default."""
     camera: CameraRandomisation = CameraRandomisation()

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from pipeline.geometry.jit import njit
-from pipeline.types import F32, F64, I32, I64
+from pipeline.types import F32, F64, I32, I64, Floats
 
 BINS = 16
 LEAF_SIZE = 4  # triangles that are not worth a split
@@ -152,7 +152,7 @@ def _entry(box: F32, origin: F32, ix: np.float32, iy: np.float32, iz: np.float32
 
 
 @njit(cache=True, nogil=True)
-def _axes(direction: F32) -> tuple[int, int, int]:
+def axes(direction: F32) -> tuple[int, int, int]:
     """The direction's longest axis and the two after it."""
     x, y, z = abs(direction[0]), abs(direction[1]), abs(direction[2])
     longest = 2 if z >= x and z >= y else (1 if y >= x else 0)
@@ -160,7 +160,7 @@ def _axes(direction: F32) -> tuple[int, int, int]:
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _meets(corners: F32, origin: F32, direction: F32, kz: int, kx: int, ky: int) -> float:
+def meets(corners: F32, origin: Floats, direction: F32, kz: int, kx: int, ky: int) -> float:
     """Where a ray meets a triangle with corners (3, 3), in lengths of its direction; -1 where it doesn't."""
     dz = np.float64(direction[kz])
     sx, sy = direction[kx] / dz, direction[ky] / dz
@@ -185,7 +185,7 @@ def first_hits(tree: Tree, origins: F32, directions: F32, distance: F32, triangl
     for ray in range(len(origins)):
         origin, direction = origins[ray], directions[ray]
         ix, iy, iz = _inverse(direction[0]), _inverse(direction[1]), _inverse(direction[2])
-        kz, kx, ky = _axes(direction)
+        kz, kx, ky = axes(direction)
         nearest, found = np.float32(np.inf), -1
         stack[0], entries[0] = 0, 0
         waiting = 1 if direction[kz] != 0 else 0
@@ -214,7 +214,7 @@ def first_hits(tree: Tree, origins: F32, directions: F32, distance: F32, triangl
             if node < 0:
                 continue
             for index in range(tree.first[node], tree.first[node] + tree.size[node]):
-                t = np.float32(_meets(tree.corners[index], origin, direction, kz, kx, ky))
+                t = np.float32(meets(tree.corners[index], origin, direction, kz, kx, ky))
                 if 0 <= t < nearest:
                     nearest, found = t, tree.triangle[index]
         distance[ray], triangle[ray] = nearest, found
@@ -231,7 +231,7 @@ def crossings(tree: Tree, origins: F32, directions: F32, ends: I64, distance: F3
     for ray in range(len(origins)):
         origin, direction = origins[ray], directions[ray]
         ix, iy, iz = _inverse(direction[0]), _inverse(direction[1]), _inverse(direction[2])
-        kz, kx, ky = _axes(direction)
+        kz, kx, ky = axes(direction)
         stack[0] = 0
         waiting = 1 if direction[kz] != 0 else 0
         while waiting:
@@ -243,7 +243,7 @@ def crossings(tree: Tree, origins: F32, directions: F32, ends: I64, distance: F3
                 stack[waiting], stack[waiting + 1] = tree.first[node], tree.first[node] + 1
                 waiting += 2
             for index in range(tree.first[node], tree.first[node] + tree.size[node]):
-                t = _meets(tree.corners[index], origin, direction, kz, kx, ky)
+                t = meets(tree.corners[index], origin, direction, kz, kx, ky)
                 if t >= 0:
                     if total < len(distance):
                         distance[total], triangle[total] = t, tree.triangle[index]

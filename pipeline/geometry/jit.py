@@ -16,9 +16,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from llvmlite import ir
+from numba import extending
 from numba import njit as njit
 from numba import prange as prange
-from numba.core import caching
+from numba.core import caching, types
+from numba.np.numpy_support import carray
 
 from pipeline.errors import MachineError
 from pipeline.io.files import private_folder
@@ -95,3 +98,22 @@ def _unsaved(self: caching.Cache) -> Iterator[None]:
 caching.IndexDataCacheFile = _SharedCacheFile
 caching.CacheImpl._locator_classes = [*caching.CacheImpl._locator_classes, _TemporaryLocator]
 caching.Cache._guard_against_spurious_io_errors = _unsaved
+
+
+def _typed(_context: Any, address: types.Type) -> tuple[Any, Callable[..., ir.Value]]:
+    def build(context: Any, builder: Any, _signature: Any, values: Any) -> ir.Value:
+        return builder.inttoptr(values[0], context.get_value_type(types.voidptr))
+
+    return types.voidptr(address), build
+
+
+_pointer: Any = extending.intrinsic(_typed)
+
+
+@njit(nogil=True)
+def array_at(address: int, shape: tuple[int, ...], kind: Any) -> Any:
+    """The contiguous array at an address (`array.ctypes.data`), for kernels that take arrays of any number of things.
+
+    Whoever calls the kernel keeps the array meanwhile.
+    """
+    return carray(_pointer(address), shape, kind)

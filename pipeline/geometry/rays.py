@@ -34,18 +34,22 @@ _TREES: WeakKeyDictionary[Mesh, bvh.Tree] = WeakKeyDictionary()  # of meshes in 
 
 
 class RayCaster:
-    """A mesh prepared for ray casting and distance queries; it's prepared once, however many are made of it."""
+    """A mesh prepared for ray casting and distance queries; it's prepared once, however many are made of it.
+
+    Attributes:
+        tree: Of its triangles; None without any.
+    """
 
     def __init__(self, mesh: Mesh) -> None:
-        self._tree = _TREES.get(mesh)
-        if self._tree is None and len(mesh.triangles):
-            self._tree = _TREES[mesh] = bvh.build(mesh.corners())
+        self.tree = _TREES.get(mesh)
+        if self.tree is None and len(mesh.triangles):
+            self.tree = _TREES[mesh] = bvh.build(mesh.corners())
 
     def cast(self, origins: Floats, directions: Floats) -> Hits:
         """First hits of rays from (N, 3) [m] along (N, 3) or one (3,) direction."""
         origins, directions = _rays(origins, directions)
         hits = Hits(np.full(len(origins), np.inf, np.float32), np.full(len(origins), NO_TRIANGLE))
-        tree = self._tree
+        tree = self.tree
         if tree is not None:
             _share_out(
                 lambda part: bvh.first_hits(
@@ -65,17 +69,17 @@ class RayCaster:
         """Every crossing of every ray: (ray index, distance, triangle), each (M,), sorted by ray, then distance."""
         origins, directions = _rays(origins, directions)
         ends, distance, triangle = np.zeros(len(origins), np.int64), np.zeros(0, np.float32), np.zeros(0, np.int64)
-        if self._tree is not None and len(origins):
-            bvh.crossings(self._tree, origins, directions, ends, distance, triangle)
+        if self.tree is not None and len(origins):
+            bvh.crossings(self.tree, origins, directions, ends, distance, triangle)
             distance, triangle = np.zeros(ends[-1], np.float32), np.zeros(ends[-1], np.int64)
-            bvh.crossings(self._tree, origins, directions, ends, distance, triangle)
+            bvh.crossings(self.tree, origins, directions, ends, distance, triangle)
         ray = np.repeat(np.arange(len(origins)), np.diff(ends, prepend=0))
         order = np.lexsort((triangle, distance, ray))
         return ray[order], distance[order], triangle[order]
 
     def distances(self, points: Floats) -> F32:
         """Unsigned distance (N,) [m] of points (N, 3) to the surface; inf from an empty mesh."""
-        distance, tree = np.full(len(points), np.inf, np.float32), self._tree
+        distance, tree = np.full(len(points), np.inf, np.float32), self.tree
         if tree is not None:
             places = np.array(points, np.float64, order="C")
             _share_out(lambda part: bvh.distances(tree, places[part], distance[part]), len(places))

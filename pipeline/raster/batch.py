@@ -1,8 +1,9 @@
-"""Many images of the same Gaussians: what a simulator renders with.
+"""Many images at once, of the same Gaussians or of several sets: what a simulator renders with.
 
-One task draws a whole image. What no camera changes - covariances in the world, logarithms of opacities, bounds of
-neighbours - is worked out once per set of Gaussians, and 16 Gaussians are projected at a time. Images are those of the
-single one but for rounding; how they are blended is made for small ones, see `frame`.
+One task draws a whole image, so that cores share the work however few there are of each set. What no camera changes -
+covariances in the world, logarithms of opacities, bounds of neighbours - is worked out once per set, and 16 Gaussians
+are projected at a time. Images are those of the single one but for rounding; how they are blended is made for small
+ones, see `frame`.
 
 Source of the projection as in `projection`: M. Zwicker et al., EWA Splatting, TVCG 2002, section 6.
 """
@@ -10,16 +11,16 @@ Source of the projection as in `projection`: M. Zwicker et al., EWA Splatting, T
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from pipeline.geometry import Camera, Gaussians, Pose, matrix_from_quaternion, morton_order
-from pipeline.geometry.jit import njit, prange
+from pipeline.geometry import Camera, Gaussians, Pose
+from pipeline.geometry.jit import array_at, njit, prange
 from pipeline.raster import layout
 from pipeline.raster.frame import blend, develop, new_frame, order_by_depth
-from pipeline.raster.harmonics import C0, seen_color
+from pipeline.raster.harmonics import seen_color
 from pipeline.raster.lanes import (
     WIDTH,
     Lanes,
@@ -44,20 +45,12 @@ from pipeline.raster.layout import (
     Rendering,
     ViewConstants,
     keep_freed_memory,
-    line_aligned,
     screen_blur,
 )
+from pipeline.raster.packing import BOUNDS, COLOR_FIELD, FAINT_FIELD, FIELDS, RADIUS, SPREAD, PackedGaussians, pack
 from pipeline.raster.projection import slope_limits
-from pipeline.types import F32, I32, Floats
+from pipeline.types import F32, I32, I64, Floats
 
-FIELDS = 13
-"""Rows of a packed table: mean x y z, covariance xx xy xz yy yz zz, -log(opacity), red green blue of
-SH degree 0."""
-FAINT_FIELD, COLOR_FIELD = 9, 10
-BOUNDS, RADIUS, SPREAD = 5, 3, 4
-"""Rows of a table of bounds, see `PackedGaussians`."""
-NOTHING = -1e18
-"""Radius of the sphere around no Gaussians."""
 SHARES = 64
 """Parts of a batch; each has its own memory for records, whatever the number of images."""
 
@@ -71,77 +64,26 @@ class Images(NamedTuple):
     median_depth: F32
 
 
-@dataclass(frozen=True, eq=False)
-class PackedGaussians:
-    """Gaussians as the batch renderer wants them; pack once, render often.
-
-    They are in Morton order: 16 that follow each other lie close together, so that most are out of sight at once.
-    Each 16 have bounds: a sphere around their centres (x y z, radius), the largest standard deviation [world units].
-    """
-
-    table: F32  # (13, M) float32, see `FIELDS`; M is N rounded up to 256, with Gaussians that nothing sees
-    bounds: F32  # (5, M / 16) float32
-    sh: F32  # (N, K, 3) float32
-    antialiased: bool
-
-    def __len__(self) -> int:
-        return len(self.sh)
-
-
-def pack(gaussians: Gaussians) -> PackedGaussians:
-    """Work out what no camera changes; Gaussians [world frame] with numbers that are not finite are left out."""
-    numbers = np.concatenate(
-        [getattr(gaussians, name).reshape(len(gaussians), -1) for name in Gaussians.ARRAYS[:-1]], 1
-    )
-    gaussians = gaussians[np.flatnonzero(np.isfinite(numbers).all(1))]
-    count = len(gaussians)
-    gaussians = gaussians[morton_order(gaussians.means)]
-    axes = matrix_from_quaternion(gaussians.quaternions) * np.exp(gaussians.log_scales.astype(np.float64))[:, None, :]
-    covariances = axes @ axes.swapaxes(1, 2)
-    table = line_aligned(FIELDS, max(1, -(-count // WIDTH**2)) * WIDTH**2)
-    table[:] = 0
-    table[:3, :count] = gaussians.means.T
-    table[3:FAINT_FIELD, :count] = covariances[:, (0, 0, 0, 1, 1, 2), (0, 1, 2, 1, 2, 2)].T
-    table[FAINT_FIELD] = np.inf
-    table[FAINT_FIELD, :count] = np.logaddexp(0, -gaussians.opacity_logits.astype(np.float64))
-    table[COLOR_FIELD:, :count] = np.maximum(0.5 + C0 * gaussians.sh[:, 0].T, 0)
-    sh = np.ascontiguousarray(gaussians.sh, np.float32)
-    return PackedGaussians(table, _bounds(table, gaussians), sh, gaussians.antialiased)
-
-
-def _bounds(table: F32, gaussians: Gaussians) -> F32:
-    """See `PackedGaussians`."""
-    count, size = len(gaussians), table.shape[1]
-    bounds = line_aligned(BOUNDS, size // WIDTH)
-    bounds[:3], bounds[RADIUS], bounds[SPREAD] = 0, NOTHING, 0
-    rows = np.minimum(np.arange(size), max(count - 1, 0)).reshape(-1, WIDTH)[: -(-count // WIDTH)]
-    means = gaussians.means.astype(np.float64)[rows]
-    middle = (means.min(1) + means.max(1)) / 2
-    # rounded up by more than the kernels' rounding errors
-    radius = np.linalg.norm(means - middle[:, None], axis=2).max(1) * 1.001 + 1e-5 * np.abs(means).max((1, 2))
-    bounds[:3, : len(rows)], bounds[RADIUS, : len(rows)] = middle.T, radius
-    bounds[SPREAD, : len(rows)] = 1.001 * np.exp(gaussians.log_scales.max(1).astype(np.float64)[rows].max(1))
-    return bounds
-
-
 def render_batch(
-    gaussians: Gaussians | PackedGaussians,
+    gaussians: Gaussians | PackedGaussians | Sequence[PackedGaussians],
     cameras: Camera | Sequence[Camera],
     world_from_cameras: Sequence[Pose] | Floats,
     background: tuple[float, float, float] = (0.0, 0.0, 0.0),
     *,
+    of: NDArray[np.integer] | None = None,
     sh_count: int | None = None,
     cutoffs: Cutoffs = layout.DEFAULT_CUTOFFS,
 ) -> Rendering:
-    """The images that B cameras take of the same Gaussians, the median depth included.
+    """The images that B cameras take of Gaussians, the median depth included.
 
     The result is the same for any number of threads, and for an image alone or in any batch.
 
     Args:
-        gaussians: In the world frame; packed ones save work when they are rendered more than once.
+        gaussians: In the world frame; packed ones save work when they are rendered more than once. Or several sets.
         cameras: Pinholes of one image size; a single one serves all poses.
         world_from_cameras: B poses, or as many matrices (B, 4, 4), which are believed.
         background: Colour behind everything, 0..1.
+        of: (B,) which of several sets each camera sees; by default the first.
         sh_count: Number of SH coefficients to use (1, 4, 9, 16); all by default.
         cutoffs: Where to stop.
 
@@ -149,41 +91,54 @@ def render_batch(
         ValueError: When there is no pose, numbers or sizes of cameras disagree, or one has lens distortion.
     """
     keep_freed_memory()
-    packed = gaussians if isinstance(gaussians, PackedGaussians) else pack(gaussians)
+    if isinstance(gaussians, Gaussians):
+        gaussians = pack(gaussians)
+    sets = [gaussians] if isinstance(gaussians, PackedGaussians) else gaussians
     if not isinstance(world_from_cameras, np.ndarray):
         world_from_cameras = np.array([pose.matrix for pose in world_from_cameras])
     count = len(world_from_cameras)
-    cameras = [cameras] if isinstance(cameras, Camera) else list(cameras)
-    sizes = {(camera.width, camera.height) for camera in cameras}
-    if count == 0 or len(cameras) not in (1, count) or len(sizes) != 1:
-        raise ValueError(f"a batch needs a camera of one size for each pose, got {count} poses and sizes {sizes}")
-    if not all(camera.is_pinhole for camera in cameras):
-        raise ValueError("the rasteriser needs pinhole cameras; undistort first")
-    ((width, height),) = sizes
-    intrinsics = np.array([(camera.fx, camera.fy, camera.cx, camera.cy) for camera in cameras], np.float32)
+    (width, height), intrinsics = _lenses([cameras] if isinstance(cameras, Camera) else cameras, count)
     centers = world_from_cameras[:, :3, 3]
     rotations = world_from_cameras[:, :3, :3].swapaxes(1, 2)
     images = Images(
         np.empty((count, height, width, 3), np.float32),
         *(np.empty((count, height, width), np.float32) for _ in range(3)),
     )
+    seen = np.zeros(count, np.int64) if of is None else np.asarray(of, np.int64)
     _draw_images(
-        packed.table,
-        packed.bounds,
-        packed.sh,
-        packed.sh.shape[1] if sh_count is None else sh_count,
+        np.array([_place(packed, sh_count) for packed in sets], np.int64),
+        seen,
+        np.argsort(seen, kind="stable"),
         np.ascontiguousarray(rotations, np.float32),
         np.ascontiguousarray(-(rotations @ centers[..., None])[..., 0], np.float32),
         np.ascontiguousarray(centers, np.float32),
-        np.ascontiguousarray(np.broadcast_to(intrinsics, (count, 4))),
+        intrinsics,
         np.float32(-np.log(cutoffs.alpha)),
         (np.float32(cutoffs.alpha), np.float32(cutoffs.transmittance), np.float32(cutoffs.near)),
-        screen_blur(packed.antialiased),
-        packed.antialiased,
+        (screen_blur(False), screen_blur(True)),
         np.array(background, np.float32),
         images,
     )
     return Rendering(*images)
+
+
+def _lenses(cameras: Sequence[Camera], count: int) -> tuple[tuple[int, int], F32]:
+    """Size of the images of B cameras, and their focal lengths and principal points (B, 4)."""
+    sizes = {(camera.width, camera.height) for camera in cameras}
+    if count == 0 or len(cameras) not in (1, count) or len(sizes) != 1:
+        raise ValueError(f"a batch needs a camera of one size for each pose, got {count} poses and sizes {sizes}")
+    if not all(camera.is_pinhole for camera in cameras):
+        raise ValueError("the rasteriser needs pinhole cameras; undistort first")
+    intrinsics = np.array([(camera.fx, camera.fy, camera.cx, camera.cy) for camera in cameras], np.float32)
+    # not a view of one camera's: for what can't be written numba compiles everything once more
+    return sizes.pop(), np.tile(intrinsics, (count // len(cameras), 1))
+
+
+def _place(packed: PackedGaussians, sh_count: int | None) -> tuple[int, ...]:
+    """Where the arrays are and of which size, for the kernel: a row of what `_draw_images` takes."""
+    table, bounds, sh = packed.table, packed.bounds, packed.sh
+    addresses = (table.ctypes.data, bounds.ctypes.data, sh.ctypes.data)
+    return *addresses, table.shape[1], *sh.shape[:2], sh.shape[1] if sh_count is None else sh_count, packed.antialiased
 
 
 @njit(fastmath=True, error_model="numpy")
@@ -330,32 +285,42 @@ def _color(table: F32, sh: F32, sh_count: int, center: F32, visible: I32, basis:
 
 @njit(parallel=True, nogil=True, cache=True, error_model="numpy")
 def _draw_images(
-    table: F32,
-    bounds: F32,
-    sh: F32,
-    sh_count: int,
+    places: I64,
+    of: I64,
+    order: I64,
     rotations: F32,
     translations: F32,
     centers: F32,
     intrinsics: F32,
     limit: np.float32,
     cutoffs: tuple[np.float32, np.float32, np.float32],
-    blur: np.float32,
-    antialiased: bool,
+    blurs: tuple[np.float32, np.float32],
     background: F32,
     images: Images,
 ) -> None:
-    """Draw B images by what `ViewConstants` say of the views; `limit` is -log of the least alpha that counts."""
+    """Draw B images by what `ViewConstants` say of the views; `limit` is -log of the least alpha that counts.
+
+    `of` (B,) says which set of Gaussians each shows, by its row of `places`, see `_place`; they are drawn in an `order`
+    in which those of one set follow each other.
+    """
     count, height, width = images.depth.shape
     alpha, threshold, near = cutoffs
     shares = min(count, SHARES)
     for share in prange(shares):
-        basis = np.empty(16, np.float32)
-        records = line_aligned_buffer((table.shape[1] + 1) * layout.RECORD_COLUMNS).reshape(-1, layout.RECORD_COLUMNS)
-        visible, groups = np.empty(table.shape[1] + 1, np.int32), np.empty(bounds.shape[1], np.int32)
+        basis, room = np.empty(16, np.float32), -1
+        records, visible, groups = np.empty((0, 0), np.float32), np.empty(0, np.int32), np.empty(0, np.int32)
         frame = new_frame(height, width)
         finished = np.empty((-(-height // TILE), -(-width // TILE)), np.uint8)
-        for image in range(share * count // shares, (share + 1) * count // shares):
+        for rank in range(share * count // shares, (share + 1) * count // shares):
+            image = order[rank]
+            at_table, at_bounds, at_sh, size, number, terms, sh_count, pixels_are_areas = places[of[image]]
+            table = array_at(at_table, (FIELDS, size), np.float32)
+            bounds = array_at(at_bounds, (BOUNDS, size // WIDTH), np.float32)
+            if size > room:
+                room = size
+                records = line_aligned_buffer((size + 1) * layout.RECORD_COLUMNS).reshape(-1, layout.RECORD_COLUMNS)
+                visible, groups = np.empty(size + 1, np.int32), np.empty(size // WIDTH, np.int32)
+            antialiased = pixels_are_areas != 0
             view = ViewConstants(
                 rotations[image],
                 translations[image],
@@ -369,15 +334,15 @@ def _draw_images(
                 alpha,
                 threshold,
                 near,
-                blur,
+                blurs[pixels_are_areas],
                 antialiased,
             )
             found = _in_sight(bounds, view, limit, groups)
             seen = _project(table, groups[:found], view, limit, records, visible)
             if sh_count > 1:
+                sh = array_at(at_sh, (number, terms, 3), np.float32)
                 _color(table, sh, sh_count, view.center, visible[:seen], basis, records)
-            order = order_by_depth(records, seen)
-            blend(records, order, limit, threshold, frame, finished)
+            blend(records, order_by_depth(records, seen), limit, threshold, frame, finished)
             develop(
                 frame,
                 background,

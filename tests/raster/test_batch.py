@@ -92,6 +92,20 @@ def test_image_is_the_same_alone_and_in_any_batch(rng):
         np.testing.assert_array_equal(getattr(results[0], name)[69:], getattr(alone, name))
 
 
+def test_each_camera_sees_its_own_set(rng):
+    """Bit for bit as alone, in any order, of any size and kind."""
+    sets = [
+        pack(replace(scatter(count, rng, terms), antialiased=areas))
+        for count, terms, areas in ((300, 4, True), (1, 1, False), (40, 1, False))
+    ]
+    of, poses = np.array([2, 0, 1, 2, 0, 0]), _poses(6, rng)
+    together = render_batch(sets, SMALL_CAMERA, poses, BACKGROUND, of=of)
+    for image, (one, pose) in enumerate(zip(of, poses, strict=True)):
+        alone = render_batch(sets[one], SMALL_CAMERA, [pose], BACKGROUND)
+        for name in METRICS:
+            np.testing.assert_array_equal(getattr(together, name)[image], getattr(alone, name)[0])
+
+
 def test_fewer_coefficients_drop_the_view_dependence(rng):
     """With one coefficient the image is that of SH degree 0."""
     scene = scatter(100, rng, 9)

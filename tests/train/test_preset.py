@@ -62,10 +62,10 @@ def test_a_preset_names_no_program():
 def test_no_preset_has_a_budget_of_time():
     """What a policy becomes is no matter of the machine's speed: budgets are iterations.
 
-    Actors may be silent, and episodes last for a simulated time.
+    Actors may be silent, episodes last for a simulated time, and some scenes are drawn at a time.
     """
     keys = [key for name in preset_names() for key in flat_values(load_preset(name))]
-    names = [key for key in keys if key not in ("actors.silent_seconds", "task_settings.seconds")]
+    names = [key for key in keys if key not in ("actors.silent_seconds", "task_settings.seconds", "scenes_at_a_time")]
     assert "iterations" in names
     assert [key for key in names if any(unit in key for unit in ("minute", "second", "hour", "time"))] == []
 

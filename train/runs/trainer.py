@@ -13,7 +13,6 @@ import torch
 from rsl_rl.modules import HiddenState
 
 from pipeline.errors import TrainError
-from pipeline.types import F64
 from sim.scene.scene import SimScene
 from train.algorithms.agent import make_agent
 from train.distributed import Processes, own_seed
@@ -21,6 +20,7 @@ from train.environment import DoneInfo, TrainEnv
 from train.halves import make_training_env
 from train.preset import Preset
 from train.runs.checkpoint import Checkpoint, check_finite, fit
+from train.runs.curriculum import SceneCurriculum
 from train.runs.results import WINDOW
 
 EpisodeRow = tuple[bool, str, float, int, dict[str, bool], dict[str, float]]
@@ -51,48 +51,6 @@ class EpisodeStats:
         means |= {f"outcome/{name}": np.mean([row[name] for row in outcomes]) for name in outcomes[0]}
         means |= {f"reward/{name}": np.mean([row[name] for row in rewards]) for name in rewards[0]}
         return {"episodes": len(ended_by)} | {name: float(value) for name, value in means.items()}
-
-
-FAST, SLOW = 0.1, 0.02
-"""Weight of an episode in a scene's fast and slow moving averages of success."""
-MIN_SHARE = 0.2
-"""Fraction of the episodes that is drawn uniformly, so that no scene is forgotten."""
-
-
-class SceneCurriculum:
-    """Frequencies of the scenes in new episodes.
-
-    Learning progress is the difference between a fast and a slow moving average of success: scenes that are being
-    learned or forgotten are drawn more often. Source: Matiisen et al., Teacher-Student Curriculum Learning, 2017,
-    section 3.
-    """
-
-    def __init__(self, count: int, *, by_progress: bool) -> None:
-        self._by_progress = by_progress and count > 1
-        self._fast, self._slow = np.zeros(count), np.zeros(count)
-
-    @property
-    def weights(self) -> F64:
-        """Frequencies (S,) that sum to 1."""
-        count = len(self._fast)
-        progress = np.abs(self._fast - self._slow)
-        if not self._by_progress or not progress.any():
-            return np.full(count, 1 / count)
-        return MIN_SHARE / count + (1 - MIN_SHARE) * progress / progress.sum()
-
-    def learn(self, done: DoneInfo) -> None:
-        """Add episodes that ended."""
-        for scene, success in zip(done.scene, done.success, strict=True):
-            self._fast[scene] += FAST * (success - self._fast[scene])
-            self._slow[scene] += SLOW * (success - self._slow[scene])
-
-    def state(self) -> list[list[float]]:
-        """State for a checkpoint."""
-        return [self._fast.tolist(), self._slow.tolist()]
-
-    def restore(self, state: list[list[float]]) -> None:
-        """Continue from a checkpoint."""
-        self._fast, self._slow = (np.array(values, np.float64) for values in state)
 
 
 Metrics = dict[str, float]
@@ -133,7 +91,12 @@ class Trainer:
         except BaseException:
             self.env.close()
             raise
-        self._curriculum = SceneCurriculum(len(scenes), by_progress=preset.scene_sampling == "learning_progress")
+        self._curriculum = SceneCurriculum(
+            len(scenes),
+            by_progress=preset.scene_sampling == "learning_progress",
+            at_a_time=preset.scenes_at_a_time,
+            seed=own_seed(seed, processes),
+        )
         self._stats = EpisodeStats()
         if processes:
             self.agent.broadcast_parameters()
@@ -151,6 +114,7 @@ class Trainer:
             TrainError: When something isn't finite any more; the networks are unusable then.
         """
         agent, clock = self.agent, Clock()
+        self._curriculum.begin(self.iteration)
         if not agent.offline:
             self._roll_out(clock)
         agent.progress = self.iteration / self.preset.iterations

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from pipeline.geometry import Camera, Mesh
 from pipeline.geometry.rays import RayCaster
+from pipeline.raster.mesh_depth import mesh_depths
 from pipeline.types import F32, I64, Floats
 from sim.sensors.cameras.renderer import SceneRenderer
 
@@ -22,13 +23,9 @@ class MeasuredRenderer:
     def render(self, camera: Camera, world_from_cameras: Floats, scene_of: NDArray[np.integer]) -> tuple[F32, F32]:
         """Render pinhole cameras of one lens; see `SceneRenderer`."""
         rgb, depth = self._renderer.render(camera, world_from_cameras, scene_of)
-        rays, poses = camera.rays().reshape(-1, 3), np.asarray(world_from_cameras, np.float64)
-        for scene in np.unique(scene_of):
-            rows = np.flatnonzero(scene_of == scene)
-            eyes = np.repeat(poses[rows, :3, 3], len(rays), 0)
-            directions = np.einsum("nij,kj->nki", poses[rows, :3, :3], rays).reshape(-1, 3)  # z = 1: lengths are depths
-            found = RayCaster(self._meshes[scene]).cast(eyes, directions).distance.reshape(len(rows), *depth.shape[1:])
-            depth[rows] = np.where(np.isfinite(found), found, depth[rows])
+        scenes, of = np.unique(scene_of, return_inverse=True)
+        found = mesh_depths([RayCaster(self._meshes[scene]) for scene in scenes], of, camera, world_from_cameras)
+        np.copyto(depth, found, where=np.isfinite(found))
         return rgb, depth
 
     def draw_over(

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import Protocol, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import SimError
 from pipeline.geometry import Camera, Gaussians
-from pipeline.raster import pack, render_batch
+from pipeline.raster import PackedGaussians, pack, render_batch
 from pipeline.raster.composite import draw_over
 from pipeline.types import F32, I64, Floats
 from sim import libraries
+
+KEPT = 64
+"""Scenes that a renderer keeps ready, at least: more than a training uses at a time."""
 
 
 class SceneRenderer(Protocol):
@@ -46,28 +49,54 @@ class SceneRenderer(Protocol):
         ...
 
 
+class Loaded(Sequence[Gaussians]):
+    """Gaussians that are loaded when they are asked for, each time anew: whoever asks keeps what it needs."""
+
+    def __init__(self, loads: Sequence[Callable[[], Gaussians]]) -> None:
+        self._loads = loads
+
+    @overload
+    def __getitem__(self, index: int) -> Gaussians: ...
+    @overload
+    def __getitem__(self, index: slice) -> Loaded: ...
+    def __getitem__(self, index: int | slice) -> Gaussians | Loaded:
+        """The Gaussians of a scene, or some of them."""
+        return Loaded(self._loads[index]) if isinstance(index, slice) else self._loads[index]()
+
+    def __len__(self) -> int:
+        return len(self._loads)
+
+
 class CpuRenderer:
-    """The pipeline's own batch rasteriser; the same bits for any number of threads."""
+    """The pipeline's own batch rasteriser; the same bits for any number of threads.
+
+    Scenes are packed when they are first drawn, and those that were drawn last are kept.
+    """
 
     def __init__(self, scenes: Sequence[Gaussians]) -> None:
-        self._packed = [pack(gaussians) for gaussians in scenes]
+        self._scenes, self._packed = scenes, dict[int, PackedGaussians]()
+
+    def _get(self, scenes: NDArray[np.integer]) -> list[PackedGaussians]:
+        """Scenes (K,) as they are drawn."""
+        for scene in scenes.tolist():
+            found = self._packed.pop(scene, None)
+            self._packed[scene] = pack(self._scenes[scene]) if found is None else found  # the last one again
+        for scene in list(self._packed)[: -max(KEPT, len(scenes))]:
+            del self._packed[scene]
+        return [self._packed[scene] for scene in scenes.tolist()]
 
     def render(self, camera: Camera, world_from_cameras: Floats, scene_of: NDArray[np.integer]) -> tuple[F32, F32]:
         """Render pinhole cameras of one lens; see `SceneRenderer`."""
-        rgb = np.empty((len(world_from_cameras), camera.height, camera.width, 3), np.float32)
-        depth = np.empty(rgb.shape[:3], np.float32)
-        for scene in np.unique(scene_of):
-            rows = np.flatnonzero(scene_of == scene)
-            drawn = render_batch(self._packed[scene], camera, world_from_cameras[rows])
-            assert drawn.median_depth is not None  # a batch always has it
-            rgb[rows], depth[rows] = drawn.rgb, drawn.median_depth
-        return rgb, depth
+        scenes, of = np.unique(scene_of, return_inverse=True)
+        drawn = render_batch(self._get(scenes), camera, world_from_cameras, of=of)
+        assert drawn.median_depth is not None  # a batch always has it
+        return drawn.rgb, drawn.median_depth
 
     def draw_over(
         self, rgb: F32, depth: F32, images: I64, camera: Camera, thing_from_cameras: Floats, scene: int
     ) -> None:
         """Draw a thing over images; see `SceneRenderer`."""
-        drawn = render_batch(self._packed[scene], camera, thing_from_cameras)
+        drawn = render_batch(self._get(np.array([scene])), camera, thing_from_cameras)
         draw_over(rgb, depth, images, drawn.rgb, drawn.alpha, drawn.depth)
 
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import importlib
 import subprocess
 import sys
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from flows.cli import main
 from pipeline.errors import SimError
+from pipeline.geometry import Camera, Gaussians
 from sim import libraries
 from sim.config import EnvConfig
 from sim.controlled import find_robot
@@ -79,6 +82,27 @@ def test_the_device_draws(room_scene: SimScene, monkeypatch: pytest.MonkeyPatch)
     assert isinstance(devices.make_renderer(scenes, "cpu"), CpuRenderer)
     devices.make_renderer(scenes, "cuda:1")
     assert made == [(scenes, "cuda:1")]
+
+
+def test_scenes_are_loaded_when_they_are_drawn(room_scene: SimScene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once, as long as no more others were drawn since than are kept; images don't depend on it."""
+    monkeypatch.setattr(devices, "KEPT", 2)
+    loaded = []
+
+    def load(scene: int) -> Gaussians:
+        loaded.append(scene)
+        return room_scene.gaussians[np.arange(scene, len(room_scene.gaussians), 2)]
+
+    loads = [partial(load, scene) for scene in range(4)]
+    lazy, whole = CpuRenderer(devices.Loaded(loads)), CpuRenderer([load(scene) for scene in range(4)])
+    loaded.clear()
+    camera, pose = Camera(40, 30, 20, 20, 20, 15), room_scene.regions.spawn_poses[0].world_from_base.matrix
+    for scenes, expected in (([1, 0, 1], [0, 1]), ([0], []), ([2], [2]), ([0, 2], []), ([1], [1]), ([0, 1, 2], [0])):
+        of, poses = np.array(scenes), np.tile(pose, (len(scenes), 1, 1))
+        for one, other in zip(lazy.render(camera, poses, of), whole.render(camera, poses, of), strict=True):
+            np.testing.assert_array_equal(one, other)
+        assert loaded == expected, scenes
+        loaded.clear()
 
 
 def test_an_environment_asks_for_its_device(room_scene: SimScene, monkeypatch: pytest.MonkeyPatch) -> None:
