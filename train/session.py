@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from torch import distributed
@@ -39,6 +40,7 @@ def train_run(
     stop: Callable[[], bool] = lambda: False,
     actors: ActorPlan | None = None,
     nodes: bool = False,
+    unseen: Mapping[str, Sequence[SimScene]] = MappingProxyType({}),
 ) -> int:
     """Train a run, or continue it from its newest checkpoint as if it had never stopped.
 
@@ -56,6 +58,7 @@ def train_run(
         actors: Actors that act apart from the learner; none by default. With them nothing is exact to the bit.
         nodes: Whether machines train together, which come and go: each iteration ends with a checkpoint, from which any
             number of processes continues. Those that were not there begin new episodes.
+        unseen: The scenes of its record that it never trains in, opened, by what they are for.
 
     Returns:
         Number of iterations done.
@@ -65,7 +68,8 @@ def train_run(
             when scenes or checkpoint are not the run's, when another process trains it, or when Ray or its actors fail.
         SimError: When the scenes don't suit the task or the robot.
     """
-    run.check_scenes([scene.lock for scene in scenes])
+    apart = {kind: [scene.lock for scene in of] for kind, of in unseen.items()}
+    run.check_scenes([scene.lock for scene in scenes], apart)
     if actors:
         actors.check(run.preset, run.record.processes)
     use_one_thread()

@@ -243,6 +243,10 @@ Gait = Annotated[
     str | None,
     Arg("that carries it: a name, a file, or the folder of the run that learned it; default: the robot's own"),
 ]
+HoldOut = Annotated[
+    str | None,
+    Arg("keep a share of the places, or a number of them, apart: success there is in the curve", "20%|N"),
+]
 Port = Annotated[int, Arg("the next free one is taken", parse=tcp_port)]
 Registry = Annotated[str, Arg("registry:FOLDER, s3://..., hf://...; default: SPLATYARD_REGISTRY or ./yard", "ADDRESS")]
 ReplanSteps = Annotated[
@@ -258,4 +262,7 @@ Scenes = Annotated[
     ),
 ]
 Seed = Annotated[int, Arg("random seed")]
+Test = Annotated[
+    tuple[str, ...], Arg("a place that is only tested in, never trained; a pattern; may be repeated", "BUNDLE")
+]
 Version = Annotated[str | None, Arg("version of the bundle; default: the next free one", "X.Y.Z")]

@@ -7,19 +7,19 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from flows.cli import tables
-from flows.cli.command import AllowFailed, Arg, Gait, Robot, Runs, Scenes, asked, command, count
+from flows.cli.command import AllowFailed, Arg, Gait, HoldOut, Robot, Runs, Scenes, Test, asked, command, count
 
 if TYPE_CHECKING:
-    from sim.scene.scene import SimScene
     from train.actors.trainer import ActorPlan
     from train.distributed import Nodes
     from train.request import TrainRequest
+    from train.runs.places import Places
     from train.runs.run import Run
 
 INTERRUPTED = 130
@@ -42,6 +42,7 @@ class Train:
         splatyard train navigate --scene hall --set ppo.learning_rate=5e-4 --set policy.encoder=none --name blind
         splatyard train put_cube_on_plate --scene hall --algorithm rlpd --demos put_demos
         splatyard train put_cube_on_plate --scene hall --algorithm rlpd --demos put_demos --actors 8
+        splatyard train find --scene 'yard/*' --hold-out 20% --test hall     # success where it never trains, too
         splatyard train climb --scene hall --robot go2 --set policy.modality=rgb
         splatyard train climb-joints --scene 'stairs-*@latest' --robot go2 --device cuda --num-gpus 4
         splatyard train navigate --scene hall --nodes 4 --rendezvous 10.0.0.1:29500     # the same on four machines
@@ -52,6 +53,8 @@ class Train:
     what: Annotated[str | None, Arg("a task, a preset's name, or a preset's YAML file", "TASK")] = None
     _: KW_ONLY
     scenes: Scenes = ()
+    hold_out: HoldOut = None
+    test: Test = ()
     preset: Annotated[str | None, Arg("its name or file, where it isn't that of the task")] = None
     robot: Annotated[str | None, Arg("a name, or a URDF or MJCF file; default: the preset's")] = None
     gait: Gait = None
@@ -95,15 +98,15 @@ class Train:
         from train.distributed import launch, launched
 
         nodes = self._nodes()
-        run, scenes = self._request().open()
+        run, places = self._request().open()
         if launched():
-            return self._train(run, scenes)
+            return self._train(run, places)
         record = run.record
         if nodes or record.processes > 1:
             code = launch("flows.cli:main", self._for_each_process(run), record.processes, record.device, nodes)
         else:
             try:
-                code = self._train(run, scenes)
+                code = self._train(run, places)
             except SplatyardError:
                 if not self.resume:
                     run.discard()
@@ -151,10 +154,11 @@ class Train:
         for option in ("iterations", "minutes", "nodes", "rendezvous"):
             if getattr(self, option) is not None:
                 arguments += [f"--{option}", str(getattr(self, option))]
-        arguments += [f"--scene={scene}" for scene in self.scenes] + [f"--log={name}" for name in self.log]
+        arguments += [f"--scene={scene}" for scene in self.scenes] + [f"--test={scene}" for scene in self.test]
+        arguments += [f"--log={name}" for name in self.log]
         return arguments + ["--allow-failed"] * self.allow_failed
 
-    def _train(self, run: Run, scenes: Sequence[SimScene]) -> int:
+    def _train(self, run: Run, places: Places) -> int:
         from train.distributed import first, processes_of_this_run
         from train.session import train_run
 
@@ -168,7 +172,7 @@ class Train:
             with _interruptible() as interrupted, contextlib.closing(line):
                 done = train_run(
                     run,
-                    scenes,
+                    places.scenes,
                     iterations=iterations,
                     minutes=self.minutes,
                     loggers=self.log,
@@ -176,6 +180,7 @@ class Train:
                     stop=interrupted,
                     actors=self._plan(),
                     nodes=bool(self.nodes),
+                    unseen=places.unseen,
                 )
         except KeyboardInterrupt:
             resume = f"splatyard train --resume {folder}"

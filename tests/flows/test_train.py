@@ -119,6 +119,27 @@ def test_scenes_are_found_by_pattern(session: list[dict[str, Any]], capsys: pyte
     assert "trained    5 iterations; 50% of its last episodes were successes" in told
 
 
+def test_places_are_held_out_and_stay_so(session: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]):
+    """They are in the record; whoever resumes gets the same ones, and others are refused."""
+    words = ["train", "navigate", "--scene", "room@1.0.0", "--scene", "room-b@2.0.0", "--test", "room@1.0.0"]
+    assert main(words) == 2  # both are versions of one place
+    assert "0 to train in" in capsys.readouterr().err
+    for folder, name in (("room-b/2.0.0", "attic"), ("room/1.0.0", "hall")):
+        manifest = Path("registry", folder, "bundle.json")
+        manifest.write_text(manifest.read_text().replace('"name":"room"', f'"name":"{name}"'))
+    words = ["train", "navigate", "--scene", "registry/*", "--hold-out", "1", "--name", "mine"]
+    assert main(words) == 0
+    unseen = Run.open("mine").record.unseen
+    assert (len(unseen.validation), len(session[0]["scenes"]), unseen.hold_out) == (1, 1, "1")
+    validation = [scene.lock for scene in session[0]["unseen"]["validation"]]
+    assert validation == [unseen.validation[0].lock]
+    for again in (["--hold-out", "1"], ["--scene", "registry/*"]):
+        assert main(["train", "--resume", "mine", *again]) == 0
+        assert [scene.lock for scene in session[-1]["unseen"]["validation"]] == validation
+    assert main(["train", "--resume", "mine", "--hold-out", "2"]) == 2
+    assert "--hold-out 2 instead of 1" in capsys.readouterr().err
+
+
 def test_a_time_limit_says_that_it_ended_the_training(capsys: pytest.CaptureFixture[str]):
     """At its end, in the list of runs and in an evaluation: reached, planned, and how to go on."""
     words = ["train", "navigate", "--scene", "room@1.0.0", "--iterations", "9", "--minutes", "1e-6"]

@@ -39,13 +39,40 @@ class SceneRecord(_Strict):
     lock: SceneLock
     source: str
 
+    @staticmethod
+    def of(lock: SceneLock, source: Path | str) -> SceneRecord:
+        """The record of a scene; a folder is found wherever a command runs later."""
+        folder = Path(source).expanduser()
+        return SceneRecord(lock=lock, source=str(folder.resolve() if folder.is_dir() else source))
+
+
+class Unseen(_Strict):
+    """Scenes that a run never trains in.
+
+    Attributes:
+        hold_out: The share or number of places that was to be held out; empty for none.
+        validation: Those held out: checkpoints are compared by them.
+        test: Those that nothing is decided by.
+    """
+
+    hold_out: str = ""
+    validation: tuple[SceneRecord, ...] = ()
+    test: tuple[SceneRecord, ...] = ()
+
+    @property
+    def kinds(self) -> dict[str, tuple[SceneRecord, ...]]:
+        """By what they are for; without those that there are none of."""
+        kinds = {"validation": self.validation, "test": self.test}
+        return {kind: scenes for kind, scenes in kinds.items() if scenes}
+
 
 class Record(_Strict):
     """The whole of run.json, written once, before training begins.
 
     Attributes:
         started: Start time, UTC, ISO 8601.
-        scenes: Scenes, in the order of the simulation's scenes.
+        scenes: Scenes to train in, in the order of the simulation's scenes.
+        unseen: Scenes that are kept apart; runs of before have none.
         processes: Number of processes that train together.
         packages: Versions of the installed packages, by name.
         commit: Commit of splatyard's own checkout, with "-dirty" if files differ from it; empty outside of one.
@@ -56,6 +83,7 @@ class Record(_Strict):
     started: datetime.datetime
     preset: Preset
     scenes: tuple[SceneRecord, ...] = Field(min_length=1)
+    unseen: Unseen = Unseen()
     seed: int
     device: str
     processes: int = Field(ge=1)
@@ -72,16 +100,14 @@ class Record(_Strict):
         *,
         device: str,
         processes: int,
+        unseen: Unseen,
     ) -> Record:
         """The record of a run that begins now, on this machine; `sources` say how each scene was opened."""
         return Record(
             started=datetime.datetime.now(datetime.UTC).replace(microsecond=0),
             preset=preset,
-            scenes=tuple(
-                SceneRecord(lock=lock, source=str(folder.resolve() if folder.is_dir() else source))
-                for lock, source in zip(scenes, sources, strict=True)
-                for folder in [Path(source).expanduser()]
-            ),
+            scenes=tuple(SceneRecord.of(lock, source) for lock, source in zip(scenes, sources, strict=True)),
+            unseen=unseen,
             seed=seed,
             device=device,
             processes=processes,
