@@ -228,7 +228,9 @@ AsJson = Annotated[bool, Arg("for machines", flag="--json")]
 BundleName = Annotated[str, Arg("a bundle's folder, name@version, or name for its newest", "BUNDLE")]
 BundleNames = Annotated[tuple[str, ...], Arg("a bundle's folder, name@version, or name for its newest", "BUNDLE")]
 Bundles = Annotated[Path, Arg("folder of bundles", "DIR")]
-Checkpoint = Annotated[str | None, Arg("one of the run's checkpoints; default: the newest", "NAME")]
+Checkpoint = Annotated[
+    str | None, Arg("one of the run's checkpoints, or best, by held-out places; default: the newest", "NAME")
+]
 Device = Annotated[str, Arg("for networks and images: cpu, cuda, cuda:1")]
 Driver = Annotated[
     str,

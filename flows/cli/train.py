@@ -254,6 +254,7 @@ class TrainingLine:
     def __init__(self, iterations: int, minutes: float | None, *, shows: bool = True) -> None:
         self._iterations, self._minutes, self._shows = iterations, minutes, shows
         self._start, self._first = time.monotonic(), -1
+        self._unseen: dict[str, float] = {}
         from tqdm import tqdm
 
         self._changes = sys.stderr.isatty()
@@ -277,16 +278,21 @@ class TrainingLine:
         left = spent / (done - self._first) * (self._iterations - done)
         if self._minutes is not None:
             left = min(left, max(0.0, 60 * self._minutes - spent))
-        text = described(row, left)
+        found = {name: value for name, value in row.items() if name.startswith("unseen/")}
+        self._unseen |= found
+        text = described(self._unseen | row, left)
         self._bar.n = done
         self._bar.set_description_str(text)
         every = max(1, self._iterations // MAX_LINES)
-        if self._shows and not self._changes and (done % every == 0 or done == self._iterations):
+        if self._shows and not self._changes and (found or done % every == 0 or done == self._iterations):
             print(f"{done}/{self._iterations}: {text}", flush=True)
 
 
 def described(row: dict[str, float], left: float) -> str:
-    """A row of the curve as text: success, ends and outcomes of the last episodes, reward, speed, time left [s]."""
+    """A row of the curve as text: success, ends and outcomes of the last episodes, reward, speed, time left [s].
+
+    Success in places never trained in comes before the speed.
+    """
     from tqdm import tqdm
 
     parts = []
@@ -298,6 +304,11 @@ def described(row: dict[str, float], left: float) -> str:
             f"{name.removeprefix('outcome/')} {share:.0%}" for name, share in row.items() if name.startswith("outcome/")
         ]
         parts.append(f"reward {row['reward']:.2f}")
+    parts += [
+        f"{name.removeprefix('unseen/')} {share:.0%} of {row[f'{name}_episodes']:.0f}"
+        for name, share in row.items()
+        if name.startswith("unseen/") and not name.endswith("_episodes")
+    ]
     if row.get("steps") == 0:  # nothing is simulated
         parts.append(f"loss {row['loss/actor']:.2g}")
     else:

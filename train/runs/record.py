@@ -26,7 +26,7 @@ from train.preset import Preset
 MAX_CURVE_BYTES = 2**28
 ROW = TypeAdapter(dict[str, int | float])
 PACKAGES = ("splatyard", "torch", "rsl-rl-lib", "tensordict", "numpy", "numba", "sapien", "mujoco", "gsplat", "timm")
-EndedBy = Literal["iterations", "minutes", "request"]
+EndedBy = Literal["iterations", "minutes", "request", "patience"]
 
 
 class _Strict(BaseModel):
@@ -121,7 +121,7 @@ class Ending(_Strict):
     """How training ended; the whole of ending.json, which a run in training or killed does not have.
 
     Attributes:
-        by: What ended it; a request is Ctrl-C or a signal.
+        by: What ended it; a request is Ctrl-C or a signal, patience that held-out places found it no better any more.
         minutes: Time limit, if any.
     """
 
@@ -133,10 +133,13 @@ class Ending(_Strict):
     @property
     def early(self) -> str:
         """Words for how much less it trained than planned; empty if it did not."""
-        if self.by == "iterations":
-            return ""
-        why = f"the time limit of {self.minutes:g} minutes ended it" if self.by == "minutes" else "it was interrupted"
-        return f"{self.reached} of {self.planned} iterations: {why}"
+        why = {
+            "iterations": "",
+            "minutes": f"the time limit of {self.minutes or 0:g} minutes ended it",
+            "request": "it was interrupted",
+            "patience": "in the places held out of it success grew no more",
+        }[self.by]
+        return why and f"{self.reached} of {self.planned} iterations: {why}"
 
 
 class Curve:
