@@ -67,7 +67,7 @@ def train(
 
     logger = get_run_logger()
     request = TrainRequest(preset, sources, iterations=iterations, seed=seed, device=device, runs=runs)
-    run, scenes = request.open()
+    run, places = request.open()
     settings = run.preset
     logger.info("run %s", run.folder)
 
@@ -76,7 +76,7 @@ def train(
             share = f"{row['success']:.0%}" if "success" in row else "no episode has ended yet"
             logger.info("iteration %d of %d: success %s", row["iteration"], settings.iterations, share)
 
-    train_run(run, scenes, iterations=settings.iterations, minutes=minutes, watch=report)
+    train_run(run, places.scenes, iterations=settings.iterations, minutes=minutes, watch=report)
     if (ending := run.ending) and ending.early:
         logger.warning(
             "training stopped early, after %s; splatyard train --resume %s continues it", ending.early, run.folder

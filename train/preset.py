@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from pipeline.errors import TrainError
 from pipeline.parameters import checked, parse_settings, read_yaml, require_known, with_changes
@@ -49,6 +49,14 @@ class Preset(AlgorithmSettings):
     """Iterations of the whole training."""
     save_interval: Count = 20
     """Iterations between two checkpoints."""
+    evaluate_every: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    """Iterations between two measurements in places held out of training, which each have a checkpoint: a multiple of
+    `save_interval`; 0 for every one."""
+    unseen_episodes: Count = 100
+    """Episodes of such a measurement."""
+    patience: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    """Measurements in a row without more success than the best one's 95 % interval, after which training ends; 0 for
+    never."""
     scene_sampling: Literal["uniform", "learning_progress"] = "uniform"
     """How scenes are drawn: uniformly, or by learning progress."""
     scenes_at_a_time: Count = 16
@@ -69,6 +77,13 @@ class Preset(AlgorithmSettings):
     def product(self) -> str:
         """What writes what comes of a run, as `Algorithm.product`; empty for nothing."""
         return "train.legs.gait:save_gait" if self.learns_gait else self.kind.product
+
+    @model_validator(mode="after")
+    def _measures_checkpoints(self) -> Self:
+        """Check that what is measured is kept."""
+        if self.evaluate_every % self.save_interval:
+            raise ValueError(f"evaluate_every must be a multiple of save_interval, {self.save_interval}")
+        return self
 
     @model_validator(mode="after")
     def _fills_batches(self) -> Self:

@@ -6,15 +6,16 @@ import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.errors import TrainError
 from sim.scene.opening import find_sources, open_scene
-from sim.scene.scene import SimScene
 from sim.tasks.catalog import find_task
 from train.distributed import launched
 from train.preset import Preset, change_preset, load_preset, parse_changes
+from train.runs.places import Place, Places, opened
 from train.runs.run import RUN_FILE, Run
 from train.runs.start import started_from
 
@@ -33,6 +34,8 @@ class TrainRequest:
         what: A task, a preset's name or file; as the task it changes that of `preset`.
         scenes: References and patterns of scenes; the task's own by default.
         start_from: A run, or eyes, whose networks it begins with; its own by default.
+        hold_out: Share or number of the places that validate instead, such as 20% or 4.
+        test: References and patterns of scenes that are never trained in, and that nothing is decided by.
         settings: Values of the preset, such as "ppo.learning_rate=3e-4".
         processes: Number of processes that train together on this machine.
         runs: Folder of all runs.
@@ -43,6 +46,8 @@ class TrainRequest:
 
     what: str | None = None
     scenes: Sequence[str] = ()
+    hold_out: str | None = None
+    test: Sequence[str] = ()
     preset: str | None = None
     robot: str | None = None
     gait: str | None = None
@@ -61,8 +66,8 @@ class TrainRequest:
     meets_at: str = ""
     actors: ActorPlan | None = None
 
-    def open(self) -> tuple[Run, list[SimScene]]:
-        """The run, which is made if it is new, and its scenes.
+    def open(self) -> tuple[Run, Places]:
+        """The run, which is made if it is new, and its places.
 
         Raises:
             TrainError: When there is no such preset, task or run, or a run that is resumed began otherwise.
@@ -71,7 +76,7 @@ class TrainRequest:
         """
         return self._resumed(self.resume) if self.resume else self._new()
 
-    def _new(self) -> tuple[Run, list[SimScene]]:
+    def _new(self) -> tuple[Run, Places]:
         """A new run; with other machines, the one that another of them has made."""
         preset = load_preset(self.preset or self.what, self._changes()) if self.what else None
         sources = find_sources(self.scenes or find_task(preset.task, preset.task_settings).scenes) if preset else []
@@ -92,25 +97,28 @@ class TrainRequest:
         name = self.name
         if self.meets_at and name is None:
             name = re.sub("[^A-Za-z0-9.]+", "-", f"{preset.task}-{self.meets_at}")
-        scenes = [open_scene(source, allow_failed=self.allow_failed, objects=preset.objects) for source in sources]
+        open_one = partial(open_scene, allow_failed=self.allow_failed, objects=preset.objects)
+        test, hold_out = opened(find_sources(self.test), open_one, preset, "all"), self.hold_out or ""
+        places = Places.divided(opened(sources, open_one, preset, "train"), test, hold_out)
         try:
             run = Run.create(
                 self.runs,
                 preset,
-                [scene.lock for scene in scenes],
-                sources,
+                [scene.lock for scene in places.scenes],
+                [place.source for place in places.train],
                 self.seed or 0,
                 device=self.device or "cpu",
                 processes=self.processes or 1,
                 name=name,
+                unseen=places.record(hold_out),
             )
         except TrainError:
             if self.meets_at and name and (self.runs / name).is_dir():
                 return self._resumed(made_elsewhere(self.runs / name))
             raise
-        return run, scenes
+        return run, places
 
-    def _resumed(self, name: str) -> tuple[Run, list[SimScene]]:
+    def _resumed(self, name: str) -> tuple[Run, Places]:
         """An existing run; what is asked of it must be true."""
         named, changes = self.preset or self.what, self._changes()
         # what is typed here must be the run's, and who starts other processes has looked at what it names
@@ -123,6 +131,7 @@ class TrainRequest:
             ("--device", self.device, record.device),
             ("--num-gpus", self.processes, record.processes),
             ("--name", self.name, run.name),
+            ("--hold-out", self.hold_out, record.unseen.hold_out),
         ):
             if given not in (None, then):
                 raise TrainError(
@@ -131,8 +140,18 @@ class TrainRequest:
                     remedy=f"leave {option} away, or start a new training without --resume",
                     file=run.folder,
                 )
-        sources = find_sources(self.scenes) if self.scenes else run.sources
-        return run, [run.open_scene(source, allow_failed=self.allow_failed) for source in sources]
+        return run, self._places(run)
+
+    def _places(self, run: Run) -> Places:
+        """The places of a run that goes on; others that are named here are divided as its own were."""
+        open_one = partial(run.open_scene, allow_failed=self.allow_failed)
+        sources = find_sources(self.test) if self.test else run.unseen_sources("test")
+        test = opened(sources, open_one, run.preset, "all")
+        if self.scenes:
+            known = opened(find_sources(self.scenes), open_one, run.preset, "train")
+            return Places.divided(known, test, run.record.unseen.hold_out)
+        validation = [Place(source, open_one(source)) for source in run.unseen_sources("validation")]
+        return Places([Place(source, open_one(source)) for source in run.sources], validation, test)
 
     def _changes(self) -> dict[str, object]:
         """Changed values of the preset."""

@@ -7,7 +7,8 @@ import pkgutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, NamedTuple
 
 from torch import distributed
 
@@ -20,6 +21,7 @@ from train.runs.record import EndedBy, Ending
 from train.runs.run import Run
 from train.runs.start import begin_with
 from train.runs.trainer import Trainer
+from train.runs.unseen import UnseenTests
 
 if TYPE_CHECKING:
     from train.actors.trainer import ActorPlan
@@ -40,6 +42,7 @@ def train_run(
     stop: Callable[[], bool] = lambda: False,
     actors: ActorPlan | None = None,
     nodes: bool = False,
+    unseen: Mapping[str, Sequence[SimScene]] = MappingProxyType({}),
 ) -> int:
     """Train a run, or continue it from its newest checkpoint as if it had never stopped.
 
@@ -57,6 +60,7 @@ def train_run(
         actors: Actors that act apart from the learner; none by default. With them nothing is exact to the bit.
         nodes: Whether machines train together, which come and go: each iteration ends with a checkpoint, from which any
             number of processes continues. Those that were not there begin new episodes.
+        unseen: The scenes of its record that it never trains in, opened, by what they are for.
 
     Returns:
         Number of iterations done.
@@ -66,7 +70,7 @@ def train_run(
             when scenes or checkpoint are not the run's, when another process trains it, or when Ray or its actors fail.
         SimError: When the scenes don't suit the task or the robot.
     """
-    run.check_scenes([scene.lock for scene in scenes])
+    run.check_scenes([one.lock for one in scenes], {kind: [one.lock for one in of] for kind, of in unseen.items()})
     if actors:
         actors.check(run.preset, run.record.processes)
     use_one_thread()
@@ -81,9 +85,9 @@ def train_run(
         seconds = _resume(run, trainer, processes, nodes=nodes)
         stack.enter_context(begin)
         tell = stack.enter_context(_telling(run, trainer, loggers, watch) if writes else nullcontext(lambda _: None))
-        by = _train(
-            run, trainer, processes, seconds, tell, iterations=iterations, minutes=minutes, stop=stop, nodes=nodes
-        )
+        tests = UnseenTests(run, unseen if writes else {})
+        begun = _Begun(run, trainer, processes, seconds, tell, tests)
+        by = _train(begun, iterations=iterations, minutes=minutes, stop=stop, nodes=nodes)
         if writes:
             _end(run, trainer, Ending(reached=trainer.iteration, planned=iterations, by=by, minutes=minutes))
         return trainer.iteration
@@ -117,34 +121,36 @@ def _telling(run: Run, trainer: Trainer, loggers: Sequence[str], watch: Tell | N
         yield tell
 
 
-def _train(
-    run: Run,
-    trainer: Trainer,
-    processes: Processes | None,
-    seconds: float,
-    tell: Tell,
-    *,
-    iterations: int,
-    minutes: float | None,
-    stop: Callable[[], bool],
-    nodes: bool,
-) -> EndedBy:
-    """Iterate and save, after so many seconds of training; returns what ended it."""
+class _Begun(NamedTuple):
+    """A training that iterates now, after so many seconds of it."""
+
+    run: Run
+    trainer: Trainer
+    processes: Processes | None
+    seconds: float
+    tell: Tell
+    tests: UnseenTests
+
+
+def _train(begun: _Begun, *, iterations: int, minutes: float | None, stop: Callable[[], bool], nodes: bool) -> EndedBy:
+    """Iterate and save; returns what ended it."""
+    run, trainer, processes, seconds, tell, tests = begun
     start = time.monotonic()
     while trainer.iteration < iterations:
         before, steps = time.monotonic(), trainer.steps
         row = _iterate(run, trainer)
-        spent = time.monotonic() - start
-        row["seconds"] = seconds + spent
         row["steps_per_second"] = (trainer.steps - steps) / (time.monotonic() - before)
+        spent, done = time.monotonic() - start, trainer.iteration >= iterations
+        over = minutes is not None and spent >= 60 * minutes
+        row["seconds"] = seconds + spent
+        row |= tests.row(trainer, row, last=done or over)
         tell(row)
         asked = agreed(stop(), processes)
-        late = agreed(minutes is not None and spent >= 60 * minutes, processes)
-        done = trainer.iteration >= iterations
-        if done or asked or late or nodes or trainer.iteration % run.preset.save_interval == 0:
-            _keep(run, trainer, row["seconds"], processes)
-        if (asked or late) and not done:
-            return "request" if asked else "minutes"
+        late, enough = agreed(over, processes), agreed(tests.no_better, processes)
+        if done or asked or late or enough or nodes or trainer.iteration % run.preset.save_interval == 0:
+            _keep(run, trainer, row["seconds"], processes, tests.best)
+        if (asked or late or enough) and not done:
+            return "request" if asked else "minutes" if late else "patience"
     return "iterations"
 
 
@@ -210,7 +216,7 @@ def _iterate(run: Run, trainer: Trainer) -> dict[str, float]:
         ) from error
 
 
-def _keep(run: Run, trainer: Trainer, seconds: float, processes: Processes | None) -> None:
+def _keep(run: Run, trainer: Trainer, seconds: float, processes: Processes | None, best: int | None = None) -> None:
     """Save a checkpoint; the networks of all processes are equal, their simulations differ."""
     state: Mapping[str, object] = {**trainer.state(), "seconds": seconds}
     if processes:
@@ -219,4 +225,4 @@ def _keep(run: Run, trainer: Trainer, seconds: float, processes: Processes | Non
         distributed.gather_object(own, parts if first(processes) else None)
         state = {name: value for name, value in state.items() if name not in own} | {"processes": parts}
     if first(processes):
-        checkpoint.save(run.checkpoints, state)
+        checkpoint.save(run.checkpoints, state, best)

@@ -228,7 +228,9 @@ AsJson = Annotated[bool, Arg("for machines", flag="--json")]
 BundleName = Annotated[str, Arg("a bundle's folder, name@version, or name for its newest", "BUNDLE")]
 BundleNames = Annotated[tuple[str, ...], Arg("a bundle's folder, name@version, or name for its newest", "BUNDLE")]
 Bundles = Annotated[Path, Arg("folder of bundles", "DIR")]
-Checkpoint = Annotated[str | None, Arg("one of the run's checkpoints; default: the newest", "NAME")]
+Checkpoint = Annotated[
+    str | None, Arg("one of the run's checkpoints, or best, by held-out places; default: the newest", "NAME")
+]
 Device = Annotated[str, Arg("for networks and images: cpu, cuda, cuda:1")]
 Driver = Annotated[
     str,
@@ -242,6 +244,10 @@ Driver = Annotated[
 Gait = Annotated[
     str | None,
     Arg("that carries it: a name, a file, or the folder of the run that learned it; default: the robot's own"),
+]
+HoldOut = Annotated[
+    str | None,
+    Arg("keep a share of the places, or a number of them, apart: success there is in the curve", "20%|N"),
 ]
 Port = Annotated[int, Arg("the next free one is taken", parse=tcp_port)]
 Registry = Annotated[str, Arg("registry:FOLDER, s3://..., hf://...; default: SPLATYARD_REGISTRY or ./yard", "ADDRESS")]
@@ -258,4 +264,7 @@ Scenes = Annotated[
     ),
 ]
 Seed = Annotated[int, Arg("random seed")]
+Test = Annotated[
+    tuple[str, ...], Arg("a place that is only tested in, never trained; a pattern; may be repeated", "BUNDLE")
+]
 Version = Annotated[str | None, Arg("version of the bundle; default: the next free one", "X.Y.Z")]

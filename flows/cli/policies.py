@@ -184,8 +184,8 @@ def list_runs(*, runs: Runs = Path("runs")) -> int:
     """List what was trained.
 
     Lists all runs of a folder, the newest first: where they train, how far they came, their success at the end - of
-    the last 200 episodes of training, by the policy that explores - and the evaluated success with its 95 %
-    interval.
+    the last 200 episodes of training, by the policy that explores - success in places held out of training, and the
+    evaluated success, with 95 % intervals.
 
     Examples:
         splatyard runs
@@ -198,7 +198,7 @@ def list_runs(*, runs: Runs = Path("runs")) -> int:
         tables.say(f"no runs in {tables.quoted(runs)}; splatyard train makes them")
         return 0
     now = datetime.datetime.now(datetime.UTC)
-    columns = ["run", "task", "robot", "scenes", ">iterations", ">success", "evaluated", ">age"]
+    columns = ["run", "task", "robot", "scenes", ">iterations", ">success", "held-out places", "evaluated", ">age"]
     rows = [_run_row(run, tables.age(now - run.record.started)) for run in listed]
     tables.table(f"runs in {tables.quoted(runs)}", columns, rows)
     return 0
@@ -211,7 +211,7 @@ def _run_row(run: Run, age: str) -> tuple[tables.Part, ...]:
     try:
         told: tuple[tables.Part, ...] = progress(run)
     except TrainError as error:
-        told = "-", "-", (error.found, "red")
+        told = "-", "-", "-", (error.found, "red")
     scenes = ", ".join(lock.reference for lock in run.locks[:3]) + (", …" if len(run.locks) > 3 else "")
     return run.name, run.preset.task, run.preset.robot, scenes, *told, age
 

@@ -7,19 +7,19 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from flows.cli import tables
-from flows.cli.command import AllowFailed, Arg, Gait, Runs, Scenes, asked, command, count
+from flows.cli.command import AllowFailed, Arg, Gait, HoldOut, Runs, Scenes, Test, asked, command, count
 
 if TYPE_CHECKING:
-    from sim.scene.scene import SimScene
     from train.actors.trainer import ActorPlan
     from train.distributed import Nodes
     from train.request import TrainRequest
+    from train.runs.places import Places
     from train.runs.run import Run
 
 INTERRUPTED = 130
@@ -42,6 +42,7 @@ class Train:
         splatyard train navigate --scene hall --set ppo.learning_rate=5e-4 --set policy.encoder=none --name blind
         splatyard train put_cube_on_plate --scene hall --algorithm rlpd --demos put_demos
         splatyard train put_cube_on_plate --scene hall --algorithm rlpd --demos put_demos --actors 8
+        splatyard train find --scene 'yard/*' --hold-out 20% --test hall     # success where it never trains, too
         splatyard train climb --scene hall --robot go2 --set policy.modality=rgb
         splatyard train climb-joints --scene 'stairs-*@latest' --robot go2 --device cuda --num-gpus 4
         splatyard train navigate --scene hall --nodes 4 --rendezvous 10.0.0.1:29500     # the same on four machines
@@ -58,6 +59,8 @@ class Train:
         str | None,
         Arg("begin with the networks of a run, or of eyes: find, or FILE.npz", "RUN", flag="--from"),
     ] = None
+    hold_out: HoldOut = None
+    test: Test = ()
     preset: Annotated[str | None, Arg("its name or file, where it isn't that of the task")] = None
     robot: Annotated[str | None, Arg("a name, or a URDF or MJCF file; default: the preset's")] = None
     gait: Gait = None
@@ -101,15 +104,15 @@ class Train:
         from train.distributed import launch, launched
 
         nodes = self._nodes()
-        run, scenes = self._request().open()
+        run, places = self._request().open()
         if launched():
-            return self._train(run, scenes)
+            return self._train(run, places)
         record = run.record
         if nodes or record.processes > 1:
             code = launch("flows.cli:main", self._for_each_process(run), record.processes, record.device, nodes)
         else:
             try:
-                code = self._train(run, scenes)
+                code = self._train(run, places)
             except SplatyardError:
                 if not self.resume:
                     run.discard()
@@ -157,10 +160,11 @@ class Train:
         for option in ("iterations", "minutes", "nodes", "rendezvous"):
             if getattr(self, option) is not None:
                 arguments += [f"--{option}", str(getattr(self, option))]
-        arguments += [f"--scene={scene}" for scene in self.scenes] + [f"--log={name}" for name in self.log]
+        arguments += [f"--scene={scene}" for scene in self.scenes] + [f"--test={scene}" for scene in self.test]
+        arguments += [f"--log={name}" for name in self.log]
         return arguments + ["--allow-failed"] * self.allow_failed
 
-    def _train(self, run: Run, scenes: Sequence[SimScene]) -> int:
+    def _train(self, run: Run, places: Places) -> int:
         from train.distributed import first, processes_of_this_run
         from train.session import train_run
 
@@ -174,7 +178,7 @@ class Train:
             with _interruptible() as interrupted, contextlib.closing(line):
                 done = train_run(
                     run,
-                    scenes,
+                    places.scenes,
                     iterations=iterations,
                     minutes=self.minutes,
                     loggers=self.log,
@@ -182,6 +186,7 @@ class Train:
                     stop=interrupted,
                     actors=self._plan(),
                     nodes=bool(self.nodes),
+                    unseen=places.unseen,
                 )
         except KeyboardInterrupt:
             resume = f"splatyard train --resume {folder}"
@@ -262,6 +267,7 @@ class TrainingLine:
     def __init__(self, iterations: int, minutes: float | None, *, shows: bool = True) -> None:
         self._iterations, self._minutes, self._shows = iterations, minutes, shows
         self._start, self._first = time.monotonic(), -1
+        self._unseen: dict[str, float] = {}
         from tqdm import tqdm
 
         self._changes = sys.stderr.isatty()
@@ -285,16 +291,21 @@ class TrainingLine:
         left = spent / (done - self._first) * (self._iterations - done)
         if self._minutes is not None:
             left = min(left, max(0.0, 60 * self._minutes - spent))
-        text = described(row, left)
+        found = {name: value for name, value in row.items() if name.startswith("unseen/")}
+        self._unseen |= found
+        text = described(self._unseen | row, left)
         self._bar.n = done
         self._bar.set_description_str(text)
         every = max(1, self._iterations // MAX_LINES)
-        if self._shows and not self._changes and (done % every == 0 or done == self._iterations):
+        if self._shows and not self._changes and (found or done % every == 0 or done == self._iterations):
             print(f"{done}/{self._iterations}: {text}", flush=True)
 
 
 def described(row: dict[str, float], left: float) -> str:
-    """A row of the curve as text: success, ends and outcomes of the last episodes, reward, speed, time left [s]."""
+    """A row of the curve as text: success, ends and outcomes of the last episodes, reward, speed, time left [s].
+
+    Success in places never trained in comes before the speed.
+    """
     from tqdm import tqdm
 
     parts = []
@@ -306,6 +317,11 @@ def described(row: dict[str, float], left: float) -> str:
             f"{name.removeprefix('outcome/')} {share:.0%}" for name, share in row.items() if name.startswith("outcome/")
         ]
         parts.append(f"reward {row['reward']:.2f}")
+    parts += [
+        f"{name.removeprefix('unseen/')} {share:.0%} of {row[f'{name}_episodes']:.0f}"
+        for name, share in row.items()
+        if name.startswith("unseen/") and not name.endswith("_episodes")
+    ]
     if row.get("steps") == 0:  # nothing is simulated
         parts.append(f"loss {row['loss/actor']:.2g}")
     else:

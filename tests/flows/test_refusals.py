@@ -99,6 +99,10 @@ train navigate --scene room --set nothing=1
 train navigate --scene room --gait nothing
 train navigate --scene room --algorithm nothing
 train navigate --scene room --demos nowhere
+train navigate --scene room --hold-out 1
+train navigate --scene room --hold-out many
+train navigate --scene room --test room
+train navigate --scene room --test nowhere
 train --resume nowhere
 pretrain-encoder --scenes nowhere --out encoder
 rooms 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import re
 import shutil
 import signal
 from collections.abc import Callable
@@ -117,6 +118,49 @@ def test_scenes_are_found_by_pattern(session: list[dict[str, Any]], capsys: pyte
     told = capsys.readouterr().out
     assert "success 50% (goal 50%, crash 50%), reward 1.25, 812 steps/s" in told
     assert "trained    5 iterations; 50% of its last episodes were successes" in told
+
+
+def renamed() -> None:
+    """Make two places of the two bundles, which are one by their names."""
+    for folder, name in (("room-b/2.0.0", "attic"), ("room/1.0.0", "hall")):
+        manifest = Path("registry", folder, "bundle.json")
+        manifest.write_text(manifest.read_text().replace('"name":"room"', f'"name":"{name}"'))
+
+
+def test_success_in_held_out_places_is_shown(capsys: pytest.CaptureFixture[str]):
+    """While it trains, in the list of runs, in comparisons; the best checkpoint is to be had by that name."""
+    renamed()
+    words = ["train", "navigate", "--scene", "registry/*", "--hold-out", "1", "--iterations", "2", "--name", "mine"]
+    assert command(*words, "--set=unseen_episodes=2", "--set=task.seconds=2") == 0
+    told = capsys.readouterr()
+    assert "held out: 1 of 2 scenes validate" in told.err
+    assert re.search(r"2/2: .*validation \d+% of 2", told.out)
+    assert main(["runs"]) == 0
+    assert "at 000002" in " ".join(capsys.readouterr().out.split())
+    assert main(["compare", "mine", "mine"]) == 0
+    assert "never trained in, validation" in capsys.readouterr().out
+    assert main(["eval", "mine", "--checkpoint", "best", "--episodes", "2", "--ablations", "none"]) == 0
+    assert "checkpoint 000002.pt" in capsys.readouterr().out
+    assert main(["export", "mine", "--checkpoint", "best", "--onnx", "policy.onnx"]) == 0
+
+
+def test_places_are_held_out_and_stay_so(session: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]):
+    """They are in the record; whoever resumes gets the same ones, and others are refused."""
+    words = ["train", "navigate", "--scene", "room@1.0.0", "--scene", "room-b@2.0.0", "--test", "room@1.0.0"]
+    assert main(words) == 2  # both are versions of one place
+    assert "0 to train in" in capsys.readouterr().err
+    renamed()
+    words = ["train", "navigate", "--scene", "registry/*", "--hold-out", "1", "--name", "mine"]
+    assert main(words) == 0
+    unseen = Run.open("mine").record.unseen
+    assert (len(unseen.validation), len(session[0]["scenes"]), unseen.hold_out) == (1, 1, "1")
+    validation = [scene.lock for scene in session[0]["unseen"]["validation"]]
+    assert validation == [unseen.validation[0].lock]
+    for again in (["--hold-out", "1"], ["--scene", "registry/*"]):
+        assert main(["train", "--resume", "mine", *again]) == 0
+        assert [scene.lock for scene in session[-1]["unseen"]["validation"]] == validation
+    assert main(["train", "--resume", "mine", "--hold-out", "2"]) == 2
+    assert "--hold-out 2 instead of 1" in capsys.readouterr().err
 
 
 def test_a_time_limit_says_that_it_ended_the_training(capsys: pytest.CaptureFixture[str]):
@@ -354,6 +398,8 @@ def test_a_line_tells_how_training_goes():
     assert described(row, 75.0) == "success 80% (goal 85%, crash 15%), reward -0.50, 1500 steps/s, 01:15 left"
     entered = described(row | {"outcome/entered": 0.05}, 75.0)
     assert entered == "success 80% (goal 85%, crash 15%), entered 5%, reward -0.50, 1500 steps/s, 01:15 left"
+    unseen = {"unseen/validation": 0.62, "unseen/validation_episodes": 100.0, "steps_per_second": 20.0}
+    assert described(unseen, 75.0) == "validation 62% of 100, 20 steps/s, 01:15 left"
     assert described({"steps_per_second": 20.0}, 3600.0) == "20 steps/s, 1:00:00 left"
 
 

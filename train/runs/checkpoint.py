@@ -22,12 +22,15 @@ from train.environment import EnvironmentState, TrainEnv
 from train.files import write_atomically
 from train.preset import Preset
 from train.runs.run import Run
+from train.runs.scores import best_iteration
 
 logger = logging.getLogger(__name__)
 
 FORMAT = "splatyard.checkpoint.1"
 KEPT = 5
 """Number of newest checkpoints that are kept in addition to the first: a long training would fill the disk."""
+BEST = "best"
+"""What the checkpoint is called that did best in places held out of training."""
 MAX_BYTES = 8 * 2**30
 NAME = re.compile(r"\d{6,9}\.pt")
 UNREADABLE = (
@@ -64,8 +67,10 @@ class Checkpoint(ProcessState):
     actors: NotRequired[dict[str, int]]
 
 
-def save(folder: Path, state: Mapping[str, object]) -> Path:
+def save(folder: Path, state: Mapping[str, object], best: int | None = None) -> Path:
     """Write a `Checkpoint` next to earlier ones in a run's folder of checkpoints, and delete those that are too old.
+
+    The one of the iteration that is the best is kept, too.
 
     Returns:
         The file.
@@ -82,7 +87,8 @@ def save(folder: Path, state: Mapping[str, object]) -> Path:
     path = folder / f"{state['iteration']:06d}.pt"
     write_atomically(path, content.getbuffer())
     for old in files(folder)[1:-KEPT]:
-        old.unlink(missing_ok=True)
+        if int(old.stem) != best:
+            old.unlink(missing_ok=True)
     return path
 
 
@@ -210,7 +216,23 @@ def chosen(run: Run, path: Path | None = None) -> tuple[Path, Checkpoint]:
 
 
 def file_of(run: Run, name: str | None) -> Path | None:
-    """The file of a run's checkpoint by its name, with or without .pt; None for the newest."""
+    """The file of a run's checkpoint by its name, with or without .pt; None for the newest.
+
+    "best" is the one with the most success in places held out of training.
+
+    Raises:
+        TrainError: When the best is asked for and nothing was held out, or measured yet.
+    """
+    if name == BEST:
+        iteration = best_iteration(run)
+        if iteration is None:
+            raise TrainError(
+                "the best checkpoint is that with the most success in places held out of training",
+                found="none was measured",
+                remedy="name another one, or train with --hold-out 20%",
+                file=run.folder,
+            )
+        name = f"{iteration:06d}"
     return run.checkpoints / f"{name.removesuffix('.pt')}.pt" if name else None
 
 

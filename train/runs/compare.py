@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -13,9 +13,12 @@ from train.preset import flat_values
 from train.runs.report import line_chart
 from train.runs.results import FILE, WINDOW, Interval, Results, read_results
 from train.runs.run import Run
+from train.runs.scores import KINDS, VALIDATION, best_of, scores
 
 METRICS, OUTCOME = ("success", "reward", "length"), "outcome/"
 """Final metrics of a curve to show; outcomes by their prefix."""
+ENDED = {"minutes": "time limit", "request": "interrupted", "patience": "no better"}
+"""What ended trainings early, in a word."""
 REACHED = (0.5, 0.8, 0.9)
 """Success rates; the number of steps until they were reached is shown."""
 
@@ -62,11 +65,12 @@ def metrics(run: Run) -> dict[str, str]:
     for share in REACHED:
         steps = next((row["steps"] for row in complete if row.get("success", 0) >= share), None)
         shown[f"steps to {share:.0%} success"] = "-" if steps is None else f"{steps:.0f}"
+    shown |= {f"never trained in, {kind}": text for kind, text in unseen(rows).items()}
     return shown | {f"evaluated, {name}": str(share) for name, share in evaluated(run).items()}
 
 
-def progress(run: Run) -> tuple[str, str, str]:
-    """How far a run came, its success at the end, and that of its evaluation, as texts; "-" where there is none.
+def progress(run: Run) -> tuple[str, str, str, str]:
+    """How far a run came, its success at the end, in held-out places, and in its evaluation; "-" where there is none.
 
     Raises:
         TrainError: When its curve, its ending or its evaluation is damaged.
@@ -77,8 +81,20 @@ def progress(run: Run) -> tuple[str, str, str]:
     ending = run.ending
     early = ending and ending.early
     done = f"{last['iteration']:.0f}/{ending.planned if ending and early else run.preset.iterations}"
-    done += f" ({'time limit' if ending and ending.by == 'minutes' else 'interrupted'})" if early else ""
-    return done, f"{last['success']:.0%}" if "success" in last else "-", "-" if share is None else str(share)
+    done += f" ({ENDED[ending.by]})" if ending and early else ""
+    own = f"{last['success']:.0%}" if "success" in last else "-"
+    return done, own, unseen(rows).get(VALIDATION, "-"), "-" if share is None else str(share)
+
+
+def unseen(rows: Sequence[Mapping[str, float]]) -> dict[str, str]:
+    """Success in places never trained in, by what they are for: the newest of a curve, and the best checkpoint's."""
+    texts = {}
+    for kind in KINDS:
+        found = scores(rows, kind)
+        best = best_of(found) if kind == VALIDATION else None
+        more = f", best {best.success.value:.0%} at {best.iteration:06d}" if best else ""
+        texts |= {kind: f"{found[-1].success}{more}"} if found else {}
+    return texts
 
 
 def evaluated(run: Run) -> dict[str, Interval]:

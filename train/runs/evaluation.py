@@ -86,20 +86,21 @@ def others(count: int, rng: np.random.Generator) -> I64:
 
 
 def evaluate(
-    actor: Actor, env: TrainEnv, episodes: int, *, ablation: Ablation = "none", seed: int = SEED
+    actor: Actor, env: TrainEnv, episodes: int, *, ablation: Ablation = "none", seed: int = SEED, about: str = ""
 ) -> Evaluation:
     """Evaluate a policy, acting by its mean, or a driver, in N episodes.
 
     In each round every environment counts until its first episode ends, however long that takes: if all episodes that
     end within some time counted, short ones would be too many. Each round has a seed of its own. A policy's
     memory and mode are restored afterwards; the environment's episodes are reset, so it must not be the one in
-    training. The last round uses only as many environments as are still missing.
+    training. The last round uses only as many environments as are still missing. Progress is shown as `about`.
 
     Raises:
         TrainError: When the ablation can't act here.
     """
     done: list[Episode] = []
-    with torch.inference_mode(), bar(episodes, f"episodes, ablation {ablation}") as progress, _restored(actor):
+    about = about or f"episodes, ablation {ablation}"
+    with torch.inference_mode(), bar(episodes, about) as progress, _restored(actor):
         for number in range(math.ceil(episodes / env.num_envs)):
             count = min(env.num_envs, episodes - len(done))
             own = seed_of(seed, number)

@@ -26,7 +26,7 @@ from train.preset import Preset
 MAX_CURVE_BYTES = 2**28
 ROW = TypeAdapter(dict[str, int | float])
 PACKAGES = ("splatyard", "torch", "rsl-rl-lib", "tensordict", "numpy", "numba", "sapien", "mujoco", "gsplat", "timm")
-EndedBy = Literal["iterations", "minutes", "request"]
+EndedBy = Literal["iterations", "minutes", "request", "patience"]
 
 
 class _Strict(BaseModel):
@@ -39,13 +39,40 @@ class SceneRecord(_Strict):
     lock: SceneLock
     source: str
 
+    @staticmethod
+    def of(lock: SceneLock, source: Path | str) -> SceneRecord:
+        """The record of a scene; a folder is found wherever a command runs later."""
+        folder = Path(source).expanduser()
+        return SceneRecord(lock=lock, source=str(folder.resolve() if folder.is_dir() else source))
+
+
+class Unseen(_Strict):
+    """Scenes that a run never trains in.
+
+    Attributes:
+        hold_out: The share or number of places that was to be held out; empty for none.
+        validation: Those held out: checkpoints are compared by them.
+        test: Those that nothing is decided by.
+    """
+
+    hold_out: str = ""
+    validation: tuple[SceneRecord, ...] = ()
+    test: tuple[SceneRecord, ...] = ()
+
+    @property
+    def kinds(self) -> dict[str, tuple[SceneRecord, ...]]:
+        """By what they are for; without those that there are none of."""
+        kinds = {"validation": self.validation, "test": self.test}
+        return {kind: scenes for kind, scenes in kinds.items() if scenes}
+
 
 class Record(_Strict):
     """The whole of run.json, written once, before training begins.
 
     Attributes:
         started: Start time, UTC, ISO 8601.
-        scenes: Scenes, in the order of the simulation's scenes.
+        scenes: Scenes to train in, in the order of the simulation's scenes.
+        unseen: Scenes that are kept apart; runs of before have none.
         processes: Number of processes that train together.
         packages: Versions of the installed packages, by name.
         commit: Commit of splatyard's own checkout, with "-dirty" if files differ from it; empty outside of one.
@@ -56,6 +83,7 @@ class Record(_Strict):
     started: datetime.datetime
     preset: Preset
     scenes: tuple[SceneRecord, ...] = Field(min_length=1)
+    unseen: Unseen = Unseen()
     seed: int
     device: str
     processes: int = Field(ge=1)
@@ -72,16 +100,14 @@ class Record(_Strict):
         *,
         device: str,
         processes: int,
+        unseen: Unseen,
     ) -> Record:
         """The record of a run that begins now, on this machine; `sources` say how each scene was opened."""
         return Record(
             started=datetime.datetime.now(datetime.UTC).replace(microsecond=0),
             preset=preset,
-            scenes=tuple(
-                SceneRecord(lock=lock, source=str(folder.resolve() if folder.is_dir() else source))
-                for lock, source in zip(scenes, sources, strict=True)
-                for folder in [Path(source).expanduser()]
-            ),
+            scenes=tuple(SceneRecord.of(lock, source) for lock, source in zip(scenes, sources, strict=True)),
+            unseen=unseen,
             seed=seed,
             device=device,
             processes=processes,
@@ -95,7 +121,7 @@ class Ending(_Strict):
     """How training ended; the whole of ending.json, which a run in training or killed does not have.
 
     Attributes:
-        by: What ended it; a request is Ctrl-C or a signal.
+        by: What ended it; a request is Ctrl-C or a signal, patience that held-out places found it no better any more.
         minutes: Time limit, if any.
     """
 
@@ -107,10 +133,13 @@ class Ending(_Strict):
     @property
     def early(self) -> str:
         """Words for how much less it trained than planned; empty if it did not."""
-        if self.by == "iterations":
-            return ""
-        why = f"the time limit of {self.minutes:g} minutes ended it" if self.by == "minutes" else "it was interrupted"
-        return f"{self.reached} of {self.planned} iterations: {why}"
+        why = {
+            "iterations": "",
+            "minutes": f"the time limit of {self.minutes or 0:g} minutes ended it",
+            "request": "it was interrupted",
+            "patience": "in the places held out of it success grew no more",
+        }[self.by]
+        return why and f"{self.reached} of {self.planned} iterations: {why}"
 
 
 class Curve:

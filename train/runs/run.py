@@ -13,10 +13,11 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 
 from pipeline.errors import BusyError, TrainError
 from pipeline.io.results import is_locked, locked
@@ -27,7 +28,7 @@ from sim.scene.opening import TERRAIN, open_scene
 from sim.scene.scene import SceneLock, SimScene
 from train.files import read_model, write_atomically, writing
 from train.preset import Preset, flat_values, pinned
-from train.runs.record import Curve, Ending, Record, SceneRecord
+from train.runs.record import Curve, Ending, Record, SceneRecord, Unseen
 
 logger = logging.getLogger(__name__)
 
@@ -62,16 +63,20 @@ class Run:
         device: str = "cpu",
         processes: int = 1,
         name: str | None = None,
+        unseen: Unseen | None = None,
     ) -> Run:
         """Make a new folder with its run.json; nothing that exists is overwritten.
 
-        `sources` say how each scene was opened; the name is <task>-<scene>-<number> by default.
+        `sources` say how each scene was opened, `unseen` which others are kept apart. The name is
+        <task>-<scene>-<number> by default.
 
         Raises:
             TrainError: When the name is taken or invalid, or the folder can't be written.
         """
         preset = pinned(preset)
-        record = Record.beginning(preset, scenes, sources, seed, device=device, processes=processes)
+        record = Record.beginning(
+            preset, scenes, sources, seed, device=device, processes=processes, unseen=unseen or Unseen()
+        )
         with writing(root):
             root.mkdir(parents=True, exist_ok=True)
             folder = _new_folder(root, preset, scenes, name)
@@ -142,6 +147,10 @@ class Run:
             TrainError: When it is from elsewhere and names one that isn't here.
         """
         return tuple(self._source(scene) for scene in self.record.scenes)
+
+    def unseen_sources(self, kind: str) -> tuple[str, ...]:
+        """The same of scenes that it never trains in: for "validation", or for "test"; raises as `sources`."""
+        return tuple(map(self._source, self.record.unseen.kinds.get(kind, ())))
 
     def open_scene(self, source: Path | str, *, allow_failed: bool = False) -> SimScene:
         """Open a scene as the run opened its own: with its objects, and failed gates accepted if they were there.
@@ -234,17 +243,24 @@ class Run:
         if not any(self.checkpoints.glob("*")):
             shutil.rmtree(self.folder)
 
-    def check_scenes(self, scenes: Sequence[SceneLock]) -> None:
-        """Check that these are the scenes in which it began: the same content in the same order.
+    def check_scenes(
+        self, scenes: Sequence[SceneLock], unseen: Mapping[str, Sequence[SceneLock]] = MappingProxyType({})
+    ) -> None:
+        """Check that these are the scenes with which it began: the same content in the same order.
 
         Raises:
             TrainError: Otherwise; it names the first that differs.
         """
-        for then, now in itertools.zip_longest(self.locks, scenes):
+        expected = {kind: [scene.lock for scene in apart] for kind, apart in self.record.unseen.kinds.items()}
+        pairs = [("", then, now) for then, now in itertools.zip_longest(self.locks, scenes)]
+        for kind in {**expected, **unseen}:
+            both = itertools.zip_longest(expected.get(kind, ()), unseen.get(kind, ()))
+            pairs += [(f" for {kind}", then, now) for then, now in both]
+        for use, then, now in pairs:
             if then is None or now is None or then.sha256 != now.sha256:
                 raise TrainError(
                     "a run continues in the scenes in which it began",
-                    found=f"{_described(now)} instead of {_described(then)}",
+                    found=f"{_described(now)} instead of {_described(then)}{use}",
                     remedy="give the same bundles, or start a new run without --resume",
                     file=self.folder,
                 )

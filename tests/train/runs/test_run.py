@@ -17,7 +17,7 @@ from pipeline.errors import TrainError
 from sim.scene.scene import SceneLock
 from train.files import write_atomically
 from train.preset import Preset, change_preset, load_preset
-from train.runs.record import Curve, commit_of
+from train.runs.record import Curve, SceneRecord, Unseen, commit_of
 from train.runs.run import Run, list_runs
 
 HALL = SceneLock("hall@1.0.0", "a" * 64, ("scale",), "failed", "c0ffee")
@@ -45,6 +45,22 @@ def test_a_record_comes_back_as_it_was_written(tmp_path: Path):
     assert read.record.packages["rsl-rl-lib"].startswith("5.")
     assert int(read.record.machine["cores"]) >= 1
     assert read.checkpoints.is_dir()
+
+
+def test_scenes_kept_apart_are_checked_like_its_own(tmp_path: Path):
+    """Those that validate and those that are tested in; a record of before has none."""
+    unseen = Unseen(hold_out="1", validation=(SceneRecord.of(STAIRS, "stairs"),), test=(SceneRecord.of(HALL, "hall"),))
+    run = Run.open(Run.create(tmp_path, PRESET, [HALL], ["hall"], 0, unseen=unseen).folder)
+    assert (run.unseen_sources("validation"), run.unseen_sources("test")) == (("stairs",), ("hall",))
+    run.check_scenes([HALL], {"validation": [STAIRS], "test": [HALL]})
+    with pytest.raises(TrainError, match=r"no scene instead of stairs@2\.1\.0 .*for validation"):
+        run.check_scenes([HALL])
+    with pytest.raises(TrainError, match=r"stairs@2\.1\.0 .* instead of hall@1\.0\.0 .*for test"):
+        run.check_scenes([HALL], {"validation": [STAIRS], "test": [STAIRS]})
+    before = json.loads((run.folder / "run.json").read_text())
+    del before["unseen"]
+    (run.folder / "run.json").write_text(json.dumps(before))
+    assert Run.read(run.folder).unseen_sources("test") == ()
 
 
 def test_folders_are_numbered_and_nothing_is_overwritten(tmp_path: Path):
