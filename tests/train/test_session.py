@@ -188,7 +188,7 @@ def test_a_gait_is_written_by_whoever_reaches_the_end(
         if len(written) == 1:
             raise SystemExit
 
-    monkeypatch.setattr(session, "save_gait", write)
+    monkeypatch.setattr("train.legs.gait.save_gait", write)
     monkeypatch.setattr(FakeTrainer, "agent", SimpleNamespace(get_policy=lambda: None), raising=False)
     preset = load_preset("walk", {"save_interval": 10})
     run = Run.create(tmp_path, preset, (LOCK,), ["hall"], seed=3)
