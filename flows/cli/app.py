@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-from flows.cli import build, bundles, doctor, exchange, lab, policies, registry, rooms, simulate, tables, train
+from flows.cli import build, bundles, curve, doctor, exchange, lab, policies, registry, rooms, simulate, tables, train
 from flows.cli.command import Command, Parser, plain
 from flows.cli.signals import Ending
 from pipeline.errors import MachineError, SplatyardError, memory_errors
@@ -40,6 +40,7 @@ GROUPS: dict[str, tuple[Command, ...]] = {
         train.Train,
         train.pretrain_encoder,
         train.train_eyes,
+        curve.Curve,
         policies.Evaluate,
         policies.play,
         policies.list_runs,

@@ -15,7 +15,7 @@ import pytest
 
 from flows.cli import main
 from flows.cli.tables import age
-from flows.cli.train import TrainingLine, described
+from flows.cli.training import TrainingLine, described
 from tests.bundles import floor_of, make_bundle
 from tests.synthetic import Room
 from train.distributed import Nodes
