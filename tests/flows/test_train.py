@@ -140,7 +140,10 @@ def test_success_in_held_out_places_is_shown(capsys: pytest.CaptureFixture[str])
     assert main(["compare", "mine", "mine"]) == 0
     assert "never trained in, validation" in capsys.readouterr().out
     assert main(["eval", "mine", "--checkpoint", "best", "--episodes", "2", "--ablations", "none"]) == 0
-    assert "checkpoint 000002.pt" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "checkpoint 000002.pt" in told
+    assert re.search(r"│ none .*│ (hall|attic)@", told)
+    assert re.search(r"│ validation .*│ (hall|attic)@", told)
     assert main(["export", "mine", "--checkpoint", "best", "--onnx", "policy.onnx"]) == 0
 
 
