@@ -317,7 +317,8 @@ def _curves(run: Run, results: Results, curve: Sequence[dict[str, float]]) -> li
             bounds, mark = ((0, 1), (at, results.evaluations[0].success())) if name == "success" else (None, None)
             thin = points[:: -(-len(points) // POINTS)]
             others = _unseen(curve, axis) if name == "success" else []
-            charts.append(line_chart(title, [(name, thin), *others], across=ACROSS[axis], bounds=bounds, mark=mark))
+            label = "where it trains" if others else name
+            charts.append(line_chart(title, [(label, thin), *others], across=ACROSS[axis], bounds=bounds, mark=mark))
     return charts
 
 

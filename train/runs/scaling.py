@@ -225,7 +225,7 @@ class Study:
 
     def curve(self, points: Sequence[Point]) -> ScalingCurve:
         """What the points, at least one, make together."""
-        last = Run.read(points[0].run, self.out / "runs").curve.read()[-1]
+        last = Run.open(points[0].run, self.out / "runs").curve.read()[-1]
         return ScalingCurve(
             self.preset.task,
             self.preset.policy.encoder,
