@@ -76,8 +76,14 @@ class TrainRequest:
         """
         return self._resumed(self.resume) if self.resume else self._new()
 
-    def _new(self) -> tuple[Run, Places]:
-        """A new run; with other machines, the one that another of them has made."""
+    def plan(self) -> tuple[Preset, Places]:
+        """What a new run would learn by, and its places; nothing is made.
+
+        Raises:
+            TrainError: When there is no such preset or task, or too few places.
+            BundleError: When there is no such scene.
+            SimError: When a scene can't be simulated.
+        """
         preset = load_preset(self.preset or self.what, self._changes()) if self.what else None
         sources = find_sources(self.scenes or find_task(preset.task, preset.task_settings).scenes) if preset else []
         if preset is None or not sources:
@@ -94,12 +100,16 @@ class TrainRequest:
                 found=f"algorithm: {preset.algorithm}",
                 remedy="--actors, where it learns from past steps; the others train on one machine",
             )
+        open_one = partial(open_scene, allow_failed=self.allow_failed, objects=preset.objects)
+        test = opened(find_sources(self.test), open_one, preset, "all")
+        return preset, Places.divided(opened(sources, open_one, preset, "train"), test, self.hold_out or "")
+
+    def _new(self) -> tuple[Run, Places]:
+        """A new run; with other machines, the one that another of them has made."""
+        preset, places = self.plan()
         name = self.name
         if self.meets_at and name is None:
             name = re.sub("[^A-Za-z0-9.]+", "-", f"{preset.task}-{self.meets_at}")
-        open_one = partial(open_scene, allow_failed=self.allow_failed, objects=preset.objects)
-        test, hold_out = opened(find_sources(self.test), open_one, preset, "all"), self.hold_out or ""
-        places = Places.divided(opened(sources, open_one, preset, "train"), test, hold_out)
         try:
             run = Run.create(
                 self.runs,
@@ -110,7 +120,7 @@ class TrainRequest:
                 device=self.device or "cpu",
                 processes=self.processes or 1,
                 name=name,
-                unseen=places.record(hold_out),
+                unseen=places.record(self.hold_out or ""),
             )
         except TrainError:
             if self.meets_at and name and (self.runs / name).is_dir():

@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-from flows.cli import build, bundles, doctor, exchange, lab, policies, registry, rooms, simulate, tables, train
+from flows.cli import build, bundles, curve, doctor, exchange, lab, policies, registry, rooms, simulate, tables, train
 from flows.cli.command import Command, Parser, plain
 from flows.cli.signals import Ending
 from pipeline.errors import MachineError, SplatyardError, memory_errors
@@ -39,6 +39,7 @@ GROUPS: dict[str, tuple[Command, ...]] = {
     "policies": (
         train.Train,
         train.pretrain_encoder,
+        curve.Curve,
         policies.Evaluate,
         policies.play,
         policies.list_runs,

@@ -104,6 +104,8 @@ train navigate --scene room --hold-out many
 train navigate --scene room --test room
 train navigate --scene room --test nowhere
 train --resume nowhere
+curve find --scene nowhere --counts 1 --out curve
+curve find --scene room --counts 1 --out curve
 pretrain-encoder --scenes nowhere --out encoder
 rooms 0
 eval
@@ -151,6 +153,7 @@ gc --older-than soon
 batch good.yaml --workers 0
 sim room --envs none
 runs --nothing
+curve find --scene room --counts 1,0 --out curve
 doctor --out
 """.strip().splitlines()
 """What the parser refuses."""

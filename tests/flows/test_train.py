@@ -15,7 +15,7 @@ import pytest
 
 from flows.cli import main
 from flows.cli.tables import age
-from flows.cli.train import TrainingLine, described
+from flows.cli.training import TrainingLine, described
 from tests.bundles import floor_of, make_bundle
 from tests.synthetic import Room
 from train.distributed import Nodes
@@ -140,7 +140,10 @@ def test_success_in_held_out_places_is_shown(capsys: pytest.CaptureFixture[str])
     assert main(["compare", "mine", "mine"]) == 0
     assert "never trained in, validation" in capsys.readouterr().out
     assert main(["eval", "mine", "--checkpoint", "best", "--episodes", "2", "--ablations", "none"]) == 0
-    assert "checkpoint 000002.pt" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "checkpoint 000002.pt" in told
+    assert re.search(r"│ none .*│ (hall|attic)@", told)
+    assert re.search(r"│ validation .*│ (hall|attic)@", told)
     assert main(["export", "mine", "--checkpoint", "best", "--onnx", "policy.onnx"]) == 0
 
 

@@ -19,6 +19,7 @@ from train.files import write_atomically
 from train.preset import flat_values
 from train.runs.results import WINDOW, Episode, Evaluation, FloorPlan, Interval, Results, TestScene
 from train.runs.run import Run
+from train.runs.scores import KINDS, PREFIX, VALIDATION, gap, own_success, scores
 
 WIDTH, HEIGHT = 340, 200
 LEFT, RIGHT, TOP, BOTTOM = 46, 14, 26, 34
@@ -208,6 +209,8 @@ LABELS = {
     "frozen": "frozen images",
     "black": "black images",
     "blind": "trained blind",
+    "validation": "places held out of training",
+    "test": "places to test in",
 }
 ABOUT = {
     "none": "The policy acts by its mean, without exploration; its camera is not randomised.",
@@ -218,6 +221,8 @@ ABOUT = {
     "black": "All images are zeros, which training never showed.",
     "blind": "Another policy, trained in the same way without a camera, in the same episodes: what can be achieved "
     "without vision.",
+    "validation": "The unmodified policy in places that it never trained in; checkpoints are compared by them.",
+    "test": "The unmodified policy in places that it never trained in, and that nothing was decided by.",
 }
 """Description of each row of the table."""
 CURVES = (
@@ -260,7 +265,7 @@ def report_page(run: Run, results: Results, curve: Sequence[dict[str, float]], v
         "commit": record.commit or "outside of a checkout",
         "checkpoint": f"{results.checkpoint}, sha256 {results.checkpoint_sha256}",
         **{f"trained in {lock.reference}": f"sha256 {lock.sha256}, gates {lock.gates}" for lock in run.locks},
-        **{f"evaluated in {scene.reference}": f"sha256 {scene.sha256}" for scene in results.scenes},
+        **{f"evaluated in {scene.reference}": f"sha256 {scene.sha256}" for scene in results.all_scenes},
         **record.machine,
     }
 
@@ -277,6 +282,7 @@ def report_page(run: Run, results: Results, curve: Sequence[dict[str, float]], v
         labels=LABELS,
         about=ABOUT,
         charts=_curves(run, results, curve),
+        warning=_warning(results, curve),
         endings=endings,
         share_bar=share_bar,
         scene_map=scene_map,
@@ -310,5 +316,21 @@ def _curves(run: Run, results: Results, curve: Sequence[dict[str, float]]) -> li
         if points:
             bounds, mark = ((0, 1), (at, results.evaluations[0].success())) if name == "success" else (None, None)
             thin = points[:: -(-len(points) // POINTS)]
-            charts.append(line_chart(title, [(name, thin)], across=ACROSS[axis], bounds=bounds, mark=mark))
+            others = _unseen(curve, axis) if name == "success" else []
+            label = "where it trains" if others else name
+            charts.append(line_chart(title, [(label, thin), *others], across=ACROSS[axis], bounds=bounds, mark=mark))
     return charts
+
+
+def _unseen(curve: Sequence[dict[str, float]], axis: str) -> list[tuple[str, list[tuple[float, float]]]]:
+    """Curves of success in places never trained in, where it was measured."""
+    found = {kind: [(row[axis], row[PREFIX + kind]) for row in curve if PREFIX + kind in row] for kind in KINDS}
+    return [(kind, points) for kind, points in found.items() if points]
+
+
+def _warning(results: Results, curve: Sequence[dict[str, float]]) -> str:
+    """That a policy knows little but its places, by this evaluation, or by the last measurement of its training."""
+    if VALIDATION in results.unseen:
+        return gap(results.evaluations[0].success(), results.unseen[VALIDATION].evaluations[0].success())
+    measured = scores(curve)
+    return gap(own_success(curve), measured[-1].success) if measured else ""

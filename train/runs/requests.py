@@ -106,7 +106,10 @@ class EvaluationRequest(DriverRequest):
     seed: int = SEED
 
     def of_run(self) -> tuple[Results, Path, Path]:
-        """Results of the one run, and the files that they were written to, in its folder: numbers and report."""
+        """Results of the one run, and the files that they were written to, in its folder: numbers and report.
+
+        Without scenes they are of its own, and of those kept apart from its training.
+        """
         run, *more = self._opened()
         if more:
             found, remedy = f"{len(more) + 1}", "add --matrix to compare them"
@@ -115,6 +118,11 @@ class EvaluationRequest(DriverRequest):
         file = checkpoint.file_of(run, self.checkpoint)
         scenes = find_sources(self.scenes)
         results = self._evaluate()(run, scenes, ablations=self.ablations, blind=blind, file=file)
+        apart = {kind: run.unseen_sources(kind) for kind in run.record.unseen.kinds if not scenes}
+        unseen = {
+            kind: self._evaluate()(run, sources, ablations=["none"], file=file) for kind, sources in apart.items()
+        }
+        results = results.model_copy(update={"unseen": unseen})
         return results, write_results(results, run.folder), write_report(run, results)
 
     def of_all(self) -> Matrix:

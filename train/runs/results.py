@@ -158,6 +158,7 @@ class Results(_Record):
         stopped_early: How much less the run was trained than planned, and why; empty if it was not.
         seed: Seed of the first round's episodes and of the ablations.
         blind: Results of a policy trained without vision, in the same episodes.
+        unseen: Results in places that are kept apart from its training, by what they are for.
     """
 
     schema_version: Literal[2] = 2
@@ -172,15 +173,22 @@ class Results(_Record):
     scenes: tuple[TestScene, ...]
     evaluations: tuple[Evaluation, ...]
     blind: Results | None = None
+    unseen: dict[str, Results] = {}
+
+    @property
+    def all_scenes(self) -> tuple[TestScene, ...]:
+        """Those that are kept apart, too."""
+        return sum((other.scenes for other in self.unseen.values()), self.scenes)
 
     def lines(self) -> list[Line]:
         """Lines of a table, evaluation by evaluation."""
         return [line for label, evaluation in self.labelled() for line in lines_of(label, evaluation)]
 
     def labelled(self) -> list[tuple[str, Evaluation]]:
-        """Evaluations with a label: the ablation, or "blind" for the policy trained without vision."""
-        blind = [("blind", evaluation) for evaluation in self.blind.evaluations] if self.blind else []
-        return [(evaluation.ablation, evaluation) for evaluation in self.evaluations] + blind
+        """Evaluations with a label: the ablation, "blind" for one trained without vision, or what places are for."""
+        others = {**({"blind": self.blind} if self.blind else {}), **self.unseen}
+        labelled = [(label, evaluation) for label, other in others.items() for evaluation in other.evaluations]
+        return [(evaluation.ablation, evaluation) for evaluation in self.evaluations] + labelled
 
 
 @dataclass(frozen=True)

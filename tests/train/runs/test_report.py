@@ -97,6 +97,24 @@ def test_report_blind_control(run, scene, rover):
     assert page.count('<svg class="map"') == 2
 
 
+def test_report_of_places_kept_apart(run, scene, rover):
+    """Their rows, maps and curve stand beside its own; the title is of its own, and a wide gap is said."""
+    for number, share in enumerate((0.5, 0.1), 3):
+        row = {"iteration": number, "steps": 2048 * number, "success": 0.9, "episodes": 200}
+        run.curve.append({**row, "unseen/validation": share, "unseen/validation_episodes": 100})
+    found = results(scene, rover, {"hall@1.0.0": 3})
+    page = write_report(run, found).read_text()
+    assert "Success is 90.0 %" in page
+    assert "splatyard rooms" in page
+    assert page.count('class="line"') == 4  # success twice: its own, and where it was held out
+    attic = results(scene, rover, {"attic@2.1.0": 1})
+    page = write_report(run, found.model_copy(update={"unseen": {"validation": attic}})).read_text()
+    assert f"<h1>a: navigate, success {wilson(3, 4)}</h1>" in page
+    assert f"places held out of training: {wilson(1, 4)}" in page
+    assert page.count('<svg class="map"') == 2
+    assert "Success is" not in page  # four episodes say too little
+
+
 def test_report_of_names_with_markup(run, scene, rover):
     """Nothing that comes from a file becomes part of the page's code."""
     page = write_report(run, results(scene, rover, {"<script>alert(1)</script>": 2}, run='"><img src=x>')).read_text()

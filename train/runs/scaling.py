@@ -1,0 +1,272 @@
+"""Success in places never trained in over the number of places trained in: many trainings, each as long."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+from scipy import stats
+
+from pipeline.errors import TrainError
+from sim.scene.floors import Split
+from sim.scene.scene import SimScene
+from train.environment import make_env
+from train.files import read_model, write_atomically
+from train.preset import Preset, change_preset
+from train.runs import checkpoint
+from train.runs.evaluation import MAX_ENVS, SEED, evaluate, is_blind
+from train.runs.places import Place, Places
+from train.runs.results import CONFIDENCE, Ablation, Interval, wilson
+from train.runs.run import RUN_FILE, Run
+from train.runs.scores import VALIDATION, scores
+
+FILE, MEASURED_FILE = "curve.json", "measured.json"
+CONTROLS: tuple[Ablation, ...] = ("shuffled", "frozen")
+"""What is done to images at the largest number of places, to see whether success there comes from them."""
+Counts = tuple[int, int]
+"""Successes, and episodes."""
+
+
+class _Measured(BaseModel):
+    """The whole of measured.json in a run's folder: success where it trains, and controls in held-out places."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    own: Counts
+    controls: dict[str, Counts] = {}
+
+
+@dataclass(frozen=True)
+class Point:
+    """A training: in so many places, drawn and learned by a seed.
+
+    Attributes:
+        own: Success in the places that it trains in, from starts held out of it.
+        unseen: Success in places never trained in, by what they are for.
+        controls: Success in held-out places with spoilt images.
+    """
+
+    count: int
+    seed: int
+    run: str
+    own: Interval
+    unseen: dict[str, Interval]
+    controls: dict[str, Interval] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Slope:
+    """How much success grows each time that the number of places doubles, with its 95 % interval.
+
+    By least squares of the trainings' success over the logarithm of their number of places; the interval is that of
+    Student's t, by how far they lie from the line.
+    """
+
+    value: float
+    low: float
+    high: float
+
+    @staticmethod
+    def of(points: Sequence[tuple[int, float]]) -> Slope | None:
+        """Of numbers of places and success; None for fewer than three, or one number only."""
+        if len(points) < 3 or len({count for count, _ in points}) < 2:
+            return None
+        x, y = np.log2([count for count, _ in points]), np.array([share for _, share in points])
+        across = x - x.mean()
+        value = float(across @ y / (across @ across))
+        left = y - y.mean() - value * across
+        error = math.sqrt(float(left @ left) / (len(points) - 2) / float(across @ across))
+        wide = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(points) - 2)) * error
+        return Slope(value, value - wide, value + wide)
+
+    def __str__(self) -> str:
+        return f"{100 * self.value:+.1f} points [{100 * self.low:+.1f}, {100 * self.high:+.1f}]"
+
+
+@dataclass(frozen=True)
+class ScalingCurve:
+    """Success over the number of places.
+
+    Attributes:
+        steps: Steps of each training.
+        held_out: Places of each kind that none trains in.
+    """
+
+    task: str
+    encoder: str
+    iterations: int
+    steps: int
+    held_out: dict[str, list[str]]
+    points: tuple[Point, ...]
+
+    @property
+    def counts(self) -> list[int]:
+        """Numbers of places, the smallest first."""
+        return sorted({point.count for point in self.points})
+
+    def pooled(self, kind: str, count: int) -> Interval | None:
+        """Success of all seeds together, with the interval of all their episodes; kind is own, or what places are for.
+
+        Further kinds are the controls. None where nothing was measured.
+        """
+        found = [shares[kind] for point in self.points if point.count == count and kind in (shares := shares_of(point))]
+        return wilson(sum(one.successes for one in found), sum(one.count for one in found)) if found else None
+
+    def slope(self, kind: str) -> Slope | None:
+        """How success grows with each doubling of the places."""
+        shares = [(point.count, shares_of(point)) for point in self.points]
+        return Slope.of([(count, found[kind].value) for count, found in shares if kind in found])
+
+    @property
+    def kinds(self) -> list[str]:
+        """What success was measured of, own first, controls last."""
+        return list(dict.fromkeys(kind for point in self.points for kind in shares_of(point)))
+
+    def rows(self) -> list[list[str]]:
+        """A table: a row for each number of places, then one for the slope."""
+        kinds = self.kinds
+        rows = [[str(count), *(str(self.pooled(kind, count) or "-") for kind in kinds)] for count in self.counts]
+        return [*rows, ["each doubling", *(str(self.slope(kind) or "-") for kind in kinds)]]
+
+    def json(self) -> str:
+        """For programs."""
+        slopes = {kind: slope and asdict(slope) for kind in self.kinds for slope in [self.slope(kind)]}
+        pooled = {
+            kind: {count: asdict(share) for count in self.counts if (share := self.pooled(kind, count))}
+            for kind in self.kinds
+        }
+        return json.dumps({"schema_version": 1, **asdict(self), "pooled": pooled, "slopes": slopes}, indent=1)
+
+
+def shares_of(point: Point) -> dict[str, Interval]:
+    """Success of a training by what it was measured of: its own places, others, controls."""
+    return {"own": point.own, **point.unseen, **point.controls}
+
+
+@dataclass(frozen=True)
+class Study:
+    """Trainings of one preset in more and more places.
+
+    Attributes:
+        places: All of which each trains in some, those held out, and those to test in.
+        counts: Numbers of places to train in.
+    """
+
+    preset: Preset
+    places: Places
+    counts: Sequence[int]
+    seeds: int
+    out: Path
+    hold_out: str
+    device: str = "cpu"
+
+    @staticmethod
+    def of(preset: Preset, places: Places, counts: Sequence[int], *, episodes: int, **others: Any) -> Study:
+        """A study of a preset, with its other attributes; every training is measured once, at its end.
+
+        Raises:
+            TrainError: When there are fewer places than are to be trained in, or none is held out.
+        """
+        names = {place.name for place in places.train}
+        if max(counts) > len(names) or not places.validation:
+            raise TrainError(
+                "there are as many places to train in as the largest of --counts, and some are held out",
+                found=f"{len(names)} to train in and {len(places.validation)} held out; --counts "
+                f"{','.join(map(str, counts))}",
+                remedy="name more places (`splatyard rooms` draws some), or fewer counts",
+            )
+        once = preset.save_interval * math.ceil(preset.iterations / preset.save_interval)
+        changes = {"evaluate_every": once, "unseen_episodes": episodes, "patience": 0}
+        changed = change_preset(preset, changes, "--episodes")
+        return Study(changed, places, sorted(set(counts)), **others)
+
+    def trainings(self) -> Iterator[tuple[int, int]]:
+        """Numbers of places and seeds."""
+        yield from ((count, seed) for seed in range(self.seeds) for count in self.counts)
+
+    def chosen(self, count: int, seed: int) -> Places:
+        """The first so many places in an order drawn by the seed: those of fewer are among those of more."""
+        names = sorted({place.name for place in self.places.train})
+        kept = set(np.random.default_rng(seed).permutation(names)[:count].tolist())
+        train: list[Place] = [place for place in self.places.train if place.name in kept]
+        return replace(self.places, train=train)
+
+    def point(self, count: int, seed: int, learn: Callable[[Run, Places], object]) -> Point | None:
+        """Train in so many places by a seed, or go on, and measure; None where it was stopped before its end.
+
+        `learn` trains a run in places to its end, or until it is stopped.
+
+        Raises:
+            TrainError: When a run of that name was begun otherwise, or training fails.
+        """
+        places = self.chosen(count, seed)
+        run = self._run(f"{self.preset.task}-{count}-seed-{seed}", places, seed)
+        path, ending = run.folder / MEASURED_FILE, run.ending
+        if ending is None or ending.by != "iterations":
+            learn(run, places)
+            ending = run.ending
+        if ending is None or ending.by != "iterations":
+            return None
+        if not path.exists():
+            found = self._measured(run, places, controls=count == max(self.counts))
+            write_atomically(path, (found.model_dump_json(indent=1) + "\n").encode())
+        rule, remedy = f"a {MEASURED_FILE} is as splatyard curve writes it", "delete it: it is measured again"
+        found = read_model(_Measured, path, rule, remedy)
+        unseen = {kind: scores(run.curve.read(), kind)[-1].success for kind in places.unseen}
+        controls = {name: wilson(*counts) for name, counts in found.controls.items()}
+        return Point(count, seed, run.name, wilson(*found.own), unseen, controls)
+
+    def curve(self, points: Sequence[Point]) -> ScalingCurve:
+        """What the points, at least one, make together."""
+        last = Run.open(points[0].run, self.out / "runs").curve.read()[-1]
+        return ScalingCurve(
+            self.preset.task,
+            self.preset.policy.encoder,
+            self.preset.iterations,
+            round(last["steps"]),
+            {kind: [scene.lock.reference for scene in scenes] for kind, scenes in self.places.unseen.items()},
+            tuple(points),
+        )
+
+    def _run(self, name: str, places: Places, seed: int) -> Run:
+        root = self.out / "runs"
+        if (root / name / RUN_FILE).exists():
+            run = Run.open(name, root)
+            run.check_preset(self.preset)
+            if run.preset.iterations != self.preset.iterations:
+                raise TrainError(
+                    "all trainings of a curve have as many iterations",
+                    found=f"{self.preset.iterations} instead of {run.preset.iterations}",
+                    remedy="the same --iterations as before, or another --out",
+                    file=run.folder,
+                )
+            apart = {kind: [scene.lock for scene in scenes] for kind, scenes in places.unseen.items()}
+            run.check_scenes([scene.lock for scene in places.scenes], apart)
+            return run
+        locks, sources = [scene.lock for scene in places.scenes], [place.source for place in places.train]
+        unseen = places.record(self.hold_out)
+        return Run.create(root, self.preset, locks, sources, seed, device=self.device, name=name, unseen=unseen)
+
+    def _measured(self, run: Run, places: Places, *, controls: bool) -> _Measured:
+        names = CONTROLS if controls and not is_blind(run) else ()
+        own = self._success(run, places.scenes, "held_out", "none")
+        return _Measured(
+            own=own, controls={name: self._success(run, places.unseen[VALIDATION], "all", name) for name in names}
+        )
+
+    def _success(self, run: Run, scenes: Sequence[SimScene], starts: Split, ablation: Ablation) -> Counts:
+        """Successes and episodes of the trained policy, spread over all scenes."""
+        episodes = self.preset.unseen_episodes
+        num_envs = min(episodes, MAX_ENVS)
+        env = make_env(self.preset, scenes, num_envs=num_envs, seed=SEED, starts=starts, device=self.device)
+        with closing(env):
+            actor = checkpoint.load_policy(run, env, device=self.device).get_policy()
+            success = evaluate(actor, env, episodes, ablation=ablation).success()
+        return success.successes, success.count
