@@ -36,6 +36,8 @@ DEFAULT_ADDRESS = "registry:./yard"
 LOCK_FILE = Path("scenes.lock")
 MAX_LOCK_BYTES = 4 * 2**20
 MAX_SCENES = 1000
+"""A simulation keeps the collision meshes and floors of all its scenes, 1.5 MiB for a small room, in one world side by
+side: a thousand rooms reach 400 m from its origin, where float32 still tells 0.03 mm apart. Far more would not."""
 
 
 class Pin(Strict):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
+from itertools import product
 from typing import Literal, get_args
 
 import numpy as np
@@ -63,7 +64,7 @@ class Floors:
         edges = [_edge_distance(grid) * cell for grid, cell in zip(self.drivable, self.cell, strict=True)]
         self.edge: F32 = np.stack(edges).astype(np.float32)
         self.price = _price(self.drivable, self.edge)
-        self.held_out = held_out(self._centres())
+        self.held_out = self._held_out()
         self.eligible = self._eligible()
         self.starts = Cells(self.drivable & self.eligible)
         self._floor = Cells(self.drivable)
@@ -110,10 +111,17 @@ class Floors:
         cells = masks.nearest_marked(grid)
         return cells[(slice(None), *self.cells(np.full(len(xy), scene), xy))].T.astype(np.int64)
 
-    def _centres(self) -> F64:
-        """Centres of all cells (S, X, Y, 2) [m]."""
-        index = np.indices(self.height.shape[1:]).transpose(1, 2, 0)
-        return self.origin[:, None, None] + (index + 0.5) * self.cell[:, None, None, None]
+    def _held_out(self, margin: float | None = None) -> Mask:
+        """Cells (S, X, Y) with centres in held-out blocks, or with a margin [m], one cell at least, next to them.
+
+        Scene by scene: positions of all cells at once would take several times the memory of all that is kept.
+        """
+        found, index = np.zeros(self.height.shape, bool), np.indices(self.height.shape[1:]).transpose(1, 2, 0) + 0.5
+        for inside, origin, cell in zip(found, self.origin, self.cell, strict=True):
+            around = [0.0] if margin is None else [-max(margin, cell), max(margin, cell)]
+            for corner in product(around, around):
+                inside |= held_out(origin + index * cell + np.array(corner))
+        return found
 
     def _eligible(self) -> Mask:
         if self.split not in get_args(Split):
@@ -121,9 +129,7 @@ class Floors:
             raise SimError("episodes begin in a part of the floor", found=repr(self.split), remedy=f"one of {splits}")
         if self.split == "all":
             return np.ones_like(self.held_out)
-        margin = np.maximum(MARGIN, self.cell)[:, None, None, None]
-        corners = [margin * np.array([x, y]) for x in (-1, 1) for y in (-1, 1)]
-        training = ~np.any([held_out(self._centres() + corner) for corner in corners], axis=0)
+        training = ~self._held_out(MARGIN)
         for scene, drivable, *kinds in zip(self.scenes, self.drivable, training, self.held_out, strict=True):
             train, held = (int((drivable & kind).sum()) for kind in kinds)
             if min(train, held) < MIN_CELLS:
@@ -144,14 +150,16 @@ class Cells:
     """
 
     def __init__(self, marked: Mask) -> None:
-        self._cells = np.argwhere(marked)[:, 1:]
+        cells = [np.argwhere(grid).astype(np.int32) for grid in marked]  # of many scenes they are many
+        self._cells = np.concatenate(cells) if cells else np.zeros((0, 2), np.int32)
         self.count = marked.sum((1, 2))
         self._first = np.cumsum(self.count) - self.count
 
     def draw(self, rows: I64, count: int, rng: np.random.Generator) -> I64:
         """Draw cells (M, count, 2) uniformly from those of grids (M,), which must have some."""
         share = rng.random((len(rows), count))
-        return self._cells[self._first[rows, None] + (share * self.count[rows, None]).astype(np.int64)]
+        chosen = self._first[rows, None] + (share * self.count[rows, None]).astype(np.int64)
+        return self._cells[chosen].astype(np.int64)
 
 
 def held_out(xy: Floats) -> Mask:

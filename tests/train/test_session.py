@@ -358,7 +358,11 @@ def test_torch_keeps_its_one_thread():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("more", [{}, REMEMBERING], ids=["scenes by progress", "memory, voxels and mirror"])
+@pytest.mark.parametrize(
+    "more",
+    [{}, {"scenes_at_a_time": 1}, REMEMBERING],
+    ids=["scenes by progress", "in turn", "memory, voxels and mirror"],
+)
 def test_two_times_fifty_iterations_are_a_hundred(tmp_path: Path, room_scene: SimScene, more: dict[str, Any]):
     """With the real trainer: the same curve and the same networks, to the last bit."""
     other = dataclasses.replace(room_scene, lock=dataclasses.replace(room_scene.lock, sha256="1" * 64))
@@ -372,7 +376,7 @@ def test_two_times_fifty_iterations_are_a_hundred(tmp_path: Path, room_scene: Si
     assert len(rows(whole)) == 100
     assert rows(broken) == rows(whole)
     half = checkpoint.load(broken.checkpoints / "000050.pt")
-    if more:  # that what is remembered matters
+    if more is REMEMBERING:  # that what is remembered matters
         assert half["memories"][0].std() > 0.1
     else:  # that it matters what the curriculum knows
         assert torch.tensor(half["curriculum"]).any()
