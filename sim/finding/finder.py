@@ -6,7 +6,6 @@ import numpy as np
 
 from pipeline.geometry import Camera, Pose
 from pipeline.types import F32, F64, I64, Floats
-from sim.control.state import Velocities
 from sim.finding.maps import BARRED, CELL, SIDE, Maps
 from sim.finding.ways import ways
 from sim.saved import Saved
@@ -131,8 +130,8 @@ class Finder(Saved):
         self.maps.ball[robot][near] = odds
         self.known[robot] = False
 
-    def act(self, velocities: Velocities) -> F32:
-        """Actions (N, 2) that are a forward speed and a yaw rate."""
+    def speeds(self) -> tuple[F64, F64]:
+        """Speeds ahead (N,) [m/s] and yaw rates to the left (N,) [rad/s] until the next images."""
         maps, seek = self.maps, ~self.known
         looking = seek & (self._turned < LOOK_ROUND)
         way = ways(maps.taken, maps.floor, self.pose, self.goal, seek, self._held, self._target, self._radius)
@@ -155,7 +154,7 @@ class Finder(Saved):
         forward, turn = np.where(lost, 0, forward), np.where(lost, TURN, turn)
         forward, turn = self._freed(forward, turn)
         self._sent = np.asarray(forward, np.float64)
-        return velocities.actions(forward, np.clip(turn, -TURN, TURN))
+        return self._sent.copy(), np.clip(turn, -TURN, TURN)
 
     def _freed(self, forward: F64, turn: F64) -> tuple[F64, F64]:
         """What something holds that isn't seen goes back, and remembers the place."""

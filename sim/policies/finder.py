@@ -87,7 +87,7 @@ class FinderDriver:
         depth = np.ascontiguousarray(seen[self._depth], np.float32)
         odds = self.look(seen[self._rgb], depth)
         self.finder.see(depth, odds, *(seen[name] for name in MEASURED))
-        return self.finder.act(self.body.velocities)
+        return self.body.velocities.actions(*self.finder.speeds())
 
 
 def finder_with(file: Path, env: SceneEnv) -> FinderDriver:

@@ -53,7 +53,7 @@ class EyesPolicy(nn.Module):
         depth = images[:, 3].contiguous().cpu().numpy()
         measured = (vector[:, self._columns[name]] for name in MEASURED)
         finder.see(depth, self.network.look(images), *measured)
-        return torch.from_numpy(finder.act(self.body.velocities)).to(images.device)
+        return torch.from_numpy(self.body.velocities.actions(*finder.speeds())).to(images.device)
 
     def _of(self, count: int) -> Finder:
         if self._finder is None:

@@ -5,13 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sim.control.state import Velocities
 from sim.finding.finder import BACK_SPEED, LOOK_ROUND, STUCK_STEPS, THERE, TURN, Finder
 from sim.finding.maps import BARRED, IS_TAKEN
 from tests.sim.finding.views import HEIGHT, LENS, MOUNT, RADIUS, View, camera_at, cell, places, tilted
 
 DOWN = np.array([0.0, 0.0, -1.0])
-SPEEDS = Velocities((-0.3, 0.9), 1.7)
 STILL = np.zeros(3)
 FLOOR = View().depth(camera_at(0, 0, 0))
 
@@ -34,8 +32,7 @@ def blind(of: Finder, *motion: np.ndarray) -> None:
 
 def done(of: Finder) -> tuple[np.ndarray, np.ndarray]:
     """Speeds and yaw rates that it wants."""
-    forward, turn = SPEEDS.of(of.act(SPEEDS))
-    return np.asarray(forward), np.asarray(turn)
+    return of.speeds()
 
 
 def driven(of: Finder, steps: int) -> None:
@@ -158,7 +155,7 @@ def test_who_is_held_goes_back():
 
 
 def wander(found: Finder, steps: int, seed: int) -> list[np.ndarray]:
-    """Actions of robots that see boxes and what may be balls, and move at random."""
+    """Speeds of robots that see boxes and what may be balls, and move at random."""
     rng, result = np.random.default_rng(seed), []
     box = np.array([[0.9, -0.4, 0.0], [1.3, 0.2, 0.5]])
     for _ in range(steps):
@@ -166,7 +163,7 @@ def wander(found: Finder, steps: int, seed: int) -> list[np.ndarray]:
         depth = np.stack([View(boxes=(box,)).depth(camera_at(*pose)) for pose in found.pose])
         odds = rng.normal(-2.5, 1, (len(depth), 12, 24)).astype(np.float32)
         found.see(depth, odds, motion, np.tile(DOWN, (len(depth), 1)))
-        result.append(found.act(SPEEDS))
+        result.append(np.stack(found.speeds()))
     return result
 
 
