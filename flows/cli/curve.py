@@ -90,7 +90,7 @@ class Curve:
         from train.runs.scaling import Study
 
         use_one_thread()
-        options = dict.fromkeys(("gait", "demos", "seed", "processes", "name", "resume", "actors"))
+        options = dict.fromkeys(("gait", "demos", "start_from", "seed", "processes", "name", "resume", "actors"))
         request = asked(TrainRequest, self, **options, runs=self.out / "runs", meets_at="")
         others = {"seeds": self.seeds, "out": self.out, "hold_out": self.hold_out, "device": self.device}
         return Study.of(*request.plan(), self.counts, episodes=self.episodes, **others)
