@@ -136,7 +136,7 @@ def _keywords(name: str, parameter: inspect.Parameter, kind: object, arg: Arg) -
         keywords["type"] = arg.parse or kind
     if given and not positional and default not in (None, "", ()):
         shown = ",".join(map(str, default)) if isinstance(default, tuple) else default
-        keywords["help"] += f"{'; ' if arg.help else ''}default: {shown}"
+        keywords["help"] += f"{'; ' if arg.help else ''}default: {shown}".replace("%", "%%")
     return keywords
 
 
