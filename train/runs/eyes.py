@@ -11,6 +11,7 @@ from sim.finding.eyes import EyesCard
 from train.algorithms.eyes import EyesPolicy
 from train.files import writing
 from train.runs.run import Run
+from train.runs.scores import PREFIX
 
 EYES_FILE = "eyes.npz"
 """Their name in the run's folder; the card lies beside it."""
@@ -27,7 +28,7 @@ def save_eyes(run: Run, env: SceneEnv, policy: EyesPolicy, metrics: Mapping[str,
         seed=run.record.seed,
         images=round(metrics["steps"]),
         scenes=tuple(lock.reference for lock in run.locks),
-        metrics={},
+        metrics={name: value for name, value in metrics.items() if name.startswith(PREFIX)},
     )
     file = run.folder / EYES_FILE
     with writing(file):
