@@ -84,7 +84,7 @@ class Evaluate(_Driving):
 
     names: Annotated[tuple[str, ...], Arg("a run's name or folder", "RUN")] = ()
     _: KW_ONLY
-    episodes: Annotated[int, Arg("in each scene", "N")] = 200
+    episodes: Annotated[int | None, Arg("in each scene; default: 200, of more than ten scenes fewer", "N")] = None
     ablations: Annotated[
         tuple[Ablation, ...], Arg("what is done to images: none, shuffled, frozen, black", "NAME,NAME", _ablations)
     ] = ("none", "shuffled", "frozen")

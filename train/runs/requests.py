@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
+from typing import Any
 
 import sim
 from pipeline.errors import TrainError
@@ -25,6 +25,8 @@ from train.runs.report import write_report
 from train.runs.results import Ablation, Line, Results, lines_of, write_results
 from train.runs.run import Run
 
+EPISODES, IN_ALL, FEWEST = 200, 2000, 20
+"""Episodes of each scene, of many scenes together, and the fewest of each."""
 NUM_ENVS = 16
 """Largest number of robots of a driver, and of a recording, at the same time."""
 
@@ -96,10 +98,11 @@ class EvaluationRequest(DriverRequest):
         names: Names or folders of the runs.
         blind: One that was trained alike without sight.
         checkpoint: Name of the run's checkpoint; the newest by default.
+        episodes: Of each scene; `EPISODES` by default, fewer of many scenes.
     """
 
     names: Sequence[str] = ()
-    episodes: int = 200
+    episodes: int | None = None
     ablations: Sequence[Ablation] = ABLATIONS
     blind: str | None = None
     checkpoint: str | None = None
@@ -117,11 +120,9 @@ class EvaluationRequest(DriverRequest):
         blind = Run.open(self.blind, self.runs) if self.blind else None
         file = checkpoint.file_of(run, self.checkpoint)
         scenes = find_sources(self.scenes)
-        results = self._evaluate()(run, scenes, ablations=self.ablations, blind=blind, file=file)
+        results = self._evaluate(run, scenes or run.sources, ablations=self.ablations, blind=blind, file=file)
         apart = {kind: run.unseen_sources(kind) for kind in run.record.unseen.kinds if not scenes}
-        unseen = {
-            kind: self._evaluate()(run, sources, ablations=["none"], file=file) for kind, sources in apart.items()
-        }
+        unseen = {kind: self._evaluate(run, sources, ablations=["none"], file=file) for kind, sources in apart.items()}
         results = results.model_copy(update={"unseen": unseen})
         return results, write_results(results, run.folder), write_report(run, results)
 
@@ -129,18 +130,19 @@ class EvaluationRequest(DriverRequest):
         """Success of all runs in all scenes: those that are asked for, or all in which any was trained."""
         runs = self._opened()
         scenes = find_sources(self.scenes) or list(dict.fromkeys(source for run in runs for source in run.sources))
-        return Matrix.of([self._evaluate()(run, scenes, ablations=["none"]) for run in runs])
+        return Matrix.of([self._evaluate(run, scenes, ablations=["none"]) for run in runs])
 
     def of_driver(self) -> list[Line]:
         """Shares of the driver's episodes, from starts that are held out of what `splatyard record` writes."""
         self._opened()
-        with self.driven(min(self.episodes, NUM_ENVS), "held_out") as (env, actor):
-            return lines_of("none", evaluate(actor, env, self.episodes, seed=self.seed))
+        episodes = self.episodes or EPISODES
+        with self.driven(min(episodes, NUM_ENVS), "held_out") as (env, actor):
+            return lines_of("none", evaluate(actor, env, episodes, seed=self.seed))
 
     def _opened(self) -> list[Run]:
         """The runs; none for a driver."""
         use_one_thread()
-        if self.episodes < 1:
+        if self.episodes is not None and self.episodes < 1:
             raise TrainError("there are episodes to evaluate in", found=f"{self.episodes}", remedy="--episodes 200")
         if bool(self.names) == bool(self.driver):
             raise TrainError(
@@ -150,11 +152,11 @@ class EvaluationRequest(DriverRequest):
             )
         return [Run.open(name, self.runs) for name in self.names]
 
-    def _evaluate(self) -> partial[Results]:
-        """How each run is evaluated."""
-        return partial(
-            evaluate_run, episodes=self.episodes, seed=self.seed, device=self.device, allow_failed=self.allow_failed
-        )
+    def _evaluate(self, run: Run, scenes: Sequence[Path | str], **others: Any) -> Results:
+        """Evaluate a run in scenes."""
+        episodes = self.episodes or min(EPISODES, max(FEWEST, IN_ALL // len(scenes)))
+        settings = {"seed": self.seed, "device": self.device, "allow_failed": self.allow_failed}
+        return evaluate_run(run, scenes, episodes=episodes, **settings, **others)
 
 
 @dataclass(frozen=True, kw_only=True)
