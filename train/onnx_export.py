@@ -23,13 +23,13 @@ from sim.libraries import load
 from sim.robots.catalog import sdk_joints
 from sim.tasks.task import about
 from train.algorithms.policy import VisionPolicy
-from train.encoders.groups import IMAGES
+from train.encoders.groups import IMAGES, with_nearness
 from train.environment import TrainEnv, seen_groups
 from train.files import write_atomically
 from train.preset import Preset
 from train.runs.play import open_play
 from train.runs.run import Run
-from train.settings.parts import find_encoder
+from train.settings.parts import MODALITIES, find_encoder
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -42,13 +42,13 @@ TRIES = 64
 class ExportedPolicy(nn.Module):
     """A policy for one robot and one step.
 
-    Inputs are the robot's image, if any, its vectors and hidden states. Outputs are its action (1, A) in [-1, 1], its
+    Inputs are the robot's images, if any, its vectors and hidden states. Outputs are its action (1, A) in [-1, 1], its
     actuators' targets (1, T), and the next hidden states.
 
     Args:
         policy: Policy in evaluation mode.
-        image: The first input: "rgb" (1, H, W, 3) uint8; "depth" (1, H, W) [m], 0 unknown; another group of the
-            policy's observations, such as "rgbd" (1, 4, H, W); or None for a blind one.
+        images: The first inputs: "rgb" (1, H, W, 3) uint8; "depth" (1, H, W) [m], 0 unknown; both; another group of
+            the policy's observations; or none for a blind one.
         frozen: A network between colours (1, 3, H, W) and the policy.
         controller: From actions to commands.
 
@@ -60,10 +60,10 @@ class ExportedPolicy(nn.Module):
     rest: torch.Tensor
 
     def __init__(
-        self, policy: VisionPolicy, image: str | None, frozen: nn.Module | None, controller: Controller
+        self, policy: VisionPolicy, images: Sequence[str], frozen: nn.Module | None, controller: Controller
     ) -> None:
         super().__init__()
-        self.policy, self.frozen, self._image = policy, frozen, image
+        self.policy, self.frozen, self._images = policy, frozen, images
         rnn = policy.memory.rnn if policy.memory else None
         self.states = STATES[type(rnn).__name__] if rnn else ()
         self._size = rnn.hidden_size if rnn else 0
@@ -79,8 +79,9 @@ class ExportedPolicy(nn.Module):
         """One step."""
         measured = list(inputs[: len(inputs) - len(self.states)])
         before = inputs[len(measured) :]
-        code = [self._encode(measured.pop(0))] if self._image else []
-        latent = torch.cat([self.policy.obs_normalizer(torch.cat(measured, -1)), *code], -1)
+        images, vectors = measured[: len(self._images)], measured[len(self._images) :]
+        code = [self._encode(images)] if images else []
+        latent = torch.cat([self.policy.obs_normalizer(torch.cat(vectors, -1)), *code], -1)
         after: Sequence[torch.Tensor] = ()
         if self.policy.memory:
             out, held = self.policy.memory.rnn(latent[None], before[0] if len(before) == 1 else tuple(before))
@@ -88,15 +89,16 @@ class ExportedPolicy(nn.Module):
         action = self.policy.means(latent).clamp(-1, 1)
         return action, action @ self.gain.T + self.rest, *after
 
-    def _encode(self, image: torch.Tensor) -> torch.Tensor:
-        if self._image == "rgb":
-            image = image.permute(0, 3, 1, 2)
-        elif self._image == "depth":
-            image = image[:, None]
+    def _encode(self, images: Sequence[torch.Tensor]) -> torch.Tensor:
+        change = {"rgb": lambda image: image.permute(0, 3, 1, 2), "depth": lambda image: image[:, None]}
+        first, *second = (
+            change.get(name, lambda image: image)(image) for name, image in zip(self._images, images, strict=True)
+        )
+        seen = with_nearness(first, second[0]) if second else first
         if self.frozen is not None:
-            image = self.frozen(image)
+            seen = self.frozen(seen)
         assert self.policy.encoder is not None  # it sees
-        return self.policy.encoder(image)
+        return self.policy.encoder(seen)
 
 
 def linear(controller: Controller) -> tuple[np.ndarray, np.ndarray]:
@@ -178,9 +180,9 @@ def export_policy(
     rule, remedy = "an export needs onnx, onnxscript and onnxruntime", "pip install 'splatyard[train]'"
     libraries = ("onnx", "onnxruntime", "onnxscript")  # the last one for torch's exporter
     onnx, runtime, _ = (load(name, rule, remedy, TrainError) for name in libraries)
-    simulation, image = env.env, _image_of(env, preset)
-    exported = ExportedPolicy(policy, image, env.frozen, simulation.controller).eval()
-    measured = _measured(env, image)
+    simulation, images = env.env, _images_of(env, preset)
+    exported = ExportedPolicy(policy, images, env.frozen, simulation.controller).eval()
+    measured = _measured(env, images)
     inputs = [torch.from_numpy(values.copy()) for values in measured.values()] + exported.blank()
     names = [*measured, *(f"{state}_in" for state in exported.states)]
     outputs = ["next_action", "targets", *(f"{state}_out" for state in exported.states)]
@@ -191,12 +193,12 @@ def export_policy(
         )
     assert program is not None  # without a file to write to
     model = program.model_proto
-    onnx.helper.set_model_props(model, {**_about(simulation, image, measured), **(about or {})})
+    onnx.helper.set_model_props(model, {**_about(simulation, images, measured), **(about or {})})
     content = model.SerializeToString()
     options = runtime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     session = runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    steps, episodes, difference = _compare(session, exported, policy, env, image)
+    steps, episodes, difference = _compare(session, exported, policy, env, images)
     if not difference <= TOLERANCE:
         raise TrainError(
             f"an exported policy acts like the trained one, to {TOLERANCE:g}",
@@ -217,8 +219,8 @@ def export_policy(
     )
 
 
-def _image_of(env: TrainEnv, preset: Preset) -> str | None:
-    """What of the robot's image is the policy's first input, see `ExportedPolicy`.
+def _images_of(env: TrainEnv, preset: Preset) -> tuple[str, ...]:
+    """What of the robot's camera are the policy's first inputs, see `ExportedPolicy`.
 
     Raises:
         TrainError: When it sees what a file can't be given.
@@ -230,19 +232,20 @@ def _image_of(env: TrainEnv, preset: Preset) -> str | None:
             found=f"encoder {preset.policy.encoder!r}, cameras {cameras}",
             remedy="run the policy from its checkpoint",
         )
-    return "rgb" if env.frozen else next(iter(seen_groups(env.get_observations())), None)
+    groups = seen_groups(env.get_observations())
+    measured = MODALITIES["rgb"] if env.frozen else MODALITIES.get(groups[0]) if groups else None
+    return measured or tuple(groups)
 
 
-def _measured(env: TrainEnv, image: str | None) -> Arrays:
-    """Current inputs of the file: the image, then the vectors in the policy's order."""
-    found: Arrays = {}
-    if image is not None:
-        found[image] = env.seen[image] if image in env.seen else env.get_observations()[image].cpu().numpy()
+def _measured(env: TrainEnv, images: Sequence[str]) -> Arrays:
+    """Current inputs of the file: the images, then the vectors in the policy's order."""
+    groups = env.get_observations()
+    found = {name: env.seen[name] if name in env.seen else groups[name].cpu().numpy() for name in images}
     return found | {name: env.seen[name] for name in env.vectors}
 
 
 def _compare(
-    session: InferenceSession, exported: ExportedPolicy, policy: VisionPolicy, env: TrainEnv, image: str | None
+    session: InferenceSession, exported: ExportedPolicy, policy: VisionPolicy, env: TrainEnv, images: Sequence[str]
 ) -> tuple[int, int, float]:
     """Steps, ended episodes and the largest difference while the policy drives, each with its own hidden state."""
     steps, episodes, difference = int(env.max_episode_length) + EXTRA_STEPS, 0, 0.0
@@ -250,7 +253,7 @@ def _compare(
     span = 2 * np.abs(exported.gain.numpy()).sum(1)
     with torch.inference_mode():
         for _ in range(steps):
-            given = _measured(env, image)
+            given = _measured(env, images)
             names = (f"{state}_in" for state in exported.states)
             outputs = session.run(None, given | dict(zip(names, memory, strict=True)))
             action, targets, *memory = (np.asarray(output, np.float32) for output in outputs)
@@ -277,7 +280,7 @@ def _seconds(session: InferenceSession, given: Arrays) -> F64:
     return times
 
 
-def _about(env: SceneEnv, image: str | None, measured: Arrays) -> dict[str, str]:
+def _about(env: SceneEnv, images: Sequence[str], measured: Arrays) -> dict[str, str]:
     """Metadata for users of the file: texts, or JSON."""
     observations = {
         name: about(term.function)  # with its units
@@ -296,7 +299,7 @@ def _about(env: SceneEnv, image: str | None, measured: Arrays) -> dict[str, str]
     }
     if order := sdk_joints(env.robot):
         found["sdk_joints"] = json.dumps(order)
-    if image in IMAGES:
+    if set(images) & set(IMAGES):
         mount = {"base_from_camera": env.robot.base_from_camera.matrix.tolist()}  # [m]
         found["camera"] = json.dumps({**env.task.camera.to_json(), **mount})
     return found

@@ -105,8 +105,12 @@ def drive_beside(env: TrainEnv, policy: VisionPolicy, session: Any, steps: int) 
             {"policy.rnn_type": "lstm", "policy.modality": "depth"},
             {"depth": (1, 48, 64), "h_in": (1, 1, 8), "c_in": (1, 1, 8)},
         ),
+        (
+            {"policy.rnn_type": "gru", "policy.modality": "rgbd"},
+            {"rgb": (1, 48, 64, 3), "depth": (1, 48, 64), "h_in": (1, 1, 8)},
+        ),
     ],
-    ids=["colours and gru", "depth and lstm"],
+    ids=["colours and gru", "depth and lstm", "both"],
 )
 def test_the_file_drives_as_the_policy_does(
     room_scene: SimScene, tmp_path: Path, changes: dict[str, Any], inputs: dict[str, tuple[int, ...]]

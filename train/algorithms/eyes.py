@@ -14,7 +14,7 @@ from sim.finding.finder import Finder
 from sim.policies.finder import MEASURED, FinderBody
 from train.algorithms.learner import Learner
 from train.distributed import Processes
-from train.encoders.groups import SHOWN, TEACHER
+from train.encoders.groups import SHOWN, TEACHER, with_nearness
 from train.environment import VECTOR, TrainEnv
 from train.eyes import SIGHT, EyesNetwork, varied, worn
 from train.preset import Preset
@@ -129,8 +129,7 @@ class EyesLearner(Learner):
 
     def _remembered(self, seen: TensorDict) -> TensorDict:
         images = seen[SIGHT]
-        near = torch.where(images[:, 3:] > 0, 255 / (1 + images[:, 3:]), 0)
-        rows = {NEAR: torch.cat([images[:, :3], near], 1).round().to(torch.uint8), SHOWN: seen[SHOWN]}
+        rows = {NEAR: with_nearness(images[:, :3].to(torch.uint8), images[:, 3:]), SHOWN: seen[SHOWN]}
         return TensorDict(rows, batch_size=seen.batch_size)
 
     def act(self, obs: TensorDict) -> torch.Tensor:

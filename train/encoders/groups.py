@@ -62,8 +62,13 @@ class Images(ObservationGroup):
         depths = [torch.tensor(values)[:, None] for values in _of("depth", seen)]
         if self.name == "depth":
             return torch.cat(depths, 1)
-        near = [torch.where(depth > 0, 255 / (1 + depth), 0).round().to(torch.uint8) for depth in depths]
-        return torch.cat([part for pair in zip(colors, near, strict=True) for part in pair], 1)
+        return torch.cat([with_nearness(*pair) for pair in zip(colors, depths, strict=True)], 1)
+
+
+def with_nearness(colors: torch.Tensor, depth: torch.Tensor) -> torch.Tensor:
+    """Both in one image, see `Images`: colours (N, 3, H, W) uint8, and depths (N, 1, H, W) [m]."""
+    near = torch.where(depth > 0, 255 / (1 + depth.clamp(min=0)), torch.zeros_like(depth))
+    return torch.cat([colors, near.round().to(torch.uint8)], 1)
 
 
 def _of(output: str, seen: Observations) -> list[np.ndarray]:

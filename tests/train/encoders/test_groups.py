@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from train.encoders.groups import FrozenFeatures
+from train.encoders.groups import FrozenFeatures, Images
 
 
 class Counting(nn.Module):
@@ -59,3 +59,17 @@ def test_it_goes_on_with_what_it_remembered():
     network.images = 0
     assert torch.equal(read(again, images), before)
     assert network.images == 0
+
+
+def test_colours_and_nearness_are_one_image():
+    """Of each camera, one after another; what is unknown is far away."""
+    rng = np.random.default_rng(2)
+    images = {f"{camera}_rgb": rng.integers(0, 255, (2, 3, 4, 3), np.uint8) for camera in ("left", "right")}
+    depths = {"left_depth": np.array([[[0, 1, 4, 0.25]] * 3] * 2, np.float32)}
+    depths["right_depth"] = np.full((2, 3, 4), 2, np.float32)
+    found = Images("rgbd").read(None, images | depths).numpy()  # type: ignore[arg-type]
+    assert (found.shape, found.dtype) == ((2, 8, 3, 4), np.uint8)
+    np.testing.assert_array_equal(found[:, :3], images["left_rgb"].transpose(0, 3, 1, 2))
+    np.testing.assert_array_equal(found[:, 4:7], images["right_rgb"].transpose(0, 3, 1, 2))
+    assert found[1, 3, 2].tolist() == [0, 128, 51, 204]
+    assert (found[:, 7] == 85).all()
