@@ -26,6 +26,8 @@ SLOW, FAST, ROOM = 0.45, 0.8, (0.25, 0.55)
 """Speeds with as little and as much room as this, and between [m/s, m]."""
 CREEP, SLOWEST = 0.8, 0.3
 """So near to what seems to be the ball it is slow [m, m/s]."""
+PERIOD = 0.2
+"""Time between two images, for which the numbers here are meant [s]."""
 TURN, TURN_GAIN = 1.5, 2.5
 """Largest yaw rate [rad/s], and yaw rate for each radian to turn [1/s]."""
 STUCK_SENT, STUCK_SHARE, STUCK_STEPS, BACK_STEPS, BACK_SPEED = 0.15, 0.05, 3, 4, -0.2

@@ -14,7 +14,7 @@ from pipeline.types import F32, U8
 from sim.control.state import Velocities
 from sim.env import Observations, SceneEnv
 from sim.finding.eyes import Eyes
-from sim.finding.finder import Finder
+from sim.finding.finder import PERIOD, Finder
 from sim.robots.model import Robot
 from sim.sensors.cameras.rig import CameraRig
 
@@ -53,6 +53,12 @@ class FinderBody:
                 "find drives robots that take speeds, by a pinhole camera, odometry and which way is down",
                 found=f"{env.robot.name} in {env.task.name} lacks {', '.join(lacks) or 'speeds or a pinhole camera'}",
                 remedy="--task find, and a robot with wheels or a gait",
+            )
+        if not np.isclose(env.task.control_period, PERIOD):
+            raise SimError(
+                f"find looks and decides every {PERIOD:g} s",
+                found=f"{env.task.name}, every {env.task.control_period:g} s",
+                remedy="--task find",
             )
         return FinderBody(env.robot, rig, lens, velocities)
 

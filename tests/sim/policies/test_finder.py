@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -78,6 +79,16 @@ def test_who_does_not_see_depths_is_refused(room_scene: SimScene, file: Path, ta
     with pytest.raises(SimError, match=found) as error, open_driver(str(file), env, 0):
         pass
     assert "--task find" in error.value.remedy
+    env.close()
+
+
+def test_another_rate_is_refused(room_scene: SimScene, file: Path):
+    """Its numbers are of five images a second."""
+    env = sim.make("find", [room_scene], 1, seed=1)
+    env.task = replace(env.task, control_period=0.1)
+    with pytest.raises(SimError, match="every 0.2 s") as error:
+        finder_with(file, env)
+    assert error.value.found == "find, every 0.1 s"
     env.close()
 
 
