@@ -86,7 +86,7 @@ def test_another_rate_is_refused(room_scene: SimScene, file: Path):
     """Its numbers are of five images a second."""
     env = sim.make("find", [room_scene], 1, seed=1)
     env.task = replace(env.task, control_period=0.1)
-    with pytest.raises(SimError, match="every 0.2 s") as error:
+    with pytest.raises(SimError, match=r"every 0\.2 s") as error:
         finder_with(file, env)
     assert error.value.found == "find, every 0.1 s"
     env.close()
