@@ -25,9 +25,9 @@ WORDS = [
             "num_steps_per_env=4",
             "save_interval=2",
             "task.seconds=1",
-            "policy.rnn_hidden_dim=8",
-            "ppo.num_learning_epochs=1",
-            "ppo.num_mini_batches=2",
+            "detector.batch_size=8",
+            "detector.replay_size=1000",
+            "detector.updates_per_step=1",
         )
     ),
 ]

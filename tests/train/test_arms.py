@@ -86,7 +86,7 @@ def test_halves_with_an_expert_are_alike(room_scene: SimScene) -> None:
         for name, group in seen.items():
             assert group.shape[1:] == near[name].shape[1:] == far[name].shape[1:]
             assert torch.equal(group, torch.cat([near[name], far[name]]))
-        assert set(seen.keys()) == {VECTOR, STATE, "truth"}
+        assert set(seen.keys()) == {VECTOR, STATE, "truth", "teacher"}
         for part, group in ((halves._near, near), (halves._far, far)):
             np.testing.assert_array_equal(group[STATE][:, -5:].numpy(), part.seen[EXPERT])
         after, *_ = halves.step(seen[STATE][:, -5:])

@@ -140,6 +140,7 @@ class Algorithm:
         critic: Whether it has one, for which demonstrations need what only a simulator knows.
         actors: Whether it learns from whatever steps there are, those of actors elsewhere among them.
         offline: Whether nothing is simulated while it learns.
+        encoder: The encoder that it, and nobody else, takes; empty for all others.
         given: Values of a preset that it takes for granted where they aren't set.
         aim: "module:function" that makes the observation group that it learns to predict, of a simulation.
         product: "module:function" that writes what comes of a run into its folder, of the run, the simulation, the
@@ -153,6 +154,7 @@ class Algorithm:
     critic: bool = True
     actors: bool = False
     offline: bool = False
+    encoder: str = ""
     given: Mapping[str, Any] = field(default_factory=dict)
     aim: str = ""
     product: str = ""
@@ -186,6 +188,7 @@ ALGORITHMS = {
         Learning("train.algorithms.eyes:EyesLearner", "detector"),
         taught=True,
         critic=False,
+        encoder="detector",
         given={"teacher": "expert", "policy": {"rnn_type": "none", "encoder": "detector"}},
         aim="train.eyes:Shown",
         product="train.runs.eyes:save_eyes",
@@ -284,6 +287,9 @@ class AlgorithmSettings(Settings):
         if kind.demos == "never" and self.demos:
             others = those_with("demos", "maybe", "always")
             raise ValueError(f"{name} learns from no demonstrations: leave demos away, or take {others}")
+        for other, one in ALGORITHMS.items():
+            if one.encoder and (one.encoder == self.policy.encoder) != (other == name):
+                raise ValueError(f"policy.encoder={one.encoder} and algorithm={other} go together")
         if learning.rollouts and self.teacher and self.ppo.schedule == "adaptive":
             raise ValueError(f"ppo.schedule=adaptive goes by how far ppo's updates diverge; {name} has none")
         if learning.rollouts:

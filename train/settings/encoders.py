@@ -36,8 +36,8 @@ class Encoder:
 IMAGES, TOKENS = "train.encoders.groups:images", "train.encoders.gaussians:SetTransformer"
 ENCODERS = {
     "cnn": Encoder(IMAGES, "train.encoders.images:ImageCNN", None, observed=True),
-    "dinov2": Encoder("train.encoders.dinov2:features", "train.encoders.dinov2:FeatureNetwork", ("rgb",)),
     "detector": Encoder("train.eyes:sight", outputs=("rgb", "depth"), exported=False),
+    "dinov2": Encoder("train.encoders.dinov2:features", "train.encoders.dinov2:FeatureNetwork", ("rgb",)),
     "gaussian_regressor": Encoder("train.encoders.gaussian_regressor:features", TOKENS, ("rgb",), has_file=True),
     "gaussians": Encoder("train.encoders.gaussians:tokens", TOKENS),
     "none": Encoder(observed=True),

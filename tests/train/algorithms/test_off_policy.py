@@ -87,6 +87,11 @@ def test_what_an_algorithm_cannot_do_is_refused():
         ({"demos": "somewhere"}, "ppo learns from no demonstrations"),
         ({"algorithm": "sac", "policy.rnn_type": "gru"}, "policy.rnn_type is for ppo and dagger"),
         ({"algorithm": "sac", "teacher": "expert"}, "teacher is for ppo and dagger"),
+        ({"policy.encoder": "detector"}, "policy.encoder=detector and algorithm=detector go together"),
+        (
+            {"algorithm": "detector", "policy.encoder": "cnn"},
+            "policy.encoder=detector and algorithm=detector go together",
+        ),
         (FORGETFUL | {"ppo.use_mirror_loss": True}, "use_mirror_loss is .*; dagger without memory learns without"),
         (FORGETFUL | {"policy.voxels": {}}, "policy.voxels is .*; dagger without memory learns without"),
         ({"algorithm": "td4"}, "algorithm is one of ppo, sac, td3"),

@@ -32,6 +32,7 @@ from train.settings.parts import PolicySettings, find_encoder
 
 SIGHTS = {
     "cnn": ("rgb", (3, 40, 44)),
+    "detector": None,
     "dinov2": ("features", (384, 2, 3)),
     "gaussian_regressor": ("features", (2, 7, 13)),
     "gaussians": ("gaussians", (7, 13)),
@@ -90,7 +91,9 @@ def test_an_unknown_name_gets_the_nearest():
         with pytest.raises(TrainError, match="did you mean 'resnet'") as error:
             ask("resnet18")
         assert "resnet18" in error.value.found
-        with pytest.raises(TrainError, match="cnn, dinov2, gaussian_regressor, gaussians, none, points, resnet"):
+        with pytest.raises(
+            TrainError, match="cnn, detector, dinov2, gaussian_regressor, gaussians, none, points, resnet"
+        ):
             ask("xyz")
 
 
@@ -98,6 +101,7 @@ def test_cameras_give_what_encoders_take():
     """And are left out where none is needed."""
     assert {name: PolicySettings(encoder=name).outputs for name in ENCODERS} == {
         "cnn": ("rgb",),
+        "detector": ("rgb", "depth"),
         "dinov2": ("rgb",),
         "gaussian_regressor": ("rgb",),
         "gaussians": (),
@@ -162,7 +166,7 @@ def test_the_policy_holds_nothing_of_the_frozen_network():
     assert sum(weights.numel() for weights in policy.state_dict().values()) < 20_000
 
 
-@pytest.mark.parametrize("name", [name for name in SIGHTS if name != "truth"])
+@pytest.mark.parametrize("name", [name for name in SIGHTS if name not in ("truth", "detector")])
 def test_a_simulation_shows_what_the_network_reads(
     name: str, room_scene: SimScene, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
