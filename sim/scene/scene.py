@@ -38,6 +38,11 @@ class SceneLock:
     gates: Literal["passed", "failed", "unknown"] = "passed"
     commit: str = ""
 
+    @property
+    def place(self) -> str:
+        """Name of the place that it shows, without a version: two scans of it are one place."""
+        return self.reference.partition("@")[0]
+
 
 @dataclass(frozen=True, eq=False)
 class SceneObject:

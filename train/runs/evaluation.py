@@ -25,6 +25,7 @@ from sim.scene.scene import SceneLock, SimScene
 from sim.video import tiled
 from train.algorithms.policy import VisionPolicy
 from train.environment import Actor, TrainEnv, make_env, seen_groups
+from train.eyes import SIGHT
 from train.runs import checkpoint
 from train.runs.results import Ablation, Episode, Evaluation, FloorPlan, Results, TestScene
 from train.runs.run import Run
@@ -37,7 +38,7 @@ MAX_ENVS = 200
 ABLATIONS: tuple[Ablation, ...] = ("none", "shuffled", "frozen")
 SHOWN = 9
 """Number of images of a scene that are kept."""
-COLORED = ("rgb", "rgbd", "sight")
+COLORED = ("rgb", "rgbd", SIGHT)
 """Groups whose first three channels are colours, 0..255."""
 
 
@@ -188,8 +189,7 @@ def is_blind(run: Run) -> bool:
 
 def trained_in(run: Run, scene: SceneLock) -> bool:
     """Whether a run was trained in a scene: the same bundle, or another version of it."""
-    names = [lock.reference.partition("@")[0] for lock in run.locks]
-    return scene.sha256 in [lock.sha256 for lock in run.locks] or scene.reference.partition("@")[0] in names
+    return any(lock.sha256 == scene.sha256 or lock.place == scene.place for lock in run.locks)
 
 
 def _check_blind(run: Run, blind: Run) -> None:

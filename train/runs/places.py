@@ -18,7 +18,7 @@ import numpy as np
 from pipeline.errors import SimError, TrainError
 from sim.controlled import robot_for
 from sim.scene.floors import Floors, Split
-from sim.scene.scene import SceneLock, SimScene
+from sim.scene.scene import SimScene
 from sim.tasks.catalog import find_task
 from train.preset import Preset
 from train.runs.record import SceneRecord, Unseen
@@ -40,12 +40,7 @@ class Place(NamedTuple):
     @property
     def name(self) -> str:
         """Its name, the same for all versions."""
-        return place_of(self.scene.lock)
-
-
-def place_of(lock: SceneLock) -> str:
-    """Name of the place that a scene shows, without a version: two scans of it are one place."""
-    return lock.reference.partition("@")[0]
+        return self.scene.lock.place
 
 
 @dataclass(frozen=True)

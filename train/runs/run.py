@@ -341,7 +341,7 @@ def _read_record(path: Path) -> Record:
 def _new_folder(root: Path, preset: Preset, scenes: Sequence[SceneLock], name: str | None) -> Path:
     """Make a folder of that name; by default <task>-<scene>-<number>, or with the robot for procedural ground."""
     if name is None:
-        references = {scene.reference.partition("@")[0] for scene in scenes}
+        references = {scene.place for scene in scenes}
         where = min(references) if len(references) == 1 else f"{len(references)}-scenes"
         if where.startswith(TERRAIN):
             where = Path(preset.robot).stem

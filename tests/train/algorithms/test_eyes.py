@@ -55,6 +55,20 @@ def test_it_goes_on_as_if_it_had_not_stopped(room_scene: SimScene, tmp_path: Pat
     other.env.close()
 
 
+def test_an_episode_that_ended_is_forgotten(room_scene: SimScene, tmp_path: Path):
+    """By the robot whose it was; the others know where they are."""
+    one = trainer(room_scene, tmp_path)
+    one.iterate()
+    ends = torch.arange(8) == 3
+    one.agent.act(one.env.get_observations())
+    one.agent.process_env_step(one.env.get_observations(), torch.zeros(8), ends.long(), {})
+    believed, _ = one.agent.memories
+    one.env.close()
+    assert isinstance(believed, tuple)
+    assert not any(values[3].any() for values in believed)
+    assert all(any(values[robot].any() for values in believed) for robot in range(8) if robot != 3)
+
+
 def test_the_loss_falls_and_the_rate_too(room_scene: SimScene, tmp_path: Path):
     """To nothing in the last update."""
     one = trainer(room_scene, tmp_path, **{"iterations": 8, "detector.updates_per_step": 20})
