@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import sim
 from pipeline.types import F32, F64, U8, Mask
-from sim.finding.eyes import EYES_FILE
+from sim.finding.eyes import EYES, FIND, Eyes
 from sim.policies.finder import finder_with
 from sim.scene.opening import find_sources
 from sim.sensors.cameras.settings import CameraSettings, DepthNoise
@@ -32,7 +32,7 @@ CONTROLS: dict[str, Spoil] = {
     "eyes: another robot's image": lambda rgb, depth: (np.roll(rgb, 1, 0), np.roll(depth, 1, 0)),
     "eyes: black": lambda rgb, depth: (0 * rgb, 0 * depth),
 }
-"""What the eyes are given; the map is of the robot's own depth."""
+"""What the eyes are given; the map is of the robot's own depth, if it is measured."""
 NOISY = "noise in depth, mount and odometry"
 MOUNT = CameraSettings(mount_translation=0.03, mount_rotation=0.04, noise=0.02, depth_noise=DepthNoise())
 SLIP, DRIFT = 0.03, 0.02
@@ -58,7 +58,12 @@ def run(scenes: Sequence[str], robots: int, seed: int, robot: str, eyes: Path, s
     with closing(env):
         driver = finder_with(eyes, env)
         look = driver.look
-        driver.look = lambda rgb, depth: look(*spoil(rgb, depth))
+
+        def spoilt(rgb: U8, depth: F32) -> tuple[F32, F32]:
+            odds, corrected = look(*spoil(rgb, depth))
+            return odds, corrected if guessed else depth
+
+        driver.look, guessed = spoilt, Eyes(eyes).card.modality == "rgb"
         seen, _ = env.reset(seed=seed)
         running, success, in_sight = np.ones(robots, bool), np.zeros(robots, bool), np.zeros(robots, bool)
         seconds, ended_by, spent, steps = np.zeros(robots), ["time"] * robots, 0.0, 0
@@ -103,7 +108,7 @@ def main() -> None:
     parser.add_argument("--robots", type=int, default=200)
     parser.add_argument("--robot", default="rover")
     parser.add_argument("--seed", type=int, default=7)
-    parser.add_argument("--eyes", type=Path, default=EYES_FILE)
+    parser.add_argument("--eyes", type=Path, default=EYES[FIND])
     parser.add_argument("--controls", action="store_true", help="spoilt eyes, and noise, too")
     asked = parser.parse_args()
     names = ["place", "control", "found", "of those not in sight", "crash", "tipped", "time", "median", "driver [ms]"]

@@ -12,13 +12,14 @@ from torch.nn import functional
 
 from pipeline.types import F32
 from sim.env import Observations, SceneEnv
-from sim.finding.eyes import CHANNELS, DILATIONS, KERNEL, PART, STRIDES
+from sim.finding.eyes import BUILDS, CHANNELS, DETAIL, KERNEL, PART, Modality, corrected, nearness
+from sim.policies.finder import FinderBody
 from sim.sensors.cameras.props import Balls
 from train.encoders.groups import SHOWN, Images, ObservationGroup
 from train.settings.parts import PolicySettings
 
-WIDTHS = (12, 24, 24, 24, 1)
-"""Channels of the layers."""
+WIDTHS: dict[Modality, tuple[int, ...]] = {"rgbd": (12, 24, 24, 24), "rgb": (16, 32, 32, 32, 32, 32)}
+"""Channels of the layers but the last."""
 SIGHT = "sight"
 LIGHT, BALANCE, SATURATION, HUE, CONTRAST = 0.4, 0.15, 0.3, 0.08, 0.25
 """By how much images differ in brightness, white balance, saturation, hue [rad] and contrast."""
@@ -29,26 +30,31 @@ GRAIN, DEPTH_GRAIN, DEPTH_LOST = 0.03, 0.03, 0.03
 class EyesNetwork(nn.Module):
     """The network of `sim.finding.eyes.Eyes`."""
 
-    def __init__(self) -> None:
+    def __init__(self, modality: Modality) -> None:
         super().__init__()
-        sizes = (CHANNELS, *WIDTHS)
+        build = BUILDS[modality]
+        sizes = (CHANNELS, *WIDTHS[modality], build.outputs)
         self.layers = nn.ModuleList(
             nn.Conv2d(before, after, KERNEL, stride, dilation, dilation)
-            for before, after, stride, dilation in zip(sizes[:-1], sizes[1:], STRIDES, DILATIONS, strict=True)
+            for before, after, stride, dilation in zip(
+                sizes[:-1], sizes[1:], build.strides, build.dilations, strict=True
+            )
         )
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Log-odds (B, H / 4, W / 4) for whitened images (B, 4, H, W)."""
+        """Log-odds and corrections (B, 1 or 5, H / 4, W / 4) for whitened images (B, 4, H, W)."""
         x = images
         for number, layer in enumerate(self.layers):
             x = layer(functional.relu(x) if number else x)
-        return x[:, 0]
+        return x
 
-    def look(self, sight: torch.Tensor) -> F32:
-        """Log-odds (N, H / 4, W / 4) that parts of what is seen, see `Sight`, show the ball."""
+    def look(self, sight: torch.Tensor) -> tuple[F32, F32]:
+        """What is seen, see `Sight`, shows: as `sim.finding.eyes.Eyes.look`, log-odds and depths."""
         near = torch.where(sight[:, 3:] > 0, 1 / (1 + sight[:, 3:]), 0)
         with torch.no_grad():
-            return self(torch.cat([sight[:, :3] / 255, near], 1) - 0.5).cpu().numpy()
+            said = self(torch.cat([sight[:, :3] / 255, near], 1) - 0.5).cpu().numpy()
+        depth = sight[:, 3].contiguous().cpu().numpy()
+        return np.ascontiguousarray(said[:, 0]), corrected(depth, said[:, 1:].transpose(0, 2, 3, 1))
 
     def arrays(self) -> dict[str, F32]:
         """Weights (3, 3, C, D) and biases (D,) by name, as a file has them."""
@@ -64,7 +70,7 @@ class EyesNetwork(nn.Module):
 def weights_of(arrays: Mapping[str, F32]) -> dict[str, torch.Tensor]:
     """State of an `EyesNetwork` with the weights and biases of a file."""
     found = dict[str, torch.Tensor]()
-    for number in range(len(WIDTHS)):
+    for number in range(len(arrays) // 2):
         weight, bias = arrays[f"weight{number}"], arrays[f"bias{number}"]
         found[f"layers.{number}.weight"] = torch.tensor(np.ascontiguousarray(weight.transpose(3, 2, 0, 1)))
         found[f"layers.{number}.bias"] = torch.tensor(bias)
@@ -72,23 +78,39 @@ def weights_of(arrays: Mapping[str, F32]) -> dict[str, torch.Tensor]:
 
 
 class Sight(ObservationGroup):
-    """Colours 0..255 and depths [m] of a camera, (N, 4, H, W) float32: what the eyes and the map are given."""
+    """Colours 0..255 and depths [m] of a camera, (N, 4, H, W) float32: what the eyes and the map are given.
+
+    Eyes that see colours alone are given the depths of a flat floor.
+    """
 
     name = SIGHT
 
+    def __init__(self, env: SceneEnv, modality: Modality) -> None:
+        self._measured, self._body = "depth" in BUILDS[modality].sees, FinderBody.of(env, modality)
+
     def read(self, env: SceneEnv, seen: Observations) -> torch.Tensor:
         """Channels first."""
-        parts = [Images(output).read(env, seen).float() for output in ("rgb", "depth")]
-        return torch.cat(parts, 1)
+        colors = Images("rgb").read(env, seen).float()
+        if self._measured:
+            return torch.cat([colors, Images("depth").read(env, seen)], 1)
+        return torch.cat([colors, torch.from_numpy(self._body.flat_floor(seen["projected_gravity"]))[:, None]], 1)
 
 
 def sight(env: SceneEnv, policy: PolicySettings, device: str) -> ObservationGroup:
     """For the catalog of encoders."""
-    return Sight()
+    return Sight(env, eyes_modality(policy))
+
+
+def eyes_modality(policy: PolicySettings) -> Modality:
+    """What the eyes of a policy see: colours and depths, unless it is colours alone that it says."""
+    return "rgb" if policy.modality == "rgb" else "rgbd"
 
 
 class Shown(ObservationGroup):
-    """Parts of the images (N, H / 4, W / 4) that show the ball, uint8, by how far away what is behind it is."""
+    """What parts of the images show, (N, 5, H / 4, W / 4) uint8: the ball, 0 or 1, and the nearness of their details.
+
+    The ball is where what is behind it is farther away.
+    """
 
     name = SHOWN
 
@@ -103,10 +125,11 @@ class Shown(ObservationGroup):
             env.cameras[0].shoot(self._rows, state, env.scene_of, one)["depth"]
             for one in (props, replace(props, balls=Balls.none(env.num_envs)))
         )
-        mask = (ball > 0) & ((without - ball > 1e-3) | (without <= 0))
-        count, height, width = mask.shape
-        parts = mask.reshape(count, height // PART, PART, width // PART, PART).any((2, 4))
-        return torch.from_numpy(parts.astype(np.uint8))
+        mask = torch.from_numpy((ball > 0) & ((without - ball > 1e-3) | (without <= 0)))
+        near = torch.from_numpy(nearness(ball))[:, None]
+        details = functional.pixel_unshuffle(functional.max_pool2d(near, DETAIL), PART // DETAIL)
+        shows = functional.max_pool2d(mask[:, None].float(), PART)
+        return torch.cat([shows, 255 * details], 1).round().to(torch.uint8)
 
 
 def varied(colors: torch.Tensor) -> torch.Tensor:
@@ -128,7 +151,7 @@ def varied(colors: torch.Tensor) -> torch.Tensor:
     return (result + GRAIN * torch.randn_like(result)).clamp(0, 1) - 0.5
 
 
-def worn(near: torch.Tensor) -> torch.Tensor:
+def worn_out(near: torch.Tensor) -> torch.Tensor:
     """Nearness (B, H, W), 0..1, of noisy depths, some of which are lost."""
     depth = (1 / near.clamp(min=1e-3) - 1) * (1 + DEPTH_GRAIN * torch.randn_like(near))
     return torch.where((near > 0) & (torch.rand_like(near) >= DEPTH_LOST), 1 / (1 + depth.clamp(min=0)), 0)

@@ -1,10 +1,12 @@
 """Eyes: a small network that says which parts of an image show the ball; its files need no PyTorch.
 
-Eyes are two files: NAME.npz with the weights, and NAME.json, the card, with the hash of the weights.
+Those that see colours alone say how far away things are, too: they are given the depths of a flat floor, and correct
+them. Eyes are two files: NAME.npz with the weights, and NAME.json, the card, with the hash of the weights.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Literal
@@ -17,24 +19,57 @@ from pipeline.errors import SimError
 from pipeline.geometry import Camera
 from pipeline.io.weights import WeightsCard, read_weights
 from pipeline.types import F32, U8
+from sim.sensors.cameras.settings import Output
 
-EYES_FILE = Path(__file__).parent / "find.npz"
-"""Those that come with splatyard."""
-FIND = "find"
-"""What these, and the driver by them, are called."""
+FIND, FIND_RGB = "find", "find-rgb"
+EYES = {name: Path(__file__).parent / f"{name}.npz" for name in (FIND, FIND_RGB)}
+"""Those that come with splatyard, by what they and the drivers by them are called: with depth, and by colours alone."""
+Modality = Literal["rgbd", "rgb"]
+"""What eyes see: colours and depths, or colours alone."""
 MAX_BYTES = 2**21
-STRIDES, DILATIONS = (2, 2, 1, 1, 1), (1, 1, 1, 2, 1)
-"""Of the layers: each part of an image is 4 by 4 pixels, and sees 43 by 43."""
 KERNEL = 3
 CHANNELS = 4
 """Red, green, blue, and nearness."""
-PART = int(np.prod(STRIDES))
+PART, DETAIL = 4, 2
+"""Pixels along a part of an image that shows the ball, and along one that has a depth of its own."""
+CORRECTION = 0.2
+"""By how much an output of 1 corrects a nearness."""
+NOTHING = 0.06
+"""What seems to be no nearer is unknown: nothing is there, or it is far away."""
+
+
+@dataclass(frozen=True)
+class Build:
+    """How eyes are built: of layers of 3 by 3.
+
+    Attributes:
+        sees: What of a camera they are given.
+        strides: Of the layers.
+        dilations: Of the layers.
+        outputs: Numbers that they say of each part of an image: log-odds, and corrections of its details.
+    """
+
+    sees: tuple[Output, ...]
+    strides: tuple[int, ...]
+    dilations: tuple[int, ...]
+    outputs: int
+
+
+BUILDS: dict[Modality, Build] = {
+    "rgbd": Build(("rgb", "depth"), (2, 2, 1, 1, 1), (1, 1, 1, 2, 1), 1),  # a part sees 43 by 43 pixels
+    "rgb": Build(("rgb",), (2, 2, 1, 1, 1, 1, 1), (1, 1, 1, 2, 4, 1, 1), 1 + (PART // DETAIL) ** 2),  # 83 by 83
+}
+_NAMES = {
+    modality: [f"{part}{layer}" for layer in range(len(build.strides)) for part in ("weight", "bias")]
+    for modality, build in BUILDS.items()
+}
 
 
 class EyesCard(WeightsCard):
     """What is known of eyes.
 
     Attributes:
+        modality: What they see.
         width: Of the images that they were trained with [px].
         height: Of these images [px].
         focal: Focal length of the camera [px].
@@ -42,6 +77,7 @@ class EyesCard(WeightsCard):
     """
 
     format: Literal["splatyard.eyes.1"] = "splatyard.eyes.1"
+    modality: Modality = "rgbd"
     width: Annotated[int, Field(ge=8, le=4096)]
     height: Annotated[int, Field(ge=8, le=4096)]
     focal: Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -62,13 +98,13 @@ class Eyes:
     def __init__(self, file: Path) -> None:
         self.file = file
         try:
-            names = [f"{part}{layer}" for layer in range(len(STRIDES)) for part in ("weight", "bias")]
-            self.card, self.arrays = read_weights(file, EyesCard, names, limit=MAX_BYTES)
-            self._layers = [(self.arrays[f"weight{i}"], self.arrays[f"bias{i}"]) for i in range(len(STRIDES))]
+            self.card, self.arrays = read_weights(file, EyesCard, _NAMES["rgbd"], _NAMES["rgb"], limit=MAX_BYTES)
+            self._build = build = BUILDS[self.card.modality]
+            self._layers = [(self.arrays[f"weight{i}"], self.arrays[f"bias{i}"]) for i in range(len(build.strides))]
             sizes = [CHANNELS, *(bias.size for _, bias in self._layers)]
             shapes = [(weight.shape, bias.shape) for weight, bias in self._layers]
             expected = [((KERNEL, KERNEL, *pair), pair[1:]) for pair in pairwise(sizes)]
-            if shapes != expected or sizes[-1] != 1 or min(sizes) < 1:
+            if shapes != expected or sizes[-1] != build.outputs or min(sizes) < 1:
                 raise ValueError(f"layers {shapes}")
         except (OSError, ValueError, KeyError, ValidationError) as error:
             raise SimError(
@@ -93,19 +129,28 @@ class Eyes:
                 file=self.file,
             )
 
-    def look(self, rgb: U8, depth: F32) -> F32:
-        """Log-odds (N, H / 4, W / 4) that parts of images (N, H, W, 3), with depths (N, H, W) [m], show the ball."""
+    def look(self, rgb: U8, depth: F32) -> tuple[F32, F32]:
+        """What images (N, H, W, 3) with depths (N, H, W) [m] show.
+
+        Args:
+            rgb: Colours.
+            depth: As measured; for eyes that see colours alone that of a flat floor. 0 = unknown.
+
+        Returns:
+            Log-odds (N, H / 4, W / 4) that parts of the images show the ball, and the depths, corrected by eyes that
+            see colours alone.
+        """
         x = whitened(rgb, depth)
-        for (weight, bias), stride, dilation in zip(self._layers, STRIDES, DILATIONS, strict=True):
+        for (weight, bias), stride, dilation in zip(
+            self._layers, self._build.strides, self._build.dilations, strict=True
+        ):
             x = _convolved(np.maximum(x, 0) if x.shape[-1] != CHANNELS else x, weight, stride, dilation) + bias
-        return x[..., 0]
+        return x[..., 0], corrected(depth, x[..., 1:])
 
 
 def eyes_named(name: str) -> Path | None:
-    """The file of eyes by what is typed: find, or FILE.npz; None if it is no name of eyes."""
-    if name == FIND:
-        return EYES_FILE
-    return Path(name) if name.endswith(".npz") else None
+    """The file of eyes by what is typed: a name of `EYES`, or FILE.npz; None if it is no name of eyes."""
+    return EYES.get(name) or (Path(name) if name.endswith(".npz") else None)
 
 
 def whitened(rgb: U8, depth: F32) -> F32:
@@ -116,6 +161,19 @@ def whitened(rgb: U8, depth: F32) -> F32:
 def nearness(depth: F32) -> F32:
     """Nearness (...) of depths (...) [m]: 1 at the camera, 0 far away and where nothing is known."""
     return np.where(depth > 0, 1 / (1 + np.maximum(depth, 0)), 0).astype(np.float32)
+
+
+def corrected(depth: F32, corrections: F32) -> F32:
+    """Depths (N, H, W) [m], corrected by what eyes say of parts (N, H / 4, W / 4, 4), which may be nothing."""
+    if not corrections.shape[-1]:
+        return depth
+    count, height, width = depth.shape
+    rows, columns, across = height // PART, width // PART, PART // DETAIL
+    near = nearness(depth).reshape(count, height // DETAIL, DETAIL, width // DETAIL, DETAIL).max((2, 4))
+    by = corrections.reshape(count, rows, columns, across, across).transpose(0, 1, 3, 2, 4).reshape(near.shape)
+    near = np.minimum(near + CORRECTION * by, 1)
+    found = np.where(near > NOTHING, 1 / np.maximum(near, NOTHING) - 1, 0)
+    return np.ascontiguousarray(found.repeat(DETAIL, 1).repeat(DETAIL, 2), np.float32)
 
 
 def _convolved(x: F32, weight: F32, stride: int, dilation: int) -> F32:

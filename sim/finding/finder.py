@@ -53,7 +53,6 @@ class Finder(Saved):
         "_moved",
         "_target",
         "_held",
-        "_sent",
         "_stuck",
         "_back",
     )
@@ -68,7 +67,7 @@ class Finder(Saved):
         self.pose, self.goal, self.known = np.zeros((count, 3)), np.zeros((count, 2)), np.zeros(count, bool)
         self._turned, self._moved = np.zeros(count), np.zeros((count, 3))
         self._target, self._held = np.zeros((count, 2)), np.zeros(count, bool)
-        self._sent, self._stuck, self._back = np.zeros(count), np.zeros(count, np.int64), np.zeros(count, np.int64)
+        self._stuck, self._back = np.zeros(count, np.int64), np.zeros(count, np.int64)
 
     def reset(self, robots: I64) -> None:
         """Begin episodes of robots (M,): nothing is known."""
@@ -76,7 +75,7 @@ class Finder(Saved):
         for name in self.ROWS:
             getattr(self, name)[robots] = 0
 
-    def see(self, depth: F32, odds: F32, motion: Floats, gravity: Floats) -> None:
+    def see(self, depth: F32, odds: F32, motion: Floats, gravity: Floats, sent: Floats) -> None:
         """Take over what was measured since the last step.
 
         Args:
@@ -85,6 +84,7 @@ class Finder(Saved):
             motion: (N, 3) since the last step by odometry: ahead, to the left [m], and turn to the left [rad]; along
                 the axes of the base of before.
             gravity: (N, 3) unit, downwards, in the base's axes.
+            sent: (N,) speeds ahead that they were told last, by whomever [m/s].
         """
         self._moved = np.asarray(motion, np.float64)
         ahead = np.column_stack([np.cos(self.pose[:, 2]), np.sin(self.pose[:, 2])])
@@ -93,20 +93,29 @@ class Finder(Saved):
         self.pose[:, 2] += self._moved[:, 2]
         self._turned += np.abs(self._moved[:, 2])
         self.maps.see(depth, np.clip(odds, LEAST_ODDS, MOST_ODDS), self._cameras(gravity), self.pose)
+        self._feel(sent)
         self._believe()
 
+    def _feel(self, sent: Floats) -> None:
+        """Note where something holds robots that isn't seen; they go back from it."""
+        held = (sent > STUCK_SENT) & (self._moved[:, 0] < STUCK_SHARE * sent)
+        self._stuck = np.where(held, self._stuck + 1, 0)
+        for robot in np.flatnonzero(self._stuck >= STUCK_STEPS).tolist():
+            self._back[robot], self._stuck[robot] = BACK_STEPS, 0
+            x, y, heading = self.pose[robot]
+            ahead, left = np.array([np.cos(heading), np.sin(heading)]), np.array([-np.sin(heading), np.cos(heading)])
+            before = np.array([x, y]) + (self._radius + CELL) * ahead
+            self.maps.mark(robot, before + np.array([[-0.12], [0.0], [0.12]]) * left)
+
     def _cameras(self, gravity: Floats) -> F64:
-        """Poses (N, 4, 4) of the cameras, map from camera, upright as gravity says."""
-        up = -np.asarray(gravity, np.float64) / np.linalg.norm(gravity, axis=1, keepdims=True)
-        ahead = np.array([1.0, 0, 0]) - up[:, :1] * up
-        ahead /= np.linalg.norm(ahead, axis=1, keepdims=True)
-        level_from_base = np.stack([ahead, np.cross(up, ahead), up], 1)
+        """Poses (N, 4, 4) of the cameras, map from camera."""
         cos, sin, nought = np.cos(self.pose[:, 2]), np.sin(self.pose[:, 2]), np.zeros(len(self.pose))
-        turn = np.stack([cos, -sin, nought, sin, cos, nought, nought, nought, nought + 1], 1).reshape(-1, 3, 3)
         poses = np.tile(np.eye(4), (len(self.pose), 1, 1))
-        poses[:, :3, :3] = turn @ level_from_base
-        poses[:, :2, 3], poses[:, 2, 3] = self.pose[:, :2], self._base_height
-        return poses @ self._base_from_camera
+        poses[:, :3, :3] = np.stack([cos, -sin, nought, sin, cos, nought, nought, nought, nought + 1], 1).reshape(
+            -1, 3, 3
+        )
+        poses[:, :2, 3] = self.pose[:, :2]
+        return poses @ upright(gravity, self._base_from_camera, self._base_height)
 
     def _believe(self) -> None:
         """Where the ball seems to be, by all images."""
@@ -154,23 +163,23 @@ class Finder(Saved):
             self._give_up(robot, 0.0)
         lost = looking | (~self.known & (arrived | ~ok))
         forward, turn = np.where(lost, 0, forward), np.where(lost, TURN, turn)
-        forward, turn = self._freed(forward, turn)
-        self._sent = np.asarray(forward, np.float64)
-        return self._sent.copy(), np.clip(turn, -TURN, TURN)
-
-    def _freed(self, forward: F64, turn: F64) -> tuple[F64, F64]:
-        """What something holds that isn't seen goes back, and remembers the place."""
-        held = (self._sent > STUCK_SENT) & (self._moved[:, 0] < STUCK_SHARE * self._sent)
-        self._stuck = np.where(held, self._stuck + 1, 0)
-        for robot in np.flatnonzero(self._stuck >= STUCK_STEPS).tolist():
-            self._back[robot], self._stuck[robot] = BACK_STEPS, 0
-            x, y, heading = self.pose[robot]
-            ahead, left = np.array([np.cos(heading), np.sin(heading)]), np.array([-np.sin(heading), np.cos(heading)])
-            before = np.array([x, y]) + (self._radius + CELL) * ahead
-            self.maps.mark(robot, before + np.array([[-0.12], [0.0], [0.12]]) * left)
         back = self._back > 0
         self._back = np.maximum(self._back - 1, 0)
-        return np.where(back, BACK_SPEED, forward), np.where(back, 0.0, turn)
+        forward, turn = np.where(back, BACK_SPEED, forward), np.where(back, 0.0, turn)
+        return np.asarray(forward, np.float64), np.clip(turn, -TURN, TURN)
+
+
+def upright(gravity: Floats, base_from_camera: F64, base_height: float) -> F64:
+    """Poses (N, 4, 4) of cameras as gravity (N, 3) in the base's axes says, level from camera.
+
+    The frame level has its origin on the floor under the base, z up, and x ahead.
+    """
+    up = -np.asarray(gravity, np.float64) / np.linalg.norm(gravity, axis=1, keepdims=True)
+    ahead = np.array([1.0, 0, 0]) - up[:, :1] * up
+    ahead /= np.linalg.norm(ahead, axis=1, keepdims=True)
+    poses = np.tile(np.eye(4), (len(up), 1, 1))
+    poses[:, :3, :3], poses[:, 2, 3] = np.stack([ahead, np.cross(up, ahead), up], 1), base_height
+    return poses @ base_from_camera
 
 
 def _turned_to(offset: F64, heading: F64) -> F64:

@@ -89,6 +89,15 @@ class Maps(Saved):
         self.taken[robot, row, column] = MOST_TAKEN
 
 
+def flat_floor(lens: Camera, map_from_camera: F64) -> F32:
+    """Depths (N, H, W) [m] that cameras at poses (N, 4, 4) would measure on a floor without end; 0 above it."""
+    columns, rows = (np.arange(size) + 0.5 for size in (lens.width, lens.height))
+    u, v = (columns - lens.cx) / lens.fx, (rows - lens.cy) / lens.fy
+    across, down, ahead, height = map_from_camera[:, 2].T[..., None, None]
+    falls = -(across * u + down * v[:, None] + ahead)  # for each metre of depth
+    return np.where(falls > 1e-3, height / np.maximum(falls, 1e-3), 0).astype(np.float32)
+
+
 @njit(cache=True, nogil=True)
 def cell_at(coordinate: float) -> int:
     """Row or column of a coordinate [m]; it may lie beyond the map."""

@@ -13,7 +13,7 @@ from typing import Any, get_args
 from pipeline.errors import SimError
 from sim.drivers import DriverName, Policy, find_driver
 from sim.env import Observations, SceneEnv
-from sim.finding.eyes import FIND, eyes_named
+from sim.finding.eyes import EYES, FIND, eyes_named
 from sim.policies.observed import checked, observed
 
 NAVIGATE = "navigate"
@@ -25,7 +25,7 @@ def open_driver(name: str, env: SceneEnv, seed: int, replan_steps: int = 0) -> I
     """What drives robots, for as long as the context lasts.
 
     Args:
-        name: A script (auto, random, still); find, or the file .npz of eyes for it; or a policy from elsewhere:
+        name: A script (auto, random, still); find or find-rgb, or the file .npz of eyes; or a policy from elsewhere:
             ws://HOST:PORT of a policy server, a file .onnx, module:function, or a folder with a checkpoint of
             LeRobot's.
         env: Environment of the robots.
@@ -68,8 +68,8 @@ def _opened(name: str, env: SceneEnv, seed: int, replan_steps: int) -> Iterator[
         yield _function(name, env)
     else:
         raise SimError(
-            "a driver is auto, random, still or find, EYES.npz, ws://HOST:PORT, FILE.onnx, module:function or a folder "
-            "of LeRobot's",
+            "a driver is auto, random, still, find, find-rgb, EYES.npz, ws://HOST:PORT, FILE.onnx, module:function or "
+            "a folder of LeRobot's",
             found=f"{name!r}",
             remedy="take one of these; docs/policies.md has an example of each",
         )
@@ -77,7 +77,7 @@ def _opened(name: str, env: SceneEnv, seed: int, replan_steps: int) -> Iterator[
 
 def task_of(driver: str | None) -> str:
     """The task that is done if none is named."""
-    return FIND if driver == FIND else NAVIGATE
+    return FIND if driver in EYES else NAVIGATE
 
 
 def _function(name: str, env: SceneEnv) -> Callable[[Observations], object]:

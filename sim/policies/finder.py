@@ -10,17 +10,18 @@ import numpy as np
 
 from pipeline.errors import SimError
 from pipeline.geometry import Camera
-from pipeline.types import F32, U8
+from pipeline.types import F32, U8, Floats
 from sim.control.state import Velocities
 from sim.env import Observations, SceneEnv
-from sim.finding.eyes import Eyes
-from sim.finding.finder import PERIOD, Finder
+from sim.finding.eyes import BUILDS, Eyes, Modality
+from sim.finding.finder import PERIOD, Finder, upright
+from sim.finding.maps import flat_floor
 from sim.robots.model import Robot
 from sim.sensors.cameras.rig import CameraRig
 
-Look = Callable[[U8, F32], F32]
-MEASURED = ("odometry", "projected_gravity")
-"""What it needs beside images: how it moved since the last step, and which way is down."""
+Look = Callable[[U8, F32], tuple[F32, F32]]
+MEASURED = ("odometry", "projected_gravity", "action")
+"""What it needs beside images: how it moved since the last step, which way is down, and what it was told then."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +29,7 @@ class FinderBody:
     """What finding a ball needs to know of a robot.
 
     Attributes:
-        rig: The camera that has colours and depths.
+        rig: The camera that has what eyes see.
         lens: Its lens.
         velocities: How it is told speeds.
     """
@@ -39,18 +40,18 @@ class FinderBody:
     velocities: Velocities
 
     @staticmethod
-    def of(env: SceneEnv) -> FinderBody:
-        """That of an environment's robots.
+    def of(env: SceneEnv, modality: Modality) -> FinderBody:
+        """That of an environment's robots, for eyes that see so.
 
         Raises:
             SimError: When they lack what it needs.
         """
-        rig, velocities = _with_depth(env), env.controller.velocities
+        rig, velocities = _camera(env, modality), env.controller.velocities
         lens = rig.camera.lens
         lacks = [name for name in MEASURED if name not in env.task.observations]
         if lacks or velocities is None or not isinstance(lens, Camera):
             raise SimError(
-                "find drives robots that take speeds, by a pinhole camera, odometry and which way is down",
+                "find drives robots that take speeds, by a pinhole camera and odometry, action and projected_gravity",
                 found=f"{env.robot.name} in {env.task.name} lacks {', '.join(lacks) or 'speeds or a pinhole camera'}",
                 remedy="--task find, and a robot with wheels or a gait",
             )
@@ -67,6 +68,10 @@ class FinderBody:
         robot = self.robot
         return Finder(count, self.lens, self.rig.mount, robot.radius, robot.height, robot.base_height)
 
+    def flat_floor(self, gravity: Floats) -> F32:
+        """Depths (N, H, W) [m] of a floor without end, with gravity (N, 3) in the base's axes; 0 above it."""
+        return flat_floor(self.lens, upright(gravity, self.rig.mount.matrix, self.robot.base_height))
+
 
 class FinderDriver:
     """Drives all robots of an environment to the balls that they find.
@@ -80,20 +85,25 @@ class FinderDriver:
         SimError: When the robots lack what it needs.
     """
 
-    def __init__(self, look: Look, env: SceneEnv) -> None:
-        self._env, self.look, self.body = env, look, FinderBody.of(env)
-        self._rgb, self._depth = (self.body.rig.camera.key(output) for output in ("rgb", "depth"))
+    def __init__(self, look: Look, modality: Modality, env: SceneEnv) -> None:
+        self._env, self.look, self.body = env, look, FinderBody.of(env, modality)
+        self._rgb, *self._depth = (self.body.rig.camera.key(output) for output in BUILDS[modality].sees)
         self.finder = self.body.finder(env.num_envs)
 
     def __call__(self, seen: Observations) -> F32:
         """Actions (N, A) for the last observations."""
+        self.see(seen)
+        return self.body.velocities.actions(*self.finder.speeds())
+
+    def see(self, seen: Observations) -> None:
+        """Take over the last observations; those who begin an episode forget all others."""
         now = self._env.now
         assert now, "it was reset"
         self.finder.reset(np.flatnonzero(now.seconds == 0))
-        depth = np.ascontiguousarray(seen[self._depth], np.float32)
-        odds = self.look(seen[self._rgb], depth)
-        self.finder.see(depth, odds, *(seen[name] for name in MEASURED))
-        return self.body.velocities.actions(*self.finder.speeds())
+        motion, gravity, action = (seen[name] for name in MEASURED)
+        depth = seen[self._depth[0]] if self._depth else self.body.flat_floor(gravity)
+        odds, depth = self.look(seen[self._rgb], np.ascontiguousarray(depth, np.float32))
+        self.finder.see(depth, odds, motion, gravity, self.body.velocities.of(action)[0])
 
 
 def finder_with(file: Path, env: SceneEnv) -> FinderDriver:
@@ -103,22 +113,23 @@ def finder_with(file: Path, env: SceneEnv) -> FinderDriver:
         SimError: When they are damaged or of another camera, or the robots lack what it needs.
     """
     eyes = Eyes(file)
-    driver = FinderDriver(eyes.look, env)
+    driver = FinderDriver(eyes.look, eyes.card.modality, env)
     eyes.check_lens(driver.body.lens)
     return driver
 
 
-def _with_depth(env: SceneEnv) -> CameraRig:
-    """The first camera that has colours and depths.
+def _camera(env: SceneEnv, modality: Modality) -> CameraRig:
+    """The first camera that has what eyes see.
 
     Raises:
         SimError: When there is none.
     """
+    needed = BUILDS[modality].sees
     for rig in env.cameras:
-        if {"rgb", "depth"} <= set(rig.camera.outputs):
+        if set(needed) <= set(rig.camera.outputs):
             return rig
     raise SimError(
-        "find sees colours and how far away they are",
-        found=f"no camera with depth on {env.robot.name} in {env.task.name}",
+        f"these eyes see {' and '.join(needed)}",
+        found=f"no camera with {' and '.join(needed)} on {env.robot.name} in {env.task.name}",
         remedy="--task find",
     )

@@ -8,19 +8,20 @@ import numpy as np
 import torch
 
 import sim
-from sim.finding.eyes import EYES_FILE, Eyes
+from sim.finding.eyes import EYES, FIND, Eyes
 from sim.scene.scene import SimScene
-from train.eyes import EyesNetwork, Shown, Sight, varied, weights_of, worn
+from train.eyes import EyesNetwork, Shown, Sight, varied, weights_of, worn_out
 
 
 def test_a_network_sees_as_its_file_does(rng: np.random.Generator):
     """To rounding; its arrays are those of the file."""
-    eyes, network = Eyes(EYES_FILE), EyesNetwork()
+    eyes, network = Eyes(EYES[FIND]), EyesNetwork("rgbd")
     network.load_state_dict(weights_of(eyes.arrays))
     rgb = rng.integers(0, 256, (3, 48, 96, 3), dtype=np.uint8)
     depth = np.where(rng.random((3, 48, 96)) < 0.1, 0, rng.uniform(0.2, 6, (3, 48, 96))).astype(np.float32)
     sight = torch.from_numpy(np.concatenate([rgb.transpose(0, 3, 1, 2), depth[:, None]], 1).astype(np.float32))
-    np.testing.assert_allclose(network.look(sight), eyes.look(rgb, depth), rtol=1e-4, atol=1e-4)
+    for one, other in zip(network.look(sight), eyes.look(rgb, depth), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
     for name, values in network.arrays().items():
         np.testing.assert_array_equal(values, eyes.arrays[name])
 
@@ -33,8 +34,11 @@ def test_what_shows_the_ball_is_known(room_scene: SimScene):
             seen, _ = env.reset(seed=seed)
             assert env.now
             balls, state = env.props().balls, env.now.state
-            shown, sight = Shown(env).read(env, seen).numpy(), Sight().read(env, seen).numpy()
-            assert shown.shape == (8, 12, 24)
+            shown, sight = Shown(env).read(env, seen).numpy(), Sight(env, "rgbd").read(env, seen).numpy()
+            assert shown.shape == (8, 5, 12, 24)
+            near = 255 / (1 + sight[:, 3].reshape(8, 12, 2, 2, 24, 2, 2))
+            near = np.where(sight[:, 3].reshape(near.shape) > 0, near, 0).max((3, 6)).transpose(0, 2, 4, 1, 3)
+            np.testing.assert_allclose(shown[:, 1:], near.reshape(8, 4, 12, 24), atol=0.51)
             assert sight.shape == (8, 4, 48, 96)
             np.testing.assert_array_equal(sight[:, 3], seen["depth"])
             for robot in range(8):
@@ -42,7 +46,7 @@ def test_what_shows_the_ball_is_known(room_scene: SimScene):
                 distance = np.linalg.norm(offset)
                 yaw = np.arctan2(offset[1], offset[0]) - state.planar[robot, 2]
                 yaw = (yaw + np.pi) % (2 * np.pi) - np.pi
-                rows, columns = np.nonzero(shown[robot])
+                rows, columns = np.nonzero(shown[robot, 0])
                 if not len(rows):
                     continue
                 found += 1
@@ -74,9 +78,23 @@ def test_depths_wear():
     torch.manual_seed(3)
     near = torch.full((4, 50, 50), 1 / 3)
     near[:, :10] = 0
-    result = worn(near)
+    result = worn_out(near)
     depth = 1 / result[result > 0] - 1
     assert not result[:, :10].any()
     assert 0.01 < float((result[:, 10:] == 0).float().mean()) < 0.06
     assert abs(float(depth.mean()) - 2) < 0.01
     assert 0.04 < float(depth.std()) < 0.08
+
+
+def test_eyes_of_colours_alone_are_given_a_flat_floor(room_scene: SimScene):
+    """Where the floor is what is seen, that is what is measured; robots that lean a little, too."""
+    with closing(sim.make("find", [room_scene], 8, seed=5)) as env:
+        seen, _ = env.reset(seed=1)
+        for _ in range(3):
+            seen, *_ = env.step(np.tile(np.array([1.0, 0.4], np.float32), (8, 1)))
+        given, measured = Sight(env, "rgb").read(env, seen).numpy()[:, 3], seen["depth"]
+        below = (given > 0) & (given < 1.2)
+        same = np.abs(given[below] - measured[below]) < 0.02 * measured[below]
+        assert below[:, -4:].all()
+        assert same.mean() > 0.6
+        assert not given[:, :10].any()

@@ -10,13 +10,14 @@ from tensordict import TensorDict
 from torch import nn
 from torch.nn import functional
 
+from sim.finding.eyes import CORRECTION, DETAIL, PART, Modality
 from sim.finding.finder import Finder
 from sim.policies.finder import MEASURED, FinderBody
 from train.algorithms.learner import Learner
 from train.distributed import Processes
 from train.encoders.groups import SHOWN, TEACHER, with_nearness
 from train.environment import VECTOR, TrainEnv
-from train.eyes import SIGHT, EyesNetwork, varied, worn
+from train.eyes import SIGHT, EyesNetwork, eyes_modality, varied, worn_out
 from train.preset import Preset
 from train.recording.replay import REPLAY, Replay
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 NEAR = "near"
 """Field of the replay: colours and nearness, (4, H, W) uint8."""
+MIRRORED = [0, 2, 1, 4, 3]
+"""What the mirror image shows of the ball and of the details of a part, left for right."""
 TURN_AWAY, STRAY = 0.2, 0.3
 """Probability of other speeds in a step of random driving, and noise on the actions of those who are led."""
 SPEEDS = ((-0.1, -1.5), (0.6, 1.5))
@@ -34,9 +37,10 @@ SPEEDS = ((-0.1, -1.5), (0.6, 1.5))
 class EyesPolicy(nn.Module):
     """Finds balls by its eyes and a map, as the driver `find`."""
 
-    def __init__(self, env: TrainEnv | Halves) -> None:
+    def __init__(self, env: TrainEnv | Halves, modality: Modality) -> None:
         super().__init__()
-        self.network, self.body = EyesNetwork(), FinderBody.of(env.env)
+        self.modality: Modality = modality
+        self.network, self.body = EyesNetwork(modality), FinderBody.of(env.env, modality)
         terms = env.env.task.observations
         spaces, first = env.env.single_observation_space, 0
         self._columns = dict[str, slice]()
@@ -50,10 +54,11 @@ class EyesPolicy(nn.Module):
         """Actions (N, A)."""
         finder = self._of(len(seen))
         images, vector = seen[SIGHT], seen[VECTOR].cpu().numpy()
-        depth = images[:, 3].contiguous().cpu().numpy()
-        measured = (vector[:, self._columns[name]] for name in MEASURED)
-        finder.see(depth, self.network.look(images), *measured)
-        return torch.from_numpy(self.body.velocities.actions(*finder.speeds())).to(images.device)
+        odds, depth = self.network.look(images)
+        motion, gravity, action = (vector[:, self._columns[name]] for name in MEASURED)
+        velocities = self.body.velocities
+        finder.see(depth, odds, motion, gravity, velocities.of(action)[0])
+        return torch.from_numpy(velocities.actions(*finder.speeds())).to(images.device)
 
     def _of(self, count: int) -> Finder:
         if self._finder is None:
@@ -85,7 +90,7 @@ class EyesLearner(Learner):
     spread = None  # type: ignore[assignment]
 
     def __init__(self, preset: Preset, env: TrainEnv | Halves, device: str) -> None:
-        self._made, self._updates = EyesPolicy(env), 0
+        self._made, self._updates = EyesPolicy(env, eyes_modality(preset.policy)), 0
         self._speeds = torch.zeros(env.num_envs, 2)
         super().__init__(preset, env.get_observations(), env.num_actions, device, None)
 
@@ -161,15 +166,22 @@ class EyesLearner(Learner):
         for _ in range(count):
             self.set_rate(self._updates / (self.preset.iterations * count))
             seen = self.replay.sample(self.settings.batch_size, self.device, ahead=False).seen
-            loss = self._loss(*_varied(seen[NEAR], seen[SHOWN]))
+            loss = self._loss(*_varied(seen[NEAR], seen[SHOWN], worn=self.actor.modality == "rgbd"))
             self.step("actor", loss)
             total += loss.item()
             self._updates += 1
         return {"seen": total / count}
 
     def _loss(self, images: torch.Tensor, shown: torch.Tensor) -> torch.Tensor:
-        odds = self.actor.network(images)
-        return functional.binary_cross_entropy_with_logits(odds, shown, reduction="sum") / len(images)
+        """Of whitened images (B, 4, H, W) that show so much (B, 5, H / 4, W / 4)."""
+        said = self.actor.network(images)
+        odds, corrections = said[:, 0], said[:, 1:]
+        loss = functional.binary_cross_entropy_with_logits(odds, shown[:, 0], reduction="sum") / len(images)
+        if corrections.shape[1]:
+            given = functional.max_pool2d(images[:, 3:] + 0.5, DETAIL)
+            near = functional.pixel_unshuffle(given, PART // DETAIL) + CORRECTION * corrections
+            loss = loss + self.settings.depth_weight * functional.l1_loss(near, shown[:, 1:] / 255)
+        return loss
 
     def flush(self) -> None:
         """Write the replay to the disk."""
@@ -190,9 +202,15 @@ class EyesLearner(Learner):
             self._replay.resume(counters["written"])
 
 
-def _varied(near: torch.Tensor, shown: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Images (B, 4, H, W) uint8 in other lights, some in the mirror, whitened; and what they show (B, h, w)."""
+def _varied(near: torch.Tensor, shown: torch.Tensor, *, worn: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    """Images (B, 4, H, W) uint8 in other lights, some in the mirror, whitened; and what they show (B, 5, h, w).
+
+    Depths are worn if they were measured.
+    """
     flip = torch.rand(len(near), device=near.device) < 0.5
-    near, shown = (torch.where(flip.view(-1, *[1] * (one.dim() - 1)), one.flip(-1), one) for one in (near, shown))
+    # details lie side by side in their parts: in the mirror they change places
+    shown = torch.where(flip.view(-1, 1, 1, 1), shown.flip(-1)[:, MIRRORED], shown)
+    near = torch.where(flip.view(-1, 1, 1, 1), near.flip(-1), near)
     colors = varied((near[:, :3].float() / 255).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
-    return torch.cat([colors, worn(near[:, 3].float() / 255)[:, None] - 0.5], 1), shown.float()
+    depth = near[:, 3].float() / 255
+    return torch.cat([colors, (worn_out(depth) if worn else depth)[:, None] - 0.5], 1), shown.float()

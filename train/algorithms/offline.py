@@ -58,11 +58,16 @@ class Cloning(Learner):
         for _ in range(count):
             batch = self.replay.sample(self.settings.batch_size, self.device, ahead=self.looks_ahead)
             self.actor.update_normalization(batch.seen)
-            self.set_rate(self._updates / (self.preset.iterations * count))
+            self.set_rate(self._progress)
             for name, loss in self.learn(batch).items():
                 sums[name] += loss.item() / count
             self._updates += 1
         return dict(sums)
+
+    @property
+    def _progress(self) -> float:
+        """Share of training that is over."""
+        return self._updates / (self.preset.iterations * self.settings.updates_per_iteration)
 
     def learn(self, batch: Transitions) -> dict[str, torch.Tensor]:
         """Learn from a batch; returns losses by name."""
@@ -106,7 +111,9 @@ class DAgger(Cloning):
     def act(self, obs: TensorDict) -> torch.Tensor:
         """Sample actions (N, A)."""
         self._last = obs
-        return self.actor(obs, stochastic_output=True)
+        own = self.actor(obs, stochastic_output=True)
+        share = 1 - self._progress / self.settings.led if self.settings.led else 0.0
+        return torch.where(torch.rand(len(obs), 1, device=own.device) < share, obs[TEACHER], own) if share > 0 else own
 
     def process_env_step(
         self, obs: TensorDict, rewards: torch.Tensor, dones: torch.Tensor, extras: dict[str, torch.Tensor]

@@ -21,6 +21,7 @@ def save_eyes(run: Run, env: SceneEnv, policy: EyesPolicy, metrics: Mapping[str,
     """Write the eyes that a run learned into its folder; returns their file. The metrics are a row of its curve."""
     lens = policy.body.lens
     card = EyesCard(
+        modality=policy.modality,
         width=lens.width,
         height=lens.height,
         focal=float(lens.fx),

@@ -90,6 +90,8 @@ class OfflineSettings(Settings):
     """Discount factor of iql."""
     replay_size: Annotated[int, Field(ge=1000, le=100_000_000)] = 200_000
     """Newest steps of all robots that dagger remembers, on disk."""
+    led: Share = 0.0
+    """Share of training in which dagger's teacher drives some of the robots: all at first, then fewer and fewer."""
 
 
 class DetectorSettings(Settings):
@@ -105,6 +107,8 @@ class DetectorSettings(Settings):
     """How the learning rate goes on as training does."""
     replay_size: Annotated[int, Field(ge=1000, le=100_000_000)] = 12_000
     """Newest images of all robots that are learned from, on disk."""
+    depth_weight: Annotated[float, Field(ge=0)] = 60.0
+    """Weight of the error in nearness, for eyes that see colours alone."""
     led: Share = 0.25
     """Share of the robots that their teacher leads to the ball, so that it is seen from near."""
     finding: Share = 0.4
@@ -189,7 +193,7 @@ ALGORITHMS = {
         taught=True,
         critic=False,
         encoder="detector",
-        given={"teacher": "expert", "policy": {"rnn_type": "none", "encoder": "detector"}},
+        given={"teacher": "expert", "policy": {"rnn_type": "none", "encoder": "detector", "modality": "rgbd"}},
         aim="train.eyes:Shown",
         product="train.runs.eyes:save_eyes",
     ),

@@ -40,6 +40,7 @@ ENCODERS = {
     "dinov2": Encoder("train.encoders.dinov2:features", "train.encoders.dinov2:FeatureNetwork", ("rgb",)),
     "gaussian_regressor": Encoder("train.encoders.gaussian_regressor:features", TOKENS, ("rgb",), has_file=True),
     "gaussians": Encoder("train.encoders.gaussians:tokens", TOKENS),
+    "map": Encoder("train.encoders.maps:maps", "train.encoders.maps:MapCNN", None, exported=False),
     "none": Encoder(observed=True),
     "points": Encoder("train.encoders.depth_points:points", TOKENS, ("rgb", "depth"), exported=False),
     "resnet": Encoder(IMAGES, "train.encoders.images:ImageResNet", None, observed=True),

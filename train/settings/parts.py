@@ -84,7 +84,7 @@ def find_encoder(policy: PolicySettings) -> Encoder:
     name = policy.encoder
     require_known(name, ENCODERS, "encoder", TrainError, rule="an encoder has a known name")
     found = ENCODERS[name]
-    if found.outputs and policy.modality not in found.outputs:
+    if found.outputs and not set(MODALITIES[policy.modality]) <= set(found.outputs):
         raise TrainError(
             f"the encoder {name} was trained on colours",
             found=f"policy.modality: {policy.modality}",

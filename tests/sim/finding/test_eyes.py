@@ -13,7 +13,7 @@ import torch
 from pipeline.errors import SimError
 from pipeline.geometry import Camera
 from pipeline.io.weights import write_weights
-from sim.finding.eyes import MAX_BYTES, Eyes, EyesCard, whitened
+from sim.finding.eyes import MAX_BYTES, Eyes, EyesCard, Modality, corrected, whitened
 from train.eyes import EyesNetwork
 
 CARD = EyesCard(
@@ -21,10 +21,10 @@ CARD = EyesCard(
 )
 
 
-def network() -> EyesNetwork:
+def network(modality: Modality = "rgbd") -> EyesNetwork:
     """With random weights, biases too."""
     torch.manual_seed(3)
-    made = EyesNetwork()
+    made = EyesNetwork(modality)
     with torch.no_grad():
         for one in made.parameters():
             one.normal_(0, 0.3)
@@ -50,24 +50,42 @@ def test_they_see_as_the_network_does(file: Path, rng: np.random.Generator, heig
     """By their file, on images with depths that are unknown here and there."""
     rgb = rng.integers(0, 256, (3, height, width, 3)).astype(np.uint8)
     depth = np.where(rng.random((3, height, width)) < 0.2, 0, rng.uniform(0.2, 6, (3, height, width)))
-    found = Eyes(file).look(rgb, depth.astype(np.float32))
+    found, same = Eyes(file).look(rgb, depth.astype(np.float32))
+    np.testing.assert_array_equal(same, depth.astype(np.float32))
     near = np.where(depth > 0, 1 / (1 + depth), 0)
     images = np.concatenate([rgb.transpose(0, 3, 1, 2) / 255, near[:, None]], 1) - 0.5
     with torch.no_grad():
-        expected = network()(torch.from_numpy(images.astype(np.float32))).numpy()
+        expected = network()(torch.from_numpy(images.astype(np.float32)))[:, 0].numpy()
     assert found.shape == (3, height // 4, width // 4)
     assert expected.std() > 0.1
     np.testing.assert_allclose(found, expected, atol=1e-4 * max(1, np.abs(expected).max()))
     np.testing.assert_allclose(whitened(rgb, depth.astype(np.float32)), images.transpose(0, 2, 3, 1), atol=1e-6)
 
 
+def test_eyes_of_colours_alone_correct_the_floor(tmp_path: Path, rng: np.random.Generator):
+    """Each detail of 2 by 2 pixels by its own number, as a convolution's channels become pixels."""
+    write_weights(tmp_path / "own.npz", CARD.model_copy(update={"modality": "rgb"}), network("rgb").arrays())
+    rgb, depth = rng.integers(0, 256, (2, 48, 96, 3)).astype(np.uint8), np.full((2, 48, 96), 3.0, np.float32)
+    depth[:, :24] = 0
+    odds, found = Eyes(tmp_path / "own.npz").look(rgb, depth)
+    sight = torch.from_numpy(np.concatenate([rgb.transpose(0, 3, 1, 2), depth[:, None]], 1).astype(np.float32))
+    for one, other in zip(network("rgb").look(sight), (odds, found), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-3)
+    said = rng.normal(0, 0.5, (2, 12, 24, 4)).astype(np.float32)
+    details = torch.nn.functional.pixel_shuffle(torch.from_numpy(said.transpose(0, 3, 1, 2)), 2)[:, 0].numpy()
+    near = np.where(depth > 0, 0.25, 0)[:, ::2, ::2] + 0.2 * details
+    expected = np.where(near > 0.06, 1 / np.clip(near, 0.06, 1) - 1, 0)
+    np.testing.assert_allclose(corrected(depth, said)[:, 1::2, ::2], expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(corrected(depth, said)[:, ::2, 1::2], corrected(depth, said)[:, 1::2, ::2])
+
+
 def test_each_part_sees_what_is_round_it(file: Path, rng: np.random.Generator):
     """One pixel changes the parts near it, and nothing of other images."""
     rgb, depth = rng.integers(0, 256, (2, 48, 96, 3)).astype(np.uint8), np.ones((2, 48, 96), np.float32)
     eyes = Eyes(file)
-    before = eyes.look(rgb, depth)
+    before, _ = eyes.look(rgb, depth)
     rgb[0, 9, 70] ^= 128
-    changed = np.argwhere(eyes.look(rgb, depth) != before)
+    changed = np.argwhere(eyes.look(rgb, depth)[0] != before)
     assert (changed[:, 0] == 0).all()
     assert np.abs(changed[:, 1:] * 4 - [9, 70]).max() <= 24
     assert [0, 2, 17] in changed.tolist()

@@ -19,27 +19,23 @@ def finder(count: int = 2) -> Finder:
     return Finder(count, LENS, MOUNT, RADIUS, HEIGHT, 0.0)
 
 
-def blind(of: Finder, *motion: np.ndarray) -> None:
-    """A step in which the cameras see nothing but floor, with motions (3,) of each robot."""
+def blind(of: Finder, *motion: np.ndarray, sent: np.ndarray | float = 0.0) -> None:
+    """A step in which the cameras see nothing but floor, with motions (3,) of each robot, who were told speeds."""
     count = len(of.pose)
     of.see(
         np.tile(FLOOR, (count, 1, 1)),
         np.zeros((count, 12, 24), np.float32),
         np.array(motion),
         np.tile(DOWN, (count, 1)),
+        np.broadcast_to(sent, count),
     )
-
-
-def done(of: Finder) -> tuple[np.ndarray, np.ndarray]:
-    """Speeds and yaw rates that it wants."""
-    return of.speeds()
 
 
 def driven(of: Finder, steps: int) -> None:
     """Steps of 0.2 s in which the robots do what it wants, and see nothing."""
     for _ in range(steps):
-        forward, turn = done(of)
-        blind(of, *np.column_stack([0.2 * forward, 0 * turn, 0.2 * turn]))
+        forward, turn = of.speeds()
+        blind(of, *np.column_stack([0.2 * forward, 0 * turn, 0.2 * turn]), sent=forward)
 
 
 def test_a_circle_closes():
@@ -66,7 +62,7 @@ def test_gravity_tilts_the_camera(tilt: tuple[float, float]):
     gravity = tilted(0.0, *tilt).T @ DOWN
     np.testing.assert_allclose(found._cameras(gravity[None])[0], camera_at(*pose, *tilt), atol=1e-9)
     depth = View(boxes=(box,)).depth(camera_at(*pose, *tilt))
-    found.see(depth[None], np.zeros((1, 12, 24), np.float32), STILL[None], gravity[None])
+    found.see(depth[None], np.zeros((1, 12, 24), np.float32), STILL[None], gravity[None], np.zeros(1))
     taken, (x, y) = found.maps.taken[0] > IS_TAKEN, places()
     assert taken[cell(0.65, 0.75)]
     assert (np.abs(x[taken] - 0.75) < 0.3).all()
@@ -78,14 +74,15 @@ def test_it_looks_round_first():
     found = finder(1)
     depth = View(boxes=(np.array([[2.6, -9.0, 0.0], [2.8, 9.0, 1.0]]),))
     for _ in range(int(LOOK_ROUND / 0.3)):
-        forward, turn = done(found)
+        forward, turn = found.speeds()
         assert (forward[0], turn[0]) == (pytest.approx(0, abs=1e-6), pytest.approx(TURN, abs=1e-6))
         pose = camera_at(0, 0, found.pose[0, 2] + 0.3)
-        found.see(depth.depth(pose)[None], np.zeros((1, 12, 24), np.float32), np.array([[0, 0, 0.3]]), DOWN[None])
+        odds, turned = np.zeros((1, 12, 24), np.float32), np.array([[0, 0, 0.3]])
+        found.see(depth.depth(pose)[None], odds, turned, DOWN[None], np.zeros(1))
     for _ in range(2):
         blind(found, np.array([0, 0, 0.15]))
     assert found._turned[0] > LOOK_ROUND
-    done(found)
+    found.speeds()
     assert found._held[0]
     driven(found, 40)
     assert np.linalg.norm(found.pose[0, :2]) > 0.3
@@ -106,7 +103,7 @@ def test_it_drives_to_the_ball():
     found = believing((1.55, 0.05), (-0.35, 1.25))
     assert found.known.all()
     np.testing.assert_allclose(found.goal, [[1.55, 0.05], [-0.35, 1.25]], atol=0.15)
-    forward, turn = done(found)
+    forward, turn = found.speeds()
     assert forward[0] > 0.4
     assert abs(turn[0]) < 0.5
     assert forward[1] == pytest.approx(0, abs=1e-6)
@@ -144,14 +141,24 @@ def test_who_is_held_goes_back():
     """By something that isn't seen: it is marked before the robot, which turns round it afterwards."""
     found = believing((2.55, 0.05), (2.55, 0.05))
     for step in range(STUCK_STEPS + 1):
-        forward, turn = done(found)
+        forward, turn = found.speeds()
         assert (forward[0] > 0) == (step < STUCK_STEPS)
-        blind(found, STILL, np.array([0.1, 0, 0]))
+        blind(found, STILL, np.array([0.1, 0, 0]), sent=forward)
     assert forward[0] == pytest.approx(BACK_SPEED, abs=1e-6)
     assert turn[0] == pytest.approx(0, abs=1e-6)
     assert forward[1] > 0.3
     assert found.maps.taken[0][cell(RADIUS + 0.1, 0.05)] > IS_TAKEN
     assert not (found.maps.taken[1] > IS_TAKEN).any()
+
+
+def test_who_was_told_to_stand_is_not_held():
+    """As a policy that it teaches may: what it would have done itself doesn't count."""
+    found = believing((2.55, 0.05))
+    for _ in range(STUCK_STEPS + 2):
+        forward, _ = found.speeds()
+        blind(found, STILL, sent=0.0)
+        assert forward[0] > 0.3
+    assert not (found.maps.taken[0] > IS_TAKEN).any()
 
 
 def wander(found: Finder, steps: int, seed: int) -> list[np.ndarray]:
@@ -162,7 +169,7 @@ def wander(found: Finder, steps: int, seed: int) -> list[np.ndarray]:
         motion = rng.uniform([-0.05, -0.02, -0.3], [0.15, 0.02, 1.5], (len(found.pose), 3))
         depth = np.stack([View(boxes=(box,)).depth(camera_at(*pose)) for pose in found.pose])
         odds = rng.normal(-2.5, 1, (len(depth), 12, 24)).astype(np.float32)
-        found.see(depth, odds, motion, np.tile(DOWN, (len(depth), 1)))
+        found.see(depth, odds, motion, np.tile(DOWN, (len(depth), 1)), rng.uniform(0.0, 0.8, len(depth)))
         result.append(np.stack(found.speeds()))
     return result
 

@@ -65,3 +65,19 @@ def test_it_goes_on_as_if_it_had_not_stopped(tmp_path: Path):
         assert torch.equal(weight, expected[name]), name
     with pytest.raises(TrainError, match="resumed with its replay"):
         made(tmp_path / "other").load(torch.load(tmp_path / "state.pt", weights_only=True), None, True)
+
+
+def test_its_teacher_leads_at_first(tmp_path: Path):
+    """All robots, then fewer and fewer; none after the share of training that is said."""
+    agent = made(tmp_path, iterations=4, **{"offline.led": 0.5})
+    seen = seen_at(torch.zeros(16))
+    seen["teacher"] = torch.full((16, 1), 7.0)  # what the policy would never do
+    led = []
+    for _ in range(4):
+        with torch.inference_mode():
+            led.append(int((agent.act(seen) == 7).sum()))
+            agent.process_env_step(seen, torch.zeros(16), torch.zeros(16), {})
+        agent.update()
+    assert led[0] == 16
+    assert 0 < led[1] < 16
+    assert led[2:] == [0, 0]

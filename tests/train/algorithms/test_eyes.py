@@ -11,7 +11,7 @@ import torch
 
 from flows.cli import main
 from pipeline.errors import TrainError
-from sim.finding.eyes import EYES_FILE, Eyes
+from sim.finding.eyes import EYES, FIND, Eyes
 from sim.scene.scene import SimScene
 from tests.bundles import floor_of, make_bundle
 from tests.synthetic import Room
@@ -84,7 +84,7 @@ def test_it_may_begin_with_other_eyes(room_scene: SimScene, tmp_path: Path):
     begin_with(one.agent, "find")
     policy = one.agent.get_policy()
     assert isinstance(policy, EyesPolicy)
-    for name, weight in weights_of(Eyes(EYES_FILE).arrays).items():
+    for name, weight in weights_of(Eyes(EYES[FIND]).arrays).items():
         torch.testing.assert_close(policy.network.state_dict()[name], weight)
     one.env.close()
     other = Trainer(load_preset("navigate", {"num_envs": 4}), [room_scene], folder=tmp_path)
@@ -109,7 +109,7 @@ def test_the_command_trains_and_goes_on(
     train = ["train", "find", "--scene", bundle, "--iterations", "1", *small]
     for start, name in (("own", "again"), (str(out), "third"), ("find", "fourth")):
         assert main([*train, "--name", name, "--from", start, "--set", "detector.learning_rate=1e-30"]) == 0
-        begun = EYES_FILE if start == "find" else out
+        begun = EYES[FIND] if start == "find" else out
         assert Run.open(name).preset.start_from != ""
         for key, values in Eyes(Path("runs") / name / "eyes.npz").arrays.items():
             np.testing.assert_allclose(values, Eyes(begun).arrays[key], atol=1e-6)

@@ -36,6 +36,7 @@ SIGHTS = {
     "dinov2": ("features", (384, 2, 3)),
     "gaussian_regressor": ("features", (2, 7, 13)),
     "gaussians": ("gaussians", (7, 13)),
+    "map": ("map", (4, 72, 20)),
     "none": None,
     "points": ("points", (2, 7, 13)),
     "resnet": ("rgb", (3, 40, 44)),
@@ -92,7 +93,7 @@ def test_an_unknown_name_gets_the_nearest():
             ask("resnet18")
         assert "resnet18" in error.value.found
         with pytest.raises(
-            TrainError, match="cnn, detector, dinov2, gaussian_regressor, gaussians, none, points, resnet"
+            TrainError, match="cnn, detector, dinov2, gaussian_regressor, gaussians, map, none, points, resnet"
         ):
             ask("xyz")
 
@@ -105,6 +106,7 @@ def test_cameras_give_what_encoders_take():
         "dinov2": ("rgb",),
         "gaussian_regressor": ("rgb",),
         "gaussians": (),
+        "map": ("rgb",),
         "none": (),
         "points": ("rgb", "depth"),
         "resnet": ("rgb",),
@@ -166,7 +168,7 @@ def test_the_policy_holds_nothing_of_the_frozen_network():
     assert sum(weights.numel() for weights in policy.state_dict().values()) < 20_000
 
 
-@pytest.mark.parametrize("name", [name for name in SIGHTS if name not in ("truth", "detector")])
+@pytest.mark.parametrize("name", [name for name in SIGHTS if name not in ("truth", "detector", "map")])
 def test_a_simulation_shows_what_the_network_reads(
     name: str, room_scene: SimScene, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
