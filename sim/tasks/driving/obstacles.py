@@ -97,7 +97,7 @@ class ObstacleScenario(GoalScenario):
             _paint_all(price, patch[own], patch_radius[own] / cell[own, None], np.float32(PATCH_PRICE))
             chosen[own] = _first_passable(price, post[own], reach[own] / cell[own, None, None], ends[own])
             lengths = price * cell[own, None, None].astype(np.float32)
-            self._fields.put(envs[own], floors.origin[scenes[own]], cell[own], lengths)
+            self._fields.put(envs[own], floors.origin[scenes[own]], cell[own], [*lengths])
         self._post[envs] = floors.positions(scenes[:, None], post[row, chosen])
         self._post_radius[envs] = np.where(chosen[:, None] >= 0, post_radius[row, chosen], 0)
         self._patch[envs], self._patch_radius[envs] = floors.positions(scenes[:, None], patch), patch_radius
