@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from itertools import chain
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_link_artifact, create_markdown_artifact
@@ -22,6 +23,9 @@ from flows.stage import GPU_STAGE, Count
 from pipeline.errors import MissingBundleError, TrainError
 from pipeline.scenes.bundle import Bundle
 from pipeline.scenes.references import HUB, Reference, may_be_published
+
+if TYPE_CHECKING:
+    from train.request import TrainRequest
 
 LOOK_SECONDS = 5.0
 """Between two checks for a bundle."""
@@ -58,15 +62,11 @@ def wait_for_bundle(scene: str, minutes: float) -> list[str]:
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
-def train(
-    sources: list[str], preset: str, iterations: int | None, minutes: float | None, seed: int, device: str, runs: Path
-) -> Path:
+def train(request: TrainRequest, minutes: float | None) -> Path:
     """Train a policy; returns the folder of its run."""
-    from train.request import TrainRequest
     from train.session import train_run
 
     logger = get_run_logger()
-    request = TrainRequest(preset, sources, iterations=iterations, seed=seed, device=device, runs=runs)
     run, places = request.open()
     settings = run.preset
     logger.info("run %s", run.folder)
@@ -76,7 +76,7 @@ def train(
             share = f"{row['success']:.0%}" if "success" in row else "no episode has ended yet"
             logger.info("iteration %d of %d: success %s", row["iteration"], settings.iterations, share)
 
-    train_run(run, places.scenes, iterations=settings.iterations, minutes=minutes, watch=report)
+    train_run(run, places.scenes, iterations=settings.iterations, minutes=minutes, watch=report, unseen=places.unseen)
     if (ending := run.ending) and ending.early:
         logger.warning(
             "training stopped early, after %s; splatyard train --resume %s continues it", ending.early, run.folder
@@ -149,6 +149,8 @@ def train_policy(
     iterations: Count | None = None,
     minutes: Positive | None = None,
     seed: int = 0,
+    hold_out: str = "",
+    test: list[str] | None = None,
     episodes: Count = 200,
     device: str = "cpu",
     runs: Path = Path("runs"),
@@ -165,6 +167,8 @@ def train_policy(
         iterations: Iterations of training; the preset's by default.
         minutes: Time limit: training stops early then, and says so.
         seed: Random seed.
+        hold_out: Share or number of the bundles that the policy never trains in, and is measured in: 20% or 4.
+        test: Bundles that it never trains in, and that nothing is decided by; each as scene.
         episodes: To measure the policy in, in each scene and under each ablation.
         device: Device of networks and images: cpu, cuda, or cuda:1 and so on.
         runs: Folder in which the run's folder is made.
@@ -173,9 +177,21 @@ def train_policy(
     Returns:
         The run's folder.
     """
-    sources = wait_for_bundle(scene, wait_minutes)
+    from train.request import TrainRequest
+
+    sources, *others = (wait_for_bundle(one, wait_minutes) for one in (scene, *(test or ())))
     tags = {GPU_STAGE} if device.startswith("cuda") else set[str]()
-    folder = train.with_options(tags=tags)(sources, preset, iterations, minutes, seed, device, runs)
+    request = TrainRequest(
+        preset,
+        sources,
+        hold_out=hold_out,
+        test=[*chain(*others)],
+        iterations=iterations,
+        seed=seed,
+        device=device,
+        runs=runs,
+    )
+    folder = train.with_options(tags=tags)(request, minutes)
     shown = film(folder)  # the report shows the films that there are
     report = evaluate.with_options(tags=tags)(folder, episodes, device)
     made_of(sources, folder)(folder, report, shown)
@@ -183,10 +199,14 @@ def train_policy(
 
 
 def summary(folder: Path) -> str:
-    """How good a run's policy is without ablation, and whether it was trained for less than planned; on one line."""
+    """How good a run's policy is without ablation, where it trained and elsewhere, on one line.
+
+    It also says whether it was trained for less than planned.
+    """
     from train.runs.results import FILE, read_results
 
     results = read_results(folder / FILE)
     line = results.lines()[0]
     parts = [f"{line.scene}: {name} {share}" for name, share in line.shares.items()]
+    parts += [f"{kind}: success {one.evaluations[0].success()}" for kind, one in results.unseen.items()]
     return "; ".join([*parts, *([f"stopped early, after {results.stopped_early}"] if results.stopped_early else [])])

@@ -13,7 +13,7 @@ import numpy as np
 from pipeline.errors import SimError
 from sim.physics.state import PhysicsEngine, packed
 from sim.robots.model import Robot
-from sim.saved import Saved, arrays_of, set_arrays_of
+from sim.saved import Saved, arrays_of, set_arrays_of, shapes_of, unpadded
 from sim.scene.scene import SimScene
 from sim.tasks.task import Task
 
@@ -65,11 +65,13 @@ class Snapshots:
         Raises:
             SimError: When it is no such state, or one of an environment that was made with other arguments.
         """
+        own = self.arrays()
         try:
             with np.load(io.BytesIO(state), allow_pickle=False) as file:
                 saved = {name: file[name] for name in file.files}
             found = json.loads(saved.pop(ABOUT).tobytes())
             world, generator = saved.pop(ENGINE).tobytes(), found.pop("rng")
+            saved = unpadded(saved, own)
         except (ValueError, TypeError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
             found = f"{type(error).__name__}: {error}"
             raise SimError("a state is what `save` returned", found=found, remedy="save it again") from error
@@ -79,8 +81,7 @@ class Snapshots:
                 found=f"another format than {STATE_FORMAT!r}",
                 remedy="begin new episodes; to go on with a training, start it again under another --name",
             )
-        shapes = {name: array.shape for name, array in self.arrays().items()}
-        if found != self.about or {name: array.shape for name, array in saved.items()} != shapes:
+        if found != self.about or shapes_of(saved) != shapes_of(own):
             other = [name for name in self.about if found.get(name) != self.about[name]] or ["its settings"]
             raise SimError(
                 "a state goes back into an environment like the one it comes from",

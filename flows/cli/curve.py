@@ -74,11 +74,11 @@ class Curve:
                     print("interrupted; the same command goes on", file=sys.stderr)
                     return INTERRUPTED
                 points.append(point)
-        curve = study.curve(points)
+        curve, failures = study.curve(points), study.failures()
         tables.table(
             f"{curve.task}: success; 95 % intervals", ["places", *(f">{kind}" for kind in curve.kinds)], curve.rows()
         )
-        for name, text in ((FILE, curve.json()), ("curve.html", page_of(curve))):
+        for name, text in ((FILE, curve.json()), ("curve.html", page_of(curve, failures))):
             write_atomically(self.out / name, text.encode())
             tables.say(f"written    {tables.quoted(tables.shown(self.out / name))}")
         return 0

@@ -1,17 +1,17 @@
-"""The floors of several scenes, for one robot: grids of one shape, to look up many positions at once."""
+"""The floors of several scenes, for one robot: a grid of each, to look up many positions at once."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from itertools import product
 from typing import Literal, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pipeline.errors import SimError
 from pipeline.geometry import Mesh, masks
+from pipeline.geometry.grids import Grids
 from pipeline.geometry.rays import RayCaster
 from pipeline.regions.regions import Regions
 from pipeline.types import F32, F64, I64, Floats, Mask
@@ -32,7 +32,7 @@ SPOKES = 8
 
 
 class Floors:
-    """The floors of S scenes, as far as a robot has room on them, in grids padded to one shape.
+    """The floors of S scenes, as far as a robot has room on them, each in a grid (X, Y) of its own shape.
 
     A robot has less floor if it is wider or higher than a scene's regions were computed for.
 
@@ -42,13 +42,13 @@ class Floors:
     Attributes:
         origin: (S, 2) low corner of each grid [m], world frame.
         cell: (S,) edge of a cell [m].
-        height: (S, X, Y) float32 [m], NaN where there is no floor.
-        walkable: (S, X, Y) where the robot's centre may be if it climbs steps.
-        drivable: (S, X, Y) where the robot's centre may be if it doesn't.
-        edge: (S, X, Y) float32 distance to the edge of the drivable floor [m]; 0 off it.
-        price: (S, X, Y) float32 price of paths per metre, 1 to `EDGE_PRICE`; inf off the drivable floor.
-        held_out: (S, X, Y) cells in held-out blocks, floor or not.
-        eligible: (S, X, Y) cells where episodes may begin, floor or not.
+        height: Float32 [m], NaN where there is no floor.
+        walkable: Where the robot's centre may be if it climbs steps.
+        drivable: Where the robot's centre may be if it doesn't.
+        edge: Float32 distance to the edge of the drivable floor [m]; 0 off it.
+        price: Float32 price of paths per metre, 1 to `EDGE_PRICE`; inf off the drivable floor.
+        held_out: Cells in held-out blocks, floor or not.
+        eligible: Cells where episodes may begin, floor or not.
         starts: Cells that are both drivable and eligible.
     """
 
@@ -58,30 +58,26 @@ class Floors:
         self.origin = np.array([region.origin for region in regions], np.float64)
         self.cell = np.array([region.cell for region in regions], np.float64)
         fitting = [_fitting(scene, robot) for scene in scenes]
-        self.height: F32 = _stacked([region.height for region in regions], np.float32(np.nan))
-        self.walkable: Mask = _stacked([walkable for walkable, _ in fitting], np.False_)
-        self.drivable: Mask = _stacked([drivable for _, drivable in fitting], np.False_)
-        edges = [_edge_distance(grid) * cell for grid, cell in zip(self.drivable, self.cell, strict=True)]
-        self.edge: F32 = np.stack(edges).astype(np.float32)
-        self.price = _price(self.drivable, self.edge)
-        self.held_out = self._held_out()
+        self.height: Grids[np.float32] = Grids.of(region.height.astype(np.float32) for region in regions)
+        self.walkable: Grids[np.bool_] = Grids.of(walkable for walkable, _ in fitting)
+        self.drivable: Grids[np.bool_] = Grids.of(drivable for _, drivable in fitting)
+        self.edge: Grids[np.float32] = self.drivable.map(_edge, self.cell)
+        self.price: Grids[np.float32] = self.drivable.map(_price, self.edge)
+        self.held_out: Grids[np.bool_] = self.height.map(_held_out, self.origin, self.cell)
         self.eligible = self._eligible()
-        self.starts = Cells(self.drivable & self.eligible)
+        self.starts = Cells(self.drivable.map(np.logical_and, self.eligible))
         self._floor = Cells(self.drivable)
 
-    def walking_price(self) -> F32:
-        """As `price`, for robots that climb steps: inf off the walkable floor (S, X, Y)."""
-        edges = [_edge_distance(grid) * cell for grid, cell in zip(self.walkable, self.cell, strict=True)]
-        return _price(self.walkable, np.stack(edges).astype(np.float32))
+    def walking_price(self) -> Grids[np.float32]:
+        """As `price`, for robots that climb steps: inf off the walkable floor."""
+        return self.walkable.map(_price, self.walkable.map(_edge, self.cell))
 
     @cached_property
-    def area_costs(self) -> F32:
-        """Cost per second (S, X, Y) of the bundles' own areas."""
-        costs = np.zeros(self.height.shape, np.float32)
-        for cost, scene in zip(costs, self.scenes, strict=True):
-            x, y = scene.regions.height.shape
-            cost[:x, :y] = scene.regions.surface(scene.regions.centres().reshape(-1, 2))[1].reshape(x, y)
-        return costs
+    def area_costs(self) -> Grids[np.float32]:
+        """Cost per second of the bundles' own areas."""
+        regions = [scene.regions for scene in self.scenes]
+        costs = [region.surface(region.centres().reshape(-1, 2))[1] for region in regions]
+        return self.height.like(np.concatenate(costs))
 
     def cells(self, scenes: I64, xy: Floats) -> tuple[I64, I64]:
         """Rows and columns (...) of positions (..., 2) [m] in scenes (...).
@@ -89,7 +85,7 @@ class Floors:
         Positions off the grid get cells of its border, which in regions is never floor.
         """
         index = np.floor((xy - self.origin[scenes]) / self.cell[scenes][..., None]).astype(np.int64)
-        index = np.clip(index, 0, np.array(self.height.shape[1:]) - 1)
+        index = np.clip(index, 0, self.height.shape[scenes] - 1)
         return index[..., 0], index[..., 1]
 
     def positions(self, scenes: I64, cells: I64) -> F64:
@@ -111,25 +107,13 @@ class Floors:
         cells = masks.nearest_marked(grid)
         return cells[(slice(None), *self.cells(np.full(len(xy), scene), xy))].T.astype(np.int64)
 
-    def _held_out(self, margin: float | None = None) -> Mask:
-        """Cells (S, X, Y) with centres in held-out blocks, or with a margin [m], one cell at least, next to them.
-
-        Scene by scene: positions of all cells at once would take several times the memory of all that is kept.
-        """
-        found, index = np.zeros(self.height.shape, bool), np.indices(self.height.shape[1:]).transpose(1, 2, 0) + 0.5
-        for inside, origin, cell in zip(found, self.origin, self.cell, strict=True):
-            around = [0.0] if margin is None else [-max(margin, cell), max(margin, cell)]
-            for corner in product(around, around):
-                inside |= held_out(origin + index * cell + np.array(corner))
-        return found
-
-    def _eligible(self) -> Mask:
+    def _eligible(self) -> Grids[np.bool_]:
         if self.split not in get_args(Split):
             splits = ", ".join(get_args(Split))
             raise SimError("episodes begin in a part of the floor", found=repr(self.split), remedy=f"one of {splits}")
         if self.split == "all":
-            return np.ones_like(self.held_out)
-        training = ~self._held_out(MARGIN)
+            return self.held_out.like(np.ones_like(self.held_out.values))
+        training = self.height.map(_off_held_out, self.origin, self.cell)
         for scene, drivable, *kinds in zip(self.scenes, self.drivable, training, self.held_out, strict=True):
             train, held = (int((drivable & kind).sum()) for kind in kinds)
             if min(train, held) < MIN_CELLS:
@@ -149,10 +133,10 @@ class Cells:
         count: (R,) number of marked cells in each grid.
     """
 
-    def __init__(self, marked: Mask) -> None:
+    def __init__(self, marked: Iterable[Mask]) -> None:
         cells = [np.argwhere(grid).astype(np.int32) for grid in marked]  # of many scenes they are many
         self._cells = np.concatenate(cells) if cells else np.zeros((0, 2), np.int32)
-        self.count = marked.sum((1, 2))
+        self.count = np.array([len(some) for some in cells], np.int64)
         self._first = np.cumsum(self.count) - self.count
 
     def draw(self, rows: I64, count: int, rng: np.random.Generator) -> I64:
@@ -171,14 +155,34 @@ def held_out(xy: Floats) -> Mask:
     return np.asarray((block[..., 0] + 2 * block[..., 1]) % 5 == 0)
 
 
+def _held_out(grid: F32, origin: F64, cell: float, margin: float = 0.0) -> Mask:
+    """Cells (X, Y) of a grid with its low corner [m] whose centres are in held-out blocks, or so near to them [m]."""
+    index = np.indices(grid.shape).transpose(1, 2, 0) + 0.5
+    around = [-margin, margin] if margin else [0.0]
+    found = np.zeros(grid.shape, bool)
+    for corner in product(around, around):
+        found |= held_out(origin + index * cell + np.array(corner))
+    return found
+
+
+def _off_held_out(grid: F32, origin: F64, cell: float) -> Mask:
+    """Cells (X, Y) from which training starts keep their distance to held-out blocks."""
+    return ~_held_out(grid, origin, cell, max(MARGIN, cell))
+
+
 def _edge_distance(grid: Mask) -> F64:
     """Distance of cells' centres from unmarked cells' nearest edges (X, Y) [cells]; outside the grid is unmarked."""
     distance = masks.distance_from(np.pad(~grid, 1, constant_values=True))[1:-1, 1:-1]
     return np.maximum(distance - 0.5, 0)
 
 
+def _edge(grid: Mask, cell: float) -> F32:
+    """The same (X, Y) [m]."""
+    return (_edge_distance(grid) * cell).astype(np.float32)
+
+
 def _price(grid: Mask, edge: F32) -> F32:
-    """Price of paths per metre (S, X, Y), by the distance from the floor's edge [m]; inf off the floor."""
+    """Price of paths per metre (X, Y), by the distance from the floor's edge [m]; inf off the floor."""
     return np.where(grid, 1 + (EDGE_PRICE - 1) * np.clip(1 - edge / EDGE_MARGIN, 0, 1), np.inf).astype(np.float32)
 
 
@@ -220,15 +224,6 @@ def _shrunk(grid: Mask, cells: float) -> Mask:
     left = _edge_distance(grid) > cells
     labels, count = masks.parts(left)
     return labels == np.bincount(labels[labels > 0]).argmax() if count else left
-
-
-def _stacked(grids: Sequence[NDArray], fill: np.generic) -> NDArray:
-    """Grids padded to the largest extent (S, X, Y)."""
-    shape = np.max([grid.shape for grid in grids], axis=0)
-    result = np.full((len(grids), *shape), fill, grids[0].dtype)
-    for padded, grid in zip(result, grids, strict=True):
-        padded[: grid.shape[0], : grid.shape[1]] = grid
-    return result
 
 
 def _ring(radius: float) -> F64:

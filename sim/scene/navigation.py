@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from pipeline.geometry.grids import Grids
 from pipeline.geometry.jit import njit, prange
 from pipeline.types import F32, F64, I64, Floats, Mask
 from sim.saved import Saved
@@ -23,19 +24,31 @@ BETWEEN = RIM_PRICE * np.linalg.norm(CORNERS[:, None] - CORNERS, axis=2)
 
 @dataclass(eq=False)
 class DistanceFields(Saved):
-    """Lengths of shortest paths, on F grids of one shape.
+    """Lengths of shortest paths, on F grids (X, Y) of their own shapes.
 
     Attributes:
         origin: (F, 2) low corner of each grid [m].
         cell: (F,) edge of a cell [m].
-        distance: (F, X, Y) float32 path lengths [m], inf where no path leads.
+        distance: Float32 path lengths [m], inf where no path leads.
     """
 
-    ROWS = ("origin", "cell", "distance")
+    ROWS = ("origin", "cell")
+    GRIDS = ("distance",)
 
     origin: F64
     cell: F64
-    distance: F32
+    distance: Grids[np.float32]
+
+    @staticmethod
+    def nowhere(count: int) -> DistanceFields:
+        """Fields that lead nowhere yet."""
+        nothing = Grids.of([np.full((1, 1), np.inf, np.float32)] * count)
+        return DistanceFields(np.zeros((count, 2)), np.ones(count), nothing)
+
+    def put(self, rows: I64, origin: Floats, cell: Floats, lengths: Sequence[F32]) -> None:
+        """Replace fields (M,) by path lengths (X, Y) [m] on grids with low corners (M, 2) and cells (M,) [m]."""
+        self.origin[rows], self.cell[rows] = origin, cell
+        self.distance = self.distance.with_grids(rows, lengths)
 
     def at(self, field: I64, xy: Floats) -> F32:
         """Distances [m] at positions (N, 2) in fields (N,), bilinear; inf off the floor.
@@ -45,10 +58,10 @@ class DistanceFields(Saved):
         """
         cell = self.cell[field, None]
         position = (np.asarray(xy) - self.origin[field]) / cell - 0.5
-        shape = np.array(self.distance.shape[1:])
+        shape = self.distance.shape[field]
         low = np.clip(np.floor(position).astype(np.int64), 0, np.maximum(shape - 2, 0))
         share = np.clip(position - low, 0, 1)
-        corners = np.minimum(low[:, None] + CORNERS, shape - 1)
+        corners = np.minimum(low[:, None] + CORNERS, shape[:, None] - 1)
         values = self.distance[np.asarray(field)[:, None], corners[..., 0], corners[..., 1]]
         beyond = (values[:, None] + BETWEEN * cell[..., None]).min(2)
         values = np.where(np.isfinite(values), values, beyond)
@@ -66,6 +79,30 @@ def path_ahead(pose: Floats, length: Callable[[Floats, I64], F32], fields: I64) 
     ahead = pose[:, None, :2] + LOOK_AHEAD * np.stack([np.cos(heading), np.sin(heading)], -1)
     lengths = length(ahead.reshape(-1, 2), np.repeat(fields, len(HEADINGS))).reshape(heading.shape)
     return length(pose[:, :2], fields), HEADINGS[lengths.argmin(1)]
+
+
+def lengths_to(price: Grids[np.float32], grids: I64, cells: I64, edge: Floats) -> list[F32]:
+    """Cheapest paths (X, Y) [m] to cells (M, 2) of grids (M,) by the price of entering a cell; inf where none leads.
+
+    `edge` (M,) is that of the grids' cells [m].
+    """
+    found: dict[int, F32] = {}
+    for grid in np.unique(grids):  # all of one grid at once, so that cores share them
+        rows = np.flatnonzero(grids == grid)
+        steps = _spread_from(price[grid], cells[rows]) * np.asarray(edge[rows], np.float32)[:, None, None]
+        found |= dict(zip(rows.tolist(), steps, strict=True))
+    return [found[row] for row in range(len(grids))]
+
+
+@njit(parallel=True, cache=True, nogil=True)
+def _spread_from(price: F32, cells: I64) -> F32:
+    """Cheapest paths (M, X, Y) to cells (M, 2) by prices (X, Y) [cells]."""
+    steps = np.full((len(cells), price.shape[0], price.shape[1]), np.float32(np.inf))
+    for k in prange(len(cells)):
+        if np.isfinite(price[cells[k, 0], cells[k, 1]]):
+            steps[k, cells[k, 0], cells[k, 1]] = 0
+        spread(steps[k], price)
+    return steps
 
 
 def distances(price: F32, sources: Mask, cell: Floats) -> F32:

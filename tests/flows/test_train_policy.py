@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
+from unittest.mock import MagicMock
 
 import pytest
 import yaml
@@ -118,6 +119,32 @@ def test_a_policy_is_made_of_its_bundles(tmp_path: Path, registry: Path, room: R
     bundle = asset_key(registry / "room" / "1.0.0")
     assert [asset.key for asset in task.assets] == [asset_key(run)]
     assert [asset.key for asset in task.asset_deps] == [bundle, bundle, hub]
+
+
+def test_places_are_kept_apart(tmp_path: Path, registry: Path, room: Room, monkeypatch: pytest.MonkeyPatch):
+    """Held out and to test in, as by the command: waited for, measured by each checkpoint and at the end, told."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("attic", "cellar", "hall"):
+        made = make_bundle(tmp_path / name, room, regions=floor_of(room))
+        manifest = (made / "bundle.json").read_text()
+        (made / "bundle.json").write_text(manifest.replace('"name":"room"', f'"name":"{name}"'))
+        made.parent.rename(registry / name)
+    (tmp_path / "tiny.yaml").write_text(PRESET + "unseen_episodes: 2\ntask_settings: {seconds: 1}\n")
+    for name in ("get_run_logger", "film", "made_of"):
+        monkeypatch.setattr(module, name, MagicMock())
+    for name in ("wait_for_bundle", "train", "evaluate"):
+        task = getattr(module, name).fn
+        task.with_options = lambda task=task, **_: task
+        monkeypatch.setattr(module, name, task)
+    scenes = {"scene": "bundles/*", "hold_out": "1", "test": ["hall@1.0.0"]}
+    ended = module.train_policy.fn(**scenes, preset="tiny.yaml", iterations=1, episodes=2, wait_minutes=0)
+    (run,) = (tmp_path / "runs").iterdir()
+    unseen = json.loads((run / "run.json").read_text())["unseen"]
+    assert (unseen["hold_out"], len(unseen["validation"]), len(unseen["test"])) == ("1", 1, 1)
+    row = json.loads((run / "curve.jsonl").read_text().splitlines()[-1])
+    assert (row["unseen/validation_episodes"], row["unseen/test_episodes"]) == (2, 2)
+    assert "validation: success" in ended.message
+    assert "test: success" in ended.message
 
 
 def test_it_looks_again_until_the_bundle_is_there(

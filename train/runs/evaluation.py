@@ -18,7 +18,8 @@ from torch import nn
 from pipeline.errors import TrainError
 from pipeline.progress import bar
 from pipeline.scenes.manifest import file_sha256
-from pipeline.types import I64, Floats
+from pipeline.types import I64, U8, Floats
+from sim.env import Observations
 from sim.ranges import seed_of
 from sim.scene.floors import Split
 from sim.scene.scene import SceneLock, SimScene
@@ -87,14 +88,22 @@ def others(count: int, rng: np.random.Generator) -> I64:
 
 
 def evaluate(
-    actor: Actor, env: TrainEnv, episodes: int, *, ablation: Ablation = "none", seed: int = SEED, about: str = ""
+    actor: Actor,
+    env: TrainEnv,
+    episodes: int,
+    *,
+    ablation: Ablation = "none",
+    seed: int = SEED,
+    about: str = "",
+    watch: Callable[[Episode, Observations], object] = lambda *_: None,
 ) -> Evaluation:
     """Evaluate a policy, acting by its mean, or a driver, in N episodes.
 
     In each round every environment counts until its first episode ends, however long that takes: if all episodes that
     end within some time counted, short ones would be too many. Each round has a seed of its own. A policy's
     memory and mode are restored afterwards; the environment's episodes are reset, so it must not be the one in
-    training. The last round uses only as many environments as are still missing. Progress is shown as `about`.
+    training. The last round uses only as many environments as are still missing. Progress is shown as `about`. `watch`
+    is called for each episode as it ends, with what all robots observed before the last action in it.
 
     Raises:
         TrainError: When the ablation can't act here.
@@ -105,7 +114,12 @@ def evaluate(
         for number in range(math.ceil(episodes / env.num_envs)):
             count = min(env.num_envs, episodes - len(done))
             own = seed_of(seed, number)
-            done += _round(actor, env, count, ablation_of(ablation, own), own, progress.update)
+
+            def ended(episode: Episode, seen: Observations) -> None:
+                progress.update()
+                watch(episode, seen)
+
+            done += _round(actor, env, count, ablation_of(ablation, own), own, ended)
     return Evaluation(ablation=ablation, episodes=tuple(done))
 
 
@@ -215,10 +229,14 @@ def _test_scene(scene: SimScene, starts: Split, env: TrainEnv) -> TestScene:
     images = ""
     colored = next((name for name in seen_groups(observations) if name in COLORED), None)
     if colored:
-        page = tiled(observations[colored][:SHOWN, :3].byte().cpu().numpy().transpose(0, 2, 3, 1))
-        images = base64.b64encode(cv2.imencode(".png", page[..., ::-1])[1].tobytes()).decode()
+        images = png_text(tiled(observations[colored][:SHOWN, :3].byte().cpu().numpy().transpose(0, 2, 3, 1)))
     lock, plan = scene.lock, FloorPlan.of(scene, env.env.robot)
     return TestScene(reference=lock.reference, sha256=lock.sha256, starts=starts, plan=plan, images=images)
+
+
+def png_text(image: U8) -> str:
+    """An image (H, W, 3) as a PNG in base64."""
+    return base64.b64encode(cv2.imencode(".png", image[..., ::-1])[1].tobytes()).decode()
 
 
 def _round(
@@ -227,7 +245,7 @@ def _round(
     count: int,
     ablate: Callable[[TensorDict], TensorDict],
     seed: int,
-    progress: Callable[[int], object],
+    ended: Callable[[Episode, Observations], object],
 ) -> list[Episode]:
     """First episodes of the first `count` environments."""
     observations = env.reset(seed)
@@ -236,13 +254,14 @@ def _round(
     poses = [env.env.engine.read().planar]
     done: dict[int, Episode] = {}
     while len(done) < count:
+        before = env.seen
         observations, _, dones, _ = env.step(actor(ablate(observations)))
         actor.reset(dones)
         for index, row in enumerate(env.done_info.env.tolist()):
             if row < count and row not in done:
                 goal = None if goals is None else goals[row]
                 done[row] = _episode(env, index, seed, goal, np.array([pose[row] for pose in poses]))
-                progress(1)
+                ended(done[row], before)
         poses.append(env.env.engine.read().planar)
     return [done[row] for row in range(count)]
 

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from pipeline.errors import SimError, TrainError
+from pipeline.io.files import counted
 from sim.controlled import robot_for
 from sim.scene.floors import Floors, Split
 from sim.scene.scene import SimScene
@@ -104,15 +105,17 @@ class Places:
         if both := [place for place in known if place.name in testing]:
             logger.warning("left out of training, since it is tested there: %s", listed(both))
         rest = [place for place in known if place.name not in testing]
-        chosen = HoldOut.parse(hold_out).chosen({place.name for place in rest})
+        names = {place.name for place in rest}
+        chosen = HoldOut.parse(hold_out).chosen(names)
         train = [place for place in rest if place.name not in chosen]
         validation = [place for place in rest if place.name in chosen]
         if not train or (hold_out and not validation):
             raise TrainError(
                 "some places are trained in, and some are held out" if hold_out else "some places are trained in",
                 found=f"{len(train)} to train in and {len(validation)} held out, of {len(known)} scenes with "
-                f"{len(both)} that are tested in",
-                remedy="name more places: `splatyard rooms` draws some; or hold out a number of them: --hold-out 1",
+                f"{len(both)} that are tested in; the others are {counted(len(names), 'place')}, whose versions stay "
+                "together",
+                remedy="name more places: `splatyard rooms` draws some; or hold out fewer, or a number: --hold-out 1",
             )
         if hold_out:
             _tell_versions(rest)

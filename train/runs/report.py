@@ -115,7 +115,7 @@ def number_text(value: float, step: float) -> str:
 
 
 PIXELS = 100
-"""Pixels per metre of a map."""
+"""Pixels per metre of a map, unless its sides would get too long."""
 RIM = 0.3
 """Margin around the floor [m]."""
 TOLERANCE = 0.01
@@ -123,19 +123,25 @@ TOLERANCE = 0.01
 
 
 def episode_map(
-    plan: FloorPlan, episodes: Sequence[Episode], endings: Sequence[str], label: str, *, held_out: bool
+    plan: FloorPlan,
+    episodes: Sequence[Episode],
+    endings: Sequence[str],
+    label: str,
+    *,
+    held_out: bool,
+    side: float = np.inf,
 ) -> str:
     """Draw a map (SVG), x to the right and y up: floor, held-out blocks on request, goals, and a path per episode.
 
     Paths have the class "ended-<number>", the index of what ended the episode, for the page's style. `endings` is all
-    that ends episodes, `label` the alternative text.
+    that ends episodes, `label` the alternative text, `side` the largest extent [px]: marks have one size on any map.
     """
     walkable = plan.marked(plan.walkable)
     cells = np.argwhere(walkable)
     corners = [np.array(plan.origin) + cells.min(0) * plan.cell, np.array(plan.origin) + (cells.max(0) + 1) * plan.cell]
     paths = [np.array(episode.path) for episode in episodes]
     corners += [path.min(0) for path in paths] + [path.max(0) for path in paths]
-    sheet = _Sheet(np.min(corners, 0) - RIM, np.max(corners, 0) + RIM)
+    sheet = _Sheet(np.min(corners, 0) - RIM, np.max(corners, 0) + RIM, side)
     goals = sorted({episode.goal for episode in episodes if episode.goal})
     parts = [
         f'<path class="walkable" d="{sheet.cells(plan, walkable)}"/>',
@@ -152,17 +158,18 @@ def episode_map(
 
 
 class _Sheet:
-    """Maps positions in the world to the drawing, whose y points down."""
+    """Maps positions in the world to the drawing, whose y points down and whose sides have at most some length."""
 
-    def __init__(self, low: Floats, high: Floats) -> None:
+    def __init__(self, low: Floats, high: Floats, side: float) -> None:
         self._low, self._high = low, high
-        width, height = np.ceil((high - low) * PIXELS).astype(int)
+        self._pixels = min(PIXELS, side / float((high - low).max()))
+        width, height = np.ceil((high - low) * self._pixels).astype(int)
         self.size = (int(width), int(height))
 
     def points(self, xy: Floats) -> I32:
         """Pixels (N, 2) of positions (N, 2)."""
         away = np.column_stack([xy[:, 0] - self._low[0], self._high[1] - xy[:, 1]])
-        return (away * PIXELS).round().astype(np.int32)
+        return (away * self._pixels).round().astype(np.int32)
 
     def cells(self, plan: FloorPlan, marked: Mask) -> str:
         """SVG path around marked cells (X, Y): a rectangle for each run of them along y."""
@@ -197,8 +204,8 @@ class _Sheet:
 
     def scale(self) -> str:
         """Scale bar of a metre."""
-        y = self.size[1] - 8
-        return f'<path class="scale" d="M10 {y}h{PIXELS}"/><text class="scale" x="{14 + PIXELS}" y="{y + 4}">1 m</text>'
+        y, metre = self.size[1] - 8, round(self._pixels)
+        return f'<path class="scale" d="M10 {y}h{metre}"/><text class="scale" x="{14 + metre}" y="{y + 4}">1 m</text>'
 
 
 FILE = "report.html"

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
@@ -20,8 +20,9 @@ from sim.scene.scene import SimScene
 from train.environment import make_env
 from train.files import read_model, write_atomically
 from train.preset import Preset, change_preset
-from train.runs import checkpoint
+from train.runs import checkpoint, failures
 from train.runs.evaluation import MAX_ENVS, SEED, evaluate, is_blind
+from train.runs.failures import Failures
 from train.runs.places import Place, Places
 from train.runs.results import CONFIDENCE, Ablation, Interval, wilson
 from train.runs.run import RUN_FILE, Run
@@ -207,18 +208,15 @@ class Study:
             TrainError: When a run of that name was begun otherwise, or training fails.
         """
         places = self.chosen(count, seed)
-        run = self._run(f"{self.preset.task}-{count}-seed-{seed}", places, seed)
-        path, ending = run.folder / MEASURED_FILE, run.ending
+        run = self._run(self._name(count, seed), places, seed)
+        ending = run.ending
         if ending is None or ending.by != "iterations":
             learn(run, places)
             ending = run.ending
         if ending is None or ending.by != "iterations":
             return None
-        if not path.exists():
-            found = self._measured(run, places, controls=count == max(self.counts))
-            write_atomically(path, (found.model_dump_json(indent=1) + "\n").encode())
-        rule, remedy = f"a {MEASURED_FILE} is as splatyard curve writes it", "delete it: it is measured again"
-        found = read_model(_Measured, path, rule, remedy)
+        controlled = count == max(self.counts)
+        found = _kept(run.folder / MEASURED_FILE, _Measured, lambda: self._measured(run, places, controls=controlled))
         unseen = {kind: scores(run.curve.read(), kind)[-1].success for kind in places.unseen}
         controls = {name: wilson(*counts) for name, counts in found.controls.items()}
         return Point(count, seed, run.name, wilson(*found.own), unseen, controls)
@@ -234,6 +232,18 @@ class Study:
             {kind: [scene.lock.reference for scene in scenes] for kind, scenes in self.places.unseen.items()},
             tuple(points),
         )
+
+    def failures(self) -> Failures:
+        """Where the policy of the most places and the first seed fails, which was trained to its end."""
+        run = Run.open(self._name(max(self.counts), 0), self.out / "runs")
+
+        def made() -> Failures:
+            return Failures.of(run, self.places.unseen, self.device)
+
+        return _kept(run.folder / failures.FILE, Failures, made, failures.MAX_BYTES)
+
+    def _name(self, count: int, seed: int) -> str:
+        return f"{self.preset.task}-{count}-seed-{seed}"
 
     def _run(self, name: str, places: Places, seed: int) -> Run:
         root = self.out / "runs"
@@ -270,3 +280,18 @@ class Study:
             actor = checkpoint.load_policy(run, env, device=self.device).get_policy()
             success = evaluate(actor, env, episodes, ablation=ablation).success()
         return success.successes, success.count
+
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def _kept(path: Path, kind: type[M], make: Callable[[], M], max_bytes: int = 2**20) -> M:
+    """What a file of a run's folder has, which is made and written if it isn't there.
+
+    Raises:
+        TrainError: When it can't be written, or is another one.
+    """
+    if not path.exists():
+        write_atomically(path, (make().model_dump_json(indent=1) + "\n").encode())
+    rule, remedy = f"a {path.name} is as splatyard curve writes it", "delete it: it is measured again"
+    return read_model(kind, path, rule, remedy, max_bytes)

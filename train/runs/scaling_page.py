@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator
 from html import escape
 
 from pipeline.io.pages import render
-from train.runs.report import CURVE_COLORS, svg
+from train.runs.failures import FailedPlace, Failures, Picture
+from train.runs.report import CURVE_COLORS, episode_map, svg
 from train.runs.scaling import ScalingCurve, shares_of
 
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 480, 300, 42, 12, 12, 40
@@ -23,8 +25,12 @@ LABELS = {
 """What success was measured of, in words."""
 
 
-def page_of(curve: ScalingCurve) -> str:
-    """HTML of the page."""
+MAP_SIDE = 240
+"""Extent of a map [px], as in the page's style."""
+
+
+def page_of(curve: ScalingCurve, failures: Failures) -> str:
+    """HTML of the page; failures are those of the policy of the most places."""
     seeds = len({point.seed for point in curve.points})
     return render(
         "train",
@@ -35,7 +41,26 @@ def page_of(curve: ScalingCurve) -> str:
         chart=chart(curve),
         labels=LABELS,
         colors=colors(curve),
+        failures=failures,
+        map_of=map_of,
+        about=about,
     )
+
+
+def map_of(place: FailedPlace, picture: Picture) -> str:
+    """Draw the way of a failed episode from above (SVG)."""
+    episode = picture.episode
+    label = f"way of the robot in {place.reference}"
+    return episode_map(place.plan, [episode], [episode.ended_by], label, held_out=False, side=MAP_SIDE)
+
+
+def about(picture: Picture) -> str:
+    """What ended a failed episode, how long it took, how far the robot came, and what else was noted of it."""
+    episode = picture.episode
+    metres = sum(itertools.starmap(math.dist, itertools.pairwise(episode.path)))
+    noted = [name.replace("_", " ") for name, holds in episode.outcomes.items() if holds]
+    words = f"Ended by {episode.ended_by.replace('_', ' ')} after {picture.seconds:.1f} s and {metres:.1f} m"
+    return f"{words} ({', '.join(noted)})" if noted else words
 
 
 def colors(curve: ScalingCurve) -> dict[str, str]:

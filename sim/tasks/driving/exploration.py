@@ -7,6 +7,7 @@ from typing import Annotated
 
 import numpy as np
 
+from pipeline.geometry.grids import Grids
 from pipeline.geometry.jit import njit, prange
 from pipeline.types import F32, F64, I64, Floats, Mask
 from sim.robots.state import RobotState
@@ -47,7 +48,8 @@ class ExplorationScenario(Scenario[ExplorationState]):
     A robot sees as far as `sight` [m], within `half_angle` to each side [rad].
     """
 
-    ROWS = ("_scene_of", "_seen", "_new", "_share", "_pose")
+    ROWS = ("_scene_of", "_new", "_share", "_pose")
+    GRIDS = ("_seen",)
     has_paths = True
 
     def __init__(
@@ -60,10 +62,10 @@ class ExplorationScenario(Scenario[ExplorationState]):
         half_angle: Annotated[float, settable(0.05, np.pi, "half of the angle in which it does [rad]")],
     ) -> None:
         self.floors, self._reach, self._half_angle = floors, sight, half_angle
-        self._clear = np.isfinite(floors.height)
-        self._area = floors.drivable.sum((1, 2)) * floors.cell**2
+        self._clear = floors.height.like(np.isfinite(floors.height.values))
+        self._area = np.array([grid.sum() for grid in floors.drivable]) * floors.cell**2
         self._scene_of = np.zeros(num_envs, np.int64)
-        self._seen = np.zeros((num_envs, *floors.height.shape[1:]), bool)
+        self._seen: Grids[np.bool_] = Grids.of([np.zeros((1, 1), bool)] * num_envs)
         self._new, self._share = np.zeros(num_envs, np.float32), np.zeros(num_envs, np.float32)
         self._pose = np.zeros((num_envs, 3))
 
@@ -71,7 +73,9 @@ class ExplorationScenario(Scenario[ExplorationState]):
         """Draw new starts for environments (M,), which have seen only what lies ahead of these."""
         position = self.floors.positions(scenes, self.floors.starts.draw(scenes, 1, rng)[:, 0])
         yaw = rng.uniform(-np.pi, np.pi, len(envs))
-        self._scene_of[envs], self._seen[envs], self._share[envs] = scenes, False, 0
+        self._scene_of[envs], self._share[envs] = scenes, 0
+        unseen = [np.zeros(shape, bool) for shape in self.floors.height.shape[scenes]]
+        self._seen = self._seen.with_grids(envs, unseen)
         self._see(envs, np.column_stack([position[:, :2], yaw]))
         self._new[envs] = 0
         return ResetPoses(position + np.array([0, 0, self.floors.robot.base_height]), yaw)
@@ -94,10 +98,13 @@ class ExplorationScenario(Scenario[ExplorationState]):
 
     def path_length(self, xy: Floats, envs: I64) -> F32:
         """Path length [m] from positions (M, 2) to the nearest unseen floor of environments (M,); inf off the floor."""
-        floors, scenes = self.floors, self._scene_of
-        price = np.where(floors.drivable, np.float32(1), np.float32(np.inf))[scenes]
-        lengths = distances(price, ~self._seen, floors.cell[scenes])
-        return DistanceFields(floors.origin[scenes], floors.cell[scenes], lengths).at(envs, xy)
+        floors, (asked, rows) = self.floors, np.unique(envs, return_inverse=True)
+        scenes, lengths = self._scene_of[asked], list[F32]()
+        for env, scene in zip(asked, scenes, strict=True):
+            price = np.where(floors.drivable[scene], np.float32(1), np.float32(np.inf))
+            seen = self._seen[env][: price.shape[0], : price.shape[1]]
+            lengths += [*distances(price[None], ~seen[None], floors.cell[[scene]])]
+        return DistanceFields(floors.origin[scenes], floors.cell[scenes], Grids.of(lengths)).at(rows, xy)
 
     def to_edge(self, xy: Floats, envs: I64) -> F32:
         """Distance [m] from positions (M, 2) in environments (M,) to the edge of the drivable floor."""
@@ -110,30 +117,35 @@ class ExplorationScenario(Scenario[ExplorationState]):
         cell = floors.cell[scenes]
         position = (pose[:, :2] - floors.origin[scenes]) / cell[:, None]
         yaw, reach = np.ascontiguousarray(pose[:, 2]), self._reach / cell
-        grids = self._seen, envs, scenes, self._clear, floors.drivable
-        self._new[envs] = _mark(*grids, position, yaw, reach, self._half_angle) * cell**2
+        own = self._seen.values, self._seen.first[envs], self._seen.shape[envs]
+        floor = self._clear.values, floors.drivable.values, self._clear.first[scenes], self._clear.shape[scenes]
+        self._new[envs] = _mark(*own, *floor, position, yaw, reach, self._half_angle) * cell**2
         self._share[envs] += self._new[envs] / self._area[scenes]
 
 
 @njit(parallel=True, cache=True, nogil=True)
 def _mark(
     seen: Mask,
-    envs: I64,
-    scenes: I64,
+    seen_first: I64,
+    seen_shape: I64,
     clear: Mask,
     drivable: Mask,
+    first: I64,
+    shape: I64,
     positions: F64,
     yaws: Floats,
     reaches: F64,
     half_angle: float,
 ) -> I64:
-    """Follow rays over clear cells and mark the drivable ones in `seen` (N, X, Y); returns how many were new (M,).
+    """Follow rays over clear cells and mark the drivable ones in `seen`; returns how many were new (M,).
 
-    Rays are half a cell apart at their ends and sampled every half cell; positions and reaches are in cells.
+    All three are cells of grids, of which those of the robots and of their scenes begin at (M,) and have shapes (M, 2);
+    they may differ, since a state of before was padded. Rays are half a cell apart at their ends and sampled every half
+    cell; positions and reaches are in cells.
     """
-    found = np.zeros(len(envs), np.int64)
-    for m in prange(len(envs)):
-        env, scene, reach = envs[m], scenes[m], reaches[m]
+    found = np.zeros(len(first), np.int64)
+    for m in prange(len(first)):
+        reach, (width, depth), (seen_width, seen_depth) = reaches[m], shape[m], seen_shape[m]
         rays = int(np.ceil(4 * half_angle * reach))
         for ray in range(rays + 1):
             angle = yaws[m] - half_angle + 2 * half_angle * ray / rays
@@ -141,9 +153,10 @@ def _mark(
             for step in range(int(2 * reach) + 1):
                 i = int(np.floor(positions[m, 0] + along * step / 2))
                 j = int(np.floor(positions[m, 1] + across * step / 2))
-                if not (0 <= i < clear.shape[1] and 0 <= j < clear.shape[2] and clear[scene, i, j]):
+                if not (0 <= i < width and 0 <= j < depth and clear[first[m] + i * depth + j]):
                     break
-                if drivable[scene, i, j] and not seen[env, i, j]:
-                    seen[env, i, j] = True
+                known = seen_first[m] + i * seen_depth + j
+                if drivable[first[m] + i * depth + j] and i < seen_width and j < seen_depth and not seen[known]:
+                    seen[known] = True
                     found[m] += 1
     return found

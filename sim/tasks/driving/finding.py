@@ -8,14 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.errors import SimError
-from pipeline.geometry.jit import njit, prange
 from pipeline.types import F32, F64, I64, Floats, Mask
 from sim.robots.state import RobotState
 from sim.scene.floors import Floors
-from sim.scene.navigation import spread
+from sim.scene.navigation import DistanceFields, lengths_to
 from sim.scene.sight import in_sight
 from sim.sensors.cameras.props import Balls, Patches, Posts, Props
-from sim.tasks.driving.paths import MinLength, PathScenario, PathState, PathTracker, field_for_each
+from sim.tasks.driving.paths import MinLength, PathScenario, PathState, PathTracker
 from sim.tasks.scenario import ResetPoses
 
 BALL_RADIUS = (0.1, 0.2)
@@ -56,7 +55,7 @@ class FindScenario(PathScenario[FindState]):
 
     def __init__(self, floors: Floors, num_envs: int, period: float, *, min_length: MinLength) -> None:
         self.floors, self._min_length = floors, min_length
-        self._fields = field_for_each(floors, num_envs)
+        self._fields = DistanceFields.nowhere(num_envs)
         self._paths = PathTracker(floors, num_envs, self._fields)
         self._radius, self._raised = np.full(num_envs, BALL_RADIUS[0]), np.zeros(num_envs)
         self._color, self._in_sight = np.zeros((num_envs, 3)), np.zeros(num_envs, bool)
@@ -85,10 +84,8 @@ class FindScenario(PathScenario[FindState]):
         for _ in range(ROUNDS):
             own, at = envs[missing], scenes[missing]
             goals[missing] = floors.draw(at, 1, rng)[:, 0]
-            cell = floors.cell[at]
-            self._fields.origin[own], self._fields.cell[own] = floors.origin[at], cell
-            lengths = _lengths(floors.price, at, goals[missing])
-            self._fields.distance[own] = lengths * cell[:, None, None].astype(np.float32)
+            lengths = lengths_to(floors.price, at, goals[missing], floors.cell[at])
+            self._fields.put(own, floors.origin[at], floors.cell[at], lengths)
             options = floors.starts.draw(at, STARTS, rng)
             length = self._fields.distance[own[:, None], options[..., 0], options[..., 1]]
             usable = np.isfinite(length) & (length >= self._min_length)
@@ -133,13 +130,3 @@ def _motion(before: Floats, after: Floats) -> F32:
     turn = (after[:, 2] - before[:, 2] + np.pi) % (2 * np.pi) - np.pi
     ahead, left = cos * offset[:, 0] + sin * offset[:, 1], -sin * offset[:, 0] + cos * offset[:, 1]
     return np.column_stack([ahead, left, turn]).astype(np.float32)
-
-
-@njit(parallel=True, cache=True, nogil=True)
-def _lengths(price: F32, scenes: I64, goals: I64) -> F32:
-    """Cheapest paths (M, X, Y) to goals (M, 2) in scenes (M,) by the prices (S, X, Y) of their floors [cells]."""
-    lengths = np.full((len(scenes), price.shape[1], price.shape[2]), np.float32(np.inf))
-    for k in prange(len(scenes)):
-        lengths[k, goals[k, 0], goals[k, 1]] = 0
-        spread(lengths[k], price[scenes[k]])
-    return lengths

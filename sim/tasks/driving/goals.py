@@ -6,10 +6,11 @@ import numpy as np
 
 from pipeline.errors import SimError
 from pipeline.geometry import masks
-from pipeline.types import I64
+from pipeline.geometry.grids import Grids
+from pipeline.types import I64, Mask
 from sim.robots.state import RobotState
 from sim.scene.floors import Cells, Floors
-from sim.scene.navigation import DistanceFields, distances
+from sim.scene.navigation import DistanceFields, lengths_to
 from sim.sensors.cameras.props import Balls, Patches, Posts, Props
 from sim.tasks.driving.paths import MinLength, PathScenario, PathState, PathTracker
 from sim.tasks.scenario import ResetPoses
@@ -54,17 +55,19 @@ class GoalScenario(PathScenario[PathState]):
             cells.append(np.unique(floors.nearest(number, floors.drivable[number], xy), axis=0))
         scene_of = np.repeat(np.arange(len(cells)), [len(in_scene) for in_scene in cells])
         self._cells = np.concatenate(cells)  # of all goals
-        sources = np.zeros((len(self._cells), *floors.height.shape[1:]), bool)
-        sources[(np.arange(len(self._cells)), *self._cells.T)] = True
-        cell, price = floors.cell[scene_of], (floors.walking_price() if upstairs else floors.price)[scene_of]
-        fields = DistanceFields(floors.origin[scene_of], cell, distances(price, sources, cell))
-        self._paths = PathTracker(floors, num_envs, fields)
-        length = distances(np.where(np.isfinite(price), np.float32(1), price), sources, cell)
-        far = np.isfinite(length) & (length >= min_length)
-        if upstairs:
-            goal_height = floors.height[(scene_of, *self._cells.T)]
-            far &= floors.drivable[scene_of] & (floors.height[scene_of] < goal_height[:, None, None] - upstairs)
-        self._starts = Cells(far & floors.eligible[scene_of])  # for each goal
+        cell, price = floors.cell[scene_of], floors.walking_price() if upstairs else floors.price
+        lengths = Grids.of(lengths_to(price, scene_of, self._cells, cell))
+        self._paths = PathTracker(floors, num_envs, DistanceFields(floors.origin[scene_of], cell, lengths))
+        even = price.like(np.where(np.isfinite(price.values), np.float32(1), price.values))
+        far = list[Mask]()
+        for scene, goal, length in zip(
+            scene_of, self._cells, lengths_to(even, scene_of, self._cells, cell), strict=True
+        ):
+            far.append(np.isfinite(length) & (length >= min_length) & floors.eligible[scene])
+            if upstairs:
+                low = floors.height[scene] < floors.height[(scene, *goal)] - upstairs
+                far[-1] &= floors.drivable[scene] & low
+        self._starts = Cells(far)  # for each goal
         self._reachable = [
             np.flatnonzero((scene_of == scene) & (self._starts.count > 0)) for scene in range(len(cells))
         ]

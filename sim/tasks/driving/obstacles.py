@@ -11,10 +11,10 @@ from pipeline.geometry.jit import njit, prange
 from pipeline.types import F32, F64, I64, Floats
 from sim.robots.state import RobotState
 from sim.scene.floors import Floors
-from sim.scene.navigation import spread
+from sim.scene.navigation import DistanceFields, spread
 from sim.sensors.cameras.props import PATCH_COLOR, Patches, Posts, Props
 from sim.tasks.driving.goals import GoalScenario
-from sim.tasks.driving.paths import MinLength, PathState, PathTracker, field_for_each
+from sim.tasks.driving.paths import MinLength, PathState, PathTracker
 from sim.tasks.parameters import settable
 
 POST_COLOR = (0.75, 0.12, 0.1)
@@ -71,7 +71,9 @@ class ObstacleScenario(GoalScenario):
         super().__init__(floors, num_envs, period, min_length=min_length, ball_color=ball_color)
         self._robot_radius = floors.robot.radius
         self._costs = floors.area_costs
-        self._fields = field_for_each(floors, num_envs)
+        dear = np.where(self._costs.values > 0, np.maximum(floors.price.values, PATCH_PRICE), floors.price.values)
+        self._price = floors.price.like(dear)
+        self._fields = DistanceFields.nowhere(num_envs)
         self._paths = PathTracker(floors, num_envs, self._fields)
         self._post, self._post_radius = np.zeros((num_envs, posts, 3)), np.zeros((num_envs, posts))
         self._patch, self._patch_radius = np.zeros((num_envs, patches, 3)), np.zeros((num_envs, patches))
@@ -88,12 +90,14 @@ class ObstacleScenario(GoalScenario):
         from_end = np.linalg.norm(post[:, :, :, None] - ends[:, None, None], axis=-1).min(-1) * cell[:, None, None]
         post_radius[from_end < post_radius + self._robot_radius + FREE] = 0
         reach = np.where(post_radius > 0, post_radius + self._robot_radius + GAP, 0)
-        price = np.where(self._costs > 0, np.maximum(floors.price, PATCH_PRICE), floors.price)[scenes]
-        _paint_all(price, patch, patch_radius / cell[:, None], np.float32(PATCH_PRICE))
-        chosen = _first_passable(price, post, reach / cell[:, None, None], ends)
-        self._fields.origin[envs], self._fields.cell[envs] = floors.origin[scenes], cell
-        self._fields.distance[envs] = price * cell[:, None, None].astype(np.float32)
-        row = np.arange(count)
+        chosen, row = np.full(count, -1), np.arange(count)
+        for scene in np.unique(scenes):  # all of one scene at once, so that cores share them
+            own = np.flatnonzero(scenes == scene)
+            price = np.repeat(self._price[scene][None], len(own), 0)
+            _paint_all(price, patch[own], patch_radius[own] / cell[own, None], np.float32(PATCH_PRICE))
+            chosen[own] = _first_passable(price, post[own], reach[own] / cell[own, None, None], ends[own])
+            lengths = price * cell[own, None, None].astype(np.float32)
+            self._fields.put(envs[own], floors.origin[scenes[own]], cell[own], [*lengths])
         self._post[envs] = floors.positions(scenes[:, None], post[row, chosen])
         self._post_radius[envs] = np.where(chosen[:, None] >= 0, post_radius[row, chosen], 0)
         self._patch[envs], self._patch_radius[envs] = floors.positions(scenes[:, None], patch), patch_radius

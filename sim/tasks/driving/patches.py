@@ -9,14 +9,15 @@ import numpy as np
 
 from pipeline.errors import SimError
 from pipeline.geometry import masks
+from pipeline.geometry.grids import Grids
 from pipeline.geometry.jit import njit, prange
 from pipeline.types import F32, F64, I64, Floats, Mask
 from sim.robots.state import RobotState
 from sim.saved import Saved
 from sim.scene.floors import Cells, Floors
-from sim.scene.navigation import spread
+from sim.scene.navigation import DistanceFields, spread
 from sim.sensors.cameras.props import PATCH_COLOR, Balls, Patches, Posts, Props
-from sim.tasks.driving.paths import MinLength, PathScenario, PathState, PathTracker, field_for_each
+from sim.tasks.driving.paths import MinLength, PathScenario, PathState, PathTracker
 from sim.tasks.parameters import settable
 from sim.tasks.scenario import ResetPoses
 
@@ -92,18 +93,15 @@ class PatchScenario(PathScenario[PatchState]):
         self.floors, self._free = floors, floors.robot.radius + FREE
         self._limits = min_length, max_length
         self._crossing = 1.0 if floors.split == "held_out" else crossing
-        own = floors.area_costs > 0
-        distance = np.stack([masks.distance_from(grid) * cell for grid, cell in zip(own, floors.cell, strict=True)])
-        self._own, self._near_own = own, distance <= GAP
-        self._nearest_own = np.full((*own.shape, 2), np.inf)  # nearest position on a scene's own patches, by cell [m]
-        for scene in np.flatnonzero(own.any((1, 2))):
-            cells = masks.nearest_marked(own[scene]).transpose(1, 2, 0)
-            self._nearest_own[scene] = floors.origin[scene] + (cells + 0.5) * floors.cell[scene]
-        room = floors.drivable & (distance > self._free)
-        self._goals = room & (floors.edge > ROOM)
-        self._ends = Cells(room & floors.eligible), Cells(self._goals)
-        self._own_cells = Cells(own & floors.drivable)
-        self._fields = field_for_each(floors, num_envs)
+        own: Grids[np.bool_] = floors.area_costs.like(floors.area_costs.values > 0)
+        distance = own.map(lambda grid, cell: masks.distance_from(grid) * cell, floors.cell)
+        self._own, self._near_own = own, own.like(distance.values <= GAP)
+        self._nearest_own = own.map(_nearest_own, floors.origin, floors.cell)
+        room = floors.drivable.values & (distance.values > self._free)
+        self._goals = own.like(room & (floors.edge.values > ROOM))
+        self._ends = Cells(own.like(room & floors.eligible.values)), Cells(self._goals)
+        self._own_cells = Cells(own.like(own.values & floors.drivable.values))
+        self._fields = DistanceFields.nowhere(num_envs)
         self._paths = PathTracker(floors, num_envs, self._fields)
         self._odometry = DeadReckoning(num_envs, period, odometry_scale, odometry_turn)
         self._patch, self._radius = np.zeros((num_envs, 3)), np.zeros(num_envs)
@@ -121,8 +119,7 @@ class PatchScenario(PathScenario[PatchState]):
         start, goal, patch = (floors.positions(scenes, layout[:, at : at + 2].astype(np.int64)) for at in (0, 2, 4))
         patch[:, :2] = floors.origin[scenes] + layout[:, 4:6] * floors.cell[scenes, None]
         self._patch[envs], self._radius[envs] = patch, layout[:, 6] * floors.cell[scenes]
-        self._fields.origin[envs], self._fields.cell[envs] = floors.origin[scenes], floors.cell[scenes]
-        self._fields.distance[envs] = lengths
+        self._fields.put(envs, floors.origin[scenes], floors.cell[scenes], lengths)
         yaw = rng.uniform(-np.pi, np.pi, len(envs))
         self._paths.reset(envs, scenes, goal, envs, np.column_stack([start[:, :2], yaw]))
         self._odometry.reset(envs, start[:, :2], yaw, rng)
@@ -186,7 +183,7 @@ class PatchScenario(PathScenario[PatchState]):
         first = start[rows]
         path = self._own_cells.draw(scenes[rows], tries, rng) + 0.5 - first
         behind = first + rng.uniform(*BEHIND, (len(rows), tries))[..., None] * path
-        cells = np.clip(behind, 0, np.array(floors.height.shape[1:]) - 1).astype(np.int64)
+        cells = np.clip(behind, 0, self._goals.shape[scenes[rows], None] - 1).astype(np.int64)
         free = self._goals[scenes[rows, None], cells[..., 0], cells[..., 1]]
         goal[rows] = np.where(free[..., None], cells + 0.5, first)  # a goal at the start is rejected later
         radius = np.where(owning[:, None], 0, rng.uniform(*RADIUS, size) / floors.cell[scenes, None])
@@ -198,14 +195,19 @@ class PatchScenario(PathScenario[PatchState]):
         middle = np.where(crossing[:, None, None], on_path, anywhere)
         return np.concatenate([start, goal, middle, radius[..., None]], -1)
 
-    def _choose(self, scenes: I64, crossing: Mask, layouts: Floats) -> tuple[I64, F32]:
-        """First valid one (M,) of layouts (M, T, 7), -1 for none, and path lengths to its goal (M, X, Y) [m]."""
+    def _choose(self, scenes: I64, crossing: Mask, layouts: Floats) -> tuple[I64, list[F32]]:
+        """First valid one (M,) of layouts (M, T, 7), -1 for none, and path lengths to its goal, each (X, Y) [m]."""
         floors = self.floors
         cell = floors.cell[scenes]
         limits = np.array([*self._limits, self._free, GAP, CROSSING]) / cell[:, None]
-        lengths = np.full((len(scenes), *floors.height.shape[1:]), np.inf, np.float32)
-        chosen = _first_valid(floors.price, self._own, self._near_own, scenes, crossing, limits, layouts, lengths)
-        return chosen, lengths * cell[:, None, None].astype(np.float32)
+        chosen, lengths = np.full(len(scenes), -1), dict[int, F32]()
+        for scene in np.unique(scenes):  # all of one scene at once, so that cores share them
+            rows = np.flatnonzero(scenes == scene)
+            grids = floors.price[scene], self._own[scene], self._near_own[scene]
+            steps = np.full((len(rows), *grids[0].shape), np.inf, np.float32)
+            chosen[rows] = _first_valid(*grids, crossing[rows], limits[rows], layouts[rows], steps)
+            lengths |= dict(zip(rows.tolist(), steps * cell[rows, None, None].astype(np.float32), strict=True))
+        return chosen, [lengths[row] for row in range(len(scenes))]
 
     def _crossings(self, scene: int) -> Floats:
         """Valid layouts (K, 7) of a scene whose straight paths cross a patch, in reserve for episodes without any."""
@@ -272,12 +274,18 @@ class DeadReckoning(Saved):
         return np.column_stack([distance, np.cos(bearing), np.sin(bearing)]).astype(np.float32)
 
 
+def _nearest_own(own: Mask, origin: F64, cell: float) -> F64:
+    """The nearest position (X, Y, 2) on own patches [m], by cell; inf where a scene has none."""
+    if not own.any():
+        return np.full((*own.shape, 2), np.inf)
+    return origin + (masks.nearest_marked(own).transpose(1, 2, 0) + 0.5) * cell
+
+
 @njit(parallel=True, cache=True, nogil=True)
 def _first_valid(
     floor: F32,
     own: Mask,
     near_own: Mask,
-    scenes: I64,
     crossing: Mask,
     limits: F64,
     layouts: Floats,
@@ -286,32 +294,30 @@ def _first_valid(
     """See `PatchScenario._choose`; all lengths are in cells.
 
     Args:
-        floor: (S, X, Y) price of the floor where robots may be, else inf.
-        own: (S, X, Y) the scenes' own patches.
-        near_own: (S, X, Y) these and what lies within the gap of them.
-        scenes: (M,).
+        floor: (X, Y) price of the floor where robots may be, else inf.
+        own: (X, Y) the scene's own patches.
+        near_own: (X, Y) these and what lies within the gap of them.
         crossing: (M,) whether the straight path must be free except for a patch that it crosses.
         limits: (M, 5) shortest straight path, longest path, room at the ends, gap, shortest path over a patch.
         layouts: (M, T, 7); radius 0 where nothing is painted.
         lengths: (M, X, Y) output: path lengths to the chosen goals, at the price of patches.
     """
-    chosen = np.full(len(scenes), -1)
-    for m in prange(len(scenes)):
-        scene = scenes[m]
+    chosen = np.full(len(layouts), -1)
+    for m in prange(len(layouts)):
         shortest, longest, free, gap, over = limits[m]
         for t in range(layouts.shape[1]):
             layout = layouts[m, t]
             if np.hypot(layout[2] - layout[0], layout[3] - layout[1]) < shortest:
                 continue
             if crossing[m]:
-                crossed = _length_over_own(floor[scene], own[scene], layout)
+                crossed = _length_over_own(floor, own, layout)
                 if crossed < 0 or (layout[6] == 0 and crossed < over):
                     continue
-            if layout[6] > 0 and not _has_room(floor[scene], layout, free):
+            if layout[6] > 0 and not _has_room(floor, layout, free):
                 continue
-            around = _path_lengths(floor[scene], near_own[scene], layout, gap, np.float32(np.inf))
+            around = _path_lengths(floor, near_own, layout, gap, np.float32(np.inf))
             if around[int(layout[0]), int(layout[1])] <= longest:
-                lengths[m] = _path_lengths(floor[scene], near_own[scene], layout, gap, np.float32(PRICE))
+                lengths[m] = _path_lengths(floor, near_own, layout, gap, np.float32(PRICE))
                 chosen[m] = t
                 break
     return chosen

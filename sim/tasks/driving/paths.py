@@ -97,9 +97,3 @@ class PathScenario(Scenario[ScenarioState]):
     def to_edge(self, xy: Floats, envs: I64) -> F32:
         """Distance [m] from positions (M, 2) in environments (M,) to the edge of the drivable floor."""
         return self.floors.to_edge(self._paths.scene_of[envs], xy)
-
-
-def field_for_each(floors: Floors, num_envs: int) -> DistanceFields:
-    """A field for each of N environments, of a floor's size; nothing leads anywhere yet."""
-    lengths = np.full((num_envs, *floors.height.shape[1:]), np.inf, np.float32)
-    return DistanceFields(np.zeros((num_envs, 2)), np.ones(num_envs), lengths)

@@ -13,7 +13,7 @@ from sim.physics.bodies import BodyState
 from sim.robots.arm import DOWN, Arm
 from sim.robots.state import RobotState
 from sim.scene.floors import Cells, Floors
-from sim.scene.navigation import DistanceFields, distances, path_ahead
+from sim.scene.navigation import DistanceFields, lengths_to, path_ahead
 from sim.sensors.cameras.props import Patches, Props, Solids
 from sim.tasks.handling.experts import CARRY, SLOPE, sent_to, to_grasp
 from sim.tasks.handling.table import MARK_COLOR, varied_colors
@@ -72,13 +72,9 @@ class FetchScenario(Scenario[FetchState]):
     ) -> None:
         self.floors, self.items, self._limits, self._disc = floors, items, length, disc
         self._arm, self._robot = Arm(floors.robot), floors.robot
-        self._room = floors.edge >= (np.hypot(disc[0], disc[1]) if disc else ROOM)
-        self._homes = Cells(self._room & floors.eligible)
-        shape = (num_envs, *floors.height.shape[1:])
-        self._to_thing, self._to_home = (
-            DistanceFields(np.zeros((num_envs, 2)), np.ones(num_envs), np.zeros(shape, np.float32))
-            for _ in (TO_THING, TO_HOME)
-        )
+        self._room = floors.edge.like(floors.edge.values >= (np.hypot(disc[0], disc[1]) if disc else ROOM))
+        self._homes = Cells(self._room.map(np.logical_and, floors.eligible))
+        self._to_thing, self._to_home = (DistanceFields.nowhere(num_envs) for _ in (TO_THING, TO_HOME))
         self._fields = self._to_thing, self._to_home
         self._home = np.zeros((num_envs, 3))
         self._position, self._base = np.zeros((num_envs, 3)), np.tile(np.eye(3), (num_envs, 1, 1))
@@ -102,9 +98,9 @@ class FetchScenario(Scenario[FetchState]):
             away = np.column_stack([np.cos(angle) * far, np.sin(angle) * far, np.zeros(count)]) + np.array([*middle, 0])
             thing = home + np.einsum("nij,nj->ni", turned, away)
         cell = floors.cell[scenes]
-        lengths = _lengths(floors, scenes, np.stack(floors.cells(scenes, thing[:, :2]), 1)), to_home
-        for fields, own in zip(self._fields, lengths, strict=True):
-            fields.origin[envs], fields.cell[envs], fields.distance[envs] = floors.origin[scenes], cell, own
+        at_thing = np.stack(floors.cells(scenes, thing[:, :2]), 1)
+        self._to_thing.put(envs, floors.origin[scenes], cell, lengths_to(floors.price, scenes, at_thing, cell))
+        self._to_home.put(envs, floors.origin[scenes], cell, to_home)
         self._home[envs] = home
         self._color[envs] = varied_colors(self.items, count, rng)
         start = home + np.array([0, 0, self._robot.base_height])
@@ -116,22 +112,24 @@ class FetchScenario(Scenario[FetchState]):
         bodies = BodyState.at_rest(thing[:, None], quaternion_from_matrix(spin)[:, None])
         return ResetPoses(start, yaw, bodies=bodies)
 
-    def _draw(self, scenes: I64, rng: np.random.Generator) -> tuple[I64, I64, F32]:
-        """Cells (M, 2) where robots begin and things lie, and path lengths home (M, X, Y) [m]."""
+    def _draw(self, scenes: I64, rng: np.random.Generator) -> tuple[I64, I64, list[F32]]:
+        """Cells (M, 2) where robots begin and things lie, and path lengths home, each (X, Y) [m]."""
         floors = self.floors
         homes, things = np.zeros((2, len(scenes), 2), np.int64)
-        to_home = np.full((len(scenes), *floors.height.shape[1:]), np.inf, np.float32)
+        to_home: dict[int, F32] = {}
         left = np.arange(len(scenes))
         for _ in range(TRIES if self._homes.count[scenes].all() else 0):
             homes[left] = self._homes.draw(scenes[left], 1, rng)[:, 0]
-            to_home[left] = _lengths(floors, scenes[left], homes[left])
+            lengths = lengths_to(floors.price, scenes[left], homes[left], floors.cell[scenes[left]])
+            to_home |= dict(zip(left.tolist(), lengths, strict=True))
             low, high = self._limits
-            fits = Cells(self._room[scenes[left]] & (to_home[left] >= low) & (to_home[left] <= high))
+            rooms = (self._room[scene] for scene in scenes[left])
+            fits = Cells(room & (far >= low) & (far <= high) for room, far in zip(rooms, lengths, strict=True))
             found = np.flatnonzero(fits.count)
             things[left[found]] = fits.draw(found, 1, rng)[:, 0]
             left = np.delete(left, found)
             if not len(left):
-                return homes, things, to_home
+                return homes, things, [to_home[row] for row in range(len(scenes))]
         raise SimError(
             "a scene needs paths along which things can be fetched",
             found=f"none {self._limits[0]:g} to {self._limits[1]:g} m long on the floor of "
@@ -165,14 +163,6 @@ class FetchScenario(Scenario[FetchState]):
         patches = Patches(self._home[:, None].copy(), np.full((count, 1), MARK_RADIUS), color)
         solids = Solids(np.zeros((count, len(self.items), 4, 4)), self._color.copy())
         return replace(Props.none(count), patches=patches, solids=solids)
-
-
-def _lengths(floors: Floors, scenes: I64, cells: I64) -> F32:
-    """Path lengths (M, X, Y) to cells (M, 2) of scenes (M,) [m]."""
-    price = floors.price[scenes]
-    sources = np.zeros(price.shape, bool)
-    sources[(np.arange(len(cells)), *cells.T)] = True
-    return distances(price, sources, floors.cell[scenes])
 
 
 # Observations.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from pipeline.geometry.grids import Grids
 from sim.scene.navigation import DistanceFields, distances
 
 ORIGIN, CELL = np.array([-1.0, 0.5]), 0.05
@@ -19,7 +20,7 @@ def fields_to(places: np.ndarray, price: np.ndarray) -> DistanceFields:
     sources[(np.flatnonzero(inside), *cells[inside].T)] = True
     cell = np.full(len(places), CELL)
     found = distances(np.tile(price, (len(places), 1, 1)), sources, cell)
-    return DistanceFields(np.tile(ORIGIN, (len(places), 1)), cell, found)
+    return DistanceFields(np.tile(ORIGIN, (len(places), 1)), cell, Grids.of(found))
 
 
 @pytest.fixture
@@ -96,4 +97,4 @@ def test_off_the_floor_there_is_no_way(walled):
     off = np.array([[5.0, 0.7], [-3.0, 0.7], [0.01, 0.8]])
     found = fields_to(GOALS, walled).at(np.zeros(3, int), off)
     assert np.isinf(found).all()
-    assert np.isinf(fields_to(np.array([[9.0, 9.0]]), walled).distance).all()
+    assert np.isinf(fields_to(np.array([[9.0, 9.0]]), walled).distance.values).all()

@@ -72,6 +72,15 @@ def test_evaluate_what_is_noted_of_an_episode():
     assert one.outcomes == {"entered": True}
 
 
+def test_evaluate_shows_what_was_seen_last():
+    """Before the last action of each episode, when it ends: not the first of the next one."""
+    env, ended = Scripted([2, 5, 3], [True, False, True]), []
+    found = evaluate(policy(env), env, 5, watch=lambda episode, seen: ended.append((episode, seen["time"])))
+    assert [episode.env for episode, _ in ended] == [0, 2, 1, 0, 1]
+    assert sorted((one.seed, one.env) for one, _ in ended) == sorted((one.seed, one.env) for one in found.episodes)
+    assert [times[episode.env] for episode, times in ended] == [episode.steps - 1 for episode, _ in ended]
+
+
 def test_evaluate_acts_by_the_mean():
     """Two evaluations act alike bit for bit, though nothing is seeded between them."""
     env = Scripted(LENGTHS, SUCCESSES)

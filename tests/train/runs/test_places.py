@@ -84,6 +84,13 @@ def test_places_to_test_in_are_not_trained_in(caplog: pytest.LogCaptureFixture):
     ("known", "test", "hold_out", "found"),
     [
         (["a@1"], [], "1", "0 to train in and 1 held out"),
+        (
+            ["a@1", "a@2"],
+            [],
+            "1",
+            "0 to train in and 2 held out, of 2 scenes .* the others are 1 place, whose versions",
+        ),
+        (["a@1", "b@1", "c@1"], [], "3", "0 to train in and 3 held out"),
         (["a@1", "b@1"], ["a@1", "b@2"], "", "0 to train in"),
         (["room-000000@1", "room-000001@1"], [], "1%", "2 to train in and 0 held out"),
     ],

@@ -254,8 +254,8 @@ def episode(track, *, ended_by="goal", goal=None, number=0) -> Episode:
     )
 
 
-def drawn(plan, episodes, *, held_out=True) -> ET.Element:
-    return ET.fromstring(episode_map(plan, episodes, ["goal", "crash"], "a map", held_out=held_out))
+def drawn(plan, episodes, *, held_out=True, side=np.inf) -> ET.Element:
+    return ET.fromstring(episode_map(plan, episodes, ["goal", "crash"], "a map", held_out=held_out, side=side))
 
 
 def path_of(drawing, name) -> str:
@@ -308,6 +308,17 @@ def test_map_track_and_goal(plan):
     assert group[0].text == "robot 7, seed 999: crash after 3 steps, reward 1.50, entered"
     goal = [int(value) for value in re.findall(r"-?\d+", path_of(drawing, "goal"))[:2]]
     np.testing.assert_allclose(goal - points[0], [150, -40 - 10], atol=1)
+
+
+def test_a_small_map_has_marks_as_large(plan):
+    """What is small is the floor: a metre has fewer pixels, as its bar says; a small place isn't enlarged."""
+    track = [episode([tuple(centre(3, 4)), tuple(centre(13, 4))])]
+    small, large = (drawn(plan, track, side=side) for side in (90, 9000))
+    assert max(map(int, small.get("viewBox").split())) == 90
+    bars = [int(re.findall(r"h(\d+)", path_of(drawing, "scale"))[0]) for drawing in (small, large)]
+    assert bars[1] == PIXELS > bars[0] > 0
+    rings = [next(drawing.iter(f"{SVG}g"))[2].get("r") for drawing in (small, large)]
+    assert rings[0] == rings[1]
 
 
 def test_map_held_out_blocks(plan):

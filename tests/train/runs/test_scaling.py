@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,9 +13,12 @@ import pytest
 
 from pipeline.errors import TrainError
 from sim.scene.scene import SceneLock
+from tests.train.runs.test_failures import picture, place_of
 from train.preset import load_preset
+from train.runs.failures import Failures
 from train.runs.places import Place, Places
 from train.runs.results import wilson
+from train.runs.run import Run
 from train.runs.scaling import Point, ScalingCurve, Slope, Study
 from train.runs.scaling_page import page_of
 
@@ -110,9 +114,36 @@ def test_table_and_file_say_the_same():
 
 def test_the_page_shows_each_training():
     """A ring each, a disc for all seeds together; names from files stay text."""
-    page = page_of(curve_of({1: [0.1, 0.2], 4: [0.3, 0.5]}))
+    page = page_of(curve_of({1: [0.1, 0.2], 4: [0.3, 0.5]}), Failures())
     assert page.count('r="4.5"') == 4 + 4 + 2  # own places, held-out ones, one control
     assert page.count('class="line"') == 3
     assert "<a>" not in page
     assert "find-4-seed-1" in page
-    assert page_of(curve_of({4: [0.3]})).count('class="line"') == 3
+    assert "Where it fails" not in page
+    assert page_of(curve_of({4: [0.3]}), Failures()).count('class="line"') == 3
+
+
+def test_the_page_shows_failures():
+    """An image beside a map, with what ended it; in words of its own, and nothing is fetched from elsewhere."""
+    seen = picture("<b>@1.0.0", 3).model_copy(update={"image": "aGVsbG8="})
+    found = Failures(places=(place_of("<b>@1.0.0", seen, picture("<b>@1.0.0", 4)),))
+    page = page_of(curve_of({1: [0.1], 4: [0.3]}), found)
+    assert "&lt;b&gt;@1.0.0 (places to test in): 2 of 9 failed" in page
+    assert page.count("Ended by crash after 2.0 s and 0.8 m (in sight)") == 2
+    assert page.count('class="map"') == page.count('class="goal"') == 2
+    assert page.count("data:image/png;base64,aGVsbG8=") == 1
+    assert set(re.findall(r'(?:src|href)="([^"]{5})', page)) == {"data:"}
+
+
+def test_failures_are_looked_for_once(study: Study, monkeypatch: pytest.MonkeyPatch):
+    """Those of the run of most places and the first seed; what is written down is taken, what isn't is made."""
+    lock = SceneLock("a@1.0.0", "0" * 64, ())
+    run = Run.create(study.out / "runs", study.preset, [lock], ["a"], 0, name="find-8-seed-0")
+    found = Failures(places=(place_of("b@1.0.0", picture("b@1.0.0", 4)),))
+    monkeypatch.setattr(Failures, "of", lambda run, places, device: found)
+    assert study.failures() == found
+    monkeypatch.setattr(Failures, "of", lambda run, places, device: Failures())
+    assert study.failures() == found
+    (run.folder / "failures.json").write_text("{}x")
+    with pytest.raises(TrainError, match="delete it: it is measured again"):
+        study.failures()

@@ -30,7 +30,7 @@ def look(scenario: ExplorationScenario, xy: np.ndarray, yaw: np.ndarray) -> None
 def test_what_lies_ahead_and_near_is_seen(rover: Robot):
     """On open floor exactly the cells of a sector, but for its rim; then nothing more."""
     scenario = exploring(rover, np.ones((60, 60), bool), 2)
-    scenario._seen[:] = False
+    scenario._seen.values[:] = False
     scenario._share[:] = 0
     xy, yaw = np.tile(centre(28, 31), (2, 1)), np.array([0.4, -2.2])
     look(scenario, xy, yaw)
@@ -46,7 +46,7 @@ def test_what_lies_ahead_and_near_is_seen(rover: Robot):
         assert scenario._seen[env][surely].all()
         assert not scenario._seen[env][never].any()
         assert surely.sum() > 120
-    np.testing.assert_allclose(scenario.state().new, scenario._seen.sum((1, 2)) * CELL**2, rtol=1e-5)
+    np.testing.assert_allclose(scenario.state().new, [seen.sum() * CELL**2 for seen in scenario._seen], rtol=1e-5)
     np.testing.assert_allclose(scenario.state().share, scenario.state().new / 36, rtol=1e-5)
     look(scenario, xy, yaw)
     assert (scenario.state().new == 0).all()
@@ -59,7 +59,7 @@ def test_walls_hide_what_is_behind(rover: Robot):
     height = np.where(drivable, 0.2, np.nan)
     height[35, 31:] = 0.2  # the upper half is floor too narrow to drive on
     scenario = exploring(rover, drivable, 1, height=height)
-    scenario._seen[:] = False
+    scenario._seen.values[:] = False
     look(scenario, centre(28, 30)[None], np.zeros(1))
     seen = scenario._seen[0]
     assert not seen[36:, :31].any()
@@ -85,7 +85,7 @@ def test_the_map_turns_with_the_robot(rover: Robot):
     drivable = np.ones((60, 60), bool)
     drivable[40:] = False  # a metre to the east of the robot
     scenario = exploring(rover, drivable, 1)
-    scenario._seen[:] = False
+    scenario._seen.values[:] = False
     look(scenario, centre(30, 30)[None], np.array([np.pi / 2]))  # facing north: east is to its right
     around = scenario.state().around[0].reshape(MAP_SIDE, MAP_SIDE)
     middle = MAP_SIDE // 2
@@ -98,8 +98,8 @@ def test_the_map_turns_with_the_robot(rover: Robot):
 def test_the_way_leads_to_the_unseen(rover: Robot):
     """Of each environment's own."""
     scenario = exploring(rover, np.ones((30, 24), bool), 2)
-    scenario._seen[:] = True
-    scenario._seen[0, 3, 5], scenario._seen[1, 20, 22] = False, False
+    scenario._seen.values[:] = True
+    scenario._seen[0][3, 5], scenario._seen[1][20, 22] = False, False
     left = scenario.path_length(np.tile(centre(3, 22), (2, 1)), np.arange(2))
     np.testing.assert_allclose(left, [17 * CELL, 17 * CELL], atol=1e-5)
     left = scenario.path_length(np.tile(centre(3, 8), (2, 1)), np.array([1, 0]))
@@ -109,7 +109,7 @@ def test_the_way_leads_to_the_unseen(rover: Robot):
 def test_a_new_episode_knows_nothing_of_the_old(rover: Robot):
     """In its environment only; starts are on the floor."""
     scenario = exploring(rover, np.ones((30, 24), bool), 3)
-    scenario._seen[:] = True
+    scenario._seen.values[:] = True
     scenario._share[:] = 1
     starts = scenario.reset(np.array([1]), np.zeros(1, int), np.zeros(1, int), np.random.default_rng(5))
     share = scenario.state().share

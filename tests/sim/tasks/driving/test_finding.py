@@ -46,9 +46,10 @@ def test_starts_and_goals_are_floor_far_enough_apart(rover: Robot):
         assert floors.drivable[(scenes, *floors.cells(scenes, ends))].all()
         assert len(np.unique(np.column_stack([scenes, ends]), axis=0)) > 200
     for env in range(40):
-        source = np.zeros((1, *floors.price.shape[1:]), bool)
+        price = floors.price[scenes[env]]
+        source = np.zeros((1, *price.shape), bool)
         source[0][floors.cells(scenes[env], goals[env])] = True
-        length = distances(floors.price[scenes[env]][None], source, np.array([CELL]))[0]
+        length = distances(price[None], source, np.array([CELL]))[0]
         expected = length[floors.cells(scenes[env], starts[env, :2])]
         assert scenario.state().length[env] == pytest.approx(expected, abs=1e-4)
     assert (scenario.state().length >= 0.9 - 1e-5).all()
@@ -160,3 +161,21 @@ def test_a_scene_that_is_too_small_is_refused(rover: Robot):
     with pytest.raises(SimError, match=r"no start 2\.5 m from .* goals of floor@1\.0\.0") as error:
         scenario.reset(np.arange(2), np.zeros(2, int), np.zeros(2, int), np.random.default_rng(0))
     assert "min_length" in error.value.remedy
+
+
+def test_a_large_scene_leaves_the_others_small(rover: Robot):
+    """Of sixteen and one ten times as long and wide, each has its own size, also where episodes are saved."""
+    large = floor_scene(np.ones((340, 200), bool))
+    floors = Floors([*[place()] * 16, large], sized(rover, 0.2))
+    assert len(floors.height.values) == len(floors.price.values) == 16 * 34 * 20 + 340 * 200
+    scenario, everyone = FindScenario(floors, 8, 0.2, min_length=0.9), np.arange(8)
+    rng = np.random.default_rng(0)
+    scenario.reset(everyone, everyone, np.zeros(8, int), rng)
+    assert scenario.arrays()["_fields.distance"].size == 8 * 34 * 20
+    scenario.reset(everyone[:1], np.array([16]), np.zeros(1, int), rng)
+    assert scenario.arrays()["_fields.distance"].size == 7 * 34 * 20 + 340 * 200
+    goal, kept = scenario.state().goal[0], scenario.state().length[1:]
+    assert np.linalg.norm(goal - centre(170, 100)) < 20
+    scenario.reset(everyone[:1], np.array([0]), np.zeros(1, int), rng)
+    assert scenario.arrays()["_fields.distance"].size == 8 * 34 * 20
+    np.testing.assert_array_equal(scenario.state().length[1:], kept)
