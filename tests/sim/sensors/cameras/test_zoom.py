@@ -45,7 +45,8 @@ def test_each_camera_keeps_its_own_for_an_episode():
     assert (zoom.arrays()["factor"] != before).tolist() == [False, True, False, False]
     other.set_arrays(zoom.arrays())
     images: dict[Output, np.ndarray] = {"rgb": np.random.default_rng(2).random((4, *SHAPE, 3), np.float32)}
-    np.testing.assert_array_equal(*(one.stretched(np.arange(4), images)["rgb"] for one in (zoom, other)))
+    shown, again = (one.stretched(np.arange(4), images)["rgb"] for one in (zoom, other))
+    np.testing.assert_array_equal(shown, again)
     still = Zoom((1.0, 1.0), 4)
     assert still.arrays() == {}
     assert still.stretched(np.arange(4), images) is images
