@@ -19,6 +19,10 @@ def _ascending(bounds: tuple[float, float]) -> tuple[float, float]:
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Range = Annotated[tuple[NotNegative, NotNegative], AfterValidator(_ascending)]
 """A range to draw from uniformly."""
+PositiveRange = Annotated[
+    tuple[Annotated[float, Field(gt=0, le=10)], Annotated[float, Field(gt=0, le=10)]], AfterValidator(_ascending)
+]
+"""A range of factors of what can't be nothing."""
 
 
 def seed_of(seed: int, *part: int) -> int:

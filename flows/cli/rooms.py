@@ -17,6 +17,7 @@ def rooms(
     out: Annotated[Path, Arg("folder of the rooms", "DIR")] = Path("rooms"),
     seed: Annotated[int, Arg("of the first room; the others have those that follow")] = 0,
     like: Annotated[str | None, Arg("a real place whose colours and brightness they take over", "BUNDLE")] = None,
+    with_table: Annotated[bool, Arg("each has a table with room for an arm")] = False,
     scanned: Annotated[float, Arg("how much they look like scans at most, 0 to 1; 0 is clean", "SHARE")] = 0.5,
 ) -> int:
     """Draw rooms, as bundles with exact truth, about a second each.
@@ -33,14 +34,17 @@ def rooms(
         splatyard rooms 1000 --out yard --seed 5000
         splatyard rooms 64 --out like_hall --like bundles/hall/1.0.0
         splatyard rooms 8 --out clean --scanned 0
+        splatyard rooms 20 --out tables --with-table
     """
     from pipeline.parameters import checked
     from pipeline.rooms.many import RoomsParams, make_rooms
 
-    params = checked(RoomsParams, {"count": count, "seed": seed, "scanned": scanned}, "rooms", CardError)
+    asked = {"count": count, "seed": seed, "scanned": scanned, "with_table": with_table}
+    params = checked(RoomsParams, asked, "rooms", CardError)
     made = make_rooms(params, out, like)
     kept = f", {made.kept} of them from before" if made.kept else ""
     tables.say(f"rooms      {len(made.folders)} in {tables.quoted(out)}{kept}")
     tables.say(f"look       splatyard view {tables.quoted(tables.shown(made.folders[0]))}")
-    tables.say(f"train      splatyard train search --scene {tables.quoted(out / '*')}")
+    what = "put_cube_on_plate_tables" if with_table else "search"
+    tables.say(f"train      splatyard train {what} --scene {tables.quoted(out / '*')}")
     return 0

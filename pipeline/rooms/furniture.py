@@ -25,6 +25,7 @@ class Piece:
         by_wall: How often its back stands at a wall; it stands askew otherwise.
         often: How often it is drawn, relative to the others.
         make: Builds it.
+        broad: Whether an arm finds room on its top.
     """
 
     width: tuple[float, float]
@@ -32,9 +33,10 @@ class Piece:
     by_wall: float
     often: float
     make: Make
+    broad: bool = False
 
 
-def _legs(b: Builder, width: float, depth: float, height: float, thick: float, paint: Paint) -> None:
+def put_legs(b: Builder, width: float, depth: float, height: float, thick: float, paint: Paint) -> None:
     """Four legs at the corners of [0, width] x [0, depth]."""
     for x in (0.0, width - thick):
         for y in (0.0, depth - thick):
@@ -46,7 +48,7 @@ def _table(b: Builder, width: float, depth: float, paints: Paints) -> None:
     rng, top, legs = paints.rng, paints.thing(), paints.thing()
     height, leg = rng.uniform(0.6, 0.78), rng.uniform(0.035, 0.07)
     b.box((0, 0, height - 0.035), (width, depth, height), top, hangs=True)
-    _legs(b, width, depth, height - 0.035, leg, legs)
+    put_legs(b, width, depth, height - 0.035, leg, legs)
     for _ in range(int(rng.integers(0, 4))):
         _on_top(b, width, depth, height, paints)
 
@@ -63,7 +65,7 @@ def _desk(b: Builder, width: float, depth: float, paints: Paints) -> None:
     """A top on legs, drawers below one end, a screen on it."""
     rng, top = paints.rng, paints.thing()
     b.box((0, 0, 0.7), (width, depth, 0.74), top, hangs=True)
-    _legs(b, width, depth, 0.7, 0.05, paints.thing())
+    put_legs(b, width, depth, 0.7, 0.05, paints.thing())
     side = rng.uniform(0.35, 0.5)
     b.box((width - side - 0.06, 0.1, 0), (width - 0.06, depth - 0.05, 0.66), paints.thing())
     b.box((width * 0.3, depth * 0.6, 0.82), (width * 0.3 + 0.55, depth * 0.6 + 0.04, 1.15), paints.thing(), hangs=True)
@@ -75,7 +77,7 @@ def _chair(b: Builder, width: float, depth: float, paints: Paints) -> None:
     rng, seat = paints.rng, paints.thing()
     height, leg = rng.uniform(0.42, 0.48), rng.uniform(0.025, 0.045)
     b.box((0, 0, height - 0.04), (width, depth, height), seat, hangs=True)
-    _legs(b, width, depth, height - 0.04, leg, paints.thing())
+    put_legs(b, width, depth, height - 0.04, leg, paints.thing())
     b.box((0, depth - 0.035, height), (width, depth, height + rng.uniform(0.35, 0.5)), seat)
 
 
@@ -83,7 +85,7 @@ def _stool(b: Builder, width: float, depth: float, paints: Paints) -> None:
     """A seat on thin legs."""
     height = paints.rng.uniform(0.4, 0.7)
     b.box((0, 0, height - 0.04), (width, depth, height), paints.thing(), hangs=True)
-    _legs(b, width, depth, height - 0.04, 0.035, paints.thing())
+    put_legs(b, width, depth, height - 0.04, 0.035, paints.thing())
 
 
 def _shelf(b: Builder, width: float, depth: float, paints: Paints) -> None:
@@ -182,7 +184,7 @@ def _bin(b: Builder, width: float, depth: float, paints: Paints) -> None:
 
 
 PIECES = (
-    Piece((0.8, 1.7), (0.5, 0.9), 0.3, 1.4, _table),
+    Piece((0.8, 1.7), (0.5, 0.9), 0.3, 1.4, _table, broad=True),
     Piece((1.1, 1.7), (0.6, 0.8), 0.9, 0.8, _desk),
     Piece((0.38, 0.5), (0.38, 0.5), 0.15, 2.6, _chair),
     Piece((0.28, 0.4), (0.28, 0.4), 0.1, 0.6, _stool),
@@ -190,7 +192,7 @@ PIECES = (
     Piece((0.5, 1.8), (0.35, 0.65), 0.95, 1.2, _cupboard),
     Piece((1.2, 2.6), (0.55, 0.68), 1.0, 0.6, _counter),
     Piece((1.4, 2.2), (0.75, 0.95), 0.8, 0.8, _sofa),
-    Piece((0.9, 1.7), (1.9, 2.1), 1.0, 0.5, _bed),
+    Piece((0.9, 1.7), (1.9, 2.1), 1.0, 0.5, _bed, broad=True),
     Piece((0.2, 0.7), (0.2, 0.7), 0.3, 1.8, _crate),
     Piece((0.15, 0.5), (0.15, 0.5), 0.1, 0.4, _pillar),
     Piece((0.3, 0.35), (0.3, 0.35), 0.5, 0.5, _lamp),

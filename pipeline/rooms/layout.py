@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,7 @@ from pipeline.rooms.light import Lamp, Light, draw_light
 from pipeline.rooms.paints import Paints, Palette
 from pipeline.rooms.shell import Space, draw_shell, strip
 from pipeline.rooms.surfaces import Builder, Paint, Surfaces
+from pipeline.rooms.worktables import place_table
 from pipeline.types import F64
 
 STREAM = 7_301
@@ -25,6 +27,8 @@ ENDS = {"ragged": 0.6, "holes": 0.35, "cliff": 0.3}
 EYES, EYE_STEP = 1.3, 0.4
 """Height of where somebody looked from, which tells what is floor, and distance between such places [m]."""
 TRIES = 25
+SMALLER = tuple(piece for piece in PIECES if not piece.broad)
+"""What stands in a room with a table for an arm, so that it is the only one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +41,7 @@ class Room:
         eyes: (N, 3) positions over the main floor from which a person saw it.
         alike: Whether it holds things of the colour of the ball.
         ends: The ways in which its floor ends without a wall.
+        has_table: Whether it has a table with room for an arm.
     """
 
     surfaces: Surfaces
@@ -44,29 +49,34 @@ class Room:
     eyes: F64
     alike: bool
     ends: tuple[str, ...]
+    has_table: bool
 
 
-def draw_room(seed: int, attempt: int = 0, palette: Palette | None = None) -> Room:
-    """Draw the room of a seed; further attempts give others of the same traits."""
+def draw_room(seed: int, attempt: int = 0, palette: Palette | None = None, *, with_table: bool = False) -> Room:
+    """Draw the room of a seed; further attempts give others of the same traits.
+
+    A room `with_table` gets a table with room for an arm, if there is a place for it.
+    """
     traits = np.random.default_rng((STREAM, seed))  # not by the attempt, so that none is rarer for being redrawn
     alike, ending = bool(traits.random() < SHARE_ALIKE), bool(traits.random() < SHARE_ENDING)
     ends = tuple(name for name, share in ENDS.items() if traits.random() < share) or ("ragged",)
     ends = ends if ending else ()
     rng = np.random.default_rng((STREAM, seed, attempt))
     b, paints = Builder(), Paints(rng, alike, palette)
-    spaces = draw_shell(b, paints, ends)
+    spaces = draw_shell(b, paints, ends, stairs=not with_table)  # a landing is as good a place for an arm
+    has_table = with_table and place_table(b, spaces[0], paints)
     lamps = list[Lamp]()
     for space in spaces:
         if space.main:
             lamps += _hang_lamps(b, space, paints)
             lamps += _on_walls(b, space, paints)
-        _furnish(b, space, paints)
+        _furnish(b, space, paints, PIECES if not has_table else SMALLER)
         _on_floor(b, space, paints)
     if alike:
         for _ in range(int(rng.integers(2, 6))):
             _add_alike(b, spaces[0], paints)
     surfaces = Surfaces.of(b.faces)
-    return Room(surfaces, draw_light(lamps, palette, rng), _eyes(spaces), alike, ends)
+    return Room(surfaces, draw_light(lamps, palette, rng), _eyes(spaces), alike, ends, has_table)
 
 
 def _eyes(spaces: list[Space]) -> F64:
@@ -80,14 +90,14 @@ def _eyes(spaces: list[Space]) -> F64:
     return np.concatenate(found)
 
 
-def _furnish(b: Builder, space: Space, paints: Paints) -> None:
+def _furnish(b: Builder, space: Space, paints: Paints, pieces: Sequence[Piece]) -> None:
     """Put pieces at walls and anywhere, as many as leave room to drive."""
     rng, (width, depth) = paints.rng, space.area.size
     floor = width * depth
     count = int(rng.integers(0, 2) + floor * rng.uniform(0.12, 0.42)) if space.main else int(rng.integers(0, 3))
-    often = np.array([piece.often for piece in PIECES])
+    often = np.array([piece.often for piece in pieces])
     for _ in range(count):
-        piece = PIECES[rng.choice(len(PIECES), p=often / often.sum())]
+        piece = pieces[rng.choice(len(pieces), p=often / often.sum())]
         size = float(rng.uniform(*piece.width)), float(rng.uniform(*piece.depth))
         found = _spot(space, piece, size, rng)
         if found is not None:

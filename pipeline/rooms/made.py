@@ -77,7 +77,9 @@ def make_room(seed: int, recipe: Recipe) -> MadeRoom:
         ReconstructionError: When no attempt has a floor to drive on and passes its gates.
     """
     for attempt in range(MAX_ATTEMPTS):
-        room = draw_room(seed, attempt, recipe.palette)
+        room = draw_room(seed, attempt, recipe.palette, with_table=recipe.with_table)
+        if recipe.with_table and not room.has_table:
+            continue
         mesh = room.surfaces.mesh()
         try:
             regions = find_regions(mesh, room.eyes, coverage_of(room), REGIONS)
@@ -86,7 +88,7 @@ def make_room(seed: int, recipe: Recipe) -> MadeRoom:
         if is_usable(regions) and (made := _shown(room, mesh, regions, seed, recipe)):
             return made
     raise ReconstructionError(
-        f"one of {MAX_ATTEMPTS} drawn rooms has a floor to drive on and a splat that fits it",
+        f"one of {MAX_ATTEMPTS} drawn rooms has a floor to drive on, a splat that fits it, and a table if asked for",
         found=f"none for seed {seed}",
         remedy="choose another --seed, and tell us: the generator should never fail",
     )

@@ -25,18 +25,22 @@ class Recipe:
         palette: Colours of a real place that they take over.
         like: The bundle that has these, "name@version", or "".
         licence: Of the rooms.
+        with_table: Whether each has a table with room for an arm.
     """
 
     scanned: float = 0.5
     palette: Palette | None = None
     like: str = ""
     licence: str = "CC0-1.0"
+    with_table: bool = False
 
     def key(self, seed: int) -> str:
         """Hash of all that a room's bundle depends on."""
         content: list[object] = [GENERATOR, seed, self.scanned, self.like, self.licence]
         if self.palette is not None:
             content += [np.asarray(value).tolist() for value in vars(self.palette).values()]
+        if self.with_table:  # other rooms keep their keys of before
+            content.append("table")
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:20]
 
 

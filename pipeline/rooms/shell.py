@@ -56,10 +56,11 @@ class Space:
         return free
 
 
-def draw_shell(b: Builder, paints: Paints, ends: Sequence[str]) -> list[Space]:
+def draw_shell(b: Builder, paints: Paints, ends: Sequence[str], *, stairs: bool = True) -> list[Space]:
     """Draw floors, walls and ceilings; returns the spaces, the first of which is the largest.
 
-    `ends` are the ways in which the first one's floor ends without a wall: "ragged", "holes", "cliff".
+    `ends` are the ways in which the first one's floor ends without a wall: "ragged", "holes", "cliff". There are
+    `stairs` in some, if they may be.
     """
     rng = paints.rng
     area, ceiling = Rectangle(0, 0, *_size(rng)), float(rng.uniform(2.3, 3.2))
@@ -87,7 +88,7 @@ def draw_shell(b: Builder, paints: Paints, ends: Sequence[str]) -> list[Space]:
     if rng.random() < 0.85:
         lay(b, area, ceiling, paints.ceiling(), None if roof is everywhere else roof, down=True)
     _walls(b, area, low, ceiling, wall, [side for side in range(SIDES) if side not in gone], door)
-    _fill(b, main, paints, wall)
+    _fill(b, main, paints, wall, stairs=stairs)
     return spaces
 
 
@@ -196,7 +197,7 @@ def _second(b: Builder, main: Space, door: _Door, paints: Paints, wall: Paint) -
     return space
 
 
-def _fill(b: Builder, main: Space, paints: Paints, wall: Paint) -> None:
+def _fill(b: Builder, main: Space, paints: Paints, wall: Paint, *, stairs: bool) -> None:
     """What is built into the first space: a corner walled off, which makes an L, or stairs, or a platform."""
     rng, (width, depth) = paints.rng, main.area.size
     if rng.random() < 0.3 and min(width, depth) > 2.6:
@@ -206,7 +207,7 @@ def _fill(b: Builder, main: Space, paints: Paints, wall: Paint) -> None:
         spot = Rectangle(x, y, x + w, y + d)
         if main.take(spot.grown(-0.02)):
             b.box((x, y, main.z), (x + w, y + d, main.ceiling), wall)
-    if rng.random() < 0.16 and main.closed:
+    if rng.random() < 0.16 and main.closed and stairs:
         _stairs(b, main, int(rng.choice(main.closed)), paints)
     elif rng.random() < 0.12 and min(width, depth) > 3:
         w, d, h = (float(v) for v in (rng.uniform(0.9, 2.0), rng.uniform(0.9, 1.8), rng.uniform(0.08, 0.3)))

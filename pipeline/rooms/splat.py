@@ -100,7 +100,8 @@ def _density(surfaces: Surfaces) -> F64:
     low = np.where(surfaces.normals()[:, 2] > 0.9, FLOORS, LOW)
     density = np.where(bottom < EYE_LEVEL, low, HIGH)
     plain = np.array([paint.contrast < PLAIN for paint in surfaces.paints])
-    return density * np.where(plain, PLAIN_SHARE, 1.0)
+    detail = np.array([paint.detail for paint in surfaces.paints])
+    return density * detail * np.where(plain, PLAIN_SHARE, 1.0)
 
 
 def paint_at(surfaces: Surfaces, face: I64, points: F64) -> F64:

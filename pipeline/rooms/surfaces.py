@@ -27,6 +27,7 @@ class Paint:
         noise: Standard deviation of what comes on top point by point, as a share of the colour.
         key: Paints with equal keys have equal patches.
         glow: Light of its own, 0..1, that comes on top of what falls on it.
+        detail: Gaussians for an area, relative to other surfaces at its place.
     """
 
     base: tuple[float, float, float]
@@ -35,6 +36,7 @@ class Paint:
     noise: float = 0.04
     key: int = 0
     glow: float = 0.0
+    detail: float = 1.0
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from pipeline.errors import TrainError
 from pipeline.parameters import Settings, require_known
 from sim.randomisation import MAX_BASE_HEIGHT, MAX_DISTRACTORS
+from sim.ranges import PositiveRange
 from sim.sensors.cameras.settings import DepthNoise, Output
 from train.settings.encoders import DEFAULT, ENCODERS, Encoder
 
@@ -119,6 +120,12 @@ class CameraRandomisation(Settings):
     """Largest offset of the camera along each axis [m]."""
     mount_rotation: Annotated[float, Field(ge=0, le=1)] = 0.06
     """Largest rotation of the camera about each axis [rad]."""
+    stand_translation: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Largest further offset along each axis of a camera that stands beside a fixed base [m]."""
+    stand_rotation: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Largest further rotation about each axis of such a camera [rad]."""
+    focal: PositiveRange = (1.0, 1.0)
+    """Smallest and largest factor of the focal length."""
     noise: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Standard deviation of the noise of a pixel [share of white]."""
     depth_noise: DepthNoise | None = None

@@ -24,6 +24,7 @@ from sim.sensors.cameras.props import Props, draw_props
 from sim.sensors.cameras.renderer import SceneRenderer
 from sim.sensors.cameras.sensor import CameraClock, SensorEffects
 from sim.sensors.cameras.settings import CameraSettings, Output, RobotCamera
+from sim.sensors.cameras.zoom import Zoom
 from sim.sensors.sensor import Moment
 
 Observed = U8 | F32
@@ -41,7 +42,7 @@ class CameraRig(Saved):
     """
 
     ROWS = ("_link_from_camera",)
-    PARTS = ("_clock", "_effects")
+    PARTS = ("_clock", "_effects", "_zoom")
 
     def __init__(
         self,
@@ -77,7 +78,9 @@ class CameraRig(Saved):
         still = robot.fixed_base and self._link == 0
         self._backgrounds = Backgrounds(renderer, self._pinhole, num_robots, faces) if still else None
         self._clock = CameraClock(settings, self._shapes(), num_robots, control_period)
-        self._effects = SensorEffects(settings, num_robots)
+        self._effects, self._zoom = SensorEffects(settings, num_robots), Zoom(settings.focal, num_robots)
+        self._shift = settings.mount_translation + (settings.stand_translation if still else 0.0)
+        self._turn = settings.mount_rotation + (settings.stand_rotation if still else 0.0)
 
     def _shapes(self) -> dict[Output, tuple[tuple[int, ...], type]]:
         """Shape and type of each output."""
@@ -94,13 +97,14 @@ class CameraRig(Saved):
         }
 
     def reset(self, envs: I64, rng: np.random.Generator) -> None:
-        """Begin episodes in environments (M,): new mounts, clocks and sensors."""
+        """Begin episodes in environments (M,): new mounts, lenses, clocks and sensors."""
         self._clock.reset(envs, rng)
         self._effects.reset(envs, rng)
-        if self._settings.mount_translation or self._settings.mount_rotation:
+        self._zoom.reset(envs, rng)
+        if self._shift or self._turn:
             change = np.tile(np.eye(4), (len(envs), 1, 1))
-            change[:, :3, :3] = matrix_from_rotvec(rng.uniform(-1, 1, (len(envs), 3)) * self._settings.mount_rotation)
-            change[:, :3, 3] = rng.uniform(-1, 1, (len(envs), 3)) * self._settings.mount_translation
+            change[:, :3, :3] = matrix_from_rotvec(rng.uniform(-1, 1, (len(envs), 3)) * self._turn)
+            change[:, :3, 3] = rng.uniform(-1, 1, (len(envs), 3)) * self._shift
             self._link_from_camera[envs] = self.mount.matrix @ change
 
     def due(self, seconds: Floats, rng: np.random.Generator) -> I64:
@@ -149,7 +153,7 @@ class CameraRig(Saved):
             else:
                 normals = normals_of(depth, self._pinhole)
                 seen[output] = bend.normals(normals) if bend else normals
-        return seen
+        return self._zoom.stretched(robots, seen)
 
     def _moving(self, poses: F64, links: F64, state: RobotState) -> list[F64]:
         """Poses (M, 4, 4) during the exposure, from the twist of each camera in its own axes."""

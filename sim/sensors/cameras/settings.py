@@ -11,7 +11,7 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 from pipeline.capture.lens import Lens
 from pipeline.geometry import Camera, Pose
 from pipeline.parameters import Settings
-from sim.ranges import NotNegative, Range
+from sim.ranges import NotNegative, PositiveRange, Range
 
 Output = Literal["rgb", "depth", "normals"]
 
@@ -79,6 +79,9 @@ class CameraSettings:
         blur_samples: Number of images that are averaged for that.
         mount_translation: Largest offset of the mount along each axis [m].
         mount_rotation: Largest rotation of the mount about each axis [rad].
+        stand_translation: The same in addition for a camera that stands beside a fixed base [m].
+        stand_rotation: The same in addition for such a camera [rad].
+        focal: Factor of the focal length.
         gain: Factor of the brightness.
         white_balance: Factor of each colour channel. With either, the light on an arm's table comes from anywhere.
         noise: Standard deviation of the read-out noise, 0..1.
@@ -93,6 +96,9 @@ class CameraSettings:
     blur_samples: Annotated[int, Field(ge=2)] = 5
     mount_translation: NotNegative = 0.0
     mount_rotation: NotNegative = 0.0
+    stand_translation: NotNegative = 0.0
+    stand_rotation: NotNegative = 0.0
+    focal: PositiveRange = (1.0, 1.0)
     gain: Range = (1.0, 1.0)
     white_balance: Range = (1.0, 1.0)
     noise: NotNegative = 0.0

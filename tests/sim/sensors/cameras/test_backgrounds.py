@@ -143,3 +143,17 @@ def test_an_environment_that_was_restored_shows_the_same(room_scene: SimScene):
     assert (first[0] != first[-1]).any((1, 2, 3)).sum() == 2, "two of them began again"
     for one in made:
         one.close()
+
+
+def test_only_a_camera_that_stands_moves_with_its_stand(room_scene: SimScene, rover: Robot):
+    """One that stands beside a fixed base was put up by hand; one that drives is bolted on."""
+    settings = CameraSettings(stand_translation=0.05, stand_rotation=0.1)
+
+    def shown(robot: Robot, by: CameraSettings) -> np.ndarray:
+        state = state_of(robot)
+        rig = rig_of(robot, CpuRenderer([room_scene.gaussians]), PINHOLE, by)
+        return rig.shoot(np.arange(3), state, np.zeros(3, int), cubes(state, 0.8))["rgb"]
+
+    fixed = replace(rover, fixed_base=True)
+    np.testing.assert_array_equal(shown(rover, settings), shown(rover, CameraSettings()))
+    assert (np.abs(shown(fixed, settings) - shown(fixed, CameraSettings())).mean((1, 2, 3)) > 0.01).all()
