@@ -98,12 +98,7 @@ class Sight(ObservationGroup):
 
 def sight(env: SceneEnv, policy: PolicySettings, device: str) -> ObservationGroup:
     """For the catalog of encoders."""
-    return Sight(env, eyes_modality(policy))
-
-
-def eyes_modality(policy: PolicySettings) -> Modality:
-    """What the eyes of a policy see: colours and depths, unless it is colours alone that it says."""
-    return "rgb" if policy.modality == "rgb" else "rgbd"
+    return Sight(env, policy.eyes)
 
 
 class Shown(ObservationGroup):

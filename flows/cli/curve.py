@@ -17,7 +17,7 @@ from flows.cli.training import INTERRUPTED, TrainingLine, interruptible
 if TYPE_CHECKING:
     from train.runs.places import Places
     from train.runs.run import Run
-    from train.runs.scaling import Study
+    from train.scaling.study import Study
 
 
 def _counts(text: str) -> tuple[int, ...]:
@@ -61,8 +61,8 @@ class Curve:
     def run(self) -> int:
         """Train and measure what is missing, and show what there is."""
         from train.files import write_atomically
-        from train.runs.scaling import FILE
-        from train.runs.scaling_page import page_of
+        from train.scaling.curve import FILE
+        from train.scaling.page import page_of
 
         study = self._study()
         with interruptible() as interrupted:
@@ -87,7 +87,7 @@ class Curve:
         """What is to be trained."""
         from train.distributed import use_one_thread
         from train.request import TrainRequest
-        from train.runs.scaling import Study
+        from train.scaling.study import Study
 
         use_one_thread()
         options = dict.fromkeys(("gait", "demos", "start_from", "seed", "processes", "name", "resume", "actors"))

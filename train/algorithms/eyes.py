@@ -17,7 +17,7 @@ from train.algorithms.learner import Learner
 from train.distributed import Processes
 from train.encoders.groups import SHOWN, TEACHER, with_nearness
 from train.environment import VECTOR, TrainEnv
-from train.eyes import SIGHT, EyesNetwork, eyes_modality, varied, worn_out
+from train.eyes import SIGHT, EyesNetwork, varied, worn_out
 from train.preset import Preset
 from train.recording.replay import REPLAY, Replay
 
@@ -90,7 +90,7 @@ class EyesLearner(Learner):
     spread = None  # type: ignore[assignment]
 
     def __init__(self, preset: Preset, env: TrainEnv | Halves, device: str) -> None:
-        self._made, self._updates = EyesPolicy(env, eyes_modality(preset.policy)), 0
+        self._made, self._updates = EyesPolicy(env, preset.policy.eyes), 0
         self._speeds = torch.zeros(env.num_envs, 2)
         super().__init__(preset, env.get_observations(), env.num_actions, device, None)
 

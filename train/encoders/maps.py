@@ -11,7 +11,6 @@ from sim.finding.eyes import EYES, FIND, FIND_RGB
 from sim.finding.views import views
 from sim.policies.finder import finder_with
 from train.encoders.groups import ObservationGroup
-from train.eyes import eyes_modality
 from train.settings.parts import PolicySettings
 
 if TYPE_CHECKING:
@@ -24,7 +23,7 @@ class EpisodeMap(ObservationGroup):
     What the ball looks like say eyes that come with splatyard, by name; they aren't trained with the policy.
     """
 
-    name = "map"
+    name = "views"
 
     def __init__(self, env: SceneEnv, eyes: str) -> None:
         self._driver = finder_with(EYES[eyes], env)
@@ -82,4 +81,4 @@ class _Around(nn.Conv2d):
 
 def maps(env: SceneEnv, policy: PolicySettings, device: str) -> ObservationGroup:
     """Maps of a simulation's robots."""
-    return EpisodeMap(env, FIND_RGB if eyes_modality(policy) == "rgb" else FIND)
+    return EpisodeMap(env, FIND_RGB if policy.eyes == "rgb" else FIND)

@@ -66,6 +66,11 @@ class PolicySettings(Settings):
         outputs = find_encoder(self).outputs
         return MODALITIES[self.modality] if outputs is None else outputs
 
+    @property
+    def eyes(self) -> Literal["rgb", "rgbd"]:
+        """What eyes that find a ball for it see: colours and depths, unless it sees colours alone."""
+        return "rgb" if self.modality == "rgb" else "rgbd"
+
     @model_validator(mode="after")
     def _uses_its_file(self) -> Self:
         """Check that no file is named which nobody reads."""

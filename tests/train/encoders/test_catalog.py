@@ -34,9 +34,9 @@ SIGHTS = {
     "cnn": ("rgb", (3, 40, 44)),
     "detector": None,
     "dinov2": ("features", (384, 2, 3)),
+    "episode_map": ("views", (4, 72, 20)),
     "gaussian_regressor": ("features", (2, 7, 13)),
     "gaussians": ("gaussians", (7, 13)),
-    "map": ("map", (4, 72, 20)),
     "none": None,
     "points": ("points", (2, 7, 13)),
     "resnet": ("rgb", (3, 40, 44)),
@@ -93,7 +93,7 @@ def test_an_unknown_name_gets_the_nearest():
             ask("resnet18")
         assert "resnet18" in error.value.found
         with pytest.raises(
-            TrainError, match="cnn, detector, dinov2, gaussian_regressor, gaussians, map, none, points, resnet"
+            TrainError, match="cnn, detector, dinov2, episode_map, gaussian_regressor, gaussians, none, points, resnet"
         ):
             ask("xyz")
 
@@ -104,9 +104,9 @@ def test_cameras_give_what_encoders_take():
         "cnn": ("rgb",),
         "detector": ("rgb", "depth"),
         "dinov2": ("rgb",),
+        "episode_map": ("rgb",),
         "gaussian_regressor": ("rgb",),
         "gaussians": (),
-        "map": ("rgb",),
         "none": (),
         "points": ("rgb", "depth"),
         "resnet": ("rgb",),
@@ -168,7 +168,7 @@ def test_the_policy_holds_nothing_of_the_frozen_network():
     assert sum(weights.numel() for weights in policy.state_dict().values()) < 20_000
 
 
-@pytest.mark.parametrize("name", [name for name in SIGHTS if name not in ("truth", "detector", "map")])
+@pytest.mark.parametrize("name", [name for name in SIGHTS if name not in ("truth", "detector", "episode_map")])
 def test_a_simulation_shows_what_the_network_reads(
     name: str, room_scene: SimScene, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):

@@ -13,7 +13,7 @@ from train.encoders.maps import MapCNN, _Around
 from train.environment import TrainEnv, make_env
 from train.preset import load_preset
 
-BLIND = {"policy.rnn_type": "none", "policy.encoder": "map", "policy.modality": "rgbd"}
+BLIND = {"policy.rnn_type": "none", "policy.encoder": "episode_map", "policy.modality": "rgbd"}
 TURNING = torch.tensor([[-0.54, -1.0], [-0.54, 0.3], [-0.54, 1.0]])
 
 
@@ -21,7 +21,7 @@ def turned(env: TrainEnv, steps: int) -> torch.Tensor:
     """What robots have seen that turned on the spot, each at its own rate."""
     for _ in range(steps):
         env.step(TURNING)
-    return env.get_observations()["map"].clone()
+    return env.get_observations()["views"].clone()
 
 
 def test_it_remembers_until_the_episode_ends(room_scene: SimScene):
@@ -34,7 +34,7 @@ def test_it_remembers_until_the_episode_ends(room_scene: SimScene):
         later = (turned(env, 12)[:, 1] > 0).sum((1, 2))
         assert (later > known + 50).all()
         assert (later - known).argmin() == 1  # it turned least
-        torch.testing.assert_close(env.reset(4)["map"], first, rtol=0, atol=0)
+        torch.testing.assert_close(env.reset(4)["views"], first, rtol=0, atol=0)
 
 
 def test_it_goes_on_from_what_it_remembered(room_scene: SimScene):

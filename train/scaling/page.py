@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 from html import escape
 
 from pipeline.io.pages import render
-from train.runs.failures import FailedPlace, Failures, Picture
 from train.runs.report import CURVE_COLORS, episode_map, svg
-from train.runs.scaling import ScalingCurve, shares_of
+from train.scaling.curve import ScalingCurve, shares_of
+from train.scaling.failures import FailedPlace, Failures, Picture
 
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 480, 300, 42, 12, 12, 40
 ASIDE = 4.0

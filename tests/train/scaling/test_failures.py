@@ -15,9 +15,9 @@ from sim.robots.catalog import PACKAGE
 from sim.scene.scene import SceneLock, SimScene
 from tests.sim.floors import floor_scene
 from tests.train.runs.test_evaluate_run import begun
-from train.runs import failures
-from train.runs.failures import FailedPlace, Failures, Picture, shown
 from train.runs.results import Episode, FloorPlan
+from train.scaling import failures
+from train.scaling.failures import FailedPlace, Failures, Picture, shown
 
 
 def picture(scene: str, env: int) -> Picture:

@@ -13,14 +13,15 @@ import pytest
 
 from pipeline.errors import TrainError
 from sim.scene.scene import SceneLock
-from tests.train.runs.test_failures import picture, place_of
+from tests.train.scaling.test_failures import picture, place_of
 from train.preset import load_preset
-from train.runs.failures import Failures
 from train.runs.places import Place, Places
 from train.runs.results import wilson
 from train.runs.run import Run
-from train.runs.scaling import Point, ScalingCurve, Slope, Study
-from train.runs.scaling_page import page_of
+from train.scaling.curve import Point, ScalingCurve, Slope
+from train.scaling.failures import Failures
+from train.scaling.page import page_of
+from train.scaling.study import Study
 
 
 def places(*names: str) -> list[Place]:
