@@ -21,9 +21,9 @@ from pipeline.io.weights import WeightsCard, read_weights
 from pipeline.types import F32, U8
 from sim.sensors.cameras.settings import Output
 
-FIND, FIND_RGB = "find", "find-rgb"
-EYES = {name: Path(__file__).parent / f"{name}.npz" for name in (FIND, FIND_RGB)}
-"""Those that come with splatyard, by what they and the drivers by them are called: with depth, and by colours alone."""
+FIND = "find"
+EYES = {FIND: Path(__file__).parent / "find.npz"}
+"""Those that come with splatyard, by what they and the drivers by them are called."""
 Modality = Literal["rgbd", "rgb"]
 """What eyes see: colours and depths, or colours alone."""
 MAX_BYTES = 2**21

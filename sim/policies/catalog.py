@@ -25,7 +25,7 @@ def open_driver(name: str, env: SceneEnv, seed: int, replan_steps: int = 0) -> I
     """What drives robots, for as long as the context lasts.
 
     Args:
-        name: A script (auto, random, still); find or find-rgb, or the file .npz of eyes; or a policy from elsewhere:
+        name: A script (auto, random, still); find, or the file .npz of eyes for it; or a policy from elsewhere:
             ws://HOST:PORT of a policy server, a file .onnx, module:function, or a folder with a checkpoint of
             LeRobot's.
         env: Environment of the robots.
@@ -68,7 +68,7 @@ def _opened(name: str, env: SceneEnv, seed: int, replan_steps: int) -> Iterator[
         yield _function(name, env)
     else:
         raise SimError(
-            "a driver is auto, random, still, find, find-rgb, EYES.npz, ws://HOST:PORT, FILE.onnx, module:function or "
+            "a driver is auto, random, still or find, EYES.npz, ws://HOST:PORT, FILE.onnx, module:function or "
             "a folder of LeRobot's",
             found=f"{name!r}",
             remedy="take one of these; docs/policies.md has an example of each",

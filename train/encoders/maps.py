@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from sim.finding.eyes import EYES, FIND, FIND_RGB
+from sim.finding.eyes import EYES, FIND
 from sim.finding.views import views
 from sim.policies.finder import finder_with
 from train.encoders.groups import ObservationGroup
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 class EpisodeMap(ObservationGroup):
     """Observation group: maps of obstacles, floor, holes and the ball as robots have seen them in their episodes.
 
-    What the ball looks like say eyes that come with splatyard, by name; they aren't trained with the policy.
+    What the ball looks like say the eyes of the driver find, which aren't trained with the policy.
     """
 
     name = "views"
 
-    def __init__(self, env: SceneEnv, eyes: str) -> None:
-        self._driver = finder_with(EYES[eyes], env)
+    def __init__(self, env: SceneEnv) -> None:
+        self._driver = finder_with(EYES[FIND], env)
 
     def read(self, env: SceneEnv, seen: Observations) -> torch.Tensor:
         """Views (N, LAYERS, DIRECTIONS, RINGS) uint8, see `sim.finding.views`."""
@@ -81,4 +81,4 @@ class _Around(nn.Conv2d):
 
 def maps(env: SceneEnv, policy: PolicySettings, device: str) -> ObservationGroup:
     """Maps of a simulation's robots."""
-    return EpisodeMap(env, FIND_RGB if policy.eyes == "rgb" else FIND)
+    return EpisodeMap(env)

@@ -38,7 +38,7 @@ ENCODERS = {
     "cnn": Encoder(IMAGES, "train.encoders.images:ImageCNN", None, observed=True),
     "detector": Encoder("train.eyes:sight", outputs=("rgb", "depth"), exported=False),
     "dinov2": Encoder("train.encoders.dinov2:features", "train.encoders.dinov2:FeatureNetwork", ("rgb",)),
-    "episode_map": Encoder("train.encoders.maps:maps", "train.encoders.maps:MapCNN", None, exported=False),
+    "episode_map": Encoder("train.encoders.maps:maps", "train.encoders.maps:MapCNN", ("rgb", "depth"), exported=False),
     "gaussian_regressor": Encoder("train.encoders.gaussian_regressor:features", TOKENS, ("rgb",), has_file=True),
     "gaussians": Encoder("train.encoders.gaussians:tokens", TOKENS),
     "none": Encoder(observed=True),

@@ -104,7 +104,7 @@ def test_cameras_give_what_encoders_take():
         "cnn": ("rgb",),
         "detector": ("rgb", "depth"),
         "dinov2": ("rgb",),
-        "episode_map": ("rgb",),
+        "episode_map": ("rgb", "depth"),
         "gaussian_regressor": ("rgb",),
         "gaussians": (),
         "none": (),
