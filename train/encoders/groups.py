@@ -27,9 +27,11 @@ class ObservationGroup:
     Attributes:
         name: Name of the group.
         frozen: The network that makes it of colour images, if one does.
+        recorded: Whether images of a dataset are enough to make it: it isn't about what was seen before.
     """
 
     name: str
+    recorded: bool = True
     frozen: nn.Module | None = None
 
     def read(self, env: SceneEnv, seen: Observations) -> torch.Tensor:

@@ -24,6 +24,7 @@ class EpisodeMap(ObservationGroup):
     """
 
     name = "views"
+    recorded = False
 
     def __init__(self, env: SceneEnv) -> None:
         self._driver = finder_with(EYES[FIND], env)

@@ -129,7 +129,7 @@ def contract_of(env: SceneEnv, preset: Preset, observed: Sequence[ObservationGro
     for group in observed:
         if group.name in columns:
             groups.append(group.name)
-        elif not outputs:
+        elif not outputs or not group.recorded:
             raise TrainError(
                 "demonstrations have images and vectors",
                 found=f"a policy that reads {group.name}",

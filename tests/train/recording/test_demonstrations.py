@@ -471,10 +471,11 @@ def test_a_contract_is_that_of_the_simulation(room_scene: SimScene, policy: dict
             assert torch.equal(sight.read(recorded), seen[sight.group])
 
 
-def test_the_scene_s_own_gaussians_are_in_no_dataset(room_scene: SimScene):
-    """They are not made of images."""
-    preset = load_preset(
-        "navigate", {"algorithm": "iql", "demos": "demos", "num_envs": 4, "policy.encoder": "gaussians"}
-    )
-    with closing(make_env(preset, [room_scene])) as env, pytest.raises(TrainError, match="policy that reads gaussians"):
+@pytest.mark.parametrize(
+    ("task", "encoder", "reads"), [("navigate", "gaussians", "gaussians"), ("find", "episode_map", "views")]
+)
+def test_what_is_not_made_of_images_is_in_no_dataset(room_scene: SimScene, task: str, encoder: str, reads: str):
+    """The scene's own Gaussians, and a map of what was seen before."""
+    preset = load_preset(task, {"algorithm": "iql", "demos": "demos", "num_envs": 4, "policy.encoder": encoder})
+    with closing(make_env(preset, [room_scene])) as env, pytest.raises(TrainError, match=f"policy that reads {reads}"):
         contract_of(env.env, preset, env.groups)
