@@ -31,7 +31,6 @@ class Scripted:
         self._time, self._first = np.zeros(self.num_envs, np.int64), np.ones(self.num_envs, bool)
         self.seeds: list[int] = []
         self.actions: list[torch.Tensor] = []
-        self.seen: dict[str, np.ndarray] = {}
         scene = floor_scene(np.ones((4, 5), bool), goals=((0.0, 0.0),))
         scenario = SimpleNamespace(state=self._way)
         self.env = SimpleNamespace(engine=SimpleNamespace(read=self._state), scenario=scenario, scenes=[scene])
@@ -41,8 +40,12 @@ class Scripted:
         """All begin anew; notes the seed."""
         self.seeds.append(seed)
         self._time[:], self._first[:] = 0, True
-        self.seen = {"time": self._time.copy()}
         return self.get_observations()
+
+    @property
+    def seen(self) -> dict[str, np.ndarray]:
+        """When it is."""
+        return {"time": self._time.copy()}
 
     def get_observations(self) -> TensorDict:
         """The same at the same time of an episode, but for images, which the seed makes lighter."""
@@ -71,7 +74,6 @@ class Scripted:
         dones = torch.zeros(self.num_envs, dtype=torch.long)
         dones[done] = 1
         self._time[done], self._first[done] = 0, False
-        self.seen = {"time": self._time.copy()}
         return self.get_observations(), torch.zeros(self.num_envs), dones, {}
 
     def _state(self) -> RobotState:

@@ -13,10 +13,14 @@ import sim
 from pipeline.errors import SimError
 from pipeline.io.weights import write_weights
 from sim.finding.eyes import Eyes, EyesCard
+from sim.finding.maps import IS_TAKEN
 from sim.policies.catalog import open_driver, task_of
 from sim.policies.finder import finder_with
 from sim.scene.scene import SimScene
+from sim.sensors.cameras.settings import RobotCamera
+from sim.tasks.catalog import find_task
 from sim.tasks.driving import finding
+from train.eyes import EyesNetwork
 
 WIDTHS = (4, 2, 2, 2, 2, 1)
 
@@ -32,12 +36,17 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "own.npz"
 
 
-def by_colour(_: Eyes, rgb: np.ndarray, depth: np.ndarray) -> np.ndarray:
+def by_colour(_: Eyes, rgb: np.ndarray, depth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Sure where a part of the image has much that is magenta."""
     count, height, width = depth.shape
     red, green, blue = rgb.astype(int).transpose(3, 0, 1, 2)
     magenta = (np.minimum(red, blue) > 2 * green + 40).reshape(count, height // 4, 4, width // 4, 4)
-    return np.where(magenta.sum((2, 4)) > 3, 4, -4).astype(np.float32)
+    return np.where(magenta.sum((2, 4)) > 3, 4, -4).astype(np.float32), depth
+
+
+def to_nothing(_: Eyes, rgb: np.ndarray, depth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Sure that no part is the ball."""
+    return np.full((len(rgb), 12, 24), -4, np.float32), depth
 
 
 def arrived(room_scene: SimScene, file: Path, steps: int) -> float:
@@ -61,7 +70,7 @@ def test_it_arrives_by_eyes_that_know(room_scene: SimScene, file: Path, monkeypa
     monkeypatch.setattr(finding, "HUE", (0.83, 0.84))
     monkeypatch.setattr(finding, "SATURATION", (0.95, 1.0))
     monkeypatch.setattr(finding, "VALUE", (0.95, 1.0))
-    monkeypatch.setattr(Eyes, "look", lambda *args: -np.abs(by_colour(*args)))
+    monkeypatch.setattr(Eyes, "look", to_nothing)
     blind = arrived(room_scene, file, 60)
     monkeypatch.setattr(Eyes, "look", by_colour)
     knowing = arrived(room_scene, file, 150)
@@ -71,7 +80,7 @@ def test_it_arrives_by_eyes_that_know(room_scene: SimScene, file: Path, monkeypa
 
 @pytest.mark.parametrize(
     ("task", "robot", "found"),
-    [("navigate", "rover", "no camera with depth on rover in navigate"), ("lift", "panda", "on panda in lift")],
+    [("navigate", "rover", "no camera with rgb and depth on rover in navigate"), ("lift", "panda", "on panda in lift")],
 )
 def test_who_does_not_see_depths_is_refused(room_scene: SimScene, file: Path, task: str, robot: str, found: str):
     """A task without, and an arm."""
@@ -79,6 +88,24 @@ def test_who_does_not_see_depths_is_refused(room_scene: SimScene, file: Path, ta
     with pytest.raises(SimError, match=found) as error, open_driver(str(file), env, 0):
         pass
     assert "--task find" in error.value.remedy
+    env.close()
+
+
+def test_eyes_of_colours_alone_need_no_depth(room_scene: SimScene, tmp_path: Path):
+    """Those that correct nothing see floor all round, and robots drive on it."""
+    arrays = {name: np.zeros_like(array) for name, array in EyesNetwork("rgb").arrays().items()}
+    card = EyesCard(modality="rgb", width=96, height=48, focal=27.7, sha256="", seed=0, images=0, scenes=(), metrics={})
+    write_weights(tmp_path / "own.npz", card, arrays)
+    camera = RobotCamera(find_task("find").camera, outputs=("rgb",))
+    env = sim.make("find", [room_scene], 2, seed=4, cameras=[camera])
+    seen, _ = env.reset(seed=4)
+    driver = finder_with(tmp_path / "own.npz", env)
+    for _ in range(25):
+        seen, *_ = env.step(driver(seen))
+    maps = driver.finder.maps
+    assert (maps.floor > 0).sum((1, 2)).min() > 1000
+    assert (maps.taken <= IS_TAKEN).all()
+    assert (np.linalg.norm(driver.finder.pose[:, :2], axis=1) > 0.3).any()
     env.close()
 
 
