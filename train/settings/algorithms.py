@@ -193,7 +193,7 @@ ALGORITHMS = {
         taught=True,
         critic=False,
         encoder="detector",
-        given={"teacher": "expert", "policy": {"rnn_type": "none", "encoder": "detector", "modality": "rgbd"}},
+        given={"teacher": "expert", "policy": {"rnn_type": "none", "encoder": "detector"}},
         aim="train.eyes:Shown",
         product="train.runs.eyes:save_eyes",
     ),
@@ -294,6 +294,8 @@ class AlgorithmSettings(Settings):
         for other, one in ALGORITHMS.items():
             if one.encoder and (one.encoder == self.policy.encoder) != (other == name):
                 raise ValueError(f"policy.encoder={one.encoder} and algorithm={other} go together")
+        if self.policy.eyes != PolicySettings().eyes and not kind.encoder:
+            raise ValueError(f"policy.eyes is for {' and '.join(n for n, one in ALGORITHMS.items() if one.encoder)}")
         if learning.rollouts and self.teacher and self.ppo.schedule == "adaptive":
             raise ValueError(f"ppo.schedule=adaptive goes by how far ppo's updates diverge; {name} has none")
         if learning.rollouts:

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from pipeline.errors import TrainError
 from pipeline.parameters import Settings, require_known
+from sim.finding.eyes import Modality
 from sim.randomisation import MAX_BASE_HEIGHT, MAX_DISTRACTORS
 from sim.ranges import PositiveRange
 from sim.sensors.cameras.settings import DepthNoise, Output
@@ -41,6 +42,8 @@ class PolicySettings(Settings):
     """Hash of that file when the run began; filled in by itself."""
     modality: Literal["rgb", "depth", "rgbd"] = "rgb"
     """What its camera measures: colours, depths, or both."""
+    eyes: Modality = "rgbd"
+    """What the encoder detector sees: colours and depths, or colours alone."""
     rnn_type: Literal["none", "gru", "lstm"] = "gru"
     """Memory of the policy; none for a feed-forward one."""
     rnn_hidden_dim: Count = 64
@@ -66,11 +69,6 @@ class PolicySettings(Settings):
         outputs = find_encoder(self).outputs
         return MODALITIES[self.modality] if outputs is None else outputs
 
-    @property
-    def eyes(self) -> Literal["rgb", "rgbd"]:
-        """What eyes that find a ball for it see: colours and depths, unless it sees colours alone."""
-        return "rgb" if self.modality == "rgb" else "rgbd"
-
     @model_validator(mode="after")
     def _uses_its_file(self) -> Self:
         """Check that no file is named which nobody reads."""
@@ -90,7 +88,7 @@ def find_encoder(policy: PolicySettings) -> Encoder:
     name = policy.encoder
     require_known(name, ENCODERS, "encoder", TrainError, rule="an encoder has a known name")
     found = ENCODERS[name]
-    if found.outputs and not set(MODALITIES[policy.modality]) <= set(found.outputs):
+    if found.outputs and policy.modality not in found.outputs:
         raise TrainError(
             f"the encoder {name} was trained on colours",
             found=f"policy.modality: {policy.modality}",

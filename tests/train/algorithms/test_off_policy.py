@@ -87,6 +87,7 @@ def test_what_an_algorithm_cannot_do_is_refused():
         ({"demos": "somewhere"}, "ppo learns from no demonstrations"),
         ({"algorithm": "sac", "policy.rnn_type": "gru"}, "policy.rnn_type is for ppo and dagger"),
         ({"algorithm": "sac", "teacher": "expert"}, "teacher is for ppo and dagger"),
+        ({"policy.eyes": "rgb"}, "policy.eyes is for detector"),
         ({"policy.encoder": "detector"}, "policy.encoder=detector and algorithm=detector go together"),
         (
             {"algorithm": "detector", "policy.encoder": "cnn"},

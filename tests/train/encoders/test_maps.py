@@ -13,7 +13,7 @@ from train.encoders.maps import MapCNN, _Around
 from train.environment import TrainEnv, make_env
 from train.preset import load_preset
 
-BLIND = {"policy.rnn_type": "none", "policy.encoder": "episode_map", "policy.modality": "rgbd"}
+BLIND = {"policy.rnn_type": "none", "policy.encoder": "episode_map"}
 TURNING = torch.tensor([[-0.54, -1.0], [-0.54, 0.3], [-0.54, 1.0]])
 
 
