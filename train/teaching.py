@@ -11,7 +11,7 @@ from pipeline.errors import TrainError
 from sim.env import Observations, SceneEnv
 from sim.finding.eyes import eyes_named
 from sim.policies.finder import finder_with
-from train.encoders.groups import TEACHER, ObservationGroup
+from train.encoders.groups import TEACHER, ObservationGroup, set_tensors_of, tensors_of
 
 
 class Answers(ObservationGroup):
@@ -41,11 +41,11 @@ class FinderAnswers(ObservationGroup):
 
     def state(self) -> dict[str, torch.Tensor]:
         """What it believes."""
-        return {name: torch.from_numpy(values.copy()) for name, values in self._driver.finder.arrays().items()}
+        return tensors_of(self._driver.finder)
 
     def restore(self, state: dict[str, torch.Tensor]) -> None:
         """Continue from what it believed."""
-        self._driver.finder.set_arrays({name: values.numpy().copy() for name, values in state.items()})
+        set_tensors_of(self._driver.finder, state)
 
 
 def taught_by(teacher: str, env: SceneEnv) -> ObservationGroup:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pkgutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,6 +13,7 @@ from torch import nn
 
 from pipeline.errors import TrainError
 from sim.env import Observations, SceneEnv
+from sim.saved import Saved
 from train.encoders.parallel import in_halves
 from train.settings.parts import PolicySettings, find_encoder
 
@@ -119,6 +121,16 @@ class FrozenFeatures(ObservationGroup):
         assert self.frozen
         with torch.no_grad():
             return in_halves(self.frozen, images.to(self._device))
+
+
+def tensors_of(saved: Saved) -> dict[str, torch.Tensor]:
+    """Copies of what changes during episodes, for a checkpoint."""
+    return {name: torch.from_numpy(values.copy()) for name, values in saved.arrays().items()}
+
+
+def set_tensors_of(saved: Saved, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Go on from what `tensors_of` returned."""
+    saved.set_arrays({name: values.numpy().copy() for name, values in tensors.items()})
 
 
 TRUTHS = ("things", "mark", "ways")

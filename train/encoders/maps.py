@@ -10,7 +10,7 @@ from torch import nn
 from sim.finding.eyes import EYES, FIND
 from sim.finding.views import views
 from sim.policies.finder import finder_with
-from train.encoders.groups import ObservationGroup
+from train.encoders.groups import ObservationGroup, set_tensors_of, tensors_of
 from train.settings.parts import PolicySettings
 
 if TYPE_CHECKING:
@@ -37,11 +37,11 @@ class EpisodeMap(ObservationGroup):
 
     def state(self) -> dict[str, torch.Tensor]:
         """What was seen."""
-        return {name: torch.from_numpy(values.copy()) for name, values in self._driver.finder.arrays().items()}
+        return tensors_of(self._driver.finder)
 
     def restore(self, state: dict[str, torch.Tensor]) -> None:
         """Continue from what was seen."""
-        self._driver.finder.set_arrays({name: values.numpy().copy() for name, values in state.items()})
+        set_tensors_of(self._driver.finder, state)
 
 
 class MapCNN(nn.Module):
