@@ -91,7 +91,7 @@ class OfflineSettings(Settings):
     replay_size: Annotated[int, Field(ge=1000, le=100_000_000)] = 200_000
     """Newest steps of all robots that dagger remembers, on disk."""
     led: Share = 0.0
-    """Share of training in which dagger's teacher acts for robots, drawn anew in each step: all at first, then fewer."""
+    """Share of training in which dagger's teacher acts for robots drawn in each step: all at first, then fewer."""
 
 
 class DetectorSettings(Settings):
