@@ -43,16 +43,15 @@ class Finder(Saved):
         pose: (N, 3) x, y [m] and heading [rad] by odometry, in the frame of the maps.
         goal: (N, 2) where the ball seems to be [m].
         known: (N,) whether it seems to be anywhere.
+        turned: (N,) how far they have turned in all [rad].
     """
 
     ROWS = (
         "pose",
         "goal",
         "known",
-        "_turned",
+        "turned",
         "_moved",
-        "_target",
-        "_held",
         "_stuck",
         "_back",
     )
@@ -65,8 +64,7 @@ class Finder(Saved):
         self._base_from_camera = base_from_camera.matrix
         self.maps = Maps(count, lens, radius, height)
         self.pose, self.goal, self.known = np.zeros((count, 3)), np.zeros((count, 2)), np.zeros(count, bool)
-        self._turned, self._moved = np.zeros(count), np.zeros((count, 3))
-        self._target, self._held = np.zeros((count, 2)), np.zeros(count, bool)
+        self.turned, self._moved = np.zeros(count), np.zeros((count, 3))
         self._stuck, self._back = np.zeros(count, np.int64), np.zeros(count, np.int64)
 
     def reset(self, robots: I64) -> None:
@@ -91,7 +89,7 @@ class Finder(Saved):
         left = np.column_stack([-ahead[:, 1], ahead[:, 0]])
         self.pose[:, :2] += ahead * self._moved[:, :1] + left * self._moved[:, 1:2]
         self.pose[:, 2] += self._moved[:, 2]
-        self._turned += np.abs(self._moved[:, 2])
+        self.turned += np.abs(self._moved[:, 2])
         self.maps.see(depth, np.clip(odds, LEAST_ODDS, MOST_ODDS), self._cameras(gravity), self.pose)
         self._feel(sent)
         self._believe()
@@ -144,8 +142,8 @@ class Finder(Saved):
     def speeds(self) -> tuple[F64, F64]:
         """Speeds ahead (N,) [m/s] and yaw rates to the left (N,) [rad/s] until the next images."""
         maps, seek = self.maps, ~self.known
-        looking = seek & (self._turned < LOOK_ROUND)
-        way = ways(maps.taken, maps.floor, self.pose, self.goal, seek, self._held, self._target, self._radius)
+        looking = seek & (self.turned < LOOK_ROUND)
+        way = ways(maps.taken, maps.floor, self.pose, self.goal, seek, self._radius)
         to, ok = way[:, :2] - self.pose[:, :2], way[:, 3] > 0
         off = _turned_to(to, self.pose[:, 2])
         arrived = np.linalg.norm(to, axis=1) < CELL / 2

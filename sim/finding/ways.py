@@ -20,14 +20,14 @@ UNKNOWN_PRICE = 2.0
 """Price of a metre that was never seen."""
 MOST = 60.0
 """Largest price of a way [m]."""
+TURN_PRICE = 0.4
+"""Price of turning before a way begins [m/rad]: of two like ways the one ahead is taken, and stays the better one."""
 ARRIVED = 0.15
 """A way ends so near to the place [m]."""
 AHEAD = 0.7
 """How far ahead on the way a robot heads for, at most [m]."""
 HOLE_ROOM = np.float32(0.1)
 """Holes count as so much nearer: one falls into them [m]."""
-BALL, PLACE, NEW_FLOOR = range(3)
-"""Where ways lead."""
 NEW = 6
 """Unknown cells of the 25 around one that make it worth going there."""
 BALL_ROOM = 0.3
@@ -35,7 +35,7 @@ BALL_ROOM = 0.3
 
 
 @njit(cache=True, nogil=True)
-def _clearance(taken: F32, floor: F32, ball_x: float, ball_y: float, to_ball: bool) -> F32:
+def _clearance(taken: F32, floor: F32, ball_x: float, ball_y: float, seek: bool) -> F32:
     """Distance of cells from the nearest obstacle or hole (SIDE, SIDE) [m]; 9 beyond half a metre.
 
     On the way to the ball what is where it is believed to be is none.
@@ -48,7 +48,7 @@ def _clearance(taken: F32, floor: F32, ball_x: float, ball_y: float, to_ball: bo
             if taken[a, b] <= IS_TAKEN and not hole:
                 continue
             x, y = (a - SIDE // 2 + 0.5) * CELL, (b - SIDE // 2 + 0.5) * CELL
-            if to_ball and (x - ball_x) ** 2 + (y - ball_y) ** 2 < BALL_ROOM**2:
+            if not seek and (x - ball_x) ** 2 + (y - ball_y) ** 2 < BALL_ROOM**2:
                 continue
             for u in range(max(0, a - reach), min(SIDE, a + reach + 1)):
                 for v in range(max(0, b - reach), min(SIDE, b + reach + 1)):
@@ -82,14 +82,14 @@ def _straight(near: F32, a: int, b: int, u: int, v: int, room: float) -> bool:
 
 @njit(cache=True, nogil=True)
 def _way(
-    taken: F32, floor: F32, x0: float, y0: float, goal_x: float, goal_y: float, kind: int, radius: float
-) -> tuple[float, float, float, float, float, bool]:
-    """Where to head for, where the way ends [m], the clearance ahead [m], and whether there is a way.
+    taken: F32, floor: F32, start: F64, goal_x: float, goal_y: float, seek: bool, radius: float
+) -> tuple[float, float, float, bool]:
+    """Where to head for, the clearance ahead [m], and whether there is a way: to the ball, or the cheapest new place.
 
-    The kind is to the ball, to a place, or to the cheapest place that is new; without a way to the goal as near to it
-    as possible.
+    Without a way to the ball it leads as near to it as possible.
     """
-    near, seek = _clearance(taken, floor, goal_x, goal_y, kind == BALL), kind == NEW_FLOOR
+    near = _clearance(taken, floor, goal_x, goal_y, seek)
+    x0, y0, heading = start[0], start[1], start[2]
     middle = SIDE // 2
     sa = min(SIDE - 2, max(1, cell_at(x0)))
     sb = min(SIDE - 2, max(1, cell_at(y0)))
@@ -126,14 +126,17 @@ def _way(
                     price += CLOSE_PRICE * (CLOSE - room) / CLOSE
                 if room <= radius:
                     price += TOUCHING_PRICE if room > radius - SURE else BLOCKED_PRICE
-                new = np.float32(so_far + price * CELL * np.sqrt(du * du + dv * dv))
+                way = price * CELL * np.sqrt(du * du + dv * dv)
+                if a == sa and b == sb:
+                    way += TURN_PRICE * abs((np.arctan2(dv, du) - heading + np.pi) % (2 * np.pi) - np.pi)
+                new = np.float32(so_far + way)
                 if new < cost[u, v] and new < MOST:
                     cost[u, v], came[u, v] = new, at
                     heappush(heap, (new, u * SIDE + v))
     ok = found >= 0
     end = found if ok else best
     if end < 0:
-        return x0, y0, x0, y0, 0.0, False
+        return x0, y0, 0.0, False
     # the farthest cell of the way that is straight ahead
     at = end
     while at != sa * SIDE + sb:
@@ -149,15 +152,13 @@ def _way(
     return (
         (a - middle + 0.5) * CELL,
         (b - middle + 0.5) * CELL,
-        (end // SIDE - middle + 0.5) * CELL,
-        (end % SIDE - middle + 0.5) * CELL,
         min(near[a, b], near[sa, sb]),
         ok,
     )
 
 
 @njit(parallel=True, cache=True, nogil=True)
-def ways(taken: F32, floor: F32, pose: F64, goal: F64, seek: Mask, held: Mask, target: F64, radius: float) -> F64:
+def ways(taken: F32, floor: F32, pose: F64, goal: F64, seek: Mask, radius: float) -> F64:
     """Where N robots head for, and with how much room (N, 4): x, y, clearance ahead [m], and 1 where there is a way.
 
     Args:
@@ -166,25 +167,10 @@ def ways(taken: F32, floor: F32, pose: F64, goal: F64, seek: Mask, held: Mask, t
         pose: (N, 3) x, y [m] and heading.
         goal: (N, 2) where the ball is believed to be [m].
         seek: (N,) who looks for new floor instead.
-        held: (N,) who goes on to the new place of before, as long as it is new; changed in place.
-        target: (N, 2) that place [m]; changed in place.
         radius: Of the robot [m].
     """
     result = np.zeros((len(pose), 4))
     for n in prange(len(pose)):
-        x0, y0 = pose[n, 0], pose[n, 1]
-        if not seek[n]:
-            held[n] = False
-            x, y, _, _, room, ok = _way(taken[n], floor[n], x0, y0, goal[n, 0], goal[n, 1], BALL, radius)
-        else:
-            ok = False
-            x, y, room = x0, y0, 0.0
-            if held[n]:
-                a, b = cell_at(target[n, 0]), cell_at(target[n, 1])
-                if floor[n, a, b] == 0 and taken[n, a, b] <= IS_TAKEN:
-                    x, y, _, _, room, ok = _way(taken[n], floor[n], x0, y0, target[n, 0], target[n, 1], PLACE, radius)
-            if not ok:
-                x, y, end_x, end_y, room, ok = _way(taken[n], floor[n], x0, y0, 0.0, 0.0, NEW_FLOOR, radius)
-                target[n, 0], target[n, 1], held[n] = end_x, end_y, ok
+        x, y, room, ok = _way(taken[n], floor[n], pose[n], goal[n, 0], goal[n, 1], seek[n], radius)
         result[n, 0], result[n, 1], result[n, 2], result[n, 3] = x, y, room, ok
     return result

@@ -81,9 +81,7 @@ def test_it_looks_round_first():
         found.see(depth.depth(pose)[None], odds, turned, DOWN[None], np.zeros(1))
     for _ in range(2):
         blind(found, np.array([0, 0, 0.15]))
-    assert found._turned[0] > LOOK_ROUND
-    found.speeds()
-    assert found._held[0]
+    assert found.turned[0] > LOOK_ROUND
     driven(found, 40)
     assert np.linalg.norm(found.pose[0, :2]) > 0.3
 
@@ -182,7 +180,7 @@ def test_all_that_changes_is_saved():
     changed = {name for name, old in before.items() if not np.array_equal(old, (vars(found) | vars(found.maps))[name])}
     saved = {name: array.copy() for name, array in found.arrays().items()}
     assert changed <= {name.rpartition(".")[2] for name in saved}
-    assert {"pose", "taken", "floor", "ball", "_turned", "_moved", "_held", "_target"} <= changed
+    assert {"pose", "taken", "floor", "ball", "turned", "_moved"} <= changed
     first = wander(found, 8, 1)
     assert not np.array_equal(first, wander(found, 8, 1))
     found.set_arrays({name: array.copy() for name, array in saved.items()})

@@ -13,30 +13,23 @@ RADIUS = 0.21
 
 
 def way(
-    taken: np.ndarray,
-    floor: np.ndarray,
-    at: np.ndarray,
-    goal: tuple[float, float] | None,
-    held: np.ndarray | None = None,
-    target: np.ndarray | None = None,
+    taken: np.ndarray, floor: np.ndarray, at: np.ndarray, goal: tuple[float, float] | None, heading: float = 0.0
 ) -> np.ndarray:
     """Of one robot (4,), to a goal or to what is new."""
-    pose, to = np.array([[*at, 0.0]]), np.array([goal or (0.0, 0.0)])
-    held = np.zeros(1, bool) if held is None else held
-    target = np.zeros((1, 2)) if target is None else target
-    return ways(taken[None], floor[None], pose, to, np.array([goal is None]), held, target, RADIUS)[0]
+    pose, to = np.array([[*at, heading]]), np.array([goal or (0.0, 0.0)])
+    return ways(taken[None], floor[None], pose, to, np.array([goal is None]), RADIUS)[0]
 
 
 def driven(taken: np.ndarray, floor: np.ndarray, start: tuple[float, float], goal: tuple[float, float]) -> np.ndarray:
     """Places (K, 2), close to each other, of one who goes where he is sent until he arrives."""
-    at, track = np.array(start, float), [np.array(start, float)]
+    at, track, heading = np.array(start, float), [np.array(start, float)], np.arctan2(*np.subtract(goal, start)[::-1])
     for _ in range(400):
-        x, y, _, ok = way(taken, floor, at, goal)
+        x, y, _, ok = way(taken, floor, at, goal, heading)
         assert ok == 1
         to = np.array([x, y]) - at
         if np.linalg.norm(at - goal) < ARRIVED + CELL or np.linalg.norm(to) < 1e-9:
             break
-        at = at + to * min(1, 0.08 / np.linalg.norm(to))
+        at, heading = at + to * min(1, 0.08 / np.linalg.norm(to)), np.arctan2(to[1], to[0])
         track.append(at)
     return np.array(track)
 
@@ -91,30 +84,30 @@ def test_what_is_at_the_ball_is_the_ball():
 
 
 def test_it_seeks_the_nearest_unknown_floor():
-    """First a metre ahead, and on to it while it is new; then, as that is known, to the left."""
+    """First a metre ahead; then, as that is known, to the left."""
     x, y = places()
     taken, floor = np.zeros((SIDE, SIDE), np.float32), np.zeros((SIDE, SIDE), np.float32)
     floor[(x > -3) & (x < 1) & (y > -2.5) & (y < 1.8)] = 1
-    held, target = np.zeros(1, bool), np.zeros((1, 2))
-    found = way(taken, floor, np.array([0.05, -0.05]), None, held, target)
-    assert (found[3], held[0]) == (1, True)
-    assert 1 < target[0, 0] < 1.3
-    assert abs(target[0, 1]) < 1
-    assert found[0] > 0.3
-    before = target.copy()
-    way(taken, floor, np.array([-0.2, 1.0]), None, held, target)  # though the left is nearer now
-    np.testing.assert_array_equal(target, before)
+    found = way(taken, floor, np.array([0.05, -0.05]), None)
+    assert found[3] == 1
+    assert found[0] > 0.6
+    assert abs(found[1]) < 0.3
     floor[(x < 4) & (x > 0) & (y > -2.5) & (y < 1.8)] = 1
-    way(taken, floor, np.array([0.05, -0.05]), None, held, target)
-    assert 1.8 < target[0, 1] < 2.1
+    found = way(taken, floor, np.array([0.05, -0.05]), None)
+    assert found[1] > 0.4
+    assert abs(found[0]) < 0.3
 
 
-def test_who_goes_to_the_ball_forgets_where_it_was_new():
-    """So that it looks for the nearest place again afterwards."""
-    taken, floor = walled()
-    held, target = np.ones(1, bool), np.array([[3.0, 1.0]])
-    way(taken, floor, np.array([0.05, -0.05]), (0.5, 0.5), held, target)
-    assert not held[0]
+@pytest.mark.parametrize("goal", [(2.05, 0.05), None])
+def test_of_two_like_ways_it_takes_the_one_ahead(goal: tuple[float, float] | None):
+    """Whether that is left or right; so who has begun to turn goes on, and nothing has to be remembered."""
+    taken, floor = np.full((SIDE, SIDE), -1, np.float32), np.ones((SIDE, SIDE), np.float32)
+    taken[(np.abs(places()[0] - 0.95) < 0.2) & (np.abs(places()[1] - 0.05) < 0.5)] = 4
+    if not goal:
+        taken, floor = np.zeros_like(taken), np.where(np.abs(places()[1] - 0.05) < 1, floor, 0)
+    sides = [way(taken, floor, np.array([0.05, 0.05]), goal, heading)[1] - 0.05 for heading in (-1.0, 1.0)]
+    assert sides[0] < -0.2
+    assert sides[1] > 0.2
 
 
 def test_all_known_is_no_way():
@@ -163,9 +156,11 @@ def test_robots_have_their_own_maps(rng: np.random.Generator):
     floor = np.ones((3, SIDE, SIDE), np.float32)
     floor[2, 95:] = 0
     pose, goal = rng.uniform(-0.5, 0.5, (3, 3)), np.array([[2.0, 0.3], [2.1, -0.2], [0.0, 0.0]])
-    seek, held, target = np.array([False, False, True]), np.zeros(3, bool), np.zeros((3, 2))
-    together = ways(taken, floor, pose, goal, seek, held, target, RADIUS)
+    seek = np.array([False, False, True])
+    together = ways(taken, floor, pose, goal, seek, RADIUS)
     for robot in range(3):
         to = None if seek[robot] else (goal[robot, 0], goal[robot, 1])
-        np.testing.assert_array_equal(way(taken[robot], floor[robot], pose[robot, :2], to), together[robot])
+        np.testing.assert_array_equal(
+            way(taken[robot], floor[robot], pose[robot, :2], to, pose[robot, 2]), together[robot]
+        )
     assert len(np.unique(together[:, 1])) == 3
