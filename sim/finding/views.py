@@ -1,4 +1,4 @@
-"""What maps show around robots, for networks: by direction and distance, fine near the robot and coarse far away."""
+"""What robots know of what is around them, for networks: by direction and distance, fine near them, coarse far away."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import numpy as np
 
 from pipeline.geometry.jit import njit, prange
 from pipeline.types import F32, F64, I64, U8
+from sim.finding.finder import LOOK_ROUND, Finder
 from sim.finding.maps import CELL, IS_HOLE, MOST_BALL, MOST_TAKEN, SIDE, Maps, cell_at
 
 DIRECTIONS, RINGS = 72, 20
@@ -13,7 +14,9 @@ DIRECTIONS, RINGS = 72, 20
 NEAREST, FARTHEST = 0.12, 7.0
 """Middle of the first and the last ring [m]; each is by the same factor farther away than the one before."""
 LAYERS = 4
-"""Obstacles, floor, holes, and the ball."""
+"""Of maps: obstacles, floor, holes, and the ball."""
+BELIEFS = 2
+"""Layers beside them: where the ball is believed to be, and how far a robot has looked round."""
 
 
 def views(maps: Maps, pose: F64) -> U8:
@@ -22,6 +25,22 @@ def views(maps: Maps, pose: F64) -> U8:
     Obstacles and the ball by how sure they are, floor by its share, holes 0 or 255.
     """
     return _views(maps.taken, maps.floor, maps.ball, pose, *_SAMPLES)
+
+
+def beliefs(finder: Finder) -> U8:
+    """What robots believe (N, BELIEFS, DIRECTIONS, RINGS): 255 where the ball is, and how far they have looked round.
+
+    Maps show neither who has made up his mind, nor who only waits to see more.
+    """
+    result = np.zeros((len(finder.pose), BELIEFS, DIRECTIONS, RINGS), np.uint8)
+    rows = np.flatnonzero(finder.known)
+    x, y = (finder.goal - finder.pose[:, :2])[rows].T
+    angle = np.arctan2(y, x) - finder.pose[rows, 2] + np.pi
+    direction = (angle % (2 * np.pi) / (2 * np.pi) * DIRECTIONS).astype(np.int64) % DIRECTIONS
+    ring = np.log(np.maximum(np.hypot(x, y), NEAREST) / NEAREST) / np.log(FARTHEST / NEAREST) * (RINGS - 1)
+    result[rows, 0, direction, np.minimum(ring.round().astype(np.int64), RINGS - 1)] = 255
+    result[:, 1] = (255 * np.minimum(finder.turned / LOOK_ROUND, 1))[:, None, None]
+    return result
 
 
 def _samples() -> tuple[F64, I64]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import nn
 
 from sim.finding.eyes import EYES, FIND
-from sim.finding.views import views
+from sim.finding.views import beliefs, views
 from sim.policies.finder import finder_with
 from train.encoders.groups import ObservationGroup, set_tensors_of, tensors_of
 from train.settings.parts import PolicySettings
@@ -18,9 +19,9 @@ if TYPE_CHECKING:
 
 
 class EpisodeMap(ObservationGroup):
-    """Observation group: maps of obstacles, floor, holes and the ball as robots have seen them in their episodes.
+    """Observation group: what robots have seen in their episodes, as maps, and what the driver find believes by them.
 
-    What the ball looks like say the eyes of the driver find, which aren't trained with the policy.
+    What the ball looks like say the eyes of that driver, which aren't trained with the policy.
     """
 
     name = "views"
@@ -30,10 +31,10 @@ class EpisodeMap(ObservationGroup):
         self._driver = finder_with(EYES[FIND], env)
 
     def read(self, env: SceneEnv, seen: Observations) -> torch.Tensor:
-        """Views (N, LAYERS, DIRECTIONS, RINGS) uint8, see `sim.finding.views`."""
+        """Views (N, LAYERS + BELIEFS, DIRECTIONS, RINGS) uint8, see `sim.finding.views`."""
         self._driver.see(seen)
         finder = self._driver.finder
-        return torch.from_numpy(views(finder.maps, finder.pose))
+        return torch.from_numpy(np.concatenate([views(finder.maps, finder.pose), beliefs(finder)], 1))
 
     def state(self) -> dict[str, torch.Tensor]:
         """What was seen."""
@@ -45,39 +46,32 @@ class EpisodeMap(ObservationGroup):
 
 
 class MapCNN(nn.Module):
-    """Convolutions over views (C, DIRECTIONS, RINGS), whose last direction is beside the first."""
+    """Convolutions around a view (C, DIRECTIONS, RINGS), whose last direction is beside the first.
+
+    What is on all rings of a direction are its channels. Wider and wider apart, four convolutions see every direction.
+    """
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         super().__init__()
-        channels, directions, rings = shape
-        self.size = 256
-        self.maps = nn.Sequential(
-            _Around(channels, 24, (2, 2)),
-            nn.ELU(),
-            _Around(24, 32, (2, 1)),
-            nn.ELU(),
-            _Around(32, 32, (1, 1)),
-            nn.ELU(),
-            nn.Flatten(),
-            nn.Linear(32 * (directions // 4) * (rings // 2), self.size),
-            nn.ELU(),
-        )
+        layers, directions, rings = shape
+        self.size = 128
+        self.first = _Around(layers * rings, 64, stride=2)
+        self.others = nn.ModuleList(_Around(64, 64, dilation=apart) for apart in (1, 2, 4))
+        self.out = nn.Sequential(nn.Flatten(), nn.Linear(64 * directions // 2, self.size), nn.ELU())
 
     def forward(self, views: torch.Tensor) -> torch.Tensor:
         """Encode views (B, C, DIRECTIONS, RINGS) as (B, size)."""
-        return self.maps(views.float().mul(1 / 255))
+        maps = self.first(views.float().mul(1 / 255).transpose(2, 3).flatten(1, 2)).relu()
+        for layer in self.others:
+            maps = maps + layer(maps).relu()
+        return self.out(maps)
 
 
-class _Around(nn.Conv2d):
-    """A convolution of 3 by 3 that goes round in directions, with zeros beyond the rings."""
+class _Around(nn.Conv1d):
+    """A convolution of five directions that goes round."""
 
-    def __init__(self, inputs: int, outputs: int, stride: tuple[int, int]) -> None:
-        super().__init__(inputs, outputs, 3, stride)
-
-    def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """Convolve (B, C, DIRECTIONS, RINGS)."""
-        around = torch.cat([input[:, :, -1:], input, input[:, :, :1]], 2)
-        return super().forward(nn.functional.pad(around, (1, 1)))
+    def __init__(self, inputs: int, outputs: int, stride: int = 1, dilation: int = 1) -> None:
+        super().__init__(inputs, outputs, 5, stride, 2 * dilation, dilation, padding_mode="circular")
 
 
 def maps(env: SceneEnv, policy: PolicySettings, device: str) -> ObservationGroup:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from sim.finding.finder import LOOK_ROUND
 from sim.finding.maps import CELL, IS_HOLE, MOST_BALL, MOST_TAKEN, SIDE, Maps
-from sim.finding.views import DIRECTIONS, FARTHEST, LAYERS, NEAREST, RINGS, views
+from sim.finding.views import BELIEFS, DIRECTIONS, FARTHEST, LAYERS, NEAREST, RINGS, beliefs, views
+from tests.sim.finding.test_finder import finder
 from tests.sim.finding.views import HEIGHT, LENS, RADIUS, cell
 
 RING = np.geomspace(NEAREST, FARTHEST, RINGS)
@@ -84,3 +86,18 @@ def test_beyond_the_map_nothing_is_known():
     shown = views(maps, np.array([[SIDE * CELL / 2 - 0.3, 0.0, 0.0]]))
     assert (shown[0, 1, 0, :18] == 255).all()  # behind
     assert not shown[0, 1, DIRECTIONS // 2, 12:].any()  # ahead
+
+
+def test_beliefs_are_where_the_ball_is():
+    """One part of each who believes in a ball, in his own directions; and the share of looking round that is done."""
+    found = finder(3)
+    found.pose[:] = POSES
+    found.goal[:] = [[1.0, 0.4], [0.63, -9.0], [5.0, 5.0]]
+    found.known[:], found.turned[:] = [True, True, False], [0.0, LOOK_ROUND / 3, 9.0]
+    shown = beliefs(found)
+    assert shown.shape == (3, BELIEFS, DIRECTIONS, RINGS)
+    assert not shown[2, 0].any()
+    for robot in range(2):
+        direction, ring = part_of(POSES[robot], *found.goal[robot])
+        assert np.argwhere(shown[robot, 0]).tolist() == [[direction, min(ring, RINGS - 1)]]
+    assert [np.unique(one).tolist() for one in shown[:, 1]] == [[0], [85], [255]]

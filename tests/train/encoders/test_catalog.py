@@ -34,7 +34,7 @@ SIGHTS = {
     "cnn": ("rgb", (3, 40, 44)),
     "detector": None,
     "dinov2": ("features", (384, 2, 3)),
-    "episode_map": ("views", (4, 72, 20)),
+    "episode_map": ("views", (6, 72, 20)),
     "gaussian_regressor": ("features", (2, 7, 13)),
     "gaussians": ("gaussians", (7, 13)),
     "none": None,

@@ -7,7 +7,7 @@ from contextlib import closing
 import numpy as np
 import torch
 
-from sim.finding.views import DIRECTIONS, LAYERS, RINGS
+from sim.finding.views import BELIEFS, DIRECTIONS, LAYERS, RINGS
 from sim.scene.scene import SimScene
 from train.encoders.maps import MapCNN, _Around
 from train.environment import TrainEnv, make_env
@@ -29,11 +29,13 @@ def test_it_remembers_until_the_episode_ends(room_scene: SimScene):
     preset = load_preset("find", {"algorithm": "ppo", **BLIND})
     with closing(make_env(preset, [room_scene], num_envs=3, seed=4)) as env:
         first = turned(env, 0)
-        assert first.shape == (3, LAYERS, DIRECTIONS, RINGS)
+        assert first.shape == (3, LAYERS + BELIEFS, DIRECTIONS, RINGS)
         known = (first[:, 1] > 0).sum((1, 2))
-        later = (turned(env, 12)[:, 1] > 0).sum((1, 2))
+        seen = turned(env, 12)
+        later = (seen[:, 1] > 0).sum((1, 2))
         assert (later > known + 50).all()
         assert (later - known).argmin() == 1  # it turned least
+        assert seen[:, LAYERS + 1, 0, 0].argmin() == 1
         torch.testing.assert_close(env.reset(4)["views"], first, rtol=0, atol=0)
 
 
@@ -51,9 +53,10 @@ def test_it_goes_on_from_what_it_remembered(room_scene: SimScene):
 def test_directions_go_round():
     """What is turned by a whole number of strides comes out turned, across the end of the directions, too."""
     torch.manual_seed(0)
-    layer, seen = _Around(LAYERS, 5, (2, 2)), torch.rand(2, LAYERS, DIRECTIONS, RINGS)
-    for steps in (1, 7, 20):
-        torch.testing.assert_close(layer(seen.roll(2 * steps, 2)), layer(seen).roll(steps, 2))
+    for stride, dilation in ((2, 1), (1, 4)):
+        layer, seen = _Around(LAYERS, 5, stride, dilation), torch.rand(2, LAYERS, DIRECTIONS)
+        for steps in (1, 7, 20):
+            torch.testing.assert_close(layer(seen.roll(stride * steps, 2)), layer(seen).roll(steps, 2))
 
 
 def test_left_is_not_right():
