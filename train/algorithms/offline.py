@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections import defaultdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from tensordict import TensorDict
@@ -18,15 +18,14 @@ from train.preset import Preset
 from train.recording.demonstrations import Contract, demonstrations_of_run
 from train.recording.replay import REPLAY, Replay, Transitions
 
-if TYPE_CHECKING:
-    pass
-
 EXPECTILE = 0.8
 """Expectile of the values of actions that the value of a state is: the larger, the nearer to the best action."""
 SHARPNESS = 3.0
 """By how much better actions count more, relative to the deviation of advantages."""
 LARGEST_WEIGHT = 20.0
 """Largest weight of an action."""
+TURN_STEPS = 8
+"""Mean number of steps for which teacher or policy drive a robot before it is drawn anew who does."""
 
 
 class Cloning(Learner):
@@ -95,9 +94,27 @@ class Cloning(Learner):
 
 
 class DAgger(Cloning):
-    """Dataset aggregation (Ross et al., A reduction of imitation learning to no-regret online learning, 2011)."""
+    """Dataset aggregation (Ross et al., A reduction of imitation learning to no-regret online learning, 2011).
+
+    Teacher and policy drive in turns, for some steps each: where a policy that knows little has driven to, the teacher
+    shows the way back. Drawn in each step anew, the policy's mistakes would cancel out.
+    """
 
     offline = False
+
+    def __init__(self, preset: Preset, seen: TensorDict, actions: int, device: str, contract: Contract | None) -> None:
+        super().__init__(preset, seen, actions, device, contract)
+        self._led = torch.ones(len(seen), 1, dtype=torch.bool, device=device)
+
+    @property
+    def memories(self) -> Any:
+        """Whom the teacher drives, for a checkpoint; may be set."""
+        return self._led, None
+
+    @memories.setter
+    def memories(self, memories: Any) -> None:
+        led, _ = memories
+        self._led = self._led if led is None else led  # runs of before have none
 
     def begin(self, folder: Path, slack: int) -> None:
         """Open the replay of what was seen and answered.
@@ -113,7 +130,11 @@ class DAgger(Cloning):
         self._last = obs
         own = self.actor(obs, stochastic_output=True)
         share = 1 - self._progress / self.settings.led if self.settings.led else 0.0
-        return torch.where(torch.rand(len(obs), 1, device=own.device) < share, obs[TEACHER], own) if share > 0 else own
+        if share <= 0:
+            return own
+        drawn, turns = (torch.rand(len(obs), 1, device=own.device) for _ in range(2))
+        self._led = torch.where(turns < 1 / TURN_STEPS, drawn < share, self._led)
+        return torch.where(self._led, obs[TEACHER], own)
 
     def process_env_step(
         self, obs: TensorDict, rewards: torch.Tensor, dones: torch.Tensor, extras: dict[str, torch.Tensor]

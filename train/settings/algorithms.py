@@ -91,7 +91,7 @@ class OfflineSettings(Settings):
     replay_size: Annotated[int, Field(ge=1000, le=100_000_000)] = 200_000
     """Newest steps of all robots that dagger remembers, on disk."""
     led: Share = 0.0
-    """Share of training in which dagger's teacher acts for robots drawn in each step: all at first, then fewer."""
+    """Share of training in which dagger's teacher and policy drive in turns: only the teacher at first, then less."""
 
 
 class DetectorSettings(Settings):
@@ -107,8 +107,6 @@ class DetectorSettings(Settings):
     """How the learning rate goes on as training does."""
     replay_size: Annotated[int, Field(ge=1000, le=100_000_000)] = 12_000
     """Newest images of all robots that are learned from, on disk."""
-    depth_weight: Annotated[float, Field(ge=0)] = 60.0
-    """Weight of the error in nearness, for eyes that see colours alone."""
     led: Share = 0.25
     """Share of the robots that their teacher leads to the ball, so that it is seen from near."""
     finding: Share = 0.4
@@ -146,7 +144,8 @@ class Algorithm:
         offline: Whether nothing is simulated while it learns.
         encoder: The encoder that it, and nobody else, takes; empty for all others.
         given: Values of a preset that it takes for granted where they aren't set.
-        aim: "module:function" that makes the observation group that it learns to predict, of a simulation.
+        aim: "module:function" that makes the observation group that it learns to predict, of a simulation and a
+            policy's settings.
         product: "module:function" that writes what comes of a run into its folder, of the run, the simulation, the
             policy and the last row of the curve.
     """
@@ -194,7 +193,7 @@ ALGORITHMS = {
         critic=False,
         encoder="detector",
         given={"teacher": "expert", "policy": {"rnn_type": "none", "encoder": "detector"}},
-        aim="train.eyes:Shown",
+        aim="train.eyes:shown",
         product="train.runs.eyes:save_eyes",
     ),
 }

@@ -10,7 +10,7 @@ import torch
 
 from pipeline.errors import TrainError
 from tests.train.algorithms.known import Cart, actions, preset, seen_at
-from train.algorithms.offline import DAgger
+from train.algorithms.offline import TURN_STEPS, DAgger
 
 X = torch.linspace(-0.9, 0.9, 13)
 
@@ -47,20 +47,25 @@ def test_it_finds_a_linear_expert(tmp_path: Path):
 
 def test_it_goes_on_as_if_it_had_not_stopped(tmp_path: Path):
     """To the last bit; without what it remembers it isn't resumed."""
-    agent = made(tmp_path, iterations=3)
+    agent = made(tmp_path, iterations=3, **{"offline.led": 1.0})
     show(agent, torch.linspace(-1, 1, 16))
     agent.update()
+    for _ in range(5):
+        show(agent, torch.linspace(-1, 1, 16))
     agent.flush()
     torch.save(agent.save(), tmp_path / "state.pt")
+    turns = agent.memories
     random = torch.get_rng_state()
     show(agent, torch.linspace(0, 1, 16))
     agent.update()
     expected = {name: weight.clone() for name, weight in agent.get_policy().state_dict().items()}
-    again = made(tmp_path, iterations=3)
+    again = made(tmp_path, iterations=3, **{"offline.led": 1.0})
     again.load(torch.load(tmp_path / "state.pt", weights_only=True), None, True)
+    again.memories = turns
     torch.set_rng_state(random)
     show(again, torch.linspace(0, 1, 16))
     again.update()
+    assert torch.equal(again.memories[0], agent.memories[0])
     for name, weight in again.get_policy().state_dict().items():
         assert torch.equal(weight, expected[name]), name
     with pytest.raises(TrainError, match="resumed with its replay"):
@@ -81,3 +86,17 @@ def test_its_teacher_leads_at_first(tmp_path: Path):
     assert led[0] == 16
     assert 0 < led[1] < 16
     assert led[2:] == [0, 0]
+
+
+def test_teacher_and_policy_drive_in_turns(tmp_path: Path):
+    """For some steps each, so that the teacher answers where the policy's mistakes have led."""
+    agent = made(tmp_path, iterations=2, **{"offline.led": 1.0})
+    show(agent, torch.zeros(16))
+    agent.update()  # half of training is over
+    seen = seen_at(torch.zeros(16))
+    seen["teacher"] = torch.full((16, 1), 7.0)
+    with torch.inference_mode():
+        led = torch.cat([agent.act(seen) == 7 for _ in range(600)], 1)
+    assert led.float().mean() == pytest.approx(0.5, abs=0.05)
+    changes = (led[:, 1:] != led[:, :-1]).float().mean()
+    assert changes == pytest.approx(0.5 / TURN_STEPS, rel=0.15)  # half of what is drawn is as before
