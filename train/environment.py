@@ -276,7 +276,7 @@ def training_groups(preset: Preset, env: SceneEnv, device: str = "cpu") -> list[
     if preset.teacher:
         groups.append(taught_by(preset.teacher, env))
     if preset.kind.aim:
-        groups.append(pkgutil.resolve_name(preset.kind.aim)(env))
+        groups.append(pkgutil.resolve_name(preset.kind.aim)(env, preset.policy))
     return groups
 
 

@@ -12,19 +12,23 @@ from torch.nn import functional
 
 from pipeline.types import F32
 from sim.env import Observations, SceneEnv
-from sim.finding.eyes import BUILDS, CHANNELS, DETAIL, KERNEL, PART, Modality, corrected, nearness
+from sim.finding.eyes import BUILDS, CHANNELS, DETAIL, KERNEL, PART, Modality, depth_of
 from sim.policies.finder import FinderBody
 from sim.sensors.cameras.props import Balls
 from train.encoders.groups import SHOWN, Images, ObservationGroup
 from train.settings.parts import PolicySettings
 
-WIDTHS: dict[Modality, tuple[int, ...]] = {"rgbd": (12, 24, 24, 24), "rgb": (16, 32, 32, 32, 32, 32)}
+WIDTHS: dict[Modality, tuple[int, ...]] = {"rgbd": (12, 24, 24, 24), "rgb": (20, 40, 40, 40, 40, 40)}
 """Channels of the layers but the last."""
 SIGHT = "sight"
 LIGHT, BALANCE, SATURATION, HUE, CONTRAST = 0.4, 0.15, 0.3, 0.08, 0.25
 """By how much images differ in brightness, white balance, saturation, hue [rad] and contrast."""
 GRAIN, DEPTH_GRAIN, DEPTH_LOST = 0.03, 0.03, 0.03
 """Noise of colours and of depths, and share of the depths that are lost."""
+PATCHED, PATTERNS = 0.6, 1000
+"""Share of images that are painted over by patches, and number of patterns of them."""
+MOST_PATCHES, PAINT = 150, (0.05, 0.5)
+"""Most patches of a pattern, and least and largest deviation of the logarithms of its colours."""
 
 
 class EyesNetwork(nn.Module):
@@ -42,7 +46,7 @@ class EyesNetwork(nn.Module):
         )
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Log-odds and corrections (B, 1 or 5, H / 4, W / 4) for whitened images (B, 4, H, W)."""
+        """Log-odds (B, 1 or 9, H / 4, W / 4) for whitened images (B, 4, H, W), see `sim.finding.eyes.Build`."""
         x = images
         for number, layer in enumerate(self.layers):
             x = layer(functional.relu(x) if number else x)
@@ -54,7 +58,7 @@ class EyesNetwork(nn.Module):
         with torch.no_grad():
             said = self(torch.cat([sight[:, :3] / 255, near], 1) - 0.5).cpu().numpy()
         depth = sight[:, 3].contiguous().cpu().numpy()
-        return np.ascontiguousarray(said[:, 0]), corrected(depth, said[:, 1:].transpose(0, 2, 3, 1))
+        return np.ascontiguousarray(said[:, 0]), depth_of(depth, said[:, 1:].transpose(0, 2, 3, 1))
 
     def arrays(self) -> dict[str, F32]:
         """Weights (3, 3, C, D) and biases (D,) by name, as a file has them."""
@@ -102,15 +106,16 @@ def sight(env: SceneEnv, policy: PolicySettings, device: str) -> ObservationGrou
 
 
 class Shown(ObservationGroup):
-    """What parts of the images show, (N, 5, H / 4, W / 4) uint8: the ball, 0 or 1, and the nearness of their details.
+    """What parts of the images show, (N, 1 or 9, H / 4, W / 4) uint8, 0 or 1, as `sim.finding.eyes.Build` has it.
 
-    The ball is where what is behind it is farther away.
+    The ball is where what is behind it is farther away. Only eyes that see colours alone have to say of details.
     """
 
     name = SHOWN
 
-    def __init__(self, env: SceneEnv) -> None:
-        self._rows = np.arange(env.num_envs)
+    def __init__(self, env: SceneEnv, modality: Modality) -> None:
+        self._rows, self._body = np.arange(env.num_envs), FinderBody.of(env, modality)
+        self._details = BUILDS[modality].outputs > 1
 
     def read(self, env: SceneEnv, seen: Observations) -> torch.Tensor:
         """Of the ball as it is now."""
@@ -120,11 +125,17 @@ class Shown(ObservationGroup):
             env.cameras[0].shoot(self._rows, state, env.scene_of, one)["depth"]
             for one in (props, replace(props, balls=Balls.none(env.num_envs)))
         )
-        mask = torch.from_numpy((ball > 0) & ((without - ball > 1e-3) | (without <= 0)))
-        near = torch.from_numpy(nearness(ball))[:, None]
-        details = functional.pixel_unshuffle(functional.max_pool2d(near, DETAIL), PART // DETAIL)
-        shows = functional.max_pool2d(mask[:, None].float(), PART)
-        return torch.cat([shows, 255 * details], 1).round().to(torch.uint8)
+        mask = (ball > 0) & ((without - ball > 1e-3) | (without <= 0))
+        of_details = self._body.on_floor(ball, seen["projected_gravity"]) if self._details else ()
+        shown, *details = (torch.from_numpy(one).float()[:, None] for one in (mask, *of_details))
+        parts = [functional.max_pool2d(shown, PART)]
+        parts += [functional.pixel_unshuffle(functional.max_pool2d(one, DETAIL), PART // DETAIL) for one in details]
+        return torch.cat(parts, 1).to(torch.uint8)
+
+
+def shown(env: SceneEnv, policy: PolicySettings) -> ObservationGroup:
+    """What a policy's eyes are to say."""
+    return Shown(env, policy.eyes)
 
 
 def varied(colors: torch.Tensor) -> torch.Tensor:
@@ -150,3 +161,21 @@ def worn_out(near: torch.Tensor) -> torch.Tensor:
     """Nearness (B, H, W), 0..1, of noisy depths, some of which are lost."""
     depth = (1 / near.clamp(min=1e-3) - 1) * (1 + DEPTH_GRAIN * torch.randn_like(near))
     return torch.where((near > 0) & (torch.rand_like(near) >= DEPTH_LOST), 1 / (1 + depth.clamp(min=0)), 0)
+
+
+def patches(count: int, height: int, width: int) -> torch.Tensor:
+    """Factors of colours (count, 3, height, width): patches of few or many colours, plain or gaudy.
+
+    Painted over, images have edges where nothing is nearer or farther than what is beside it: walls of the world are
+    papered, tiled and mottled.
+    """
+    rng, found = np.random.default_rng(0), np.empty((count, 3, height, width), np.float32)
+    y, x = np.mgrid[:height, :width].astype(np.float32)
+    for one in found:
+        number, tall = int(np.exp(rng.uniform(np.log(5), np.log(MOST_PATCHES)))), rng.uniform(0.4, 2.5)
+        column, row = rng.uniform(0, width, number), rng.uniform(0, height, number)
+        nearest = ((x[..., None] - column) ** 2 * tall + (y[..., None] - row) ** 2 / tall).argmin(-1)
+        gaudy = rng.uniform(*PAINT)
+        color = np.exp(rng.normal(0, gaudy, (number, 1)) + rng.normal(0, gaudy / 2, (number, 3)))
+        one[:] = color[nearest].transpose(2, 0, 1)
+    return torch.from_numpy(found)

@@ -1,7 +1,9 @@
 """Eyes: a small network that says which parts of an image show the ball; its files need no PyTorch.
 
-Those that see colours alone say how far away things are, too: they are given the depths of a flat floor, and correct
-them. Eyes are two files: NAME.npz with the weights, and NAME.json, the card, with the hash of the weights.
+Those that see colours alone say what is on the floor and where it ends, too: they are given the depths of a flat floor,
+and an obstacle is as far away as the floor where it begins.
+
+Eyes are two files: NAME.npz with the weights, and NAME.json, the card, with the hash of the weights.
 """
 
 from __future__ import annotations
@@ -31,11 +33,9 @@ KERNEL = 3
 CHANNELS = 4
 """Red, green, blue, and nearness."""
 PART, DETAIL = 4, 2
-"""Pixels along a part of an image that shows the ball, and along one that has a depth of its own."""
-CORRECTION = 0.2
-"""By how much an output of 1 corrects a nearness."""
-NOTHING = 0.06
-"""What seems to be no nearer is unknown: nothing is there, or it is far away."""
+"""Pixels along a part of an image that shows the ball, and along one that shows obstacles or missing floor."""
+DETAILS = (PART // DETAIL) ** 2
+"""Of a part."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,8 @@ class Build:
         sees: What of a camera they are given.
         strides: Of the layers.
         dilations: Of the layers.
-        outputs: Numbers that they say of each part of an image: log-odds, and corrections of its details.
+        outputs: Log-odds of each part of an image: that it shows the ball, and of each of its details: that it shows
+            an obstacle, and that floor is missing there.
     """
 
     sees: tuple[Output, ...]
@@ -57,7 +58,7 @@ class Build:
 
 BUILDS: dict[Modality, Build] = {
     "rgbd": Build(("rgb", "depth"), (2, 2, 1, 1, 1), (1, 1, 1, 2, 1), 1),  # a part sees 43 by 43 pixels
-    "rgb": Build(("rgb",), (2, 2, 1, 1, 1, 1, 1), (1, 1, 1, 2, 4, 1, 1), 1 + (PART // DETAIL) ** 2),  # 83 by 83
+    "rgb": Build(("rgb",), (2, 2, 1, 1, 1, 1, 1), (1, 1, 1, 2, 4, 1, 1), 1 + 2 * DETAILS),  # 83 by 83
 }
 _NAMES = {
     modality: [f"{part}{layer}" for layer in range(len(build.strides)) for part in ("weight", "bias")]
@@ -137,15 +138,15 @@ class Eyes:
             depth: As measured; for eyes that see colours alone that of a flat floor. 0 = unknown.
 
         Returns:
-            Log-odds (N, H / 4, W / 4) that parts of the images show the ball, and the depths, corrected by eyes that
-            see colours alone.
+            Log-odds (N, H / 4, W / 4) that parts of the images show the ball, and the depths, by what eyes that see
+            colours alone take for obstacles.
         """
         x = whitened(rgb, depth)
         for (weight, bias), stride, dilation in zip(
             self._layers, self._build.strides, self._build.dilations, strict=True
         ):
             x = _convolved(np.maximum(x, 0) if x.shape[-1] != CHANNELS else x, weight, stride, dilation) + bias
-        return x[..., 0], corrected(depth, x[..., 1:])
+        return x[..., 0], depth_of(depth, x[..., 1:])
 
 
 def eyes_named(name: str) -> Path | None:
@@ -163,16 +164,25 @@ def nearness(depth: F32) -> F32:
     return np.where(depth > 0, 1 / (1 + np.maximum(depth, 0)), 0).astype(np.float32)
 
 
-def corrected(depth: F32, corrections: F32) -> F32:
-    """Depths (N, H, W) [m], corrected by what eyes say of parts (N, H / 4, W / 4, 4), which may be nothing."""
-    if not corrections.shape[-1]:
-        return depth
-    count, height, width = depth.shape
-    rows, columns, across = height // PART, width // PART, PART // DETAIL
-    near = nearness(depth).reshape(count, height // DETAIL, DETAIL, width // DETAIL, DETAIL).max((2, 4))
-    by = corrections.reshape(count, rows, columns, across, across).transpose(0, 1, 3, 2, 4).reshape(near.shape)
-    near = np.minimum(near + CORRECTION * by, 1)
-    found = np.where(near > NOTHING, 1 / np.maximum(near, NOTHING) - 1, 0)
+def depth_of(floor: F32, said: F32) -> F32:
+    """Depths (N, H, W) [m] by those of a flat floor, and by what eyes say of the details of parts (N, h, w, 8 or 0).
+
+    Obstacles are as far away as the lowest of what they cover of the floor; where floor is missing nothing is known.
+    Those who say nothing of details were given depths that were measured.
+    """
+    if not said.shape[-1]:
+        return floor
+    count, rows, columns, _ = said.shape
+    across = PART // DETAIL
+    details = said.reshape(count, rows, columns, 2, across, across).transpose(3, 0, 1, 4, 2, 5)
+    thing, missing = details.reshape(2, count, rows * across, columns * across) > 0
+    low = floor[:, DETAIL - 1 :: DETAIL, ::DETAIL]  # what is lowest in each detail
+    found = np.where(missing, 0, low)
+    begins, covered = low[:, -1], np.zeros_like(thing[:, 0])
+    for row in reversed(range(low.shape[1])):
+        begins = np.where(covered, begins, low[:, row])
+        found[:, row] = np.where(thing[:, row], begins, found[:, row])
+        covered = thing[:, row]
     return np.ascontiguousarray(found.repeat(DETAIL, 1).repeat(DETAIL, 2), np.float32)
 
 

@@ -10,12 +10,12 @@ import numpy as np
 
 from pipeline.errors import SimError
 from pipeline.geometry import Camera
-from pipeline.types import F32, U8, Floats
+from pipeline.types import F32, F64, U8, Floats, Mask
 from sim.control.state import Velocities
 from sim.env import Observations, SceneEnv
 from sim.finding.eyes import BUILDS, Eyes, Modality
 from sim.finding.finder import PERIOD, Finder, upright
-from sim.finding.maps import flat_floor
+from sim.finding.maps import flat_floor, on_floor
 from sim.robots.model import Robot
 from sim.sensors.cameras.rig import CameraRig
 
@@ -70,7 +70,14 @@ class FinderBody:
 
     def flat_floor(self, gravity: Floats) -> F32:
         """Depths (N, H, W) [m] of a floor without end, with gravity (N, 3) in the base's axes; 0 above it."""
-        return flat_floor(self.lens, upright(gravity, self.rig.mount.matrix, self.robot.base_height))
+        return flat_floor(self.lens, self._cameras(gravity))
+
+    def on_floor(self, depth: F32, gravity: Floats) -> tuple[Mask, Mask]:
+        """Where depths (N, H, W) [m] show obstacles for the robot, and where floor is missing."""
+        return on_floor(depth, self.lens, self._cameras(gravity), self.robot.height)
+
+    def _cameras(self, gravity: Floats) -> F64:
+        return upright(gravity, self.rig.mount.matrix, self.robot.base_height)
 
 
 class FinderDriver:

@@ -9,8 +9,9 @@ import torch
 
 import sim
 from sim.finding.eyes import EYES, FIND, Eyes
+from sim.policies.finder import FinderBody
 from sim.scene.scene import SimScene
-from train.eyes import EyesNetwork, Shown, Sight, varied, weights_of, worn_out
+from train.eyes import EyesNetwork, Shown, Sight, patches, varied, weights_of, worn_out
 
 
 def test_a_network_sees_as_its_file_does(rng: np.random.Generator):
@@ -34,11 +35,9 @@ def test_what_shows_the_ball_is_known(room_scene: SimScene):
             seen, _ = env.reset(seed=seed)
             assert env.now
             balls, state = env.props().balls, env.now.state
-            shown, sight = Shown(env).read(env, seen).numpy(), Sight(env, "rgbd").read(env, seen).numpy()
-            assert shown.shape == (8, 5, 12, 24)
-            near = 255 / (1 + sight[:, 3].reshape(8, 12, 2, 2, 24, 2, 2))
-            near = np.where(sight[:, 3].reshape(near.shape) > 0, near, 0).max((3, 6)).transpose(0, 2, 4, 1, 3)
-            np.testing.assert_allclose(shown[:, 1:], near.reshape(8, 4, 12, 24), atol=0.51)
+            shown, sight = Shown(env, "rgbd").read(env, seen).numpy(), Sight(env, "rgbd").read(env, seen).numpy()
+            assert shown.shape == (8, 1, 12, 24)
+            assert np.array_equal(Shown(env, "rgb").read(env, seen).numpy()[:, :1], shown)
             assert sight.shape == (8, 4, 48, 96)
             np.testing.assert_array_equal(sight[:, 3], seen["depth"])
             for robot in range(8):
@@ -57,6 +56,41 @@ def test_what_shows_the_ball_is_known(room_scene: SimScene):
                 centers += np.abs(columns * 4 + 2 - middle).min() < 4 + 27.7 * 0.5 / max(distance, 0.3)
     assert found > 3
     assert centers > 0.8 * found
+
+
+def test_what_stands_on_the_floor_is_known(room_scene: SimScene):
+    """By the heights of what a sensor measures, in the details where it is; the floor of a room ends nowhere."""
+    with closing(sim.make("find", [room_scene], 8, seed=5)) as env:
+        seen, _ = env.reset(seed=2)
+        body = FinderBody.of(env, "rgb")
+        lens, mount = body.lens, body.rig.mount
+        shown = torch.from_numpy(Shown(env, "rgb").read(env, seen).numpy()[:, 1:]).float()
+        thing, missing = (torch.nn.functional.pixel_shuffle(half, 2)[:, 0].numpy() for half in shown.split(4, 1))
+        found = 0
+        assert not missing.any()
+        for robot in range(8):
+            for row in range(2, 46, 2):
+                for column in range(0, 96, 2):
+                    at = np.array([(column + 0.5 - lens.cx) / lens.fx, (row + 0.5 - lens.cy) / lens.fy, 1.0])
+                    depth = seen["depth"][robot, row, column]
+                    level = mount.matrix[:3, :3] @ (at * depth) + mount.matrix[:3, 3]
+                    height = level[2] + env.robot.base_height
+                    away = np.linalg.norm((mount.matrix[:3, :3] @ (at * depth))[:2])
+                    if depth > 0 and 0.17 < height < env.robot.height and away < 2.9:
+                        found += 1
+                        assert thing[robot, row // 2, column // 2]
+        assert found > 60
+        assert 0.02 < thing.mean() < 0.5
+
+
+def test_patches_paint_over():
+    """Each in one colour, few or many of them, and the same ones each time."""
+    found = patches(40, 24, 48)
+    assert found.shape == (40, 3, 24, 48)
+    assert torch.equal(patches(40, 24, 48), found)
+    colors = [len(np.unique(one.reshape(3, -1), axis=1).T) for one in found.numpy()]
+    assert min(colors) < 10 < 60 < max(colors)
+    assert 0.8 < float(found.log().mean().exp()) < 1.25
 
 
 def test_light_varies_from_image_to_image():

@@ -10,14 +10,14 @@ from tensordict import TensorDict
 from torch import nn
 from torch.nn import functional
 
-from sim.finding.eyes import CORRECTION, DETAIL, PART, Modality
+from sim.finding.eyes import Modality
 from sim.finding.finder import Finder
 from sim.policies.finder import MEASURED, FinderBody
 from train.algorithms.learner import Learner
 from train.distributed import Processes
 from train.encoders.groups import SHOWN, TEACHER, with_nearness
 from train.environment import VECTOR, TrainEnv
-from train.eyes import SIGHT, EyesNetwork, varied, worn_out
+from train.eyes import PATCHED, PATTERNS, SIGHT, EyesNetwork, patches, varied, worn_out
 from train.preset import Preset
 from train.recording.replay import REPLAY, Replay
 
@@ -26,8 +26,11 @@ if TYPE_CHECKING:
 
 NEAR = "near"
 """Field of the replay: colours and nearness, (4, H, W) uint8."""
-MIRRORED = [0, 2, 1, 4, 3]
+MIRRORED = [0, 2, 1, 4, 3, 6, 5, 8, 7]
 """What the mirror image shows of the ball and of the details of a part, left for right."""
+DETAIL_WEIGHT, SEEN_WEIGHT = 0.1, 5.0
+"""Weight of a detail beside a part that shows the ball, and of one that shows an obstacle or missing floor beside one
+that does not: to run into it is worse."""
 TURN_AWAY, STRAY = 0.2, 0.3
 """Probability of other speeds in a step of random driving, and noise on the actions of those who are led."""
 SPEEDS = ((-0.1, -1.5), (0.6, 1.5))
@@ -131,6 +134,8 @@ class EyesLearner(Learner):
         """
         size = -(-self.settings.replay_size // len(self.seen))
         self._replay = Replay(folder / REPLAY, self._remembered(self.seen), self.actions, size, slack)
+        shape = self.seen[SIGHT].shape[2:]
+        self._patterns = None if self.actor.modality == "rgbd" else patches(PATTERNS, *shape)
 
     def _remembered(self, seen: TensorDict) -> TensorDict:
         images = seen[SIGHT]
@@ -166,22 +171,22 @@ class EyesLearner(Learner):
         for _ in range(count):
             self.set_rate(self._updates / (self.preset.iterations * count))
             seen = self.replay.sample(self.settings.batch_size, self.device, ahead=False).seen
-            loss = self._loss(*_varied(seen[NEAR], seen[SHOWN], worn=self.actor.modality == "rgbd"))
+            loss = self._loss(*_varied(seen[NEAR], seen[SHOWN], self._patterns))
             self.step("actor", loss)
             total += loss.item()
             self._updates += 1
         return {"seen": total / count}
 
     def _loss(self, images: torch.Tensor, shown: torch.Tensor) -> torch.Tensor:
-        """Of whitened images (B, 4, H, W) that show so much (B, 5, H / 4, W / 4)."""
-        said = self.actor.network(images)
-        odds, corrections = said[:, 0], said[:, 1:]
-        loss = functional.binary_cross_entropy_with_logits(odds, shown[:, 0], reduction="sum") / len(images)
-        if corrections.shape[1]:
-            given = functional.max_pool2d(images[:, 3:] + 0.5, DETAIL)
-            near = functional.pixel_unshuffle(given, PART // DETAIL) + CORRECTION * corrections
-            loss = loss + self.settings.depth_weight * functional.l1_loss(near, shown[:, 1:] / 255)
-        return loss
+        """Of whitened images (B, 4, H, W) that show so much (B, 1 or 9, H / 4, W / 4)."""
+        said, count = self.actor.network(images), len(images)
+        loss = functional.binary_cross_entropy_with_logits(said[:, 0], shown[:, 0], reduction="sum")
+        if said.shape[1] > 1:
+            weight = torch.tensor(SEEN_WEIGHT, device=said.device)
+            loss = loss + DETAIL_WEIGHT * functional.binary_cross_entropy_with_logits(
+                said[:, 1:], shown[:, 1:], pos_weight=weight, reduction="sum"
+            )
+        return loss / count
 
     def flush(self) -> None:
         """Write the replay to the disk."""
@@ -202,15 +207,22 @@ class EyesLearner(Learner):
             self._replay.resume(counters["written"])
 
 
-def _varied(near: torch.Tensor, shown: torch.Tensor, *, worn: bool) -> tuple[torch.Tensor, torch.Tensor]:
-    """Images (B, 4, H, W) uint8 in other lights, some in the mirror, whitened; and what they show (B, 5, h, w).
+def _varied(
+    near: torch.Tensor, shown: torch.Tensor, patterns: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Images (B, 4, H, W) uint8 in other lights, some in the mirror, whitened; and what they show (B, 1 or 9, h, w).
 
-    Depths are worn if they were measured.
+    Where depths weren't measured some are painted over by patterns (K, 3, H, W); where they were, they are worn.
     """
     flip = torch.rand(len(near), device=near.device) < 0.5
     # details lie side by side in their parts: in the mirror they change places
-    shown = torch.where(flip.view(-1, 1, 1, 1), shown.flip(-1)[:, MIRRORED], shown)
+    shown = torch.where(flip.view(-1, 1, 1, 1), shown.flip(-1)[:, MIRRORED[: shown.shape[1]]], shown)
     near = torch.where(flip.view(-1, 1, 1, 1), near.flip(-1), near)
-    colors = varied((near[:, :3].float() / 255).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
-    depth = near[:, 3].float() / 255
-    return torch.cat([colors, (worn_out(depth) if worn else depth)[:, None] - 0.5], 1), shown.float()
+    colors, depth = near[:, :3].float() / 255, near[:, 3].float() / 255
+    if patterns is not None:
+        painted = (colors * patterns[torch.randint(len(patterns), (len(near),))].to(near.device)).clamp(max=1)
+        colors = torch.where(torch.rand(len(near), 1, 1, 1, device=near.device) < PATCHED, painted, colors)
+    else:
+        depth = worn_out(depth)
+    colors = varied(colors.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+    return torch.cat([colors, depth[:, None] - 0.5], 1), shown.float()

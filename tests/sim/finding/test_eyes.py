@@ -13,7 +13,7 @@ import torch
 from pipeline.errors import SimError
 from pipeline.geometry import Camera
 from pipeline.io.weights import write_weights
-from sim.finding.eyes import MAX_BYTES, Eyes, EyesCard, Modality, corrected, whitened
+from sim.finding.eyes import MAX_BYTES, Eyes, EyesCard, Modality, depth_of, whitened
 from train.eyes import EyesNetwork
 
 CARD = EyesCard(
@@ -62,21 +62,38 @@ def test_they_see_as_the_network_does(file: Path, rng: np.random.Generator, heig
     np.testing.assert_allclose(whitened(rgb, depth.astype(np.float32)), images.transpose(0, 2, 3, 1), atol=1e-6)
 
 
-def test_eyes_of_colours_alone_correct_the_floor(tmp_path: Path, rng: np.random.Generator):
-    """Each detail of 2 by 2 pixels by its own number, as a convolution's channels become pixels."""
+def test_eyes_of_colours_alone_are_as_their_network(tmp_path: Path, rng: np.random.Generator):
+    """In odds and in depths."""
     write_weights(tmp_path / "own.npz", CARD.model_copy(update={"modality": "rgb"}), network("rgb").arrays())
     rgb, depth = rng.integers(0, 256, (2, 48, 96, 3)).astype(np.uint8), np.full((2, 48, 96), 3.0, np.float32)
     depth[:, :24] = 0
-    odds, found = Eyes(tmp_path / "own.npz").look(rgb, depth)
+    depth[:, 24:] = np.linspace(9, 0.5, 24)[:, None]
+    found = Eyes(tmp_path / "own.npz").look(rgb, depth)
     sight = torch.from_numpy(np.concatenate([rgb.transpose(0, 3, 1, 2), depth[:, None]], 1).astype(np.float32))
-    for one, other in zip(network("rgb").look(sight), (odds, found), strict=True):
+    for one, other in zip(network("rgb").look(sight), found, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-3)
-    said = rng.normal(0, 0.5, (2, 12, 24, 4)).astype(np.float32)
-    details = torch.nn.functional.pixel_shuffle(torch.from_numpy(said.transpose(0, 3, 1, 2)), 2)[:, 0].numpy()
-    near = np.where(depth > 0, 0.25, 0)[:, ::2, ::2] + 0.2 * details
-    expected = np.where(near > 0.06, 1 / np.clip(near, 0.06, 1) - 1, 0)
-    np.testing.assert_allclose(corrected(depth, said)[:, 1::2, ::2], expected, rtol=1e-4, atol=1e-5)
-    np.testing.assert_array_equal(corrected(depth, said)[:, ::2, 1::2], corrected(depth, said)[:, 1::2, ::2])
+    assert 0.1 < (found[1] != depth).mean() < 0.9
+
+
+def test_an_obstacle_is_where_it_meets_the_floor():
+    """As far away as the lowest floor that it covers, up to its top; what is above it is floor again, or nothing."""
+    floor = np.zeros((1, 16, 8), np.float32)
+    floor[:, 4:] = np.linspace(6, 0.5, 12)[:, None]
+    details = np.full((1, 2, 8, 4), -1.0, np.float32)  # obstacles and missing floor, by details of 2 by 2 pixels
+    details[0, 0, 3:6, 1] = 1
+    details[0, 0, 1, 1] = 1  # another one behind it
+    details[0, 0, 5:, 3] = 1  # out of sight below
+    details[0, 1, 4, 0] = 1
+    said = torch.nn.functional.pixel_unshuffle(torch.from_numpy(details), 2)[0].numpy().transpose(1, 2, 0)[None]
+    found = depth_of(floor, said)
+    expected = floor[:, 1::2, ::2].copy()
+    expected[0, 3:6, 1] = floor[0, 11, 2]
+    expected[0, 1, 1] = floor[0, 3, 2]
+    expected[0, 5:, 3] = floor[0, 15, 6]
+    expected[0, 4, 0] = 0
+    np.testing.assert_array_equal(found[:, ::2, 1::2], expected)
+    np.testing.assert_array_equal(found[:, 1::2, ::2], expected)
+    assert depth_of(floor, said[..., :0]) is floor
 
 
 def test_each_part_sees_what_is_round_it(file: Path, rng: np.random.Generator):
