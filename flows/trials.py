@@ -42,6 +42,7 @@ SMALL = (
     "splat.sim_gaussians=800",
     "splat.sim_iterations=5",
     "mesh.voxel_size=0.05",
+    "coverage.places=20",
 )
 WIDTH, HEIGHT, FOCAL, VIEWS = 240, 180, 220.0, 12
 ROOM = np.array([3.0, 2.5, 2.2])

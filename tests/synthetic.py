@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import cv2
@@ -72,6 +73,13 @@ class Room:
 
     def render(self, camera: Camera, world_from_camera: Pose, samples: int = 2) -> tuple[np.ndarray, np.ndarray]:
         """Exact image (H, W, 3) uint8 (samples x samples a pixel) and planar depth (H, W) float32 [m]."""
+        if camera.width * camera.height > CAMERA.width * CAMERA.height:
+            return self._rendered(camera, world_from_camera, samples)
+        place = world_from_camera.rotation.tobytes(), world_from_camera.translation.tobytes()
+        image, depth = _render(self, camera, *place, samples)
+        return image.copy(), depth.copy()
+
+    def _rendered(self, camera: Camera, world_from_camera: Pose, samples: int) -> tuple[np.ndarray, np.ndarray]:
         fine = camera.resized(camera.width * samples, camera.height * samples)
         position, _ = self.cast(fine, world_from_camera)
         color = self.color(position).reshape(camera.height, samples, camera.width, samples, 3).mean((1, 3))
@@ -92,6 +100,16 @@ class Room:
         rays = np.concatenate([origin, directions], -1).astype(np.float32)
         depth = scene.cast_rays(o3d.core.Tensor(rays))["t_hit"].numpy()
         return origin + directions * depth[..., None], depth.astype(np.float32)
+
+
+@lru_cache(maxsize=160)
+def _render(
+    room: Room, camera: Camera, rotation: bytes, translation: bytes, samples: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Captures of all formats are of the same walk; at most 90 MB."""
+    return room._rendered(
+        camera, Pose(np.frombuffer(rotation).reshape(3, 3).copy(), np.frombuffer(translation).copy()), samples
+    )
 
 
 def look_at(eye: np.ndarray, target: np.ndarray, roll_deg: float = 0.0) -> Pose:

@@ -11,6 +11,7 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from PIL import Image
 
@@ -31,6 +32,7 @@ TINY = (
     "splat.sim_iterations=5",
     "mesh.voxel_size=0.05",
     "mesh.collision_triangles=4000",
+    "coverage.places=20",
 )
 FRAMES = 18
 
@@ -85,6 +87,7 @@ def test_bundle_is_whole(whole):
     bundle = Bundle.open(whole / "room" / "1.0.0")
     assert bundle.verify() == []
     assert len(bundle.cameras) == FRAMES
+    assert bundle.manifest.provenance.origin == "captured"
     assert sum(camera.held_out for camera in bundle.cameras) == 3
     assert 0 < len(bundle.splat("sim")) <= 800
     assert bundle.quality.gate("gravity").passed
@@ -129,19 +132,17 @@ def test_killed_in_every_stage(whole, scan, tmp_path):
     """Each run after a kill -9 redoes at most the killed stage; the bundle equals one built without interruption."""
     request = BuildRequest(scan, name="room", out=tmp_path, settings=TINY)
     planned = plan(request)
-    for stage in planned.stages:
-        partial = stage.folder.parent / f".{stage.folder.name}.partial"
-        process = subprocess.Popen([sys.executable, "-c", CHILD, str(scan), str(tmp_path)], cwd=ROOT)
-        wait_for(partial, process)
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-        assert not stage.cached
-        finished = [earlier.cached for earlier in planned.stages[: planned.stages.index(stage)]]
-        assert all(finished)
-    last = subprocess.run(
-        [sys.executable, "-c", CHILD, str(scan), str(tmp_path)], cwd=ROOT, capture_output=True, text=True
-    )
-    assert last.stdout.split() == ["bundle"]
+    with Builds(scan, tmp_path) as builds:
+        for stage in planned.stages:
+            process = builds.begin()
+            wait_for(stage.folder.parent / f".{stage.folder.name}.partial", process)
+            os.kill(process, signal.SIGKILL)
+            assert builds.end() == f"{signal.SIGKILL}"
+            assert not stage.cached
+            finished = [earlier.cached for earlier in planned.stages[: planned.stages.index(stage)]]
+            assert all(finished)
+        builds.begin()
+        assert builds.end() == "bundle"
     built, expected = contents(tmp_path / "room" / "1.0.0"), contents(whole / "room" / "1.0.0")
     assert [name for name in sorted(built.keys() | expected) if built.get(name) != expected.get(name)] == []
 
@@ -186,19 +187,57 @@ def test_looking_on_changes_nothing(whole, scan, tmp_path):
     build.stderr.close()
 
 
-CHILD = f"""
-import sys
+FORKS = f"""
+import os, sys
 from pathlib import Path
-from pipeline import BuildRequest, build
+from pipeline import BuildRequest, build, plan
 request = BuildRequest(Path(sys.argv[1]), name="room", out=Path(sys.argv[2]), settings={TINY!r})
-print(*build(request).executed)
+for stage in plan(request).stages:
+    stage.stage.load()
+for _ in sys.stdin:
+    if not (process := os.fork()):
+        print(*build(request).executed, flush=True)
+        os._exit(0)
+    print(process, flush=True)
+    if status := os.waitpid(process, 0)[1]:
+        print(os.WTERMSIG(status), flush=True)
 """
+"""Interpreters take seconds to load the pipeline: one does, and each build is a process that is forked from it."""
 
 
-def wait_for(path: Path, process: subprocess.Popen) -> None:
+class Builds:
+    """Builds of a capture, each in a process of its own, one after the other."""
+
+    def __init__(self, scan: Path, out: Path) -> None:
+        command = [sys.executable, "-c", FORKS, str(scan), str(out)]
+        self._forks = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def __enter__(self) -> Builds:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._forks.communicate()
+
+    def begin(self) -> int:
+        """The process of a new one."""
+        assert self._forks.stdin is not None
+        self._forks.stdin.write("\n")
+        self._forks.stdin.flush()
+        return int(self._line())
+
+    def end(self) -> str:
+        """Wait for it: the stages that it ran, or the signal that killed it."""
+        return self._line()
+
+    def _line(self) -> str:
+        assert self._forks.stdout is not None
+        return self._forks.stdout.readline().strip()
+
+
+def wait_for(path: Path, process: int) -> None:
     deadline = time.monotonic() + 300
     while not path.exists():
-        assert process.poll() is None, f"the build ended before {path.name} appeared"
+        assert psutil.pid_exists(process), f"the build ended before {path.name} appeared"
         assert time.monotonic() < deadline
         time.sleep(0.005)
 
@@ -215,6 +254,8 @@ def test_photos_alone_with_a_known_length(tmp_path, room):
     done = splatyard("build", str(tmp_path / "photos"), *options, home=tmp_path)
     assert done.returncode == 0, done.stderr
     bundle = Bundle.open(tmp_path / "photos" / "1.0.0")
+    assert bundle.verify() == []
+    assert bundle.manifest.provenance.origin == "captured"
     assert len(bundle.cameras) == FRAMES
     assert bundle.manifest.frame.scale_from.source == "known_length"
     assert bundle.quality.gate("scale").passed

@@ -15,7 +15,7 @@ from tests.flows.test_end_to_end import TINY
 from tests.synthetic import CAMERA, Room, walk
 
 TIMES = 4
-MOMENTS = 12
+MOMENTS = 9
 
 
 @pytest.fixture(scope="module")

@@ -56,7 +56,9 @@ def truth() -> Mesh:
     return surfaces(Room("lone", builder.faces, [], AMBIENT, [], (0, 0), (0, 0), 0))
 
 
-def write_walk_round(folder: Path, *, photos: int = 48, share: float = 1.0, scale: float = 1.0) -> None:
+def write_walk_round(
+    folder: Path, *, photos: int = 48, share: float = 1.0, scale: float = 1.0, phone: Camera = PHONE
+) -> None:
     """A Polycam export of a walk round the object, or a smaller one, on a table, or round a share of the circle."""
     builder, rng = Builder(), np.random.default_rng(3)
     _room(builder)
@@ -72,8 +74,8 @@ def write_walk_round(folder: Path, *, photos: int = 48, share: float = 1.0, scal
         poses.append(look_at(on_table + eye, on_table + target, rng.normal(0, 2)))
     stamps = [str(98_000_000 + 210_000 * number) for number in range(photos)]
     for stamp, pose in zip(stamps, poses, strict=True):
-        _write(folder / "keyframes" / "images" / f"{stamp}.jpg", drawn.image(PHONE, pose), rng)
-    write_sensors(drawn, folder, stamps, poses, np.random.default_rng(4), PHONE)
+        _write(folder / "keyframes" / "images" / f"{stamp}.jpg", drawn.image(phone, pose), rng)
+    write_sensors(drawn, folder, stamps, poses, np.random.default_rng(4), phone)
 
 
 def turntable_pose(angle: float, scale: float = 1.0) -> Pose:

@@ -204,6 +204,16 @@ STEPS = 4
 """Of an iteration of one process."""
 
 
+MACHINE = """
+import sys
+from flows.cli import main
+from train import distributed
+distributed.LAST_CALL_SECONDS = 5
+sys.exit(main(sys.argv[1:]))
+"""
+"""As a user starts it, but who is left alone waits less for another."""
+
+
 def killed(machine: subprocess.Popen[bytes]) -> None:
     """As if its power had failed."""
     every = [*psutil.Process(machine.pid).children(recursive=True), machine]
@@ -223,7 +233,7 @@ def test_machines_come_and_go(tmp_path: Path, room: Room):
     words += ["--iterations", "1000000", *(word for setting in TINY for word in ("--set", setting))]
 
     def machine(number: int) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-c", "import sys; from flows.cli import main; sys.exit(main(sys.argv[1:]))", *words]
+        command = [sys.executable, "-c", MACHINE, *words]
         with (tmp_path / f"{number}.log").open("wb") as log:
             return subprocess.Popen(
                 command, cwd=tmp_path, env=ENVIRONMENT, stdout=log, stderr=log, start_new_session=True

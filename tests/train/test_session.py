@@ -363,24 +363,24 @@ def test_torch_keeps_its_one_thread():
     [{}, {"scenes_at_a_time": 1}, REMEMBERING],
     ids=["scenes by progress", "in turn", "memory, voxels and mirror"],
 )
-def test_two_times_fifty_iterations_are_a_hundred(tmp_path: Path, room_scene: SimScene, more: dict[str, Any]):
+def test_two_times_25_iterations_are_50(tmp_path: Path, room_scene: SimScene, more: dict[str, Any]):
     """With the real trainer: the same curve and the same networks, to the last bit."""
     other = dataclasses.replace(room_scene, lock=dataclasses.replace(room_scene.lock, sha256="1" * 64))
     scenes = [room_scene, other]
     locks = [scene.lock for scene in scenes]
     # a seed by which some robot succeeds in the first half
     whole, broken = (make_run(tmp_path, locks, seed=1, **{**SMALL, **more}) for _ in range(2))
-    train_run(whole, scenes, iterations=100)
-    assert train_run(broken, scenes, iterations=50) == 50
-    assert train_run(Run.open(broken.folder), scenes, iterations=100) == 100
-    assert len(rows(whole)) == 100
+    train_run(whole, scenes, iterations=50)
+    assert train_run(broken, scenes, iterations=25) == 25
+    assert train_run(Run.open(broken.folder), scenes, iterations=50) == 50
+    assert len(rows(whole)) == 50
     assert rows(broken) == rows(whole)
-    half = checkpoint.load(broken.checkpoints / "000050.pt")
+    half = checkpoint.load(broken.checkpoints / "000025.pt")
     if more is REMEMBERING:  # that what is remembered matters
         assert half["memories"][0].std() > 0.1
     else:  # that it matters what the curriculum knows
         assert torch.tensor(half["curriculum"]).any()
-    states = [checkpoint.load(run.checkpoints / "000100.pt") for run in (whole, broken)]
+    states = [checkpoint.load(run.checkpoints / "000050.pt") for run in (whole, broken)]
     for state in states:
         state.pop("seconds")
     assert alike(*states)

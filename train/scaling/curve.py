@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 
 import numpy as np
-from scipy import stats
+from scipy.special import stdtrit
 
 from train.runs.results import CONFIDENCE, Interval, wilson
 
@@ -55,7 +55,7 @@ class Slope:
         value = float(across @ y / (across @ across))
         left = y - y.mean() - value * across
         error = math.sqrt(float(left @ left) / (len(points) - 2) / float(across @ across))
-        wide = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(points) - 2)) * error
+        wide = float(stdtrit(len(points) - 2, (1 + CONFIDENCE) / 2)) * error
         return Slope(value, value - wide, value + wide)
 
     def __str__(self) -> str:
