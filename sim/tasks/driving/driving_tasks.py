@@ -35,6 +35,7 @@ CRITIC = {
 # to a scene's landmark, a yellow ball, by sight, without touching anything
 NAVIGATE = Task(
     name="navigate",
+    instruction="drive to the yellow ball without touching anything",
     camera=Camera(64, 48, 32.0, 32.0, 32.0, 24.0),  # 90 degrees across
     control_period=0.2,
     time_step=0.02,
@@ -95,6 +96,7 @@ FIND = replace(
 STAIRS = replace(
     NAVIGATE,
     name="stairs",
+    instruction="go up the stairs to the yellow ball",
     scenario=partial(GoalScenario, min_length=MIN_PATH, ball_color=YELLOW, upstairs=LANDING),
 )
 
@@ -103,6 +105,7 @@ STAIRS = replace(
 AVOID = replace(
     NAVIGATE,
     name="avoid",
+    instruction="drive to the goal around the yellow patch",
     scenario=partial(PatchScenario, min_length=1.2, max_length=5.0, crossing=0.7),
     success=AT_HIDDEN_GOAL,
     observations={
@@ -126,6 +129,7 @@ AVOID = replace(
 WEAVE = replace(
     NAVIGATE,
     name="weave",
+    instruction="drive to the pink ball between the red posts and around the yellow patches",
     seconds=24.0,
     scenario=partial(ObstacleScenario, min_length=1.2, ball_color=(0.85, 0.1, 0.6), posts=5, patches=3),
     observations={**NAVIGATE.observations, "clearance": Observation(terms.clearance, 1, privileged=True)},
@@ -142,6 +146,7 @@ WEAVE = replace(
 EXPLORE = replace(
     NAVIGATE,
     name="explore",
+    instruction="look at the whole floor without touching anything",
     seconds=60.0,
     scenario=partial(ExplorationScenario, sight=1.5, half_angle=np.deg2rad(45)),
     success=ALL_SEEN,

@@ -7,14 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.errors import SimError
 from pipeline.types import F32, F64, I64, Floats, Mask
 from sim.robots.state import RobotState
 from sim.scene.floors import Floors
-from sim.scene.navigation import DistanceFields, lengths_to
+from sim.scene.navigation import DistanceFields
 from sim.scene.sight import in_sight
 from sim.sensors.cameras.props import Balls, Patches, Posts, Props
-from sim.tasks.driving.paths import MinLength, PathScenario, PathState, PathTracker
+from sim.tasks.driving.paths import Ends, MinLength, PathScenario, PathState, PathTracker
 from sim.tasks.scenario import ResetPoses
 
 BALL_RADIUS = (0.1, 0.2)
@@ -24,8 +23,6 @@ HUE, SATURATION, VALUE = (0.09, 0.17), (0.75, 1.0), (0.7, 1.0)
 RAISED, RAISED_SHARE = (0.05, 0.3), 0.3
 """Height of the post on which some balls lie [m], and how many do."""
 POST_RADIUS, POST_COLOR = 0.03, (0.35, 0.35, 0.35)
-STARTS, ROUNDS = 32, 20
-"""Starts that are drawn for a goal, and goals that are drawn until one of them can be driven from."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,8 +51,9 @@ class FindScenario(PathScenario[FindState]):
     PARTS = ("_paths", "_fields")
 
     def __init__(self, floors: Floors, num_envs: int, period: float, *, min_length: MinLength) -> None:
-        self.floors, self._min_length = floors, min_length
+        self.floors = floors
         self._fields = DistanceFields.nowhere(num_envs)
+        self._ends = Ends(floors, self._fields, min_length)
         self._paths = PathTracker(floors, num_envs, self._fields)
         self._radius, self._raised = np.full(num_envs, BALL_RADIUS[0]), np.zeros(num_envs)
         self._color, self._in_sight = np.zeros((num_envs, 3)), np.zeros(num_envs, bool)
@@ -63,7 +61,7 @@ class FindScenario(PathScenario[FindState]):
 
     def reset(self, envs: I64, scenes: I64, levels: I64, rng: np.random.Generator) -> ResetPoses:
         """Draw balls and starts for environments (M,)."""
-        starts, goals = self._draw(envs, scenes, rng)
+        starts, goals = self._ends.draw(envs, scenes, rng)
         start, goal = self.floors.positions(scenes, starts), self.floors.positions(scenes, goals)
         count, yaw = len(envs), rng.uniform(-np.pi, np.pi, len(envs))
         self._radius[envs] = rng.uniform(*BALL_RADIUS, count)
@@ -76,29 +74,6 @@ class FindScenario(PathScenario[FindState]):
         eye = base + np.array([0, 0, self.floors.robot.base_from_camera.translation[2]])
         self._in_sight[envs] = in_sight(self.floors.scenes, scenes, eye, goal + self._up(envs))
         return ResetPoses(base, yaw)
-
-    def _draw(self, envs: I64, scenes: I64, rng: np.random.Generator) -> tuple[I64, I64]:
-        """Cells of starts and goals (M, 2), and the fields that lead from one to the other."""
-        floors, starts, goals = self.floors, np.zeros((len(envs), 2), np.int64), np.zeros((len(envs), 2), np.int64)
-        missing = np.arange(len(envs))
-        for _ in range(ROUNDS):
-            own, at = envs[missing], scenes[missing]
-            goals[missing] = floors.draw(at, 1, rng)[:, 0]
-            lengths = lengths_to(floors.price, at, goals[missing], floors.cell[at])
-            self._fields.put(own, floors.origin[at], floors.cell[at], lengths)
-            options = floors.starts.draw(at, STARTS, rng)
-            length = self._fields.distance[own[:, None], options[..., 0], options[..., 1]]
-            usable = np.isfinite(length) & (length >= self._min_length)
-            starts[missing] = options[np.arange(len(own)), usable.argmax(1)]
-            missing = missing[~usable.any(1)]
-            if not len(missing):
-                return starts, goals
-        raise SimError(
-            "a scene needs starts from which a goal can be driven to",
-            found=f"no start {self._min_length} m from any of {ROUNDS} goals of "
-            f"{floors.scenes[scenes[missing[0]]].lock.reference}",
-            remedy="leave the scene out, or set task.parameters.min_length",
-        )
 
     def _up(self, envs: I64) -> F64:
         """From the floor to the centre of balls (M, 3) [m]."""

@@ -7,12 +7,12 @@ import numpy as np
 from pipeline.errors import SimError
 from pipeline.geometry import masks
 from pipeline.geometry.grids import Grids
-from pipeline.types import I64, Mask
+from pipeline.types import F32, I64, Mask
 from sim.robots.state import RobotState
 from sim.scene.floors import Cells, Floors
 from sim.scene.navigation import DistanceFields, lengths_to
 from sim.sensors.cameras.props import Balls, Patches, Posts, Props
-from sim.tasks.driving.paths import MinLength, PathScenario, PathState, PathTracker
+from sim.tasks.driving.paths import MinLength, PathScenario, PathState, PathTracker, even
 from sim.tasks.scenario import ResetPoses
 
 BALL_RADIUS = 0.15  # [m]
@@ -58,10 +58,9 @@ class GoalScenario(PathScenario[PathState]):
         cell, price = floors.cell[scene_of], floors.walking_price() if upstairs else floors.price
         lengths = Grids.of(lengths_to(price, scene_of, self._cells, cell))
         self._paths = PathTracker(floors, num_envs, DistanceFields(floors.origin[scene_of], cell, lengths))
-        even = price.like(np.where(np.isfinite(price.values), np.float32(1), price.values))
         far = list[Mask]()
         for scene, goal, length in zip(
-            scene_of, self._cells, lengths_to(even, scene_of, self._cells, cell), strict=True
+            scene_of, self._cells, lengths_to(even(price), scene_of, self._cells, cell), strict=True
         ):
             far.append(np.isfinite(length) & (length >= min_length) & floors.eligible[scene])
             if upstairs:
@@ -87,13 +86,9 @@ class GoalScenario(PathScenario[PathState]):
         starts = self._starts.draw(goals, 1, rng)[:, 0]
         start = self.floors.positions(scenes, starts)
         goal = self.floors.positions(scenes, self._cells[goals])
-        fields, yaw = self._arrange(envs, scenes, goals, starts, rng), rng.uniform(-np.pi, np.pi, len(envs))
-        self._paths.reset(envs, scenes, goal, fields, np.column_stack([start[:, :2], yaw]))
+        yaw = rng.uniform(-np.pi, np.pi, len(envs))
+        self._paths.reset(envs, scenes, goal, goals, np.column_stack([start[:, :2], yaw]))
         return ResetPoses(start + np.array([0, 0, self.floors.robot.base_height]), yaw)
-
-    def _arrange(self, envs: I64, scenes: I64, goals: I64, starts: I64, rng: np.random.Generator) -> I64:
-        """Fields (M,) that lead environments (M,) from cells (M, 2) to goals (M,); subclasses place obstacles."""
-        return goals
 
     def update(self, state: RobotState, rng: np.random.Generator) -> None:
         """Update the remaining paths."""
@@ -105,10 +100,14 @@ class GoalScenario(PathScenario[PathState]):
 
     def props(self) -> Props:
         """A ball at each goal."""
-        count = len(self._paths.goal)
-        center = self._paths.goal[:, None] + np.array([0, 0, BALL_RADIUS], np.float32)
-        balls = Balls(center, np.full((count, 1), BALL_RADIUS), np.tile(self._color, (count, 1, 1)))
+        balls, count = goal_balls(self._paths.goal, self._color), len(self._paths.goal)
         return Props(balls, Posts.none(count), Patches.none(count))
+
+
+def goal_balls(goal: F32, color: F32) -> Balls:
+    """A ball of a colour (3,) on the floor at each goal (N, 3) [m]."""
+    center = goal[:, None] + np.array([0, 0, BALL_RADIUS], np.float32)
+    return Balls(center, np.full((len(goal), 1), BALL_RADIUS), np.tile(color, (len(goal), 1, 1)))
 
 
 def _landing(floors: Floors, scene: int, upstairs: float) -> I64:

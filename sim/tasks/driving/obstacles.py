@@ -13,9 +13,10 @@ from sim.robots.state import RobotState
 from sim.scene.floors import Floors
 from sim.scene.navigation import DistanceFields, spread
 from sim.sensors.cameras.props import PATCH_COLOR, Patches, Posts, Props
-from sim.tasks.driving.goals import GoalScenario
-from sim.tasks.driving.paths import MinLength, PathState, PathTracker
+from sim.tasks.driving.goals import goal_balls
+from sim.tasks.driving.paths import Ends, MinLength, PathScenario, PathState, PathTracker
 from sim.tasks.parameters import settable
+from sim.tasks.scenario import ResetPoses
 
 POST_COLOR = (0.75, 0.12, 0.1)
 POST_RADIUS, POST_HEIGHT = (0.05, 0.1), 0.8  # [m]
@@ -44,14 +45,15 @@ class ObstacleState(PathState):
     cost: F32
 
 
-class ObstacleScenario(GoalScenario):
-    """Goals with posts that leave a path to them, and yellow patches that cost; drawn for each episode.
+class ObstacleScenario(PathScenario[ObstacleState]):
+    """A ball anywhere, posts that leave a path to it, and yellow patches that cost; drawn for each episode.
 
-    Posts are visual, and contact with them is geometric; they are not in the physics. The costs of a bundle's own areas
-    count, too. There are at most `posts` posts: those that would stand at the start or the goal are left out.
+    Without posts, paths from start to goal have at least `min_length` [m]. Posts are visual, and contact with them is
+    geometric; they are not in the physics. The costs of a bundle's own areas count, too. There are at most `posts`
+    posts: those that would stand at the start or the goal are left out.
 
     Raises:
-        SimError: When a scene has no such path, or no start that may be used.
+        SimError: When no start in a scene leads to a goal that far away.
     """
 
     ROWS = ("_post", "_post_radius", "_patch", "_patch_radius", "_clearance", "_cost")
@@ -68,22 +70,32 @@ class ObstacleScenario(GoalScenario):
         posts: Annotated[int, settable(1, 50, "posts in each episode")],
         patches: Annotated[int, settable(1, 50, "patches that cost in each episode")],
     ) -> None:
-        super().__init__(floors, num_envs, period, min_length=min_length, ball_color=ball_color)
+        self.floors, self._color = floors, np.array(ball_color, np.float32)
         self._robot_radius = floors.robot.radius
         self._costs = floors.area_costs
         dear = np.where(self._costs.values > 0, np.maximum(floors.price.values, PATCH_PRICE), floors.price.values)
         self._price = floors.price.like(dear)
         self._fields = DistanceFields.nowhere(num_envs)
+        self._ends = Ends(floors, self._fields, min_length)
         self._paths = PathTracker(floors, num_envs, self._fields)
         self._post, self._post_radius = np.zeros((num_envs, posts, 3)), np.zeros((num_envs, posts))
         self._patch, self._patch_radius = np.zeros((num_envs, patches, 3)), np.zeros((num_envs, patches))
         self._clearance, self._cost = np.zeros(num_envs, np.float32), np.zeros(num_envs, np.float32)
 
-    def _arrange(self, envs: I64, scenes: I64, goals: I64, starts: I64, rng: np.random.Generator) -> I64:
+    def reset(self, envs: I64, scenes: I64, levels: I64, rng: np.random.Generator) -> ResetPoses:
+        """Draw starts, goals, and what is between them, for environments (M,)."""
+        starts, goals = self._ends.draw(envs, scenes, rng)
+        start, goal = self.floors.positions(scenes, starts), self.floors.positions(scenes, goals)
+        self._arrange(envs, scenes, goals, starts, rng)
+        yaw = rng.uniform(-np.pi, np.pi, len(envs))
+        self._paths.reset(envs, scenes, goal, envs, np.column_stack([start[:, :2], yaw]))
+        return ResetPoses(start + np.array([0, 0, self.floors.robot.base_height]), yaw)
+
+    def _arrange(self, envs: I64, scenes: I64, goals: I64, starts: I64, rng: np.random.Generator) -> None:
         """Draw posts and patches, and compute the paths around them."""
         floors, count = self.floors, len(envs)
         posts, patches = self._post.shape[1], self._patch.shape[1]
-        cell, ends = floors.cell[scenes], np.stack([starts, self._cells[goals]], 1)
+        cell, ends = floors.cell[scenes], np.stack([starts, goals], 1)
         patch, patch_radius = floors.draw(scenes, patches, rng), rng.uniform(*PATCH_RADIUS, (count, patches))
         post = floors.draw(scenes, TRIES * posts, rng).reshape(count, TRIES, posts, 2)
         post_radius = rng.uniform(*POST_RADIUS, (count, TRIES, posts))
@@ -102,11 +114,10 @@ class ObstacleScenario(GoalScenario):
         self._post_radius[envs] = np.where(chosen[:, None] >= 0, post_radius[row, chosen], 0)
         self._patch[envs], self._patch_radius[envs] = floors.positions(scenes[:, None], patch), patch_radius
         self._measure(envs, scenes, floors.positions(scenes, starts)[:, :2])
-        return envs
 
     def update(self, state: RobotState, rng: np.random.Generator) -> None:
         """Update the remaining paths, the clearance and the cost of the floor."""
-        super().update(state, rng)
+        self._paths.update(state.planar)
         self._measure(np.arange(len(state)), self._paths.scene_of, state.position[:, :2])
 
     def _measure(self, envs: I64, scenes: I64, xy: Floats) -> None:
@@ -121,7 +132,7 @@ class ObstacleScenario(GoalScenario):
 
     def state(self) -> ObstacleState:
         """State that terms read."""
-        return ObstacleState(**vars(super().state()), clearance=self._clearance.copy(), cost=self._cost.copy())
+        return ObstacleState(**vars(self._paths.state()), clearance=self._clearance.copy(), cost=self._cost.copy())
 
     def props(self) -> Props:
         """The ball, the posts and the patches."""
@@ -131,7 +142,7 @@ class ObstacleScenario(GoalScenario):
         )
         height = np.full(self._post_radius.shape, POST_HEIGHT)
         return Props(
-            super().props().balls,
+            goal_balls(self._paths.goal, self._color),
             Posts(self._post, self._post_radius, height, post_color),
             Patches(self._patch, self._patch_radius, patch_color),
         )

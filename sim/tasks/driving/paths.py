@@ -7,12 +7,17 @@ from typing import Annotated
 
 import numpy as np
 
+from pipeline.errors import SimError
+from pipeline.geometry.grids import Grids
 from pipeline.types import F32, I64, Floats
 from sim.saved import Saved
 from sim.scene.floors import NEARBY, NEXT_POSITIONS, Floors, positions_around
-from sim.scene.navigation import DistanceFields
+from sim.scene.navigation import DistanceFields, lengths_to
 from sim.tasks.parameters import settable
 from sim.tasks.scenario import Scenario, ScenarioState
+
+STARTS, ROUNDS = 32, 20
+"""Starts that are drawn for a goal, and goals that are drawn until one of them can be driven from."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,3 +102,45 @@ class PathScenario(Scenario[ScenarioState]):
     def to_edge(self, xy: Floats, envs: I64) -> F32:
         """Distance [m] from positions (M, 2) in environments (M,) to the edge of the drivable floor."""
         return self.floors.to_edge(self._paths.scene_of[envs], xy)
+
+
+def even(price: Grids[np.float32]) -> Grids[np.float32]:
+    """Every metre of the floor at the price of one, so that paths cost what they are long."""
+    return price.like(np.where(np.isfinite(price.values), np.float32(1), price.values))
+
+
+class Ends:
+    """Starts and goals of paths, anywhere on the floor; from start to goal there are at least `min_length` [m]."""
+
+    def __init__(self, floors: Floors, fields: DistanceFields, min_length: float) -> None:
+        self._floors, self._fields, self._min_length = floors, fields, min_length
+        self._even = even(floors.price)
+
+    def draw(self, envs: I64, scenes: I64, rng: np.random.Generator) -> tuple[I64, I64]:
+        """Cells of starts and goals (M, 2) in scenes (M,); fields of environments (M,) lead from one to the other.
+
+        Raises:
+            SimError: When no start in a scene leads to a goal that far away.
+        """
+        floors, starts, goals = self._floors, np.zeros((len(envs), 2), np.int64), np.zeros((len(envs), 2), np.int64)
+        missing = np.arange(len(envs))
+        for _ in range(ROUNDS):
+            own, at = envs[missing], scenes[missing]
+            goals[missing] = floors.draw(at, 1, rng)[:, 0]
+            paths, even_paths = (
+                lengths_to(one, at, goals[missing], floors.cell[at]) for one in (floors.price, self._even)
+            )
+            self._fields.put(own, floors.origin[at], floors.cell[at], paths)
+            options = floors.starts.draw(at, STARTS, rng)
+            length = np.array([path[tuple(option.T)] for path, option in zip(even_paths, options, strict=True)])
+            usable = np.isfinite(length) & (length >= self._min_length)
+            starts[missing] = options[np.arange(len(own)), usable.argmax(1)]
+            missing = missing[~usable.any(1)]
+            if not len(missing):
+                return starts, goals
+        raise SimError(
+            "a scene needs starts from which a goal can be driven to",
+            found=f"no start {self._min_length} m from any of {ROUNDS} goals of "
+            f"{floors.scenes[scenes[missing[0]]].lock.reference}",
+            remedy="leave the scene out, or set task.parameters.min_length",
+        )

@@ -82,13 +82,22 @@ def test_where_no_posts_leave_a_way_there_are_none(rover: Robot):
     """A corridor in which every post closes the way, but for those beyond its ends."""
     free = np.zeros((60, 3), bool)
     free[:, 1] = True
-    scene = floor_scene(free, goals=(tuple(centre(30, 1)),))
-    scenario, starts = laid(rover, scene, 200, 8, 0)
-    posts, goal = scenario.props().posts, centre(30, 1)
-    low, high = np.minimum(starts[:, :1], goal[0]), np.maximum(starts[:, :1], goal[0])
+    scenario, starts = laid(rover, floor_scene(free), 200, 8, 0)
+    posts, goal = scenario.props().posts, scenario.state().goal
+    low, high = np.minimum(starts[:, :1], goal[:, :1]), np.maximum(starts[:, :1], goal[:, :1])
     between = (posts.foot[..., 0] > low) & (posts.foot[..., 0] < high) & (posts.radius > 0)
     assert not between.any()
     assert np.isfinite(scenario.state().length).all()
+
+
+def test_the_ball_lies_anywhere(rover: Robot):
+    """Not where the scene has its goals: knowing the place is not knowing where to drive."""
+    scenario, starts = laid(rover, hall(), 300, 0, 0)
+    goals = scenario.state().goal
+    assert len(np.unique(goals.round(3), axis=0)) > 150
+    assert np.ptp(goals, axis=0).min() > 2
+    assert np.linalg.norm(starts - goals, axis=1).min() > 0.8  # a path of 1.2 m goes round the wall's end at most
+    np.testing.assert_allclose(scenario.props().balls.center[:, 0, :2], goals, atol=1e-6)
 
 
 def test_clearance_is_measured_from_the_robots_rim(rover: Robot):
@@ -123,7 +132,7 @@ def test_patches_and_the_bundles_areas_cost(rover: Robot):
 def test_the_way_leads_round_a_patch(rover: Robot):
     """Where that is shorter than thrice the way across; so driving round is progress."""
     free = np.ones((36, 24), bool)
-    scene = floor_scene(free, goals=(tuple(centre(30, 12)),))
+    scene = floor_scene(free)
     scenario, starts = laid(rover, scene, 200, 0, 3)
     straight, _ = laid(rover, scene, 200, 0, 0)
     assert (starts == laid(rover, scene, 200, 0, 0)[1]).all()
