@@ -45,6 +45,6 @@ def rooms(
     kept = f", {made.kept} of them from before" if made.kept else ""
     tables.say(f"rooms      {len(made.folders)} in {tables.quoted(out)}{kept}")
     tables.say(f"look       splatyard view {tables.quoted(tables.shown(made.folders[0]))}")
-    what = "put_cube_on_plate_tables" if with_table else "search"
+    what = "put_cube_on_plate_tables" if with_table else "find"
     tables.say(f"train      splatyard train {what} --scene {tables.quoted(out / '*')}")
     return 0
