@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 from gymnasium.spaces import Dict
+from tensordict import TensorDict
 
 from pipeline.errors import TrainError
 from sim.env import Observations, SceneEnv
@@ -46,6 +47,17 @@ class FinderAnswers(ObservationGroup):
     def restore(self, state: dict[str, torch.Tensor]) -> None:
         """Continue from what it believed."""
         set_tensors_of(self._driver.finder, state)
+
+
+class Teacher:
+    """Acts as the teacher answers, beside a policy that learns from it; its answers are among what is seen."""
+
+    def __call__(self, seen: TensorDict) -> torch.Tensor:
+        """Actions (N, A)."""
+        return seen[TEACHER]
+
+    def reset(self, dones: torch.Tensor | None = None) -> None:
+        """Nothing: the answers know when episodes begin."""
 
 
 def taught_by(teacher: str, env: SceneEnv) -> ObservationGroup:

@@ -31,6 +31,7 @@ from train.runs import checkpoint
 from train.runs.results import Ablation, Episode, Evaluation, FloorPlan, Results, TestScene
 from train.runs.run import Run
 from train.settings.encoders import BLIND
+from train.teaching import Teacher, taught_by
 
 SEED = 999
 """Seed of all rounds."""
@@ -146,6 +147,7 @@ def evaluate_run(
     episodes: int = 200,
     ablations: Sequence[Ablation] = ABLATIONS,
     blind: Run | None = None,
+    teacher: bool = False,
     seed: int = SEED,
     file: Path | None = None,
     device: str = "cpu",
@@ -154,7 +156,8 @@ def evaluate_run(
     """Evaluate a checkpoint, scene by scene: a scene's metrics don't depend on the other scenes.
 
     In its own scenes, the default, a run starts on the held-out floor, in others anywhere. A blind policy is evaluated
-    without ablations. The newest checkpoint of `blind`, a run without vision, gets the same episodes.
+    without ablations. The newest checkpoint of `blind`, a run without vision, gets the same episodes, and so does the
+    policy's `teacher`, if it has one.
 
     Raises:
         TrainError: When a run has no checkpoint, or one that doesn't fit, or the blind run isn't comparable.
@@ -165,7 +168,7 @@ def evaluate_run(
         _check_blind(run, blind)
     path, state = checkpoint.chosen(run, file)
     episodes_by: dict[Ablation, list[Episode]] = {name: [] for name in (("none",) if is_blind(run) else ablations)}
-    tested: list[TestScene] = []
+    tested, taught = list[TestScene](), list[Episode]()
     for source in scenes or run.sources:
         scene = run.open_scene(source, allow_failed=allow_failed)
         starts: Split = "held_out" if trained_in(run, scene.lock) else "all"
@@ -176,6 +179,9 @@ def evaluate_run(
             tested.append(_test_scene(scene, starts, env))
             for ablation, so_far in episodes_by.items():
                 so_far += evaluate(actor, env, episodes, ablation=ablation, seed=seed).episodes
+            if teacher and run.preset.teacher:
+                env.groups.append(taught_by(run.preset.teacher, env.env))
+                taught += evaluate(Teacher(), env, episodes, seed=seed, about="episodes, teacher").episodes
     blind_results = None
     if blind:
         blind_results = evaluate_run(
@@ -193,6 +199,7 @@ def evaluate_run(
         scenes=tuple(tested),
         evaluations=tuple(Evaluation(ablation=name, episodes=tuple(done)) for name, done in episodes_by.items()),
         blind=blind_results,
+        teacher=Evaluation(ablation="none", episodes=tuple(taught)) if taught else None,
     )
 
 

@@ -216,6 +216,7 @@ LABELS = {
     "frozen": "frozen images",
     "black": "black images",
     "blind": "trained blind",
+    "teacher": "its teacher",
     "validation": "places held out of training",
     "test": "places to test in",
 }
@@ -228,6 +229,7 @@ ABOUT = {
     "black": "All images are zeros, which training never showed.",
     "blind": "Another policy, trained in the same way without a camera, in the same episodes: what can be achieved "
     "without vision.",
+    "teacher": "Whom the policy learned to imitate, in the same episodes: the difference is what imitation lost.",
     "validation": "The unmodified policy in places that it never trained in; checkpoints are compared by them.",
     "test": "The unmodified policy in places that it never trained in, and that nothing was decided by.",
 }

@@ -159,6 +159,7 @@ class Results(_Record):
         stopped_early: How much less the run was trained than planned, and why; empty if it was not.
         seed: Seed of the first round's episodes and of the ablations.
         blind: Results of a policy trained without vision, in the same episodes.
+        teacher: The same episodes, driven by whom the policy imitates.
         unseen: Results in places that are kept apart from its training, by what they are for.
     """
 
@@ -174,6 +175,7 @@ class Results(_Record):
     scenes: tuple[TestScene, ...]
     evaluations: tuple[Evaluation, ...]
     blind: Results | None = None
+    teacher: Evaluation | None = None
     unseen: dict[str, Results] = {}
 
     @property
@@ -186,10 +188,11 @@ class Results(_Record):
         return [line for label, evaluation in self.labelled() for line in lines_of(label, evaluation)]
 
     def labelled(self) -> list[tuple[str, Evaluation]]:
-        """Evaluations with a label: the ablation, "blind" for one trained without vision, or what places are for."""
+        """Evaluations with a label: the ablation, who acts instead (blind, teacher), or what places are for."""
+        taught = [("teacher", self.teacher)] if self.teacher else []
         others = {**({"blind": self.blind} if self.blind else {}), **self.unseen}
         labelled = [(label, evaluation) for label, other in others.items() for evaluation in other.evaluations]
-        return [(evaluation.ablation, evaluation) for evaluation in self.evaluations] + labelled
+        return [(evaluation.ablation, evaluation) for evaluation in self.evaluations] + taught + labelled
 
 
 @dataclass(frozen=True)

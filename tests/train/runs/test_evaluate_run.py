@@ -17,7 +17,7 @@ from train.environment import make_env
 from train.preset import load_preset
 from train.runs import checkpoint
 from train.runs.evaluation import evaluate_run
-from train.runs.results import Results, read_results
+from train.runs.results import Results, read_results, write_results
 from train.runs.run import Run
 
 EPISODES = 8
@@ -96,6 +96,19 @@ def test_evaluate_run_beside_one_that_is_no_blind_control(run, blind, tmp_path, 
     for other in (run, elsewhere):
         with pytest.raises(TrainError, match="a blind run differs"):
             evaluate_run(run, episodes=EPISODES, blind=other)
+
+
+def test_evaluate_run_beside_its_teacher(tmp_path, scenes):
+    """Who knows the way gets there, in the same episodes; the policy has learned nothing yet."""
+    changes = {"algorithm": "dagger", "policy.rnn_type": "none"}
+    student = begun(tmp_path, scenes["room@1.0.0"], "student", changes)
+    found = evaluate_run(student, episodes=EPISODES, ablations=["none"], teacher=True)
+    assert [label for label, _ in found.labelled()] == ["none", "teacher"]
+    assert found.teacher is not None
+    own = found.evaluations[0]
+    assert [one.start for one in found.teacher.episodes] == [one.start for one in own.episodes]
+    assert found.teacher.success().value > 0.8 > own.success().value
+    assert read_results(write_results(found, tmp_path)).teacher == found.teacher
 
 
 def test_evaluate_run_without_a_checkpoint(run):
