@@ -30,6 +30,9 @@ PERIOD = 0.2
 """Time between two images, for which the numbers here are meant [s]."""
 TURN, TURN_GAIN = 1.5, 2.5
 """Largest yaw rate [rad/s], and yaw rate for each radian to turn [1/s]."""
+LEAD = 2.0
+"""Ways are sought as if robots turned on for so many steps: who has begun to turn to one side goes on, and students see
+which side that is."""
 STUCK_SENT, STUCK_SHARE, STUCK_STEPS, BACK_STEPS, BACK_SPEED = 0.15, 0.05, 3, 4, -0.2
 """Who is sent faster than the first [m/s] and moves less than the second of it in a step [s], so many steps, is held;
 and goes back so many, so fast [m/s]."""
@@ -143,7 +146,8 @@ class Finder(Saved):
         """Speeds ahead (N,) [m/s] and yaw rates to the left (N,) [rad/s] until the next images."""
         maps, seek = self.maps, ~self.known
         looking = seek & (self.turned < LOOK_ROUND)
-        way = ways(maps.taken, maps.floor, self.pose, self.goal, seek, self._radius)
+        soon = self.pose + np.array([0, 0, LEAD]) * self._moved
+        way = ways(maps.taken, maps.floor, soon, self.goal, seek, self._radius)
         to, ok = way[:, :2] - self.pose[:, :2], way[:, 3] > 0
         off = _turned_to(to, self.pose[:, 2])
         arrived = np.linalg.norm(to, axis=1) < CELL / 2

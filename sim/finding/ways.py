@@ -21,7 +21,7 @@ UNKNOWN_PRICE = 2.0
 MOST = 60.0
 """Largest price of a way [m]."""
 TURN_PRICE = 0.4
-"""Price of turning before a way begins [m/rad]: of two like ways the one ahead is taken, and stays the better one."""
+"""Price of a way that begins to the side [m/rad]: of two like ways the one ahead is taken, and stays the better one."""
 ARRIVED = 0.15
 """A way ends so near to the place [m]."""
 AHEAD = 0.7
@@ -126,10 +126,11 @@ def _way(
                     price += CLOSE_PRICE * (CLOSE - room) / CLOSE
                 if room <= radius:
                     price += TOUCHING_PRICE if room > radius - SURE else BLOCKED_PRICE
-                way = price * CELL * np.sqrt(du * du + dv * dv)
-                if a == sa and b == sb:
-                    way += TURN_PRICE * abs((np.arctan2(dv, du) - heading + np.pi) % (2 * np.pi) - np.pi)
-                new = np.float32(so_far + way)
+                step = CELL * np.sqrt(du * du + dv * dv)
+                if (u - sa) ** 2 + (v - sb) ** 2 <= (AHEAD / CELL) ** 2:
+                    aside = abs((np.arctan2(v - sb, u - sa) - heading + np.pi) % (2 * np.pi) - np.pi)
+                    price += TURN_PRICE / AHEAD * aside
+                new = np.float32(so_far + price * step)
                 if new < cost[u, v] and new < MOST:
                     cost[u, v], came[u, v] = new, at
                     heappush(heap, (new, u * SIDE + v))

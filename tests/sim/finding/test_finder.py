@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sim.finding.finder import BACK_SPEED, LOOK_ROUND, STUCK_STEPS, THERE, TURN, Finder
-from sim.finding.maps import BARRED, IS_TAKEN
+from sim.finding.maps import BARRED, IS_TAKEN, MOST_TAKEN
 from tests.sim.finding.views import HEIGHT, LENS, MOUNT, RADIUS, View, camera_at, cell, places, tilted
 
 DOWN = np.array([0.0, 0.0, -1.0])
@@ -106,6 +106,19 @@ def test_it_drives_to_the_ball():
     assert abs(turn[0]) < 0.5
     assert forward[1] == pytest.approx(0, abs=1e-6)
     assert turn[1] > 1
+
+
+def test_who_has_begun_to_turn_goes_on():
+    """Round either side of a wall, as long on both, looking straight at it: each to the side that it turns to."""
+    found = believing((2.05, 0.05), (2.05, 0.05))
+    x, y = places()
+    found.maps.taken[:, (np.abs(x - 1.05) < 0.06) & (np.abs(y) < 0.71)] = MOST_TAKEN
+    for turn in (-0.3, 0.3):
+        blind(found, np.array([0, 0, turn]), np.array([0, 0, -turn]))
+    np.testing.assert_allclose(found.pose[:, 2], 0, atol=1e-9)
+    _, turn = found.speeds()
+    assert turn[0] > 0.3
+    assert turn[1] < -0.3
 
 
 def test_a_ball_that_is_not_there_is_given_up():
