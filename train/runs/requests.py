@@ -120,7 +120,8 @@ class EvaluationRequest(DriverRequest):
         blind = Run.open(self.blind, self.runs) if self.blind else None
         file = checkpoint.file_of(run, self.checkpoint)
         scenes = find_sources(self.scenes)
-        asked = {"ablations": self.ablations, "blind": blind, "teacher": True, "file": file}
+        controls = [*self.ablations] != ["none"]
+        asked = {"ablations": self.ablations, "blind": blind, "teacher": controls, "file": file}
         results = self._evaluate(run, scenes or run.sources, **asked)
         apart = {kind: run.unseen_sources(kind) for kind in run.record.unseen.kinds if not scenes}
         unseen = {kind: self._evaluate(run, sources, ablations=["none"], file=file) for kind, sources in apart.items()}
