@@ -33,7 +33,7 @@ TURN, TURN_GAIN = 1.5, 2.5
 LEAD = 2.0
 """Ways are sought as if robots turned on for so many steps: who has begun to turn to one side goes on, and students see
 which side that is."""
-STUCK_SENT, STUCK_SHARE, STUCK_STEPS, BACK_STEPS, BACK_SPEED = 0.15, 0.05, 3, 4, -0.2
+STUCK_SENT, STUCK_SHARE, STUCK_STEPS, BACK_STEPS, BACK_SPEED = 0.05, 0.05, 3, 4, -0.2
 """Who is sent faster than the first [m/s] and moves less than the second of it in a step [s], so many steps, is held;
 and goes back so many, so fast [m/s]."""
 

@@ -162,6 +162,16 @@ def test_who_is_held_goes_back():
     assert not (found.maps.taken[1] > IS_TAKEN).any()
 
 
+def test_who_creeps_and_is_held_goes_back():
+    """A student that hesitates is freed as one that drives fast; one that moves as it was told goes on."""
+    found = believing((2.55, 0.05), (2.55, 0.05))
+    for _ in range(STUCK_STEPS):
+        blind(found, STILL, np.array([0.016, 0, 0]), sent=0.08)
+    forward, _ = found.speeds()
+    assert forward[0] == pytest.approx(BACK_SPEED, abs=1e-6)
+    assert forward[1] > 0.3
+
+
 def test_who_was_told_to_stand_is_not_held():
     """As a policy that it teaches may: what it would have done itself doesn't count."""
     found = believing((2.55, 0.05))
