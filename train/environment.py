@@ -27,7 +27,7 @@ from sim.tasks.task import EXPERT, Task
 from train.encoders.groups import SHOWN, TEACHER, VOXELS, ObservationGroup, groups_of
 from train.encoders.voxels import Voxels
 from train.preset import Preset
-from train.teaching import taught_by
+from train.teaching import seen_by, taught_by
 
 VECTOR, STATE = "vector", "state"
 """Observation groups: the actor's vectors as they were read, and all vectors as they are, for the critic."""
@@ -314,6 +314,7 @@ def simulation_settings(
     """
     task = find_task(preset.task, preset.task_settings)
     training = starts == "train"
+    outputs = dict.fromkeys([*preset.policy.outputs, *seen_by(preset.teacher)])
     return {
         "task": preset.task,
         "task_settings": preset.task_settings,
@@ -324,7 +325,7 @@ def simulation_settings(
         "engine": preset.engine,
         "device": device,
         "seed": seed,
-        "cameras": _cameras(preset, task, preset.policy.outputs),
+        "cameras": _cameras(preset, task, [*outputs]),
         "expert": preset.teacher == EXPERT,
         "camera_settings": replace(task.camera_settings, **preset.camera.model_dump()) if training else None,
         "starts": starts,

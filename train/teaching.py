@@ -10,8 +10,9 @@ from tensordict import TensorDict
 
 from pipeline.errors import TrainError
 from sim.env import Observations, SceneEnv
-from sim.finding.eyes import eyes_named
+from sim.finding.eyes import BUILDS, Eyes, eyes_named
 from sim.policies.finder import finder_with
+from sim.sensors.cameras.settings import Output
 from train.encoders.groups import TEACHER, ObservationGroup, set_tensors_of, tensors_of
 
 
@@ -58,6 +59,16 @@ class Teacher:
 
     def reset(self, dones: torch.Tensor | None = None) -> None:
         """Nothing: the answers know when episodes begin."""
+
+
+def seen_by(teacher: str) -> tuple[Output, ...]:
+    """What a teacher sees of a robot's cameras: nothing where its answers are an observation.
+
+    Raises:
+        SimError: When its eyes are damaged.
+    """
+    eyes = eyes_named(teacher)
+    return BUILDS[Eyes(eyes).card.modality].sees if eyes else ()
 
 
 def taught_by(teacher: str, env: SceneEnv) -> ObservationGroup:

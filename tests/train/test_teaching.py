@@ -39,6 +39,16 @@ def test_a_teacher_says_actions(room_scene: SimScene, teacher: str):
         taught_by(teacher, env)
 
 
+@pytest.mark.parametrize("modality", ["rgb", "depth"])
+def test_a_policy_may_see_less_than_its_teacher(room_scene: SimScene, modality: str):
+    """Whose camera measures what either needs."""
+    preset = load_preset("find", {"teacher": "find", "algorithm": "dagger", "policy.modality": modality})
+    with closing(make_env(preset, [room_scene], num_envs=2)) as env:
+        seen = env.get_observations()
+        assert seen_groups(seen) == [modality]
+        assert seen["teacher"].shape == (2, 2)
+
+
 @pytest.mark.parametrize("teacher", ["find", str(FIND)])
 def test_the_driver_find_teaches_what_it_would_do(room_scene: SimScene, teacher: str):
     """Where the policy is; and goes on from what it believed."""

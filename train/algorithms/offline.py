@@ -17,6 +17,7 @@ from train.environment import STATE
 from train.preset import Preset
 from train.recording.demonstrations import Contract, demonstrations_of_run
 from train.recording.replay import REPLAY, Replay, Transitions
+from train.settings.parts import PolicySettings
 
 EXPECTILE = 0.8
 """Expectile of the values of actions that the value of a state is: the larger, the nearer to the best action."""
@@ -29,7 +30,11 @@ TURN_STEPS = 8
 
 
 class Cloning(Learner):
-    """Behaviour cloning: the policy outputs what successful demonstrations did, by the squared difference."""
+    """Behaviour cloning: the policy outputs what successful demonstrations did.
+
+    By the squared difference, whose least is the mean of what was done alike; or by how likely each of several actions
+    is, if it has `bins`: to the left or to the right of a thing, never into it.
+    """
 
     offline = True
     only_successful = True
@@ -74,10 +79,21 @@ class Cloning(Learner):
 
     def imitate(self, batch: Transitions, weights: torch.Tensor) -> torch.Tensor:
         """Move the policy towards a batch's actions, which count by their weights (B,); returns the loss."""
-        error = (self.actor(self.augmented(batch.seen)) - batch.action).square().mean(1)
-        loss = (weights * error).mean()
+        loss = (weights * self._errors(self.augmented(batch.seen), batch.action)).mean()
         self.step("actor", loss)
         return loss.detach()
+
+    def distribution(self, policy: PolicySettings) -> dict[str, Any]:
+        """Configuration of the policy's distribution, for rsl-rl."""
+        bins = self.settings.bins
+        return {"class_name": "train.algorithms.binned:Binned", "bins": bins} if bins else super().distribution(policy)
+
+    def _errors(self, seen: TensorDict, action: torch.Tensor) -> torch.Tensor:
+        """How far the policy's actions are from others (B, A)."""
+        if not self.settings.bins:
+            return (self.actor(seen) - action).square().mean(1)
+        self.actor(seen, stochastic_output=True)
+        return -self.actor.get_output_log_prob(action)
 
     def counters(self) -> dict[str, Any]:
         """Updates so far, and the demonstrations."""
