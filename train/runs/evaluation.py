@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -179,14 +179,9 @@ def evaluate_run(
             tested.append(_test_scene(scene, starts, env))
             for ablation, so_far in episodes_by.items():
                 so_far += evaluate(actor, env, episodes, ablation=ablation, seed=seed).episodes
-            if teacher and run.preset.teacher:
-                env.groups.append(taught_by(run.preset.teacher, env.env))
-                taught += evaluate(Teacher(), env, episodes, seed=seed, about="episodes, teacher").episodes
-    blind_results = None
-    if blind:
-        blind_results = evaluate_run(
-            blind, scenes or run.sources, episodes=episodes, seed=seed, device=device, allow_failed=allow_failed
-        )
+            taught += _of_teacher(run, env, episodes, seed) if teacher and run.preset.teacher else ()
+    others: dict[str, Any] = {"episodes": episodes, "seed": seed, "device": device, "allow_failed": allow_failed}
+    blind_results = evaluate_run(blind, scenes or run.sources, **others) if blind else None
     return Results(
         run=run.name,
         task=run.preset.task,
@@ -201,6 +196,12 @@ def evaluate_run(
         blind=blind_results,
         teacher=Evaluation(ablation="none", episodes=tuple(taught)) if taught else None,
     )
+
+
+def _of_teacher(run: Run, env: TrainEnv, episodes: int, seed: int) -> tuple[Episode, ...]:
+    """Episodes that a run's teacher drives."""
+    env.groups.append(taught_by(run.preset.teacher, env.env))
+    return evaluate(Teacher(), env, episodes, seed=seed, about="episodes, teacher").episodes
 
 
 def is_blind(run: Run) -> bool:
