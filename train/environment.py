@@ -314,7 +314,7 @@ def simulation_settings(
     """
     task = find_task(preset.task, preset.task_settings)
     training = starts == "train"
-    outputs = dict.fromkeys([*preset.policy.outputs, *seen_by(preset.teacher)])
+    outputs: dict[Output, None] = dict.fromkeys([*preset.policy.outputs, *seen_by(preset.teacher)])
     return {
         "task": preset.task,
         "task_settings": preset.task_settings,
