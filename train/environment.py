@@ -248,17 +248,18 @@ def make_env(
     seed: int = 0,
     starts: Split = "train",
     device: str = "cpu",
+    taught: bool = False,
 ) -> TrainEnv:
     """Make a preset's simulation, for training or, with starts "held_out", for evaluation.
 
-    Cameras are randomised in training only. Evaluation of a task with a curriculum is at its hardest level. The number
-    of robots is the preset's by default.
+    With `taught` its cameras are those of its teacher, too, as in training. Cameras are randomised in training only.
+    Evaluation of a task with a curriculum is at its hardest level. The number of robots is the preset's by default.
 
     Raises:
         SimError: When there is no such task or robot, or the scenes have no room for them.
         TrainError: When there is no such encoder.
     """
-    settings = simulation_settings(preset, scenes, num_envs or preset.num_envs, seed, starts, device)
+    settings = simulation_settings(preset, scenes, num_envs or preset.num_envs, seed, starts, device, taught=taught)
     env = sim.make(**settings)
     groups = training_groups(preset, env, device) if starts == "train" else groups_of(preset.policy, env, device)
     return TrainEnv(env, groups, device, seed)
@@ -304,7 +305,14 @@ def _cameras(preset: Preset, task: Task, outputs: Sequence[Output]) -> list[Robo
 
 
 def simulation_settings(
-    preset: Preset, scenes: Sequence[SimScene], num_envs: int, seed: int, starts: Split = "train", device: str = "cpu"
+    preset: Preset,
+    scenes: Sequence[SimScene],
+    num_envs: int,
+    seed: int,
+    starts: Split = "train",
+    device: str = "cpu",
+    *,
+    taught: bool = False,
 ) -> dict[str, Any]:
     """Arguments of `sim.make` for a preset's simulation, see `make_env`.
 
@@ -314,7 +322,8 @@ def simulation_settings(
     """
     task = find_task(preset.task, preset.task_settings)
     training = starts == "train"
-    outputs: dict[Output, None] = dict.fromkeys([*preset.policy.outputs, *seen_by(preset.teacher)])
+    teachers = seen_by(preset.teacher) if training or taught else ()
+    outputs: dict[Output, None] = dict.fromkeys([*preset.policy.outputs, *teachers])
     return {
         "task": preset.task,
         "task_settings": preset.task_settings,

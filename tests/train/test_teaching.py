@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from contextlib import closing
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 import sim
-from pipeline.errors import TrainError
+from pipeline.errors import SimError, TrainError
 from sim.policies.catalog import open_driver
 from sim.scene.scene import SimScene
 from tests.paths import ROOT
@@ -47,6 +48,16 @@ def test_a_policy_may_see_less_than_its_teacher(room_scene: SimScene, modality: 
         seen = env.get_observations()
         assert seen_groups(seen) == [modality]
         assert seen["teacher"].shape == (2, 2)
+
+
+def test_a_policy_outlives_its_teacher(room_scene: SimScene, tmp_path: Path):
+    """Whose eyes are gone: it is evaluated without them, and not trained."""
+    changes = {"teacher": str(tmp_path / "gone.npz"), "algorithm": "dagger", "policy.modality": "rgb"}
+    preset = load_preset("find", changes)
+    with closing(make_env(preset, [room_scene], num_envs=2, starts="held_out")) as env:
+        assert seen_groups(env.get_observations()) == ["rgb"]
+    with pytest.raises(SimError):
+        make_env(preset, [room_scene], num_envs=2)
 
 
 @pytest.mark.parametrize("teacher", ["find", str(FIND)])

@@ -173,7 +173,7 @@ def evaluate_run(
         scene = run.open_scene(source, allow_failed=allow_failed)
         starts: Split = "held_out" if trained_in(run, scene.lock) else "all"
         num_envs = min(episodes, MAX_ENVS)
-        env = make_env(run.preset, [scene], num_envs=num_envs, seed=seed, starts=starts, device=device)
+        env = make_env(run.preset, [scene], num_envs=num_envs, seed=seed, starts=starts, device=device, taught=teacher)
         with closing(env.env):
             actor = checkpoint.load_policy(run, env, path, device).get_policy()
             tested.append(_test_scene(scene, starts, env))

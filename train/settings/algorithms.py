@@ -92,8 +92,8 @@ class OfflineSettings(Settings):
     """Newest steps of all robots that dagger remembers, on disk."""
     led: Share = 0.0
     """Share of training in which dagger's teacher and policy drive in turns: only the teacher at first, then less."""
-    bins: Annotated[int, Field(ge=0, le=1001)] = 0
-    """Values of each action, from -1 to 1, of which a policy says how likely each is; 0 for one action, a mean."""
+    bins: Annotated[int, Field(ge=2, le=1001)] | None = None
+    """Values of each action, from -1 to 1, of which a policy says how likely each is; null for one action, a mean."""
 
 
 class DetectorSettings(Settings):

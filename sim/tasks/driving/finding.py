@@ -10,7 +10,7 @@ import numpy as np
 from pipeline.types import F32, F64, I64, Floats, Mask
 from sim.robots.state import RobotState
 from sim.scene.floors import Floors
-from sim.scene.navigation import DistanceFields
+from sim.scene.navigation import DistanceFields, lengths_to
 from sim.scene.sight import in_sight
 from sim.sensors.cameras.props import Balls, Patches, Posts, Props
 from sim.tasks.driving.paths import Ends, MinLength, PathScenario, PathState, PathTracker
@@ -53,7 +53,7 @@ class FindScenario(PathScenario[FindState]):
     def __init__(self, floors: Floors, num_envs: int, period: float, *, min_length: MinLength) -> None:
         self.floors = floors
         self._fields = DistanceFields.nowhere(num_envs)
-        self._ends = Ends(floors, self._fields, min_length)
+        self._ends = Ends(floors, min_length)
         self._paths = PathTracker(floors, num_envs, self._fields)
         self._radius, self._raised = np.full(num_envs, BALL_RADIUS[0]), np.zeros(num_envs)
         self._color, self._in_sight = np.zeros((num_envs, 3)), np.zeros(num_envs, bool)
@@ -61,7 +61,9 @@ class FindScenario(PathScenario[FindState]):
 
     def reset(self, envs: I64, scenes: I64, levels: I64, rng: np.random.Generator) -> ResetPoses:
         """Draw balls and starts for environments (M,)."""
-        starts, goals = self._ends.draw(envs, scenes, rng)
+        starts, goals = self._ends.draw(scenes, rng)
+        floors, cell = self.floors, self.floors.cell[scenes]
+        self._fields.put(envs, floors.origin[scenes], cell, lengths_to(floors.price, scenes, goals, cell))
         start, goal = self.floors.positions(scenes, starts), self.floors.positions(scenes, goals)
         count, yaw = len(envs), rng.uniform(-np.pi, np.pi, len(envs))
         self._radius[envs] = rng.uniform(*BALL_RADIUS, count)

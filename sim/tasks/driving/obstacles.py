@@ -76,7 +76,7 @@ class ObstacleScenario(PathScenario[ObstacleState]):
         dear = np.where(self._costs.values > 0, np.maximum(floors.price.values, PATCH_PRICE), floors.price.values)
         self._price = floors.price.like(dear)
         self._fields = DistanceFields.nowhere(num_envs)
-        self._ends = Ends(floors, self._fields, min_length)
+        self._ends = Ends(floors, min_length)
         self._paths = PathTracker(floors, num_envs, self._fields)
         self._post, self._post_radius = np.zeros((num_envs, posts, 3)), np.zeros((num_envs, posts))
         self._patch, self._patch_radius = np.zeros((num_envs, patches, 3)), np.zeros((num_envs, patches))
@@ -84,7 +84,7 @@ class ObstacleScenario(PathScenario[ObstacleState]):
 
     def reset(self, envs: I64, scenes: I64, levels: I64, rng: np.random.Generator) -> ResetPoses:
         """Draw starts, goals, and what is between them, for environments (M,)."""
-        starts, goals = self._ends.draw(envs, scenes, rng)
+        starts, goals = self._ends.draw(scenes, rng)
         start, goal = self.floors.positions(scenes, starts), self.floors.positions(scenes, goals)
         self._arrange(envs, scenes, goals, starts, rng)
         yaw = rng.uniform(-np.pi, np.pi, len(envs))

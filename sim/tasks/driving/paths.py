@@ -112,29 +112,26 @@ def even(price: Grids[np.float32]) -> Grids[np.float32]:
 class Ends:
     """Starts and goals of paths, anywhere on the floor; from start to goal there are at least `min_length` [m]."""
 
-    def __init__(self, floors: Floors, fields: DistanceFields, min_length: float) -> None:
-        self._floors, self._fields, self._min_length = floors, fields, min_length
+    def __init__(self, floors: Floors, min_length: float) -> None:
+        self._floors, self._min_length = floors, min_length
         self._even = even(floors.price)
 
-    def draw(self, envs: I64, scenes: I64, rng: np.random.Generator) -> tuple[I64, I64]:
-        """Cells of starts and goals (M, 2) in scenes (M,); fields of environments (M,) lead from one to the other.
+    def draw(self, scenes: I64, rng: np.random.Generator) -> tuple[I64, I64]:
+        """Cells of starts and goals (M, 2) in scenes (M,).
 
         Raises:
             SimError: When no start in a scene leads to a goal that far away.
         """
-        floors, starts, goals = self._floors, np.zeros((len(envs), 2), np.int64), np.zeros((len(envs), 2), np.int64)
-        missing = np.arange(len(envs))
+        floors, starts, goals = self._floors, np.zeros((len(scenes), 2), np.int64), np.zeros((len(scenes), 2), np.int64)
+        missing = np.arange(len(scenes))
         for _ in range(ROUNDS):
-            own, at = envs[missing], scenes[missing]
+            at = scenes[missing]
             goals[missing] = floors.draw(at, 1, rng)[:, 0]
-            paths, even_paths = (
-                lengths_to(one, at, goals[missing], floors.cell[at]) for one in (floors.price, self._even)
-            )
-            self._fields.put(own, floors.origin[at], floors.cell[at], paths)
+            paths = lengths_to(self._even, at, goals[missing], floors.cell[at])
             options = floors.starts.draw(at, STARTS, rng)
-            length = np.array([path[tuple(option.T)] for path, option in zip(even_paths, options, strict=True)])
+            length = np.array([path[tuple(option.T)] for path, option in zip(paths, options, strict=True)])
             usable = np.isfinite(length) & (length >= self._min_length)
-            starts[missing] = options[np.arange(len(own)), usable.argmax(1)]
+            starts[missing] = options[np.arange(len(at)), usable.argmax(1)]
             missing = missing[~usable.any(1)]
             if not len(missing):
                 return starts, goals

@@ -46,8 +46,8 @@ def test_cloning_does_as_successes_do(tmp_path: Path):
         made(Cloning, write(tmp_path / "others", [lost]), tmp_path / "b")
 
 
-@pytest.mark.parametrize(("bins", "expected"), [(0, 0.16), (11, 0.8)])
-def test_of_two_ways_it_goes_one_with_bins(tmp_path: Path, bins: int, expected: float):
+@pytest.mark.parametrize(("bins", "expected"), [(None, 0.16), (11, 0.8)])
+def test_of_two_ways_it_goes_one_with_bins(tmp_path: Path, bins: int | None, expected: float):
     """Where three of five went right and two went left; by the mean it goes between them."""
     ways = [episode([0.0, 0.5], [way, way], [0, 0], success=True) for way in (0.8, 0.8, 0.8, -0.8, -0.8)]
     changes = {"offline.bins": bins, "policy.init_std": 0.2}
