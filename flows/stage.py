@@ -212,7 +212,8 @@ def _new_cluster(runner: str, workers: int, address: str | None) -> DaskTaskRunn
         local = {"num_cpus": workers, **quiet}
         by_proxy = address is not None and address.startswith("ray://")  # which adds no folder
         job = {} if by_proxy else {"job_config": ray_job()}
-        return module.RayTaskRunner(address=address, init_kwargs=job if address else job | local)
+        # without "local" Ray would join one that runs here already
+        return module.RayTaskRunner(address=address or "local", init_kwargs=job if address else job | local)
     for name in ("distributed", "distributed.client"):  # what they log as errors they raise, too
         logging.getLogger(name).setLevel(logging.CRITICAL)
     if address:
