@@ -47,6 +47,7 @@ class Finder(Saved):
         goal: (N, 2) where the ball seems to be [m].
         known: (N,) whether it seems to be anywhere.
         turned: (N,) how far they have turned in all [rad].
+        backing: (N,) whether they go back from something that holds them.
     """
 
     ROWS = (
@@ -54,6 +55,7 @@ class Finder(Saved):
         "goal",
         "known",
         "turned",
+        "backing",
         "_moved",
         "_stuck",
         "_back",
@@ -68,6 +70,7 @@ class Finder(Saved):
         self.maps = Maps(count, lens, radius, height)
         self.pose, self.goal, self.known = np.zeros((count, 3)), np.zeros((count, 2)), np.zeros(count, bool)
         self.turned, self._moved = np.zeros(count), np.zeros((count, 3))
+        self.backing = np.zeros(count, bool)
         self._stuck, self._back = np.zeros(count, np.int64), np.zeros(count, np.int64)
 
     def reset(self, robots: I64) -> None:
@@ -165,9 +168,9 @@ class Finder(Saved):
             self._give_up(robot, 0.0)
         lost = looking | (~self.known & (arrived | ~ok))
         forward, turn = np.where(lost, 0, forward), np.where(lost, TURN, turn)
-        back = self._back > 0
+        self.backing = self._back > 0
         self._back = np.maximum(self._back - 1, 0)
-        forward, turn = np.where(back, BACK_SPEED, forward), np.where(back, 0.0, turn)
+        forward, turn = np.where(self.backing, BACK_SPEED, forward), np.where(self.backing, 0.0, turn)
         return np.asarray(forward, np.float64), np.clip(turn, -TURN, TURN)
 
 

@@ -15,8 +15,8 @@ NEAREST, FARTHEST = 0.12, 7.0
 """Middle of the first and the last ring [m]; each is by the same factor farther away than the one before."""
 LAYERS = 4
 """Of maps: obstacles, floor, holes, and the ball."""
-BELIEFS = 2
-"""Layers beside them: where the ball is believed to be, and how far a robot has looked round."""
+BELIEFS = 3
+"""Layers beside them: where the ball is believed to be, how far a robot has looked round, and whether it goes back."""
 
 
 def views(maps: Maps, pose: F64) -> U8:
@@ -28,7 +28,8 @@ def views(maps: Maps, pose: F64) -> U8:
 
 
 def beliefs(finder: Finder) -> U8:
-    """What robots believe (N, BELIEFS, DIRECTIONS, RINGS): 255 where the ball is, and how far they have looked round.
+    """What robots believe (N, BELIEFS, DIRECTIONS, RINGS): 255 where the ball is, how far they have looked round, and
+    255 for those who go back from what holds them.
 
     Maps show neither who has made up his mind, nor who only waits to see more.
     """
@@ -40,6 +41,7 @@ def beliefs(finder: Finder) -> U8:
     ring = np.log(np.maximum(np.hypot(x, y), NEAREST) / NEAREST) / np.log(FARTHEST / NEAREST) * (RINGS - 1)
     result[rows, 0, direction, np.minimum(ring.round().astype(np.int64), RINGS - 1)] = 255
     result[:, 1] = (255 * np.minimum(finder.turned / LOOK_ROUND, 1))[:, None, None]
+    result[:, 2] = (255 * finder.backing)[:, None, None]
     return result
 
 

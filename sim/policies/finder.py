@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,16 +94,19 @@ class FinderDriver:
     """
 
     def __init__(self, look: Look, modality: Modality, env: SceneEnv) -> None:
-        self._env, self.look, self.body = env, look, FinderBody.of(env, modality)
+        self._env, self.look, self.body = weakref.proxy(env), look, FinderBody.of(env, modality)
+        self._seen: Observations | None = None
         self._rgb, *self._depth = (self.body.rig.camera.key(output) for output in BUILDS[modality].sees)
         self.finder = self.body.finder(env.num_envs)
 
     def __call__(self, seen: Observations) -> F32:
-        """Actions (N, A) for the last observations."""
-        self.see(seen)
-        return self.body.velocities.actions(*self.finder.speeds())
+        """Actions (N, A) for the last observations; whoever asks again for the same ones gets the same."""
+        if seen is not self._seen:
+            self._see(seen)
+            self._seen, self._actions = seen, self.body.velocities.actions(*self.finder.speeds())
+        return self._actions.copy()
 
-    def see(self, seen: Observations) -> None:
+    def _see(self, seen: Observations) -> None:
         """Take over the last observations; those who begin an episode forget all others."""
         now = self._env.now
         assert now, "it was reset"
@@ -113,16 +117,22 @@ class FinderDriver:
         self.finder.see(depth, odds, motion, gravity, self.body.velocities.of(action)[0])
 
 
+_DRIVERS: weakref.WeakKeyDictionary[SceneEnv, dict[Path, FinderDriver]] = weakref.WeakKeyDictionary()
+
+
 def finder_with(file: Path, env: SceneEnv) -> FinderDriver:
-    """The driver with the eyes of a file.
+    """The driver with the eyes of a file: one for all who ask, so that a student knows what its teacher believes.
 
     Raises:
         SimError: When they are damaged or of another camera, or the robots lack what it needs.
     """
-    eyes = Eyes(file)
-    driver = FinderDriver(eyes.look, eyes.card.modality, env)
-    eyes.check_lens(driver.body.lens)
-    return driver
+    drivers = _DRIVERS.setdefault(env, {})
+    if file not in drivers:
+        eyes = Eyes(file)
+        driver = FinderDriver(eyes.look, eyes.card.modality, env)
+        eyes.check_lens(driver.body.lens)
+        drivers[file] = driver
+    return drivers[file]
 
 
 def _camera(env: SceneEnv, modality: Modality) -> CameraRig:

@@ -32,7 +32,7 @@ class EpisodeMap(ObservationGroup):
 
     def read(self, env: SceneEnv, seen: Observations) -> torch.Tensor:
         """Views (N, LAYERS + BELIEFS, DIRECTIONS, RINGS) uint8, see `sim.finding.views`."""
-        self._driver.see(seen)
+        self._driver(seen)
         finder = self._driver.finder
         return torch.from_numpy(np.concatenate([views(finder.maps, finder.pose), beliefs(finder)], 1))
 

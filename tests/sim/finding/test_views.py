@@ -94,6 +94,7 @@ def test_beliefs_are_where_the_ball_is():
     found.pose[:] = POSES
     found.goal[:] = [[1.0, 0.4], [0.63, -9.0], [5.0, 5.0]]
     found.known[:], found.turned[:] = [True, True, False], [0.0, LOOK_ROUND / 3, 9.0]
+    found.backing[:] = [False, True, False]
     shown = beliefs(found)
     assert shown.shape == (3, BELIEFS, DIRECTIONS, RINGS)
     assert not shown[2, 0].any()
@@ -101,3 +102,4 @@ def test_beliefs_are_where_the_ball_is():
         direction, ring = part_of(POSES[robot], *found.goal[robot])
         assert np.argwhere(shown[robot, 0]).tolist() == [[direction, min(ring, RINGS - 1)]]
     assert [np.unique(one).tolist() for one in shown[:, 1]] == [[0], [85], [255]]
+    assert [np.unique(one).tolist() for one in shown[:, 2]] == [[0], [255], [0]]
