@@ -13,7 +13,7 @@ from tensordict import TensorDict
 from train.algorithms.critics import Critics, follow
 from train.algorithms.learner import Learner
 from train.encoders.groups import TEACHER
-from train.environment import STATE
+from train.environment import STATE, VECTOR
 from train.preset import Preset
 from train.recording.demonstrations import Contract, demonstrations_of_run
 from train.recording.replay import REPLAY, Replay, Transitions
@@ -79,7 +79,11 @@ class Cloning(Learner):
 
     def imitate(self, batch: Transitions, weights: torch.Tensor) -> torch.Tensor:
         """Move the policy towards a batch's actions, which count by their weights (B,); returns the loss."""
-        loss = (weights * self._errors(self.augmented(batch.seen), batch.action)).mean()
+        seen = self.augmented(batch.seen)
+        if self.settings.motion_dropout:
+            known = torch.rand(len(seen), 1, device=self.device) >= self.settings.motion_dropout
+            seen[VECTOR] = torch.where(known, seen[VECTOR], 0.0)
+        loss = (weights * self._errors(seen, batch.action)).mean()
         self.step("actor", loss)
         return loss.detach()
 
