@@ -19,7 +19,9 @@ def test_a_walk_round_is_put_on_a_table(tmp_path: Path, cut_room: Path, monkeypa
     """As true as promised, published, and seen in a video."""
     lone.write_walk_round(tmp_path / "mug_walk", photos=24, phone=lone.PHONE.resized(480, 360))
     card = tmp_path / "mug.yaml"
-    card.write_text("source:\n  licence: CC0-1.0\nrecipe:\n  splat:\n    iterations: 320\n  depth:\n    image_size: 240\n")
+    card.write_text(
+        "source:\n  licence: CC0-1.0\nrecipe:\n  splat:\n    iterations: 320\n  depth:\n    image_size: 240\n"
+    )
     out, yard = tmp_path / "bundles", f"registry:{tmp_path / 'yard'}"
     built = ["build", str(tmp_path / "mug_walk"), "--object", "--name", "mug", "--out", str(out), "--card", str(card)]
     assert main(built) == 0

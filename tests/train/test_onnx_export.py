@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -129,20 +128,6 @@ def test_the_file_drives_as_the_policy_does(
     np.testing.assert_allclose(file_actions, torch_actions, atol=TOLERANCE)
     assert (np.abs(torch_actions) == 1).any()
     assert np.ptp(torch_actions, axis=0).max() > 0.2
-
-
-def test_one_of_several_actions_is_exported(room_scene: SimScene, tmp_path: Path):
-    """The likeliest, as in torch."""
-    changes = {"algorithm": "dagger", "policy.rnn_type": "none", "offline.bins": 11}
-    preset = load_preset("navigate", {**SMALL, **changes})
-    env = make_env(preset, [room_scene], num_envs=1, starts="all", seed=2)
-    torch.manual_seed(2)
-    policy = make_agent(preset, env).get_policy()
-    with closing(env.env):
-        assert export_policy(policy.eval(), env, preset, tmp_path / "policy.onnx").difference <= TOLERANCE
-        torch_actions, file_actions = drive_beside(env, policy, session_of(tmp_path / "policy.onnx"), 30)
-    np.testing.assert_allclose(file_actions, torch_actions, atol=TOLERANCE)
-    assert np.ptp(torch_actions, axis=0).max() > 0.01
 
 
 def test_the_simulator_drives_by_it(room_scene: SimScene, tmp_path: Path):

@@ -13,11 +13,10 @@ from tensordict import TensorDict
 from train.algorithms.critics import Critics, follow
 from train.algorithms.learner import Learner
 from train.encoders.groups import TEACHER
-from train.environment import STATE, VECTOR
+from train.environment import STATE
 from train.preset import Preset
 from train.recording.demonstrations import Contract, demonstrations_of_run
 from train.recording.replay import REPLAY, Replay, Transitions
-from train.settings.parts import PolicySettings
 
 EXPECTILE = 0.8
 """Expectile of the values of actions that the value of a state is: the larger, the nearer to the best action."""
@@ -30,11 +29,7 @@ TURN_STEPS = 8
 
 
 class Cloning(Learner):
-    """Behaviour cloning: the policy outputs what successful demonstrations did.
-
-    By the squared difference, whose least is the mean of what was done alike; or by how likely each of several actions
-    is, if it has `bins`: to the left or to the right of a thing, never into it.
-    """
+    """Behaviour cloning: the policy outputs what successful demonstrations did."""
 
     offline = True
     only_successful = True
@@ -79,25 +74,10 @@ class Cloning(Learner):
 
     def imitate(self, batch: Transitions, weights: torch.Tensor) -> torch.Tensor:
         """Move the policy towards a batch's actions, which count by their weights (B,); returns the loss."""
-        seen = self.augmented(batch.seen)
-        if self.settings.motion_dropout:
-            known = torch.rand(len(seen), 1, device=self.device) >= self.settings.motion_dropout
-            seen[VECTOR] = torch.where(known, seen[VECTOR], 0.0)
-        loss = (weights * self._errors(seen, batch.action)).mean()
+        errors = (self.actor(self.augmented(batch.seen)) - batch.action).square().mean(1)
+        loss = (weights * errors).mean()
         self.step("actor", loss)
         return loss.detach()
-
-    def distribution(self, policy: PolicySettings) -> dict[str, Any]:
-        """Configuration of the policy's distribution, for rsl-rl."""
-        bins = self.settings.bins
-        return {"class_name": "train.algorithms.binned:Binned", "bins": bins} if bins else super().distribution(policy)
-
-    def _errors(self, seen: TensorDict, action: torch.Tensor) -> torch.Tensor:
-        """How far the policy's actions are from others (B, A)."""
-        if not self.settings.bins:
-            return (self.actor(seen) - action).square().mean(1)
-        self.actor(seen, stochastic_output=True)
-        return -self.actor.get_output_log_prob(action)
 
     def counters(self) -> dict[str, Any]:
         """Updates so far, and the demonstrations."""

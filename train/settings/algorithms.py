@@ -92,11 +92,6 @@ class OfflineSettings(Settings):
     """Newest steps of all robots that dagger remembers, on disk."""
     led: Share = 0.0
     """Share of training in which dagger's teacher and policy drive in turns: only the teacher at first, then less."""
-    motion_dropout: Share = 0.0
-    """Share of what is learned from in which a policy with eyes doesn't know how it moves and what it did last: that says
-    what comes next so well that it doesn't look (M. Bansal et al., ChauffeurNet, 2018)."""
-    bins: Annotated[int, Field(ge=2, le=1001)] | None = None
-    """Values of each action, from -1 to 1, of which a policy says how likely each is; null for one action, a mean."""
 
 
 class DetectorSettings(Settings):

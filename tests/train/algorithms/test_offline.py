@@ -46,16 +46,6 @@ def test_cloning_does_as_successes_do(tmp_path: Path):
         made(Cloning, write(tmp_path / "others", [lost]), tmp_path / "b")
 
 
-@pytest.mark.parametrize(("bins", "expected"), [(None, 0.16), (11, 0.8)])
-def test_of_two_ways_it_goes_one_with_bins(tmp_path: Path, bins: int | None, expected: float):
-    """Where three of five went right and two went left; by the mean it goes between them."""
-    ways = [episode([0.0, 0.5], [way, way], [0, 0], success=True) for way in (0.8, 0.8, 0.8, -0.8, -0.8)]
-    changes = {"offline.bins": bins, "policy.init_std": 0.2}
-    agent = made(Cloning, write(tmp_path / "demos", ways), tmp_path, iterations=1, **changes)
-    agent.update()
-    np.testing.assert_allclose(actions(agent, torch.tensor([0.0, 0.5])), expected, atol=0.06)
-
-
 def test_implicit_q_learning_does_better_than_what_it_saw(tmp_path: Path):
     """Walks that go right as often as left, on a chain of four: it goes right; cloning only as those that got there."""
     demos = write(tmp_path / "demos", walks(np.random.default_rng(0), 200, 0.5, stride=0.25))
