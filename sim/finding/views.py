@@ -28,10 +28,10 @@ def views(maps: Maps, pose: F64) -> U8:
 
 
 def beliefs(finder: Finder) -> U8:
-    """What robots believe (N, BELIEFS, DIRECTIONS, RINGS): 255 where the ball is, how far they have looked round, and
-    255 for those who go back from what holds them.
+    """What robots believe (N, BELIEFS, DIRECTIONS, RINGS).
 
-    Maps show neither who has made up his mind, nor who only waits to see more.
+    255 where the ball is, how far they have looked round, and 255 for those who go back from what holds them: maps show
+    neither who has made up his mind, nor who only waits to see more.
     """
     result = np.zeros((len(finder.pose), BELIEFS, DIRECTIONS, RINGS), np.uint8)
     rows = np.flatnonzero(finder.known)
