@@ -42,6 +42,7 @@ class Finder(Saved):
     """What N robots believe of their episodes, and what they do about it.
 
     Attributes:
+        radius: Of the robots [m].
         maps: What their cameras saw.
         pose: (N, 3) x, y [m] and heading [rad] by odometry, in the frame of the maps.
         goal: (N, 2) where the ball seems to be [m].
@@ -65,7 +66,7 @@ class Finder(Saved):
     def __init__(
         self, count: int, lens: Camera, base_from_camera: Pose, radius: float, height: float, base_height: float
     ) -> None:
-        self._radius, self._base_height = radius, base_height
+        self.radius, self._base_height = radius, base_height
         self._base_from_camera = base_from_camera.matrix
         self.maps = Maps(count, lens, radius, height)
         self.pose, self.goal, self.known = np.zeros((count, 3)), np.zeros((count, 2)), np.zeros(count, bool)
@@ -108,7 +109,7 @@ class Finder(Saved):
             self._back[robot], self._stuck[robot] = BACK_STEPS, 0
             x, y, heading = self.pose[robot]
             ahead, left = np.array([np.cos(heading), np.sin(heading)]), np.array([-np.sin(heading), np.cos(heading)])
-            before = np.array([x, y]) + (self._radius + CELL) * ahead
+            before = np.array([x, y]) + (self.radius + CELL) * ahead
             self.maps.mark(robot, before + np.array([[-0.12], [0.0], [0.12]]) * left)
 
     def _cameras(self, gravity: Floats) -> F64:
@@ -150,7 +151,7 @@ class Finder(Saved):
         maps, seek = self.maps, ~self.known
         looking = seek & (self.turned < LOOK_ROUND)
         soon = self.pose + np.array([0, 0, LEAD]) * self._moved
-        way = ways(maps.taken, maps.floor, soon, self.goal, seek, self._radius)
+        way = ways(maps.taken, maps.floor, soon, self.goal, seek, self.radius)
         to, ok = way[:, :2] - self.pose[:, :2], way[:, 3] > 0
         off = _turned_to(to, self.pose[:, 2])
         arrived = np.linalg.norm(to, axis=1) < CELL / 2

@@ -5,26 +5,28 @@ from __future__ import annotations
 import numpy as np
 
 from pipeline.geometry.jit import njit, prange
-from pipeline.types import F32, F64, I64, U8
+from pipeline.types import F32, F64, I64, U8, Mask
 from sim.finding.finder import LOOK_ROUND, Finder
 from sim.finding.maps import CELL, IS_HOLE, MOST_BALL, MOST_TAKEN, SIDE, Maps, cell_at
+from sim.finding.ways import frontiers
 
 DIRECTIONS, RINGS = 72, 20
 """Parts of a view: directions, from behind the robot over its right, ahead and left; and rings around it."""
 NEAREST, FARTHEST = 0.12, 7.0
 """Middle of the first and the last ring [m]; each is by the same factor farther away than the one before."""
-LAYERS = 4
-"""Of maps: obstacles, floor, holes, and the ball."""
+LAYERS = 5
+"""Of maps: obstacles, floor, holes, the ball, and where floor that was seen ends and more may be."""
 BELIEFS = 3
 """Layers beside them: where the ball is believed to be, how far a robot has looked round, and whether it goes back."""
 
 
-def views(maps: Maps, pose: F64) -> U8:
-    """What maps show around poses (N, 3): (N, LAYERS, DIRECTIONS, RINGS), of each part the most.
+def views(maps: Maps, pose: F64, radius: float) -> U8:
+    """What maps show to robots of a radius [m] at poses (N, 3): (N, LAYERS, DIRECTIONS, RINGS), of each part the most.
 
-    Obstacles and the ball by how sure they are, floor by its share, holes 0 or 255.
+    Obstacles and the ball by how sure they are, floor by its share, holes and floor's ends 0 or 255.
     """
-    return _views(maps.taken, maps.floor, maps.ball, pose, *_SAMPLES)
+    new = frontiers(maps.taken, maps.floor, radius)
+    return _views(maps.taken, maps.floor, maps.ball, new, pose, *_SAMPLES)
 
 
 def beliefs(finder: Finder) -> U8:
@@ -66,12 +68,12 @@ _SAMPLES = _samples()
 
 
 @njit(parallel=True, cache=True, nogil=True)
-def _views(taken: F32, floor: F32, ball: F32, pose: F64, places: F64, starts: I64) -> U8:
+def _views(taken: F32, floor: F32, ball: F32, new: Mask, pose: F64, places: F64, starts: I64) -> U8:
     result = np.zeros((len(pose), LAYERS, DIRECTIONS, RINGS), np.uint8)
     for n in prange(len(pose)):
         cos, sin = np.cos(pose[n, 2]), np.sin(pose[n, 2])
         for part in range(DIRECTIONS * RINGS):
-            surest_thing, surest_ball, known, hole = 0.0, 0.0, 0, 0
+            surest_thing, surest_ball, known, hole, more = 0.0, 0.0, 0, 0, 0
             for place in range(starts[part], starts[part + 1]):
                 ahead, left = places[place]
                 a = cell_at(pose[n, 0] + cos * ahead - sin * left)
@@ -81,9 +83,11 @@ def _views(taken: F32, floor: F32, ball: F32, pose: F64, places: F64, starts: I6
                     surest_ball = max(surest_ball, ball[n, a, b])
                     known += floor[n, a, b] > 0
                     hole |= floor[n, a, b] < IS_HOLE
+                    more |= new[n, a, b]
             direction, ring = part // RINGS, part % RINGS
             result[n, 0, direction, ring] = int(255 * surest_thing / MOST_TAKEN)
             result[n, 1, direction, ring] = int(255 * known / (starts[part + 1] - starts[part]))
             result[n, 2, direction, ring] = 255 * hole
             result[n, 3, direction, ring] = int(255 * surest_ball / MOST_BALL)
+            result[n, 4, direction, ring] = 255 * more
     return result

@@ -159,6 +159,19 @@ def _way(
 
 
 @njit(parallel=True, cache=True, nogil=True)
+def frontiers(taken: F32, floor: F32, radius: float) -> Mask:
+    """Cells (N, SIDE, SIDE) of maps where a robot of that radius [m] sees more floor, beside floor that it has seen."""
+    result = np.zeros(taken.shape, np.bool_)
+    for n in prange(len(taken)):
+        near = _clearance(taken[n], floor[n], 0.0, 0.0, True)
+        for a in range(1, SIDE - 1):
+            for b in range(1, SIDE - 1):
+                beside = max(floor[n, a - 1, b], floor[n, a + 1, b], floor[n, a, b - 1], floor[n, a, b + 1])
+                result[n, a, b] = beside > 0 and _is_new(taken[n], floor[n], near, a, b, radius)
+    return result
+
+
+@njit(parallel=True, cache=True, nogil=True)
 def ways(taken: F32, floor: F32, pose: F64, goal: F64, seek: Mask, radius: float) -> F64:
     """Where N robots head for, and with how much room (N, 4): x, y, clearance ahead [m], and 1 where there is a way.
 

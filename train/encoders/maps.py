@@ -34,7 +34,7 @@ class EpisodeMap(ObservationGroup):
         """Views (N, LAYERS + BELIEFS, DIRECTIONS, RINGS) uint8, see `sim.finding.views`."""
         self._driver(seen)
         finder = self._driver.finder
-        return torch.from_numpy(np.concatenate([views(finder.maps, finder.pose), beliefs(finder)], 1))
+        return torch.from_numpy(np.concatenate([views(finder.maps, finder.pose, finder.radius), beliefs(finder)], 1))
 
     def state(self) -> dict[str, torch.Tensor]:
         """What was seen."""
