@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -165,3 +167,25 @@ def test_an_episode_that_begins_is_begun_anew(room_scene: SimScene, file: Path):
 def test_a_driver_has_a_task(driver: str | None, task: str):
     """That is done if none is named."""
     assert task_of(driver) == task
+
+
+def test_student_and_teacher_ask_one_driver(room_scene: SimScene, file: Path):
+    """Whoever asks second gets the same answer, and nothing is seen twice; the driver ends with its simulation."""
+    env = sim.make("find", [room_scene], 2, seed=4)
+    seen, _ = env.reset(seed=4)
+    driver = finder_with(file, env)
+    for _ in range(3):
+        action = driver(seen)
+        before = driver.finder.turned.copy()
+        action_again = finder_with(file, env)(seen)
+        np.testing.assert_array_equal(action_again, action)
+        np.testing.assert_array_equal(driver.finder.turned, before)
+        action_again[:] = 0  # is the caller's own
+        np.testing.assert_array_equal(driver(seen), action)
+        seen, *_ = env.step(action)
+    assert (driver.finder.turned > 0.2).all()
+    env.close()
+    gone = weakref.ref(driver)
+    del env, driver
+    gc.collect()
+    assert gone() is None
