@@ -209,11 +209,10 @@ def _new_cluster(runner: str, workers: int, address: str | None) -> DaskTaskRunn
         if address:
             check_ray(address, MachineError)
         quiet = {"include_dashboard": False, "log_to_driver": False}
-        local = {"num_cpus": workers, **quiet}
+        local = {"address": "local", "num_cpus": workers, **quiet}  # or Ray would join one that runs here already
         by_proxy = address is not None and address.startswith("ray://")  # which adds no folder
         job = {} if by_proxy else {"job_config": ray_job()}
-        # without "local" Ray would join one that runs here already
-        return module.RayTaskRunner(address=address or "local", init_kwargs=job if address else job | local)
+        return module.RayTaskRunner(address=address, init_kwargs=job if address else job | local)
     for name in ("distributed", "distributed.client"):  # what they log as errors they raise, too
         logging.getLogger(name).setLevel(logging.CRITICAL)
     if address:
