@@ -15,18 +15,20 @@ from sim.sensors.cameras.renderer import SceneRenderer
 
 
 class MeasuredRenderer:
-    """A renderer whose depths are those of the scenes' meshes; where there is no mesh, of the splat."""
+    """A renderer whose depths are those of the scenes' meshes; where there is no mesh nothing is measured.
+
+    What a splat has where no surface was found is what floats before cameras, and no sensor meets it.
+    """
 
     def __init__(self, renderer: SceneRenderer, meshes: Sequence[Mesh]) -> None:
         self._renderer, self._meshes = renderer, meshes
 
     def render(self, camera: Camera, world_from_cameras: Floats, scene_of: NDArray[np.integer]) -> tuple[F32, F32]:
         """Render pinhole cameras of one lens; see `SceneRenderer`."""
-        rgb, depth = self._renderer.render(camera, world_from_cameras, scene_of)
+        rgb, _ = self._renderer.render(camera, world_from_cameras, scene_of)
         scenes, of = np.unique(scene_of, return_inverse=True)
         found = mesh_depths([RayCaster(self._meshes[scene]) for scene in scenes], of, camera, world_from_cameras)
-        np.copyto(depth, found, where=np.isfinite(found))
-        return rgb, depth
+        return rgb, np.where(np.isfinite(found), found, np.float32(0))
 
     def draw_over(
         self, rgb: F32, depth: F32, images: I64, camera: Camera, thing_from_cameras: Floats, scene: int

@@ -11,7 +11,7 @@ from pipeline.errors import SimError
 from pipeline.geometry.grids import Grids
 from pipeline.types import F32, I64, Floats
 from sim.saved import Saved
-from sim.scene.floors import NEARBY, NEXT_POSITIONS, Floors, positions_around
+from sim.scene.floors import BESIDE, NEARBY, NEXT_POSITIONS, Floors, positions_around
 from sim.scene.navigation import DistanceFields, lengths_to
 from sim.tasks.parameters import settable
 from sim.tasks.scenario import Scenario, ScenarioState
@@ -66,10 +66,18 @@ class PathTracker(Saved):
         self._pose[envs] = pose
 
     def update(self, pose: Floats) -> None:
-        """Move all robots to poses (N, 3); off the floor the length stays what it was."""
+        """Move all robots to poses (N, 3); off the floor paths begin beside them, and farther off stay what they were."""
         length = self.length(pose[:, :2], np.arange(len(pose)))
+        off = np.flatnonzero(np.isinf(length))
+        length[off] = self._lengths_beside(pose[off], off).min(1) + np.float32(BESIDE)
         self._previous, self._length = self._length, np.where(np.isfinite(length), length, self._length)
         self._pose = pose
+
+    def _lengths_beside(self, pose: Floats, envs: I64) -> F32:
+        """Path lengths from positions beside poses (M, 3) in environments (M,), (M, 8) [m]; inf off the floor."""
+        positions = positions_around(pose, NEXT_POSITIONS)
+        count = len(NEXT_POSITIONS)
+        return self.length(positions.reshape(-1, 2), np.repeat(envs, count)).reshape(len(pose), count)
 
     def length(self, xy: Floats, envs: I64) -> F32:
         """Path length to the goals of environments (M,) from positions (M, 2) [m]; inf off the floor."""
@@ -78,10 +86,7 @@ class PathTracker(Saved):
     def state(self) -> PathState:
         """State that terms read."""
         edges = self._floors.to_edge(self.scene_of[:, None], positions_around(self._pose, NEARBY))
-        positions = positions_around(self._pose, NEXT_POSITIONS)
-        envs = np.repeat(np.arange(len(positions)), len(NEXT_POSITIONS))
-        lengths = self.length(positions.reshape(-1, 2), envs).reshape(len(positions), len(NEXT_POSITIONS))
-        detours = lengths - self._length[:, None]
+        detours = self._lengths_beside(self._pose, np.arange(len(self._pose))) - self._length[:, None]
         return PathState(self.goal[:, :2].copy(), self._length.copy(), self._previous.copy(), edges, detours)
 
 
