@@ -27,8 +27,8 @@ class RobotCamera:
         link_from_camera: Its mount; None for the site `camera` of the base in the robot's file.
         outputs: `rgb` (H, W, 3) uint8; `depth` (H, W) float32 along the camera's z [m], 0 = unknown; `normals`
             (H, W, 3) float32 from the depth, in the camera's axes, towards it, 0 = unknown.
-        depth_of: What depths are of: the splat, as fast as colours; or the mesh, as a depth camera measures it. A splat
-            is made to look right: near the floor its depths are off by a tenth and more.
+        depth_of: What depths are of: the splat, as fast as colours; or the mesh, as a depth camera measures it, unknown
+            where there is none. A splat is made to look right: near the floor its depths are off by a tenth and more.
 
     Raises:
         ValueError: When an output is unknown or there is none, or a link is named without a mount on it.

@@ -66,7 +66,7 @@ class PathTracker(Saved):
         self._pose[envs] = pose
 
     def update(self, pose: Floats) -> None:
-        """Move all robots to poses (N, 3); off the floor paths begin beside them, and farther off stay what they were."""
+        """Move all robots to poses (N, 3); off the floor paths begin beside them, far off they stay as they were."""
         length = self.length(pose[:, :2], np.arange(len(pose)))
         off = np.flatnonzero(np.isinf(length))
         length[off] = self._lengths_beside(pose[off], off).min(1) + np.float32(BESIDE)

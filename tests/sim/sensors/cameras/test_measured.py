@@ -40,8 +40,23 @@ def test_depths_are_the_meshs_and_colours_the_splats(room_scene: SimScene, hall_
         assert known.mean() > 0.5
         assert np.quantile(np.abs(depth - expected)[known], 0.99) < 1e-4
         assert np.abs(splat - expected)[known].max() > 0.02
-        np.testing.assert_array_equal(depth[~known], splat[~known])
+        assert not depth[~known].any()
     env.close()
+
+
+def test_nothing_is_measured_where_there_is_no_surface(room_scene: SimScene) -> None:
+    """What a splat has there floats before cameras: to robots it was an obstacle that nothing collides with."""
+    screen = Mesh.from_arrays(
+        np.array([[-9, -9, 1], [0, -9, 1], [0, 9, 1.0], [-9, 9, 1]]), np.array([[0, 1, 2], [0, 2, 3]])
+    )
+    renderer, pose = CpuRenderer([room_scene.gaussians]), np.tile(np.eye(4), (1, 1, 1))
+    colors, splat = renderer.render(CAMERA, pose, np.zeros(1, int))
+    rgb, depth = MeasuredRenderer(renderer, [screen]).render(CAMERA, pose, np.zeros(1, int))
+    half = int(np.ceil(CAMERA.cx - 0.5))
+    assert (splat[..., half:] > 0).any()
+    np.testing.assert_allclose(depth[..., :half], 1, atol=1e-5)
+    assert not depth[..., half:].any()
+    np.testing.assert_array_equal(rgb, colors)
 
 
 def test_props_are_before_and_behind_what_is_measured(room_scene: SimScene) -> None:

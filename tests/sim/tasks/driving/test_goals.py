@@ -39,7 +39,7 @@ def test_starts_are_far_from_goals_that_can_be_reached(rover: Robot):
 
 
 def test_what_is_left_of_the_way(rover: Robot):
-    """Gets less by what was driven; off the floor it is what it was."""
+    """Gets less by what was driven; far off the floor it is what it was."""
     scene = floor_scene(np.ones((30, 20), bool), goals=(tuple(centre(25, 3)),))
     scenario = GoalScenario(Floors([scene], sized(rover, 0.2)), 2, 0.2, min_length=0.6, ball_color=GREEN)
     rng, envs = np.random.default_rng(2), np.arange(2)
@@ -50,6 +50,23 @@ def test_what_is_left_of_the_way(rover: Robot):
     np.testing.assert_allclose(way.previous_length, [20 * CELL, 10 * CELL], atol=1e-5)
     np.testing.assert_allclose(way.length, [16 * CELL, 10 * CELL], atol=1e-5)
     np.testing.assert_allclose(scenario.props().balls.center[:, 0], np.tile([*centre(25, 3), 0.35], (2, 1)), atol=1e-6)
+
+
+def test_beside_the_floor_paths_begin_on_it_and_a_goal_there_is_reached(rover: Robot):
+    """One stands before the goal, but off the floor, and its path is no longer the one it had; another is far off."""
+    free = np.ones((30, 20), bool)
+    goal = centre(25, 19)
+    scenario = GoalScenario(
+        Floors([floor_scene(free, goals=(tuple(goal),))], sized(rover, 0.2)), 2, 0.2, min_length=0.6, ball_color=GREEN
+    )
+    rng, envs = np.random.default_rng(2), np.arange(2)
+    scenario.reset(envs, np.zeros(2, int), np.zeros(2, int), rng)
+    scenario.update(standing(np.array([centre(5, 19), centre(5, 19)]), np.zeros(2)), rng)
+    beside = goal + np.array([[0, 0.25], [0, 0.6]])
+    scenario.update(standing(beside, np.full(2, -np.pi / 2)), rng)
+    near, far = scenario.state().length
+    assert 0.25 <= near <= 1.2
+    np.testing.assert_allclose(far, scenario.state().previous_length[1])
 
 
 def test_what_is_round_the_robot_turns_with_it(rover: Robot):
