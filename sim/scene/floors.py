@@ -232,10 +232,10 @@ def _ring(radius: float) -> F64:
     return radius * np.column_stack([np.cos(angle), np.sin(angle)])
 
 
-NEARBY = np.concatenate([np.zeros((1, 2)), *(_ring(radius) for radius in (0.15, 0.35, 0.6))])
-"""Offsets (25, 2) [m] within the reach of a robot in a second."""
 BESIDE = 0.35
-"""How far away a robot could go next [m]; nearer than what is behind a wall beside it."""
+"""How far away a robot could go next [m]; floor behind a wall is farther from a robot that touches it."""
+NEARBY = np.concatenate([np.zeros((1, 2)), *(_ring(radius) for radius in (0.15, BESIDE, 0.6))])
+"""Offsets (25, 2) [m] within the reach of a robot in a second."""
 NEXT_POSITIONS = _ring(BESIDE)
 """Offsets (8, 2) [m] to where a robot could go next."""
 

@@ -52,7 +52,7 @@ def test_what_is_left_of_the_way(rover: Robot):
     np.testing.assert_allclose(scenario.props().balls.center[:, 0], np.tile([*centre(25, 3), 0.35], (2, 1)), atol=1e-6)
 
 
-def test_beside_the_floor_paths_begin_on_it_and_a_goal_there_is_reached(rover: Robot):
+def test_beside_the_floor_paths_begin_on_it(rover: Robot):
     """One stands before the goal, but off the floor, and its path is no longer the one it had; another is far off."""
     free = np.ones((30, 20), bool)
     goal = centre(25, 19)
