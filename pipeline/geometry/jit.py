@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
 from numba import extending
 from numba import njit as njit
@@ -117,3 +118,13 @@ def array_at(address: int, shape: tuple[int, ...], kind: Any) -> Any:
     Whoever calls the kernel keeps the array meanwhile.
     """
     return carray(_pointer(address), shape, kind)
+
+
+@njit(nogil=True)
+def put(into: Any, values: Any) -> None:
+    """Write values into an array of their shape, which isn't checked.
+
+    For `into[:] = values` numba compiles the words of an error, too: five seconds for each kernel.
+    """
+    for at in np.ndindex(into.shape):
+        into[at] = values[at]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from pipeline.errors import SimError
-from pipeline.geometry.jit import njit
+from pipeline.geometry.jit import njit, put
 from pipeline.types import F32, F64, I64, Floats
 from sim.robots.kinematics import SLIDE, rotate_about, tree_of
 from sim.robots.model import Gripper, Robot
@@ -152,10 +152,9 @@ def _to_hand(
         pose = pose @ at_zero[link]
         if kinds[link]:
             value, axis, anchor = position[places[link]], axes[link], anchors[link]
-            turn[:3, :3] = np.eye(3)
-            turn[:3, 3] = 0
+            put(turn, np.eye(4))
             if kinds[link] == SLIDE:
-                turn[:3, 3] = value * axis
+                put(turn[:3, 3], value * axis)
             else:  # about the anchor
                 rotate_about(turn, axis, float(value))
                 for i in range(3):
@@ -163,7 +162,7 @@ def _to_hand(
                     for j in range(3):
                         turn[i, 3] -= turn[i, j] * anchor[j]
             pose = pose @ turn
-        frames[link] = pose
+        put(frames[link], pose)
     return pose @ hand
 
 
@@ -171,7 +170,7 @@ def _to_hand(
 def _forward(position: F64, kinds: I64, places: I64, at_zero: F64, axes: F64, anchors: F64, hand: F64) -> F64:
     frames, poses = np.empty((len(kinds), 4, 4)), np.empty((len(position), 4, 4))
     for n in range(len(position)):
-        poses[n] = _to_hand(position[n], frames, kinds, places, at_zero, axes, anchors, hand)
+        put(poses[n], _to_hand(position[n], frames, kinds, places, at_zero, axes, anchors, hand))
     return poses
 
 
@@ -187,9 +186,9 @@ def _rotation_vector(turn: F64) -> F64:
 @njit(cache=True, nogil=True)
 def _missing(at: F64, aim: F64, turns: float, wrong: F64) -> float:
     """Write what brings a pose to another (4, 4) to `wrong` (6,): a way, and a turn times `turns`; its square."""
-    wrong[:3] = aim[:3, 3] - at[:3, 3]
+    put(wrong[:3], aim[:3, 3] - at[:3, 3])
     turn = np.ascontiguousarray(aim[:3, :3]) @ np.ascontiguousarray(at[:3, :3].T)
-    wrong[3:] = turns * _rotation_vector(turn)
+    put(wrong[3:], turns * _rotation_vector(turn))
     return (wrong * wrong).sum()
 
 
@@ -228,13 +227,14 @@ def _inverse(
                         axis[i] += frame[i, j] * axes[link, j]
                         point[i] += frame[i, j] * anchors[link, j]
                 if kinds[link] == SLIDE:
-                    jacobian[:3, column], jacobian[3:, column] = axis, 0
+                    put(jacobian[:3, column], axis)
+                    jacobian[3:, column] = 0
                     continue
                 arm = at[:3, 3] - point
                 jacobian[0, column] = axis[1] * arm[2] - axis[2] * arm[1]
                 jacobian[1, column] = axis[2] * arm[0] - axis[0] * arm[2]
                 jacobian[2, column] = axis[0] * arm[1] - axis[1] * arm[0]
-                jacobian[3:, column] = turns * axis
+                put(jacobian[3:, column], turns * axis)
             wished = jacobian.T @ wrong
             pull = PULL * (rest - positions[n])
             for column in range(joints):  # what is at its limit, and would leave it, is no joint now
@@ -250,7 +250,9 @@ def _inverse(
                 at = _to_hand(tried, frames, kinds, places, at_zero, axes, anchors, hand)
                 left = _missing(at, aims[n], turns, other)
                 if left < max(error, THERE):
-                    positions[n], error, wrong[:], moved = tried, left, other, True
+                    put(positions[n], tried)
+                    put(wrong, other)
+                    error, moved = left, True
                     break
                 more *= STIFFER
             if not moved:

@@ -9,7 +9,7 @@ import functools
 
 import numpy as np
 
-from pipeline.geometry.jit import njit
+from pipeline.geometry.jit import njit, put
 from pipeline.types import F32, F64, I64
 from sim.robots.model import Robot
 from sim.robots.state import RobotState
@@ -78,7 +78,7 @@ def _poses(
     poses = np.zeros((count, links, 4, 4))
     turn, at = np.empty((3, 3)), np.empty((3, 4))
     for n in range(count):
-        poses[n, 0] = base[n]
+        put(poses[n, 0], base[n])
         for link in range(1, links):
             up, own, pose = poses[n, parents[link]], at_zero[link], poses[n, link]
             for i in range(3):
@@ -87,11 +87,11 @@ def _poses(
                 at[i, 3] += up[i, 3]
             pose[3, 3] = 1
             if kinds[link] == FIXED:
-                pose[:3] = at
+                put(pose[:3], at)
                 continue
             value, axis, anchor = float(position[n, columns[link]]), axes[link], anchors[link]
             if kinds[link] == SLIDE:
-                pose[:3] = at
+                put(pose[:3], at)
                 for i in range(3):
                     pose[i, 3] += value * (at[i, 0] * axis[0] + at[i, 1] * axis[1] + at[i, 2] * axis[2])
                 continue

@@ -148,7 +148,8 @@ def unpack_lzf(packed: U8, unpacked: U8) -> int:
             length = control + 1
             if i + length > len(packed) or o + length > len(unpacked):
                 return -1
-            unpacked[o : o + length] = packed[i : i + length]
+            for k in range(length):
+                unpacked[o + k] = packed[i + k]
             i += length
             o += length
             continue

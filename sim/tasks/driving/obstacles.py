@@ -7,7 +7,7 @@ from typing import Annotated
 
 import numpy as np
 
-from pipeline.geometry.jit import njit, prange
+from pipeline.geometry.jit import njit, prange, put
 from pipeline.types import F32, F64, I64, Floats
 from sim.robots.state import RobotState
 from sim.scene.floors import Floors
@@ -191,5 +191,5 @@ def _first_passable(price: F32, posts: I64, reach: F64, ends: I64) -> I64:
             if np.isfinite(steps[start[0], start[1]]):
                 chosen[m] = t if t < tries else -1
                 break
-        price[m] = steps
+        put(price[m], steps)
     return chosen

@@ -10,7 +10,7 @@ import numpy as np
 from pipeline.errors import SimError
 from pipeline.geometry import masks
 from pipeline.geometry.grids import Grids
-from pipeline.geometry.jit import njit, prange
+from pipeline.geometry.jit import njit, prange, put
 from pipeline.types import F32, F64, I64, Floats, Mask
 from sim.robots.state import RobotState
 from sim.saved import Saved
@@ -317,7 +317,7 @@ def _first_valid(
                 continue
             around = _path_lengths(floor, near_own, layout, gap, np.float32(np.inf))
             if around[int(layout[0]), int(layout[1])] <= longest:
-                lengths[m] = _path_lengths(floor, near_own, layout, gap, np.float32(PRICE))
+                put(lengths[m], _path_lengths(floor, near_own, layout, gap, np.float32(PRICE)))
                 chosen[m] = t
                 break
     return chosen
