@@ -42,11 +42,24 @@ def imported(node: ast.AST, *, lazy: bool) -> Iterator[str]:
             yield from imported(child, lazy=lazy)
 
 
+@cache
+def trees() -> dict[str, ast.Module]:
+    """The syntax of every module."""
+    return {name: ast.parse(file.read_text()) for name, file in modules().items()}
+
+
+@cache
+def nodes() -> dict[str, tuple[ast.AST, ...]]:
+    """All of it, one after the other."""
+    return {name: tuple(ast.walk(tree)) for name, tree in trees().items()}
+
+
+@cache
 def graph(*, lazy: bool) -> dict[str, set[str]]:
     """What each module imports of ours."""
     edges = {}
-    for name, file in modules().items():
-        found = imported(ast.parse(file.read_text()), lazy=lazy)
+    for name, tree in trees().items():
+        found = imported(tree, lazy=lazy)
         owners = (one if one in modules() else one.rpartition(".")[0] for one in found)
         edges[name] = {owner for owner in owners if owner in modules()} - {name}
     return edges
@@ -80,11 +93,6 @@ def test_rooms_stand_on_each_other():
     TopologicalSorter(rooms).prepare()
 
 
-def trees() -> dict[str, ast.Module]:
-    """The syntax of every module."""
-    return {name: ast.parse(file.read_text()) for name, file in modules().items()}
-
-
 FAMILIES = (
     "Controller",
     "Scenario",
@@ -97,12 +105,12 @@ FAMILIES = (
 )
 
 
-def members(found: dict[str, ast.Module]) -> set[str]:
+def members() -> set[str]:
     """Names of the classes of our families: their subclasses, and these classes' own."""
     bases = {
         node.name: {base.id for base in map(unsubscripted, node.bases) if isinstance(base, ast.Name)}
-        for tree in found.values()
-        for node in ast.walk(tree)
+        for found in nodes().values()
+        for node in found
         if isinstance(node, ast.ClassDef)
     }
     family = set(FAMILIES)
@@ -118,11 +126,11 @@ def unsubscripted(node: ast.expr) -> ast.expr:
 
 def test_nothing_of_a_family_is_asked_which_one_it_is():
     """Not by isinstance; what differs is a method or an attribute. An argument that may be open already is no case."""
-    found, asked = trees(), []
-    family = members(found) - {"SimScene"}
+    asked = list[str]()
+    family = members() - {"SimScene"}
     assert {"TrotController", "WalkScenario", "TD3", "FrozenFeatures", "SapienEngine", "CameraRig"} <= family
-    for module, tree in found.items():
-        for node in ast.walk(tree):
+    for module, found in nodes().items():
+        for node in found:
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "isinstance":
                 kinds = {one.id for one in ast.walk(node.args[1]) if isinstance(one, ast.Name)}
                 asked += [f"{module}:{node.lineno} {kind}" for kind in kinds & family]
@@ -135,8 +143,8 @@ LISTS = ("algorithm", "encoder", "engine", "robot", "task")
 def test_no_name_of_a_list_is_compared_with():
     """Whoever wants to know what an algorithm or an encoder can do asks its entry."""
     compared = []
-    for module, tree in trees().items():
-        for node in ast.walk(tree):
+    for module, found in nodes().items():
+        for node in found:
             if isinstance(node, ast.Compare):
                 parts = [node.left, *node.comparators]
                 texts = [part for part in parts if isinstance(part, ast.Constant) and isinstance(part.value, str)]
@@ -155,8 +163,8 @@ def test_algorithms_and_encoders_have_one_place():
     assert len(names) >= 10
     elsewhere = [
         f"{module}:{node.lineno} {node.value}"
-        for module, tree in trees().items()
-        for node in ast.walk(tree)
+        for module, found in nodes().items()
+        for node in found
         if isinstance(node, ast.Constant) and node.value in names and not module.startswith("train.settings.")
     ]
     assert elsewhere == []
@@ -171,10 +179,9 @@ def test_functions_and_modules_are_short():
     """Kernels, which numba compiles whole, may have longer functions; a few modules are longer."""
     long, modules_ = list[str](), list[str]()
     for name, file in modules().items():
-        text = file.read_text()
-        if text.count("\n") > LINES_OF_A_MODULE:
+        if file.read_text().count("\n") > LINES_OF_A_MODULE:
             modules_.append(name)
-        for node in ast.walk(ast.parse(text)):
+        for node in nodes()[name]:
             if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
                 kernel = re.search(r"njit|_compile|_inline", " ".join(map(ast.unparse, node.decorator_list)))
                 if not kernel and (node.end_lineno or 0) - node.lineno >= LINES_OF_A_FUNCTION:
