@@ -113,7 +113,7 @@ def members() -> set[str]:
         for node in found
         if isinstance(node, ast.ClassDef)
     }
-    family = set(FAMILIES)
+    family = set[str](FAMILIES)
     while more := {name for name, others in bases.items() if others & family} - family:
         family |= more
     return family - {"Distribution"}  # rsl-rl's

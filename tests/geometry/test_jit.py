@@ -7,6 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+
+from pipeline.geometry.jit import put
+
 ROOT = Path(__file__).resolve().parents[2]
 
 SLOW = """
@@ -91,3 +95,13 @@ def test_where_nothing_can_be_kept_kernels_are_compiled(tmp_path: Path):
     assert (value, hits) == ("3.5", 0)
     assert not Path(folder).exists()
     assert list(mine.iterdir()) == []
+
+
+def test_values_are_put_into_a_part_of_an_array():
+    """And nowhere else, whatever its dimensions; by kernels and from Python."""
+    into = np.zeros((2, 3, 4))
+    put(into[1, 1:], np.arange(8.0).reshape(2, 4))
+    assert into[1, 1:].ravel().tolist() == [*range(8)]
+    assert into.sum() == sum(range(8))
+    put(into[0, 0, ::2], np.array([5.0, 6.0]))
+    assert into[0, 0].tolist() == [5, 0, 6, 0]
