@@ -50,7 +50,7 @@ def trees() -> dict[str, ast.Module]:
 
 @cache
 def nodes() -> dict[str, tuple[ast.AST, ...]]:
-    """All of it, one after the other."""
+    """Every node of the syntax of every module."""
     return {name: tuple(ast.walk(tree)) for name, tree in trees().items()}
 
 

@@ -124,7 +124,8 @@ def array_at(address: int, shape: tuple[int, ...], kind: Any) -> Any:
 def put(into: Any, values: Any) -> None:
     """Write values into an array of their shape, which isn't checked.
 
-    For `into[:] = values` numba compiles the words of an error, too: five seconds for each kernel.
+    For `into[:] = values` numba compiles the words of an error, too: five seconds for each kernel. Long rows in hot
+    loops are copied faster by a loop of their own.
     """
     for at in np.ndindex(into.shape):
         into[at] = values[at]

@@ -13,7 +13,7 @@ import math
 
 import numpy as np
 
-from pipeline.geometry.jit import njit, prange, put
+from pipeline.geometry.jit import njit, prange
 from pipeline.raster.lanes import WIDTH, Lanes, line_aligned_buffer, load, spread, store
 from pipeline.raster.layout import line_aligned
 from pipeline.types import F32, F64, U8, Floats, Mask
@@ -258,7 +258,8 @@ def photometric_gradient(
             store(total, 0, row_sum)
             for lane in range(WIDTH):
                 sums[task] += total[lane]
-            put(by_planes[channel, y, :width], out[:width])
+            for x in range(width):
+                by_planes[channel, y, x] = out[x]
     return sums
 
 

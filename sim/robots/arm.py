@@ -147,12 +147,11 @@ def _to_hand(
 ) -> F64:
     """Base from hand (4, 4) at positions (C,); base from link (L, 4, 4) goes to `frames`."""
     pose = np.eye(4)
-    turn = np.eye(4)
     for link in range(len(kinds)):
         pose = pose @ at_zero[link]
         if kinds[link]:
             value, axis, anchor = position[places[link]], axes[link], anchors[link]
-            put(turn, np.eye(4))
+            turn = np.eye(4)
             if kinds[link] == SLIDE:
                 put(turn[:3, 3], value * axis)
             else:  # about the anchor

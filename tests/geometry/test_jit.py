@@ -98,7 +98,7 @@ def test_where_nothing_can_be_kept_kernels_are_compiled(tmp_path: Path):
 
 
 def test_values_are_put_into_a_part_of_an_array():
-    """And nowhere else, whatever its dimensions; by kernels and from Python."""
+    """And nowhere else, whatever its dimensions."""
     into = np.zeros((2, 3, 4))
     put(into[1, 1:], np.arange(8.0).reshape(2, 4))
     assert into[1, 1:].ravel().tolist() == [*range(8)]
