@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from pipeline.geometry import Camera, Pose
-from pipeline.types import F32, F64, I64, Floats
+from pipeline.types import F32, F64, I64, Floats, Mask
 from sim.finding.maps import BARRED, CELL, SIDE, Maps
 from sim.finding.ways import ways
 from sim.saved import Saved
@@ -26,6 +26,8 @@ SLOW, FAST, ROOM = 0.45, 0.8, (0.25, 0.55)
 """Speeds with as little and as much room as this, and between [m/s, m]."""
 CREEP, SLOWEST = 0.8, 0.3
 """So near to what seems to be the ball it is slow [m, m/s]."""
+OFF_CENTRE = 4.0
+"""Farther from the middle of its map [m] a robot moves the map on."""
 PERIOD = 0.2
 """Time between two images, for which the numbers here are meant [s]."""
 TURN, TURN_GAIN = 1.5, 2.5
@@ -44,7 +46,7 @@ class Finder(Saved):
     Attributes:
         radius: Of the robots [m].
         maps: What their cameras saw.
-        pose: (N, 3) x, y [m] and heading [rad] by odometry, in the frame of the maps.
+        pose: (N, 3) x, y [m] and heading [rad] by odometry, in the frame of the maps, which moves on with the robot.
         goal: (N, 2) where the ball seems to be [m].
         known: (N,) whether it seems to be anywhere.
         turned: (N,) how far they have turned in all [rad].
@@ -60,6 +62,7 @@ class Finder(Saved):
         "_moved",
         "_stuck",
         "_back",
+        "_done",
     )
     PARTS = ("maps",)
 
@@ -72,6 +75,7 @@ class Finder(Saved):
         self.pose, self.goal, self.known = np.zeros((count, 3)), np.zeros((count, 2)), np.zeros(count, bool)
         self.turned, self._moved = np.zeros(count), np.zeros((count, 3))
         self.backing = np.zeros(count, bool)
+        self._done = np.zeros(count)
         self._stuck, self._back = np.zeros(count, np.int64), np.zeros(count, np.int64)
 
     def reset(self, robots: I64) -> None:
@@ -97,9 +101,18 @@ class Finder(Saved):
         self.pose[:, :2] += ahead * self._moved[:, :1] + left * self._moved[:, 1:2]
         self.pose[:, 2] += self._moved[:, 2]
         self.turned += np.abs(self._moved[:, 2])
+        self._recentre()
         self.maps.see(depth, np.clip(odds, LEAST_ODDS, MOST_ODDS), self._cameras(gravity), self.pose)
         self._feel(sent)
         self._believe()
+
+    def _recentre(self) -> None:
+        """Move the frames of maps on whose robots come near the edge."""
+        for robot in np.flatnonzero((np.abs(self.pose[:, :2]) > OFF_CENTRE).any(1)).tolist():
+            cells = np.round(self.pose[robot, :2] / CELL).astype(np.int64)
+            self.maps.shift(robot, *cells.tolist())
+            self.pose[robot, :2] -= cells * CELL
+            self.goal[robot] -= cells * CELL
 
     def _feel(self, sent: Floats) -> None:
         """Note where something holds robots that isn't seen; they go back from it."""
@@ -168,11 +181,19 @@ class Finder(Saved):
         for robot in np.flatnonzero(self.known & arrived & ~close).tolist():  # no way leads there
             self._give_up(robot, 0.0)
         lost = looking | (~self.known & (arrived | ~ok))
+        self._search_anew(seek & ~ok & ~looking)
         forward, turn = np.where(lost, 0, forward), np.where(lost, TURN, turn)
         self.backing = self._back > 0
         self._back = np.maximum(self._back - 1, 0)
         forward, turn = np.where(self.backing, BACK_SPEED, forward), np.where(self.backing, 0.0, turn)
         return np.asarray(forward, np.float64), np.clip(turn, -TURN, TURN)
+
+    def _search_anew(self, done: Mask) -> None:
+        """Robots (N,) that have seen all floor, and not the ball, forget it after one more turn: they missed it."""
+        self._done = np.where(done, self._done + np.abs(self._moved[:, 2]), 0)
+        missed = np.flatnonzero(self._done > 2 * np.pi)
+        self.maps.reset(missed)
+        self._done[missed] = 0
 
 
 def upright(gravity: Floats, base_from_camera: F64, base_height: float) -> F64:

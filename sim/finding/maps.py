@@ -1,7 +1,7 @@
 """Maps of what depth cameras saw in this episode: obstacles, floor, where floor is missing, and where the ball may be.
 
 Nothing of the simulator is used. Frame `map`: the floor is z = 0; x is ahead of the robot, and the origin under its
-base, when the episode began.
+base, when the episode began; `shift` moves the origin.
 """
 
 from __future__ import annotations
@@ -82,6 +82,14 @@ class Maps(Saved):
         lens = np.array([self._lens.fx, self._lens.fy, self._lens.cx, self._lens.cy])
         _see(self.taken, self.floor, depth, map_from_camera, pose, lens, self._radius, self._top)
         _see_ball(self.ball, depth, ball, map_from_camera, lens)
+
+    def shift(self, robot: int, rows: int, columns: int) -> None:
+        """Move the frame of a robot's map so many cells along x and y; what is beyond its edge then is forgotten."""
+        for grid in (self.taken, self.floor, self.ball):
+            moved = np.zeros_like(grid[robot])
+            kept = moved[max(0, -rows) : SIDE - rows, max(0, -columns) : SIDE - columns]
+            kept[:] = grid[robot, max(0, rows) : SIDE + rows, max(0, columns) : SIDE + columns]
+            grid[robot] = moved
 
     def mark(self, robot: int, xy: F64) -> None:
         """Note that something holds a robot at positions (K, 2) [m] that it doesn't see."""

@@ -86,7 +86,8 @@ def _way(
 ) -> tuple[float, float, float, bool]:
     """Where to head for, the clearance ahead [m], and whether there is a way: to the ball, or the cheapest new place.
 
-    Without a way to the ball it leads as near to it as possible.
+    Without a way to the ball it leads as near to it as possible. New places are never sought through what surely
+    blocks the robot, but for what it stands at.
     """
     near = _clearance(taken, floor, goal_x, goal_y, seek)
     x0, y0, heading = start[0], start[1], start[2]
@@ -124,8 +125,12 @@ def _way(
                 room = near[u, v]
                 if room < CLOSE:
                     price += CLOSE_PRICE * (CLOSE - room) / CLOSE
-                if room <= radius:
-                    price += TOUCHING_PRICE if room > radius - SURE else BLOCKED_PRICE
+                if room <= radius - SURE:
+                    if seek and (u - sa) ** 2 + (v - sb) ** 2 > (radius / CELL) ** 2:
+                        continue  # unknown floor behind a wall is not reached through it
+                    price += BLOCKED_PRICE
+                elif room <= radius:
+                    price += TOUCHING_PRICE
                 step = CELL * np.sqrt(du * du + dv * dv)
                 if (u - sa) ** 2 + (v - sb) ** 2 <= (AHEAD / CELL) ** 2:
                     aside = abs((np.arctan2(v - sb, u - sa) - heading + np.pi) % (2 * np.pi) - np.pi)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sim.finding.finder import BACK_SPEED, LOOK_ROUND, STUCK_STEPS, THERE, TURN, Finder
+from sim.finding.finder import BACK_SPEED, LOOK_ROUND, OFF_CENTRE, STUCK_STEPS, THERE, TURN, Finder
 from sim.finding.maps import BARRED, IS_TAKEN, MOST_TAKEN
 from tests.sim.finding.views import HEIGHT, LENS, MOUNT, RADIUS, View, camera_at, cell, places, tilted
 
@@ -82,7 +82,7 @@ def test_it_looks_round_first():
     for _ in range(2):
         blind(found, np.array([0, 0, 0.15]))
     assert found.turned[0] > LOOK_ROUND
-    driven(found, 40)
+    driven(found, 30)
     assert np.linalg.norm(found.pose[0, :2]) > 0.3
 
 
@@ -135,6 +135,30 @@ def test_a_ball_that_is_not_there_is_given_up():
     assert not (found.maps.ball[1] == BARRED).any()
     blind(found, STILL, STILL)
     assert found.known.tolist() == [False, True]
+
+
+def test_the_map_goes_with_the_robot():
+    """After ten metres its own place is on the map, and the ball is where it was, as the robot sees it."""
+    found = believing((7.0, 3.0), (7.0, 3.0))
+    blind(found, STILL, STILL)
+    for _ in range(20):
+        before = found.goal - found.pose[:, :2]
+        blind(found, np.array([0.5, 0, 0]), STILL)
+        np.testing.assert_allclose(found.goal - found.pose[:, :2], before - [[0.5, 0], [0, 0]], atol=1e-9)
+    assert np.abs(found.pose[0, :2]).max() <= OFF_CENTRE
+    np.testing.assert_array_equal(found.pose[1], STILL)
+    ahead = cell(*(found.pose[0, :2] + [0.8, 0]))
+    assert found.maps.floor[0][ahead] > 0
+
+
+def test_who_has_seen_all_and_found_nothing_begins_anew():
+    """It turns round once more, and then forgets the floor, but not where it stands."""
+    found = finder(1)
+    found.turned[:], found.maps.floor[:], found.maps.taken[:] = LOOK_ROUND, 1, -1
+    driven(found, 10)
+    assert (found.maps.floor[0] > 0).mean() > 0.9
+    driven(found, 14)
+    assert (found.maps.floor[0] > 0).mean() < 0.5
 
 
 def test_a_surer_ball_is_taken_instead():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sim.finding.maps import BARRED, CELL, IS_HOLE, IS_TAKEN, LEAST_BALL, MOST_BALL, MOST_TAKEN, Maps
+from sim.finding.maps import BARRED, CELL, IS_HOLE, IS_TAKEN, LEAST_BALL, MOST_BALL, MOST_TAKEN, SIDE, Maps
 from tests.sim.finding.views import HEIGHT, LENS, MOUNT, RADIUS, View, camera_at, cell, places
 
 NO_ODDS = np.zeros((1, 12, 24), np.float32)
@@ -151,6 +151,21 @@ def test_what_is_barred_stays_barred():
     look(maps, view, at, looks=3, odds=odds)
     assert maps.ball[0][best] == BARRED
     assert (maps.ball[0][others] > 4).all()
+
+
+@pytest.mark.parametrize("cells", [(30, -12), (-7, 45)])
+def test_a_map_moves_on(cells: tuple[int, int]):
+    """What was at a position is at that position less the shift; what comes in is unknown, what goes out forgotten."""
+    maps, rng = seen(View(), (0, 0, 0)), np.random.default_rng(0)
+    for grid in (maps.taken, maps.floor, maps.ball):
+        grid[:] = rng.normal(size=grid.shape)
+    before = maps.taken[0].copy()
+    maps.shift(0, *cells)
+    a, b = np.mgrid[:SIDE, :SIDE]
+    inside = (a + cells[0] >= 0) & (a + cells[0] < SIDE) & (b + cells[1] >= 0) & (b + cells[1] < SIDE)
+    expected = before[(a + cells[0]) % SIDE, (b + cells[1]) % SIDE]
+    np.testing.assert_array_equal(maps.taken[0], np.where(inside, expected, 0))
+    assert (maps.floor[0] == 0).sum() == (maps.ball[0] == 0).sum() == (~inside).sum()
 
 
 def test_marks_and_resets_are_of_one_robot():

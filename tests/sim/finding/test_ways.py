@@ -97,6 +97,18 @@ def test_it_seeks_the_nearest_unknown_floor():
     assert found[1] > 0.3
 
 
+def test_new_floor_is_not_sought_through_a_wall():
+    """A thin one is cheaper than the way round to none at all; who stands at it gets away from it all the same."""
+    taken, floor = np.full((SIDE, SIDE), -1, np.float32), np.ones((SIDE, SIDE), np.float32)
+    taken[90] = 4
+    taken[93:], floor[93:] = 0, 0
+    assert way(taken, floor, np.array([0.05, 0.05]), None)[3] == 0
+    taken[90, 20:30] = -1
+    track = way(taken, floor, np.array([0.95, -0.35]), None)
+    assert track[3] == 1
+    assert track[0] < 0.95
+
+
 @pytest.mark.parametrize("goal", [(2.05, 0.05), None])
 def test_of_two_like_ways_it_takes_the_one_ahead(goal: tuple[float, float] | None):
     """Whether that is left or right; so who has begun to turn goes on, and nothing has to be remembered."""
