@@ -9,6 +9,7 @@ from sim.randomisation import Randomisation
 from sim.scene.floors import Split
 from sim.sensors.cameras.renderer import CPU
 from sim.sensors.cameras.settings import CameraSettings, RobotCamera
+from sim.sensors.ground.settings import MapSettings
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class EnvConfig:
         seconds: Time limit of an episode [s]; the task's by default, of which `StepState.elapsed` is a fraction anyway.
         autoreset: Whether episodes that ended are reset in the same step; else they go on until `reset` is called for
             them.
+        ground: The depth camera and the odometry by whose map legs know the ground; they know the truth by default.
     """
 
     engine: str = "sapien"
@@ -50,3 +52,4 @@ class EnvConfig:
     stagger: bool = False
     seconds: float | None = None
     autoreset: bool = True
+    ground: MapSettings | None = None

@@ -17,7 +17,7 @@ from sim.config import EnvConfig
 from sim.control.controller import Controller
 from sim.episodes import Episodes
 from sim.randomisation import Randomisation
-from sim.rigs import make_rigs
+from sim.rigs import make_ground, make_rigs
 from sim.robots.model import Robot
 from sim.scene.floors import Floors
 from sim.scene.scene import SimScene
@@ -99,10 +99,11 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
         super().reset(seed=config.seed)
         self.episodes = Episodes(task, num_envs, len(scenes), controller.size, config.level)
         about = identity(task, robot, self.engine, scenes, config.starts, num_envs)
+        ground = make_ground(task, scenes, robot, controller, self._world, num_envs, config)
+        self._senses = Senses(task, scenes, robot, controller, self.scenario, self._world, self.episodes, ground)
         parts = {"scenario": self.scenario, "controller": controller, "randomiser": self.randomiser}
         parts |= {f"cameras.{number}": rig for number, rig in enumerate(self.cameras)}
-        self.snapshots = Snapshots(about, self.engine, self.episodes, parts)
-        self._senses = Senses(task, scenes, robot, controller, self.scenario, self._world, self.episodes)
+        self.snapshots = Snapshots(about, self.engine, self.episodes, parts | {"ground": ground})
         self.last_step: StepState[Any] | None = None
         self.now: StepState[Any] | None = None
 
@@ -130,7 +131,7 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
         self._reset_envs(envs)
         if self.config.stagger:
             self.episodes.steps[envs] = self.np_random.integers(self.longest, size=len(envs))
-        self.now = self.last_step = self._senses.now(self.episodes.action)
+        self.now = self.last_step = self._senses.begin(envs, self.np_random)
         observations, true = self._observe(self.now)
         return observations, {TRUTH: true}
 
@@ -143,7 +144,7 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
         self.episodes.steps += 1
         state = self.engine.read()
         self.randomiser.moved(self.scene_of, state.position)
-        self.scenario.update(state, self.np_random)
+        self._senses.update(state, self.np_random)
         step = self.last_step = self._senses.now(action, state)
         reward = self.episodes.reward(step)
         ended = {name: term(step) for name, term in self.task.terminations.items()}
@@ -161,7 +162,7 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
             info.update(self._final(done, step))
             self.episodes.change_levels(step, terminated, done, self.np_random)
             self._reset_envs(done)
-            step = self._senses.now(self.episodes.action, contact_force=step.contact_force)
+            step = self._senses.begin(done, self.np_random, step.contact_force)
         self.now = step
         observations, info[TRUTH] = self._observe(step)
         return observations, reward, terminated, truncated, info
@@ -169,11 +170,11 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
     def _act(self, action: F32) -> None:
         """Move for one control period."""
         assert self.now, "it was reset"
-        sensed = self._senses.by_controller(None, self.now)
+        sensed = self._senses.by_controller(self.now)
         self.controller.begin(action, sensed)
         for loop in range(self._world.loops):
             if loop:
-                sensed = self._senses.by_controller(self.engine.read(), self.now)
+                sensed = self._senses.later(loop, self.now, self.np_random)
             self.randomiser.step(self.controller.targets(action, sensed), self.np_random)
             for watch in self.watchers:
                 watch()

@@ -101,7 +101,7 @@ class World:
     ) -> None:
         self._robot, self._loose, self._count = robot, loose, num_envs
         period, time_step = controller.period or task.control_period, controller.time_step or task.time_step
-        self.loops = round(task.control_period / period)
+        self.loops, self.period, self.loose = round(task.control_period / period), period, loose
         body = reduced(robot) if controller.legs and config.reduced_collision else robot
         touches_itself = robot.fixed_base if config.self_collision is None else config.self_collision
         body = with_self_contacts(body) if touches_itself else body

@@ -1,4 +1,4 @@
-"""Grids of different sizes in one array, without padding: a large one doesn't make the others larger."""
+"""Grids of different sizes in one array, without padding: one doesn't make the others larger. And maps that move on."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.types import I64
+from pipeline.types import F32, I64
 
 Cell = TypeVar("Cell", bound=np.generic)
 
@@ -73,3 +73,12 @@ class Grids(Generic[Cell]):
         first, (rows, columns) = self.first[index], self.shape[index]
         cells = self.values[first : first + rows * columns]
         return cells.reshape(rows, columns, *cells.shape[1:])
+
+
+def moved_on(grid: F32, rows: int, columns: int, nothing: float) -> F32:
+    """A map (X, Y) that begins so many cells farther on; cells that come in are `nothing`."""
+    result, (width, depth) = np.full_like(grid, nothing), grid.shape
+    if abs(rows) < width and abs(columns) < depth:
+        kept = grid[max(0, rows) : width + rows, max(0, columns) : depth + columns]
+        result[max(0, -rows) : width - rows, max(0, -columns) : depth - columns] = kept
+    return result

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from pipeline.geometry import Camera
+from pipeline.geometry.grids import moved_on
 from pipeline.geometry.jit import njit, prange
 from pipeline.types import F32, F64, I64, Mask
 from sim.saved import Saved
@@ -86,10 +87,7 @@ class Maps(Saved):
     def shift(self, robot: int, rows: int, columns: int) -> None:
         """Move the frame of a robot's map so many cells along x and y; what is beyond its edge then is forgotten."""
         for grid in (self.taken, self.floor, self.ball):
-            moved = np.zeros_like(grid[robot])
-            kept = moved[max(0, -rows) : SIDE - rows, max(0, -columns) : SIDE - columns]
-            kept[:] = grid[robot, max(0, rows) : SIDE + rows, max(0, columns) : SIDE + columns]
-            grid[robot] = moved
+            grid[robot] = moved_on(grid[robot], rows, columns, 0)
 
     def mark(self, robot: int, xy: F64) -> None:
         """Note that something holds a robot at positions (K, 2) [m] that it doesn't see."""

@@ -82,11 +82,19 @@ class HeightScan:
     def __init__(self, scenes: Sequence[SimScene], grid: ScanGrid | None) -> None:
         self._scanner = make_scanner(scenes, grid) if grid else None
 
-    def read(self, state: RobotState, scene_of: I64) -> F32:
-        """Heights (N, K) relative to the bases [m] of robots in scenes (N,), see `HeightScanner.read`."""
+    def read(self, state: RobotState, scene_of: I64, errors: F32 | None = None) -> F32:
+        """Heights (N, K) relative to the bases [m] of robots in scenes (N,), see `HeightScanner.read`.
+
+        With errors (N, 3): those of the ground so far ahead and to the left, and so much higher [m].
+        """
         if not self._scanner:
             return np.zeros((len(state), 0), np.float32)
-        return self._scanner.read(state.position, state.quaternion, scene_of)
+        position = state.position
+        if errors is not None:
+            forward = headings(state.quaternion)
+            shift = forward * errors[:, :1] + forward[:, ::-1] * [-1, 1] * errors[:, 1:2]
+            position = position + np.column_stack([shift, -errors[:, 2]])
+        return self._scanner.read(position, state.quaternion, scene_of)
 
 
 def make_scanner(scenes: Sequence[SimScene], grid: ScanGrid) -> HeightScanner | RasterScanner:

@@ -71,3 +71,18 @@ class ScanGrid:
         near = of(0) * (1 - aside) + of(1) * aside
         far = of(self.shape[1]) * (1 - aside) + of(self.shape[1] + 1) * aside
         return near * (1 - ahead) + far * ahead
+
+
+@dataclass(frozen=True)
+class ScanErrors:
+    """How wrong a map of the ground is: of normal distributions, held for a time and then drawn anew.
+
+    Attributes:
+        shift: Standard deviation of where the ground is believed to be, ahead and aside [m].
+        rise: Standard deviation of its height [m].
+        hold: Mean time [s].
+    """
+
+    shift: float
+    rise: float
+    hold: float

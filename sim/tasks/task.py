@@ -20,7 +20,7 @@ from sim.robots.model import Robot
 from sim.robots.state import RobotState
 from sim.scene.floors import Floors
 from sim.sensors.cameras.settings import CameraSettings, RobotCamera
-from sim.sensors.scan_grid import ScanGrid
+from sim.sensors.scan_grid import ScanErrors, ScanGrid
 from sim.sensors.sensor import VectorSensor
 from sim.tasks.parameters import Parameter, checked, parameters_of, with_parameters
 from sim.tasks.scenario import Scenario, ScenarioState
@@ -192,6 +192,7 @@ class Task:
         outcomes: What else is counted when an episode ends, by name: (N,) bool.
         curriculum: How the difficulty changes; None for a fixed one.
         height_scan: Where the ground's height is measured; None for nowhere.
+        scan_errors: Errors of that in training, as a map has them; None for none.
         camera_settings: Camera behaviour unless other settings are given; ideal by default.
         scenes: References of the scenes that it is for; none if it is for any that is given.
         controller: Makes the controller of a robot from that and its usual one, if the task has its own action space.
@@ -215,6 +216,7 @@ class Task:
     outcomes: Mapping[str, Term[Mask]] = field(default_factory=dict)
     curriculum: Curriculum | None = None
     height_scan: ScanGrid | None = None
+    scan_errors: ScanErrors | None = None
     camera_settings: CameraSettings = field(default_factory=CameraSettings)
     scenes: tuple[str, ...] = ()
     controller: Callable[[Robot, Controller], Controller] | None = None

@@ -17,15 +17,19 @@ from sim.sensors.cameras.renderer import SceneRenderer
 class MeasuredRenderer:
     """A renderer whose depths are those of the scenes' meshes; where there is no mesh nothing is measured.
 
-    What a splat has where no surface was found is what floats before cameras, and no sensor meets it.
+    What a splat has where no surface was found is what floats before cameras, and no sensor meets it. Without colours,
+    which are black then, nothing of a scene's splat is loaded.
     """
 
-    def __init__(self, renderer: SceneRenderer, meshes: Sequence[Mesh]) -> None:
-        self._renderer, self._meshes = renderer, meshes
+    def __init__(self, renderer: SceneRenderer, meshes: Sequence[Mesh], *, colors: bool) -> None:
+        self._renderer, self._meshes, self._colors = renderer, meshes, colors
 
     def render(self, camera: Camera, world_from_cameras: Floats, scene_of: NDArray[np.integer]) -> tuple[F32, F32]:
         """Render pinhole cameras of one lens; see `SceneRenderer`."""
-        rgb, _ = self._renderer.render(camera, world_from_cameras, scene_of)
+        if self._colors:
+            rgb, _ = self._renderer.render(camera, world_from_cameras, scene_of)
+        else:
+            rgb = np.zeros((len(scene_of), camera.height, camera.width, 3), np.float32)
         scenes, of = np.unique(scene_of, return_inverse=True)
         found = mesh_depths([RayCaster(self._meshes[scene]) for scene in scenes], of, camera, world_from_cameras)
         return rgb, np.where(np.isfinite(found), found, np.float32(0))

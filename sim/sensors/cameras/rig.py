@@ -113,13 +113,17 @@ class CameraRig(Saved):
 
     def read(self, now: Moment, rng: np.random.Generator) -> dict[str, Observed]:
         """Last images of each robot's camera that have arrived, by the names of `spaces`, each with N rows."""
+        frames, _ = self.arrived(now, rng)
+        return {self.camera.key(output): frame for output, frame in frames.items()}
+
+    def arrived(self, now: Moment, rng: np.random.Generator) -> tuple[dict[Output, Observed], F32]:
+        """Last images of each robot's camera that have arrived, N rows each, and their age (N,) [s]."""
         robots = self.due(now.seconds, rng)
         if len(robots):
             seen = self.shoot(robots, now.state[robots], now.scene_of[robots], now.props[robots])
             self.images_taken += len(robots)
             self._clock.taken(robots, self._effects.read_out(robots, seen, rng), now.seconds)
-        frames, _ = self._clock.arrived(now.seconds)
-        return {self.camera.key(output): frame for output, frame in frames.items()}
+        return self._clock.arrived(now.seconds)
 
     def read_ground_truth(self, now: Moment) -> dict[str, F32]:
         """Ideal images of all cameras now; colours are 0..1."""

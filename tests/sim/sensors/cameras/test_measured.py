@@ -51,7 +51,7 @@ def test_nothing_is_measured_where_there_is_no_surface(room_scene: SimScene) -> 
     )
     renderer, pose = CpuRenderer([room_scene.gaussians]), np.tile(np.eye(4), (1, 1, 1))
     colors, splat = renderer.render(CAMERA, pose, np.zeros(1, int))
-    rgb, depth = MeasuredRenderer(renderer, [screen]).render(CAMERA, pose, np.zeros(1, int))
+    rgb, depth = MeasuredRenderer(renderer, [screen], colors=True).render(CAMERA, pose, np.zeros(1, int))
     half = int(np.ceil(CAMERA.cx - 0.5))
     assert (splat[..., half:] > 0).any()
     np.testing.assert_allclose(depth[..., :half], 1, atol=1e-5)
@@ -77,7 +77,7 @@ def test_props_are_before_and_behind_what_is_measured(room_scene: SimScene) -> N
         np.testing.assert_array_equal(changed, with_ball["depth"] != without["depth"])
         return with_ball["depth"][changed]
 
-    measured = MeasuredRenderer(plain, [screen])
+    measured = MeasuredRenderer(plain, [screen], colors=True)
     for x, z, there in ((-0.1, 0.5, True), (-0.1, 0.8, False), (0.1, 0.8, True)):
         assert len(red(plain, x, z)) > 3
         found = red(measured, x, z)
