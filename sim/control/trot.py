@@ -47,6 +47,8 @@ BELOW = 0.25
 """The ground below the base is that within this distance of it along the axes [m]."""
 
 
+QUADRUPED = Trot(scale=0.8)
+"""On steep stairs legs lean by half a radian against the body, and stretch."""
 BIPED = Trot(beat=2.0, lift=0.08, stands=False)
 """On two feet, standing is what robots fall at: they can't step where they would be caught."""
 
@@ -73,7 +75,7 @@ class TrotController(Controller):
                 remedy="correct the joint angles of the pose at rest, or the masses of the links",
                 file=robot.file,
             )
-        self.trot = self._trot = trot = trot or (Trot() if len(self._legs.feet) > 2 else BIPED)
+        self.trot = self._trot = trot = trot or (QUADRUPED if len(self._legs.feet) > 2 else BIPED)
         self.size = len(self._legs.joints)
         self._rest = robot.default_position.astype(np.float32)
         self._lift = self._legs.offsets_to_lift(trot.lift * self._legs.length).astype(np.float32)

@@ -24,7 +24,7 @@ from sim.scene.scene import SceneLock, SceneObject, SimScene
 
 logger = logging.getLogger(__name__)
 
-TERRAIN = "terrain:"
+TERRAIN, FLIGHTS, HEIGHTS = "terrain:", "flights", (5, 25)
 """What references to procedural ground begin with; a seed follows."""
 ALL = "all"
 """All objects of a bundle."""
@@ -283,20 +283,26 @@ def _check_floor(regions: Regions, file: Path) -> None:
 
 
 def _terrain_scene(reference: str) -> SimScene:
+    from sim.scene.flights import make_flights
     from sim.scene.terrain import KINDS, LEVELS, TILE, make_terrain  # brings numba, of no use to other scenes
     from sim.scene.terrain_splat import splat_of
 
     seed, kind, level, *more = [*reference.removeprefix(TERRAIN).split(":"), "", ""]
-    between = re.fullmatch(r"\d(\.\d{1,3})?", level) and float(level) <= LEVELS - 1
+    low, high = HEIGHTS if kind == FLIGHTS else (0, LEVELS - 1)
+    between = re.fullmatch(r"\d{1,2}(\.\d{1,3})?", level) and low <= float(level) <= high
     numbers = seed.isdecimal() and len(seed) <= 9 and (not level or between)
-    if not numbers or (kind and kind not in KINDS) or (level and not kind) or any(more):
+    if not numbers or (kind and kind not in (*KINDS, FLIGHTS)) or (level and not kind) or any(more):
         raise SimError(
             "procedural ground has a seed, maybe one kind, and maybe one level of it",
             found=repr(reference),
             remedy=f"such as terrain:0, terrain:0:{KINDS[1]} or terrain:0:{KINDS[1]}:7.5; levels are 0 to "
-            f"{LEVELS - 1}, kinds {', '.join(KINDS)}",
+            f"{LEVELS - 1}, kinds {', '.join(KINDS)}; or staircases, terrain:0:{FLIGHTS}, terrain:0:{FLIGHTS}:16 with "
+            f"risers of {HEIGHTS[0]} to {HEIGHTS[1]} cm",
         )
-    terrain = make_terrain(int(seed), (kind,) if kind else KINDS, float(level) if level else None)
+    if kind == FLIGHTS:
+        terrain = make_flights(int(seed), float(level) / 100 if level else None)
+    else:
+        terrain = make_terrain(int(seed), (kind,) if kind else KINDS, float(level) if level else None)
     content = [terrain.height, *(boxes for levels in terrain.boxes for boxes in levels)]
     digest = hashlib.sha256(b"".join(array.tobytes() for array in content)).hexdigest()
     cell = 0.1

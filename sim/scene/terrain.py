@@ -11,23 +11,51 @@ from pipeline.geometry.jit import njit
 from pipeline.types import F32, F64, I32, I64, Floats
 from sim.physics.boxes import BoxMesh
 
-KINDS = ("flat", "stairs", "steep stairs", "ramp", "rubble", "gaps")
-LEVELS = 10
+KINDS = ("flat", "stairs", "steep stairs", "ramp", "rubble", "gaps", "short stairs")
+LEVELS = 11
 TILE = 8.0
 """Edge of a tile [m]."""
 RASTER = 0.025
 """Edge of a cell of the heights [m]."""
 RISER = 0.02
-"""Growth of the stairs' risers, from level to level [m]: 2 to 20 cm."""
-RISERS = 5
-TREADS = {"stairs": 0.31, "steep stairs": 0.26}
-"""Depth of a tread [m], as in public buildings and as in old houses."""
+"""Growth of the stairs' risers, from level to level [m]: 2 to 22 cm."""
+RISERS = {"stairs": 5, "steep stairs": 6, "short stairs": 7}
+"""Steps of a flight."""
+TREADS = {"stairs": 0.31, "steep stairs": 0.26, "short stairs": 0.22}
+"""Depth of a tread [m], as in public buildings, in houses, and up to an attic."""
 FOOT_OF_STAIRS = 2.2
 """Half edge of the lowest step of a pyramid of stairs [m]; the floor around it is level."""
 PLATE = 2.0
 """Edge of the squares that the plane is made of [m]."""
 DEEP = 0.1
 """How far boxes reach below the ground [m]."""
+
+
+@dataclass(frozen=True, eq=False)
+class Flight:
+    """A staircase, and a way over it; positions are on its tile, as the tile's own coordinates have them [m].
+
+    Attributes:
+        way: up or down.
+        kind: walled, open or turned.
+        riser: Mean height of a step [m].
+        tread: Mean depth of a step [m].
+        risers: Number of steps.
+        start: (3,) x, y, yaw.
+        path: (P, 2) from the start along the middle to beyond the last edge.
+        goal: (2, 2) corners of where the way is over.
+        level: Height of the ground there [m].
+    """
+
+    way: str
+    kind: str
+    riser: float
+    tread: float
+    risers: int
+    start: F64
+    path: F64
+    goal: F64
+    level: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,11 +68,13 @@ class Terrain:
         kinds: K names.
         boxes: For each of K x L tiles, (B, 10) [m].
         height: (K, L, R, R) float32, height of the ground at the centres of cells [m].
+        flights: Staircases that were drawn, one a tile, row by row; none on ground to learn walking on.
     """
 
     kinds: tuple[str, ...]
     boxes: tuple[tuple[F64, ...], ...]
     height: F32
+    flights: tuple[Flight, ...] = ()
 
     @property
     def levels(self) -> int:
@@ -117,7 +147,7 @@ def _faces() -> I32:
 FACES = _faces()
 
 
-class _Tile:
+class TileMaker:
     """A tile in the making."""
 
     def __init__(self) -> None:
@@ -147,20 +177,20 @@ class _Tile:
         self.height[:, inside] = np.maximum(self.height[:, inside], slope[:, None])
 
 
-def _stairs(tile: _Tile, level: float, tread: float) -> None:
-    for step in range(RISERS):
+def _stairs(tile: TileMaker, level: float, tread: float, risers: int) -> None:
+    for step in range(risers):
         half = FOOT_OF_STAIRS - step * tread
         tile.put(0, 0, half, half, (step + 1) * RISER * (level + 1))
 
 
-def _rubble(tile: _Tile, level: float, rng: np.random.Generator) -> None:
+def _rubble(tile: TileMaker, level: float, rng: np.random.Generator) -> None:
     for _ in range(40):
         x, y = rng.uniform(-FOOT_OF_STAIRS, FOOT_OF_STAIRS, 2)
         half_x, half_y = rng.uniform(0.1, 0.4, 2)
         tile.put(x, y, half_x, half_y, rng.uniform(0.2, 1) * 0.016 * (level + 1))
 
 
-def _gaps(tile: _Tile, level: float) -> None:
+def _gaps(tile: TileMaker, level: float) -> None:
     """A low platform, cut by gaps all around its middle that get wider; one in them stands on the ground."""
     gap, top, half = 0.02 + 0.022 * level, 0.12, FOOT_OF_STAIRS
     for ring in range(4):
@@ -179,8 +209,8 @@ def _gaps(tile: _Tile, level: float) -> None:
 def make_terrain(seed: int = 0, kinds: tuple[str, ...] = KINDS, level: float | None = None) -> Terrain:
     """Tiles of these kinds, in `LEVELS` levels each or in a single one, which may lie between two of those.
 
-    Stairs are pyramids of five steps with risers of 2 to 20 cm, ramps are 3 to 27 degrees steep, rubble is up to 16 cm
-    high and gaps are up to 22 cm wide.
+    Stairs are pyramids of five to seven steps with risers of 2 to 22 cm, ramps are 3 to 30 degrees steep, rubble is up
+    to 18 cm high and gaps are up to 24 cm wide.
     """
     levels = range(LEVELS) if level is None else [level]
     tiles = [
@@ -191,10 +221,10 @@ def make_terrain(seed: int = 0, kinds: tuple[str, ...] = KINDS, level: float | N
     return Terrain(kinds, boxes, np.array([[tile.height for tile in row] for row in tiles]))
 
 
-def _made(kind: str, level: float, rng: np.random.Generator) -> _Tile:
-    tile = _Tile()
+def _made(kind: str, level: float, rng: np.random.Generator) -> TileMaker:
+    tile = TileMaker()
     if kind in TREADS:
-        _stairs(tile, level, TREADS[kind])
+        _stairs(tile, level, TREADS[kind], RISERS[kind])
     elif kind == "ramp":
         tile.ramps(0.6, 1.4, 1.5, np.deg2rad(3 + 2.7 * level))
     elif kind == "rubble":

@@ -9,9 +9,24 @@ from sim.tasks.handling.arm_tasks import ARM_TASKS
 from sim.tasks.handling.fetch_tasks import FETCH, LIFT_VSERL
 from sim.tasks.settings import TaskSettings
 from sim.tasks.task import Task
-from sim.tasks.walking.walking_tasks import CLIMB, CLIMB_JOINTS, WALK
+from sim.tasks.walking.walking_tasks import CLIMB, CLIMB_JOINTS, FLIGHTS, WALK
 
-_ALL = (NAVIGATE, SEARCH, FIND, STAIRS, AVOID, CLIMB, CLIMB_JOINTS, EXPLORE, WEAVE, WALK, *ARM_TASKS, FETCH, LIFT_VSERL)
+_ALL = (
+    NAVIGATE,
+    SEARCH,
+    FIND,
+    STAIRS,
+    AVOID,
+    CLIMB,
+    CLIMB_JOINTS,
+    EXPLORE,
+    WEAVE,
+    WALK,
+    FLIGHTS,
+    *ARM_TASKS,
+    FETCH,
+    LIFT_VSERL,
+)
 TASKS = {task.name: task for task in _ALL}
 
 

@@ -8,11 +8,11 @@ from html import escape
 
 import numpy as np
 
-import sim
 from pipeline.io.pages import render
 from pipeline.types import F32, F64, Mask
 from sim.gaits import Gait, joined
 from sim.tasks.walking.terms import followed, torque_shares
+from train.legs.walking import walking
 from train.runs.report import line_chart, svg
 
 GROUNDS = (("flat", 0), ("stairs", 6))
@@ -51,7 +51,7 @@ class Trace:
 
 def trace(gait: Gait, robot: str, engine: str, kind: str, level: int, seed: int = 0) -> Trace:
     """Let a robot walk on a kind of ground."""
-    env = sim.make("walk", [f"terrain:0:{kind}"], 1, robot=robot, engine=engine, cameras=(), seed=seed, level=level)
+    env = walking(gait, robot, engine, f"terrain:0:{kind}", 1, seed, level=level)
     seen, _ = env.reset(seed=seed)
     rows = list[tuple[np.ndarray, ...]]()
     for _ in range(round(SECONDS / env.task.control_period)):

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-import sim
-from pipeline.types import F32, F64
+from pipeline.types import F32, F64, Mask
 from sim.gaits import Gait, gait_file, joined
-from sim.scene.terrain import RISER, TREADS
+from sim.scene.terrain import RISER, TREADS, Flight
+from sim.sensors.ground.settings import MapSettings
 from sim.tasks.walking.terms import followed, motor_torques, torque_shares
+from sim.tasks.walking.walking_tasks import FLIGHTS
+from train.legs.walking import walking
 from train.runs.evaluation import evaluate_run
 from train.runs.results import Interval
 from train.runs.run import RUN_FILE, Run
@@ -84,7 +86,7 @@ def find_gait(name: str, runs: Path) -> Gait:
 
 def walk_flat(gait: Gait, robot: str, engine: str, robots: int, seconds: float = 20.0, seed: int = 0) -> FlatResult:
     """Let robots walk on flat ground by changing commands, and measure how they follow them."""
-    env = sim.make("walk", ["terrain:0:flat"], robots, robot=robot, engine=engine, cameras=(), seed=seed)
+    env = walking(gait, robot, engine, "terrain:0:flat", robots, seed)
     seen, _ = env.reset(seed=seed)
     period, fell = env.task.control_period, np.zeros(robots, bool)
     since, total, last = np.zeros(robots), np.zeros((robots, 3)), np.full((robots, 3), np.nan)
@@ -118,26 +120,73 @@ def walk_flat(gait: Gait, robot: str, engine: str, robots: int, seconds: float =
 
 
 def walk_over(
-    gait: Gait, robot: str, engine: str, kind: str, level: float, robots: int, seconds: float = 10.0, seed: int = 0
+    gait: Gait,
+    robot: str,
+    engine: str,
+    kind: str,
+    level: float,
+    robots: int,
+    seconds: float = 10.0,
+    seed: int = 0,
+    *,
+    down: bool = False,
 ) -> HillResult:
-    """Let robots walk over hills of a kind and level."""
-    env = sim.make("walk", [f"terrain:0:{kind}:{level:g}"], robots, robot=robot, engine=engine, cameras=(), seed=seed)
+    """Let robots walk up hills of a kind and level, or down from them."""
+    env = walking(gait, robot, engine, f"terrain:0:{kind}:{level:g}", robots, seed)
     seen, _ = env.reset(seed=seed)
     first = np.ones(robots, bool)
     over, fell, told = np.zeros(robots, bool), np.zeros(robots, bool), np.zeros(robots)
-    outside = ~env.scenario.on_top()  # type: ignore[attr-defined]
+    asked = env.scenario.on_top() == down  # type: ignore[attr-defined]
     for _ in range(round(seconds / env.task.control_period) - 1):
         seen, _, terminated, truncated, _ = env.step(gait.act(joined(seen)))
         assert env.last_step
-        over |= env.last_step.scenario.climbed & first
+        over |= env.last_step.scenario.crossed & first
         fell |= terminated & first
         told = np.where(first, env.last_step.scenario.told, told)
         first &= ~(terminated | truncated)
     env.close()
-    asked = outside & ((told > ENOUGH) | fell | over)  # others were told to stand for most of the time
+    asked &= (told > ENOUGH) | fell | over  # others were told to stand for most of the time
     if not asked.any():
         return HillResult(np.nan, np.nan, 0)
     return HillResult(float(over[asked].mean()), float(fell[asked].mean()), int(asked.sum()))
+
+
+@dataclass(frozen=True)
+class FlightResult:
+    """Robots that were led over staircases that were drawn, one row for each of N.
+
+    Attributes:
+        flights: The staircases.
+        over: (N,) whether the robot got to the end.
+        fell: (N,) whether it fell.
+    """
+
+    flights: tuple[Flight, ...]
+    over: Mask
+    fell: Mask
+
+    def going(self, way: str) -> FlightResult:
+        """Those that go up, or down."""
+        rows = np.array([flight.way == way for flight in self.flights])
+        return FlightResult(tuple(np.array(self.flights, object)[rows]), self.over[rows], self.fell[rows])
+
+
+def walk_flights(
+    gait: Gait, robot: str, engine: str, reference: str, robots: int, seed: int = 0, ground: MapSettings | None = None
+) -> FlightResult:
+    """Lead robots over staircases, each of its own as long as there are enough; the ground is known, or a map."""
+    env = walking(gait, robot, engine, reference, robots, seed, FLIGHTS, ground=ground)
+    seen, _ = env.reset(seed=seed)
+    flights = env.scenario.flights()  # type: ignore[attr-defined]
+    running, over, fell = np.ones(robots, bool), np.zeros(robots, bool), np.zeros(robots, bool)
+    while running.any():
+        seen, _, terminated, truncated, info = env.step(gait.act(joined(seen)))
+        ended = (terminated | truncated) & running
+        over |= ended & info.get("final_success", np.zeros(robots, bool))
+        fell |= ended & info["ended_by_fall"]
+        running &= ~ended
+    env.close()
+    return FlightResult(flights, over, fell)
 
 
 CLIMBS = {

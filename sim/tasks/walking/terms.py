@@ -18,6 +18,7 @@ from sim.robots.model import Robot
 from sim.tasks.parameters import settable
 from sim.tasks.task import StepState
 from sim.tasks.walking.commands import CommandState
+from sim.tasks.walking.flights import FlightState
 from sim.tasks.walking.walk import BEGIN, WalkState
 
 NOMINAL = 0.9
@@ -132,8 +133,9 @@ def ang_vel_xy(step: StepState[Commanded]) -> F32:
 
 
 def orientation(step: StepState[Commanded]) -> F32:
-    """Squared horizontal part of gravity's direction in the base's axes."""
-    return np.square(step.state.world_from_base[:, 2, :2]).sum(1).astype(np.float32)
+    """Squared horizontal part of gravity's direction in the base's axes; on hills a quarter of that along the robot."""
+    pitch, roll = np.square(step.state.world_from_base[:, 2, :2]).T
+    return np.asarray(roll + pitch * np.where(step.scenario.hill, np.float32(0.25), np.float32(1)), np.float32)
 
 
 @functools.lru_cache(16)
@@ -174,9 +176,10 @@ def action_rate(step: StepState[Commanded]) -> F32:
 
 
 def dof_pos(step: StepState[Commanded]) -> F32:
-    """Squared distance of the joints from where the clock alone would have them [rad^2], summed."""
+    """Squared distance of the joints from where the clock alone would have them [rad^2], summed; half on hills."""
     rest = step.robot.default_position.astype(np.float32)
-    return np.square(step.state.joint_position - rest - _legs(step).stepping.lift).sum(1)
+    away = np.square(step.state.joint_position - rest - _legs(step).stepping.lift).sum(1)
+    return away * np.where(step.scenario.hill, np.float32(0.5), np.float32(1))
 
 
 def feet_slip(step: StepState[Commanded]) -> F32:
@@ -207,14 +210,14 @@ def wrong_ground(step: StepState[Any]) -> F32:
 
 def walked(step: StepState[WalkState]) -> Mask:
     """Whether the robot has not fallen, and went as told: up its hill, or with an error below 0.25 m/s on average."""
-    hill = np.where(step.scenario.hill, step.scenario.climbed, step.scenario.fell_behind < 0.25)
+    hill = np.where(step.scenario.hill, step.scenario.crossed, step.scenario.fell_behind < 0.25)
     return hill & ~fallen(step)
 
 
 def terrain_curriculum(step: StepState[WalkState], failed: Mask) -> I64:
-    """Up after a hill that was climbed, down when less than half of the way was gone (Rudin et al., 2021)."""
+    """Up after a hill that was crossed, down when less than half of the way was gone (Rudin et al., 2021)."""
     state = step.scenario
-    up = state.climbed & ~failed
+    up = state.crossed & ~failed
     down = ~up & (state.gone < 0.5 * np.minimum(state.told, BEGIN[0])) & (state.told > 1)
     return np.where(state.hill, up.astype(np.int64) - down.astype(np.int64), 0)
 
@@ -227,3 +230,18 @@ def arrived(step: StepState[CommandState]) -> Mask:
 def arriving_curriculum(step: StepState[CommandState], failed: Mask) -> I64:
     """Up for robots that arrived, down for those that didn't."""
     return np.where(arrived(step), 1, -1)
+
+
+def over(step: StepState[FlightState]) -> Mask:
+    """Whether the robot is beyond the end of its staircase, and hasn't fallen."""
+    return step.scenario.over & ~fallen(step)
+
+
+def stuck(step: StepState[FlightState]) -> Mask:
+    """Whether it has not got on for a while."""
+    return step.scenario.stuck
+
+
+def leads_up(step: StepState[FlightState]) -> Mask:
+    """Whether its staircase is to be climbed."""
+    return step.scenario.up

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.errors import SimError
-from pipeline.types import F32, I64, Mask
+from pipeline.types import F32, F64, I64, Mask
 from sim.robots.state import RobotState
 from sim.scene.floors import Floors
 from sim.scene.terrain import Terrain
@@ -15,11 +15,14 @@ from sim.sensors.cameras.props import Props
 from sim.tasks.scenario import ResetPoses, Scenario
 from sim.tasks.walking.commands import kept_heading
 
-SHARES = {"flat": 0.3, "stairs": 0.2, "steep stairs": 0.15, "ramp": 0.1, "rubble": 0.15, "gaps": 0.1}
-"""How often a robot is put on each kind of ground."""
+SHARES = {
+    "flat": 0.22, "stairs": 0.18, "steep stairs": 0.18, "short stairs": 0.18, "ramp": 0.06, "rubble": 0.1, "gaps": 0.08
+}  # fmt: skip
+"""Shares of the robots on each kind of ground. Each stays on its kind, going up or down, so that its level is that of
+what it can do there."""
 SPEED, SIDE, TURN = (-0.6, 1.0), (-0.4, 0.4), (-1.0, 1.0)
 """Commands on flat ground [m/s, m/s, rad/s]."""
-CLIMB_SPEED, CLIMB_SIDE = (0.4, 0.9), (-0.1, 0.1)
+CLIMB_SPEED, CLIMB_SIDE = (0.35, 0.8), (-0.1, 0.1)
 """Commands over hills, which lead to their middle [m/s]."""
 STANDING = 0.1
 """Share of commands to stand."""
@@ -27,10 +30,16 @@ HOLD = (3.0, 6.0)
 """Duration of a command [s]."""
 RAMP = np.array([3.0, 3.0, 6.0], np.float32)
 """Fastest change of the speeds that are commanded [m/s^2, m/s^2, rad/s^2]."""
-ON_TOP = 0.2
-"""Share of the episodes that begin in the middle of a hill."""
+ON_TOP = 0.33
+"""Share of the robots that begin in the middle of a hill, and walk down from it."""
+ASKEW, ASKEW_ON_TOP = 0.4, 0.15
+"""Standard deviations of the first heading from the one that is kept, beside the hill and on top [rad]."""
+ACROSS = 0.15
+"""Standard deviation of the headings that are kept from those straight over the edges [rad]."""
 BEGIN = (2.5, 2.9)
 """Distance from the middle of a hill where the others begin [m]."""
+DOWN = 2.6
+"""At this distance from the middle a robot that began there has left the hill [m]."""
 BEYOND = 3.3
 """At this distance from the middle a robot is sent back to it [m]."""
 TOP = (0.3, 0.9)
@@ -44,7 +53,8 @@ class WalkState:
     Attributes:
         command: (N, 3) speed ahead and to the left [m/s] and yaw rate [rad/s].
         height: (N,) height of the base over the ground [m].
-        climbed: (N,) whether the robot has been on top of its hill since it began beside it.
+        crossed: (N,) whether the robot has been on top of its hill since it began beside it, or beside it since it
+            began on top.
         told: (N,) distance that it was told to go so far [m].
         gone: (N,) distance from its start [m].
         hill: (N,) whether the ground is not flat.
@@ -53,7 +63,7 @@ class WalkState:
 
     command: F32
     height: F32
-    climbed: Mask
+    crossed: Mask
     told: F32
     gone: F32
     hill: Mask
@@ -69,7 +79,7 @@ class WalkScenario(Scenario[WalkState]):
 
     ROWS = (
         "_kind", "_level", "_middle", "_start", "_command", "_turn", "_wanted", "_heading", "_hold", "_outside",
-        "_climbed", "_told", "_gone", "_error", "_steps", "_height",
+        "_crossed", "_told", "_gone", "_error", "_steps", "_height",
     )  # fmt: skip
     commands = True
 
@@ -91,14 +101,14 @@ class WalkScenario(Scenario[WalkState]):
         self._command, self._turn = np.zeros((num_envs, 3), np.float32), np.zeros(num_envs)
         self._wanted = np.zeros((num_envs, 3), np.float32)
         self._heading, self._hold = np.zeros(num_envs), np.zeros(num_envs)
-        self._outside, self._climbed = np.zeros(num_envs, bool), np.zeros(num_envs, bool)
+        self._outside, self._crossed = np.zeros(num_envs, bool), np.zeros(num_envs, bool)
         self._told, self._gone, self._error = np.zeros(num_envs), np.zeros(num_envs), np.zeros(num_envs)
         self._steps, self._height = np.zeros(num_envs), np.zeros(num_envs, np.float32)
 
     def reset(self, envs: I64, scenes: I64, levels: I64, rng: np.random.Generator) -> ResetPoses:
         """Put environments (M,) on tiles of their levels (M,)."""
         count = len(envs)
-        self._kind[envs] = rng.choice(len(self._shares), count, p=self._shares)
+        self._kind[envs] = np.searchsorted(np.cumsum(self._shares), spread(envs, 2) * (1 - 1e-9))
         self._level[envs] = np.where(self._kind[envs] == self._flat, 0, np.minimum(levels, self.terrain.levels - 1))
         middle = self.terrain.centre(self._kind[envs], self._level[envs])[:, :2]
         ramp = self.terrain.kinds.index("ramp") if "ramp" in self.terrain.kinds else -1
@@ -106,11 +116,12 @@ class WalkScenario(Scenario[WalkState]):
         side = np.where(self._kind[envs] == ramp, side // 2 * 2, side)  # ramps go along x
         self._heading[envs] = side * (np.pi / 2)
         along = np.stack([np.cos(self._heading[envs]), np.sin(self._heading[envs])], 1)
-        on_top = rng.random(count) < ON_TOP
+        on_top = spread(envs, 3) < ON_TOP
+        self._heading[envs] += rng.normal(0, ACROSS, count)
         place = middle - along * np.where(on_top, 0, rng.uniform(*BEGIN, count))[:, None]
         place += along[:, ::-1] * [1, -1] * rng.uniform(-0.4, 0.4, count)[:, None]
         self._middle[envs], self._start[envs] = middle, place
-        self._outside[envs], self._climbed[envs] = ~on_top, False
+        self._outside[envs], self._crossed[envs] = ~on_top, False
         self._told[envs], self._gone[envs], self._error[envs], self._steps[envs] = 0, 0, 0, 0
         self._command = self._command.copy()
         self._command[envs] = 0
@@ -118,7 +129,8 @@ class WalkScenario(Scenario[WalkState]):
         self._height[envs] = self._robot.base_height
         self._draw(envs, rng)
         position = np.column_stack([place, ground + self._robot.base_height])
-        return ResetPoses(position, self._heading[envs] + rng.normal(0, 0.15, count))
+        askew = np.where(on_top, ASKEW_ON_TOP, ASKEW)
+        return ResetPoses(position, self._heading[envs] + askew * rng.standard_normal(count))
 
     def update(self, state: RobotState, rng: np.random.Generator) -> None:
         """Measure how commands are followed, turn robots round that left their hill, and go on to new commands."""
@@ -133,7 +145,8 @@ class WalkScenario(Scenario[WalkState]):
         hill = self._kind != self._flat
         along = np.cos(self._heading) * away[:, 0] + np.sin(self._heading) * away[:, 1]
         aside = np.cos(self._heading) * away[:, 1] - np.sin(self._heading) * away[:, 0]
-        self._climbed |= self._outside & (np.abs(along) < TOP[0]) & (np.abs(aside) < TOP[1]) & hill
+        top = (np.abs(along) < TOP[0]) & (np.abs(aside) < TOP[1])
+        self._crossed |= hill & np.where(self._outside, top, far > DOWN)
         back = hill & (far > BEYOND) & (along > 0)
         self._heading = np.where(back, np.arctan2(-away[:, 1], -away[:, 0]), self._heading)
         self._height = (state.position[:, 2] - self.terrain.heights(place)).astype(np.float32)
@@ -151,7 +164,7 @@ class WalkScenario(Scenario[WalkState]):
         return WalkState(
             self._command.copy(),
             self._height.copy(),
-            self._climbed.copy(),
+            self._crossed.copy(),
             self._told.astype(np.float32),
             self._gone.astype(np.float32),
             self._kind != self._flat,
@@ -181,6 +194,11 @@ class WalkScenario(Scenario[WalkState]):
         self._wanted, self._turn, self._hold = self._wanted.copy(), self._turn.copy(), self._hold.copy()
         self._wanted[envs], self._turn[envs] = command, turn
         self._hold[envs] = rng.uniform(*HOLD, count)
+
+
+def spread(number: I64, by: int) -> F64:
+    """For numbers (M,) as many values in 0..1, which any run of numbers fills evenly: by the root of a prime."""
+    return np.asarray((number + 0.5) * np.sqrt(by) % 1, np.float64)
 
 
 def ramped(command: F32, wanted: F32, period: float) -> F32:

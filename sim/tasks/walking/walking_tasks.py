@@ -14,10 +14,12 @@ from sim.control.trot import TrotController
 from sim.robots.model import Robot
 from sim.scene.terrain import LEVELS
 from sim.sensors.cameras.settings import CameraSettings
+from sim.sensors.scan_grid import ScanErrors
 from sim.tasks import terms
 from sim.tasks.task import Curriculum, Observation, Reward, Task
 from sim.tasks.walking import terms as walking
 from sim.tasks.walking.commands import RISES, CommandScenario
+from sim.tasks.walking.flights import FlightScenario
 from sim.tasks.walking.walk import WalkScenario
 
 _per_second = partial(Reward, per="second")
@@ -34,6 +36,7 @@ WALK = Task(
     scenes=("terrain:0",),
     controller=lambda robot, _: TrotController(robot),
     height_scan=trot.SCAN,
+    scan_errors=ScanErrors(shift=0.04, rise=0.02, hold=1.0),
     observations={
         "velocity": Observation(terms.planar_velocity, 3, noise=0.05),
         "angular_velocity": Observation(terms.angular_velocity, 3, noise=0.1),
@@ -50,7 +53,7 @@ WALK = Task(
         "vertical_velocity": Observation(walking.vertical_velocity, 1, privileged=True),
     },
     rewards={
-        "tracking_lin_vel": _per_second(partial(walking.tracking_lin_vel, velocity_sigma=0.12), 1.5),
+        "tracking_lin_vel": _per_second(partial(walking.tracking_lin_vel, velocity_sigma=0.08), 1.5),
         "tracking_ang_vel": _per_second(partial(walking.tracking_ang_vel, turn_sigma=0.2), 0.7),
         "feet_in_beat": _per_second(walking.feet_in_beat, 0.4),
         "lin_vel_z": _per_second(walking.lin_vel_z, -0.7),
@@ -65,7 +68,21 @@ WALK = Task(
         "termination": Reward(walking.fallen, -1.5),
     },
     terminations={"fall": walking.fallen},
-    curriculum=Curriculum(walking.terrain_curriculum, LEVELS),
+    curriculum=Curriculum(walking.terrain_curriculum, LEVELS, again=True),
+)
+
+
+# led along the middle of staircases that were drawn, up and down: what a gait is tested by
+FLIGHTS = replace(
+    WALK,
+    name="flights",
+    scenes=("terrain:0:flights",),
+    seconds=30.0,
+    scenario=FlightScenario,
+    success=walking.over,
+    terminations={**WALK.terminations, "stuck": walking.stuck, "over": walking.over},
+    outcomes={"up": walking.leads_up},
+    curriculum=None,
 )
 
 

@@ -13,7 +13,7 @@ from sim.physics.sapien_engine import SapienEngine
 from sim.physics.state import Dynamics, PhysicsEngine
 from sim.robots.legs import reduced
 from sim.robots.state import RobotState
-from sim.scene.terrain import KINDS, TILE, make_terrain
+from sim.scene.terrain import KINDS, LEVELS, TILE, make_terrain
 
 pytest.importorskip("mujoco")
 ROBOT = find_robot("go2")[0]
@@ -113,7 +113,7 @@ def test_tiles():
     engine.reset(np.array([0, 1]), standing(place, np.zeros(2)), np.zeros(2, np.int64))
     engine.step(1000)
     np.testing.assert_allclose(engine.read().position[0, 2], 1.0 + ROBOT.base_height, atol=0.06)
-    assert MESH.tile_at(place).tolist() == [KINDS.index("stairs") * 10 + 9, KINDS.index("rubble") * 10]
+    assert MESH.tile_at(place).tolist() == [KINDS.index("stairs") * LEVELS + 9, KINDS.index("rubble") * LEVELS]
     assert MESH.tile_at(np.array([[-5.0, TILE / 2]])).tolist() == [0]
 
 

@@ -76,7 +76,7 @@ def test_references():
     """The same seed is the same scene, and what is no seed is refused."""
     assert open_scene("terrain:2").lock == open_scene("terrain:2").lock
     assert open_scene("terrain:2").lock.sha256 != open_scene("terrain:3").lock.sha256
-    levels = [f"0:stairs:{level}" for level in ("10", "9.5", "nan", "7.", "-1", "1:2")]
+    levels = [f"0:stairs:{level}" for level in ("11", "10.5", "nan", "7.", "-1", "1:2")]
     for wrong in ("hills", "0:hills", "0::3", "9999999999", *levels):
         with pytest.raises(SimError, match="has a seed"):
             open_scene(f"terrain:{wrong}")
