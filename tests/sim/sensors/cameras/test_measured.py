@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import numpy as np
 
 from pipeline.geometry import Mesh, Pose
@@ -57,6 +59,17 @@ def test_nothing_is_measured_where_there_is_no_surface(room_scene: SimScene) -> 
     np.testing.assert_allclose(depth[..., :half], 1, atol=1e-5)
     assert not depth[..., half:].any()
     np.testing.assert_array_equal(rgb, colors)
+
+
+def test_depth_alone_draws_no_splat() -> None:
+    """The renderer isn't asked, and colours are black."""
+    screen = Mesh.from_arrays(
+        np.array([[-9, -9, 1], [9, -9, 1], [9, 9, 1.0], [-9, 9, 1]]), np.array([[0, 1, 2], [0, 2, 3]])
+    )
+    nobody = cast("SceneRenderer", None)
+    rgb, depth = MeasuredRenderer(nobody, [screen], colors=False).render(CAMERA, np.eye(4)[None], np.zeros(1, int))
+    np.testing.assert_allclose(depth, 1, atol=1e-5)
+    assert not rgb.any()
 
 
 def test_props_are_before_and_behind_what_is_measured(room_scene: SimScene) -> None:
