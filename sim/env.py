@@ -82,13 +82,12 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
         self._loose = LooseBodies(scenes, self.scenario.bodies, task.items)
         self.watchers: list[Callable[[], None]] = []
         self._world = World(task, scenes, robot, controller, num_envs, self._loose, config)
-        self.engine, self.randomiser, self.solid_hulls = (
-            self._world.engine,
-            self._world.randomiser,
-            self._loose.solid_hulls,
-        )
+        self.engine, self.randomiser = self._world.engine, self._world.randomiser
+        self.solid_hulls = self._loose.solid_hulls
         mounted = task.cameras_of(robot) if config.cameras is None else config.cameras
-        self.cameras = make_rigs(mounted, scenes, robot, self._loose, num_envs, settings, task, config.device)
+        self.cameras = make_rigs(
+            mounted, scenes, robot, self._loose, num_envs, settings, task.control_period, config.device
+        )
         vectors = task.sensors(task.sizes(robot, controller), noisy=config.observation_noise)
         self._sensors = Sensors(self.cameras, vectors)
         self.single_observation_space = gymnasium.spaces.Dict(self._sensors.spaces())

@@ -14,7 +14,7 @@ from sim.sensors.cameras.objects import ObjectSplats
 from sim.sensors.cameras.renderer import Loaded, SceneRenderer, make_renderer
 from sim.sensors.cameras.rig import CameraRig
 from sim.sensors.cameras.settings import CameraSettings, RobotCamera
-from sim.sensors.ground.ground import Ground, MappedGround, TrueGround, WrongGround, ground_camera
+from sim.sensors.ground.ground import Ground, MappedGround, WrongGround, ground_camera
 from sim.sensors.height_scan import HeightScan
 from sim.tasks.task import Task
 from sim.world import LooseBodies, World
@@ -27,10 +27,10 @@ def make_rigs(
     loose: LooseBodies,
     num_envs: int,
     settings: CameraSettings,
-    task: Task,
+    period: float,
     device: str,
 ) -> tuple[CameraRig, ...]:
-    """Cameras with one renderer, which see loose bodies; nothing is loaded for blind robots.
+    """Cameras with one renderer, which see loose bodies, read each period [s]; nothing is loaded for blind robots.
 
     Raises:
         ValueError: When two have one name.
@@ -57,7 +57,7 @@ def make_rigs(
             renderer_of(camera),
             num_envs,
             settings,
-            task.control_period,
+            period,
             drawn,
             loose.solid_hulls,
         )
@@ -79,7 +79,7 @@ def make_ground(
     Raises:
         SimError: When a map is asked for a robot whose controller doesn't look at the ground.
     """
-    grid = controller.height_scan or task.height_scan
+    scan = HeightScan(scenes, controller.height_scan or task.height_scan)
     if config.ground is not None:
         if not controller.height_scan or not controller.legs:
             raise SimError(
@@ -88,8 +88,8 @@ def make_ground(
                 remedy="take a robot with a gait, such as go2, or leave ground out",
             )
         camera, settings = ground_camera(robot, config.ground)
-        (rig,) = make_rigs((camera,), scenes, robot, world.loose, num_envs, settings, task, config.device)
-        return MappedGround(robot, world.engine, rig, controller.height_scan, config.ground, num_envs)
+        (rig,) = make_rigs((camera,), scenes, robot, world.loose, num_envs, settings, world.period, config.device)
+        return MappedGround(scan, robot, world.engine, rig, controller.height_scan, config.ground, num_envs)
     if config.observation_noise and task.scan_errors:
-        return WrongGround(HeightScan(scenes, grid), task.scan_errors, num_envs, world.period)
-    return TrueGround(HeightScan(scenes, grid))
+        return WrongGround(scan, task.scan_errors, num_envs, world.period)
+    return Ground(scan)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -42,10 +43,9 @@ class Senses:
     ) -> None:
         self._task, self._robot, self._controller, self._scenario = task, robot, controller, scenario
         self._world, self._episodes = world, episodes
-        self._scan = HeightScan(scenes, task.height_scan)
         alike = controller.height_scan in (None, task.height_scan)
-        self._feeler = self._scan if alike else HeightScan(scenes, controller.height_scan)
-        self.ground, self._alike, self._period = ground, alike, world.period
+        self._scan = None if alike else HeightScan(scenes, task.height_scan)
+        self.ground, self._period = ground, world.period
         self._ground = np.zeros((0, 0), np.float32)
 
     def now(self, action: F32, state: RobotState | None = None, *, contact_force: F32 | None = None) -> StepState[Any]:
@@ -53,8 +53,8 @@ class Senses:
         state, scene_of = self._world.engine.read() if state is None else state, self._episodes.scene_of
         upright = state.world_from_base[:, 2, 2]
         self._ground = self.ground.read(state, scene_of)
-        true = self._ground if self.ground.exact else self._feeler.read(state, scene_of)
-        heights = self._ground if self._alike else self._scan.read(state, scene_of)
+        true = self._ground if self.ground.exact else self.ground.true(state, scene_of)
+        heights = self._scan.read(state, scene_of) if self._scan else self._ground
         return StepState(
             robot=self._robot,
             state=state,
@@ -74,18 +74,18 @@ class Senses:
     def begin(self, envs: I64, rng: np.random.Generator, contact_force: F32 | None = None) -> StepState[Any]:
         """The state after episodes in environments (M,) began; contact forces (N,) of before, if known."""
         state = self._world.engine.read()
-        self.ground.reset(envs, self._moment(state, 0), rng)
+        self.ground.reset(envs, partial(self._moment, state, 0), rng)
         return self.now(self._episodes.action, state, contact_force=contact_force)
 
     def update(self, state: RobotState, rng: np.random.Generator) -> None:
         """Let the scenario and what is known of the ground go on to a state after a step."""
         self._scenario.update(state, rng)
-        self.ground.update(self._moment(state, 0), rng)
+        self.ground.update(partial(self._moment, state, 0), rng)
 
     def later(self, loop: int, before: StepState[Any], rng: np.random.Generator) -> Sensed:
         """What the controller senses in a later loop of a step; the command is that of before."""
         state = self._world.engine.read()
-        self.ground.update(self._moment(state, loop * self._period), rng)
+        self.ground.update(partial(self._moment, state, loop * self._period), rng)
         return Sensed(state, self.ground.read(state, self._episodes.scene_of), self._command(before))
 
     def by_controller(self, before: StepState[Any]) -> Sensed:

@@ -99,9 +99,9 @@ class World:
         loose: LooseBodies,
         config: EnvConfig,
     ) -> None:
-        self._robot, self._loose, self._count = robot, loose, num_envs
+        self._robot, self.loose, self._count = robot, loose, num_envs
         period, time_step = controller.period or task.control_period, controller.time_step or task.time_step
-        self.loops, self.period, self.loose = round(task.control_period / period), period, loose
+        self.loops, self.period = round(task.control_period / period), period
         body = reduced(robot) if controller.legs and config.reduced_collision else robot
         touches_itself = robot.fixed_base if config.self_collision is None else config.self_collision
         body = with_self_contacts(body) if touches_itself else body
@@ -120,7 +120,7 @@ class World:
         state = RobotState.at_rest(poses.position + drop, quaternion, joints)
         self.engine.reset(envs, state, scenes)
         if self.engine.bodies:
-            bodies = self._loose.at_rest(self._robot, poses.position, rng)
+            bodies = self.loose.at_rest(self._robot, poses.position, rng)
             bodies = bodies if poses.bodies is None else bodies.joined(poses.bodies)
             self.engine.place_bodies(envs, bodies, asleep=poses.bodies is None)
         self.randomiser.reset(envs, scenes, state.position, rng)
@@ -143,4 +143,4 @@ class World:
     def shown(self, props: Props) -> Props:
         """Props with the loose bodies where they are."""
         bodies = self.bodies()
-        return props if bodies is None else self._loose.shown(props, bodies)
+        return props if bodies is None else self.loose.shown(props, bodies)

@@ -47,7 +47,9 @@ def _drawn(way: str, riser: float | None, rng: np.random.Generator) -> tuple[Til
     depths = tread + rng.uniform(-UNEVEN, UNEVEN, risers)
     distance = rng.uniform(*DISTANCE)
     stairs = _Staircase(kind, tops, depths, rng.uniform(*WIDTH), float(rng.choice([-1, 1])))
-    stairs.end_in_platform(PLATFORM if way == "up" else distance + SPARE, wider=way == "down" and rng.uniform(0, 0.7))
+    stairs.end_in_platform(
+        PLATFORM if way == "up" else distance + SPARE, wider=rng.uniform(0, 0.7) if way == "down" else 0.0
+    )
     up = stairs.path
     if way == "up":
         entry, level = up[0], tops[-1]
@@ -62,12 +64,12 @@ def _drawn(way: str, riser: float | None, rng: np.random.Generator) -> tuple[Til
     lead = path[-1] - path[-2]
     end = path[-1] + (OVER + SQUARE) * lead / np.linalg.norm(lead)
     path = np.array([place, entry - min(distance, SQUARE) * ahead, *path, end])
-    corners = np.array([[box[0] - box[3], box[1] - box[4], box[0] + box[3], box[1] + box[4]] for box in stairs.boxes])
+    corners = np.array([[x - u, y - v, x + u, y + v] for x, y, u, v, _ in stairs.boxes])
     low = np.minimum(corners[:, :2].min(0), np.minimum(path.min(0), goal[0]))
     high = np.maximum(corners[:, 2:].max(0), np.maximum(path.max(0), goal[1]))
     middle = (low + high) / 2
     tile = TileMaker()
-    for x, y, half_x, half_y, top in ([box[0], box[1], box[3], box[4], box[5]] for box in stairs.boxes):
+    for x, y, half_x, half_y, top in stairs.boxes:
         tile.put(x - middle[0], y - middle[1], half_x, half_y, top)
     start = np.array([*(place - middle), yaw])
     return tile, Flight(way, kind, rise, tread, risers, start, path - middle, goal - middle, float(level))
@@ -77,13 +79,13 @@ class _Staircase:
     """Boxes of a flight that goes up along x from its first edge at 0, or that turns to a side on a landing.
 
     Attributes:
-        boxes: x, y, 0, half edges along x and y, top [m].
+        boxes: x, y, half edges along x and y, top [m].
         path: (P, 2) along the middle, from the first edge to the last.
     """
 
     def __init__(self, kind: str, tops: F64, depths: F64, width: float, side: float) -> None:
         self._kind, self._top, self._side, self._half = kind, float(tops[-1]), side, width / 2
-        self.boxes = list[tuple[float, float, float, float, float, float]]()
+        self.boxes = list[tuple[float, float, float, float, float]]()
         first = max(2, len(tops) // 2) if kind == "turned" else len(tops)
         x, half = 0.0, width / 2
         for top, depth in zip(tops[: first - 1], depths, strict=False):
@@ -106,7 +108,7 @@ class _Staircase:
 
     def _box(self, x0: float, x1: float, y0: float, y1: float, top: float) -> None:
         low, high = min(y0, y1), max(y0, y1)
-        self.boxes.append(((x0 + x1) / 2, (low + high) / 2, 0.0, (x1 - x0) / 2, (high - low) / 2, top))
+        self.boxes.append(((x0 + x1) / 2, (low + high) / 2, (x1 - x0) / 2, (high - low) / 2, top))
 
     def _beyond(self, near: float, far: float, half: float) -> tuple[float, float, float, float]:
         """From so far beyond the last edge to so far [m]: x0, x1, y0, y1."""

@@ -24,8 +24,10 @@ from sim.scene.scene import SceneLock, SceneObject, SimScene
 
 logger = logging.getLogger(__name__)
 
-TERRAIN, FLIGHTS, HEIGHTS = "terrain:", "flights", (5, 25)
+TERRAIN = "terrain:"
 """What references to procedural ground begin with; a seed follows."""
+FLIGHTS, HEIGHTS = "flights", (5, 25)
+"""The kind of it that is staircases, and the lowest and highest risers that may be asked for [cm]."""
 ALL = "all"
 """All objects of a bundle."""
 LEVEL = "sim"

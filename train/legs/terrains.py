@@ -120,23 +120,14 @@ def walk_flat(gait: Gait, robot: str, engine: str, robots: int, seconds: float =
 
 
 def walk_over(
-    gait: Gait,
-    robot: str,
-    engine: str,
-    kind: str,
-    level: float,
-    robots: int,
-    seconds: float = 10.0,
-    seed: int = 0,
-    *,
-    down: bool = False,
+    gait: Gait, robot: str, engine: str, kind: str, level: float, robots: int, seconds: float = 10.0, seed: int = 0
 ) -> HillResult:
-    """Let robots walk up hills of a kind and level, or down from them."""
+    """Let robots walk over hills of a kind and level."""
     env = walking(gait, robot, engine, f"terrain:0:{kind}:{level:g}", robots, seed)
     seen, _ = env.reset(seed=seed)
     first = np.ones(robots, bool)
     over, fell, told = np.zeros(robots, bool), np.zeros(robots, bool), np.zeros(robots)
-    asked = env.scenario.on_top() == down  # type: ignore[attr-defined]
+    outside = ~env.scenario.on_top()  # type: ignore[attr-defined]
     for _ in range(round(seconds / env.task.control_period) - 1):
         seen, _, terminated, truncated, _ = env.step(gait.act(joined(seen)))
         assert env.last_step
@@ -145,7 +136,7 @@ def walk_over(
         told = np.where(first, env.last_step.scenario.told, told)
         first &= ~(terminated | truncated)
     env.close()
-    asked &= (told > ENOUGH) | fell | over  # others were told to stand for most of the time
+    asked = outside & ((told > ENOUGH) | fell | over)  # others were told to stand for most of the time
     if not asked.any():
         return HillResult(np.nan, np.nan, 0)
     return HillResult(float(over[asked].mean()), float(fell[asked].mean()), int(asked.sum()))

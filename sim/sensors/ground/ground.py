@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import numpy as np
@@ -57,62 +57,50 @@ class DepthCamera(Protocol):
 
 
 class Ground(Saved):
-    """What is known of the ground around N robots.
+    """What is known of the ground around N robots: here, what it is.
 
     Attributes:
         exact: Whether that is the truth.
     """
-
-    exact = False
-
-    def reset(self, envs: I64, now: Moment, rng: np.random.Generator) -> None:
-        """Begin episodes in environments (M,)."""
-        raise NotImplementedError
-
-    def update(self, now: Moment, rng: np.random.Generator) -> None:
-        """Go on to a moment, one period of the controller later."""
-        raise NotImplementedError
-
-    def read(self, state: RobotState, scene_of: I64) -> F32:
-        """Heights (N, K) relative to the bases at the points of the scan [m]."""
-        raise NotImplementedError
-
-
-class TrueGround(Ground):
-    """The ground as it is."""
 
     exact = True
 
     def __init__(self, scan: HeightScan) -> None:
         self._scan = scan
 
-    def reset(self, envs: I64, now: Moment, rng: np.random.Generator) -> None:
-        """Nothing changes."""
+    def reset(self, envs: I64, now: Callable[[], Moment], rng: np.random.Generator) -> None:
+        """Begin episodes in environments (M,)."""
 
-    def update(self, now: Moment, rng: np.random.Generator) -> None:
-        """Nothing changes."""
+    def update(self, now: Callable[[], Moment], rng: np.random.Generator) -> None:
+        """Go on to a moment, one period of the controller later."""
+
+    def true(self, state: RobotState, scene_of: I64) -> F32:
+        """True heights (N, K) relative to the bases at the points of the scan [m]."""
+        return self._scan.read(state, scene_of)
 
     def read(self, state: RobotState, scene_of: I64) -> F32:
-        """Heights (N, K) [m]."""
-        return self._scan.read(state, scene_of)
+        """Heights (N, K) as they are known [m]."""
+        return self.true(state, scene_of)
 
 
 class WrongGround(Ground):
     """The ground as bad maps have it: so far ahead, to the left, and so much higher, for a time."""
 
     ROWS = ("errors",)
+    exact = False
 
     def __init__(self, scan: HeightScan, errors: ScanErrors, count: int, period: float) -> None:
-        self._scan, self._chance = scan, period / errors.hold
+        super().__init__(scan)
+        self._chance = period / errors.hold
         self._size = np.array([errors.shift, errors.shift, errors.rise])
         self.errors = np.zeros((count, 3), np.float32)
 
-    def reset(self, envs: I64, now: Moment, rng: np.random.Generator) -> None:
+    def reset(self, envs: I64, now: Callable[[], Moment], rng: np.random.Generator) -> None:
         """Draw other errors for environments (M,)."""
         self.errors = self.errors.copy()
         self.errors[envs] = self._size * rng.standard_normal((len(envs), 3))
 
-    def update(self, now: Moment, rng: np.random.Generator) -> None:
+    def update(self, now: Callable[[], Moment], rng: np.random.Generator) -> None:
         """Draw other errors for some."""
         self.reset(np.flatnonzero(rng.random(len(self.errors)) < self._chance), now, rng)
 
@@ -143,10 +131,19 @@ class MappedGround(Ground):
 
     ROWS = ("_offset", "_level", "_arrived", "_place", "_rotation", "_when")
     PARTS = ("maps", "odometry", "_rig")
+    exact = False
 
     def __init__(
-        self, robot: Robot, engine: PhysicsEngine, rig: DepthCamera, grid: ScanGrid, settings: MapSettings, count: int
+        self,
+        scan: HeightScan,
+        robot: Robot,
+        engine: PhysicsEngine,
+        rig: DepthCamera,
+        grid: ScanGrid,
+        settings: MapSettings,
+        count: int,
     ) -> None:
+        super().__init__(scan)
         self._legs, self._engine, self._rig, self._grid = Legs(robot), engine, rig, grid
         self._base_height = robot.base_height
         self.maps, self.odometry = Elevation(count), Odometry(count, settings.drift, settings.tilt)
@@ -155,10 +152,11 @@ class MappedGround(Ground):
         self._place, self._rotation = np.zeros((count, TRAIL, 3)), np.zeros((count, TRAIL, 3, 3))
         self._when = np.full((count, TRAIL), np.inf)
 
-    def reset(self, envs: I64, now: Moment, rng: np.random.Generator) -> None:
+    def reset(self, envs: I64, now: Callable[[], Moment], rng: np.random.Generator) -> None:
         """Begin maps of environments (M,): robots know the level ground that they stand on."""
+        moment = now()
         self._rig.reset(envs, rng)
-        self.odometry.reset(envs, now.state[envs], rng)
+        self.odometry.reset(envs, moment.state[envs], rng)
         place = self.odometry.place[envs]
         self.maps.reset(envs, place[:, :2])
         self._offset[envs], self._level[envs], self._arrived[envs] = 0, place[:, 2] - self._base_height, -np.inf
@@ -171,17 +169,18 @@ class MappedGround(Ground):
         feet[envs, :, 2] = self._level[envs, None]
         down = np.zeros(feet.shape[:2], bool)
         down[envs] = True
-        self.maps.stand(feet, down, now.seconds)
-        self._remember(envs, now)
-        self._look(now, rng)
+        self.maps.stand(feet, down, moment.seconds)
+        self._remember(envs, moment)
+        self._look(moment, rng)
 
-    def update(self, now: Moment, rng: np.random.Generator) -> None:
+    def update(self, now: Callable[[], Moment], rng: np.random.Generator) -> None:
         """Go on by odometry, feel the feet, and take the images that have arrived."""
-        self.odometry.update(now.state, rng)
+        moment = now()
+        self.odometry.update(moment.state, rng)
         self.maps.follow(self.odometry.place[:, :2])
-        self._remember(np.arange(len(self._offset)), now)
-        self._look(now, rng)
-        self._feel(now)
+        self._remember(np.arange(len(self._offset)), moment)
+        self._look(moment, rng)
+        self._feel(moment)
 
     def read(self, state: RobotState, scene_of: I64) -> F32:
         """Heights (N, K) relative to the bases [m] as the maps have them; walls are no ground."""

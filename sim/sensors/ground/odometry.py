@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from pipeline.geometry import matrix_from_rotvec
 from pipeline.types import F64, I64
 from sim.robots.state import RobotState
 from sim.saved import Saved
@@ -52,19 +53,9 @@ class Odometry(Saved):
         moved[:, 2] += self._scale[:, 1] * way
         self.place = self.place + moved + ROUGH * self._drift * way[:, None] * rng.standard_normal(step.shape)
         lean = self._lean + ROUGH * self._tilt * rng.standard_normal(self._lean.shape)
-        self.rotation = turn @ state.world_from_base @ _leaning(lean)
+        self.rotation = turn @ state.world_from_base @ matrix_from_rotvec(np.pad(lean, ((0, 0), (0, 1))))
 
 
 def _about_z(angle: F64) -> F64:
     """Rotations (N, 3, 3) by angles (N,) about z [rad]."""
-    cos, sin, nought = np.cos(angle), np.sin(angle), np.zeros_like(angle)
-    rows = [cos, -sin, nought, sin, cos, nought, nought, nought, nought + 1]
-    return np.stack(rows, 1).reshape(-1, 3, 3)
-
-
-def _leaning(angle: F64) -> F64:
-    """Small rotations (N, 3, 3) about x and y (N, 2) [rad]."""
-    result = np.tile(np.eye(3), (len(angle), 1, 1))
-    roll, pitch = angle.T
-    result[:, 0, 2], result[:, 2, 0], result[:, 1, 2], result[:, 2, 1] = pitch, -pitch, -roll, roll
-    return result
+    return matrix_from_rotvec(angle[:, None] * [0, 0, 1])

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.errors import SimError
 from pipeline.types import F32, F64, I64, Mask
 from sim.robots.state import RobotState
 from sim.scene.floors import Floors
-from sim.scene.terrain import Flight, Terrain
+from sim.scene.terrain import Flight
 from sim.sensors.cameras.props import Props
 from sim.tasks.scenario import ResetPoses, Scenario
+from sim.tasks.walking.procedural import terrain_of
 
 LOOK_AHEAD = 0.45
 """Robots are led to where the way is so far ahead [m]."""
@@ -57,21 +57,15 @@ class FlightScenario(Scenario[FlightState]):
         SimError: When the scene has none.
     """
 
-    ROWS = ("_flight", "_place", "_along", "_best", "_since", "_stays", "_command", "_height")
+    ROWS = ("_flight", "_along", "_best", "_since", "_stays", "_command", "_height")
     commands = True
 
     def __init__(self, floors: Floors, num_envs: int, period: float) -> None:
-        (scene, *others) = floors.scenes
-        if others or not scene.terrain or not scene.terrain.flights:
-            raise SimError(
-                "this task is about staircases that were drawn",
-                found=", ".join(one.lock.reference for one in floors.scenes),
-                remedy="leave --scene out, or give terrain:0:flights",
-            )
-        self.terrain: Terrain = scene.terrain
+        rule, remedy = "this task is about staircases that were drawn", "leave --scene out, or give terrain:0:flights"
+        self.terrain = terrain_of(floors, rule, remedy, drawn=True)
         self._robot, self._period = floors.robot, period
-        self._read(scene.terrain.flights)
-        self._flight, self._place = np.zeros(num_envs, np.int64), np.zeros((num_envs, 3))
+        self._read(self.terrain.flights)
+        self._flight = np.zeros(num_envs, np.int64)
         self._along, self._best, self._since, self._stays = (np.zeros(num_envs) for _ in range(4))
         self._command, self._height = np.zeros((num_envs, 3), np.float32), np.zeros(num_envs, np.float32)
 
@@ -97,7 +91,6 @@ class FlightScenario(Scenario[FlightState]):
         self._flight[envs] = np.resize(order, len(envs))
         start = self._start[self._flight[envs]]
         self._along[envs], self._best[envs], self._since[envs], self._stays[envs] = 0, 0, 0, 0
-        self._place[envs] = start
         self._height[envs] = self._robot.base_height
         self._command = self._command.copy()
         self._command[envs] = 0
@@ -121,7 +114,6 @@ class FlightScenario(Scenario[FlightState]):
         speed = SPEED * np.clip(1.2 - 1.6 * np.abs(off), 0, 1)
         turn = np.clip(TURN_GAIN * off, -TURN, TURN)
         self._command = np.column_stack([speed, np.zeros_like(speed), turn]).astype(np.float32)
-        self._place = place.astype(np.float64)
 
     def state(self) -> FlightState:
         """State that terms read."""

@@ -6,14 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.errors import SimError
 from pipeline.types import F32, F64, I64, Mask
 from sim.robots.state import RobotState
 from sim.scene.floors import Floors
-from sim.scene.terrain import Terrain
 from sim.sensors.cameras.props import Props
 from sim.tasks.scenario import ResetPoses, Scenario
 from sim.tasks.walking.commands import kept_heading
+from sim.tasks.walking.procedural import terrain_of
 
 SHARES = {
     "flat": 0.22, "stairs": 0.18, "steep stairs": 0.18, "short stairs": 0.18, "ramp": 0.06, "rubble": 0.1, "gaps": 0.08
@@ -84,14 +83,8 @@ class WalkScenario(Scenario[WalkState]):
     commands = True
 
     def __init__(self, floors: Floors, num_envs: int, period: float) -> None:
-        (scene, *others) = floors.scenes
-        if others or not scene.terrain:
-            raise SimError(
-                "a gait is learned on procedural ground",
-                found=", ".join(one.lock.reference for one in floors.scenes),
-                remedy="leave --scene out, or give terrain:0",
-            )
-        self.terrain: Terrain = scene.terrain
+        rule, remedy = "a gait is learned on procedural ground", "leave --scene out, or give terrain:0"
+        self.terrain = terrain_of(floors, rule, remedy, drawn=False)
         self._robot, self._period = floors.robot, period
         shares = np.array([SHARES[kind] for kind in self.terrain.kinds])
         self._shares = shares / shares.sum()
@@ -108,7 +101,7 @@ class WalkScenario(Scenario[WalkState]):
     def reset(self, envs: I64, scenes: I64, levels: I64, rng: np.random.Generator) -> ResetPoses:
         """Put environments (M,) on tiles of their levels (M,)."""
         count = len(envs)
-        self._kind[envs] = np.searchsorted(np.cumsum(self._shares), spread(envs, 2) * (1 - 1e-9))
+        self._kind[envs] = np.searchsorted(np.cumsum(self._shares)[:-1], spread(envs, 2))
         self._level[envs] = np.where(self._kind[envs] == self._flat, 0, np.minimum(levels, self.terrain.levels - 1))
         middle = self.terrain.centre(self._kind[envs], self._level[envs])[:, :2]
         ramp = self.terrain.kinds.index("ramp") if "ramp" in self.terrain.kinds else -1

@@ -12,6 +12,7 @@ from sim.gaits import Gait, gait_file
 from sim.robots.state import RobotState
 from sim.sensors.ground.odometry import Odometry
 from sim.sensors.ground.settings import MapSettings
+from tests.sim.tasks.walking.test_walk import assert_repeats
 from train.legs.terrains import walk_flights
 
 pytest.importorskip("mujoco")
@@ -39,7 +40,7 @@ def steps(env: SceneEnv, count: int) -> tuple[np.ndarray, np.ndarray]:
     for _ in range(count):
         seen = env.step(np.zeros((8, 12), np.float32))[0]
         believed.append(seen["height_scan"])
-        true.append(env._senses._feeler.read(env.now.state, env.scene_of))
+        true.append(env._senses.ground.true(env.now.state, env.scene_of))
     env.close()
     return np.array(believed), np.array(true)
 
@@ -79,16 +80,7 @@ def test_errors_are_held_and_drawn_anew():
 
 def test_a_map_is_saved():
     """Saved and restored, the same actions give the same beliefs."""
-    env, rng = walkers(MapSettings()), np.random.default_rng(0)
-    env.reset(seed=2)
-    actions = rng.uniform(-0.3, 0.3, (24, 8, 12)).astype(np.float32)
-    for action in actions[:8]:
-        env.step(action)
-    saved = env.save()
-    first = [env.step(action)[0]["height_scan"] for action in actions[8:]]
-    env.restore(saved)
-    again = [env.step(action)[0]["height_scan"] for action in actions[8:]]
-    np.testing.assert_array_equal(first, again)
+    assert_repeats(walkers(MapSettings()), "height_scan")
 
 
 def test_wheels_have_no_map(room_scene):

@@ -40,7 +40,8 @@ def test_each_robot_has_a_staircase_of_its_own(env: SceneEnv):
 
 def test_who_follows_gets_there(env: SceneEnv):
     """Points that go where they are told come to the end of all ways, on the right level, and close to the middle."""
-    place, yaw = env.scenario._place[:, :2].copy(), env.scenario._place[:, 2].copy()
+    place, yaw = np.split(env.scenario._start[env.scenario._flight], [2], axis=1)
+    yaw = yaw[:, 0]
     over = np.zeros(len(place), bool)
     for _ in range(1500):
         put(env, place, yaw)
@@ -56,7 +57,8 @@ def test_who_follows_gets_there(env: SceneEnv):
 
 def test_who_stands_is_stuck(env: SceneEnv):
     """After its patience, and not before; a decimetre makes it begin anew."""
-    place, yaw = env.scenario._place[:, :2].copy(), env.scenario._place[:, 2].copy()
+    place, yaw = np.split(env.scenario._start[env.scenario._flight], [2], axis=1)
+    yaw = yaw[:, 0]
     steps = round(PATIENCE / env.task.control_period)
     for _ in range(steps - 1):
         put(env, place, yaw)
