@@ -26,7 +26,7 @@ from sim.sensors.cameras.props import Props
 from sim.sensors.cameras.renderer import check_device
 from sim.sensors.sensor import Moment, Readings, Sensors
 from sim.snapshots import Snapshots, identity
-from sim.tasks.driving.experts import along_path
+from sim.tasks.driving.experts import who_knows
 from sim.tasks.task import StepState, Task
 from sim.world import LooseBodies, World
 
@@ -71,7 +71,7 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
         if not config.autoreset:
             self.metadata = {**self.metadata, "autoreset_mode": AutoresetMode.DISABLED}
         self.scenario = task.scenario(Floors(scenes, robot, config.starts), num_envs, task.control_period)
-        self.expert = task.expert or along_path(self.scenario, controller)
+        self.expert = task.expert or who_knows(self.scenario, controller)
         if config.expert:
             if self.expert is None:
                 raise SimError("a task's expert is asked", found=f"{task.name} has none", remedy="take another task")
@@ -99,7 +99,7 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
         self.episodes = Episodes(task, num_envs, len(scenes), controller.size, config.level)
         about = identity(task, robot, self.engine, scenes, config.starts, num_envs)
         ground = make_ground(task, scenes, robot, controller, self._world, num_envs, config)
-        self._senses = Senses(task, scenes, robot, controller, self.scenario, self._world, self.episodes, ground)
+        self.senses = Senses(task, scenes, robot, controller, self.scenario, self._world, self.episodes, ground)
         parts = {"scenario": self.scenario, "controller": controller, "randomiser": self.randomiser}
         parts |= {f"cameras.{number}": rig for number, rig in enumerate(self.cameras)}
         self.snapshots = Snapshots(about, self.engine, self.episodes, parts | {"ground": ground})
@@ -130,7 +130,7 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
         self._reset_envs(envs)
         if self.config.stagger:
             self.episodes.steps[envs] = self.np_random.integers(self.longest, size=len(envs))
-        self.now = self.last_step = self._senses.begin(envs, self.np_random)
+        self.now = self.last_step = self.senses.begin(envs, self.np_random)
         observations, true = self._observe(self.now)
         return observations, {TRUTH: true}
 
@@ -143,8 +143,8 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
         self.episodes.steps += 1
         state = self.engine.read()
         self.randomiser.moved(self.scene_of, state.position)
-        self._senses.update(state, self.np_random)
-        step = self.last_step = self._senses.now(action, state)
+        self.senses.update(state, self.np_random)
+        step = self.last_step = self.senses.now(action, state)
         reward = self.episodes.reward(step)
         ended = {name: term(step) for name, term in self.task.terminations.items()}
         terminated = invalid.copy()
@@ -161,7 +161,7 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
             info.update(self._final(done, step))
             self.episodes.change_levels(step, terminated, done, self.np_random)
             self._reset_envs(done)
-            step = self._senses.begin(done, self.np_random, step.contact_force)
+            step = self.senses.begin(done, self.np_random, step.contact_force)
         self.now = step
         observations, info[TRUTH] = self._observe(step)
         return observations, reward, terminated, truncated, info
@@ -169,11 +169,11 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
     def _act(self, action: F32) -> None:
         """Move for one control period."""
         assert self.now, "it was reset"
-        sensed = self._senses.by_controller(self.now)
+        sensed = self.senses.by_controller(self.now)
         self.controller.begin(action, sensed)
         for loop in range(self._world.loops):
             if loop:
-                sensed = self._senses.later(loop, self.now, self.np_random)
+                sensed = self.senses.later(loop, self.now, self.np_random)
             self.randomiser.step(self.controller.targets(action, sensed), self.np_random)
             for watch in self.watchers:
                 watch()
@@ -215,7 +215,7 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
 
     def _look_again(self) -> None:
         """See what the engine has now, which it may have rounded."""
-        self.now = self._senses.now(self.episodes.action)
+        self.now = self.senses.now(self.episodes.action)
 
     def close_extras(self, **kwargs: object) -> None:
         """Free the engine."""

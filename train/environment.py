@@ -331,6 +331,7 @@ def simulation_settings(
         "num_envs": num_envs,
         "robot": preset.robot,
         "gait": preset.gait,
+        "ground": preset.ground,
         "engine": preset.engine,
         "device": device,
         "seed": seed,

@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 
 from pipeline.errors import TrainError
 from pipeline.parameters import checked, parse_settings, read_yaml, require_known, with_changes
+from sim.sensors.ground.settings import MapSettings
 from sim.tasks.catalog import TASKS
 from sim.tasks.settings import TaskSettings
 from sim.tasks.walking.walking_tasks import WALK
@@ -32,6 +33,8 @@ class Preset(AlgorithmSettings):
     """Name of the robot, or a URDF or MJCF file."""
     gait: str = ""
     """Name or file of the gait that carries the robot; empty takes the one that comes with splatyard for it."""
+    ground: MapSettings | None = None
+    """The depth camera and the odometry by whose map legs know the ground; they know the truth by default."""
     engine: str = "sapien"
     """Physics engine."""
     objects: tuple[str, ...] = ()

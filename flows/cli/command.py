@@ -236,14 +236,18 @@ Driver = Annotated[
     str,
     Arg(
         "auto follows the path or the command, or knows how an arm does its task; random; still; find, which goes by "
-        "what it sees, or EYES.npz for it; or a policy from elsewhere: ws://HOST:PORT, FILE.onnx, module:function, a "
-        "folder of LeRobot's",
+        "what it sees, or EYES.npz for it; stairs, up and down these; or a policy from elsewhere: ws://HOST:PORT, "
+        "FILE.onnx, module:function, a folder of LeRobot's",
         "DRIVER",
     ),
 ]
 Gait = Annotated[
     str | None,
     Arg("that carries it: a name, a file, or the folder of the run that learned it; default: the robot's own"),
+]
+Ground = Annotated[
+    Literal["map", "truth"] | None,
+    Arg("how legs know the ground: as it is, or by a map of their depth camera; default: map for --driver stairs"),
 ]
 HoldOut = Annotated[
     str | None,

@@ -16,6 +16,7 @@ from flows.cli.command import (
     Checkpoint,
     Device,
     Gait,
+    Ground,
     Port,
     ReplanSteps,
     Robot,
@@ -52,9 +53,12 @@ class _Driving:
         str | None, Arg("instead of a run; as for `splatyard sim`, also policies from elsewhere", "DRIVER")
     ] = None
     replan_steps: ReplanSteps = None
-    task: Annotated[str | None, Arg("with --driver; by default find for that one, else navigate")] = None
+    task: Annotated[str | None, Arg("with --driver; by default its own: find, flights for stairs, else navigate")] = (
+        None
+    )
     robot: Robot = "rover"
     gait: Gait = None
+    ground: Ground = None
     scenes: Scenes = ()
     runs: Runs = Path("runs")
     seed: EpisodeSeed = 0
@@ -80,6 +84,7 @@ class Evaluate(_Driving):
         splatyard eval navigate-hall-1 --checkpoint 000040 --ablations none,black
         splatyard eval navigate-hall-1 navigate-kitchen-1 --matrix --scene hall@1.0.0 --scene kitchen@2.1.0
         splatyard eval --driver ws://127.0.0.1:8000 --scene hall --task put_cube_on_plate --robot panda
+        splatyard eval --driver stairs --robot go2 --scene hall           # by the height of steps, up and down apart
     """
 
     names: Annotated[tuple[str, ...], Arg("a run's name or folder", "RUN")] = ()

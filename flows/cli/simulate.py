@@ -16,6 +16,7 @@ from flows.cli.command import (
     Device,
     Driver,
     Gait,
+    Ground,
     Port,
     ReplanSteps,
     Robot,
@@ -78,9 +79,12 @@ def tasks(
 def sim(
     bundles: BundleNames,
     *,
-    task: Annotated[str | None, Arg("the task; by default find for that driver, else navigate")] = None,
+    task: Annotated[
+        str | None, Arg("the task; by default the driver's: find, flights for stairs, else navigate")
+    ] = None,
     robot: Robot = "rover",
     gait: Gait = None,
+    ground: Ground = None,
     engine: Annotated[str, Arg("the physics: sapien, mujoco, isaacgym or sapien-gpu")] = "sapien",
     device: Device = "cpu",
     envs: Annotated[int, Arg("robots", "N")] = 16,
@@ -105,6 +109,7 @@ def sim(
         splatyard sim bundles/hall/1.0.0 --envs 16 --seconds 30
         splatyard sim hall@1.0.0 --view
         splatyard sim hall --driver find --view
+        splatyard sim hall --robot go2 --driver stairs --view
         splatyard sim hall --task avoid --video avoid.mp4 --envs 4
         splatyard sim hall --task explore --video explore.mp4 --follow --envs 1
         splatyard sim hall --task climb --robot go2 --view
@@ -115,11 +120,21 @@ def sim(
         splatyard sim hall --objects mug@1.0.0 --view
     """
     from sim.drivers import run_episodes
-    from sim.policies.catalog import open_driver, task_of
+    from sim.policies.catalog import ground_of, open_driver, task_of
 
     task = task or task_of(driver)
     env = _made(
-        task, bundles, envs, robot, gait, objects, engine=engine, device=device, seed=seed, allow_failed=allow_failed
+        task,
+        bundles,
+        envs,
+        robot,
+        gait,
+        objects,
+        engine=engine,
+        device=device,
+        seed=seed,
+        allow_failed=allow_failed,
+        ground=ground_of(driver, ground),
     )
     steps = None if view else round(seconds / env.task.control_period)
     looking_on = _looking_on(env, port if view else None, video, f"driver: {driver}" if follow else "")

@@ -15,8 +15,11 @@ from sim.drivers import DriverName, Policy, find_driver
 from sim.env import Observations, SceneEnv
 from sim.finding.eyes import EYES, FIND, eyes_named
 from sim.policies.observed import checked, observed
+from sim.sensors.ground.settings import MapSettings
 
-NAVIGATE = "navigate"
+NAVIGATE, FLIGHTS = "navigate", "flights"
+STAIRS = "stairs"
+"""The driver that finds its way over stairs, by the map that its robots make of the ground."""
 FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
@@ -25,9 +28,9 @@ def open_driver(name: str, env: SceneEnv, seed: int, replan_steps: int = 0) -> I
     """What drives robots, for as long as the context lasts.
 
     Args:
-        name: A script (auto, random, still); find, or the file .npz of eyes for it; or a policy from elsewhere:
-            ws://HOST:PORT of a policy server, a file .onnx, module:function, or a folder with a checkpoint of
-            LeRobot's.
+        name: A script (auto, random, still); find, or the file .npz of eyes for it; stairs; or a policy from
+            elsewhere: ws://HOST:PORT of a policy server, a file .onnx, module:function, or a folder with a checkpoint
+            of LeRobot's.
         env: Environment of the robots.
         seed: Seed of what is left to chance.
         replan_steps: Actions of a server's answer that are done before it is asked again; 0 for all.
@@ -55,6 +58,10 @@ def _opened(name: str, env: SceneEnv, seed: int, replan_steps: int) -> Iterator[
         from sim.policies.finder import finder_with
 
         yield finder_with(file, env)
+    elif name == STAIRS:
+        from sim.policies.climber import ClimberDriver
+
+        yield ClimberDriver(env)
     elif name.endswith(".onnx"):
         from sim.policies.onnx_file import OnnxDriver
 
@@ -68,7 +75,7 @@ def _opened(name: str, env: SceneEnv, seed: int, replan_steps: int) -> Iterator[
         yield _function(name, env)
     else:
         raise SimError(
-            "a driver is auto, random, still or find, EYES.npz, ws://HOST:PORT, FILE.onnx, module:function or "
+            "a driver is auto, random, still, find or stairs, EYES.npz, ws://HOST:PORT, FILE.onnx, module:function or "
             "a folder of LeRobot's",
             found=f"{name!r}",
             remedy="take one of these; docs/policies.md has an example of each",
@@ -77,7 +84,12 @@ def _opened(name: str, env: SceneEnv, seed: int, replan_steps: int) -> Iterator[
 
 def task_of(driver: str | None) -> str:
     """The task that is done if none is named."""
-    return FIND if driver in EYES else NAVIGATE
+    return FIND if driver in EYES else FLIGHTS if driver == STAIRS else NAVIGATE
+
+
+def ground_of(driver: str | None, asked: str | None = None) -> MapSettings | None:
+    """How legs know the ground: as is asked for, map or truth; or else by a map if the driver goes by it."""
+    return MapSettings() if (asked or ("map" if driver == STAIRS else "truth")) == "map" else None
 
 
 def _function(name: str, env: SceneEnv) -> Callable[[Observations], object]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from pipeline.types import F64
@@ -20,8 +22,10 @@ DISTANCE, ASIDE, ASKEW = (0.5, 3.0), 0.3, np.deg2rad(40)
 SQUARE = 0.5
 """So far before an edge the way is square to it [m]."""
 OVER = 0.45
-"""A way is over so far beyond the last edge [m]."""
-PLATFORM, SPARE = 1.8, 1.0
+"""A way is over so far beyond the last edge [m];"""
+SPARE = 0.5
+"""it leads farther by so much [m]."""
+PLATFORM, BEHIND = 1.8, 1.0
 """Length of the platform on top where a way ends, and beyond the start of one that begins there [m]."""
 WALL, THICK = 1.2, 0.3
 """How far walls rise above the steps beside them, and how thick they are [m]."""
@@ -35,7 +39,30 @@ def make_flights(seed: int, riser: float | None = None, count: int = COUNT) -> T
     ]
     boxes = tuple(tuple(np.array(tile.boxes, np.float64) for tile, _ in row) for row in made)
     height = np.array([[tile.height for tile, _ in row] for row in made])
-    return Terrain(WAYS, boxes, height, tuple(flight for row in made for _, flight in row))
+    terrain = Terrain(WAYS, boxes, height)
+    flights = [flight for row in made for _, flight in row]
+    centres = terrain.centre(*np.divmod(np.arange(len(flights)), count))
+    return replace(terrain, flights=tuple(map(_moved, flights, centres)))
+
+
+def way_over(stairs: F64, distance: float, aside: float, askew: float) -> tuple[F64, F64]:
+    """A start (3,), x, y, yaw, and the way (P, 2) from there square over stairs and beyond.
+
+    Args:
+        stairs: (Q, 2) from the first edge to the last, along their middle [m].
+        distance: Of the start from the first edge [m].
+        aside: How far the start lies to the left [m].
+        askew: How far robots begin turned to the left [rad].
+    """
+    ahead, lead = stairs[1] - stairs[0], stairs[-1] - stairs[-2]
+    ahead, lead = ahead / np.linalg.norm(ahead), lead / np.linalg.norm(lead)
+    place = stairs[0] - distance * ahead + aside * np.array([-ahead[1], ahead[0]])
+    path = np.array([place, stairs[0] - min(distance, SQUARE) * ahead, *stairs, stairs[-1] + (OVER + SPARE) * lead])
+    return np.array([*place, np.arctan2(ahead[1], ahead[0]) + askew]), path
+
+
+def _moved(flight: Flight, by: F64) -> Flight:
+    return replace(flight, start=flight.start + np.array([by[0], by[1], 0]), path=flight.path + by[:2])
 
 
 def _drawn(way: str, riser: float | None, rng: np.random.Generator) -> tuple[TileMaker, Flight]:
@@ -48,31 +75,18 @@ def _drawn(way: str, riser: float | None, rng: np.random.Generator) -> tuple[Til
     distance = rng.uniform(*DISTANCE)
     stairs = _Staircase(kind, tops, depths, rng.uniform(*WIDTH), float(rng.choice([-1, 1])))
     stairs.end_in_platform(
-        PLATFORM if way == "up" else distance + SPARE, wider=rng.uniform(0, 0.7) if way == "down" else 0.0
+        PLATFORM if way == "up" else distance + BEHIND, wider=rng.uniform(0, 0.7) if way == "down" else 0.0
     )
-    up = stairs.path
-    if way == "up":
-        entry, level = up[0], tops[-1]
-        path, goal = up, stairs.beyond_top()
-    else:
-        entry, level = up[-1], 0.0
-        path, goal = up[::-1], np.array([[-OVER - SPARE, -1.0], [-OVER, 1.0]])
-    ahead = path[1] - path[0]
-    ahead = ahead / np.linalg.norm(ahead)
-    place = entry - distance * ahead + rng.uniform(-ASIDE, ASIDE) * np.array([-ahead[1], ahead[0]])
-    yaw = np.arctan2(ahead[1], ahead[0]) + rng.uniform(-ASKEW, ASKEW)
-    lead = path[-1] - path[-2]
-    end = path[-1] + (OVER + SQUARE) * lead / np.linalg.norm(lead)
-    path = np.array([place, entry - min(distance, SQUARE) * ahead, *path, end])
+    path, level = (stairs.path, tops[-1]) if way == "up" else (stairs.path[::-1], 0.0)
+    start, path = way_over(path, distance, rng.uniform(-ASIDE, ASIDE), rng.uniform(-ASKEW, ASKEW))
     corners = np.array([[x - u, y - v, x + u, y + v] for x, y, u, v, _ in stairs.boxes])
-    low = np.minimum(corners[:, :2].min(0), np.minimum(path.min(0), goal[0]))
-    high = np.maximum(corners[:, 2:].max(0), np.maximum(path.max(0), goal[1]))
+    low, high = np.minimum(corners[:, :2].min(0), path.min(0)), np.maximum(corners[:, 2:].max(0), path.max(0))
     middle = (low + high) / 2
     tile = TileMaker()
     for x, y, half_x, half_y, top in stairs.boxes:
         tile.put(x - middle[0], y - middle[1], half_x, half_y, top)
-    start = np.array([*(place - middle), yaw])
-    return tile, Flight(way, kind, rise, tread, risers, start, path - middle, goal - middle, float(level))
+    flight = Flight(way, kind, rise, tread, risers, start, path, float(level))
+    return tile, _moved(flight, -middle)
 
 
 class _Staircase:
@@ -123,10 +137,4 @@ class _Staircase:
 
     def end_in_platform(self, length: float, wider: float) -> None:
         """Put the last step there, so long and so much wider to both sides [m]."""
-        self._length, self._half = length, self._half + wider
-        self._box(*self._beyond(0, length, self._half), self._top)
-
-    def beyond_top(self) -> F64:
-        """Corners (2, 2) of where a way up is over."""
-        x0, x1, y0, y1 = self._beyond(OVER, self._length, self._half)
-        return np.array([[x0, min(y0, y1)], [x1, max(y0, y1)]])
+        self._box(*self._beyond(0, length, self._half + wider), self._top)

@@ -33,17 +33,16 @@ DEEP = 0.1
 
 @dataclass(frozen=True, eq=False)
 class Flight:
-    """A staircase, and a way over it; positions are on its tile, as the tile's own coordinates have them [m].
+    """A staircase, and a way over it; positions are in the scene's frame [m].
 
     Attributes:
         way: up or down.
-        kind: walled, open or turned.
+        kind: walled, open or turned if it was drawn, found if it is a scan's.
         riser: Mean height of a step [m].
         tread: Mean depth of a step [m].
         risers: Number of steps.
         start: (3,) x, y, yaw.
         path: (P, 2) from the start along the middle to beyond the last edge.
-        goal: (2, 2) corners of where the way is over.
         level: Height of the ground there [m].
     """
 
@@ -54,7 +53,6 @@ class Flight:
     risers: int
     start: F64
     path: F64
-    goal: F64
     level: float
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -78,6 +79,10 @@ class Scenario(Saved, Generic[ScenarioState]):
     def props(self) -> Props:
         """Objects that cameras see in addition to the scene."""
         raise NotImplementedError
+
+    def kinds(self) -> Sequence[str]:
+        """What kinds of episodes run now, N names; evaluations show kinds apart. None where all are alike."""
+        return ()
 
     def path_length(self, xy: Floats, envs: I64) -> F32:
         """Path length [m] from positions (M, 2) in environments (M,); inf off the floor. Only with `has_paths`."""

@@ -8,12 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.types import F32, F64, Mask
+from pipeline.types import F32, F64
 from sim.gaits import Gait, gait_file, joined
-from sim.scene.terrain import RISER, TREADS, Flight
-from sim.sensors.ground.settings import MapSettings
+from sim.scene.terrain import RISER, TREADS
 from sim.tasks.walking.terms import followed, motor_torques, torque_shares
-from sim.tasks.walking.walking_tasks import FLIGHTS
 from train.legs.walking import walking
 from train.runs.evaluation import evaluate_run
 from train.runs.results import Interval
@@ -140,44 +138,6 @@ def walk_over(
     if not asked.any():
         return HillResult(np.nan, np.nan, 0)
     return HillResult(float(over[asked].mean()), float(fell[asked].mean()), int(asked.sum()))
-
-
-@dataclass(frozen=True)
-class FlightResult:
-    """Robots that were led over staircases that were drawn, one row for each of N.
-
-    Attributes:
-        flights: The staircases.
-        over: (N,) whether the robot got to the end.
-        fell: (N,) whether it fell.
-    """
-
-    flights: tuple[Flight, ...]
-    over: Mask
-    fell: Mask
-
-    def going(self, way: str) -> FlightResult:
-        """Those that go up, or down."""
-        rows = np.array([flight.way == way for flight in self.flights])
-        return FlightResult(tuple(np.array(self.flights, object)[rows]), self.over[rows], self.fell[rows])
-
-
-def walk_flights(
-    gait: Gait, robot: str, engine: str, reference: str, robots: int, seed: int = 0, ground: MapSettings | None = None
-) -> FlightResult:
-    """Lead robots over staircases, each of its own as long as there are enough; the ground is known, or a map."""
-    env = walking(gait, robot, engine, reference, robots, seed, FLIGHTS, ground=ground)
-    seen, _ = env.reset(seed=seed)
-    flights = env.scenario.flights()  # type: ignore[attr-defined]
-    running, over, fell = np.ones(robots, bool), np.zeros(robots, bool), np.zeros(robots, bool)
-    while running.any():
-        seen, _, terminated, truncated, info = env.step(gait.act(joined(seen)))
-        ended = (terminated | truncated) & running
-        over |= ended & info.get("final_success", np.zeros(robots, bool))
-        fell |= ended & info["ended_by_fall"]
-        running &= ~ended
-    env.close()
-    return FlightResult(flights, over, fell)
 
 
 CLIMBS = {

@@ -259,6 +259,7 @@ def _round(
     observations = env.reset(seed)
     actor.reset()
     goals: Floats | None = getattr(env.env.scenario.state(), "goal", None)
+    kinds: list[str] = [*env.env.scenario.kinds()] or [""] * env.num_envs
     poses = [env.env.engine.read().planar]
     done: dict[int, Episode] = {}
     while len(done) < count:
@@ -268,13 +269,14 @@ def _round(
         for index, row in enumerate(env.done_info.env.tolist()):
             if row < count and row not in done:
                 goal = None if goals is None else goals[row]
-                done[row] = _episode(env, index, seed, goal, np.array([pose[row] for pose in poses]))
+                path = np.array([pose[row] for pose in poses])
+                done[row] = _episode(env, index, seed, goal, path, kinds[row])
                 ended(done[row], before)
         poses.append(env.env.engine.read().planar)
     return [done[row] for row in range(count)]
 
 
-def _episode(env: TrainEnv, index: int, seed: int, goal: Floats | None, path: Floats) -> Episode:
+def _episode(env: TrainEnv, index: int, seed: int, goal: Floats | None, path: Floats, kind: str) -> Episode:
     """An episode of the last step's `done_info`; goal (2,), path (steps, 3)."""
     info = env.done_info
     x, y, heading = path[0].round(4).tolist()
@@ -284,6 +286,7 @@ def _episode(env: TrainEnv, index: int, seed: int, goal: Floats | None, path: Fl
         env=int(info.env[index]),
         start=(x, y, heading),
         goal=None if goal is None else (round(float(goal[0]), 3), round(float(goal[1]), 3)),
+        kind=kind,
         success=bool(info.success[index]),
         ended_by=info.ended_by[index],
         steps=int(info.steps[index]),

@@ -10,7 +10,7 @@ from typing import Any
 
 import sim
 from pipeline.errors import TrainError
-from sim.policies.catalog import open_driver, task_of
+from sim.policies.catalog import ground_of, open_driver, task_of
 from sim.scene.floors import Split
 from sim.scene.opening import find_sources
 from sim.tasks.catalog import find_task
@@ -38,6 +38,7 @@ class DriverRequest:
     Attributes:
         driver: A script, or a policy from elsewhere, see `open_driver`.
         replan_steps: Actions of a policy server's answer that are done before it is asked again; None for all.
+        ground: How its legs know the ground, map or truth; the driver's own by default.
         scenes: References and patterns; those of the task, or of the run, by default.
         runs: Folder of all runs.
     """
@@ -47,6 +48,7 @@ class DriverRequest:
     task: str | None = None
     robot: str = "rover"
     gait: str | None = None
+    ground: str | None = None
     scenes: Sequence[str] = ()
     runs: Path = Path("runs")
     seed: int = 0
@@ -82,6 +84,7 @@ class DriverRequest:
             seed=self.seed,
             allow_failed=self.allow_failed,
             starts=starts,
+            ground=ground_of(self.driver, self.ground),
         )
         with (
             closing(TrainEnv(robots, [Images("rgb")], seed=self.seed)) as env,

@@ -71,6 +71,7 @@ class Episode(_Record):
         seed: Seed of its round; with `env` it determines the episode.
         start: x, y [m] and heading [rad].
         goal: Position (x, y) of the goal [m], if the task has one.
+        kind: What kind of episode it is, where the task has several.
         ended_by: A termination's name, or time.
         path: Positions of the robot before each action (steps, 2) [m].
     """
@@ -80,6 +81,7 @@ class Episode(_Record):
     env: int
     start: tuple[float, float, float]
     goal: tuple[float, float] | None
+    kind: str = ""
     success: bool
     ended_by: str
     steps: int
@@ -97,6 +99,14 @@ class Evaluation(_Record):
     def of(self, scene: str | None) -> list[Episode]:
         """Episodes of a scene; all for None."""
         return [episode for episode in self.episodes if scene in (None, episode.scene)]
+
+    def by_kind(self) -> dict[str, Evaluation]:
+        """The episodes of each kind, by name; none where all are alike."""
+        kinds = sorted({episode.kind for episode in self.episodes if episode.kind})
+        return {
+            kind: Evaluation(ablation=self.ablation, episodes=tuple(one for one in self.episodes if one.kind == kind))
+            for kind in kinds
+        }
 
     def success(self, scene: str | None = None) -> Interval:
         """Success rate."""
@@ -213,12 +223,14 @@ class Line:
 
 
 def lines_of(label: str, evaluation: Evaluation) -> list[Line]:
-    """Lines of a table for an evaluation."""
+    """Lines of a table for an evaluation: its scenes, then its kinds of episodes."""
+    rows = [(scene or "all", evaluation, scene) for scene in evaluation.rows()]
+    rows += [(kind, part, None) for kind, part in evaluation.by_kind().items()]
     lines = []
-    for scene in evaluation.rows():
-        endings = evaluation.endings(scene)
-        ended = ", ".join(f"{name} {count}" for name, count in endings.items())
-        lines.append(Line(label, scene or "all", evaluation.shares(scene), sum(endings.values()), ended))
+    for name, part, scene in rows:
+        endings = part.endings(scene)
+        ended = ", ".join(f"{ending} {count}" for ending, count in endings.items())
+        lines.append(Line(label, name, part.shares(scene), sum(endings.values()), ended))
     return lines
 
 

@@ -30,6 +30,11 @@ SURPRISE, STEP = 3.0, 0.03
 TOP = 0.03
 """Of an image's points in a cell those count that are no more than this below the highest [m]: pixels on the face of
 a step fall into the cells of its edge."""
+FLIES = 0.08
+"""A pixel at the edge of what is near is of no surface if it is so far above one neighbour and below another [m]."""
+FACE, EDGE = 0.1, 1
+"""A cell with points so much below its highest [m] is the face of something; so near to an image's edge it may be cut
+off [pixels]."""
 FOOT = 0.01
 """Standard deviation of the height at which a foot stands [m]."""
 
@@ -90,6 +95,36 @@ class Elevation(Saved):
         return _look_up(self.height, self.variance, self.corner, np.ascontiguousarray(xy, np.float64))
 
 
+@njit(cache=True, nogil=True)
+def _flies(z: F64, row: int, column: int, rows: int, columns: int) -> bool:
+    """Whether a pixel's height is between those of its neighbours, and far from both: it is half of each."""
+    at = row * columns + column
+    if 0 < row < rows - 1:
+        up, down = z[at - columns] - z[at], z[at] - z[at + columns]
+        if up * down > 0 and min(abs(up), abs(down)) > FLIES:
+            return True
+    if 0 < column < columns - 1:
+        up, down = z[at - 1] - z[at], z[at] - z[at + 1]
+        return up * down > 0 and min(abs(up), abs(down)) > FLIES
+    return False
+
+
+@njit(cache=True, nogil=True)
+def _leave_out(cells: I64, z: F64, top: F32, low: F32, rows: int, columns: int) -> None:
+    """Forget cells of walls that the image's edge cuts off: their tops are higher, and low ones look like steps."""
+    cut = np.zeros((SIDE, SIDE), np.bool_)
+    for row in range(rows):
+        for column in range(columns):
+            at = cells[row * columns + column]
+            if at < 0 or min(row, column, columns - 1 - column) > EDGE:
+                continue
+            i, j = at // SIDE, at % SIDE
+            cut[i, j] |= top[i, j] - low[i, j] > FACE and z[row * columns + column] > top[i, j] - TOP
+    for pixel in range(rows * columns):
+        if cells[pixel] >= 0 and cut[cells[pixel] // SIDE, cells[pixel] % SIDE]:
+            cells[pixel] = -1
+
+
 @njit(parallel=True, cache=True, nogil=True)
 def _fuse(
     height: F32,
@@ -108,8 +143,8 @@ def _fuse(
     for m in prange(len(robots)):
         n, pose, now = robots[m], poses[m], bounds[m, 2]
         cells = np.full(rows * columns, -1, np.int64)
-        z, away = np.empty(rows * columns), np.empty(rows * columns)
-        top = np.full((SIDE, SIDE), np.float32(-np.inf))
+        z, away = np.full(rows * columns, np.nan), np.empty(rows * columns)
+        top, low = np.full((SIDE, SIDE), np.float32(-np.inf)), np.full((SIDE, SIDE), np.float32(np.inf))
         total, count = np.zeros((SIDE, SIDE), np.float32), np.zeros((SIDE, SIDE), np.float32)
         for row in range(rows):
             for column in range(columns):
@@ -125,7 +160,15 @@ def _fuse(
                     continue
                 pixel = row * columns + column
                 cells[pixel], z[pixel], away[pixel] = i * SIDE + j, rise, far
-                top[i, j] = max(top[i, j], np.float32(rise))
+        for row in range(rows):
+            for column in range(columns):
+                pixel = row * columns + column
+                if cells[pixel] >= 0 and _flies(z, row, column, rows, columns):
+                    cells[pixel] = -1
+                elif cells[pixel] >= 0:
+                    i, j = cells[pixel] // SIDE, cells[pixel] % SIDE
+                    top[i, j], low[i, j] = max(top[i, j], np.float32(z[pixel])), min(low[i, j], np.float32(z[pixel]))
+        _leave_out(cells, z, top, low, rows, columns)
         for pixel in range(rows * columns):
             if cells[pixel] >= 0 and z[pixel] > top[cells[pixel] // SIDE, cells[pixel] % SIDE] - TOP:
                 total[cells[pixel] // SIDE, cells[pixel] % SIDE] += z[pixel]

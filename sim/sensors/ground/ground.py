@@ -38,6 +38,8 @@ STOOD_ON = 0.45
 """Around the robot so far [m] the ground is level when an episode begins."""
 SLACK = 1e-4
 """Nearer to each other [s] two images are one."""
+SHOWS = 0.02
+"""An image that shows anything has depths in such a share of its pixels."""
 TRAIL = 16
 """So many poses are remembered, for images that arrive late."""
 
@@ -127,10 +129,19 @@ def ground_camera(robot: Robot, settings: MapSettings) -> tuple[RobotCamera, Cam
 
 
 class MappedGround(Ground):
-    """Ground as maps have it, that N robots make of depth images, of their odometry, and of where their feet stand."""
+    """Ground as maps have it, that N robots make of depth images, of their odometry, and of where their feet stand.
 
-    ROWS = ("_offset", "_level", "_arrived", "_place", "_rotation", "_when")
-    PARTS = ("maps", "odometry", "_rig")
+    Attributes:
+        maps: What was seen and felt.
+        odometry: Where the robots believe they are.
+        rig: Their depth cameras.
+        looked: (N,) when the last image was taken that shows anything [s].
+        lowest: (N,) height of the ground under the lowest foot that stood last, in the maps [m].
+        highest: (N,) the same under the highest.
+    """
+
+    ROWS = ("looked", "lowest", "highest", "_offset", "_level", "_arrived", "_place", "_rotation", "_when")
+    PARTS = ("maps", "odometry", "rig")
     exact = False
 
     def __init__(
@@ -144,23 +155,25 @@ class MappedGround(Ground):
         count: int,
     ) -> None:
         super().__init__(scan)
-        self._legs, self._engine, self._rig, self._grid = Legs(robot), engine, rig, grid
+        self._legs, self._engine, self.rig, self._grid = Legs(robot), engine, rig, grid
         self._base_height = robot.base_height
         self.maps, self.odometry = Elevation(count), Odometry(count, settings.drift, settings.tilt)
         self._offset, self._level = np.zeros(count), np.zeros(count)
-        self._arrived = np.full(count, -np.inf)
+        self.lowest, self.highest = np.zeros(count), np.zeros(count)
+        self._arrived, self.looked = np.full(count, -np.inf), np.zeros(count)
         self._place, self._rotation = np.zeros((count, TRAIL, 3)), np.zeros((count, TRAIL, 3, 3))
         self._when = np.full((count, TRAIL), np.inf)
 
     def reset(self, envs: I64, now: Callable[[], Moment], rng: np.random.Generator) -> None:
         """Begin maps of environments (M,): robots know the level ground that they stand on."""
         moment = now()
-        self._rig.reset(envs, rng)
+        self.rig.reset(envs, rng)
         self.odometry.reset(envs, moment.state[envs], rng)
         place = self.odometry.place[envs]
         self.maps.reset(envs, place[:, :2])
         self._offset[envs], self._level[envs], self._arrived[envs] = 0, place[:, 2] - self._base_height, -np.inf
-        self._when[envs] = np.inf
+        self.lowest[envs] = self.highest[envs] = self._level[envs]
+        self._when[envs], self.looked[envs] = np.inf, 0
         around = np.arange(-STOOD_ON, STOOD_ON, 0.02)
         disc = np.stack(np.meshgrid(around, around, indexing="ij"), -1).reshape(-1, 2)
         disc = disc[np.linalg.norm(disc, axis=1) < STOOD_ON]
@@ -205,18 +218,20 @@ class MappedGround(Ground):
 
     def _look(self, now: Moment, rng: np.random.Generator) -> None:
         """Fuse images that have arrived, from where they were taken."""
-        frames, age = self._rig.arrived(now, rng)
+        frames, age = self.rig.arrived(now, rng)
         depth, taken = np.asarray(frames["depth"], np.float32), now.seconds - age
         new = np.flatnonzero(taken > self._arrived + SLACK)
         if not len(new):
             return
         self._arrived[new] = taken[new]
+        sees = (depth[new] > 0).mean((1, 2)) > SHOWS
+        self.looked[new] = np.where(sees, taken[new], self.looked[new])
         then = np.abs(self._when[new] - taken[new, None]).argmin(1)
         place, rotation = self._place[new, then], self._rotation[new, then]
         poses = np.tile(np.eye(4), (len(new), 1, 1))
         poses[:, :3, :3], poses[:, :3, 3] = rotation, place
         low, high = (place[:, 2] + bound for bound in NEAR_GROUND)
-        self.maps.see(new, depth[new], LENS, poses @ self._rig.mount.matrix, low, high, taken[new])
+        self.maps.see(new, depth[new], LENS, poses @ self.rig.mount.matrix, low, high, taken[new])
 
     def _feel(self, now: Moment) -> None:
         """Hold the maps to the feet that stand."""
@@ -238,3 +253,5 @@ class MappedGround(Ground):
         standing = down.any(1)
         level = np.where(down, feet[..., 2], 0).sum(1) / np.maximum(down.sum(1), 1) + self._offset
         self._level = np.where(standing, level, self._level)
+        self.lowest = np.where(standing, np.where(down, feet[..., 2], np.inf).min(1), self.lowest)
+        self.highest = np.where(standing, np.where(down, feet[..., 2], -np.inf).max(1), self.highest)

@@ -1,13 +1,15 @@
-"""Experts that drive: actions of one who knows the shortest path."""
+"""Experts that drive: actions of one who knows the shortest path, or who does as told."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from pipeline.types import F32, I64, Floats
 from sim.control.controller import Controller
+from sim.control.state import Velocities
 from sim.scene.navigation import path_ahead
 from sim.tasks.scenario import Scenario
 from sim.tasks.task import StepState, Term
@@ -24,11 +26,22 @@ ROOM, MORE = 0.1, 1.5
 """Farther from the edge [m] it is faster, by so much for a metre [1/s]."""
 
 
-def along_path(scenario: Scenario[Any], controller: Controller) -> Term[F32] | None:
-    """Turn to where the path gets shortest, then drive there; None where nobody knows a path, or how to drive."""
-    velocities = controller.velocities
-    if not scenario.has_paths or not velocities:
+def who_knows(scenario: Scenario[Any], controller: Controller) -> Term[F32] | None:
+    """One who drives along the path, or as told; None where nobody knows how."""
+    if not controller.velocities:
         return None
+    if scenario.commands:
+        return partial(_as_told, controller.velocities)
+    return _along_path(scenario, controller.velocities) if scenario.has_paths else None
+
+
+def _as_told(velocities: Velocities, step: StepState[Any]) -> F32:
+    ahead, _, turn = step.scenario.command.T
+    return velocities.actions(ahead, turn)
+
+
+def _along_path(scenario: Scenario[Any], velocities: Velocities) -> Term[F32]:
+    """Turn to where the path gets shortest, then drive there."""
 
     def length(xy: Floats, envs: I64) -> F32:
         return scenario.path_length(xy, envs) + np.maximum(np.float32(RIM) - scenario.to_edge(xy, envs), 0)

@@ -7,25 +7,28 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pipeline.errors import SimError
 from pipeline.types import F32, F64, I64, Mask
+from sim.climbing.climber import AHEAD, towards, turned_to
 from sim.robots.state import RobotState
+from sim.scene.flights import SPARE
 from sim.scene.floors import Floors
+from sim.scene.stairs import find_stairs
 from sim.scene.terrain import Flight
 from sim.sensors.cameras.props import Props
 from sim.tasks.scenario import ResetPoses, Scenario
-from sim.tasks.walking.procedural import terrain_of
 
-LOOK_AHEAD = 0.45
-"""Robots are led to where the way is so far ahead [m]."""
-SPEED, TURN, TURN_GAIN = 0.4, 1.0, 1.8
-"""Speed they are led with [m/s], largest yaw rate [rad/s], and yaw rate by the angle to where they are led [1/s]."""
 STAYS = 0.3
 """A way is over for a robot that is beyond its end so long [s],"""
 LEVEL = 0.15
 """with its base within this of the height over the ground that it has at rest [m]."""
 PATIENCE, ADVANCE = 4.0, 0.1
 """Who in so long [s] gets no farther than so [m] is stuck."""
-BACK = 0.8
+BELOW = (-0.2, -0.1, 0.0, 0.1, 0.2)
+"""The ground below a base is that so far ahead of its middle [m]."""
+BESIDE = 1.0
+"""Farther beside its end nobody is over a way [m]."""
+BACK = 1.5
 """No farther behind or ahead on the way than this a robot is looked for [m]: turned flights come near themselves."""
 
 
@@ -40,6 +43,7 @@ class FlightState:
         over: (N,) whether the robot has come to the end.
         stuck: (N,) whether it doesn't get on.
         up: (N,) whether the way leads up.
+        speed: (N,) along the way [m/s].
     """
 
     command: F32
@@ -48,71 +52,72 @@ class FlightState:
     over: Mask
     stuck: Mask
     up: Mask
+    speed: F32
 
 
 class FlightScenario(Scenario[FlightState]):
     """Staircases, drawn anew in each episode from those of the scene.
 
     Raises:
-        SimError: When the scene has none.
+        SimError: When a scene has none.
     """
 
-    ROWS = ("_flight", "_along", "_best", "_since", "_stays", "_command", "_height")
+    ROWS = ("_flight", "_scene_of", "_along", "_best", "_since", "_stays", "_command", "_height", "_speed")
     commands = True
 
     def __init__(self, floors: Floors, num_envs: int, period: float) -> None:
-        rule, remedy = "this task is about staircases that were drawn", "leave --scene out, or give terrain:0:flights"
-        self.terrain = terrain_of(floors, rule, remedy, drawn=True)
-        self._robot, self._period = floors.robot, period
-        self._read(self.terrain.flights)
+        self._robot, self._period, self._floors = floors.robot, period, floors
+        found = [_flights(floors, number) for number in range(len(floors.scenes))]
+        self._count = np.array([len(flights) for flights in found])
+        self._flights = tuple(flight for flights in found for flight in flights)
+        self._scene_of = np.zeros(num_envs, np.int64)
+        self._read(self._flights)
         self._flight = np.zeros(num_envs, np.int64)
         self._along, self._best, self._since, self._stays = (np.zeros(num_envs) for _ in range(4))
         self._command, self._height = np.zeros((num_envs, 3), np.float32), np.zeros(num_envs, np.float32)
+        self._speed = np.zeros(num_envs, np.float32)
 
     def _read(self, flights: Sequence[Flight]) -> None:
         """Ways, starts and ends of all staircases, in the scene's frame."""
         longest = max(len(flight.path) for flight in flights)
-        row, column = np.divmod(np.arange(len(flights)), self.terrain.levels)
-        centre = self.terrain.centre(row, column)[:, :2]
-        paths = [[*flight.path, *[flight.path[-1]] * (longest - len(flight.path))] for flight in flights]
-        self._path = np.array(paths) + centre[:, None]
+        self._path = np.array([[*flight.path, *[flight.path[-1]] * (longest - len(flight.path))] for flight in flights])
         part = np.diff(self._path, axis=1)
         self._length = np.linalg.norm(part, axis=2)
         self._ahead = part / np.maximum(self._length, 1e-9)[..., None]
         self._before = np.cumsum(self._length, 1) - self._length
-        self._start = np.array([flight.start for flight in flights]) + np.pad(centre, ((0, 0), (0, 1)))
-        self._goal = np.array([flight.goal for flight in flights]) + centre[:, None]
+        self._start = np.array([flight.start for flight in flights])
+        self._end = self._length.sum(1) - SPARE
         self._level = np.array([flight.level for flight in flights])
         self._up = np.array([flight.way == "up" for flight in flights])
 
     def reset(self, envs: I64, scenes: I64, levels: I64, rng: np.random.Generator) -> ResetPoses:
         """Put environments (M,) before staircases of their own, as evenly as there are."""
-        order = rng.permutation(len(self._start))
-        self._flight[envs] = np.resize(order, len(envs))
+        first = np.cumsum(self._count) - self._count
+        for scene in np.unique(scenes).tolist():
+            there = envs[scenes == scene]
+            self._flight[there] = first[scene] + np.resize(rng.permutation(self._count[scene]), len(there))
+        self._scene_of[envs] = scenes
         start = self._start[self._flight[envs]]
         self._along[envs], self._best[envs], self._since[envs], self._stays[envs] = 0, 0, 0, 0
         self._height[envs] = self._robot.base_height
-        self._command = self._command.copy()
-        self._command[envs] = 0
-        position = np.column_stack([start[:, :2], self.terrain.heights(start[:, :2]) + self._robot.base_height])
+        self._command, self._speed = self._command.copy(), self._speed.copy()
+        self._command[envs], self._speed[envs] = 0, 0
+        position = np.column_stack([start[:, :2], self.ground(start[:, :2], scenes) + self._robot.base_height])
         return ResetPoses(position, start[:, 2])
 
     def update(self, state: RobotState, rng: np.random.Generator) -> None:
         """Measure how far robots have come, and lead them on."""
         place, flight = state.planar, self._flight
-        self._along = self._progress(place[:, :2])
+        before, self._along = self._along, self._progress(place[:, :2])
+        self._speed = ((self._along - before) / self._period).astype(np.float32)
         farther = self._along > self._best + ADVANCE
         self._best = np.where(farther, self._along, self._best)
         self._since = np.where(farther, 0, self._since + self._period)
-        goal = self._goal[flight]
-        inside = ((place[:, :2] > goal[:, 0]) & (place[:, :2] < goal[:, 1])).all(1)
         level = np.abs(state.position[:, 2] - self._level[flight] - self._robot.base_height) < LEVEL
-        self._stays = np.where(inside & level, self._stays + self._period, 0)
-        self._height = (state.position[:, 2] - self.terrain.heights(place[:, :2])).astype(np.float32)
-        to = self._at(self._along + LOOK_AHEAD) - place[:, :2]
-        off = (np.arctan2(to[:, 1], to[:, 0]) - place[:, 2] + np.pi) % (2 * np.pi) - np.pi
-        speed = SPEED * np.clip(1.2 - 1.6 * np.abs(off), 0, 1)
-        turn = np.clip(TURN_GAIN * off, -TURN, TURN)
+        beyond = (self._along > self._end[flight]) & (self._aside < BESIDE)
+        self._stays = np.where(beyond & level, self._stays + self._period, 0)
+        self._height = self._over_ground(state)
+        speed, turn = towards(turned_to(self._at(self._along + AHEAD), place))
         self._command = np.column_stack([speed, np.zeros_like(speed), turn]).astype(np.float32)
 
     def state(self) -> FlightState:
@@ -124,11 +129,37 @@ class FlightScenario(Scenario[FlightState]):
             self._stays > STAYS,
             self._since > PATIENCE,
             self._up[self._flight],
+            self._speed,
         )
 
     def flights(self) -> tuple[Flight, ...]:
         """The staircases of the running episodes, N."""
-        return tuple(self.terrain.flights[number] for number in self._flight)
+        return tuple(self._flights[number] for number in self._flight)
+
+    def _over_ground(self, state: RobotState) -> F32:
+        """Heights of the bases (N,) over the mean ground below them [m]: on stairs their middle is near an edge."""
+        x, y, yaw = state.planar.T
+        below = [
+            self.ground(np.stack([x + ahead * np.cos(yaw), y + ahead * np.sin(yaw)], 1), self._scene_of)
+            for ahead in BELOW
+        ]
+        known = np.isfinite(below)
+        ground = np.where(known, below, 0).sum(0) / np.maximum(known.sum(0), 1)
+        return np.where(known.any(0), state.position[:, 2] - ground, self._height).astype(np.float32)
+
+    def kinds(self) -> Sequence[str]:
+        """Up or down, by the height of steps."""
+        lowest = [2 * int(50 * flight.riser + 1e-6) for flight in self.flights()]
+        return [f"{flight.way}, {cm} to {cm + 2} cm" for flight, cm in zip(self.flights(), lowest, strict=True)]
+
+    def ground(self, xy: F64, scenes: I64) -> F32:
+        """Heights of the ground (M,) at positions (M, 2) in scenes (M,) [m]; NaN where it is unknown."""
+        result = np.empty(len(xy), np.float32)
+        for scene in np.unique(scenes).tolist():
+            there, terrain = scenes == scene, self._floors.scenes[scene].terrain
+            cells = self._floors.cells(scenes[there], xy[there])
+            result[there] = terrain.heights(xy[there]) if terrain else self._floors.height[(scenes[there], *cells)]
+        return result
 
     def props(self) -> Props:
         """No props."""
@@ -142,7 +173,9 @@ class FlightScenario(Scenario[FlightState]):
         away = np.linalg.norm(offset - self._ahead[flight] * part[..., None], axis=-1)
         along = self._before[flight] + part
         far = (np.abs(along - self._along[:, None]) > BACK) | (self._length[flight] < 1e-6)
-        return along[rows, np.where(far, 1e3 + away, away).argmin(1)]
+        best = np.where(far, 1e3 + away, away).argmin(1)
+        self._aside = away[rows, best]
+        return along[rows, best]
 
     def _at(self, along: F64) -> F64:
         """Positions (N, 2) so far along the ways (N,) [m]."""
@@ -150,3 +183,23 @@ class FlightScenario(Scenario[FlightState]):
         part = np.minimum((along[:, None] >= (self._before + self._length)[flight]).sum(1), self._length.shape[1] - 1)
         rest = np.minimum(along - self._before[flight, part], self._length[flight, part])
         return self._path[flight, part] + self._ahead[flight, part] * rest[:, None]
+
+
+def _flights(floors: Floors, number: int) -> tuple[Flight, ...]:
+    """The staircases of a scene, which were drawn or are found.
+
+    Raises:
+        SimError: When there are none.
+    """
+    scene = floors.scenes[number]
+    found = scene.terrain.flights if scene.terrain else None
+    if found is None:
+        regions = scene.regions  # as narrow as a robot is that goes straight on
+        found = find_stairs(regions.height, regions.walkable, np.array(regions.origin), regions.cell)
+    if not found:
+        raise SimError(
+            "this task is about stairs of two steps or more, with level floor before and behind them",
+            found=f"none in {scene.lock.reference}",
+            remedy="take a scene with stairs, leave --scene out, or give terrain:0:flights",
+        )
+    return found

@@ -242,6 +242,11 @@ def stuck(step: StepState[FlightState]) -> Mask:
     return step.scenario.stuck
 
 
-def leads_up(step: StepState[FlightState]) -> Mask:
-    """Whether its staircase is to be climbed."""
-    return step.scenario.up
+def way(step: StepState[FlightState]) -> F32:
+    """1 where the way leads up, -1 where it leads down (N, 1)."""
+    return np.where(step.scenario.up, 1, -1)[:, None].astype(np.float32)
+
+
+def gets_on(step: StepState[FlightState]) -> F32:
+    """Speed along the way [m/s]."""
+    return step.scenario.speed

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pipeline.errors import SimError
 from pipeline.types import F32, F64, I64, Mask
 from sim.robots.state import RobotState
 from sim.scene.floors import Floors
 from sim.sensors.cameras.props import Props
 from sim.tasks.scenario import ResetPoses, Scenario
 from sim.tasks.walking.commands import kept_heading
-from sim.tasks.walking.procedural import terrain_of
 
 SHARES = {
     "flat": 0.22, "stairs": 0.18, "steep stairs": 0.18, "short stairs": 0.18, "ramp": 0.06, "rubble": 0.1, "gaps": 0.08
@@ -83,8 +83,14 @@ class WalkScenario(Scenario[WalkState]):
     commands = True
 
     def __init__(self, floors: Floors, num_envs: int, period: float) -> None:
-        rule, remedy = "a gait is learned on procedural ground", "leave --scene out, or give terrain:0"
-        self.terrain = terrain_of(floors, rule, remedy, drawn=False)
+        (scene, *others) = floors.scenes
+        if others or not scene.terrain or scene.terrain.flights:
+            raise SimError(
+                "a gait is learned on procedural ground",
+                found=", ".join(one.lock.reference for one in floors.scenes),
+                remedy="leave --scene out, or give terrain:0",
+            )
+        self.terrain = scene.terrain
         self._robot, self._period = floors.robot, period
         shares = np.array([SHARES[kind] for kind in self.terrain.kinds])
         self._shares = shares / shares.sum()

@@ -23,6 +23,8 @@ from sim.tasks.walking.flights import FlightScenario
 from sim.tasks.walking.walk import WalkScenario
 
 _per_second = partial(Reward, per="second")
+WAY = "way"
+"""What robots are told that are to climb: 1 for up, -1 for down."""
 
 # follow velocity commands over stairs, ramps, rubble and gaps: a gait
 WALK = Task(
@@ -72,17 +74,30 @@ WALK = Task(
 )
 
 
-# led along the middle of staircases that were drawn, up and down: what a gait is tested by
-FLIGHTS = replace(
-    WALK,
+# over staircases, up and down; who does as told is led along their middle
+FLIGHTS = Task(
     name="flights",
-    scenes=("terrain:0:flights",),
-    seconds=30.0,
+    instruction="get over the stairs",
+    camera=WALK.camera,
+    control_period=0.1,
+    time_step=trot.TIME_STEP,
+    seconds=40.0,
     scenario=FlightScenario,
     success=walking.over,
-    terminations={**WALK.terminations, "stuck": walking.stuck, "over": walking.over},
-    outcomes={"up": walking.leads_up},
-    curriculum=None,
+    scenes=("terrain:0:flights",),
+    observations={
+        "velocity": Observation(terms.planar_velocity, 3, noise=0.05),
+        "projected_gravity": Observation(terms.projected_gravity, 3, noise=0.03),
+        "action": Observation(terms.last_action, "action"),
+        WAY: Observation(walking.way, 1),
+        "command": Observation(walking.command, 3, privileged=True),
+    },
+    rewards={
+        "progress": _per_second(walking.gets_on, 1.0),
+        "over": Reward(walking.over, 5.0),
+        "fall": Reward(walking.fallen, -5.0),
+    },
+    terminations={"fall": walking.fallen, "stuck": walking.stuck, "over": walking.over},
 )
 
 

@@ -1,0 +1,225 @@
+"""Where robots go that are told up or down: to the nearest stairs, square over them, and on to look for the next."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pipeline.geometry.jit import njit, prange, put
+from pipeline.types import F32, F64, I64, Floats, Mask
+from sim.climbing.flight import nearest_flight
+from sim.climbing.surroundings import BODY, CELL, bridged, clearances, costs, halved, on_the_way, rims, slopes
+from sim.saved import Saved
+from sim.sensors.ground import elevation
+from sim.sensors.ground.elevation import Elevation
+
+SQUARE = 0.5
+"""So far before the first edge robots stand square to it [m],"""
+NEAR, ASIDE = 0.15, 0.3
+"""as near as this [m]; and those go back to there that are before it, but so far to a side [m]."""
+AHEAD = 0.45
+"""How far ahead on its way a robot heads for [m]."""
+BEYOND, THERE, BESIDE = 0.9, 0.12, 0.4
+"""When no edge is left robots go on so far if there is room, by more than this, and no farther aside [m]: their hind
+legs have to come up, too."""
+SEES, LOOKS = 0.6, 0.35
+"""A robot sees what is behind a rim from so far [m], when it looks there so well [rad],"""
+WAITS, SEEN = 0.4, 0.5
+"""after so long [s]; and then it knows all rims so near to that one [m]."""
+FARTHEST = 3.0
+"""Farther rims are alike [m]."""
+TURN_PRICE = 1.0
+"""Turning to a rim is worth so much of its distance [m/rad],"""
+ASIDE_PRICE = 0.7
+"""and so much that what is unknown lies to its side [m]."""
+SAME, KEPT = 0.3, 0.5
+"""So near to where it goes already [m], a rim is worth so much more of its distance [m]."""
+STRAIGHT = 0.7
+"""Cosine of the angle between stairs that robots turn to only when they are off the last ones."""
+REMEMBERED = 24
+"""So many rims where nothing was are remembered."""
+SPEED, TURN, TURN_GAIN = 0.4, 1.0, 1.8
+"""Speed [m/s], largest yaw rate [rad/s], and yaw rate by the angle to where a robot heads for [1/s]."""
+NOTHING, STAIRS, ON, RIM = range(4)
+"""What robots go by: nothing, stairs, the way on beyond them, or a rim of what they know."""
+
+
+class Climber(Saved):
+    """What N robots are about.
+
+    Attributes:
+        goes_by: (N,) what they go by now.
+        end: (N, 2) where they go on to after stairs, frame of the map [m]; NaN if there were none.
+        along: (N, 2) direction of these stairs.
+        rim: (N, 2) to which they go [m], or NaN.
+    """
+
+    ROWS = ("goes_by", "end", "along", "rim", "_known", "_next", "_waited", "_spun")
+
+    def __init__(self, count: int, period: float) -> None:
+        self._period = period
+        self.goes_by, self._next = np.zeros(count, np.int64), np.zeros(count, np.int64)
+        self.end, self.along, self.rim = (np.full((count, 2), np.nan) for _ in range(3))
+        self._known = np.full((count, REMEMBERED, 2), np.nan)
+        self._waited, self._spun = np.zeros(count), np.zeros(count)
+
+    def reset(self, robots: I64) -> None:
+        """Begin episodes of robots (M,)."""
+        for nowhere in (self.end, self.along, self.rim, self._known):
+            nowhere[robots] = np.nan
+        for none in (self.goes_by, self._next, self._waited, self._spun):
+            none[robots] = 0
+
+    def speeds(self, maps: Elevation, pose: F64, level: Floats, sign: Floats) -> tuple[F64, F64]:
+        """Speeds ahead (N,) [m/s] and yaw rates to the left (N,) [rad/s].
+
+        Args:
+            maps: Of the ground.
+            pose: (N, 3) x, y [m] and heading [rad] of the robots, frame of the maps.
+            level: (N,) height of the ground under the feet that are farthest on the way, up or down [m].
+            sign: (N,) 1 for up, -1 for down.
+        """
+        way, place = np.column_stack([level, sign]).astype(np.float64), np.stack([self.end, self.along, self.rim], 1)
+        found = _decide(maps.height, maps.variance, maps.corner, pose, way, place, self._known)
+        by, to, close = found[:, 0].astype(np.int64), found[:, 1:3], found[:, 9] > 0
+        self.end, self.along, self.rim = found[:, 3:5], found[:, 5:7], found[:, 7:9]
+        off = turned_to(np.where(close[:, None], self.rim, to), pose)
+        forward, turn = towards(off)
+        nothing = by == NOTHING
+        self._look_behind(close & (np.abs(off) < LOOKS))
+        self._spun = np.where(nothing, self._spun + self._period * TURN, 0)
+        spin = np.where(self._spun < 2 * np.pi, TURN, 0.0)
+        self.goes_by = by
+        return np.where(nothing | close, 0, forward), np.where(nothing, spin, turn)
+
+    def _look_behind(self, looks: Mask) -> None:
+        """Note rims behind which robots (N,) look long enough, and find no stairs."""
+        self._waited = np.where(looks, self._waited + self._period, 0)
+        for robot in np.flatnonzero(self._waited > WAITS).tolist():
+            self._known[robot, self._next[robot] % REMEMBERED] = self.rim[robot]
+            self._next[robot] += 1
+            self.rim[robot], self._waited[robot] = np.nan, 0
+
+
+def turned_to(place: F64, pose: F64) -> F64:
+    """How far robots at x, y and headings (N, 3) have to turn to the left to places (N, 2) [rad]."""
+    offset = place - pose[:, :2]
+    return (np.arctan2(offset[:, 1], offset[:, 0]) - pose[:, 2] + np.pi) % (2 * np.pi) - np.pi
+
+
+def towards(off: F64) -> tuple[F64, F64]:
+    """Speeds ahead (N,) [m/s] and yaw rates (N,) [rad/s] of who has to turn by so much to the left (N,) [rad]."""
+    return SPEED * np.clip(1.2 - 1.6 * np.abs(off), 0, 1), np.clip(TURN_GAIN * off, -TURN, TURN)
+
+
+@njit(cache=True, nogil=True)
+def _best_rim(rim: F32, place: F64, heading: float, before: F64, known: F64) -> tuple[int, int]:
+    """The rim that is farthest and best ahead of those that aren't known; -1, -1 without any."""
+    best, row, column = -1e9, -1, -1
+    for a in range(rim.shape[0]):
+        for b in range(rim.shape[1]):
+            if np.isnan(rim[a, b, 0]):
+                continue
+            x, y = (a + 0.5) * CELL, (b + 0.5) * CELL
+            near = False
+            for k in range(len(known)):
+                near |= (known[k, 0] - x) ** 2 + (known[k, 1] - y) ** 2 < SEEN**2
+            if near:
+                continue
+            u, v = x - place[0], y - place[1]
+            off = abs((np.arctan2(v, u) - heading + np.pi) % (2 * np.pi) - np.pi)
+            length = max(np.hypot(u, v), CELL)
+            facing = (rim[a, b, 0] * u + rim[a, b, 1] * v) / length
+            value = min(length, FARTHEST) - TURN_PRICE * off - ASIDE_PRICE * (1 - facing)
+            if (before[0] - x) ** 2 + (before[1] - y) ** 2 < SAME**2:
+                value += KEPT
+            if value > best:
+                best, row, column = value, a, b
+    return row, column
+
+
+@njit(cache=True, nogil=True)
+def _cell(place: F64) -> tuple[int, int]:
+    most = elevation.SIDE // 2 - 1
+    return min(max(int(place[0] / CELL), 0), most), min(max(int(place[1] / CELL), 0), most)
+
+
+@njit(cache=True, nogil=True)
+def _on(end: F64, along: F64, place: F64, cost: F32, edge: F32) -> tuple[F64, bool]:
+    """The place nearest to where a robot goes on to after stairs, and whether it leads on: one with room and a way."""
+    best, x, y = THERE, 0.0, 0.0
+    for a in range(edge.shape[0]):
+        for b in range(edge.shape[1]):
+            u, v = (a + 0.5) * CELL, (b + 0.5) * CELL
+            left = along[0] * (end[0] - u) + along[1] * (end[1] - v)
+            aside = abs(along[0] * (end[1] - v) - along[1] * (end[0] - u))
+            on = along[0] * (u - place[0]) + along[1] * (v - place[1])
+            if left < 0 or aside > BESIDE or edge[a, b] < BODY or not np.isfinite(cost[a, b]):
+                continue
+            if on - aside / 2 > best:
+                best, x, y = on - aside / 2, u, v
+    return np.array([x, y]), best > THERE
+
+
+@njit(cache=True, nogil=True)
+def _by_way(came: np.ndarray, cost: F32, to: F64, place: F64) -> F64:
+    """Where to head for on the way to a place, or the place if no way is known."""
+    row, column = _cell(to)
+    if not np.isfinite(cost[row, column]) or np.hypot(to[0] - place[0], to[1] - place[1]) < AHEAD:
+        return to
+    row, column = on_the_way(came, row, column, AHEAD)
+    return np.array([(row + 0.5) * CELL, (column + 0.5) * CELL])
+
+
+@njit(cache=True, nogil=True)
+def _over(flight: F64, place: F64, came: np.ndarray, cost: F32) -> F64:
+    """Where to head for on the way to stairs and over them."""
+    along, left = flight[1:3], np.array([-flight[2], flight[1]])
+    first, aside = flight[3], flight[4]
+    if first > SQUARE + NEAR or (first > 0 and abs(aside) > ASIDE):
+        return _by_way(came, cost, place + (first - SQUARE) * along + aside * left, place)
+    return place + AHEAD * along + aside * left
+
+
+@njit(parallel=True, cache=True, nogil=True)
+def _decide(height: F32, variance: F32, corner: I64, pose: F64, way: F64, before: F64, known: F64) -> F64:
+    """What robots go by and where they head for, places of theirs, and who stops before what it doesn't know (N, 10).
+
+    `way` is (N, 2), the level that they stand on and 1 for up or -1 for down; `before` are the places (N, 3, 2) of
+    before: where they go on to after stairs, the direction of these, and the rim that they went to.
+    """
+    result = np.full((len(pose), 10), np.nan)
+    for n in prange(len(pose)):
+        ground, origin = bridged(halved(height[n], variance[n])), corner[n] * elevation.CELL
+        place, heading = pose[n, :2] - origin, pose[n, 2]
+        level, sign = way[n]
+        row, column = _cell(place)
+        if np.isnan(ground[row, column]):
+            ground[row, column] = level
+        near, edge = clearances(ground)
+        cost, came = costs(ground, near, edge, row, column)
+        flight = nearest_flight(ground, cost, slopes(ground, near), place, sign, level)
+        along = before[n, 1]
+        on, goes_on = _on(before[n, 0] - origin, along, place, cost, edge)
+        turns = along[0] * flight[1] + along[1] * flight[2] < STRAIGHT
+        result[n, 0], result[n, 9] = NOTHING, 0
+        if flight[0] and not (goes_on and turns):
+            result[n, 0] = STAIRS
+            put(result[n, 1:3], origin + _over(flight, place, came, cost))
+            put(result[n, 3:5], pose[n, :2] + BEYOND * flight[1:3])
+            put(result[n, 5:7], flight[1:3])
+            continue
+        if goes_on:
+            result[n, 0] = ON
+            put(result[n, 1:3], origin + _by_way(came, cost, on, place))
+            put(result[n, 3:5], before[n, 0])
+            put(result[n, 5:7], along)
+            continue
+        a, b = _best_rim(rims(ground, cost, near, level), place, heading, before[n, 2] - origin, known[n] - origin)
+        if a >= 0:
+            to = np.array([(a + 0.5) * CELL, (b + 0.5) * CELL])
+            head = _by_way(came, cost, to, place)
+            result[n, 0] = RIM
+            put(result[n, 1:3], origin + head)
+            put(result[n, 7:9], origin + to)
+            result[n, 9] = np.hypot(to[0] - place[0], to[1] - place[1]) < SEES or edge[_cell(head)] < BODY
+    return result

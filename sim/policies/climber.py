@@ -1,0 +1,50 @@
+"""The driver that finds its way over stairs, up or down, by the map that its robots make of the ground."""
+
+from __future__ import annotations
+
+import weakref
+
+import numpy as np
+
+from pipeline.errors import SimError
+from pipeline.types import F32
+from sim.climbing.climber import Climber
+from sim.env import Observations, SceneEnv
+from sim.sensors.ground.ground import MappedGround
+from sim.tasks.walking.walking_tasks import WAY
+
+PATIENCE = 0.5
+"""Who has seen nothing for so long stops [s]."""
+
+
+class ClimberDriver:
+    """Drives all robots of an environment over stairs: up, but for those that are told to go down.
+
+    Attributes:
+        climber: What the robots are about.
+
+    Raises:
+        SimError: When the robots don't walk by maps.
+    """
+
+    def __init__(self, env: SceneEnv) -> None:
+        ground, velocities = env.senses.ground, env.controller.velocities
+        if not isinstance(ground, MappedGround) or not velocities:
+            raise SimError(
+                "stairs drives robots that walk by a gait, and know the ground by a map of their depth camera",
+                found=f"{env.robot.name} in {env.task.name}, which knows what is true or doesn't walk",
+                remedy="--robot go2 --ground map, or ground=MapSettings() of sim.sensors.ground.settings in Python",
+            )
+        self._env, self._ground, self._velocities = weakref.proxy(env), ground, velocities
+        self.climber = Climber(env.num_envs, env.task.control_period)
+
+    def __call__(self, seen: Observations) -> F32:
+        """Actions (N, A) for the last observations."""
+        now, ground = self._env.now, self._ground
+        assert now, "it was reset"
+        self.climber.reset(np.flatnonzero(now.seconds == 0))
+        sign = seen[WAY][:, 0] if WAY in seen else np.ones(len(now.seconds))
+        level = np.where(sign > 0, ground.highest, ground.lowest)
+        forward, turn = self.climber.speeds(ground.maps, ground.odometry.planar, level, sign)
+        blind = now.seconds - ground.looked > PATIENCE
+        return self._velocities.actions(np.where(blind, 0, forward), np.where(blind, 0, turn))
