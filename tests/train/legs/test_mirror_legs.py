@@ -58,7 +58,7 @@ def test_a_mirrored_robot_sees_mirrored_observations(env: SceneEnv):
     seen = []
     for one in (state, mirrored(state, env)):
         env.engine.reset(np.arange(3), one, np.zeros(3, np.int64))
-        step = env._senses.now(env.episodes.action)
+        step = env.senses.now(env.episodes.action)
         seen.append(training._grouped(*env._observe(step)))
     here, there = (mirror.observations(seen[0]), seen[1])
     chosen = [name for name in training.vectors if name not in ("command", "clock", "action")]

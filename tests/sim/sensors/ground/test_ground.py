@@ -8,12 +8,10 @@ import pytest
 import sim
 from pipeline.errors import SimError
 from sim.env import SceneEnv
-from sim.gaits import Gait, gait_file
 from sim.robots.state import RobotState
 from sim.sensors.ground.odometry import Odometry
 from sim.sensors.ground.settings import MapSettings
 from tests.sim.tasks.walking.test_walk import assert_repeats
-from train.legs.terrains import walk_flights
 
 pytest.importorskip("mujoco")
 IDEAL = MapSettings(noise=None, drift=0, latency=(0, 0))
@@ -40,7 +38,7 @@ def steps(env: SceneEnv, count: int) -> tuple[np.ndarray, np.ndarray]:
     for _ in range(count):
         seen = env.step(np.zeros((8, 12), np.float32))[0]
         believed.append(seen["height_scan"])
-        true.append(env._senses.ground.true(env.now.state, env.scene_of))
+        true.append(env.senses.ground.true(env.now.state, env.scene_of))
     env.close()
     return np.array(believed), np.array(true)
 
@@ -69,7 +67,7 @@ def test_errors_are_held_and_drawn_anew():
     found = []
     for _ in range(400):
         env.step(np.zeros((8, 12), np.float32))
-        found.append(env._senses.ground.errors.copy())
+        found.append(env.senses.ground.errors.copy())
     env.close()
     errors, task = np.array(found), env.task.scan_errors
     assert task
@@ -109,13 +107,3 @@ def test_odometry_drifts_by_its_share_of_the_way():
     np.testing.assert_allclose(inside[:, :2], np.tile(turned, (count, 1)), atol=1e-5)
     length = np.linalg.norm(drifting.place[:, :2], axis=1) / np.hypot(5, 1)
     assert 0.02 < length.std() < 0.1
-
-
-@pytest.mark.slow
-def test_the_gait_that_comes_along_walks_by_a_map():
-    """Over low stairs, up and down, as by the truth."""
-    found = walk_flights(
-        Gait(gait_file("go2")), "go2", "mujoco-worlds", "terrain:0:flights:10", 16, ground=MapSettings()
-    )
-    assert found.over.mean() > 0.8
-    assert {flight.way for flight in found.going("down").flights} == {"down"}

@@ -47,7 +47,7 @@ def spaces_of(env: SceneEnv) -> dict[str, gymnasium.Space]:
 
 def state_of(env: SceneEnv) -> StepState[Any]:
     """Now, after bodies were moved."""
-    return env._senses.now(np.zeros((4, 7), np.float32))
+    return env.senses.now(np.zeros((4, 7), np.float32))
 
 
 def test_spaces(room_scene: SimScene) -> None:

@@ -7,10 +7,11 @@ import pytest
 
 import sim
 from pipeline.errors import SimError
+from sim.climbing.climber import SPEED, TURN
 from sim.env import SceneEnv
 from sim.robots.state import RobotState
 from sim.scene.flights import COUNT
-from sim.tasks.walking.flights import ADVANCE, PATIENCE, SPEED, STAYS, TURN
+from sim.tasks.walking.flights import ADVANCE, PATIENCE, STAYS
 
 pytest.importorskip("mujoco")
 
@@ -25,7 +26,7 @@ def env() -> SceneEnv:
 
 def put(env: SceneEnv, xy: np.ndarray, yaw: np.ndarray) -> None:
     """Let the scenario see robots standing upright at positions (N, 2)."""
-    height = env.scenario.terrain.heights(xy) + env.robot.base_height
+    height = env.scenario.ground(xy, env.scene_of) + env.robot.base_height
     quaternion = np.column_stack([np.cos(yaw / 2), np.zeros((len(yaw), 2)), np.sin(yaw / 2)])
     joints = np.tile(env.robot.default_position, (len(xy), 1)).astype(np.float32)
     state = RobotState.at_rest(np.column_stack([xy, height]), quaternion, joints)
@@ -43,13 +44,13 @@ def test_who_follows_gets_there(env: SceneEnv):
     place, yaw = np.split(env.scenario._start[env.scenario._flight], [2], axis=1)
     yaw = yaw[:, 0]
     over = np.zeros(len(place), bool)
-    for _ in range(1500):
+    for _ in range(400):
         put(env, place, yaw)
         state = env.scenario.state()
         over |= state.over
         assert (state.command[:, 0] <= SPEED + 1e-6).all()
         assert (np.abs(state.command[:, 2]) <= TURN + 1e-6).all()
-        move = np.where(over, 0, 0.02)
+        move = np.where(over, 0, env.task.control_period)
         yaw += move * state.command[:, 2]
         place += (move * state.command[:, 0])[:, None] * np.column_stack([np.cos(yaw), np.sin(yaw)])
     assert over.all()
@@ -72,7 +73,9 @@ def test_who_stands_is_stuck(env: SceneEnv):
 
 def test_the_end_counts_when_one_stays(env: SceneEnv):
     """Whoever passes over it only, or lies below it, is not over."""
-    place, yaw = env.scenario._goal[env.scenario._flight].mean(1), np.zeros(2 * COUNT)
+    place, yaw = env.scenario._at(env.scenario._end[env.scenario._flight] + 0.1), np.zeros(2 * COUNT)
+    for along in np.arange(0.5, 12, 0.5):  # as far as one looks for it
+        put(env, env.scenario._at(np.minimum(along, env.scenario._end[env.scenario._flight] - 0.1)), yaw)
     put(env, place, yaw)
     assert not env.scenario.state().over.any()
     for _ in range(round(STAYS / env.task.control_period) + 1):
@@ -82,7 +85,17 @@ def test_the_end_counts_when_one_stays(env: SceneEnv):
     assert not env.scenario.state().over.any()
 
 
-def test_other_scenes_have_none():
-    """Neither ground to learn on nor anything else."""
-    with pytest.raises(SimError, match="staircases that were drawn"):
+def test_kinds_are_ways_and_heights(env: SceneEnv):
+    """Evaluations show them apart."""
+    kinds = env.scenario.kinds()
+    assert len(kinds) == 2 * COUNT
+    flight = env.scenario.flights()[3]
+    way, low, high = kinds[3].split()[0].strip(","), int(kinds[3].split()[1]), int(kinds[3].split()[3])
+    assert way == flight.way
+    assert low <= 100 * flight.riser < high
+
+
+def test_other_ground_has_none():
+    """Nor is there one in ground to learn on."""
+    with pytest.raises(SimError, match="stairs of two steps"):
         sim.make("flights", ["terrain:0:stairs"], 2, robot="go2", engine="mujoco-worlds", cameras=())

@@ -77,7 +77,7 @@ def test_levels_follow_success():
     """Up for a hill that was climbed, down for standing still, unchanged on flat ground."""
     env = walkers(3)
     env.reset(seed=0)
-    step = env._senses.now(env.episodes.action)
+    step = env.senses.now(env.episodes.action)
     state = WalkState(
         step.scenario.command,
         step.scenario.height,

@@ -1,0 +1,100 @@
+"""The driver of stairs: whom it drives, and what it does when it sees nothing."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import sim
+from pipeline.errors import SimError
+from pipeline.geometry import Pose
+from sim.env import SceneEnv
+from sim.policies.catalog import ground_of, open_driver, task_of
+from sim.policies.climber import PATIENCE
+from sim.sensors.ground.ground import MappedGround
+from sim.sensors.ground.settings import MapSettings
+
+pytest.importorskip("mujoco")
+
+
+@pytest.fixture
+def env() -> SceneEnv:
+    """Two robots before staircases, with maps."""
+    return sim.make(
+        "flights",
+        ["terrain:0:flights:12"],
+        2,
+        robot="go2",
+        engine="mujoco-worlds",
+        cameras=(),
+        ground=MapSettings(),
+        seed=0,
+    )
+
+
+def speeds(env: SceneEnv, actions: np.ndarray) -> np.ndarray:
+    """Speeds ahead and yaw rates (2, N)."""
+    assert env.controller.velocities
+    return np.array(env.controller.velocities.of(actions))
+
+
+def test_it_has_a_task_and_a_map():
+    """Which nobody has to ask for; the truth can be asked for, though it doesn't do."""
+    assert task_of("stairs") == "flights"
+    assert ground_of("stairs") == MapSettings()
+    assert ground_of("stairs", "truth") is None
+    assert ground_of("auto") is None
+    assert ground_of("auto", "map") == MapSettings()
+
+
+def test_robots_are_driven(env: SceneEnv):
+    """They get on; those that begin an episode forget the last one."""
+    seen, _ = env.reset(seed=1)
+    with open_driver("stairs", env, 0) as policy:
+        for _ in range(25):
+            seen, *_ = env.step(policy(seen))
+        assert (env.scenario._along > 0.2).any()
+        env.reset(seed=2)
+        assert np.isfinite(policy(seen)).all()
+
+
+def test_who_sees_nothing_stops(env: SceneEnv):
+    """A covered camera: after its patience, and until it sees again."""
+    seen, _ = env.reset(seed=1)
+    ground = env.senses.ground
+    assert isinstance(ground, MappedGround)
+    rig = ground.rig
+
+    class Covered:
+        mount: Pose = rig.mount
+        dark = True
+
+        def reset(self, envs: np.ndarray, rng: np.random.Generator) -> None:
+            rig.reset(envs, rng)
+
+        def arrived(self, now: object, rng: np.random.Generator) -> tuple[dict[str, np.ndarray], np.ndarray]:
+            frames, age = rig.arrived(now, rng)
+            return ({"depth": np.zeros_like(frames["depth"])} if self.dark else frames), age
+
+    ground.rig = covered = Covered()
+    told = list[np.ndarray]()
+    with open_driver("stairs", env, 0) as policy:
+        for _ in range(round(PATIENCE / env.task.control_period) + 3):
+            actions = policy(seen)
+            told.append(speeds(env, actions))
+            seen, *_ = env.step(actions)
+        assert np.abs(told[1]).max() > 0.1
+        assert np.abs(told[-1]).max() < 1e-6
+        covered.dark = False
+        for _ in range(5):
+            seen, *_ = env.step(policy(seen))
+        assert np.abs(speeds(env, policy(seen))).max() > 0.1
+
+
+def test_others_are_refused():
+    """Wheels, and legs that know the truth."""
+    env = sim.make("flights", ["terrain:0:flights"], 1, robot="go2", engine="mujoco-worlds", cameras=())
+    with pytest.raises(SimError, match="map of their depth camera"), open_driver("stairs", env, 0):
+        pass
+    with pytest.raises(SimError, match="robots that walk by a gait"):
+        sim.make("navigate", ["terrain:0"], 1, robot="rover", cameras=(), ground=MapSettings())
