@@ -34,7 +34,7 @@ from sim.env import SceneEnv  # noqa: E402
 from sim.policies.catalog import open_driver  # noqa: E402
 from sim.scene.terrain import Flight  # noqa: E402
 from sim.sensors.cameras.settings import DepthNoise, Output  # noqa: E402
-from sim.sensors.ground.ground import DepthCamera, MappedGround  # noqa: E402
+from sim.sensors.ground.ground import DepthCamera  # noqa: E402
 from sim.sensors.ground.settings import MapSettings  # noqa: E402
 from sim.sensors.sensor import Moment  # noqa: E402
 from train.legs.flights import FlightResult, walk_flights  # noqa: E402
@@ -107,8 +107,8 @@ def measured(
     env = sim.make(
         "flights", [reference], ROBOTS, robot="go2", engine=engine, cameras=(), ground=ground, seed=0, **config
     )
-    believed = env.senses.ground
-    if spoil and isinstance(believed, MappedGround):
+    believed = env.senses.ground.mapped
+    if spoil and believed:
         believed.rig = Spoilt(believed.rig, SPOILT[spoil]())  # type: ignore[assignment]
     opened = straight_on(env) if driver == "straight on" else open_driver(driver, env, 0)
     with opened as policy:

@@ -123,19 +123,8 @@ def sim(
     from sim.policies.catalog import ground_of, open_driver, task_of
 
     task = task or task_of(driver)
-    env = _made(
-        task,
-        bundles,
-        envs,
-        robot,
-        gait,
-        objects,
-        engine=engine,
-        device=device,
-        seed=seed,
-        allow_failed=allow_failed,
-        ground=ground_of(driver, ground),
-    )
+    config = {"engine": engine, "device": device, "seed": seed, "allow_failed": allow_failed}
+    env = _made(task, bundles, envs, robot, gait, objects, ground=ground_of(driver, ground), **config)
     steps = None if view else round(seconds / env.task.control_period)
     looking_on = _looking_on(env, port if view else None, video, f"driver: {driver}" if follow else "")
     with looking_on as viewers, open_driver(driver, env, seed, replan_steps or 0) as policy:

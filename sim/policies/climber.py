@@ -10,7 +10,6 @@ from pipeline.errors import SimError
 from pipeline.types import F32
 from sim.climbing.climber import Climber
 from sim.env import Observations, SceneEnv
-from sim.sensors.ground.ground import MappedGround
 from sim.tasks.walking.walking_tasks import WAY
 
 PATIENCE = 0.5
@@ -28,8 +27,8 @@ class ClimberDriver:
     """
 
     def __init__(self, env: SceneEnv) -> None:
-        ground, velocities = env.senses.ground, env.controller.velocities
-        if not isinstance(ground, MappedGround) or not velocities:
+        ground, velocities = env.senses.ground.mapped, env.controller.velocities
+        if not ground or not velocities:
             raise SimError(
                 "stairs drives robots that walk by a gait, and know the ground by a map of their depth camera",
                 found=f"{env.robot.name} in {env.task.name}, which knows what is true or doesn't walk",

@@ -76,6 +76,11 @@ class Ground(Saved):
     def update(self, now: Callable[[], Moment], rng: np.random.Generator) -> None:
         """Go on to a moment, one period of the controller later."""
 
+    @property
+    def mapped(self) -> MappedGround | None:
+        """Itself, if it is as maps have it."""
+        return None
+
     def true(self, state: RobotState, scene_of: I64) -> F32:
         """True heights (N, K) relative to the bases at the points of the scan [m]."""
         return self._scan.read(state, scene_of)
@@ -194,6 +199,11 @@ class MappedGround(Ground):
         self._remember(np.arange(len(self._offset)), moment)
         self._look(moment, rng)
         self._feel(moment)
+
+    @property
+    def mapped(self) -> MappedGround:
+        """Itself."""
+        return self
 
     def read(self, state: RobotState, scene_of: I64) -> F32:
         """Heights (N, K) relative to the bases [m] as the maps have them; walls are no ground."""

@@ -10,10 +10,10 @@ import numpy as np
 from pipeline.errors import SimError
 from pipeline.types import F32, F64, I64, Mask
 from sim.climbing.climber import AHEAD, towards, turned_to
+from sim.climbing.stairs import find_stairs
 from sim.robots.state import RobotState
 from sim.scene.flights import SPARE
 from sim.scene.floors import Floors
-from sim.scene.stairs import find_stairs
 from sim.scene.terrain import Flight
 from sim.sensors.cameras.props import Props
 from sim.tasks.scenario import ResetPoses, Scenario

@@ -11,7 +11,6 @@ from pipeline.geometry import Pose
 from sim.env import SceneEnv
 from sim.policies.catalog import ground_of, open_driver, task_of
 from sim.policies.climber import PATIENCE
-from sim.sensors.ground.ground import MappedGround
 from sim.sensors.ground.settings import MapSettings
 
 pytest.importorskip("mujoco")
@@ -61,8 +60,8 @@ def test_robots_are_driven(env: SceneEnv):
 def test_who_sees_nothing_stops(env: SceneEnv):
     """A covered camera: after its patience, and until it sees again."""
     seen, _ = env.reset(seed=1)
-    ground = env.senses.ground
-    assert isinstance(ground, MappedGround)
+    ground = env.senses.ground.mapped
+    assert ground
     rig = ground.rig
 
     class Covered:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from sim.climbing.stairs import HALF_WIDTH, find_stairs
 from sim.scene.flights import OVER
-from sim.scene.stairs import HALF_WIDTH, find_stairs
 
 CELL, RISER, TREAD, STEPS = 0.05, 0.17, 0.27, 5
 ORIGIN = np.array([-3.0, -2.0])
