@@ -35,6 +35,8 @@ SAME, KEPT = 0.3, 0.5
 """So near to where it goes already [m], a rim is worth so much more of its distance [m]."""
 STRAIGHT = 0.7
 """Cosine of the angle between stairs that robots turn to only when they are off the last ones."""
+ROUND = 2 * np.pi
+"""How far robots turn that know no place to go to, before they stand [rad]."""
 REMEMBERED = 24
 """So many rims where nothing was are remembered."""
 SPEED, TURN, TURN_GAIN = 0.4, 1.0, 1.8
@@ -87,9 +89,14 @@ class Climber(Saved):
         nothing = by == NOTHING
         self._look_behind(close & (np.abs(off) < LOOKS))
         self._spun = np.where(nothing, self._spun + self._period * TURN, 0)
-        spin = np.where(self._spun < 2 * np.pi, TURN, 0.0)
+        spin = np.where(self.given_up, 0.0, TURN)
         self.goes_by = by
         return np.where(nothing | close, 0, forward), np.where(nothing, spin, turn)
+
+    @property
+    def given_up(self) -> Mask:
+        """Who has looked everywhere (N,), sees no stairs that lead on, and stands."""
+        return self._spun >= ROUND
 
     def _look_behind(self, looks: Mask) -> None:
         """Note rims behind which robots (N,) look long enough, and find no stairs."""

@@ -27,6 +27,8 @@ REACH = 3
 """Slopes are those of the plane through all cells so many around [cells]."""
 GAP, LEVEL = 3, 0.06
 """Gaps that are bridged are of fewer than twice so many cells, between heights that differ by less [m]."""
+FLAT = 0.035
+"""With less between the highest and the lowest of these cells, no plane through half of them is so steep [m]."""
 ENOUGH = 0.5
 """Share of these cells that has to be known."""
 ALIKE = 0.15
@@ -154,14 +156,34 @@ def _together(height: F32, a: int, b: int, cells: I32) -> int:
 
 
 @njit(cache=True, nogil=True)
+def _ranges(height: F32) -> F32:
+    """Difference between the highest and the lowest known cell around each (X, Y) [m]; -inf without any."""
+    rows, columns = height.shape
+    low, high = np.full(height.shape, np.float32(np.inf)), np.full(height.shape, np.float32(-np.inf))
+    for a in range(rows):
+        for b in range(columns):
+            for v in range(max(0, b - REACH), min(columns, b + REACH + 1)):
+                if not np.isnan(height[a, v]):
+                    low[a, b], high[a, b] = min(low[a, b], height[a, v]), max(high[a, b], height[a, v])
+    result = np.empty_like(height)
+    for a in range(rows):
+        for b in range(columns):
+            lowest, highest = np.float32(np.inf), np.float32(-np.inf)
+            for u in range(max(0, a - REACH), min(rows, a + REACH + 1)):
+                lowest, highest = min(lowest, low[u, b]), max(highest, high[u, b])
+            result[a, b] = highest - lowest
+    return result
+
+
+@njit(cache=True, nogil=True)
 def slopes(height: F32, near: F32) -> F32:
     """How the ground rises along both axes (X, Y, 2), where it does so like stairs; NaN elsewhere."""
     rows, columns = height.shape
     result = np.full((rows, columns, 2), np.float32(np.nan))
-    cells = np.empty((2 * REACH + 1) ** 2, np.int32)
+    cells, range_of = np.empty((2 * REACH + 1) ** 2, np.int32), _ranges(height)
     for a in range(REACH, rows - REACH):
         for b in range(REACH, columns - REACH):
-            if near[a, b] < REACH * CELL or np.isnan(height[a, b]):
+            if not range_of[a, b] > FLAT or near[a, b] < REACH * CELL or np.isnan(height[a, b]):
                 continue
             n = _together(height, a, b, cells)
             if n < ENOUGH * len(cells):

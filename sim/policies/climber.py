@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import weakref
 
 import numpy as np
@@ -9,8 +10,11 @@ import numpy as np
 from pipeline.errors import SimError
 from pipeline.types import F32
 from sim.climbing.climber import Climber
+from sim.climbing.surroundings import STEP
 from sim.env import Observations, SceneEnv
 from sim.tasks.walking.walking_tasks import WAY
+
+logger = logging.getLogger(__name__)
 
 PATIENCE = 0.5
 """Who has seen nothing for so long stops [s]."""
@@ -35,7 +39,7 @@ class ClimberDriver:
                 remedy="--robot go2 --ground map, or ground=MapSettings() of sim.sensors.ground.settings in Python",
             )
         self._env, self._ground, self._velocities = weakref.proxy(env), ground, velocities
-        self.climber = Climber(env.num_envs, env.task.control_period)
+        self.climber, self._said = Climber(env.num_envs, env.task.control_period), False
 
     def __call__(self, seen: Observations) -> F32:
         """Actions (N, A) for the last observations."""
@@ -45,5 +49,13 @@ class ClimberDriver:
         sign = seen[WAY][:, 0] if WAY in seen else np.ones(len(now.seconds))
         level = np.where(sign > 0, ground.highest, ground.lowest)
         forward, turn = self.climber.speeds(ground.maps, ground.odometry.planar, level, sign)
+        self._say_who_gave_up()
         blind = now.seconds - ground.looked > PATIENCE
         return self._velocities.actions(np.where(blind, 0, forward), np.where(blind, 0, turn))
+
+    def _say_who_gave_up(self) -> None:
+        """Say once that robots see nothing to climb."""
+        count = int(self.climber.given_up.sum())
+        if count and not self._said:
+            logger.info("%d robots see no stairs, or none with steps below %.0f cm: they stand", count, 100 * STEP)
+            self._said = True

@@ -8,6 +8,7 @@ import pytest
 import sim
 from pipeline.errors import SimError
 from pipeline.geometry import Pose
+from sim.climbing.climber import Climber
 from sim.env import SceneEnv
 from sim.policies.catalog import ground_of, open_driver, task_of
 from sim.policies.climber import PATIENCE
@@ -88,6 +89,18 @@ def test_who_sees_nothing_stops(env: SceneEnv):
         for _ in range(5):
             seen, *_ = env.step(policy(seen))
         assert np.abs(speeds(env, policy(seen))).max() > 0.1
+
+
+def test_who_finds_no_stairs_says_so(env: SceneEnv, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch):
+    """Once."""
+    monkeypatch.setattr(Climber, "given_up", property(lambda _: np.array([True, True])))
+    seen, _ = env.reset(seed=1)
+    with open_driver("stairs", env, 0) as policy, caplog.at_level("INFO"):
+        for _ in range(3):
+            seen, *_ = env.step(policy(seen))
+    assert [record.message for record in caplog.records if "no stairs" in record.message] == [
+        "2 robots see no stairs, or none with steps below 26 cm: they stand"
+    ]
 
 
 def test_others_are_refused():
