@@ -87,6 +87,11 @@ def task_of(driver: str | None) -> str:
     return FIND if driver in EYES else FLIGHTS if driver == STAIRS else NAVIGATE
 
 
+def sees(driver: str | None) -> bool:
+    """Whether a driver looks at what the task's cameras show; scripts don't, and stairs has a camera of its own."""
+    return driver not in (*get_args(DriverName), STAIRS)
+
+
 def ground_of(driver: str | None, asked: str | None = None) -> MapSettings | None:
     """How legs know the ground: as is asked for, map or truth; or else by a map if the driver goes by it."""
     return MapSettings() if (asked or ("map" if driver == STAIRS else "truth")) == "map" else None

@@ -12,7 +12,7 @@ from sim.control.joints import JointOffsets
 from sim.controlled import find_robot
 from sim.drivers import find_driver
 from sim.robots.model import Robot
-from sim.tasks.driving.experts import along_path
+from sim.tasks.driving.experts import who_knows
 from tests.sim.floors import standing
 
 ROVER, DRIVE = find_robot("rover")
@@ -21,7 +21,7 @@ ROVER, DRIVE = find_robot("rover")
 class ToPoint:
     """The way left is the distance to a point."""
 
-    has_paths = True
+    has_paths, commands = True, False
 
     def __init__(self, place: tuple[float, float]) -> None:
         self.place = np.array(place)
@@ -37,7 +37,7 @@ class ToPoint:
         return np.clip(3 - np.abs(xy[:, 1]), 0, None).astype(np.float32)
 
 
-NOWHERE = SimpleNamespace(has_paths=False)
+NOWHERE = SimpleNamespace(has_paths=False, commands=False)
 
 
 def world(xy: np.ndarray, yaw: np.ndarray, drive: Any = DRIVE, scenario: Any = NOWHERE) -> Any:
@@ -47,7 +47,7 @@ def world(xy: np.ndarray, yaw: np.ndarray, drive: Any = DRIVE, scenario: Any = N
         "task": SimpleNamespace(name="t", observations={}),
         "num_envs": len(xy),
     }
-    now, expert = SimpleNamespace(state=standing(xy, yaw)), along_path(scenario, drive)
+    now, expert = SimpleNamespace(state=standing(xy, yaw)), who_knows(scenario, drive)
     return SimpleNamespace(now=now, expert=expert, controller=drive, scenario=scenario, **names)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import sim
 from pipeline.errors import TrainError
-from sim.policies.catalog import ground_of, open_driver, task_of
+from sim.policies.catalog import ground_of, open_driver, sees, task_of
 from sim.scene.floors import Split
 from sim.scene.opening import find_sources
 from sim.tasks.catalog import find_task
@@ -61,8 +61,10 @@ class DriverRequest:
         return self.task or task_of(self.driver)
 
     @contextmanager
-    def driven(self, num_envs: int, starts: Split, *, depth: bool = False) -> Iterator[tuple[TrainEnv, Actor]]:
-        """Robots, who see colours and possibly depths, and their driver.
+    def driven(
+        self, num_envs: int, starts: Split, *, colors: bool = True, depth: bool = False
+    ) -> Iterator[tuple[TrainEnv, Actor]]:
+        """Robots, who see colours and possibly depths, or nothing, and their driver.
 
         Raises:
             TrainError: When there is no scene.
@@ -73,13 +75,14 @@ class DriverRequest:
         sources = find_sources(self.scenes or task.scenes)
         if not sources:
             raise TrainError("a driver has a scene to drive in", found="none", remedy="--scene BUNDLE")
+        seen = cameras_of(task, self.robot, self.gait or "", ("rgb", "depth")) if depth else None
         robots = sim.make(
             self.task_name,
             sources,
             num_envs,
             robot=self.robot,
             gait=self.gait or "",
-            cameras=cameras_of(task, self.robot, self.gait or "", ("rgb", "depth")) if depth else None,
+            cameras=seen if colors else (),
             device=self.device,
             seed=self.seed,
             allow_failed=self.allow_failed,
@@ -87,7 +90,7 @@ class DriverRequest:
             ground=ground_of(self.driver, self.ground),
         )
         with (
-            closing(TrainEnv(robots, [Images("rgb")], seed=self.seed)) as env,
+            closing(TrainEnv(robots, [Images("rgb")] if colors else [], seed=self.seed)) as env,
             open_driver(self.driver or "auto", robots, self.seed, self.replan_steps or 0) as policy,
         ):
             yield env, DrivenActor(policy, env)
@@ -141,7 +144,7 @@ class EvaluationRequest(DriverRequest):
         """Shares of the driver's episodes, from starts that are held out of what `splatyard record` writes."""
         self._opened()
         episodes = self.episodes or EPISODES
-        with self.driven(min(episodes, NUM_ENVS), "held_out") as (env, actor):
+        with self.driven(min(episodes, NUM_ENVS), "held_out", colors=sees(self.driver)) as (env, actor):
             return lines_of("none", evaluate(actor, env, episodes, seed=self.seed))
 
     def _opened(self) -> list[Run]:

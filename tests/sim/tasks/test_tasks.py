@@ -24,7 +24,7 @@ from sim.tasks.catalog import TASKS
 from sim.tasks.task import Curriculum
 
 Make = Callable[..., SceneEnv]
-ANY_SCENE = [name for name, task in TASKS.items() if task.controller is None]
+ANY_SCENE = [name for name, task in TASKS.items() if task.controller is None and not task.scenes]
 """Tasks for wheels, in any scene."""
 
 
