@@ -10,7 +10,7 @@ import pytest
 from pipeline.errors import TrainError
 from tests.sim.floors import floor_scene
 from tests.train.scripted import results
-from train.runs.results import Evaluation, read_results, wilson, write_results
+from train.runs.results import Evaluation, lines_of, read_results, wilson, write_results
 
 SUCCESSES = {"hall@1.0.0": 3, "attic@2.1.0": 1}
 
@@ -35,6 +35,19 @@ def test_shares_by_scene_and_in_all(found):
     assert evaluation.endings() == {"goal": 4, "crash": 4}
     alone = Evaluation(ablation="none", episodes=tuple(evaluation.of("hall@1.0.0")))
     assert alone.rows() == ["hall@1.0.0"]
+
+
+def test_kinds_have_lines_of_their_own(found):
+    """After those of scenes; without kinds there are none."""
+    evaluation = found.evaluations[0]
+    assert len(lines_of("none", evaluation)) == 3
+    kinds = ("up", "down", "up", "up")
+    episodes = evaluation.of("hall@1.0.0")
+    told = [one.model_copy(update={"kind": kind}) for one, kind in zip(episodes, kinds, strict=True)]
+    first, down, up = lines_of("none", Evaluation(ablation="none", episodes=tuple(told)))
+    assert [first.scene, down.scene, up.scene] == ["hall@1.0.0", "down", "up"]
+    assert [first.episodes, down.episodes, up.episodes] == [4, 1, 3]
+    assert down.shares["success"].successes + up.shares["success"].successes == 3
 
 
 def test_results_survive_their_file(found, tmp_path):
