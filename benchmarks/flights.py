@@ -18,7 +18,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -79,7 +78,8 @@ def frozen() -> Callable[[np.ndarray, F32], tuple[np.ndarray, F32]]:
     first = list[np.ndarray]()
 
     def change(depth: np.ndarray, age: F32) -> tuple[np.ndarray, F32]:
-        first.append(depth.copy())
+        if not first:
+            first.append(depth.copy())
         return first[0], age
 
     return change
@@ -101,13 +101,9 @@ def straight_on(env: SceneEnv) -> Iterator[Policy]:
     yield lambda _: actions
 
 
-def measured(
-    driver: str, reference: str, engine: str, ground: MapSettings | None, spoil: str = "", **config: Any
-) -> FlightResult:
+def measured(driver: str, reference: str, engine: str, ground: MapSettings | None, spoil: str = "") -> FlightResult:
     """Robots on the staircases of a scene."""
-    env = sim.make(
-        "flights", [reference], ROBOTS, robot="go2", engine=engine, cameras=(), ground=ground, seed=0, **config
-    )
+    env = sim.make("flights", [reference], ROBOTS, robot="go2", engine=engine, cameras=(), ground=ground, seed=0)
     believed = env.senses.ground.mapped
     if spoil and believed:
         believed.rig = Spoilt(believed.rig, SPOILT[spoil]())  # type: ignore[assignment]

@@ -8,6 +8,7 @@ from pipeline.geometry.jit import njit, prange, put
 from pipeline.types import F32, F64, I64, Floats, Mask
 from sim.climbing.flight import nearest_flight
 from sim.climbing.surroundings import BODY, CELL, bridged, clearances, costs, halved, on_the_way, rims, slopes
+from sim.robots.state import turned_to
 from sim.saved import Saved
 from sim.sensors.ground import elevation
 from sim.sensors.ground.elevation import Elevation
@@ -84,7 +85,7 @@ class Climber(Saved):
         found = _decide(maps.height, maps.variance, maps.corner, pose, way, place, self._known)
         by, to, close = found[:, 0].astype(np.int64), found[:, 1:3], found[:, 9] > 0
         self.end, self.along, self.rim = found[:, 3:5], found[:, 5:7], found[:, 7:9]
-        off = turned_to(np.where(close[:, None], self.rim, to), pose)
+        off = turned_to(np.where(close[:, None], self.rim, to) - pose[:, :2], pose[:, 2])
         forward, turn = towards(off)
         nothing = by == NOTHING
         self._look_behind(close & (np.abs(off) < LOOKS))
@@ -105,12 +106,6 @@ class Climber(Saved):
             self._known[robot, self._next[robot] % REMEMBERED] = self.rim[robot]
             self._next[robot] += 1
             self.rim[robot], self._waited[robot] = np.nan, 0
-
-
-def turned_to(place: F64, pose: F64) -> F64:
-    """How far robots at x, y and headings (N, 3) have to turn to the left to places (N, 2) [rad]."""
-    offset = place - pose[:, :2]
-    return (np.arctan2(offset[:, 1], offset[:, 0]) - pose[:, 2] + np.pi) % (2 * np.pi) - np.pi
 
 
 def towards(off: F64) -> tuple[F64, F64]:

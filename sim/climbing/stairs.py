@@ -50,11 +50,12 @@ def find_stairs(height: F32, walkable: Mask, origin: F64, cell: float, seed: int
         row, column = np.argwhere(np.isfinite(slope[..., 0]))[0].tolist()
         cells = np.stack(np.divmod(np.array(alike(slope, row, column)), slope.shape[1]), 1)
         rise = slope[cells[:, 0], cells[:, 1]].mean(0)
+        rise = rise / np.linalg.norm(rise)
         slope[cells[:, 0], cells[:, 1]] = np.nan
         if len(cells) >= LEAST_CELLS:
             centre = origin + (cells + 0.5).mean(0) * CELL
-            extent = ((cells + 0.5) * CELL + origin - centre) @ (rise / np.linalg.norm(rise))
-            edges = _edges(height, origin, cell, centre, rise / np.linalg.norm(rise), extent.min(), extent.max())
+            extent = ((cells + 0.5) * CELL + origin - centre) @ rise
+            edges = _edges(height, origin, cell, centre, rise, extent.min(), extent.max())
             if edges is not None:
                 found.append(edges)
     rng = np.random.default_rng(seed)

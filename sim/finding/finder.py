@@ -8,6 +8,7 @@ from pipeline.geometry import Camera, Pose
 from pipeline.types import F32, F64, I64, Floats, Mask
 from sim.finding.maps import BARRED, CELL, SIDE, Maps
 from sim.finding.ways import ways
+from sim.robots.state import turned_to
 from sim.saved import Saved
 
 MOST_ODDS, LEAST_ODDS = 3.0, -1.5
@@ -166,7 +167,7 @@ class Finder(Saved):
         soon = self.pose + np.array([0, 0, LEAD]) * self._moved
         way = ways(maps.taken, maps.floor, soon, self.goal, seek, self.radius)
         to, ok = way[:, :2] - self.pose[:, :2], way[:, 3] > 0
-        off = _turned_to(to, self.pose[:, 2])
+        off = turned_to(to, self.pose[:, 2])
         arrived = np.linalg.norm(to, axis=1) < CELL / 2
         speed = np.interp(way[:, 2], ROOM, (SLOW, FAST))
         away = np.linalg.norm(self.goal - self.pose[:, :2], axis=1)
@@ -175,7 +176,7 @@ class Finder(Saved):
         turn = TURN_GAIN * off
         # the map is too coarse for the last steps
         close = self.known & arrived & (away < CREEP)
-        direct = _turned_to(self.goal - self.pose[:, :2], self.pose[:, 2])
+        direct = turned_to(self.goal - self.pose[:, :2], self.pose[:, 2])
         forward = np.where(close, SLOWEST * np.clip(1.4 - 2.2 * np.abs(direct), 0, 1), forward)
         turn = np.where(close, TURN_GAIN * direct, turn)
         for robot in np.flatnonzero(self.known & arrived & ~close).tolist():  # no way leads there
@@ -207,11 +208,6 @@ def upright(gravity: Floats, base_from_camera: F64, base_height: float) -> F64:
     poses = np.tile(np.eye(4), (len(up), 1, 1))
     poses[:, :3, :3], poses[:, 2, 3] = np.stack([ahead, np.cross(up, ahead), up], 1), base_height
     return poses @ base_from_camera
-
-
-def _turned_to(offset: F64, heading: F64) -> F64:
-    """How far to turn (N,) to the left to look along offsets (N, 2) [rad]."""
-    return (np.arctan2(offset[:, 1], offset[:, 0]) - heading + np.pi) % (2 * np.pi) - np.pi
 
 
 def _three_by_three(grid: F32) -> F32:

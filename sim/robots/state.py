@@ -73,3 +73,8 @@ def headings(quaternion: Floats) -> F64:
     """Horizontal unit vectors (N, 2) ahead of bases (N, 4) wxyz, world from base."""
     ahead = matrix_from_quaternion(np.asarray(quaternion, np.float64))[:, :2, 0]
     return ahead / np.maximum(np.linalg.norm(ahead, axis=1, keepdims=True), 1e-9)
+
+
+def turned_to(offset: F64, heading: F64) -> F64:
+    """How far to turn (N,) to the left to look along offsets (N, 2), from headings (N,) [rad]."""
+    return (np.arctan2(offset[:, 1], offset[:, 0]) - heading + np.pi) % (2 * np.pi) - np.pi

@@ -9,9 +9,9 @@ import numpy as np
 
 from pipeline.errors import SimError
 from pipeline.types import F32, F64, I64, Mask
-from sim.climbing.climber import AHEAD, towards, turned_to
+from sim.climbing.climber import AHEAD, towards
 from sim.climbing.stairs import find_stairs
-from sim.robots.state import RobotState
+from sim.robots.state import RobotState, turned_to
 from sim.scene.flights import SPARE
 from sim.scene.floors import Floors
 from sim.scene.terrain import Flight
@@ -117,7 +117,7 @@ class FlightScenario(Scenario[FlightState]):
         beyond = (self._along > self._end[flight]) & (self._aside < BESIDE)
         self._stays = np.where(beyond & level, self._stays + self._period, 0)
         self._height = self._over_ground(state)
-        speed, turn = towards(turned_to(self._at(self._along + AHEAD), place))
+        speed, turn = towards(turned_to(self._at(self._along + AHEAD) - place[:, :2], place[:, 2]))
         self._command = np.column_stack([speed, np.zeros_like(speed), turn]).astype(np.float32)
 
     def state(self) -> FlightState:
