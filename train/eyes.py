@@ -12,9 +12,10 @@ from torch.nn import functional
 
 from pipeline.types import F32
 from sim.env import Observations, SceneEnv
-from sim.finding.eyes import BUILDS, CHANNELS, DETAIL, KERNEL, PART, Modality, depth_of
+from sim.finding.eyes import BUILDS, DETAIL, PART, Modality, depth_of
 from sim.policies.finder import FinderBody
 from sim.sensors.cameras.props import Balls
+from sim.sensors.networks import CHANNELS, KERNEL
 from train.encoders.groups import SHOWN, Images, ObservationGroup
 from train.settings.parts import PolicySettings
 

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import logging
 import math
-import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,10 +23,8 @@ from pipeline.types import F32, F64, I64
 from sim.scene.opening import LEVEL
 from sim.sensors.cameras.renderer import CPU, make_renderer
 from train.encoders.gaussian_regressor import GaussianRegressor, PixelGaussians, file_of, rays_of
-from train.files import write_atomically, writing
-from train.runs import checkpoint
-
-logger = logging.getLogger(__name__)
+from train.files import write_atomically
+from train.fitting import Watch, fit
 
 SIZE = 64
 """Side of the images [px]."""
@@ -49,8 +43,6 @@ GAIN, BALANCE = (0.85, 1.15), (0.95, 1.05)
 BATCH, LEARNING_RATE = 16, 2e-3
 DEPTH_WEIGHT, HOLE_WEIGHT = 0.3, 0.1
 """Weights of wrong depths and of holes where something is, beside that of wrong colours."""
-SAVE_INTERVAL, LOG_INTERVAL = 100, 20
-"""Iterations between two checkpoints, and between two reports."""
 TEST_PAIRS, SHOWN = 128, 6
 """Pairs of views by which a scene is tested, and how many of them are shown."""
 
@@ -239,18 +231,16 @@ def pretrain(
     file: Path,
     iterations: int,
     seed: int = 0,
-    watch: Callable[[int, float], None] = lambda iteration, loss: None,
+    watch: Watch = lambda iteration, loss: None,
 ) -> GaussianRegressor:
-    """Train a regressor and write its file; what a kill interrupted goes on.
-
-    Checkpoints are in a folder beside the file until that is written. Batches depend on seed and iteration alone.
+    """Train a regressor and write its file, see `fit`.
 
     Args:
         bundles: Bundles to take views of.
         file: File to write.
         iterations: Batches to learn from.
         seed: Seed of views and weights.
-        watch: Called with the iteration and its loss, every `LOG_INTERVAL` iterations.
+        watch: Called with iterations and their losses.
 
     Raises:
         TrainError: When a bundle has nothing to see, a loss isn't finite, or the file can't be written.
@@ -258,38 +248,16 @@ def pretrain(
     torch.manual_seed(seed)
     torch.set_num_threads(core_count())
     network, views = GaussianRegressor(), Views(bundles)
-    optimizer = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, iterations)
-    locks = json.dumps([iterations, seed, *(bundle.files.sha256 for bundle in bundles)])
-    key = hashlib.sha256(locks.encode()).hexdigest()[:12]
-    folder = file.with_name(f".{file.name}.{key}.resume")
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    done = 0
-    if found := checkpoint.newest(folder):
-        state: dict[str, Any] = dict(found[1])
-        for name, part in (("network", network), ("optimizer", optimizer), ("schedule", schedule)):
-            part.load_state_dict(state[name])
-        done = state["iteration"]
-        logger.info("pretraining continues after iteration %d", done)
-    for iteration in range(done, iterations):
-        loss = loss_of(network, views.draw(BATCH, np.random.default_rng([seed, iteration])))
-        if not torch.isfinite(loss):
-            raise TrainError("losses stay finite", found=f"{loss}", remedy="another --seed", file=file)
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-        if (iteration + 1) % LOG_INTERVAL == 0:
-            watch(iteration + 1, float(loss.detach()))
-        if (iteration + 1) % SAVE_INTERVAL == 0:
-            parts = {"network": network, "optimizer": optimizer, "schedule": schedule}
-            checkpoint.save(
-                folder, {"iteration": iteration + 1} | {name: part.state_dict() for name, part in parts.items()}
-            )
-    write_atomically(file, file_of(network))
-    shutil.rmtree(folder)
+    fit(
+        network,
+        lambda iteration: loss_of(network, views.draw(BATCH, np.random.default_rng([seed, iteration]))),
+        iterations,
+        LEARNING_RATE,
+        file,
+        [seed, *(bundle.files.sha256 for bundle in bundles)],
+        lambda: write_atomically(file, file_of(network)),
+        watch,
+    )
     return network
 
 

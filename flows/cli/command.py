@@ -246,8 +246,12 @@ Gait = Annotated[
     Arg("that carries it: a name, a file, or the folder of the run that learned it; default: the robot's own"),
 ]
 Ground = Annotated[
-    Literal["map", "truth"] | None,
-    Arg("how legs know the ground: as it is, or by a map of their depth camera; default: map for --driver stairs"),
+    str | None,
+    Arg(
+        "how legs know the ground: truth, or by a map of their depth camera, or one of colors alone, or of EYES.npz; "
+        "default: map for --driver stairs",
+        "HOW",
+    ),
 ]
 HoldOut = Annotated[
     str | None,

@@ -9,6 +9,13 @@ from flows.cli import tables
 from flows.cli.command import Arg, command
 from pipeline.errors import CardError
 
+NEXT = {
+    None: "train      splatyard train find --scene {}",
+    "table": "train      splatyard train put_cube_on_plate_tables --scene {}",
+    "stairs": "walk       splatyard eval --robot go2 --driver stairs --scene {}",
+}
+"""What rooms are for, by what each has."""
+
 
 @command()
 def rooms(
@@ -17,7 +24,9 @@ def rooms(
     out: Annotated[Path, Arg("folder of the rooms", "DIR")] = Path("rooms"),
     seed: Annotated[int, Arg("of the first room; the others have those that follow")] = 0,
     like: Annotated[str | None, Arg("a real place whose colours and brightness they take over", "BUNDLE")] = None,
-    with_table: Annotated[bool, Arg("each has a table with room for an arm")] = False,
+    feature: Annotated[
+        str | None, Arg("what each has: table, with room for an arm, or stairs", "WHAT", flag="--with")
+    ] = None,
     scanned: Annotated[float, Arg("how much they look like scans at most, 0 to 1; 0 is clean", "SHARE")] = 0.5,
 ) -> int:
     """Draw rooms, as bundles with exact truth, about a second each.
@@ -34,17 +43,17 @@ def rooms(
         splatyard rooms 1000 --out yard --seed 5000
         splatyard rooms 64 --out like_hall --like bundles/hall/1.0.0
         splatyard rooms 8 --out clean --scanned 0
-        splatyard rooms 20 --out tables --with-table
+        splatyard rooms 20 --out tables --with table
+        splatyard rooms 20 --out stairs --with stairs
     """
     from pipeline.parameters import checked
     from pipeline.rooms.many import RoomsParams, make_rooms
 
-    asked = {"count": count, "seed": seed, "scanned": scanned, "with_table": with_table}
+    asked = {"count": count, "seed": seed, "scanned": scanned, "feature": feature}
     params = checked(RoomsParams, asked, "rooms", CardError)
     made = make_rooms(params, out, like)
     kept = f", {made.kept} of them from before" if made.kept else ""
     tables.say(f"rooms      {len(made.folders)} in {tables.quoted(out)}{kept}")
     tables.say(f"look       splatyard view {tables.quoted(tables.shown(made.folders[0]))}")
-    what = "put_cube_on_plate_tables" if with_table else "find"
-    tables.say(f"train      splatyard train {what} --scene {tables.quoted(out / '*')}")
+    tables.say(NEXT[params.feature].format(tables.quoted(out / "*")))
     return 0

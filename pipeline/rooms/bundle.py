@@ -78,7 +78,7 @@ def _cloud(mesh: Mesh) -> PointCloud:
 def _params(seed: int, recipe: Recipe) -> BundleParams:
     """What the bundle says of itself."""
     key = recipe.key(seed)
-    stated = {"seed": seed, "scanned": recipe.scanned, "like": recipe.like, "with_table": recipe.with_table}
+    stated = {"seed": seed, "scanned": recipe.scanned, "like": recipe.like, "with": recipe.feature}
     return BundleParams(
         name=name_of(seed),
         version=VERSION,

@@ -11,7 +11,8 @@ from pipeline.rooms.floors import Rectangle
 from pipeline.rooms.furniture import PIECES, Piece, put
 from pipeline.rooms.light import Lamp, Light, draw_light
 from pipeline.rooms.paints import Paints, Palette
-from pipeline.rooms.shell import Space, draw_shell, strip
+from pipeline.rooms.recipe import Feature
+from pipeline.rooms.shell import STAIRS, USUAL, VARIED, Space, draw_shell, strip
 from pipeline.rooms.surfaces import Builder, Paint, Surfaces
 from pipeline.rooms.worktables import place_table
 from pipeline.types import F64
@@ -41,7 +42,7 @@ class Room:
         eyes: (N, 3) positions over the main floor from which a person saw it.
         alike: Whether it holds things of the colour of the ball.
         ends: The ways in which its floor ends without a wall.
-        has_table: Whether it has a table with room for an arm.
+        features: What it has of what may be asked for.
     """
 
     surfaces: Surfaces
@@ -49,22 +50,26 @@ class Room:
     eyes: F64
     alike: bool
     ends: tuple[str, ...]
-    has_table: bool
+    features: frozenset[Feature]
 
 
-def draw_room(seed: int, attempt: int = 0, palette: Palette | None = None, *, with_table: bool = False) -> Room:
+def draw_room(seed: int, attempt: int = 0, palette: Palette | None = None, feature: Feature | None = None) -> Room:
     """Draw the room of a seed; further attempts give others of the same traits.
 
-    A room `with_table` gets a table with room for an arm, if there is a place for it.
+    It gets the feature, if there is a place for it.
     """
     traits = np.random.default_rng((STREAM, seed))  # not by the attempt, so that none is rarer for being redrawn
     alike, ending = bool(traits.random() < SHARE_ALIKE), bool(traits.random() < SHARE_ENDING)
     ends = tuple(name for name, share in ENDS.items() if traits.random() < share) or ("ragged",)
     ends = ends if ending else ()
+    if feature == "stairs":
+        ends = ends[:1]  # or there is no room for them
     rng = np.random.default_rng((STREAM, seed, attempt))
     b, paints = Builder(), Paints(rng, alike, palette)
-    spaces = draw_shell(b, paints, ends, stairs=not with_table)  # a landing is as good a place for an arm
-    has_table = with_table and place_table(b, spaces[0], paints)
+    stairs = {"table": 0.0, "stairs": 1.0}.get(feature or "", STAIRS)  # a landing is as good a place for an arm
+    spaces, has_stairs = draw_shell(b, paints, ends, stairs, VARIED if feature == "stairs" else USUAL)
+    has_table = feature == "table" and place_table(b, spaces[0], paints)
+    features: dict[Feature, bool] = {"stairs": has_stairs, "table": has_table}
     lamps = list[Lamp]()
     for space in spaces:
         if space.main:
@@ -76,7 +81,14 @@ def draw_room(seed: int, attempt: int = 0, palette: Palette | None = None, *, wi
         for _ in range(int(rng.integers(2, 6))):
             _add_alike(b, spaces[0], paints)
     surfaces = Surfaces.of(b.faces)
-    return Room(surfaces, draw_light(lamps, palette, rng), _eyes(spaces), alike, ends, has_table)
+    return Room(
+        surfaces,
+        draw_light(lamps, palette, rng),
+        _eyes(spaces),
+        alike,
+        ends,
+        frozenset(name for name, has in features.items() if has),
+    )
 
 
 def _eyes(spaces: list[Space]) -> F64:

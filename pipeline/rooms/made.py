@@ -77,8 +77,8 @@ def make_room(seed: int, recipe: Recipe) -> MadeRoom:
         ReconstructionError: When no attempt has a floor to drive on and passes its gates.
     """
     for attempt in range(MAX_ATTEMPTS):
-        room = draw_room(seed, attempt, recipe.palette, with_table=recipe.with_table)
-        if recipe.with_table and not room.has_table:
+        room = draw_room(seed, attempt, recipe.palette, recipe.feature)
+        if recipe.feature and recipe.feature not in room.features:
             continue
         mesh = room.surfaces.mesh()
         try:
@@ -88,7 +88,7 @@ def make_room(seed: int, recipe: Recipe) -> MadeRoom:
         if is_usable(regions) and (made := _shown(room, mesh, regions, seed, recipe)):
             return made
     raise ReconstructionError(
-        f"one of {MAX_ATTEMPTS} drawn rooms has a floor to drive on, a splat that fits it, and a table if asked for",
+        f"one of {MAX_ATTEMPTS} drawn rooms has floor to drive on, a splat that fits it, and what it is asked to have",
         found=f"none for seed {seed}",
         remedy="choose another --seed, and tell us: the generator should never fail",
     )

@@ -23,7 +23,7 @@ from pipeline.parameters import Settings
 from pipeline.progress import track
 from pipeline.rooms.bundle import VERSION, write_room
 from pipeline.rooms.likeness import palette_of
-from pipeline.rooms.recipe import LAST_SEED, Recipe, name_of
+from pipeline.rooms.recipe import LAST_SEED, Feature, Recipe, name_of
 from pipeline.scenes.bundle import Bundle
 from pipeline.scenes.manifest import MANIFEST_FILE
 
@@ -40,8 +40,8 @@ class RoomsParams(Settings):
     """Seed of the first one; the others have those that follow."""
     scanned: Annotated[float, Field(ge=0, le=1)] = 0.5
     """How much they look like scans, at most; 0 is clean."""
-    with_table: bool = False
-    """Whether each has a table with room for an arm."""
+    feature: Feature | None = None
+    """What each has."""
 
 
 @dataclass(frozen=True)
@@ -59,10 +59,10 @@ def recipe_for(params: RoomsParams, like: str | None) -> Recipe:
         BundleError: When there is no such bundle, or it has no colours to take over.
     """
     if like is None:
-        return Recipe(params.scanned, with_table=params.with_table)
+        return Recipe(params.scanned, feature=params.feature)
     bundle = Bundle.open(like)
     licence = bundle.manifest.provenance.licence  # whose the colours are is for lawyers: the stricter one
-    return Recipe(params.scanned, palette_of(bundle), bundle.manifest.reference, licence, params.with_table)
+    return Recipe(params.scanned, palette_of(bundle), bundle.manifest.reference, licence, params.feature)
 
 
 def make_rooms(params: RoomsParams, out: Path, like: str | None = None) -> MadeRooms:
@@ -107,7 +107,7 @@ def _is_made(out: Path, seed: int, recipe: Recipe) -> bool:
     if key != recipe.key(seed):
         raise CardError(
             "a folder holds one room of a seed",
-            found="one that was made with another --scanned, --like, --with-table or version of splatyard"
+            found="one that was made with another --scanned, --like, --with or version of splatyard"
             if key
             else "a folder of that name which holds no such room",
             remedy="name another folder with --out, or other seeds with --seed",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -14,6 +15,8 @@ GENERATOR = 1
 """Version of the generator: the next one draws other rooms of the same seeds."""
 LAST_SEED = 999_999
 """Names have six digits."""
+Feature = Literal["table", "stairs"]
+"""What all rooms of a run may be asked to have: a table with room for an arm, or stairs."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,22 +28,22 @@ class Recipe:
         palette: Colours of a real place that they take over.
         like: The bundle that has these, "name@version", or "".
         licence: Of the rooms.
-        with_table: Whether each has a table with room for an arm.
+        feature: What each has.
     """
 
     scanned: float = 0.5
     palette: Palette | None = None
     like: str = ""
     licence: str = "CC0-1.0"
-    with_table: bool = False
+    feature: Feature | None = None
 
     def key(self, seed: int) -> str:
         """Hash of all that a room's bundle depends on."""
         content: list[object] = [GENERATOR, seed, self.scanned, self.like, self.licence]
         if self.palette is not None:
             content += [np.asarray(value).tolist() for value in vars(self.palette).values()]
-        if self.with_table:  # other rooms keep their keys of before
-            content.append("table")
+        if self.feature:  # other rooms keep their keys of before
+            content.append(self.feature)
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:20]
 
 

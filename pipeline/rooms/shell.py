@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -16,6 +16,42 @@ WALL = 0.12
 """Thickness of the wall between two rooms [m]."""
 DOOR_ROOM = 0.9
 """Depth of what is kept free before a door [m]."""
+STAIRS = 0.16
+"""Share of rooms in which stairs are tried."""
+
+
+@dataclass(frozen=True)
+class StairRanges:
+    """Ranges that stairs are drawn from [m].
+
+    Attributes:
+        rise: Height of a step.
+        run: Depth of a step.
+        count: Number of steps, the last one left out.
+        wide: Their width.
+        landing: Depth of the landing.
+        apart: Distance from the wall along which they lead, where they don't lean on it.
+        free: Share of those that don't.
+        walled: Share of those with a wall on the other side.
+        detail: Of their paints.
+        tries: How often a place for them is looked for.
+    """
+
+    rise: tuple[float, float] = (0.14, 0.18)
+    run: tuple[float, float] = (0.26, 0.32)
+    count: tuple[int, int] = (3, 9)
+    wide: tuple[float, float] = (0.9, 1.3)
+    landing: tuple[float, float] = (1.0, 1.6)
+    apart: tuple[float, float] = (0.0, 0.0)
+    free: float = 0.0
+    walled: float = 0.0
+    detail: float = 1.0
+    tries: int = 1
+
+
+USUAL = StairRanges()
+VARIED = StairRanges((0.10, 0.20), (0.22, 0.32), (4, 8), (0.9, 1.4), (1.5, 2.1), (0.6, 1.3), 0.4, 0.4, 6.0, 10)
+"""Of stairs to learn from, as different as those of houses are."""
 
 
 @dataclass(eq=False)
@@ -56,11 +92,13 @@ class Space:
         return free
 
 
-def draw_shell(b: Builder, paints: Paints, ends: Sequence[str], *, stairs: bool = True) -> list[Space]:
-    """Draw floors, walls and ceilings; returns the spaces, the first of which is the largest.
+def draw_shell(
+    b: Builder, paints: Paints, ends: Sequence[str], stairs: float = STAIRS, ranges: StairRanges = USUAL
+) -> tuple[list[Space], bool]:
+    """Draw floors, walls and ceilings; returns the spaces, first the largest, and whether it has stairs.
 
-    `ends` are the ways in which the first one's floor ends without a wall: "ragged", "holes", "cliff". There are
-    `stairs` in some, if they may be.
+    `ends` are the ways in which the first one's floor ends without a wall: "ragged", "holes", "cliff". `stairs` is the
+    share of rooms in which some from these ranges are tried.
     """
     rng = paints.rng
     area, ceiling = Rectangle(0, 0, *_size(rng)), float(rng.uniform(2.3, 3.2))
@@ -88,8 +126,7 @@ def draw_shell(b: Builder, paints: Paints, ends: Sequence[str], *, stairs: bool 
     if rng.random() < 0.85:
         lay(b, area, ceiling, paints.ceiling(), None if roof is everywhere else roof, down=True)
     _walls(b, area, low, ceiling, wall, [side for side in range(SIDES) if side not in gone], door)
-    _fill(b, main, paints, wall, stairs=stairs)
-    return spaces
+    return spaces, _fill(b, main, paints, wall, stairs, ranges)
 
 
 def _size(rng: np.random.Generator) -> tuple[float, float]:
@@ -197,8 +234,11 @@ def _second(b: Builder, main: Space, door: _Door, paints: Paints, wall: Paint) -
     return space
 
 
-def _fill(b: Builder, main: Space, paints: Paints, wall: Paint, *, stairs: bool) -> None:
-    """What is built into the first space: a corner walled off, which makes an L, or stairs, or a platform."""
+def _fill(b: Builder, main: Space, paints: Paints, wall: Paint, stairs: float, ranges: StairRanges) -> bool:
+    """What is built into the first space: a corner walled off, which makes an L, or stairs, or a platform.
+
+    Returns whether there are stairs.
+    """
     rng, (width, depth) = paints.rng, main.area.size
     if rng.random() < 0.3 and min(width, depth) > 2.6:
         w, d = float(rng.uniform(0.2, 0.45) * width), float(rng.uniform(0.2, 0.45) * depth)
@@ -207,37 +247,47 @@ def _fill(b: Builder, main: Space, paints: Paints, wall: Paint, *, stairs: bool)
         spot = Rectangle(x, y, x + w, y + d)
         if main.take(spot.grown(-0.02)):
             b.box((x, y, main.z), (x + w, y + d, main.ceiling), wall)
-    if rng.random() < 0.16 and main.closed and stairs:
-        _stairs(b, main, int(rng.choice(main.closed)), paints)
-    elif rng.random() < 0.12 and min(width, depth) > 3:
+    if rng.random() < stairs and main.closed:
+        return any(_stairs(b, main, int(rng.choice(main.closed)), paints, ranges) for _ in range(ranges.tries))
+    if rng.random() < 0.12 and min(width, depth) > 3:
         w, d, h = (float(v) for v in (rng.uniform(0.9, 2.0), rng.uniform(0.9, 1.8), rng.uniform(0.08, 0.3)))
         x = float(rng.uniform(main.area.x0 + 0.05, main.area.x1 - w - 0.05))
         y = float(rng.uniform(main.area.y0 + 0.05, main.area.y1 - d - 0.05))
         if main.take(Rectangle(x, y, x + w, y + d)):
             b.box((x, y, 0), (x + w, y + d, h), paints.floor(), paints.thing())
+    return False
 
 
-def _stairs(b: Builder, main: Space, side: int, paints: Paints) -> None:
-    """Steps along a wall up to a landing that ends without one; none where there is no room."""
+def _stairs(b: Builder, main: Space, side: int, paints: Paints, ranges: StairRanges) -> bool:
+    """Steps along a wall up to a landing that ends without one; none, and False, where there is no room."""
     rng = paints.rng
-    rise, run, count = float(rng.uniform(0.14, 0.18)), float(rng.uniform(0.26, 0.32)), int(rng.integers(3, 9))
-    wide, landing = float(rng.uniform(0.9, 1.3)), float(rng.uniform(1.0, 1.6))
+    rise, run = float(rng.uniform(*ranges.rise)), float(rng.uniform(*ranges.run))
+    count = int(rng.integers(*ranges.count))
+    wide, landing = float(rng.uniform(*ranges.wide)), float(rng.uniform(*ranges.landing))
+    apart = float(rng.uniform(*ranges.apart)) if ranges.free and rng.random() < ranges.free else 0.0
     length = main.area.size[side % 2]
     if count * run + landing > length - 0.9:
-        return
+        return False
     start = float(rng.uniform(0.8, length - count * run - landing))
-    if not main.take(strip(main.area, side, start - 0.7, start + count * run + landing - 0.02, 0.02, wide)):
-        return
+    far = start + count * run + landing
+    if not main.take(strip(main.area, side, start - 0.7, far - 0.02, apart + 0.02, apart + wide)):
+        return False
     corner, along, inward = (np.append(vector, 0.0) for vector in _frame(main.area, side))
-    tread, riser = paints.floor(), paints.thing()
+    corner = corner + apart * inward
+    tread, riser = (replace(paint, detail=ranges.detail) for paint in (paints.floor(), paints.thing()))
     for step in range(count + 1):
         height = min(step + 1, count) * rise
         deep = run if step < count else landing
         top = corner + along * (start + step * run) + [0, 0, height]
         b.slab(top, along * deep, inward * wide, height, tread, riser)
-    if rng.random() < 0.5:
+    if ranges.walled and rng.random() < ranges.walled:
+        thick, high = 0.1 * inward, count * rise + 1.0
+        top = corner + along * start + inward * wide + [0, 0, high]
+        b.slab(top, along * count * run, thick, high, paints.wall(), paints.wall())
+    elif rng.random() < 0.5:
         metal = paints.thing()
         for step in range(count + 1):
             post = corner + along * (start + (step + 0.5) * run) + inward * (wide - 0.05)
             foot = min(step + 1, count) * rise
             b.box(post - 0.015 + [0, 0, foot + 0.015], post + 0.015 + [0, 0, foot + 0.9], metal)
+    return True

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 from pydantic import Field, ValidationError
 
 from pipeline.errors import SimError
@@ -22,6 +21,7 @@ from pipeline.geometry import Camera
 from pipeline.io.weights import WeightsCard, read_weights
 from pipeline.types import F32, U8
 from sim.sensors.cameras.settings import Output
+from sim.sensors.networks import CHANNELS, KERNEL, convolved, whitened
 
 FIND = "find"
 EYES = {FIND: Path(__file__).parent / "find.npz"}
@@ -29,9 +29,6 @@ EYES = {FIND: Path(__file__).parent / "find.npz"}
 Modality = Literal["rgbd", "rgb"]
 """What eyes see: colours and depths, or colours alone."""
 MAX_BYTES = 2**21
-KERNEL = 3
-CHANNELS = 4
-"""Red, green, blue, and nearness."""
 PART, DETAIL = 4, 2
 """Pixels along a part of an image that shows the ball, and along one that shows obstacles or missing floor."""
 DETAILS = (PART // DETAIL) ** 2
@@ -145,23 +142,13 @@ class Eyes:
         for (weight, bias), stride, dilation in zip(
             self._layers, self._build.strides, self._build.dilations, strict=True
         ):
-            x = _convolved(np.maximum(x, 0) if x.shape[-1] != CHANNELS else x, weight, stride, dilation) + bias
+            x = convolved(np.maximum(x, 0) if x.shape[-1] != CHANNELS else x, weight, stride, dilation) + bias
         return x[..., 0], depth_of(depth, x[..., 1:])
 
 
 def eyes_named(name: str) -> Path | None:
     """The file of eyes by what is typed: a name of `EYES`, or FILE.npz; None if it is no name of eyes."""
     return EYES.get(name) or (Path(name) if name.endswith(".npz") else None)
-
-
-def whitened(rgb: U8, depth: F32) -> F32:
-    """What the network is given (N, H, W, 4): colours and nearness about 0."""
-    return np.concatenate([rgb * np.float32(1 / 255), nearness(depth)[..., None]], -1) - np.float32(0.5)
-
-
-def nearness(depth: F32) -> F32:
-    """Nearness (...) of depths (...) [m]: 1 at the camera, 0 far away and where nothing is known."""
-    return np.where(depth > 0, 1 / (1 + np.maximum(depth, 0)), 0).astype(np.float32)
 
 
 def depth_of(floor: F32, said: F32) -> F32:
@@ -184,12 +171,3 @@ def depth_of(floor: F32, said: F32) -> F32:
         found[:, row] = np.where(thing[:, row], begins, found[:, row])
         covered = thing[:, row]
     return np.ascontiguousarray(found.repeat(DETAIL, 1).repeat(DETAIL, 2), np.float32)
-
-
-def _convolved(x: F32, weight: F32, stride: int, dilation: int) -> F32:
-    """A convolution of (N, H, W, C) with (3, 3, C, D), zeros beyond the borders."""
-    padded = np.pad(x, ((0, 0), (dilation, dilation), (dilation, dilation), (0, 0)))
-    reach = 2 * dilation + 1
-    windows = sliding_window_view(padded, (reach, reach), (1, 2))[:, ::stride, ::stride, :, ::dilation, ::dilation]
-    flat = windows.transpose(0, 1, 2, 4, 5, 3).reshape(-1, weight.shape[0] * weight.shape[1] * weight.shape[2])
-    return (flat @ weight.reshape(len(flat[0]), -1)).reshape(*windows.shape[:3], -1)

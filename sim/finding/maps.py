@@ -13,6 +13,7 @@ from pipeline.geometry.grids import moved_on
 from pipeline.geometry.jit import njit, prange
 from pipeline.types import F32, F64, I64, Mask
 from sim.saved import Saved
+from sim.sensors.networks import rises, to_floor
 
 CELL, SIDE = 0.1, 160
 """Edge of a cell [m], and cells along each edge of a map: 16 m, with the start in its middle."""
@@ -95,37 +96,17 @@ class Maps(Saved):
         self.taken[robot, row, column] = MOST_TAKEN
 
 
-def flat_floor(lens: Camera, map_from_camera: F64) -> F32:
-    """Depths (N, H, W) [m] that cameras at poses (N, 4, 4) would measure on a floor without end; 0 above it."""
-    rise, _ = _rises(lens, map_from_camera)
-    return _to_floor(rise, map_from_camera)
-
-
 def on_floor(depth: F32, lens: Camera, map_from_camera: F64, height: float) -> tuple[Mask, Mask]:
     """Where depths (N, H, W) [m] show obstacles to robots so high [m], and where floor is missing: as maps take it."""
-    rise, flat = _rises(lens, map_from_camera)
+    rise, flat = rises(lens, map_from_camera)
     z, reach, floor = (
         map_from_camera[:, 2, 3, None, None] + depth * rise,
         depth * flat,
-        _to_floor(rise, map_from_camera),
+        to_floor(rise, map_from_camera),
     )
     thing = (depth > 0) & (z > LOW + SLOPE * reach) & (z < height + HEADROOM) & (reach < FAR)
     below = (depth <= 0) | (z < -(DROP + DROP_SLOPE * reach))
     return thing, below & (floor > 0) & (floor * flat < FAR)
-
-
-def _to_floor(rise: F64, map_from_camera: F64) -> F32:
-    """Depths (N, H, W) [m] at which rays that rise so much for each metre meet the floor; 0 above it."""
-    return np.where(rise < -1e-3, map_from_camera[:, 2, 3, None, None] / np.maximum(-rise, 1e-3), 0).astype(np.float32)
-
-
-def _rises(lens: Camera, map_from_camera: F64) -> tuple[F64, F64]:
-    """By how much rays of cameras (N, 4, 4) rise for each metre of depth, and how far they go (N, H, W) [m/m]."""
-    columns, rows = (np.arange(size) + 0.5 for size in (lens.width, lens.height))
-    u, v = (columns - lens.cx) / lens.fx, ((rows - lens.cy) / lens.fy)[:, None]
-    across, down, ahead = map_from_camera[:, 2, :3].T[..., None, None]
-    rise = across * u + down * v + ahead
-    return rise, np.sqrt(u**2 + v**2 + 1 - rise**2)
 
 
 @njit(cache=True, nogil=True)

@@ -93,8 +93,22 @@ def sees(driver: str | None) -> bool:
 
 
 def ground_of(driver: str | None, asked: str | None = None) -> MapSettings | None:
-    """How legs know the ground: as is asked for, map or truth; or else by a map if the driver goes by it."""
-    return MapSettings() if (asked or ("map" if driver == STAIRS else "truth")) == "map" else None
+    """How legs know the ground: as is asked for, or else by a map if the driver goes by it; None is as it is.
+
+    Raises:
+        SimError: When there is no such way.
+    """
+    known = {"truth": None, "map": MapSettings(), "colors": MapSettings(depth_of="colors")}
+    asked = asked or ("map" if driver == STAIRS else "truth")
+    if asked in known:
+        return known[asked]
+    if asked.endswith(".npz"):
+        return MapSettings(depth_of="colors", eyes=Path(asked))
+    raise SimError(
+        "legs know the ground as truth, by a map of their depth camera, or by one of colors alone",
+        found=f"--ground {asked}",
+        remedy="truth, map, colors, or the file EYES.npz of eyes for colors",
+    )
 
 
 def _function(name: str, env: SceneEnv) -> Callable[[Observations], object]:

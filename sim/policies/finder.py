@@ -16,9 +16,10 @@ from sim.control.state import Velocities
 from sim.env import Observations, SceneEnv
 from sim.finding.eyes import BUILDS, Eyes, Modality
 from sim.finding.finder import PERIOD, Finder, upright
-from sim.finding.maps import flat_floor, on_floor
+from sim.finding.maps import on_floor
 from sim.robots.model import Robot
 from sim.sensors.cameras.rig import CameraRig
+from sim.sensors.networks import flat_floor
 
 Look = Callable[[U8, F32], tuple[F32, F32]]
 MEASURED = ("odometry", "projected_gravity", "action")

@@ -125,8 +125,8 @@ def test_other_rooms_of_the_same_seed_are_not_overwritten(rooms: Path, tmp_path:
     before = digests(rooms)
     with pytest.raises(CardError, match="another --scanned"):
         make_rooms(RoomsParams(count=1, seed=SEED, scanned=0.1), rooms)
-    with pytest.raises(CardError, match="--with-table"):
-        make_rooms(RoomsParams(count=1, seed=SEED, with_table=True), rooms)
+    with pytest.raises(CardError, match="--with"):
+        make_rooms(RoomsParams(count=1, seed=SEED, feature="table"), rooms)
     assert digests(rooms) == before
     (tmp_path / "room-000001").mkdir()
     with pytest.raises(CardError, match="holds no such room"):

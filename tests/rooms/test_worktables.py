@@ -26,7 +26,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> SimScene:
     """A room with a table, without flaws."""
     folder = tmp_path_factory.mktemp("table") / "room"
     folder.mkdir()
-    write_room(folder, SEED, Recipe(scanned=0, with_table=True))
+    write_room(folder, SEED, Recipe(scanned=0, feature="table"))
     return open_scene(folder)
 
 
@@ -41,11 +41,11 @@ def tops(room: Room) -> np.ndarray:
 
 def test_only_rooms_that_are_to_have_a_table_have_one():
     """Most seeds at once, others when drawn again; of a height for arms, and nothing stands within half a metre."""
-    drawn = [draw_room(seed, with_table=True) for seed in range(40)]
-    assert np.mean([room.has_table for room in drawn]) > 0.6
+    drawn = [draw_room(seed, feature="table") for seed in range(40)]
+    assert np.mean(["table" in room.features for room in drawn]) > 0.6
     for room in drawn:
-        assert len(tops(room)) == room.has_table
-        if room.has_table:
+        assert len(tops(room)) == ("table" in room.features)
+        if "table" in room.features:
             (corners,) = tops(room)
             assert HEIGHTS[0] <= corners[0, 2] <= HEIGHTS[1]
             low, high = corners[:, :2].min(0) - AROUND + 0.1, corners[:, :2].max(0) + AROUND - 0.1
@@ -56,14 +56,14 @@ def test_only_rooms_that_are_to_have_a_table_have_one():
             seen = RayCaster(room.surfaces.mesh()).cast(eyes, np.array([0, 0, -1.0])).distance
             assert (1.8 - seen < 0.45).mean() > 0.99
     plain = draw_room(SEED)
-    assert not plain.has_table
+    assert "table" not in plain.features
     assert not len(tops(plain))
 
 
 def test_other_rooms_keep_their_keys():
     """Those of before tables: rooms on disk are kept. One with a table is another room of its seed."""
     assert Recipe(0.5).key(3) == "65adfaac6ae8dc1aa73c"
-    assert Recipe(0.5, with_table=True).key(3) != Recipe(0.5).key(3)
+    assert Recipe(0.5, feature="table").key(3) != Recipe(0.5).key(3)
 
 
 def test_an_arm_stands_on_the_table(scene: SimScene):

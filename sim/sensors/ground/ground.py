@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from pipeline.geometry import Camera, Pose
-from pipeline.types import F32, I64
+from pipeline.types import F32, F64, I64
 from sim.physics.state import PhysicsEngine
 from sim.robots.kinematics import link_poses
 from sim.robots.legs import Legs
@@ -17,9 +17,11 @@ from sim.robots.state import RobotState
 from sim.saved import Saved
 from sim.sensors.cameras.settings import CameraSettings, Output, RobotCamera
 from sim.sensors.ground.elevation import Elevation, filled
+from sim.sensors.ground.eyes import FILE, GroundEyes
 from sim.sensors.ground.odometry import Odometry
 from sim.sensors.ground.settings import MapSettings
 from sim.sensors.height_scan import HEADROOM, HeightScan
+from sim.sensors.networks import flat_floor
 from sim.sensors.scan_grid import ScanErrors, ScanGrid
 from sim.sensors.sensor import Moment
 
@@ -40,6 +42,8 @@ SLACK = 1e-4
 """Nearer to each other [s] two images are one."""
 SHOWS = 0.02
 """An image that shows anything has depths in such a share of its pixels."""
+DARK = 8
+"""Pixels that aren't brighter show nothing, 0..255."""
 TRAIL = 16
 """So many poses are remembered, for images that arrive late."""
 
@@ -127,10 +131,33 @@ def ground_camera(robot: Robot, settings: MapSettings) -> tuple[RobotCamera, Cam
         LENS,
         name="ground",
         link_from_camera=Pose.from_matrix(base_from_camera),
-        outputs=("depth",),
-        depth_of=settings.depth_of,
+        outputs=("rgb",) if settings.depth_of == "colors" else ("depth",),
+        depth_of="mesh" if settings.depth_of == "mesh" else "splat",
     )
-    return camera, CameraSettings(period=settings.period, latency=settings.latency, depth_noise=settings.noise)
+    return camera, CameraSettings(
+        period=settings.period, latency=settings.latency, noise=settings.grain, depth_noise=settings.noise
+    )
+
+
+Sight = Callable[[Mapping[Output, np.ndarray], I64, F64], F32]
+"""Depths (M, H, W) [m] of images of robots (M,) by cameras at poses (M, 4, 4) over the ground on which they stand."""
+
+
+def measured(frames: Mapping[Output, np.ndarray], robots: I64, level_from_camera: F64) -> F32:
+    """What a depth camera measured."""
+    return np.asarray(frames["depth"][robots], np.float32)
+
+
+def by_colors(eyes: GroundEyes) -> Sight:
+    """What eyes say of colours."""
+
+    def look(frames: Mapping[Output, np.ndarray], robots: I64, level_from_camera: F64) -> F32:
+        images = frames["rgb"][robots]
+        depth = eyes.look(images, flat_floor(LENS, level_from_camera))
+        depth[images.max(-1) < DARK] = 0
+        return depth
+
+    return look
 
 
 class MappedGround(Ground):
@@ -160,6 +187,7 @@ class MappedGround(Ground):
         count: int,
     ) -> None:
         super().__init__(scan)
+        self._sight = by_colors(GroundEyes(settings.eyes or FILE)) if settings.depth_of == "colors" else measured
         self._legs, self._engine, self.rig, self._grid = Legs(robot), engine, rig, grid
         self._base_height = robot.base_height
         self.maps, self.odometry = Elevation(count), Odometry(count, settings.drift, settings.tilt)
@@ -229,19 +257,22 @@ class MappedGround(Ground):
     def _look(self, now: Moment, rng: np.random.Generator) -> None:
         """Fuse images that have arrived, from where they were taken."""
         frames, age = self.rig.arrived(now, rng)
-        depth, taken = np.asarray(frames["depth"], np.float32), now.seconds - age
+        taken = now.seconds - age
         new = np.flatnonzero(taken > self._arrived + SLACK)
         if not len(new):
             return
         self._arrived[new] = taken[new]
-        sees = (depth[new] > 0).mean((1, 2)) > SHOWS
-        self.looked[new] = np.where(sees, taken[new], self.looked[new])
         then = np.abs(self._when[new] - taken[new, None]).argmin(1)
         place, rotation = self._place[new, then], self._rotation[new, then]
         poses = np.tile(np.eye(4), (len(new), 1, 1))
         poses[:, :3, :3], poses[:, :3, 3] = rotation, place
         low, high = (place[:, 2] + bound for bound in NEAR_GROUND)
-        self.maps.see(new, depth[new], LENS, poses @ self.rig.mount.matrix, low, high, taken[new])
+        cameras = poses @ self.rig.mount.matrix
+        above = cameras.copy()
+        above[:, 2, 3] -= self._level[new]
+        depth = self._sight(frames, new, above)
+        self.looked[new] = np.where((depth > 0).mean((1, 2)) > SHOWS, taken[new], self.looked[new])
+        self.maps.see(new, depth, LENS, cameras, low, high, taken[new])
 
     def _feel(self, now: Moment) -> None:
         """Hold the maps to the feet that stand."""

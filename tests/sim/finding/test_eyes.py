@@ -13,7 +13,8 @@ import torch
 from pipeline.errors import SimError
 from pipeline.geometry import Camera
 from pipeline.io.weights import write_weights
-from sim.finding.eyes import MAX_BYTES, Eyes, EyesCard, Modality, depth_of, whitened
+from sim.finding.eyes import MAX_BYTES, Eyes, EyesCard, Modality, depth_of
+from sim.sensors.networks import whitened
 from train.eyes import EyesNetwork
 
 CARD = EyesCard(

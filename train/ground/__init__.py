@@ -1,0 +1,1 @@
+"""How robots learn to see the ground by colour alone."""
