@@ -8,6 +8,7 @@ import numpy as np
 
 from pipeline.rooms.layout import ENDS, SHARE_ALIKE, SHARE_ENDING, draw_room
 from pipeline.rooms.paints import ALIKE_HUES, Paints, Palette
+from pipeline.rooms.shell import VARIED
 
 ROOMS = [draw_room(seed) for seed in range(120)]
 
@@ -71,3 +72,25 @@ def test_a_palette_gives_the_colors():
     assert contrasts[0] > 5 * contrasts[1]
     room = draw_room(3, palette=paints.palette)
     assert 0.12 <= room.light.brightness <= 0.51
+
+
+def test_rooms_that_are_to_have_stairs_have_some():
+    """Nearly all at once, none that ends in several ways; steps of many heights, up to a landing."""
+    rooms = [draw_room(seed, feature="stairs") for seed in range(40)]
+    assert np.mean(["stairs" in room.features for room in rooms]) > 0.7
+    assert max(len(room.ends) for room in rooms) == 1
+    assert sum("stairs" in room.features for room in ROOMS) < 20
+    rises = list[float]()
+    for room in rooms:
+        if "stairs" in room.features:
+            surfaces = room.surfaces
+            detailed = np.array([paint.detail == VARIED.detail for paint in surfaces.paints])
+            tops = detailed & (surfaces.normals()[:, 2] > 0.999)
+            heights = np.unique(surfaces.corners[tops, 2].round(6))
+            np.testing.assert_allclose(np.diff(heights), heights[0], atol=1e-5)  # all steps are as high
+            assert VARIED.count[0] <= len(heights) < VARIED.count[1]
+            landing = surfaces.areas()[tops & (surfaces.corners[:, 2] > heights[-1] - 1e-5)].max()
+            assert landing > VARIED.landing[0] * VARIED.wide[0] - 1e-9
+            rises.append(heights[0])
+    assert VARIED.rise[0] <= min(rises) < 0.12
+    assert 0.18 < max(rises) <= VARIED.rise[1]
