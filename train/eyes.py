@@ -139,8 +139,8 @@ def shown(env: SceneEnv, policy: PolicySettings) -> ObservationGroup:
     return Shown(env, policy.eyes)
 
 
-def varied(colors: torch.Tensor) -> torch.Tensor:
-    """Colours (B, H, W, 3), 0..1, in another light, by another camera, about 0."""
+def varied(colors: torch.Tensor, grain: float = GRAIN) -> torch.Tensor:
+    """Colours (B, H, W, 3), 0..1, in another light, by another camera with so much noise, about 0."""
     count = len(colors)
 
     def drawn(*shape: int) -> torch.Tensor:
@@ -155,7 +155,7 @@ def varied(colors: torch.Tensor) -> torch.Tensor:
     result = torch.einsum("bhwc,bdc->bhwd", colors, matrix)
     middle = result.mean((1, 2, 3), keepdim=True)
     result = middle + (result - middle) * (1 + CONTRAST * drawn(1, 1, 1))
-    return (result + GRAIN * torch.randn_like(result)).clamp(0, 1) - 0.5
+    return (result + grain * torch.randn_like(result)).clamp(0, 1) - 0.5
 
 
 def worn_out(near: torch.Tensor) -> torch.Tensor:

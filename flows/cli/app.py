@@ -39,6 +39,7 @@ GROUPS: dict[str, tuple[Command, ...]] = {
     "policies": (
         train.Train,
         train.pretrain_encoder,
+        train.pretrain_ground,
         curve.Curve,
         policies.Evaluate,
         policies.play,

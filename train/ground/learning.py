@@ -11,17 +11,18 @@ import torch
 
 from pipeline.io.weights import write_weights
 from pipeline.parallel import core_count
+from pipeline.types import Mask
 from sim.robots.model import Robot
 from sim.scene.scene import SimScene
 from sim.sensors.cameras.rig import normals_of
-from sim.sensors.ground.eyes import FAR, GroundEyes, GroundEyesCard, reference
+from sim.sensors.ground.eyes import GroundEyes, GroundEyesCard, given, reference
 from sim.sensors.ground.ground import LENS
-from sim.sensors.networks import nearness, rises
+from sim.sensors.networks import rises
 from train.eyes import varied
 from train.files import writing
 from train.fitting import Watch, fit
 from train.ground.network import GroundEyesNetwork
-from train.ground.views import GroundViews
+from train.ground.views import GroundImages, GroundViews
 
 IMAGES, AT_ONCE = 24_576, 512
 """Number of images to learn from, and how many are drawn at a time."""
@@ -32,9 +33,14 @@ SUREST, LEAST_SURE = -5.0, 1.0
 """Logarithms of relative errors that are believed."""
 TESTS = 1024
 """Images by which eyes are tested."""
-STEEP, STEP, NEAR_EDGE = 0.3, 0.6, 0.05
-"""What faces so little up and is no higher or lower than this over the ground under the robot is the face of a step
-[m]; edges farther off than this are counted [m]."""
+NEAR, STEP = 2.0, 0.6
+"""What is nearer, and no higher or lower over the ground under the robot [m], is what eyes are for;"""
+OTHERS = 0.1
+"""the weight of all else."""
+GRAIN = 0.008
+"""Noise of colours."""
+STEEP, NEAR_EDGE = 0.3, 0.05
+"""What faces so little up is the face of a step; those farther off than this are counted [m]."""
 
 
 @dataclass(frozen=True)
@@ -73,19 +79,21 @@ def learn(
     torch.set_num_threads(core_count())
     network, views = GroundEyesNetwork(), GroundViews(scenes, robot)
     drawn = [views.draw(AT_ONCE, np.random.default_rng([seed, part])) for part in range(IMAGES // AT_ONCE)]
-    colors = torch.from_numpy(np.concatenate([one.colors for one in drawn]))
-    depth = torch.from_numpy(np.concatenate([one.depth for one in drawn]))
-    flat = torch.from_numpy(np.concatenate([one.flat for one in drawn]))
+    colors, depth, flat, low = (
+        torch.from_numpy(np.concatenate(parts))
+        for parts in zip(*((one.colors, one.depth, one.flat, _is_low(one)) for one in drawn), strict=True)
+    )
     del drawn
 
     def loss_of(iteration: int) -> torch.Tensor:
         torch.manual_seed(int(np.random.default_rng([seed, iteration]).integers(2**31)))
         rows = torch.randint(len(colors), (BATCH,))
-        seen, truth, level = varied(colors[rows].float() / 255), depth[rows], flat[rows]
+        seen = varied(colors[rows].float() / 255, GRAIN) + 0.5
+        batch = [seen, depth[rows], flat[rows], low[rows]]
         mirrored = torch.rand(BATCH) < 0.5
-        for one in (seen, truth, level):
+        for one in batch:
             one[mirrored] = one[mirrored].flip(2)
-        return _loss(network, seen, truth, level)
+        return _loss(network, *batch)
 
     def write() -> None:
         card = GroundEyesCard(
@@ -103,13 +111,23 @@ def learn(
     fit(network, loss_of, iterations, LEARNING_RATE, file, depends_on, write, watch)
 
 
-def _loss(network: GroundEyesNetwork, seen: torch.Tensor, depth: torch.Tensor, flat: torch.Tensor) -> torch.Tensor:
+def _is_low(images: GroundImages) -> Mask:
+    """Pixels that show what is near and about as low as the ground."""
+    height = images.level_from_camera[:, 2, 3, None, None] + images.depth * rises(LENS, images.level_from_camera)[0]
+    return (images.depth > 0) & (images.depth < NEAR) & (np.abs(height) < STEP)
+
+
+def _loss(
+    network: GroundEyesNetwork, seen: torch.Tensor, depth: torch.Tensor, flat: torch.Tensor, low: torch.Tensor
+) -> torch.Tensor:
     """How unlikely true depths are by what is said: Laplace's distribution, about the logarithm of the depth."""
-    near = torch.from_numpy(nearness(flat.numpy())) - 0.5
-    farther, error = network(torch.cat([seen.permute(0, 3, 1, 2), near[:, None]], 1)).unbind(1)
+    images = torch.from_numpy(given(seen.numpy(), flat.numpy())).permute(0, 3, 1, 2)
+    farther, error = network(images).unbind(1)
     error = error.clamp(SUREST, LEAST_SURE)
     truth = (depth.clamp(CLOSEST, FARTHEST) / torch.from_numpy(reference(flat.numpy()))).log()
-    return ((farther - truth).abs() * torch.exp(-error) + error)[depth > CLOSEST].mean()
+    unlikely = (farther - truth).abs() * torch.exp(-error) + error
+    weight = torch.where(low, 1.0, OTHERS) * (depth > CLOSEST)
+    return (unlikely * weight).sum() / weight.sum()
 
 
 def measure(eyes: GroundEyes, scenes: Sequence[SimScene], robot: Robot, seed: int = 1) -> GroundError:
@@ -120,12 +138,11 @@ def measure(eyes: GroundEyes, scenes: Sequence[SimScene], robot: Robot, seed: in
     """
     images = GroundViews(scenes, robot).draw(TESTS, np.random.default_rng(seed))
     said, depth = eyes.look(images.colors, images.flat), images.depth
-    near = (depth > 0) & (depth < FAR)
+    near = _is_low(images)
     both = near & (said > 0)
     rise, along = rises(LENS, images.level_from_camera)
     upright = np.einsum("ni,nhwi->nhw", images.level_from_camera[:, 2, :3], normals_of(depth, LENS))
-    height = images.level_from_camera[:, 2, 3, None, None] + depth * rise
-    faces = both & (np.abs(upright) < STEEP) & (np.abs(height) < STEP)
+    faces = both & (np.abs(upright) < STEEP)
     off = ((said - depth) * along)[faces]
     return GroundError(
         float(both.sum() / near.sum()),

@@ -19,9 +19,9 @@ from sim.sensors.ground.ground import LENS, ground_camera
 from sim.sensors.ground.settings import MapSettings
 from sim.sensors.networks import flat_floor
 
-ON_STAIRS = 0.75
+ON_STAIRS = 0.9
 """Share of images that are taken on ways over stairs; others from anywhere on the floor."""
-ASIDE, ASKEW = 0.35, np.deg2rad(70)
+ASIDE, ASKEW = 0.35, np.deg2rad(50)
 """How far from the middle of a way [m] they are taken, and turned by how much from it, at most."""
 BENT, LEANS = np.deg2rad(6), np.deg2rad(3)
 """By how much robots pitch and roll against the ground below them."""

@@ -13,16 +13,19 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from pydantic import Field, ValidationError
 
 from pipeline.errors import SimError
 from pipeline.io.weights import WeightsCard, read_weights
 from pipeline.types import F32, U8
-from sim.sensors.networks import CHANNELS, KERNEL, convolved, whitened
+from sim.sensors.networks import KERNEL, convolved, nearness
 
 FILE = Path(__file__).parent / "eyes.npz"
 """Those that come with splatyard."""
 MAX_BYTES = 2**21
+GIVEN = 5
+"""Channels of what the network is given, see `given`."""
 DOWN, MIDDLE, UP = (16, 32, 64), (64, 64), (32, 24)
 """Channels of the layers."""
 DILATIONS = (1, 2)
@@ -30,7 +33,7 @@ DILATIONS = (1, 2)
 SAID = 8
 """Of each four pixels: logarithms of the depths over those of level ground, and of their relative errors."""
 LAYERS = {
-    **{f"down{i}": pair for i, pair in enumerate(zip((CHANNELS, *DOWN), DOWN, strict=False))},
+    **{f"down{i}": pair for i, pair in enumerate(zip((GIVEN, *DOWN), DOWN, strict=False))},
     **{f"middle{i}": pair for i, pair in enumerate(zip((DOWN[-1], *MIDDLE), MIDDLE, strict=False))},
     "up0": (MIDDLE[-1] + DOWN[1], UP[0]),
     "up1": (UP[0] + DOWN[0], UP[1]),
@@ -38,6 +41,8 @@ LAYERS = {
 }
 """Channels before and behind each layer."""
 NAMES = [f"{layer}_{part}" for layer in LAYERS for part in ("weight", "bias")]
+EVEN, BLANK, NEAR_BY = 0.02, 0.1, 4
+"""Deviations of images and of neighbours that are nothing, and how far these are [pixels]."""
 FAR = 3.0
 """Level ground farther away is as if it were so far [m]; depths beyond are not said."""
 NEAR = 0.25
@@ -89,7 +94,7 @@ class GroundEyes:
 
         `flat` (N, H, W) are the depths of level ground, 0 above it.
         """
-        x, before = whitened(rgb, flat), list[F32]()
+        x, before = given(rgb * np.float32(1 / 255), flat), list[F32]()
         for i in range(len(DOWN)):
             x = np.maximum(self._layer(f"down{i}", x, stride=2), 0)
             before.append(x)
@@ -105,6 +110,35 @@ class GroundEyes:
 
     def _layer(self, name: str, x: F32, stride: int = 1, dilation: int = 1) -> F32:
         return convolved(x, self.arrays[f"{name}_weight"], stride, dilation) + self.arrays[f"{name}_bias"]
+
+
+def given(colors: F32, flat: F32) -> F32:
+    """What the network is given (N, H, W, 5) of colours (N, H, W, 3), 0..1, and depths of level ground (N, H, W).
+
+    Colours and greys as they differ from the mean of the image and from what is around them, whatever the light; and
+    nearness.
+    """
+    colors = colors - colors.mean((1, 2), keepdims=True)
+    colors /= colors.std((1, 2, 3), keepdims=True) + EVEN
+    grey = colors.mean(-1)
+    own = grey - around(grey)
+    own /= np.sqrt(around(own**2)) + BLANK
+    return np.concatenate([colors / 2, own[..., None] / 2, nearness(flat)[..., None] - np.float32(0.5)], -1)
+
+
+def around(x: F32) -> F32:
+    """Means (N, H, W) over squares about each pixel, of those of the image."""
+    count = np.ones((1, *x.shape[1:]), np.float32)
+    for axis in (1, 2):
+        x, count = (_sums(one, axis) for one in (x, count))
+    return x / count
+
+
+def _sums(x: F32, axis: int) -> F32:
+    """Sums over neighbours along an axis, nothing beyond the borders."""
+    pad = [(0, 0)] * x.ndim
+    pad[axis] = (NEAR_BY, NEAR_BY)
+    return sliding_window_view(np.pad(x, pad), 2 * NEAR_BY + 1, axis).sum(-1)
 
 
 def reference(flat: F32) -> F32:

@@ -25,7 +25,7 @@ class MapSettings(Settings):
     """Time until an image is in the map [s]."""
     noise: DepthNoise | None = DepthNoise(range=(0.25, 3.0))
     """Noise and holes of the depth; None for true depths."""
-    grain: NotNegative = 0.02
+    grain: NotNegative = 0.01
     """Noise of colours, 0..1."""
     drift: Annotated[float, Field(ge=0, le=0.5)] = 0.01
     """By how much odometry is wrong, as a share of the way."""
