@@ -39,13 +39,15 @@ class ClimberDriver:
                 remedy="--robot go2 --ground map, or ground=MapSettings() of sim.sensors.ground.settings in Python",
             )
         self._env, self._ground, self._velocities = weakref.proxy(env), ground, velocities
+        self._begun = np.zeros(env.num_envs)
         self.climber, self._said = Climber(env.num_envs, env.task.control_period), False
 
     def __call__(self, seen: Observations) -> F32:
         """Actions (N, A) for the last observations."""
         now, ground = self._env.now, self._ground
         assert now, "it was reset"
-        self.climber.reset(np.flatnonzero(now.seconds == 0))
+        self.climber.reset(np.flatnonzero((now.seconds == 0) | (ground.begun != self._begun)))
+        self._begun = ground.begun.copy()
         sign = seen[WAY][:, 0] if WAY in seen else np.ones(len(now.seconds))
         level = np.where(sign > 0, ground.highest, ground.lowest)
         forward, turn = self.climber.speeds(ground.maps, ground.odometry.planar, level, sign)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
@@ -25,6 +26,8 @@ from sim.sensors.networks import flat_floor
 from sim.sensors.scan_grid import ScanErrors, ScanGrid
 from sim.sensors.sensor import Moment
 
+logger = logging.getLogger(__name__)
+
 LENS = Camera(64, 48, 33.7, 43.3, 32.0, 24.0)
 """Of the camera that looks at the ground: 87 by 58 degrees."""
 PITCH = np.deg2rad(30)
@@ -38,6 +41,8 @@ HELD, HELD_BELOW = 0.06, 0.1
 gap that counts [m]."""
 STOOD_ON = 0.45
 """Around the robot so far [m] the ground is level when an episode begins."""
+JUMP = 0.2
+"""Odometry that moves so far between two steps is wrong about one of them [m]."""
 SLACK = 1e-4
 """Nearer to each other [s] two images are one."""
 SHOWS = 0.02
@@ -167,12 +172,13 @@ class MappedGround(Ground):
         maps: What was seen and felt.
         odometry: Where the robots believe they are.
         rig: Their depth cameras.
+        begun: (N,) when the map was begun: with the episode, or after a jump of the odometry [s].
         looked: (N,) when the last image was taken that shows anything [s].
         lowest: (N,) height of the ground under the lowest foot that stood last, in the maps [m].
         highest: (N,) the same under the highest.
     """
 
-    ROWS = ("looked", "lowest", "highest", "_offset", "_level", "_arrived", "_place", "_rotation", "_when")
+    ROWS = ("begun", "looked", "lowest", "highest", "_offset", "_level", "_arrived", "_place", "_rotation", "_when")
     PARTS = ("maps", "odometry", "rig")
     exact = False
 
@@ -193,7 +199,7 @@ class MappedGround(Ground):
         self.maps, self.odometry = Elevation(count), Odometry(count, settings.drift, settings.tilt)
         self._offset, self._level = np.zeros(count), np.zeros(count)
         self.lowest, self.highest = np.zeros(count), np.zeros(count)
-        self._arrived, self.looked = np.full(count, -np.inf), np.zeros(count)
+        self.begun, self._arrived, self.looked = np.zeros(count), np.full(count, -np.inf), np.zeros(count)
         self._place, self._rotation = np.zeros((count, TRAIL, 3)), np.zeros((count, TRAIL, 3, 3))
         self._when = np.full((count, TRAIL), np.inf)
 
@@ -202,11 +208,18 @@ class MappedGround(Ground):
         moment = now()
         self.rig.reset(envs, rng)
         self.odometry.reset(envs, moment.state[envs], rng)
+        self.begun[envs], self._arrived[envs], self.looked[envs] = moment.seconds[envs], -np.inf, 0
+        self._level[envs] = self.odometry.place[envs, 2] - self._base_height
+        self._begin(envs, moment)
+        self._remember(envs, moment)
+        self._look(moment, rng)
+
+    def _begin(self, envs: I64, moment: Moment) -> None:
+        """Forget all but the level ground under robots (M,)."""
         place = self.odometry.place[envs]
         self.maps.reset(envs, place[:, :2])
-        self._offset[envs], self._level[envs], self._arrived[envs] = 0, place[:, 2] - self._base_height, -np.inf
+        self._offset[envs], self._when[envs] = 0, np.inf
         self.lowest[envs] = self.highest[envs] = self._level[envs]
-        self._when[envs], self.looked[envs] = np.inf, 0
         around = np.arange(-STOOD_ON, STOOD_ON, 0.02)
         disc = np.stack(np.meshgrid(around, around, indexing="ij"), -1).reshape(-1, 2)
         disc = disc[np.linalg.norm(disc, axis=1) < STOOD_ON]
@@ -216,13 +229,17 @@ class MappedGround(Ground):
         down = np.zeros(feet.shape[:2], bool)
         down[envs] = True
         self.maps.stand(feet, down, moment.seconds)
-        self._remember(envs, moment)
-        self._look(moment, rng)
 
     def update(self, now: Callable[[], Moment], rng: np.random.Generator) -> None:
         """Go on by odometry, feel the feet, and take the images that have arrived."""
         moment = now()
         self.odometry.update(moment.state, rng)
+        jumped = np.flatnonzero(np.linalg.norm(self.odometry.place - self._place[:, 0], axis=1) > JUMP)
+        if len(jumped):
+            logger.info("odometry of %d robots jumped: their maps begin anew", len(jumped))
+            self.begun[jumped] = self._arrived[jumped] = moment.seconds[jumped]
+            self._level[jumped] += (self.odometry.place - self._place[:, 0])[jumped, 2]  # the feet moved along
+            self._begin(jumped, moment)
         self.maps.follow(self.odometry.place[:, :2])
         self._remember(np.arange(len(self._offset)), moment)
         self._look(moment, rng)

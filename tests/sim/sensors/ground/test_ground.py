@@ -81,6 +81,32 @@ def test_a_map_is_saved():
     assert_repeats(walkers(MapSettings()), "height_scan")
 
 
+def test_odometry_that_jumps_begins_a_map_anew():
+    """Of the robot that it is about; late images from before are left out, and soon it knows as much as the others."""
+    env = walkers(MapSettings(noise=None, drift=0))
+    env.reset(seed=3)
+    for step in range(60):
+        if step == 30:
+            ground = env.senses.ground.mapped
+            assert ground
+            known = np.isfinite(ground.maps.variance).sum((1, 2))
+            ground.odometry.place[2] += [3.0, -2.0, 0.5]
+        env.step(np.zeros((8, 12), np.float32))
+        if step == 30:
+            left = np.isfinite(ground.maps.variance).sum((1, 2))
+            assert left[2] < known[2] / 2
+            assert (np.delete(left, 2) > np.delete(known, 2) * 0.9).all()
+            assert ground.begun[2] == env.now.seconds[2]
+    assert np.flatnonzero(ground.begun).tolist() == [2]
+    believed, true = (
+        env.senses.ground.read(env.now.state, env.scene_of),
+        env.senses.ground.true(env.now.state, env.scene_of),
+    )
+    off = np.abs(believed - true).reshape(8, 13, 7)[2, 2:10]
+    env.close()
+    assert np.median(off) < 0.02
+
+
 def test_wheels_have_no_map(room_scene):
     """They don't look at the ground."""
     with pytest.raises(SimError, match="walk by a gait"):
