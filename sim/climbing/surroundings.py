@@ -15,8 +15,10 @@ from sim.sensors.ground import elevation
 
 CELL = 2 * elevation.CELL
 """Edge of a cell [m]."""
-STEP = 0.26
-"""Between neighbouring cells, more than this is a wall or a drop [m]."""
+STEP, WALL = 0.26, 0.5
+"""Between neighbouring cells, more than this is a wall or a drop [m]; with less than the second it may be a step."""
+EDGE = 6
+"""Edges are that long [cells], at least."""
 ROOM, BODY = 0.4, 0.2
 """Nearer than the first to what is blocked or unknown a metre is dearer, nearer than the second much dearer [m]."""
 ROOM_PRICE, BODY_PRICE = 3.0, 12.0
@@ -70,6 +72,14 @@ def bridged(height: F32) -> F32:
                 if abs(one - two) < LEVEL:
                     result[a, b] = (one + two) / 2
     return result
+
+
+def high_steps(height: F32) -> float:
+    """Median difference between cells (X, Y) side by side that is too much to go on, yet no wall [m]; or NaN."""
+    across, along = (np.abs(np.diff(height, axis=axis)).ravel() for axis in (0, 1))
+    steps = np.concatenate([across, along])
+    steps = steps[(steps > STEP) & (steps < WALL)]  # false if one is NaN
+    return float(np.median(steps)) if len(steps) >= EDGE else np.nan
 
 
 @njit(cache=True, nogil=True)

@@ -9,8 +9,8 @@ import numpy as np
 
 from pipeline.errors import SimError
 from pipeline.types import F32
-from sim.climbing.climber import Climber
-from sim.climbing.surroundings import STEP
+from sim.climbing.climber import RIM, Climber
+from sim.climbing.surroundings import STEP, halved, high_steps
 from sim.env import Observations, SceneEnv
 from sim.tasks.walking.walking_tasks import WAY
 
@@ -18,6 +18,8 @@ logger = logging.getLogger(__name__)
 
 PATIENCE = 0.5
 """Who has seen nothing for so long stops [s]."""
+LOOKS_ROUND = 3.0
+"""Who looks for stairs for so long names the steps that are too high [s]."""
 
 
 class ClimberDriver:
@@ -39,7 +41,7 @@ class ClimberDriver:
                 remedy="--robot go2 --ground map, or ground=MapSettings() of sim.sensors.ground.settings in Python",
             )
         self._env, self._ground, self._velocities = weakref.proxy(env), ground, velocities
-        self._begun = np.zeros(env.num_envs)
+        self._begun, self._lost, self._named = np.zeros(env.num_envs), np.zeros(env.num_envs), False
         self.climber, self._said = Climber(env.num_envs, env.task.control_period), False
 
     def __call__(self, seen: Observations) -> F32:
@@ -52,6 +54,7 @@ class ClimberDriver:
         level = np.where(sign > 0, ground.highest, ground.lowest)
         forward, turn = self.climber.speeds(ground.maps, ground.odometry.planar, level, sign)
         self._say_who_gave_up()
+        self._name_high_steps()
         blind = now.seconds - ground.looked > PATIENCE
         return self._velocities.actions(np.where(blind, 0, forward), np.where(blind, 0, turn))
 
@@ -61,3 +64,20 @@ class ClimberDriver:
         if count and not self._said:
             logger.info("%d robots see no stairs, or none with steps below %.0f cm: they stand", count, 100 * STEP)
             self._said = True
+
+    def _name_high_steps(self) -> None:
+        """Say once how high steps are before which robots look for others."""
+        lost = self.climber.goes_by == RIM
+        self._lost = np.where(lost, self._lost + self._env.task.control_period, 0)
+        if self._named or self._lost.max() < LOOKS_ROUND:
+            return
+        maps = self._ground.maps
+        seen = [high_steps(halved(maps.height[one], maps.variance[one])) for one in np.flatnonzero(self._lost)]
+        if np.isfinite(seen).any():
+            self._named = True
+            logger.info(
+                "%d robots stop before steps of %.0f cm: they climb none above %.0f cm",
+                np.isfinite(seen).sum(),
+                100 * np.nanmedian(seen),
+                100 * STEP,
+            )

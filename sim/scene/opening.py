@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 TERRAIN = "terrain:"
 """What references to procedural ground begin with; a seed follows."""
-FLIGHTS, HEIGHTS = "flights", (5, 25)
+FLIGHTS, HEIGHTS = "flights", (5, 40)
 """The kind of it that is staircases, and the lowest and highest risers that may be asked for [cm]."""
 ALL = "all"
 """All objects of a bundle."""

@@ -103,6 +103,29 @@ def test_who_finds_no_stairs_says_so(env: SceneEnv, caplog: pytest.LogCaptureFix
     ]
 
 
+def test_steps_that_are_too_high_are_named(caplog: pytest.LogCaptureFixture):
+    """Robots don't climb stairs of 32 cm, don't fall, and say how high the steps are, once."""
+    env = sim.make(
+        "flights",
+        ["terrain:0:flights:32"],
+        6,
+        robot="go2",
+        engine="mujoco-worlds",
+        cameras=(),
+        ground=MapSettings(noise=None, drift=0),
+        seed=0,
+    )
+    seen, _ = env.reset(seed=1)
+    with open_driver("stairs", env, 0) as policy, caplog.at_level("INFO"):
+        for _ in range(50):
+            seen, _, _, _, info = env.step(policy(seen))
+            assert not info["ended_by_fall"].any()
+    env.close()
+    (said,) = (record.message for record in caplog.records if "stop before" in record.message)
+    assert float(said.split("steps of ")[1].split(" cm")[0]) == pytest.approx(32, abs=2)
+    assert said.endswith("they climb none above 26 cm")
+
+
 def test_others_are_refused():
     """Wheels, and legs that know the truth."""
     env = sim.make("flights", ["terrain:0:flights"], 1, robot="go2", engine="mujoco-worlds", cameras=())
