@@ -3,6 +3,7 @@
     python benchmarks/flights.py                   go2 by the truth, by riser, in both engines; then the driver stairs
     python benchmarks/flights.py --only gait       the first alone
     python benchmarks/flights.py --scene BUNDLE    the driver in a place with stairs, too
+    python benchmarks/flights.py --only colors --rooms 'ROOM/*' --scene BUNDLE    by colours alone
     python benchmarks/flights.py --write           write the sections of docs/benchmarks.md
 
 Staircases have 4 to 7 steps of 10 to 20 cm with treads of 22 to 32 cm: a third each between walls, open, or turned by
@@ -15,7 +16,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -26,11 +27,14 @@ sys.path.insert(0, str(ROOT))
 
 import sim  # noqa: E402
 from benchmarks.page import Row, section, update_page  # noqa: E402
+from pipeline.scenes.resolver import find_scenes  # noqa: E402
 from pipeline.types import F32, I64  # noqa: E402
 from sim.climbing.climber import SPEED  # noqa: E402
+from sim.climbing.stairs import find_stairs  # noqa: E402
 from sim.drivers import Policy  # noqa: E402
 from sim.env import SceneEnv  # noqa: E402
 from sim.policies.catalog import open_driver  # noqa: E402
+from sim.scene.opening import open_scene  # noqa: E402
 from sim.scene.terrain import Flight  # noqa: E402
 from sim.sensors.cameras.settings import DepthNoise, Output  # noqa: E402
 from sim.sensors.ground.ground import DepthCamera  # noqa: E402
@@ -57,7 +61,7 @@ FAULTY = MapSettings(
 
 
 class Spoilt:
-    """Depth cameras whose images are changed as they arrive."""
+    """Cameras whose images are changed as they arrive."""
 
     def __init__(self, rig: DepthCamera, change: Callable[[np.ndarray, F32], tuple[np.ndarray, F32]]) -> None:
         self._rig, self._change, self.mount = rig, change, rig.mount
@@ -69,26 +73,27 @@ class Spoilt:
     def arrived(self, now: Moment, rng: np.random.Generator) -> tuple[Mapping[Output, np.ndarray], F32]:
         """Last images, and their age (N,) [s]."""
         frames, age = self._rig.arrived(now, rng)
-        depth, age = self._change(frames["depth"], age)
-        return {"depth": depth}, age
+        ((output, images),) = frames.items()
+        images, age = self._change(images, age)
+        return {output: images}, age
 
 
 def frozen() -> Callable[[np.ndarray, F32], tuple[np.ndarray, F32]]:
     """The first image stays, and seems to be new."""
     first = list[np.ndarray]()
 
-    def change(depth: np.ndarray, age: F32) -> tuple[np.ndarray, F32]:
+    def change(images: np.ndarray, age: F32) -> tuple[np.ndarray, F32]:
         if not first:
-            first.append(depth.copy())
+            first.append(images.copy())
         return first[0], age
 
     return change
 
 
 SPOILT: dict[str, Callable[[], Callable[[np.ndarray, F32], tuple[np.ndarray, F32]]]] = {
-    "images of another robot": lambda: lambda depth, age: (np.roll(depth, 1, 0), age),
+    "images of another robot": lambda: lambda images, age: (np.roll(images, 1, 0), age),
     "the first image only": frozen,
-    "blind: the ground that the feet touched": lambda: lambda depth, age: (np.zeros_like(depth), age),
+    "blind: the ground that the feet touched": lambda: lambda images, age: (np.zeros_like(images), age),
 }
 
 
@@ -101,9 +106,12 @@ def straight_on(env: SceneEnv) -> Iterator[Policy]:
     yield lambda _: actions
 
 
-def measured(driver: str, reference: str, engine: str, ground: MapSettings | None, spoil: str = "") -> FlightResult:
-    """Robots on the staircases of a scene."""
-    env = sim.make("flights", [reference], ROBOTS, robot="go2", engine=engine, cameras=(), ground=ground, seed=0)
+def measured(
+    driver: str, scenes: Sequence[str], engine: str, ground: MapSettings | None, spoil: str = ""
+) -> FlightResult:
+    """Robots on the staircases of a scene, twice as many on those of several."""
+    count = ROBOTS * min(2, len(scenes))
+    env = sim.make("flights", scenes, count, robot="go2", engine=engine, cameras=(), ground=ground, seed=0)
     believed = env.senses.ground.mapped
     if spoil and believed:
         believed.rig = Spoilt(believed.rig, SPOILT[spoil]())  # type: ignore[assignment]
@@ -136,7 +144,7 @@ def of_gait() -> list[Row]:
     found = list[Row]()
     for engine, seeds in ENGINES.items():
         for riser, target in RISERS.items():
-            result = joined([measured("auto", f"terrain:{seed}:flights:{riser}", engine, None) for seed in seeds])
+            result = joined([measured("auto", [f"terrain:{seed}:flights:{riser}"], engine, None) for seed in seeds])
             for way in ("up", "down"):
                 part = result.of(lambda flight, way=way: flight.way == way)
                 found.append(row(f"{engine}, steps of {riser} cm, {way}", part, target))
@@ -172,7 +180,7 @@ def of_driver(scene: str | None) -> list[Row]:
     found = list[Row]()
     for name, driver, ground, spoil, target in cases:
         begun = time.process_time()
-        results = [measured(driver, f"terrain:{seed}:flights", "mujoco-worlds", ground, spoil) for seed in SEEDS[:2]]
+        results = [measured(driver, [f"terrain:{seed}:flights"], "mujoco-worlds", ground, spoil) for seed in SEEDS[:2]]
         result, spent = joined(results), time.process_time() - begun
         found.append(row(name, result, target))
         if target:
@@ -181,25 +189,65 @@ def of_driver(scene: str | None) -> list[Row]:
         print(f"{name} done", flush=True)
     if scene:
         for name, driver, ground in (("led, the truth", "auto", None), ("told the way, map", "stairs", MapSettings())):
-            result = measured(driver, scene, "sapien", ground)
+            result = measured(driver, [scene], "sapien", ground)
             found.append(row(f"the scene, sapien, {name}", result, 92 if ground else None))
+    return found
+
+
+def of_colors(rooms: Sequence[str], scene: str | None, eyes: Path | None) -> list[Row]:
+    """Rooms with stairs that were never trained in, as splats: told the way, by colours alone, and beside others."""
+    colors = MapSettings(depth_of="colors", eyes=eyes)
+    cases: list[tuple[str, str, MapSettings | None, str, float | None]] = [
+        ("led, the truth", "auto", None, "", None),
+        ("told the way, map of a depth camera", "stairs", MapSettings(), "", None),
+        ("told the way, colours alone", "stairs", colors, "", 75),
+        *((f"told the way, colours, {one}", "stairs", colors, one, None) for one in list(SPOILT)[:2]),
+        ("led, colours alone", "auto", colors, "", None),
+        ("led, blind: the ground that the feet touched", "auto", colors, list(SPOILT)[2], None),
+    ]
+    found = list[Row]()
+    for name, driver, ground, spoil, target in cases:
+        result = measured(driver, rooms, "sapien", ground, spoil)
+        found.append(row(name, result, target))
+        if target:
+            found += [row(f"{name}, {part}", result.of(PARTS[part])) for part in ("up", "down")]
+        print(f"{name} done", flush=True)
+    if scene:
+        found.append(row("the scene, told the way, colours alone", measured("stairs", [scene], "sapien", colors), 70))
+    return found
+
+
+def with_stairs(rooms: Sequence[str]) -> list[str]:
+    """Rooms in which there is room before and behind stairs."""
+    found = list[str]()
+    for room in rooms:
+        regions = open_scene(room).regions
+        if find_stairs(regions.height, regions.walkable, np.array(regions.origin), regions.cell):
+            found.append(room)
     return found
 
 
 def main() -> None:
     """Measure, and write with --write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", choices=("gait", "driver"))
+    parser.add_argument("--only", choices=("gait", "driver", "colors"))
+    parser.add_argument("--rooms", help="rooms of `splatyard rooms 24 --with stairs --seed 1000`, for colors")
+    parser.add_argument("--eyes", type=Path, help="others than those that come along")
     parser.add_argument("--scene", help="a place with stairs")
     parser.add_argument("--write", action="store_true", help="write the sections of docs/benchmarks.md")
     options = parser.parse_args()
     command, sections = "python benchmarks/flights.py --scene BUNDLE", dict[str, str]()
-    if options.only != "driver":
+    if options.only in (None, "gait"):
         text = "go2 on staircases drawn anew (treads of 22 to 32 cm), by the truth, led along the middle at 0.4 m/s."
         sections["stairs: gait"] = section("stairs: gait", command, text, of_gait())
-    if options.only != "gait":
+    if options.only in (None, "driver"):
         text = "Steps of 10 to 20 cm, half of them down, a third turned; nothing was learned or tuned on these seeds."
         sections["stairs: driver"] = section("stairs: driver", command, text, of_driver(options.scene))
+    if options.only == "colors":
+        rooms = with_stairs(find_scenes((options.rooms,)))
+        text = f"{len(rooms)} rooms with stairs, none of which was trained in, in sapien, up and down."
+        rows = of_colors(rooms, options.scene, options.eyes)
+        sections["stairs: colors"] = section("stairs: colors", f"{command} --only colors --rooms 'ROOM/*'", text, rows)
     print("\n".join(sections.values()))
     if options.write:
         update_page(sections)

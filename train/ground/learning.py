@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -146,8 +146,13 @@ def measure(eyes: GroundEyes, scenes: Sequence[SimScene], robot: Robot, seed: in
     off = ((said - depth) * along)[faces]
     return GroundError(
         float(both.sum() / near.sum()),
-        float(np.median(np.abs(said / np.where(both, depth, 1) - 1)[both])),
-        float(np.median(np.abs((said - depth) * rise)[both])),
-        float((off < -NEAR_EDGE).mean()),
-        float((off > NEAR_EDGE).mean()),
+        _over(np.median, np.abs(said / np.where(both, depth, 1) - 1)[both]),
+        _over(np.median, np.abs((said - depth) * rise)[both]),
+        _over(np.mean, off < -NEAR_EDGE),
+        _over(np.mean, off > NEAR_EDGE),
     )
+
+
+def _over(what: Callable[[np.ndarray], np.floating], values: np.ndarray) -> float:
+    """A figure of values (K,); NaN of none."""
+    return float(what(values)) if len(values) else np.nan
