@@ -289,7 +289,7 @@ def pretrain_ground(
     *,
     scenes: Annotated[tuple[str, ...], Arg("bundle with stairs; may be repeated", "SCENE", flag="--scenes")],
     out: Annotated[Path, Arg("file of weights", "EYES.npz")],
-    iterations: Annotated[int, Arg("batches of 64 images", "N", count)] = 6000,
+    iterations: Annotated[int, Arg("batches of 64 images", "N", count)] = 4500,
     seed: Annotated[int, Arg("of images and weights")] = 0,
     robot: Annotated[str, Arg("a name, or a URDF or MJCF file, of one that walks")] = "go2",
     test: Annotated[tuple[str, ...], Arg("bundle to measure them in, too; may be repeated", "SCENE")] = (),

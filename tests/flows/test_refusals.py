@@ -107,7 +107,10 @@ train --resume nowhere
 curve find --scene nowhere --counts 1 --out curve
 curve find --scene room --counts 1 --out curve
 pretrain-encoder --scenes nowhere --out encoder
+pretrain-ground --scenes nowhere --out eyes.npz
+pretrain-ground --scenes room --out eyes
 rooms 0
+rooms 1 --with cellar
 eval
 eval nowhere
 eval --driver auto
@@ -128,10 +131,12 @@ batch good.yaml --out file
 batch good.yaml --runner dask --address tcp://127.0.0.1:9
 build photos --view --out file
 eval --driver nothing --scene room
+eval --driver stairs --robot go2 --scene room --ground nothing
 export half --onnx policy.onnx
 objects room --cut nothing
 objects room --page file/below.html
 pretrain-encoder --scenes room --out file/below
+pretrain-ground --scenes room --out eyes.npz
 record --driver auto --scene room --lerobot file/below
 sim room --engine nothing
 sim room --video file/below.mp4

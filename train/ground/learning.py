@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from pipeline.errors import TrainError
 from pipeline.io.weights import write_weights
 from pipeline.parallel import core_count
 from pipeline.types import Mask
@@ -18,7 +19,7 @@ from sim.sensors.cameras.rig import normals_of
 from sim.sensors.ground.eyes import GroundEyes, GroundEyesCard, given, reference
 from sim.sensors.ground.ground import LENS
 from sim.sensors.networks import rises
-from train.eyes import varied
+from train.eyes import PATTERNS, patches, varied
 from train.files import writing
 from train.fitting import Watch, fit
 from train.ground.network import GroundEyesNetwork
@@ -37,8 +38,8 @@ NEAR, STEP = 2.0, 0.6
 """What is nearer, and no higher or lower over the ground under the robot [m], is what eyes are for;"""
 OTHERS = 0.1
 """the weight of all else."""
-GRAIN = 0.008
-"""Noise of colours."""
+GRAIN, PATCHED = 0.008, 0.5
+"""Noise of colours, and share of images that are painted over by patches: real steps are of mottled stone."""
 STEEP, NEAR_EDGE = 0.3, 0.05
 """What faces so little up is the face of a step; those farther off than this are counted [m]."""
 
@@ -73,8 +74,12 @@ def learn(
     """Train eyes on images of scenes and write their file, see `train.fitting.fit`.
 
     Raises:
-        TrainError: When no scene has stairs, a loss isn't finite, or the file can't be written.
+        TrainError: When no scene has stairs, a loss isn't finite, or the file is no .npz or can't be written.
     """
+    if file.suffix != ".npz":
+        raise TrainError(
+            "eyes are a file NAME.npz", found=f"{file}", remedy=f"--out {file.with_suffix('.npz')}", file=file
+        )
     torch.manual_seed(seed)
     torch.set_num_threads(core_count())
     network, views = GroundEyesNetwork(), GroundViews(scenes, robot)
@@ -84,11 +89,14 @@ def learn(
         for parts in zip(*((one.colors, one.depth, one.flat, _is_low(one)) for one in drawn), strict=True)
     )
     del drawn
+    patterns = patches(PATTERNS, *depth.shape[1:])
 
     def loss_of(iteration: int) -> torch.Tensor:
         torch.manual_seed(int(np.random.default_rng([seed, iteration]).integers(2**31)))
         rows = torch.randint(len(colors), (BATCH,))
-        seen = varied(colors[rows].float() / 255, GRAIN) + 0.5
+        plain = colors[rows].float() / 255
+        painted = (plain * patterns[torch.randint(len(patterns), (BATCH,))].permute(0, 2, 3, 1)).clamp(max=1)
+        seen = varied(torch.where(torch.rand(BATCH, 1, 1, 1) < PATCHED, painted, plain), GRAIN) + 0.5
         batch = [seen, depth[rows], flat[rows], low[rows]]
         mirrored = torch.rand(BATCH) < 0.5
         for one in batch:
