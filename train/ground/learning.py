@@ -145,7 +145,7 @@ def measure(eyes: GroundEyes, scenes: Sequence[SimScene], robot: Robot, seed: in
         TrainError: When no scene has stairs.
     """
     images = GroundViews(scenes, robot).draw(TESTS, np.random.default_rng(seed))
-    said, depth = eyes.look(images.colors, images.flat), images.depth
+    (said, _), depth = eyes.look(images.colors, images.flat), images.depth
     near = _is_low(images)
     both = near & (said > 0)
     rise, along = rises(LENS, images.level_from_camera)

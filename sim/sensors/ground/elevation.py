@@ -71,16 +71,26 @@ class Elevation(Saved):
             self.corner[robot] += [rows, columns]
 
     def see(
-        self, robots: I64, depth: F32, lens: Camera, odometry_from_camera: F64, low: Floats, high: Floats, now: Floats
+        self,
+        robots: I64,
+        depth: F32,
+        lens: Camera,
+        odometry_from_camera: F64,
+        low: Floats,
+        high: Floats,
+        now: Floats,
+        error: F32 | None = None,
     ) -> None:
         """Take depth images (M, H, W) [m], 0 = unknown, of robots (M,) at times (M,) [s].
 
-        What is not between heights (M,) is no ground.
+        What is not between heights (M,) is no ground. Depths have relative errors (M, H, W) that pixels of an image
+        have in common, beside a depth camera's noise; none by default.
         """
+        error = np.zeros_like(depth) if error is None else error
         focal = np.array([lens.fx, lens.fy, lens.cx, lens.cy])
         poses = np.ascontiguousarray(odometry_from_camera, np.float64)
         bounds = np.column_stack([low, high, now]).astype(np.float64)
-        _fuse(self.height, self.variance, self.seen, self.corner, robots, depth, focal, poses, bounds)
+        _fuse(self.height, self.variance, self.seen, self.corner, robots, depth, error, focal, poses, bounds)
 
     def stand(self, place: Floats, down: Mask, now: Floats) -> None:
         """Note that feet stand at positions (N, F, 3), where they do (N, F), at times (N,) [s]."""
@@ -133,6 +143,7 @@ def _fuse(
     corner: I64,
     robots: I64,
     depth: F32,
+    error: F32,
     lens: F64,
     poses: F64,
     bounds: F64,
@@ -143,7 +154,7 @@ def _fuse(
     for m in prange(len(robots)):
         n, pose, now = robots[m], poses[m], bounds[m, 2]
         cells = np.full(rows * columns, -1, np.int64)
-        z, away = np.full(rows * columns, np.nan), np.empty(rows * columns)
+        z, away, off = np.full(rows * columns, np.nan), np.empty(rows * columns), np.empty(rows * columns)
         top, low = np.full((SIDE, SIDE), np.float32(-np.inf)), np.full((SIDE, SIDE), np.float32(np.inf))
         total, count = np.zeros((SIDE, SIDE), np.float32), np.zeros((SIDE, SIDE), np.float32)
         for row in range(rows):
@@ -160,6 +171,7 @@ def _fuse(
                     continue
                 pixel = row * columns + column
                 cells[pixel], z[pixel], away[pixel] = i * SIDE + j, rise, far
+                off[pixel] = error[m, row, column] * (rise - pose[2, 3])
         for row in range(rows):
             for column in range(columns):
                 pixel = row * columns + column
@@ -178,7 +190,7 @@ def _fuse(
             if cells[pixel] < 0 or count[i, j] == 0:
                 continue
             measured = total[i, j] / count[i, j]
-            own = (NOISE + NOISE_SLOPE * away[pixel] ** 2) ** 2 / count[i, j] + LEAST
+            own = (NOISE + NOISE_SLOPE * away[pixel] ** 2) ** 2 / count[i, j] + off[pixel] ** 2 + LEAST
             count[i, j] = 0
             old = variance[n, i, j] + GROWTH * max(0.0, now - seen[n, i, j])
             gap = measured - height[n, i, j]

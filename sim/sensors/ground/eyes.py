@@ -89,8 +89,8 @@ class GroundEyes:
                 file=file,
             ) from error
 
-    def look(self, rgb: U8, flat: F32) -> F32:
-        """Depths (N, H, W) [m] of what images (N, H, W, 3) show, 0 = unknown.
+    def look(self, rgb: U8, flat: F32) -> tuple[F32, F32]:
+        """Depths (N, H, W) [m] of what images (N, H, W, 3) show, 0 = unknown, and their relative errors (N, H, W).
 
         `flat` (N, H, W) are the depths of level ground, 0 above it.
         """
@@ -106,7 +106,8 @@ class GroundEyes:
         said = self._layer("said", x)
         count, rows, columns, _ = said.shape
         fine = said.reshape(count, rows, columns, 2, 2, 2).transpose(3, 0, 1, 4, 2, 5)
-        return depths_of(flat, *fine.reshape(2, count, 2 * rows, 2 * columns))
+        farther, error = fine.reshape(2, count, 2 * rows, 2 * columns)
+        return depths_of(flat, farther, error), np.exp(error)
 
     def _layer(self, name: str, x: F32, stride: int = 1, dilation: int = 1) -> F32:
         return convolved(x, self.arrays[f"{name}_weight"], stride, dilation) + self.arrays[f"{name}_bias"]

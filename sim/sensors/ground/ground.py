@@ -144,23 +144,26 @@ def ground_camera(robot: Robot, settings: MapSettings) -> tuple[RobotCamera, Cam
     )
 
 
-Sight = Callable[[Mapping[Output, np.ndarray], I64, F64], F32]
-"""Depths (M, H, W) [m] of images of robots (M,) by cameras at poses (M, 4, 4) over the ground on which they stand."""
+Sight = Callable[[Mapping[Output, np.ndarray], I64, F64], tuple[F32, F32 | None]]
+"""Depths (M, H, W) [m] of images of robots (M,), and their relative errors if they have any beside noise.
+
+By cameras at poses (M, 4, 4) over the ground on which the robots stand.
+"""
 
 
-def measured(frames: Mapping[Output, np.ndarray], robots: I64, level_from_camera: F64) -> F32:
+def measured(frames: Mapping[Output, np.ndarray], robots: I64, level_from_camera: F64) -> tuple[F32, None]:
     """What a depth camera measured."""
-    return np.asarray(frames["depth"][robots], np.float32)
+    return np.asarray(frames["depth"][robots], np.float32), None
 
 
 def by_colors(eyes: GroundEyes) -> Sight:
     """What eyes say of colours."""
 
-    def look(frames: Mapping[Output, np.ndarray], robots: I64, level_from_camera: F64) -> F32:
+    def look(frames: Mapping[Output, np.ndarray], robots: I64, level_from_camera: F64) -> tuple[F32, F32]:
         images = frames["rgb"][robots]
-        depth = eyes.look(images, flat_floor(LENS, level_from_camera))
+        depth, error = eyes.look(images, flat_floor(LENS, level_from_camera))
         depth[images.max(-1) < DARK] = 0
-        return depth
+        return depth, error
 
     return look
 
@@ -287,9 +290,9 @@ class MappedGround(Ground):
         cameras = poses @ self.rig.mount.matrix
         above = cameras.copy()
         above[:, 2, 3] -= self._level[new]
-        depth = self._sight(frames, new, above)
+        depth, error = self._sight(frames, new, above)
         self.looked[new] = np.where((depth > 0).mean((1, 2)) > SHOWS, taken[new], self.looked[new])
-        self.maps.see(new, depth, LENS, cameras, low, high, taken[new])
+        self.maps.see(new, depth, LENS, cameras, low, high, taken[new], error)
 
     def _feel(self, now: Moment) -> None:
         """Hold the maps to the feet that stand."""

@@ -100,10 +100,11 @@ def test_errors_are_those_of_what_is_said(stairs: SimScene, tmp_path: Path, few:
         def __init__(self, off: float) -> None:
             self.off = off
 
-        def look(self, rgb: np.ndarray, flat: np.ndarray) -> np.ndarray:
+        def look(self, rgb: np.ndarray, flat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             images = GroundViews([stairs], load("go2")).draw(16, np.random.default_rng(1))
             np.testing.assert_array_equal(images.colors, rgb)
-            return np.where(images.depth > 0, images.depth + self.off, 0).astype(np.float32)
+            depth = np.where(images.depth > 0, images.depth + self.off, 0).astype(np.float32)
+            return depth, np.zeros_like(depth)
 
     truth, near = (measure(Knowing(off), [stairs], load("go2")) for off in (0.0, -0.1))
     assert (truth.said, truth.depth, truth.height, truth.nearer, truth.farther) == (1, 0, 0, 0, 0)

@@ -53,7 +53,7 @@ def test_they_see_as_the_network_does(file: Path, rng: np.random.Generator):
     expected = depths_of(flat, farther.numpy(), error.numpy() - surer)
     eyes = GroundEyes(file)
     eyes.arrays["said_bias"] = eyes.arrays["said_bias"] - np.repeat([0, surer], 4).astype(np.float32)
-    found = eyes.look(colors, flat)
+    found, _ = eyes.look(colors, flat)
     assert found.shape == (3, 48, 64)
     assert 0.05 < (expected > 0).mean() < 1
     assert (np.abs(found - expected) < 1e-3).mean() > 0.999  # some are at the edge of what is said
