@@ -16,7 +16,7 @@ from pipeline.scenes.bundle import Bundle
 from tests.bundles import floor_of, make_bundle
 from tests.sim.conftest import room_gaussians
 from tests.synthetic import Room
-from train import pretraining
+from train import fitting, pretraining
 from train.encoders.gaussian_regressor import GaussianRegressor, PixelGaussians, load_regressor, rays_of
 from train.pretraining import Pairs, Views, measure, pretrain, render, seen_from_first
 from train.runs.run import Run
@@ -139,8 +139,9 @@ def test_what_was_killed_goes_on_as_if_it_had_not_been(
     bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     """To the same weights; nothing is left beside the file. Another seed begins anew."""
-    for name, value in (("BATCH", 2), ("SAVE_INTERVAL", 2), ("LOG_INTERVAL", 1)):
-        monkeypatch.setattr(pretraining, name, value)
+    monkeypatch.setattr(pretraining, "BATCH", 2)
+    monkeypatch.setattr(fitting, "SAVE_INTERVAL", 2)
+    monkeypatch.setattr(fitting, "LOG_INTERVAL", 1)
     place = [Bundle.open(bundle)]
     whole = pretrain(place, tmp_path / "whole.safetensors", 6)
     file = tmp_path / "killed.safetensors"

@@ -46,7 +46,7 @@ EVEN, BLANK, NEAR_BY = 0.02, 0.1, 4
 FAR = 3.0
 """Level ground farther away is as if it were so far [m]; depths beyond are not said."""
 NEAR = 0.25
-UNSURE = 0.3
+UNSURE = 0.2
 """Depths with larger relative errors are not said, either."""
 
 
