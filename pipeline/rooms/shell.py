@@ -33,6 +33,7 @@ class StairRanges:
         apart: Distance from the wall along which they lead, where they don't lean on it.
         free: Share of those that don't.
         walled: Share of those with a wall on the other side.
+        one_paint: Share of those whose faces are of one paint, of the floor's or their own.
         detail: Of their paints.
         tries: How often a place for them is looked for.
     """
@@ -45,12 +46,13 @@ class StairRanges:
     apart: tuple[float, float] = (0.0, 0.0)
     free: float = 0.0
     walled: float = 0.0
+    one_paint: float = 0.0
     detail: float = 1.0
     tries: int = 1
 
 
 USUAL = StairRanges()
-VARIED = StairRanges((0.10, 0.20), (0.22, 0.32), (4, 8), (0.9, 1.4), (1.5, 2.1), (0.6, 1.3), 0.4, 0.4, 6.0, 10)
+VARIED = StairRanges((0.10, 0.20), (0.22, 0.32), (4, 8), (0.9, 1.4), (1.5, 2.1), (0.6, 1.3), 0.4, 0.4, 0.6, 6.0, 10)
 """Of stairs to learn from, as different as those of houses are."""
 
 
@@ -122,11 +124,12 @@ def draw_shell(
         depth = float(rng.uniform(0.2, 0.22 * min(area.size)))
         main.floor = both(main.floor, ragged_side(area, side, depth, rng))
         roof = both(roof, ragged_side(area, side, depth * float(rng.uniform(0.3, 1.5)), rng))
-    lay(b, main.area, 0, paints.floor(), None if main.floor is everywhere else main.floor)
+    floor = paints.floor()
+    lay(b, main.area, 0, floor, None if main.floor is everywhere else main.floor)
     if rng.random() < 0.85:
         lay(b, area, ceiling, paints.ceiling(), None if roof is everywhere else roof, down=True)
     _walls(b, area, low, ceiling, wall, [side for side in range(SIDES) if side not in gone], door)
-    return spaces, _fill(b, main, paints, wall, stairs, ranges)
+    return spaces, _fill(b, main, paints, (floor, wall), stairs, ranges)
 
 
 def _size(rng: np.random.Generator) -> tuple[float, float]:
@@ -234,12 +237,14 @@ def _second(b: Builder, main: Space, door: _Door, paints: Paints, wall: Paint) -
     return space
 
 
-def _fill(b: Builder, main: Space, paints: Paints, wall: Paint, stairs: float, ranges: StairRanges) -> bool:
+def _fill(
+    b: Builder, main: Space, paints: Paints, shell: tuple[Paint, Paint], stairs: float, ranges: StairRanges
+) -> bool:
     """What is built into the first space: a corner walled off, which makes an L, or stairs, or a platform.
 
-    Returns whether there are stairs.
+    Floor and walls of the shell have these paints. Returns whether there are stairs.
     """
-    rng, (width, depth) = paints.rng, main.area.size
+    (floor, wall), rng, (width, depth) = paints.rng, main.area.size
     if rng.random() < 0.3 and min(width, depth) > 2.6:
         w, d = float(rng.uniform(0.2, 0.45) * width), float(rng.uniform(0.2, 0.45) * depth)
         x = main.area.x0 if rng.random() < 0.5 else main.area.x1 - w
@@ -248,7 +253,7 @@ def _fill(b: Builder, main: Space, paints: Paints, wall: Paint, stairs: float, r
         if main.take(spot.grown(-0.02)):
             b.box((x, y, main.z), (x + w, y + d, main.ceiling), wall)
     if rng.random() < stairs and main.closed:
-        return any(_stairs(b, main, int(rng.choice(main.closed)), paints, ranges) for _ in range(ranges.tries))
+        return any(_stairs(b, main, int(rng.choice(main.closed)), paints, floor, ranges) for _ in range(ranges.tries))
     if rng.random() < 0.12 and min(width, depth) > 3:
         w, d, h = (float(v) for v in (rng.uniform(0.9, 2.0), rng.uniform(0.9, 1.8), rng.uniform(0.08, 0.3)))
         x = float(rng.uniform(main.area.x0 + 0.05, main.area.x1 - w - 0.05))
@@ -258,7 +263,7 @@ def _fill(b: Builder, main: Space, paints: Paints, wall: Paint, stairs: float, r
     return False
 
 
-def _stairs(b: Builder, main: Space, side: int, paints: Paints, ranges: StairRanges) -> bool:
+def _stairs(b: Builder, main: Space, side: int, paints: Paints, floor: Paint, ranges: StairRanges) -> bool:
     """Steps along a wall up to a landing that ends without one; none, and False, where there is no room."""
     rng = paints.rng
     rise, run = float(rng.uniform(*ranges.rise)), float(rng.uniform(*ranges.run))
@@ -274,7 +279,10 @@ def _stairs(b: Builder, main: Space, side: int, paints: Paints, ranges: StairRan
         return False
     corner, along, inward = (np.append(vector, 0.0) for vector in _frame(main.area, side))
     corner = corner + apart * inward
-    tread, riser = (replace(paint, detail=ranges.detail) for paint in (paints.floor(), paints.thing()))
+    tread, riser = paints.floor(), paints.thing()
+    if ranges.one_paint and rng.random() < ranges.one_paint:
+        tread = riser = floor if rng.random() < 0.5 else tread
+    tread, riser = (replace(paint, detail=ranges.detail) for paint in (tread, riser))
     for step in range(count + 1):
         height = min(step + 1, count) * rise
         deep = run if step < count else landing
