@@ -244,7 +244,7 @@ def _fill(
 
     Floor and walls of the shell have these paints. Returns whether there are stairs.
     """
-    (floor, wall), rng, (width, depth) = paints.rng, main.area.size
+    (floor, wall), rng, (width, depth) = shell, paints.rng, main.area.size
     if rng.random() < 0.3 and min(width, depth) > 2.6:
         w, d = float(rng.uniform(0.2, 0.45) * width), float(rng.uniform(0.2, 0.45) * depth)
         x = main.area.x0 if rng.random() < 0.5 else main.area.x1 - w
