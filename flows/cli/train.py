@@ -312,7 +312,7 @@ def pretrain_ground(
     from sim.robots.catalog import load
     from sim.scene.opening import open_scene
     from sim.sensors.ground.eyes import GroundEyes
-    from train.ground.learning import learn, measure
+    from train.ground.learning import learn, measure, note
 
     walker = load(robot)
     with tqdm(total=iterations, unit=" batches", disable=None) as bar:
@@ -324,6 +324,7 @@ def pretrain_ground(
         learn([open_scene(name) for name in find_scenes(scenes)], walker, out, iterations, seed, watch)
     if test:
         found = measure(GroundEyes(out), [open_scene(name) for name in find_scenes(test)], walker)
+        note(out, found)
         figures = f"{found.said:.0%}", f"{found.depth:.1%}", f"{100 * found.height:.1f} cm"
         edges = f"{found.nearer:.0%}", f"{found.farther:.0%}"
         columns = ["depths said", "off", "heights off", "steps nearer by 5 cm", "farther"]

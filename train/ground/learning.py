@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -136,6 +136,18 @@ def _loss(
     unlikely = (farther - truth).abs() * torch.exp(-error) + error
     weight = torch.where(low, 1.0, OTHERS) * (depth > CLOSEST)
     return (unlikely * weight).sum() / weight.sum()
+
+
+def note(file: Path, error: GroundError) -> None:
+    """Write into the card of eyes how far off they are.
+
+    Raises:
+        TrainError: When it can't be written.
+    """
+    eyes = GroundEyes(file)
+    metrics = {name: value for name, value in asdict(error).items() if np.isfinite(value)}
+    with writing(file):
+        write_weights(file, eyes.card.model_copy(update={"metrics": metrics}), eyes.arrays)
 
 
 def measure(eyes: GroundEyes, scenes: Sequence[SimScene], robot: Robot, seed: int = 1) -> GroundError:

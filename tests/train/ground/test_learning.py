@@ -128,4 +128,6 @@ def test_the_command(
     scene = ("--scenes", str(folder))
     assert main(["pretrain-ground", *scene, "--test", str(folder), "--out", "own.npz", "--iterations", "2"]) == 0
     assert "steps nearer by 5 cm" in capsys.readouterr().out
-    assert GroundEyes(tmp_path / "own.npz").card.robot == "go2"
+    card = GroundEyes(tmp_path / "own.npz").card
+    assert card.robot == "go2"
+    assert 0 <= card.metrics["said"] <= 1
