@@ -46,6 +46,8 @@ EVEN, BLANK, NEAR_BY = 0.02, 0.1, 4
 FAR = 3.0
 """Level ground farther away is as if it were so far [m]; depths beyond are not said."""
 NEAR = 0.25
+AT_ONCE = 64
+"""Images that the network sees together: more need much memory, and are no faster."""
 UNSURE = 0.2
 """Depths with larger relative errors are not said, either."""
 
@@ -94,6 +96,12 @@ class GroundEyes:
 
         `flat` (N, H, W) are the depths of level ground, 0 above it.
         """
+        parts = [self._said(rgb[i : i + AT_ONCE], flat[i : i + AT_ONCE]) for i in range(0, len(rgb), AT_ONCE)]
+        farther, error = np.concatenate(parts, 1)
+        return depths_of(flat, farther, error), np.exp(error)
+
+    def _said(self, rgb: U8, flat: F32) -> F32:
+        """Logarithms (2, N, H, W) of how much farther than level ground images are, and of the errors."""
         x, before = given(rgb * np.float32(1 / 255), flat), list[F32]()
         for i in range(len(DOWN)):
             x = np.maximum(self._layer(f"down{i}", x, stride=2), 0)
@@ -106,8 +114,7 @@ class GroundEyes:
         said = self._layer("said", x)
         count, rows, columns, _ = said.shape
         fine = said.reshape(count, rows, columns, 2, 2, 2).transpose(3, 0, 1, 4, 2, 5)
-        farther, error = fine.reshape(2, count, 2 * rows, 2 * columns)
-        return depths_of(flat, farther, error), np.exp(error)
+        return fine.reshape(2, count, 2 * rows, 2 * columns)
 
     def _layer(self, name: str, x: F32, stride: int = 1, dilation: int = 1) -> F32:
         return convolved(x, self.arrays[f"{name}_weight"], stride, dilation) + self.arrays[f"{name}_bias"]
