@@ -12,7 +12,7 @@ import torch
 
 from pipeline.errors import SimError
 from pipeline.io.weights import write_weights
-from sim.sensors.ground.eyes import FAR, MAX_BYTES, NEAR, GroundEyes, GroundEyesCard, depths_of, given
+from sim.sensors.ground.eyes import FAR, FILE, MAX_BYTES, NEAR, GroundEyes, GroundEyesCard, depths_of, given
 from train.ground.network import GroundEyesNetwork
 
 CARD = GroundEyesCard(sha256="", seed=5, scenes=("room@1.0.0",), metrics={}, images=64, robot="go2")
@@ -74,6 +74,16 @@ def test_what_is_unsure_near_or_far_is_not_said():
     farther = np.log([1.2, 1.2, 0.9 * NEAR, 1.1 * FAR, 0.5])
     error = np.log([0.01, 0.5, 0.01, 0.01, 0.01])
     np.testing.assert_allclose(depths_of(flat, farther, error), [1.2, 0, 0, 0, 0.5 * FAR], rtol=1e-6)
+
+
+def test_those_that_come_along_fit_their_card():
+    """Small, made of places of no owner, and tested where they were not trained."""
+    eyes = GroundEyes(FILE)
+    assert FILE.stat().st_size < 2**20
+    assert eyes.card.licence == "CC0-1.0"
+    assert len(eyes.card.scenes) >= 64
+    assert 0.5 < eyes.card.metrics["said"] <= 1
+    assert eyes.card.metrics["height"] < 0.05
 
 
 @pytest.mark.parametrize(
