@@ -301,9 +301,8 @@ def pretrain_ground(
     kill loses a minute: the same command goes on.
 
     Examples:
-        splatyard rooms 64 --with stairs --out stairs
-        splatyard rooms 16 --with stairs --out more --seed 1000
         splatyard pretrain-ground --scenes 'stairs/*' --test 'more/*' --out eyes.npz
+        splatyard rooms 96 --with stairs --out stairs                   # to learn in; others to test in by --seed
         splatyard eval --robot go2 --driver stairs --ground eyes.npz --scene 'more/*'
     """
     from tqdm import tqdm
