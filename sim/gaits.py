@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from pipeline.errors import SimError
-from pipeline.io.weights import WeightsCard, read_weights
+from pipeline.io.weights import WeightsCard, read_weights, weights_errors
 from pipeline.types import F32, I64
 from sim.control.state import LegsState, Sensed, Trot, Velocities
 from sim.control.trot import PERIOD, TrotController
@@ -68,7 +68,9 @@ class Gait:
 
     def __init__(self, file: Path) -> None:
         self.file = file
-        try:
+        rule = "a gait is NAME.npz with its card NAME.json, as splatyard writes them"
+        remedy = "train one: splatyard train walk --robot ROBOT"
+        with weights_errors(rule, remedy, file):
             names = [f"{part}{layer}" for layer in range(MAX_LAYERS) for part in ("weight", "bias")]
             self.card, arrays = read_weights(file, GaitCard, ("mean", "scale"), names, limit=MAX_BYTES)
             self._mean, self._scale = arrays["mean"], arrays["scale"]
@@ -78,13 +80,6 @@ class Gait:
             shapes = [weight.shape for weight, _ in self._layers]
             if shapes != list(zip(sizes[1:], sizes[:-1], strict=True)) or sizes[-1] != len(self.card.joints):
                 raise ValueError(f"layers {shapes} for {sizes[0]} numbers and {len(self.card.joints)} joints")
-        except (OSError, ValueError, KeyError, ValidationError) as error:
-            raise SimError(
-                "a gait is NAME.npz with its card NAME.json, as splatyard writes them",
-                found=f"{type(error).__name__}: {error}".splitlines()[0][:300],
-                remedy="train one: splatyard train walk --robot ROBOT",
-                file=file,
-            ) from error
 
     def act(self, seen: F32) -> F32:
         """Actions (N, A) in -1..1 for observations (N, K)."""

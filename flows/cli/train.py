@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+from collections.abc import Iterator
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,6 +17,7 @@ from flows.cli.training import INTERRUPTED, TrainingLine, interruptible
 if TYPE_CHECKING:
     from train.actors.trainer import ActorPlan
     from train.distributed import Nodes
+    from train.fitting import Watch
     from train.request import TrainRequest
     from train.runs.places import Places
     from train.runs.run import Run
@@ -236,6 +238,20 @@ def _report(run: Run, folder: str, done: int, iterations: int) -> None:
         tables.say(f"{name:<10} {line}")
 
 
+@contextlib.contextmanager
+def _batches(iterations: int) -> Iterator[Watch]:
+    """A bar of batches, told by what it yields."""
+    from tqdm import tqdm
+
+    with tqdm(total=iterations, unit=" batches", disable=None) as bar:
+
+        def watch(iteration: int, loss: float) -> None:
+            bar.update(iteration - bar.n)
+            bar.set_postfix_str(f"loss {loss:.3f}")
+
+        yield watch
+
+
 @command("pretrain-encoder")
 def pretrain_encoder(
     *,
@@ -257,20 +273,13 @@ def pretrain_encoder(
         splatyard pretrain-encoder --scenes hall --test kitchen --out gaussians.safetensors
         splatyard train navigate --scene hall --set policy.encoder=gaussian_regressor --set policy.encoder_file=FILE
     """
-    from tqdm import tqdm
-
     from pipeline.scenes.bundle import Bundle
     from pipeline.scenes.resolver import find_scenes
     from train.pretraining import measure, pretrain
 
     known, more = find_scenes(scenes), find_scenes(test)
     bundles = {name: Bundle.open(name) for name in (*known, *more)}
-    with tqdm(total=iterations, unit=" batches", disable=None) as bar:
-
-        def watch(iteration: int, loss: float) -> None:
-            bar.update(iteration - bar.n)
-            bar.set_postfix_str(f"loss {loss:.3f}")
-
+    with _batches(iterations) as watch:
         network = pretrain([bundles[name] for name in known], out, iterations, seed, watch)
     rows = list[tuple[str, ...]]()
     for name, bundle in bundles.items():
@@ -305,8 +314,6 @@ def pretrain_ground(
         splatyard rooms 96 --with stairs --out stairs                   # to learn in; others to test in by --seed
         splatyard eval --robot go2 --driver stairs --ground eyes.npz --scene 'more/*'
     """
-    from tqdm import tqdm
-
     from pipeline.scenes.resolver import find_scenes
     from sim.robots.catalog import load
     from sim.scene.opening import open_scene
@@ -314,12 +321,7 @@ def pretrain_ground(
     from train.ground.learning import learn, measure, note
 
     walker = load(robot)
-    with tqdm(total=iterations, unit=" batches", disable=None) as bar:
-
-        def watch(iteration: int, loss: float) -> None:
-            bar.update(iteration - bar.n)
-            bar.set_postfix_str(f"loss {loss:.3f}")
-
+    with _batches(iterations) as watch:
         learn([open_scene(name) for name in find_scenes(scenes)], walker, out, iterations, seed, watch)
     if test:
         found = measure(GroundEyes(out), [open_scene(name) for name in find_scenes(test)], walker)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
+from pipeline.errors import SimError
 from pipeline.io.arrays import arrays_of_npz
 from pipeline.io.files import read_plain, write_whole
 
@@ -54,6 +56,20 @@ def read_weights(
     if not all(np.isfinite(array).all() for array in arrays.values()):
         raise ValueError("a weight is not finite")
     return card, arrays
+
+
+@contextmanager
+def weights_errors(rule: str, remedy: str, file: Path) -> Iterator[None]:
+    """Say what is wrong with weights that are read in the context.
+
+    Raises:
+        SimError: When files are missing, damaged or don't belong together.
+    """
+    try:
+        yield
+    except (OSError, ValueError, KeyError, ValidationError) as error:
+        found = f"{type(error).__name__}: {error}".splitlines()[0][:300]
+        raise SimError(rule, found=found, remedy=remedy, file=file) from error
 
 
 def write_weights(file: Path, card: WeightsCard, arrays: Mapping[str, np.ndarray]) -> None:

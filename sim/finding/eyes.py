@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from pipeline.errors import SimError
 from pipeline.geometry import Camera
-from pipeline.io.weights import WeightsCard, read_weights
+from pipeline.io.weights import WeightsCard, read_weights, weights_errors
 from pipeline.types import F32, U8
 from sim.sensors.cameras.settings import Output
 from sim.sensors.networks import CHANNELS, KERNEL, convolved, whitened
@@ -95,7 +95,9 @@ class Eyes:
 
     def __init__(self, file: Path) -> None:
         self.file = file
-        try:
+        rule = "eyes are NAME.npz with their card NAME.json, as splatyard writes them"
+        remedy = "train some: splatyard train find --scene 'yard/*', which ends with eyes.npz in its folder"
+        with weights_errors(rule, remedy, file):
             self.card, self.arrays = read_weights(file, EyesCard, _NAMES["rgbd"], _NAMES["rgb"], limit=MAX_BYTES)
             self._build = build = BUILDS[self.card.modality]
             self._layers = [(self.arrays[f"weight{i}"], self.arrays[f"bias{i}"]) for i in range(len(build.strides))]
@@ -104,13 +106,6 @@ class Eyes:
             expected = [((KERNEL, KERNEL, *pair), pair[1:]) for pair in pairwise(sizes)]
             if shapes != expected or sizes[-1] != build.outputs or min(sizes) < 1:
                 raise ValueError(f"layers {shapes}")
-        except (OSError, ValueError, KeyError, ValidationError) as error:
-            raise SimError(
-                "eyes are NAME.npz with their card NAME.json, as splatyard writes them",
-                found=f"{type(error).__name__}: {error}".splitlines()[0][:300],
-                remedy="train some: splatyard train find --scene 'yard/*', which ends with eyes.npz in its folder",
-                file=file,
-            ) from error
 
     def check_lens(self, lens: Camera) -> None:
         """Check that they were trained with such a camera.

@@ -14,10 +14,9 @@ from typing import Annotated, Literal
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from pipeline.errors import SimError
-from pipeline.io.weights import WeightsCard, read_weights
+from pipeline.io.weights import WeightsCard, read_weights, weights_errors
 from pipeline.types import F32, U8
 from sim.sensors.networks import KERNEL, convolved, nearness
 
@@ -77,19 +76,14 @@ class GroundEyes:
     """
 
     def __init__(self, file: Path) -> None:
-        try:
+        rule = "eyes for the ground are NAME.npz with their card NAME.json, as splatyard writes them"
+        remedy = "make some: splatyard pretrain-ground --scenes 'stairs/*' --out NAME.npz"
+        with weights_errors(rule, remedy, file):
             self.card, self.arrays = read_weights(file, GroundEyesCard, NAMES, limit=MAX_BYTES)
             for layer, pair in LAYERS.items():
                 shapes = self.arrays[f"{layer}_weight"].shape, self.arrays[f"{layer}_bias"].shape
                 if shapes != ((KERNEL, KERNEL, *pair), pair[1:]):
                     raise ValueError(f"{layer} of {shapes}")
-        except (OSError, ValueError, KeyError, ValidationError) as error:
-            raise SimError(
-                "eyes for the ground are NAME.npz with their card NAME.json, as splatyard writes them",
-                found=f"{type(error).__name__}: {error}".splitlines()[0][:300],
-                remedy="make some: splatyard pretrain-ground --scenes 'stairs/*' --out NAME.npz",
-                file=file,
-            ) from error
 
     def look(self, rgb: U8, flat: F32) -> tuple[F32, F32]:
         """Depths (N, H, W) [m] of what images (N, H, W, 3) show, 0 = unknown, and their relative errors (N, H, W).

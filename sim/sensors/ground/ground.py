@@ -237,11 +237,12 @@ class MappedGround(Ground):
         """Go on by odometry, feel the feet, and take the images that have arrived."""
         moment = now()
         self.odometry.update(moment.state, rng)
-        jumped = np.flatnonzero(np.linalg.norm(self.odometry.place - self._place[:, 0], axis=1) > JUMP)
+        moved = self.odometry.place - self._place[:, 0]
+        jumped = np.flatnonzero(np.linalg.norm(moved, axis=1) > JUMP)
         if len(jumped):
             logger.info("odometry of %d robots jumped: their maps begin anew", len(jumped))
             self.begun[jumped] = self._arrived[jumped] = moment.seconds[jumped]
-            self._level[jumped] += (self.odometry.place - self._place[:, 0])[jumped, 2]  # the feet moved along
+            self._level[jumped] += moved[jumped, 2]  # the feet moved along
             self._begin(jumped, moment)
         self.maps.follow(self.odometry.place[:, :2])
         self._remember(np.arange(len(self._offset)), moment)
