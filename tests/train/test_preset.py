@@ -41,6 +41,7 @@ def test_a_preset_names_no_program():
         "task_settings.parameters",
         "robot",
         "gait",
+        "ground.eyes",
         "engine",
         "objects",
         "start_from",
