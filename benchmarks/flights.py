@@ -219,12 +219,7 @@ def of_colors(rooms: Sequence[str], scene: str | None, eyes: Path | None) -> lis
 
 def with_stairs(rooms: Sequence[str]) -> list[str]:
     """Rooms in which there is room before and behind stairs."""
-    found = list[str]()
-    for room in rooms:
-        regions = open_scene(room).regions
-        if find_stairs(regions.height, regions.walkable, np.array(regions.origin), regions.cell):
-            found.append(room)
-    return found
+    return [room for room in rooms if find_stairs(open_scene(room).regions)]
 
 
 def main() -> None:

@@ -6,7 +6,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from pipeline.types import F32, F64, Mask
+from pipeline.regions.regions import Regions
+from pipeline.types import F32, F64
 from sim.climbing.flight import alike
 from sim.climbing.surroundings import CELL, bridged, clearances, slopes
 from sim.scene.flights import ASIDE, ASKEW, COUNT, DISTANCE, OVER, way_over
@@ -30,21 +31,14 @@ TRIES = 200
 """So many starts are drawn for each that is wanted."""
 
 
-def find_stairs(height: F32, walkable: Mask, origin: F64, cell: float, seed: int = 0) -> tuple[Flight, ...]:
-    """Ways up and down all stairs of two steps or more, as many up as down, each from a start of its own.
-
-    Args:
-        height: (X, Y) of the floor [m]; NaN where there is none.
-        walkable: (X, Y) where the middle of a robot may be.
-        origin: Low corner of the grid [m].
-        cell: Edge of its cells [m].
-        seed: Of the starts.
-    """
+def find_stairs(regions: Regions, seed: int = 0) -> tuple[Flight, ...]:
+    """Ways up and down all stairs of two steps or more, as many up as down, each from a drawn start of its own."""
+    height, origin, cell = regions.height, np.array(regions.origin), regions.cell
     size = np.floor(np.array(height.shape) * cell / CELL).astype(np.int64)
     at = [np.clip(((np.arange(n) + 0.5) * CELL / cell).astype(np.int64), 0, None) for n in size]
     coarse = bridged(np.ascontiguousarray(height[np.ix_(*at)], np.float32))
     slope = slopes(coarse, clearances(coarse)[0])
-    slope[~walkable[np.ix_(*at)]] = np.nan
+    slope[~regions.walkable[np.ix_(*at)]] = np.nan
     found = list[tuple[F64, F64]]()
     while np.isfinite(slope[..., 0]).any():
         row, column = np.argwhere(np.isfinite(slope[..., 0]))[0].tolist()

@@ -66,10 +66,7 @@ class GroundViews:
             [scene.collision for scene in scenes],
             colors=True,
         )
-        self._ways = [
-            find_stairs(one.regions.height, one.regions.walkable, np.array(one.regions.origin), one.regions.cell)
-            for one in scenes
-        ]
+        self._ways = [find_stairs(one.regions) for one in scenes]
         self._with_stairs = np.flatnonzero([bool(ways) for ways in self._ways])
         if not len(self._with_stairs):
             raise TrainError(

@@ -194,8 +194,7 @@ def _flights(floors: Floors, number: int) -> tuple[Flight, ...]:
     scene = floors.scenes[number]
     found = scene.terrain.flights if scene.terrain else None
     if found is None:
-        regions = scene.regions  # as narrow as a robot is that goes straight on
-        found = find_stairs(regions.height, regions.walkable, np.array(regions.origin), regions.cell)
+        found = find_stairs(scene.regions)
     if not found:
         raise SimError(
             "this task is about stairs of two steps or more, with level floor before and behind them",

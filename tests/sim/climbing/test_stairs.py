@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from pipeline.regions.regions import Regions
 from sim.climbing.stairs import HALF_WIDTH, find_stairs
 from sim.scene.flights import OVER
 
@@ -25,11 +26,17 @@ def floor(angle: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     return height, ORIGIN + centre + np.array([[0], [(STEPS - 1) * TREAD]]) * ahead
 
 
+def regions(height: np.ndarray) -> Regions:
+    """A floor of these heights."""
+    known = np.isfinite(height)
+    return Regions((ORIGIN[0], ORIGIN[1]), CELL, height, known, known, ~known, 0.0, (), ())
+
+
 @pytest.mark.parametrize("angle", [0.0, 0.5, 1.7, -2.6])
 def test_found_where_it_is(angle: float):
     """Up and down, with the height and depth of its steps; ways begin and end on the right levels."""
     height, line = floor(angle)
-    flights = find_stairs(height, np.isfinite(height), ORIGIN, CELL)
+    flights = find_stairs(regions(height))
     assert {flight.way for flight in flights} == {"up", "down"}
     for flight in flights:
         assert flight.risers == STEPS
@@ -47,14 +54,14 @@ def test_the_ends_need_room():
     height, line = floor(0.0)
     last = int((line[1, 0] - ORIGIN[0] + OVER - HALF_WIDTH) / CELL)
     height[last:] = np.nan
-    assert not find_stairs(height, np.isfinite(height), ORIGIN, CELL)
+    assert not find_stairs(regions(height))
 
 
 def test_level_floor_and_ramps_have_none():
     """Nor has one step."""
     flat = np.zeros((120, 120))
-    assert not find_stairs(flat, np.isfinite(flat), ORIGIN, CELL)
+    assert not find_stairs(regions(flat))
     ramp = np.clip((np.arange(120) - 50) * CELL * 0.4, 0, 1.0)[:, None] + flat
-    assert not find_stairs(ramp, np.isfinite(ramp), ORIGIN, CELL)
+    assert not find_stairs(regions(ramp))
     flat[60:] = RISER
-    assert not find_stairs(flat, np.isfinite(flat), ORIGIN, CELL)
+    assert not find_stairs(regions(flat))
