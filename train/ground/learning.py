@@ -12,7 +12,7 @@ import torch
 from pipeline.errors import TrainError
 from pipeline.io.weights import write_weights
 from pipeline.parallel import core_count
-from pipeline.types import Mask
+from pipeline.types import F32, F64, Mask
 from sim.robots.model import Robot
 from sim.scene.scene import SimScene
 from sim.sensors.cameras.rig import normals_of
@@ -23,6 +23,7 @@ from train.eyes import PATTERNS, patches, varied
 from train.files import writing
 from train.fitting import Watch, fit
 from train.ground.network import GroundEyesNetwork
+from train.ground.painting import painted
 from train.ground.views import GroundImages, GroundViews
 
 IMAGES, AT_ONCE = 24_576, 512
@@ -36,10 +37,10 @@ TESTS = 1024
 """Images by which eyes are tested."""
 NEAR, STEP = 2.0, 0.6
 """What is nearer, and no higher or lower over the ground under the robot [m], is what eyes are for;"""
-OTHERS = 0.1
-"""the weight of all else."""
-GRAIN, PATCHED = 0.008, 0.5
-"""Noise of colours, and share of images that are painted over by patches: real steps are of mottled stone."""
+RAISED, STEPS, OTHERS = 0.05, 3.0, 0.1
+"""What is so much higher or lower [m] is of steps, and has so much weight; and the weight of all that is not near."""
+GRAIN, PAINTED = 0.008, 0.55
+"""Noise of colours, and share of a batch's images that are in other paint."""
 STEEP, NEAR_EDGE = 0.3, 0.05
 """What faces so little up is the face of a step; those farther off than this are counted [m]."""
 
@@ -83,21 +84,21 @@ def learn(
     torch.manual_seed(seed)
     torch.set_num_threads(core_count())
     network, views = GroundEyesNetwork(), GroundViews(scenes, robot)
-    drawn = [views.draw(AT_ONCE, np.random.default_rng([seed, part])) for part in range(IMAGES // AT_ONCE)]
-    colors, depth, flat, low = (
-        torch.from_numpy(np.concatenate(parts))
-        for parts in zip(*((one.colors, one.depth, one.flat, _is_low(one)) for one in drawn), strict=True)
-    )
+    patterns = patches(PATTERNS, LENS.height, LENS.width).permute(0, 2, 3, 1).numpy()
+    drawn = list[tuple[np.ndarray, ...]]()
+    for part in range(IMAGES // AT_ONCE):
+        rng = np.random.default_rng([seed, part])
+        images = views.draw(AT_ONCE, rng)
+        colors = np.stack([images.colors, painted(images, patterns, rng)], 1)
+        drawn.append((colors, images.depth, images.flat, _weights(images)))
+    colors, depth, flat, weight = (torch.from_numpy(np.concatenate(parts)) for parts in zip(*drawn, strict=True))
     del drawn
-    patterns = patches(PATTERNS, *depth.shape[1:])
 
     def loss_of(iteration: int) -> torch.Tensor:
         torch.manual_seed(int(np.random.default_rng([seed, iteration]).integers(2**31)))
-        rows = torch.randint(len(colors), (BATCH,))
-        plain = colors[rows].float() / 255
-        painted = (plain * patterns[torch.randint(len(patterns), (BATCH,))].permute(0, 2, 3, 1)).clamp(max=1)
-        seen = varied(torch.where(torch.rand(BATCH, 1, 1, 1) < PATCHED, painted, plain), GRAIN) + 0.5
-        batch = [seen, depth[rows], flat[rows], low[rows]]
+        rows, paint = torch.randint(len(colors), (BATCH,)), (torch.rand(BATCH) < PAINTED).long()
+        seen = varied(colors[rows, paint].float() / 255, GRAIN) + 0.5
+        batch = [seen, depth[rows], flat[rows], weight[rows]]
         mirrored = torch.rand(BATCH) < 0.5
         for one in batch:
             one[mirrored] = one[mirrored].flip(2)
@@ -119,14 +120,24 @@ def learn(
     fit(network, loss_of, iterations, LEARNING_RATE, file, depends_on, write, watch)
 
 
+def _heights(images: GroundImages) -> F64:
+    """Heights (N, H, W) of what pixels show over the ground under the robots [m]."""
+    return images.level_from_camera[:, 2, 3, None, None] + images.depth * rises(LENS, images.level_from_camera)[0]
+
+
 def _is_low(images: GroundImages) -> Mask:
     """Pixels that show what is near and about as low as the ground."""
-    height = images.level_from_camera[:, 2, 3, None, None] + images.depth * rises(LENS, images.level_from_camera)[0]
-    return (images.depth > 0) & (images.depth < NEAR) & (np.abs(height) < STEP)
+    return (images.depth > 0) & (images.depth < NEAR) & (np.abs(_heights(images)) < STEP)
+
+
+def _weights(images: GroundImages) -> F32:
+    """How much pixels (N, H, W) count; most of them show level ground, which is easy."""
+    near = np.where(np.abs(_heights(images)) > RAISED, STEPS, 1.0)
+    return (np.where(_is_low(images), near, OTHERS) * (images.depth > CLOSEST)).astype(np.float32)
 
 
 def _loss(
-    network: GroundEyesNetwork, seen: torch.Tensor, depth: torch.Tensor, flat: torch.Tensor, low: torch.Tensor
+    network: GroundEyesNetwork, seen: torch.Tensor, depth: torch.Tensor, flat: torch.Tensor, weight: torch.Tensor
 ) -> torch.Tensor:
     """How unlikely true depths are by what is said: Laplace's distribution, about the logarithm of the depth."""
     images = torch.from_numpy(given(seen.numpy(), flat.numpy())).permute(0, 3, 1, 2)
@@ -134,7 +145,6 @@ def _loss(
     error = error.clamp(SUREST, LEAST_SURE)
     truth = (depth.clamp(CLOSEST, FARTHEST) / torch.from_numpy(reference(flat.numpy()))).log()
     unlikely = (farther - truth).abs() * torch.exp(-error) + error
-    weight = torch.where(low, 1.0, OTHERS) * (depth > CLOSEST)
     return (unlikely * weight).sum() / weight.sum()
 
 
