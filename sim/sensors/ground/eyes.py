@@ -47,7 +47,7 @@ FAR = 3.0
 NEAR = 0.25
 AT_ONCE = 64
 """Images that the network sees together: more need much memory, and are no faster."""
-UNSURE = 0.2
+UNSURE = 0.3
 """Depths with larger relative errors are not said, either."""
 
 
