@@ -30,7 +30,7 @@ LEANING = 0.5
 CONTRAST, COLORFUL = (0.15, 1.2), (0.03, 0.5)
 """How different stones are in brightness and in colour (logarithms)."""
 MOTTLED, FINER = 0.8, 2.7
-"""By how much less stones differ within themselves, at most, and how much smaller that pattern is."""
+"""How much stones differ within themselves, of how they differ, at most; and how much smaller that pattern is."""
 JOINTED, JOINT, JOINTS = 0.6, 0.12, (-0.9, 0.4)
 """Share of walls with joints, how wide these are (of a stone), and how much darker or brighter (logarithm)."""
 FIRST, SECOND, THIRD, MIXED = (
@@ -45,10 +45,9 @@ def painted(images: GroundImages, patterns: F32, rng: np.random.Generator) -> U8
     """
     of_stone = rng.random(len(images.colors)) < STONE
     seen, stone, patched = images.colors.astype(np.float32), np.flatnonzero(of_stone), np.flatnonzero(~of_stone)
+    camera_from_level = images.level_from_camera[stone, :3, :3].transpose(0, 2, 1)  # turned only: places don't matter
     points = LENS.rays() * images.depth[stone, :, :, None]
-    points = points.reshape(len(stone), LENS.height * LENS.width, 3) @ images.level_from_camera[
-        stone, :3, :3
-    ].transpose(0, 2, 1)
+    points = points.reshape(len(stone), LENS.height * LENS.width, 3) @ camera_from_level
     middle = seen[stone].mean((1, 2), keepdims=True)
     plain = middle + rng.uniform(PLAIN, 1, (len(stone), 1, 1, 1)).astype(np.float32) * (seen[stone] - middle)
     seen[stone] = plain * stones(points.astype(np.float32), rng).reshape(seen[stone].shape)
