@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from sim.sensors.ground.ground import LENS
+from train.ground.painting import painted as repainted
 from train.ground.painting import stones
+from train.ground.views import GroundImages
 
 COUNT = 24
 
@@ -44,3 +47,19 @@ def test_joints_are_darker_or_brighter_than_stones():
     ramps = (np.abs(np.diff(colors, axis=1)) > 1e-6).mean(1)  # within a joint, brightness changes evenly
     assert (ramps > 0.1).any()
     assert (ramps < 0.1).any()
+
+
+def test_other_paint_is_over_the_same_views():
+    """What is dark stays so, plain surfaces don't; again it is the same."""
+    shape = (COUNT, LENS.height, LENS.width)
+    colors = np.full((*shape, 3), 120, np.uint8)
+    colors[:, :, :20] = 0
+    depth = np.full(shape, 1.5, np.float32)
+    images = GroundImages(colors, depth, depth, np.tile(np.eye(4), (COUNT, 1, 1)))
+    patterns = np.random.default_rng(2).uniform(0.5, 1.5, (5, *shape[1:], 3)).astype(np.float32)
+    seen, again = (repainted(images, patterns, np.random.default_rng(3)) for _ in range(2))
+    np.testing.assert_array_equal(seen, again)
+    assert seen.dtype == np.uint8
+    assert (seen[:, :, 24:].std((1, 2, 3)) > 2).all()
+    left, right = (seen[:, :, part].mean((1, 2, 3)) for part in (slice(0, 16), slice(24, None)))
+    assert (left < 0.7 * right).all()
