@@ -85,19 +85,20 @@ def learn(
     torch.set_num_threads(core_count())
     network, views = GroundEyesNetwork(), GroundViews(scenes, robot)
     patterns = patches(PATTERNS, LENS.height, LENS.width).permute(0, 2, 3, 1).numpy()
-    drawn = list[tuple[np.ndarray, ...]]()
-    for part in range(IMAGES // AT_ONCE):
-        rng = np.random.default_rng([seed, part])
+    size = LENS.height, LENS.width
+    both = torch.empty((IMAGES, 2, *size, 3), dtype=torch.uint8)  # as they are, and in other paint
+    depth, flat, weight = torch.empty((3, IMAGES, *size))
+    for part, first in enumerate(range(0, IMAGES, AT_ONCE)):
+        rng, rows = np.random.default_rng([seed, part]), slice(first, first + AT_ONCE)
         images = views.draw(AT_ONCE, rng)
-        colors = np.stack([images.colors, painted(images, patterns, rng)], 1)
-        drawn.append((colors, images.depth, images.flat, _weights(images)))
-    colors, depth, flat, weight = (torch.from_numpy(np.concatenate(parts)) for parts in zip(*drawn, strict=True))
-    del drawn
+        both[rows] = torch.from_numpy(np.stack([images.colors, painted(images, patterns, rng)], 1))
+        for into, values in ((depth, images.depth), (flat, images.flat), (weight, _weights(images))):
+            into[rows] = torch.from_numpy(values)
 
     def loss_of(iteration: int) -> torch.Tensor:
         torch.manual_seed(int(np.random.default_rng([seed, iteration]).integers(2**31)))
-        rows, paint = torch.randint(len(colors), (BATCH,)), (torch.rand(BATCH) < PAINTED).long()
-        seen = varied(colors[rows, paint].float() / 255, GRAIN) + 0.5
+        rows, paint = torch.randint(IMAGES, (BATCH,)), (torch.rand(BATCH) < PAINTED).long()
+        seen = varied(both[rows, paint].float() / 255, GRAIN) + 0.5
         batch = [seen, depth[rows], flat[rows], weight[rows]]
         mirrored = torch.rand(BATCH) < 0.5
         for one in batch:
@@ -120,20 +121,21 @@ def learn(
     fit(network, loss_of, iterations, LEARNING_RATE, file, depends_on, write, watch)
 
 
-def _heights(images: GroundImages) -> F64:
-    """Heights (N, H, W) of what pixels show over the ground under the robots [m]."""
-    return images.level_from_camera[:, 2, 3, None, None] + images.depth * rises(LENS, images.level_from_camera)[0]
+def _heights(images: GroundImages, rise: F64) -> F64:
+    """Heights (N, H, W) of what pixels show over the ground under the robots [m], by how much rays rise for a metre."""
+    return images.level_from_camera[:, 2, 3, None, None] + images.depth * rise
 
 
-def _is_low(images: GroundImages) -> Mask:
+def _is_low(images: GroundImages, heights: F64) -> Mask:
     """Pixels that show what is near and about as low as the ground."""
-    return (images.depth > 0) & (images.depth < NEAR) & (np.abs(_heights(images)) < STEP)
+    return (images.depth > 0) & (images.depth < NEAR) & (np.abs(heights) < STEP)
 
 
 def _weights(images: GroundImages) -> F32:
     """How much pixels (N, H, W) count; most of them show level ground, which is easy."""
-    near = np.where(np.abs(_heights(images)) > RAISED, STEPS, 1.0)
-    return (np.where(_is_low(images), near, OTHERS) * (images.depth > CLOSEST)).astype(np.float32)
+    heights = _heights(images, rises(LENS, images.level_from_camera)[0])
+    near = np.where(np.abs(heights) > RAISED, STEPS, 1.0)
+    return (np.where(_is_low(images, heights), near, OTHERS) * (images.depth > CLOSEST)).astype(np.float32)
 
 
 def _loss(
@@ -168,9 +170,9 @@ def measure(eyes: GroundEyes, scenes: Sequence[SimScene], robot: Robot, seed: in
     """
     images = GroundViews(scenes, robot).draw(TESTS, np.random.default_rng(seed))
     (said, _), depth = eyes.look(images.colors, images.flat), images.depth
-    near = _is_low(images)
-    both = near & (said > 0)
     rise, along = rises(LENS, images.level_from_camera)
+    near = _is_low(images, _heights(images, rise))
+    both = near & (said > 0)
     upright = np.einsum("ni,nhwi->nhw", images.level_from_camera[:, 2, :3], normals_of(depth, LENS))
     faces = both & (np.abs(upright) < STEEP)
     off = ((said - depth) * along)[faces]

@@ -5,14 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from sim.sensors.ground.ground import LENS
-from train.ground.painting import painted as repainted
-from train.ground.painting import stones
+from train.ground.painting import painted, stones
 from train.ground.views import GroundImages
 
 COUNT = 24
 
 
-def painted(points: np.ndarray, seed: int = 4) -> np.ndarray:
+def factors(points: np.ndarray, seed: int = 4) -> np.ndarray:
     """Factors for the same points (P, 3) in so many stones."""
     return stones(np.tile(points.astype(np.float32), (COUNT, 1, 1)), np.random.default_rng(seed))
 
@@ -20,20 +19,20 @@ def painted(points: np.ndarray, seed: int = 4) -> np.ndarray:
 def test_colours_belong_to_places():
     """Whatever else is seen, a point has its colour; another stone is another."""
     points = np.random.default_rng(0).uniform(-2, 2, (500, 3))
-    whole, part = painted(points), painted(points[::-5])
+    whole, part = factors(points), factors(points[::-5])
     np.testing.assert_array_equal(part, whole[:, ::-5])
     assert (whole > 0).all()
     assert np.isfinite(whole).all()
     assert (whole[1:] != whole[:-1]).mean() > 0.99
-    assert (painted(points, 5) != whole).mean() > 0.99
+    assert (factors(points, 5) != whole).mean() > 0.99
 
 
 def test_stones_are_of_one_colour_and_differ():
     """A millimetre away it is mostly the same, half a metre away another: in every direction."""
     points = np.random.default_rng(1).uniform(-2, 2, (2000, 3))
-    here = np.log(painted(points))
+    here = np.log(factors(points))
     for way in np.eye(3):
-        near, far = (np.abs(np.log(painted(points + step * way)) - here).mean((1, 2)) for step in (0.001, 0.5))
+        near, far = (np.abs(np.log(factors(points + step * way)) - here).mean((1, 2)) for step in (0.001, 0.5))
         assert (near < 0.3 * far).all()
     spread = here.std(1).mean(1)
     assert spread.min() > 0.02
@@ -43,7 +42,7 @@ def test_stones_are_of_one_colour_and_differ():
 def test_joints_are_darker_or_brighter_than_stones():
     """Some stones have none: then what is brightest or darkest is a patch of its own."""
     points = np.c_[np.linspace(-2, 2, 8001), np.zeros((8001, 2))]
-    colors = np.log(painted(points)).mean(2)
+    colors = np.log(factors(points)).mean(2)
     ramps = (np.abs(np.diff(colors, axis=1)) > 1e-6).mean(1)  # within a joint, brightness changes evenly
     assert (ramps > 0.1).any()
     assert (ramps < 0.1).any()
@@ -57,7 +56,7 @@ def test_other_paint_is_over_the_same_views():
     depth = np.full(shape, 1.5, np.float32)
     images = GroundImages(colors, depth, depth, np.tile(np.eye(4), (COUNT, 1, 1)))
     patterns = np.random.default_rng(2).uniform(0.5, 1.5, (5, *shape[1:], 3)).astype(np.float32)
-    seen, again = (repainted(images, patterns, np.random.default_rng(3)) for _ in range(2))
+    seen, again = (painted(images, patterns, np.random.default_rng(3)) for _ in range(2))
     np.testing.assert_array_equal(seen, again)
     assert seen.dtype == np.uint8
     assert (seen[:, :, 24:].std((1, 2, 3)) > 2).all()
