@@ -14,7 +14,8 @@ from sim.sensors.cameras.objects import ObjectSplats
 from sim.sensors.cameras.renderer import Loaded, SceneRenderer, make_renderer
 from sim.sensors.cameras.rig import CameraRig
 from sim.sensors.cameras.settings import CameraSettings, RobotCamera
-from sim.sensors.ground.ground import Ground, MappedGround, WrongGround, ground_camera
+from sim.sensors.ground.camera import ground_camera
+from sim.sensors.ground.ground import Ground, MappedGround, WrongGround
 from sim.sensors.height_scan import HeightScan
 from sim.tasks.task import Task
 from sim.world import LooseBodies, World

@@ -12,6 +12,7 @@ from sim.robots.state import turned_to
 from sim.saved import Saved
 from sim.sensors.ground import elevation
 from sim.sensors.ground.elevation import Elevation
+from sim.sensors.ground.mapping import GroundMap
 
 SQUARE = 0.5
 """So far before the first edge robots stand square to it [m],"""
@@ -42,6 +43,8 @@ REMEMBERED = 24
 """So many rims where nothing was are remembered."""
 SPEED, TURN, TURN_GAIN = 0.4, 1.0, 1.8
 """Speed [m/s], largest yaw rate [rad/s], and yaw rate by the angle to where a robot heads for [1/s]."""
+PATIENCE = 0.5
+"""Who has seen nothing for so long stops [s]."""
 NOTHING, STAIRS, ON, RIM = range(4)
 """What robots go by: nothing, stairs, the way on beyond them, or a rim of what they know."""
 
@@ -71,6 +74,13 @@ class Climber(Saved):
             nowhere[robots] = np.nan
         for none in (self.goes_by, self._next, self._waited, self._spun):
             none[robots] = 0
+
+    def steer(self, ground: GroundMap, sign: Floats, seconds: Floats) -> tuple[F64, F64]:
+        """As `speeds`, by what the robots know of the ground at times (N,) [s]; who has seen nothing for long stops."""
+        level = np.where(sign > 0, ground.highest, ground.lowest)
+        forward, turn = self.speeds(ground.maps, ground.planar, level, sign)
+        blind = seconds - ground.looked > PATIENCE
+        return np.where(blind, 0, forward), np.where(blind, 0, turn)
 
     def speeds(self, maps: Elevation, pose: F64, level: Floats, sign: Floats) -> tuple[F64, F64]:
         """Speeds ahead (N,) [m/s] and yaw rates to the left (N,) [rad/s].

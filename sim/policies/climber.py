@@ -16,8 +16,6 @@ from sim.tasks.walking.walking_tasks import WAY
 
 logger = logging.getLogger(__name__)
 
-PATIENCE = 0.5
-"""Who has seen nothing for so long stops [s]."""
 LOOKS_ROUND = 3.0
 """Who looks for stairs for so long names the steps that are too high [s]."""
 
@@ -33,14 +31,14 @@ class ClimberDriver:
     """
 
     def __init__(self, env: SceneEnv) -> None:
-        ground, velocities = env.senses.ground.mapped, env.controller.velocities
-        if not ground or not velocities:
+        mapped, velocities = env.senses.ground.mapped, env.controller.velocities
+        if not mapped or not velocities:
             raise SimError(
                 "stairs drives robots that walk by a gait, and know the ground by a map of their depth camera",
                 found=f"{env.robot.name} in {env.task.name}, which knows what is true or doesn't walk",
                 remedy="--robot go2 --ground map, or ground=MapSettings() of sim.sensors.ground.settings in Python",
             )
-        self._env, self._ground, self._velocities = weakref.proxy(env), ground, velocities
+        self._env, self._ground, self._velocities = weakref.proxy(env), mapped.map, velocities
         self._begun, self._lost, self._named = np.zeros(env.num_envs), np.zeros(env.num_envs), False
         self.climber, self._said = Climber(env.num_envs, env.task.control_period), False
 
@@ -51,12 +49,10 @@ class ClimberDriver:
         self.climber.reset(np.flatnonzero((now.seconds == 0) | (ground.begun != self._begun)))
         self._begun = ground.begun.copy()
         sign = seen[WAY][:, 0] if WAY in seen else np.ones(len(now.seconds))
-        level = np.where(sign > 0, ground.highest, ground.lowest)
-        forward, turn = self.climber.speeds(ground.maps, ground.odometry.planar, level, sign)
+        actions = self._velocities.actions(*self.climber.steer(ground, sign, now.seconds))
         self._say_who_gave_up()
         self._name_high_steps()
-        blind = now.seconds - ground.looked > PATIENCE
-        return self._velocities.actions(np.where(blind, 0, forward), np.where(blind, 0, turn))
+        return actions
 
     def _say_who_gave_up(self) -> None:
         """Say once that robots see nothing to climb."""

@@ -16,8 +16,8 @@ from pipeline.types import F32, F64, Mask
 from sim.robots.model import Robot
 from sim.scene.scene import SimScene
 from sim.sensors.cameras.rig import normals_of
+from sim.sensors.ground.camera import LENS
 from sim.sensors.ground.eyes import GroundEyes, GroundEyesCard, given, reference
-from sim.sensors.ground.ground import LENS
 from sim.sensors.networks import rises
 from train.eyes import PATTERNS, patches, varied
 from train.files import writing

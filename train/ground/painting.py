@@ -15,7 +15,7 @@ from scipy.ndimage import uniform_filter
 from pipeline.geometry import matrix_from_rotvec
 from pipeline.geometry.jit import njit, prange
 from pipeline.types import F32, F64, I64, U8
-from sim.sensors.ground.ground import LENS
+from sim.sensors.ground.camera import LENS
 from train.ground.views import GroundImages
 
 STONE = 0.7

@@ -15,7 +15,7 @@ from sim.robots.model import Robot
 from sim.scene.scene import SimScene
 from sim.sensors.cameras.measured import MeasuredRenderer
 from sim.sensors.cameras.renderer import CPU, Loaded, make_renderer
-from sim.sensors.ground.ground import LENS, ground_camera
+from sim.sensors.ground.camera import LENS, ground_camera
 from sim.sensors.ground.settings import MapSettings
 from sim.sensors.networks import flat_floor
 

@@ -32,11 +32,6 @@ class Odometry(Saved):
         self._turn, self._spin = np.zeros(count), np.zeros(count)
         self._scale, self._lean = np.zeros((count, 2)), np.zeros((count, 2))
 
-    @property
-    def planar(self) -> F64:
-        """Believed x, y [m] and heading [rad] (N, 3)."""
-        return np.column_stack([self.place[:, :2], np.arctan2(self.rotation[:, 1, 0], self.rotation[:, 0, 0])])
-
     def reset(self, robots: I64, state: RobotState, rng: np.random.Generator) -> None:
         """Begin where robots (M,) are, of whom these are the states: at the origin, looking anywhere."""
         count = len(robots)

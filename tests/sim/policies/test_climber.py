@@ -8,10 +8,9 @@ import pytest
 import sim
 from pipeline.errors import SimError
 from pipeline.geometry import Pose
-from sim.climbing.climber import Climber
+from sim.climbing.climber import PATIENCE, Climber
 from sim.env import SceneEnv
 from sim.policies.catalog import ground_of, open_driver, task_of
-from sim.policies.climber import PATIENCE
 from sim.sensors.ground.settings import MapSettings
 
 pytest.importorskip("mujoco")

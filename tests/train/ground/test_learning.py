@@ -16,8 +16,8 @@ from pipeline.rooms.recipe import Recipe
 from sim.robots.catalog import load
 from sim.scene.opening import open_scene
 from sim.scene.scene import SimScene
+from sim.sensors.ground.camera import LENS
 from sim.sensors.ground.eyes import GroundEyes
-from sim.sensors.ground.ground import LENS
 from sim.sensors.networks import rises
 from train import fitting
 from train.ground import learning

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sim.sensors.ground.ground import LENS
+from sim.sensors.ground.camera import LENS
 from train.ground.painting import painted, stones
 from train.ground.views import GroundImages
 

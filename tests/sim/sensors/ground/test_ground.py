@@ -89,15 +89,15 @@ def test_odometry_that_jumps_begins_a_map_anew():
         if step == 30:
             ground = env.senses.ground.mapped
             assert ground
-            known = np.isfinite(ground.maps.variance).sum((1, 2))
+            known = np.isfinite(ground.map.maps.variance).sum((1, 2))
             ground.odometry.place[2] += [3.0, -2.0, 0.5]
         env.step(np.zeros((8, 12), np.float32))
         if step == 30:
-            left = np.isfinite(ground.maps.variance).sum((1, 2))
+            left = np.isfinite(ground.map.maps.variance).sum((1, 2))
             assert left[2] < known[2] / 2
             assert (np.delete(left, 2) > np.delete(known, 2) * 0.9).all()
-            assert ground.begun[2] == env.now.seconds[2]
-    assert np.flatnonzero(ground.begun).tolist() == [2]
+            assert ground.map.begun[2] == env.now.seconds[2]
+    assert np.flatnonzero(ground.map.begun).tolist() == [2]
     believed, true = (
         env.senses.ground.read(env.now.state, env.scene_of),
         env.senses.ground.true(env.now.state, env.scene_of),
