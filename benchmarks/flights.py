@@ -27,6 +27,7 @@ sys.path.insert(0, str(ROOT))
 
 import sim  # noqa: E402
 from benchmarks.page import Row, section, update_page  # noqa: E402
+from benchmarks.walkers import SLIPS, Conduct, FeetPlane  # noqa: E402
 from pipeline.scenes.resolver import find_scenes  # noqa: E402
 from pipeline.types import F32, I64  # noqa: E402
 from sim.climbing.climber import SPEED  # noqa: E402
@@ -97,6 +98,9 @@ SPOILT: dict[str, Callable[[], Callable[[np.ndarray, F32], tuple[np.ndarray, F32
 }
 
 
+PLANE = "blind: the plane through its feet"
+
+
 @contextmanager
 def straight_on(env: SceneEnv) -> Iterator[Policy]:
     """A driver that goes on as it stands."""
@@ -107,14 +111,22 @@ def straight_on(env: SceneEnv) -> Iterator[Policy]:
 
 
 def measured(
-    driver: str, scenes: Sequence[str], engine: str, ground: MapSettings | None, spoil: str = ""
+    driver: str,
+    scenes: Sequence[str],
+    engine: str,
+    ground: MapSettings | None,
+    spoil: str = "",
+    look_on: Callable[[SceneEnv], object] = lambda env: None,
 ) -> FlightResult:
     """Robots on the staircases of a scene, twice as many on those of several."""
     count = ROBOTS * min(2, len(scenes))
     env = sim.make("flights", scenes, count, robot="go2", engine=engine, cameras=(), ground=ground, seed=0)
     believed = env.senses.ground.mapped
-    if spoil and believed:
+    if ground is None and spoil:
+        env.senses.ground = FeetPlane(env)
+    elif spoil and believed:
         believed.rig = Spoilt(believed.rig, SPOILT[spoil]())  # type: ignore[assignment]
+    look_on(env)
     opened = straight_on(env) if driver == "straight on" else open_driver(driver, env, 0)
     with opened as policy:
         result = walk_flights(env, policy, seed=0)
@@ -144,10 +156,27 @@ def of_gait() -> list[Row]:
     found = list[Row]()
     for engine, seeds in ENGINES.items():
         for riser, target in RISERS.items():
-            result = joined([measured("auto", [f"terrain:{seed}:flights:{riser}"], engine, None) for seed in seeds])
+            conducts = list[Conduct]()
+            result = joined(
+                [
+                    measured(
+                        "auto",
+                        [f"terrain:{seed}:flights:{riser}"],
+                        engine,
+                        None,
+                        look_on=lambda env, conducts=conducts: conducts.append(Conduct(env)),
+                    )
+                    for seed in seeds
+                ]
+            )
             for way in ("up", "down"):
                 part = result.of(lambda flight, way=way: flight.way == way)
                 found.append(row(f"{engine}, steps of {riser} cm, {way}", part, target))
+            slips, steps = (sum(getattr(one, name) for one in conducts) for name in ("slips", "steps"))
+            name, slipped = f"{engine}, steps of {riser} cm", f"feet that slip over {100 * SLIPS:.0f} cm, of {steps}"
+            found.append(Row(f"{name}: {slipped}", 100 * slips / steps, "%", "<=", 2))
+            beyond = max(one.beyond for one in conducts)
+            found.append(Row(f"{name}: joints beyond their limits", beyond, "rad", "<=", 0))
             print(f"{engine} {riser} cm done", flush=True)
     return found
 
@@ -169,6 +198,7 @@ def of_driver(scene: str | None) -> list[Row]:
         ("led, the truth", "auto", None, "", None),
         ("led, map", "auto", MapSettings(), "", None),
         *((f"led, {spoilt}", "auto", MapSettings(), spoilt, None) for spoilt in SPOILT),
+        (f"led, {PLANE}", "auto", None, PLANE, None),
         ("told the way, map", "stairs", MapSettings(), "", 85),
         ("told the way, ideal camera and odometry", "stairs", MapSettings(noise=None, drift=0), "", None),
         ("told the way, faulty map", "stairs", FAULTY, "", None),
@@ -176,6 +206,7 @@ def of_driver(scene: str | None) -> list[Row]:
         ("told the way, the first image only", "stairs", MapSettings(), "the first image only", None),
         ("straight on, map", "straight on", MapSettings(), "", None),
         ("straight on, blind", "straight on", MapSettings(), "blind: the ground that the feet touched", None),
+        (f"straight on, {PLANE}", "straight on", None, PLANE, None),
     ]
     found = list[Row]()
     for name, driver, ground, spoil, target in cases:
