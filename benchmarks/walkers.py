@@ -1,4 +1,4 @@
-"""How walking robots fare beside their task: what they know of the ground that see nothing, their feet, their joints."""
+"""How walking robots fare beside their task: their feet, their joints, and what they know of the ground unseen."""
 
 from __future__ import annotations
 

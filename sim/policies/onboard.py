@@ -17,7 +17,8 @@ from sim.robots.catalog import sdk_joints
 from sim.robots.legs import Legs
 from sim.robots.state import RobotState
 from sim.sensors.cameras.settings import Output
-from sim.sensors.ground.camera import LENS, ground_camera, sight_of
+from sim.sensors.ground.camera import ground_camera, sight_of
+from sim.sensors.ground.eyes import FINE, LENS
 from sim.sensors.ground.mapping import GroundMap
 from sim.sensors.ground.settings import MapSettings
 from sim.tasks.walking.walking_tasks import FLIGHTS
@@ -86,7 +87,7 @@ class OnBoard:
         robot: Name of one with a gait, or its file.
         gait: As of `sim.controlled.find_robot`.
         colors: Whether its camera sees colours alone; else it measures depths.
-        lens: The camera's pinhole.
+        lens: The camera's pinhole; by default that of the map's.
         base_from_camera: Where the camera is; x of the camera is to the right, y down, z ahead. By default 30 degrees
             down from where the robot's file has it.
 
@@ -100,7 +101,7 @@ class OnBoard:
         gait: str = "",
         *,
         colors: bool = False,
-        lens: Camera = LENS,
+        lens: Camera | None = None,
         base_from_camera: Pose | None = None,
     ) -> None:
         body, self._gait = find_robot(robot, gait)
@@ -111,7 +112,7 @@ class OnBoard:
                 found=f"{robot}, which has none",
                 remedy="take go2, or give a gait of your own",
             )
-        if not lens.is_pinhole:
+        if lens and not lens.is_pinhole:
             raise SimError(
                 "its camera is a pinhole",
                 found="a lens with distortion",
@@ -120,9 +121,10 @@ class OnBoard:
         settings = MapSettings(depth_of="colors" if colors else "mesh")
         mount = base_from_camera or ground_camera(body, settings)[0].link_from_camera
         assert mount, "that camera is on the base"
-        self._lens: Camera = lens
+        self._own = FINE if colors else LENS
+        self._lens = lens = lens or self._own
         self._output: Output = "rgb" if colors else "depth"
-        self.map = GroundMap(body, scan, sight_of(settings), mount, 1)
+        self.map = GroundMap(body, scan, sight_of(settings, 1), mount, 1)
         self.joints = sdk_joints(body) or body.joint_names
         self._order = np.array([self.joints.index(name) for name in body.joint_names])
         servos = {one.joint: one for one in body.actuators}
@@ -155,7 +157,7 @@ class OnBoard:
                 remedy=f"give {self._output} of shape {self._shape}, or the lens of your camera",
             )
         if seconds > self._taken:
-            self._image, self._taken = resampled(image, self._lens), seconds
+            self._image, self._taken = resampled(image, self._lens, self._own), seconds
 
     def step(self, now: Measured, *, up: bool = True) -> Commanded:
         """What to do until the next step.
@@ -207,16 +209,16 @@ class OnBoard:
         return RobotState(*(values.astype(np.float32) for values in measured)), rows["feet_down"] > 0
 
 
-def resampled(image: U8 | F32, lens: Camera) -> np.ndarray:
-    """Colours (H, W, 3) or depths (H, W) of a pinhole as the map's camera has them; 0 where the image has none."""
+def resampled(image: U8 | F32, lens: Camera, to: Camera) -> np.ndarray:
+    """Colours (H, W, 3) or depths (H, W) [m] of a pinhole as another one has them; 0 where the image has none."""
     colors = image.ndim == 3
-    fine = max(1, round(lens.fx / LENS.fx)) if colors else 1
-    x, y = ((np.arange(fine * size) + 0.5) / fine for size in (LENS.width, LENS.height))
-    u = lens.cx + lens.fx / LENS.fx * (x - LENS.cx) - 0.5
-    v = lens.cy + lens.fy / LENS.fy * (y - LENS.cy) - 0.5
+    fine = max(1, round(lens.fx / to.fx)) if colors else 1
+    x, y = ((np.arange(fine * size) + 0.5) / fine for size in (to.width, to.height))
+    u = lens.cx + lens.fx / to.fx * (x - to.cx) - 0.5
+    v = lens.cy + lens.fy / to.fy * (y - to.cy) - 0.5
     places = np.meshgrid(u.astype(np.float32), v.astype(np.float32))
     found = cv2.remap(image, *places, cv2.INTER_LINEAR if colors else cv2.INTER_NEAREST)
     if colors:
-        return found.reshape(LENS.height, fine, LENS.width, fine, 3).mean((1, 3)).round().astype(np.uint8)
+        return found.reshape(to.height, fine, to.width, fine, 3).mean((1, 3)).round().astype(np.uint8)
     near, far = DEPTHS
     return np.where((found > near) & (found < far), found, 0).astype(np.float32)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +12,12 @@ import torch
 from pipeline.errors import TrainError
 from pipeline.io.weights import write_weights
 from pipeline.parallel import core_count
-from pipeline.types import F32, F64, Mask
+from pipeline.types import F32, F64, U8, Mask
 from sim.robots.model import Robot
 from sim.scene.scene import SimScene
 from sim.sensors.cameras.rig import normals_of
-from sim.sensors.ground.camera import LENS
-from sim.sensors.ground.eyes import GroundEyes, GroundEyesCard, given, reference
+from sim.sensors.ground.eyes import FINE, LENS, GroundEyes, GroundEyesCard, given, reference, seen
+from sim.sensors.ground.parallax import FARTHER, MOST, UNSEEN
 from sim.sensors.networks import rises
 from train.eyes import PATTERNS, patches, varied
 from train.files import writing
@@ -26,7 +26,7 @@ from train.ground.network import GroundEyesNetwork
 from train.ground.painting import painted
 from train.ground.views import GroundImages, GroundViews
 
-IMAGES, AT_ONCE = 24_576, 512
+IMAGES, AT_ONCE = 20_480, 512
 """Number of images to learn from, and how many are drawn at a time."""
 BATCH, LEARNING_RATE = 64, 2e-3
 CLOSEST, FARTHEST = 0.1, 5.0
@@ -39,8 +39,8 @@ NEAR, STEP = 2.0, 0.6
 """What is nearer, and no higher or lower over the ground under the robot [m], is what eyes are for;"""
 RAISED, STEPS, OTHERS = 0.05, 3.0, 0.1
 """What is so much higher or lower [m] is of steps, and has so much weight; and the weight of all that is not near."""
-GRAIN, PAINTED = 0.008, 0.55
-"""Noise of colours, and share of a batch's images that are in other paint."""
+GRAIN = 0.008
+"""Noise of colours."""
 STEEP, NEAR_EDGE = 0.3, 0.05
 """What faces so little up is the face of a step; those farther off than this are counted [m]."""
 
@@ -84,22 +84,26 @@ def learn(
     torch.manual_seed(seed)
     torch.set_num_threads(core_count())
     network, views = GroundEyesNetwork(), GroundViews(scenes, robot)
-    patterns = patches(PATTERNS, LENS.height, LENS.width).permute(0, 2, 3, 1).numpy()
+    patterns = patches(PATTERNS, FINE.height, FINE.width).permute(0, 2, 3, 1).numpy()
     size = LENS.height, LENS.width
-    both = torch.empty((IMAGES, 2, *size, 3), dtype=torch.uint8)  # as they are, and in other paint
+    colors, fits = (torch.empty((IMAGES, *size, many), dtype=torch.uint8) for many in (3, len(FARTHER)))
     depth, flat, weight = torch.empty((3, IMAGES, *size))
     for part, first in enumerate(range(0, IMAGES, AT_ONCE)):
         rng, rows = np.random.default_rng([seed, part]), slice(first, first + AT_ONCE)
         images = views.draw(AT_ONCE, rng)
-        both[rows] = torch.from_numpy(np.stack([images.colors, painted(images, patterns, rng)], 1))
+        now, before = painted(images, patterns, rng)
+        before = replace(before, colors=_grainy(before.colors, rng))
+        shown = seen(_grainy(now, rng), images.believed, before)
+        colors[rows], fits[rows] = torch.from_numpy(shown.colors), torch.from_numpy(_packed(shown.fits))
         for into, values in ((depth, images.depth), (flat, images.flat), (weight, _weights(images))):
             into[rows] = torch.from_numpy(values)
 
     def loss_of(iteration: int) -> torch.Tensor:
         torch.manual_seed(int(np.random.default_rng([seed, iteration]).integers(2**31)))
-        rows, paint = torch.randint(IMAGES, (BATCH,)), (torch.rand(BATCH) < PAINTED).long()
-        seen = varied(both[rows, paint].float() / 255, GRAIN) + 0.5
-        batch = [seen, depth[rows], flat[rows], weight[rows]]
+        rows = torch.randint(IMAGES, (BATCH,))
+        shown, level = varied(colors[rows].float() / 255, GRAIN / 2) + 0.5, flat[rows]
+        fed = given(shown.numpy(), level.numpy(), _unpacked(fits[rows].numpy()))
+        batch = [torch.from_numpy(fed), depth[rows], level, weight[rows]]
         mirrored = torch.rand(BATCH) < 0.5
         for one in batch:
             one[mirrored] = one[mirrored].flip(2)
@@ -121,6 +125,20 @@ def learn(
     fit(network, loss_of, iterations, LEARNING_RATE, file, depends_on, write, watch)
 
 
+def _grainy(colors: U8, rng: np.random.Generator) -> U8:
+    """Colours with a camera's noise."""
+    return np.clip(colors + rng.normal(0, 255 * GRAIN, colors.shape), 0, 255).astype(np.uint8)
+
+
+def _packed(fits: F32) -> U8:
+    """Differences of images in a byte each; the last is for what was not seen."""
+    return np.where(fits < 0, 255, fits * np.float32(254 / MOST)).astype(np.uint8)
+
+
+def _unpacked(packed: U8) -> F32:
+    return np.where(packed == 255, np.float32(UNSEEN), packed * np.float32(MOST / 254)).astype(np.float32)
+
+
 def _heights(images: GroundImages, rise: F64) -> F64:
     """Heights (N, H, W) of what pixels show over the ground under the robots [m], by how much rays rise for a metre."""
     return images.level_from_camera[:, 2, 3, None, None] + images.depth * rise
@@ -139,11 +157,10 @@ def _weights(images: GroundImages) -> F32:
 
 
 def _loss(
-    network: GroundEyesNetwork, seen: torch.Tensor, depth: torch.Tensor, flat: torch.Tensor, weight: torch.Tensor
+    network: GroundEyesNetwork, fed: torch.Tensor, depth: torch.Tensor, flat: torch.Tensor, weight: torch.Tensor
 ) -> torch.Tensor:
     """How unlikely true depths are by what is said: Laplace's distribution, about the logarithm of the depth."""
-    images = torch.from_numpy(given(seen.numpy(), flat.numpy())).permute(0, 3, 1, 2)
-    farther, error = network(images).unbind(1)
+    farther, error = network(fed.permute(0, 3, 1, 2)).unbind(1)
     error = error.clamp(SUREST, LEAST_SURE)
     truth = (depth.clamp(CLOSEST, FARTHEST) / torch.from_numpy(reference(flat.numpy()))).log()
     unlikely = (farther - truth).abs() * torch.exp(-error) + error
@@ -169,7 +186,7 @@ def measure(eyes: GroundEyes, scenes: Sequence[SimScene], robot: Robot, seed: in
         TrainError: When no scene has stairs.
     """
     images = GroundViews(scenes, robot).draw(TESTS, np.random.default_rng(seed))
-    (said, _), depth = eyes.look(images.colors, images.flat), images.depth
+    (said, _), depth = eyes.look(images.colors, images.believed, images.before), images.depth
     rise, along = rises(LENS, images.level_from_camera)
     near = _is_low(images, _heights(images, rise))
     both = near & (said > 0)

@@ -7,6 +7,7 @@ along many steps, but all of it in perspective.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,11 +16,12 @@ from scipy.ndimage import uniform_filter
 from pipeline.geometry import matrix_from_rotvec
 from pipeline.geometry.jit import njit, prange
 from pipeline.types import F32, F64, I64, U8
-from sim.sensors.ground.camera import LENS
+from sim.sensors.ground.eyes import FINE
+from sim.sensors.ground.parallax import Before
 from train.ground.views import GroundImages
 
-STONE = 0.7
-"""Share of images that are of stone; others are in patches that know nothing of perspective."""
+STONE, PATCHED = 0.4, 0.16
+"""Share of images that are of stone, and of those in patches that know nothing of perspective; others stay."""
 PLAIN = 0.4
 """What is under stone has at least so much of its contrast: steps need not be of another paint than the floor."""
 
@@ -38,23 +40,40 @@ FIRST, SECOND, THIRD, MIXED = (
 )  # odd numbers of many bits
 
 
-def painted(images: GroundImages, patterns: F32, rng: np.random.Generator) -> U8:
-    """Colours (N, H, W, 3) of the same views; some of stone are soft, as splats are from near.
+def painted(images: GroundImages, patterns: F32, rng: np.random.Generator) -> tuple[U8, Before]:
+    """Colours (N, 2H, 2W, 3) of the same views, some of them in other paint, and those before.
 
-    Patterns (P, H, W, 3) are factors of the colours, see `train.eyes.patches`.
+    Some of stone are soft, as splats are from near. Patterns (P, 2H, 2W, 3) are factors of the colours, see
+    `train.eyes.patches`; what is in patches looks otherwise from elsewhere.
     """
-    of_stone = rng.random(len(images.colors)) < STONE
-    seen, stone, patched = images.colors.astype(np.float32), np.flatnonzero(of_stone), np.flatnonzero(~of_stone)
-    camera_from_level = images.level_from_camera[stone, :3, :3].transpose(0, 2, 1)  # turned only: places don't matter
-    points = LENS.rays() * images.depth[stone, :, :, None]
-    points = points.reshape(len(stone), LENS.height * LENS.width, 3) @ camera_from_level
-    middle = seen[stone].mean((1, 2), keepdims=True)
-    plain = middle + rng.uniform(PLAIN, 1, (len(stone), 1, 1, 1)).astype(np.float32) * (seen[stone] - middle)
-    seen[stone] = plain * stones(points.astype(np.float32), rng).reshape(seen[stone].shape)
-    soft = rng.random((len(stone), 1, 1, 1)).astype(np.float32)
-    seen[stone] += soft * (uniform_filter(seen[stone], 3, mode="nearest", axes=(1, 2)) - seen[stone])
-    seen[patched] *= patterns[rng.integers(len(patterns), size=len(patched))]
-    return np.clip(seen, 0, 255).astype(np.uint8)
+    drawn = rng.random(len(images.colors))
+    stone, patched = np.flatnonzero(drawn < STONE), np.flatnonzero((drawn >= STONE) & (drawn < STONE + PATCHED))
+    seen = np.stack([images.colors, images.before.colors], 1).astype(np.float32)
+    level_from_camera = images.level_from_camera[stone]
+    now, before = (
+        _places(pose, depth[stone])
+        for pose, depth in (
+            (level_from_camera, images.fine_depth),
+            (level_from_camera @ np.linalg.inv(images.before_from_camera[stone]), images.before_depth),
+        )
+    )
+    factors = stones(np.concatenate([now, before], 1).astype(np.float32), rng)
+    middle = seen[stone, :1].mean((2, 3), keepdims=True)
+    plain = middle + rng.uniform(PLAIN, 1, (len(stone), 1, 1, 1, 1)).astype(np.float32) * (seen[stone] - middle)
+    seen[stone] = plain * factors.reshape(seen[stone].shape)
+    soft = rng.random((len(stone), 1, 1, 1, 1)).astype(np.float32)
+    seen[stone] += soft * (uniform_filter(seen[stone], 3, mode="nearest", axes=(2, 3)) - seen[stone])
+    seen[patched, 0] *= patterns[rng.integers(len(patterns), size=len(patched))]
+    now, before = np.clip(seen, 0, 255).astype(np.uint8).swapaxes(0, 1)
+    known = images.before.known.copy()
+    known[patched] = False
+    return now, replace(images.before, colors=before, known=known)
+
+
+def _places(level_from_camera: F64, depth: F32) -> F64:
+    """Points (N, P, 3) that images of depths (N, 2H, 2W) show."""
+    points = (FINE.rays() * depth[..., None]).reshape(len(depth), -1, 3)
+    return points @ level_from_camera[:, :3, :3].transpose(0, 2, 1) + level_from_camera[:, None, :3, 3]
 
 
 def stones(points: F32, rng: np.random.Generator) -> F32:

@@ -123,7 +123,7 @@ class MappedGround(Ground):
     ) -> None:
         super().__init__(scan)
         self._engine, self.rig, self._feet = engine, rig, [foot.link for foot in Legs(robot).feet]
-        self.map = GroundMap(robot, grid, sight_of(settings), rig.mount, count)
+        self.map = GroundMap(robot, grid, sight_of(settings, count), rig.mount, count)
         self.odometry = Odometry(count, settings.drift, settings.tilt)
 
     def reset(self, envs: I64, now: Callable[[], Moment], rng: np.random.Generator) -> None:

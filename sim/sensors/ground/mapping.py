@@ -15,8 +15,9 @@ from sim.robots.model import Robot
 from sim.robots.state import RobotState
 from sim.saved import Saved
 from sim.sensors.cameras.settings import Output
-from sim.sensors.ground.camera import LENS, Sight
+from sim.sensors.ground.camera import Sight
 from sim.sensors.ground.elevation import Elevation, filled
+from sim.sensors.ground.eyes import LENS
 from sim.sensors.height_scan import HEADROOM
 from sim.sensors.scan_grid import ScanGrid
 
@@ -51,7 +52,7 @@ class GroundMap(Saved):
     """
 
     ROWS = ("begun", "looked", "lowest", "highest", "_offset", "_level", "_arrived", "_place", "_rotation", "_when")
-    PARTS = ("maps",)
+    PARTS = ("maps", "_sight")
 
     def __init__(self, robot: Robot, grid: ScanGrid, sight: Sight, base_from_camera: Pose, count: int) -> None:
         self._sight, self._base_from_camera, self._grid = sight, base_from_camera.matrix, grid
@@ -82,6 +83,7 @@ class GroundMap(Saved):
     def _begin(self, robots: I64, place: F64, seconds: F64) -> None:
         """Forget all but the level ground under robots (M,)."""
         self.maps.reset(robots, place[:, :2])
+        self._sight.reset(robots)
         self._offset[robots], self._when[robots] = 0, np.inf
         self.lowest[robots] = self.highest[robots] = self._level[robots]
         around = np.arange(-STOOD_ON, STOOD_ON, 0.02)
@@ -124,9 +126,7 @@ class GroundMap(Saved):
         poses[:, :3, :3], poses[:, :3, 3] = rotation, place
         low, high = (place[:, 2] + bound for bound in NEAR_GROUND)
         cameras = poses @ self._base_from_camera
-        above = cameras.copy()
-        above[:, 2, 3] -= self._level[new]
-        depth, error = self._sight(frames, new, above)
+        depth, error = self._sight.look(frames, new, cameras, self._level[new])
         self.looked[new] = np.where((depth > 0).mean((1, 2)) > SHOWS, taken[new], self.looked[new])
         self.maps.see(new, depth, LENS, cameras, low, high, taken[new], error)
 

@@ -13,7 +13,8 @@ from pipeline.geometry import Camera, matrix_from_quaternion, matrix_from_rotvec
 from sim.env import SceneEnv
 from sim.policies.onboard import Commanded, Measured, OnBoard, resampled
 from sim.robots.legs import Legs
-from sim.sensors.ground.camera import LENS, ground_camera
+from sim.sensors.ground.camera import ground_camera
+from sim.sensors.ground.eyes import FINE, LENS
 from sim.sensors.ground.settings import MapSettings
 from sim.tasks.walking.flights import FlightState
 
@@ -115,17 +116,16 @@ def test_odometry_may_begin_anywhere(angle: float, steps: int, most: float):
 
 def test_images_of_other_cameras():
     """What both cameras see is the same; beyond the edge of one there is nothing."""
-    place = np.random.default_rng(0).uniform(0.5, 2, (12, 16)).astype(np.float32)
-    assert resampled(np.tile(np.array([1, np.nan, 5, 0.1], np.float32), (48, 16)), LENS)[0, :4].tolist() == [1, 0, 0, 0]
-    double = Camera(128, 96, 2 * LENS.fx, 2 * LENS.fy, 64.0, 48.0)
-    np.testing.assert_array_equal(
-        resampled(np.kron(place, np.ones((8, 8), np.float32)), double), np.kron(place, np.ones((4, 4)))
-    )
+    near = resampled(np.tile(np.array([1, np.nan, 5, 0.1], np.float32), (48, 16)), LENS, LENS)
+    assert near[0, :4].tolist() == [1, 0, 0, 0]
+    places = np.random.default_rng(0).uniform(0.5, 2, (12, 16)).astype(np.float32)
+    large, small = (np.kron(places, np.ones((size, size), np.float32)) for size in (8, 4))
+    np.testing.assert_array_equal(resampled(large, FINE, LENS), small)
     colors = np.random.default_rng(1).integers(0, 255, (96, 128, 3)).astype(np.uint8)
     mean = colors.reshape(48, 2, 64, 2, 3).mean((1, 3))
-    np.testing.assert_allclose(resampled(colors, double), mean, atol=0.51)
+    np.testing.assert_allclose(resampled(colors, FINE, LENS), mean, atol=0.51)
     narrow = Camera(64, 48, 2 * LENS.fx, 2 * LENS.fy, 32.0, 24.0)
-    seen = resampled(np.ones((48, 64), np.float32), narrow)
+    seen = resampled(np.ones((48, 64), np.float32), narrow, LENS)
     assert seen[13:35, 17:47].min() == 1
     assert seen.sum() == 24 * 32
 

@@ -16,8 +16,8 @@ from pipeline.rooms.recipe import Recipe
 from sim.robots.catalog import load
 from sim.scene.opening import open_scene
 from sim.scene.scene import SimScene
-from sim.sensors.ground.camera import LENS
-from sim.sensors.ground.eyes import GroundEyes
+from sim.sensors.ground.eyes import FINE, LENS, GroundEyes
+from sim.sensors.ground.parallax import Before
 from sim.sensors.networks import rises
 from train import fitting
 from train.ground import learning
@@ -75,6 +75,26 @@ def test_level_ground_is_where_it_is_shown(stairs: SimScene):
     assert images.colors.std() > 5
 
 
+def test_what_was_seen_before_is_of_the_same_places(stairs: SimScene):
+    """By the true poses, and about so by those that robots believe; some have seen nothing before."""
+    images = GroundViews([stairs], load("go2")).draw(64, np.random.default_rng(3))
+    before, count = images.before, len(images.depth)
+    assert 0.3 < before.known.mean() < 0.95
+    apart = np.linalg.norm(before.before_from_camera[:, :3, 3], axis=1)
+    assert apart[before.known].min() > 0.02
+    points = (FINE.rays() * images.fine_depth[..., None]).reshape(count, -1, 3)
+    for pose, most in ((images.before_from_camera, 0.02), (before.before_from_camera, 0.05)):
+        x, y, z = np.moveaxis(points @ pose[:, :3, :3].transpose(0, 2, 1) + pose[:, None, :3, 3], -1, 0)
+        ahead = np.maximum(z, 0.1)
+        column, row = (FINE.fx * x / ahead + FINE.cx).astype(int), (FINE.fy * y / ahead + FINE.cy).astype(int)
+        shown = before.known[:, None] & (points[..., 2] > 0) & (z > 0.1)
+        shown &= (column >= 0) & (column < FINE.width) & (row >= 0) & (row < FINE.height)
+        at = np.arange(count)[:, None], np.clip(row, 0, FINE.height - 1), np.clip(column, 0, FINE.width - 1)
+        off = np.abs(images.before_depth[at] - z)[shown]
+        assert shown.mean() > 0.2
+        assert np.median(off) < most
+
+
 def test_what_was_killed_goes_on_as_if_it_had_not_been(stairs: SimScene, tmp_path: Path, few: None):
     """To the same weights; nothing is left beside the files."""
     robot = load("go2")
@@ -100,7 +120,7 @@ def test_errors_are_those_of_what_is_said(stairs: SimScene, tmp_path: Path, few:
         def __init__(self, off: float) -> None:
             self.off = off
 
-        def look(self, rgb: np.ndarray, flat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        def look(self, rgb: np.ndarray, level_from_camera: np.ndarray, before: Before) -> tuple[np.ndarray, np.ndarray]:
             images = GroundViews([stairs], load("go2")).draw(16, np.random.default_rng(1))
             np.testing.assert_array_equal(images.colors, rgb)
             depth = np.where(images.depth > 0, images.depth + self.off, 0).astype(np.float32)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,21 @@ import torch
 
 from pipeline.errors import SimError
 from pipeline.io.weights import write_weights
-from sim.sensors.ground.eyes import FAR, FILE, MAX_BYTES, NEAR, GroundEyes, GroundEyesCard, depths_of, given
+from sim.sensors.ground.eyes import (
+    FAR,
+    FILE,
+    FINE,
+    LENS,
+    MAX_BYTES,
+    NEAR,
+    GroundEyes,
+    GroundEyesCard,
+    depths_of,
+    given,
+    seen,
+)
+from sim.sensors.ground.parallax import FARTHER, UNSEEN, Before
+from sim.sensors.networks import flat_floor
 from train.ground.network import GroundEyesNetwork
 
 CARD = GroundEyesCard(sha256="", seed=5, scenes=("room@1.0.0",), metrics={}, images=64, robot="go2")
@@ -38,34 +53,53 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "own.npz"
 
 
-def images(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Colours and depths of level ground, above which is sky."""
-    flat = np.repeat(np.linspace(-3, 2, 48)[:, None], 64, 1).clip(0)[None].repeat(3, 0)
-    return rng.integers(0, 256, (3, 48, 64, 3)).astype(np.uint8), flat.astype(np.float32)
+def images(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, Before]:
+    """Colours by cameras that look down, and what they saw a step behind; of the last one that is unknown."""
+    count, cameras = 3, np.tile(np.eye(4), (3, 1, 1))
+    cameras[:, :3, :3] = np.array([[0, -np.sin(0.5), np.cos(0.5)], [-1, 0, 0], [0, -np.cos(0.5), -np.sin(0.5)]])
+    cameras[:, 2, 3] = 0.4
+    pose = np.tile(np.eye(4), (count, 1, 1))
+    pose[:, 2, 3] = 0.2
+    now, then = rng.integers(0, 256, (2, count, FINE.height, FINE.width, 3)).astype(np.uint8)
+    return now, cameras, Before(then, pose, np.arange(count) < count - 1)
 
 
 def test_they_see_as_the_network_does(file: Path, rng: np.random.Generator):
     """By their file: weights with what normalised each layer."""
-    colors, flat = images(rng)
+    colors, cameras, before = images(rng)
+    flat, shown = flat_floor(LENS, cameras), seen(colors, cameras, before)
     with torch.no_grad():
-        farther, error = network()(torch.from_numpy(given(colors / 255, flat)).float().permute(0, 3, 1, 2)).unbind(1)
+        fed = given(shown.colors * np.float32(1 / 255), flat, shown.fits)
+        farther, error = network()(torch.from_numpy(fed).permute(0, 3, 1, 2)).unbind(1)
     surer = error.mean().item() + 3
     expected = depths_of(flat, farther.numpy(), error.numpy() - surer)
     eyes = GroundEyes(file)
     eyes.arrays["said_bias"] = eyes.arrays["said_bias"] - np.repeat([0, surer], 4).astype(np.float32)
-    found, _ = eyes.look(colors, flat)
-    assert found.shape == (3, 48, 64)
+    found, _ = eyes.look(colors, cameras, before)
+    assert found.shape == (3, LENS.height, LENS.width)
     assert 0.05 < (expected > 0).mean() < 1
     assert (np.abs(found - expected) < 1e-3).mean() > 0.999  # some are at the edge of what is said
 
 
 def test_what_they_are_given_is_the_same_in_any_light(rng: np.random.Generator):
     """Brighter, with more contrast, and tinted, but for what is no contrast at all."""
-    colors, flat = rng.random((2, 48, 64, 3)).astype(np.float32), np.ones((2, 48, 64), np.float32)
+    colors = rng.random((2, LENS.height, LENS.width, 3)).astype(np.float32)
+    flat, fits = np.ones(colors.shape[:3], np.float32), np.zeros((*colors.shape[:3], len(FARTHER)), np.float32)
     other = (0.1 + 0.6 * colors) + np.array([0.1, 0, 0.05], np.float32)
-    np.testing.assert_allclose(given(colors, flat), given(other, flat), atol=0.1)
-    assert np.abs(given(np.full_like(colors, 0.7), flat)[..., :4]).max() < 1e-2
-    assert np.isfinite(given(np.zeros_like(colors), flat)).all()
+    np.testing.assert_allclose(given(colors, flat, fits), given(other, flat, fits), atol=0.1)
+    assert np.abs(given(np.full_like(colors, 0.7), flat, fits)[..., :4]).max() < 1e-2
+    assert np.isfinite(given(np.zeros_like(colors), flat, fits)).all()
+
+
+def test_what_was_seen_before_is_compared_in_any_light(rng: np.random.Generator):
+    """The same from the same place, however bright it was; where nothing was seen that is told."""
+    colors, cameras, before = images(rng)
+    dim = (40 + 0.5 * colors).astype(np.uint8)
+    fits = seen(colors, cameras, replace(before, colors=dim, before_from_camera=np.tile(np.eye(4), (3, 1, 1)))).fits
+    inner = fits[:, 2:-2, 2:-2]
+    assert np.abs(inner[:2]).max() < 0.2
+    assert (fits[2] == UNSEEN).all()
+    assert seen(colors, cameras, before).fits[:2].max() > 1
 
 
 def test_what_is_unsure_near_or_far_is_not_said():
@@ -91,7 +125,7 @@ def test_those_that_come_along_fit_their_card():
     [
         lambda arrays: arrays.pop("up0_bias"),
         lambda arrays: arrays.update(said_weight=np.zeros((3, 3, 24, 9), np.float32)),
-        lambda arrays: arrays.update(down0_bias=np.full(16, np.nan, np.float32)),
+        lambda arrays: arrays.update(down0_bias=np.full(24, np.nan, np.float32)),
     ],
 )
 def test_other_weights_are_refused(tmp_path: Path, change: Callable[[dict[str, np.ndarray]], object]):
