@@ -14,11 +14,10 @@ from sim.climbing.climber import NOTHING, ON, RIM, STAIRS, Climber
 from sim.control.state import Sensed
 from sim.controlled import find_robot
 from sim.robots.catalog import sdk_joints
-from sim.robots.legs import Legs
 from sim.robots.state import RobotState
 from sim.sensors.cameras.settings import Output
 from sim.sensors.ground.camera import ground_camera, sight_of
-from sim.sensors.ground.eyes import FINE, LENS
+from sim.sensors.ground.eyes import FAR, FINE, LENS, NEAR
 from sim.sensors.ground.mapping import GroundMap
 from sim.sensors.ground.settings import MapSettings
 from sim.tasks.walking.walking_tasks import FLIGHTS
@@ -26,8 +25,6 @@ from sim.tasks.walking.walking_tasks import FLIGHTS
 GOES_BY = {NOTHING: "nothing", STAIRS: "stairs", ON: "the way beyond stairs", RIM: "the rim of what it knows"}
 UNIT = 0.01
 """By how much the length of a quaternion may differ from 1."""
-DEPTHS = (0.25, 3.0)
-"""Depths that are fused, as in simulation [m]."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,8 +102,8 @@ class OnBoard:
         base_from_camera: Pose | None = None,
     ) -> None:
         body, self._gait = find_robot(robot, gait)
-        scan, period = self._gait.height_scan, self._gait.period
-        if not scan or not period or not self._gait.velocities:
+        scan, period, legs = self._gait.height_scan, self._gait.period, self._gait.legs
+        if not scan or not period or not legs or not self._gait.velocities:
             raise SimError(
                 "robots that walk by a gait are taken over stairs",
                 found=f"{robot}, which has none",
@@ -131,7 +128,7 @@ class OnBoard:
         self._driven = np.array([list(servos).index(name) for name in self.joints])
         self.stiffness = np.array([servos[name].stiffness for name in self.joints])
         self.damping = np.array([servos[name].damping for name in self.joints])
-        self.feet = tuple(body.links[foot.link].name for foot in Legs(body).feet)
+        self.feet = tuple(body.links[foot.link].name for foot in legs.feet)
         self.period, self._steers = period, round(FLIGHTS.control_period / period)
         self._climber, self._speeds = Climber(1, FLIGHTS.control_period), np.zeros((1, 3), np.float32)
         self._steps, self._last, self._taken = -1, -np.inf, -np.inf
@@ -220,5 +217,4 @@ def resampled(image: U8 | F32, lens: Camera, to: Camera) -> np.ndarray:
     found = cv2.remap(image, *places, cv2.INTER_LINEAR if colors else cv2.INTER_NEAREST)
     if colors:
         return found.reshape(to.height, fine, to.width, fine, 3).mean((1, 3)).round().astype(np.uint8)
-    near, far = DEPTHS
-    return np.where((found > near) & (found < far), found, 0).astype(np.float32)
+    return np.where((found > NEAR) & (found < FAR), found, 0).astype(np.float32)
