@@ -40,7 +40,7 @@ def test_the_gait_that_comes_along_climbs(driver: str):
     env = sim.make(
         "flights",
         ["terrain:3:flights:16"],
-        32,
+        20,
         robot="go2",
         engine="mujoco-worlds",
         cameras=(),
