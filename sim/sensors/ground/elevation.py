@@ -32,9 +32,9 @@ TOP = 0.03
 a step fall into the cells of its edge."""
 FLIES = 0.08
 """A pixel at the edge of what is near is of no surface if it is so far above one neighbour and below another [m]."""
-FACE, EDGE = 0.1, 1
+FACE, EDGE = 0.06, 4
 """A cell with points so much below its highest [m] is the face of something; so near to an image's edge it may be cut
-off [pixels]."""
+off [pixels]: the outermost ones may be holes."""
 FOOT = 0.01
 """Standard deviation of the height at which a foot stands [m]."""
 

@@ -83,6 +83,26 @@ def test_many_noisy_images_are_better_than_one():
     assert maps.at(np.array([[[0.5, 0.02]]]))[0, 0] == pytest.approx(0.2, abs=0.02)
 
 
+def test_a_wall_that_the_image_cuts_off_is_no_step():
+    """Beside a robot its foot alone is seen, through holes and noise: ten of these cells were known as ledges."""
+    rng, pose, maps = np.random.default_rng(0), camera(0.5, (0.0, 0.0, 0.4)), mapped(1)
+    u, v = np.meshgrid((np.arange(48) + 0.5 - LENS.cx) / LENS.fx, (np.arange(36) + 0.5 - LENS.cy) / LENS.fy)
+    rays = np.stack([u, v, np.ones_like(u)], -1) @ pose[:3, :3].T
+    with np.errstate(divide="ignore"):
+        floor, wall = -0.4 / rays[..., 2], (0.5 - pose[1, 3]) / rays[..., 1]
+    true = np.minimum(np.where(floor > 0, floor, np.inf), np.where(wall > 0, wall, np.inf))
+    assert (true == wall).any() and (true == floor).any()
+    for image in range(30):
+        depth = true + 0.004 * true**2 * rng.standard_normal(true.shape)
+        depth[(rng.random(true.shape) < 0.3) | (true > 3)] = 0
+        see(maps, 0, pose, depth.astype(np.float32), 0.1 * image)
+    i, j = np.nonzero(np.isfinite(maps.variance[0]))
+    place = (np.column_stack([i, j]) + maps.corner[0] + 0.5) * CELL
+    assert (place[:, 1] < 0.4).sum() > 200
+    low = (np.abs(place[:, 1] - 0.5) < 2 * CELL) & (place[:, 0] < 0.8) & (maps.height[0, i, j] > 0.06)
+    assert low.sum() < 3
+
+
 def test_a_map_goes_with_its_robot():
     """What was seen stays where it is, and what is left far behind is forgotten."""
     maps, pose = mapped(), camera(0.3, (0.0, 0.0, 0.5))
