@@ -91,9 +91,21 @@ def parser() -> Parser:
     return program
 
 
+def as_options(words: Sequence[str]) -> list[str]:
+    """A command line whose words ask for help or the version, as the options that do."""
+    match [*words]:
+        case []:
+            return ["--help"]
+        case ["help", *command]:
+            return [*command, "--help"]
+        case ["version"]:
+            return ["--version"]
+    return [*words]
+
+
 def main(arguments: Sequence[str] | None, ending: Ending) -> int:
     """Run one command as `flows.cli.main`; returns the exit code. After a signal, errors are raised."""
-    options = parser().parse(arguments)
+    options = parser().parse(as_options(sys.argv[1:] if arguments is None else arguments))
     import rich.console  # shows errors, also where no memory is left to import anything
     import rich.text  # noqa: F401
 

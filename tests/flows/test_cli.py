@@ -106,8 +106,8 @@ def test_every_parameter_is_listed_with_its_default_and_documentation(capsys):
 
 @pytest.mark.parametrize(
     "words",
-    [[], ["buidl", "x"], ["build"], ["build", "x", "--camera-height", "tall"]],
-    ids=["nothing", "misspelt", "no path", "no number"],
+    [["buidl", "x"], ["build"], ["build", "x", "--camera-height", "tall"]],
+    ids=["misspelt", "no path", "no number"],
 )
 def test_wrong_command_line_ends_with_2(words, capsys):
     """What the parser refuses ends with 2 and shows the usage."""
@@ -117,10 +117,23 @@ def test_wrong_command_line_ends_with_2(words, capsys):
     assert "usage: splatyard" in capsys.readouterr().err
 
 
-def test_version(capsys):
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [([], "usage: splatyard [-h]"), (["help"], "usage: splatyard [-h]"), (["help", "view"], "usage: splatyard view")],
+)
+def test_help_is_shown_to_who_asks_for_it_by_words_or_by_none(words: list[str], shown: str, capsys):
+    """As --help does."""
+    with pytest.raises(SystemExit) as end:
+        main(words)
+    assert end.value.code == 0
+    assert capsys.readouterr().out.startswith(shown)
+
+
+@pytest.mark.parametrize("word", ["--version", "version"])
+def test_version(word: str, capsys):
     """`splatyard --version` shows the distribution's."""
     with pytest.raises(SystemExit) as end:
-        main(["--version"])
+        main([word])
     assert end.value.code == 0
     assert re.fullmatch(r"splatyard \d+\.\d+\.\d+\S*\n", capsys.readouterr().out)
 
