@@ -42,7 +42,8 @@ def measured(bundles: list[str], count: int, group: int) -> dict[str, float]:
     """A simulation of so many scenes, of which episodes begin in a group."""
     import sim
     from sim.bench import measure
-    from sim.scene.opening import find_sources, open_scene
+    from sim.scene.opening import open_scene
+    from sim.scene.sources import find_sources
 
     found = find_sources(bundles)
     begun, libraries = time.process_time(), resident()

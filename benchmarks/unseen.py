@@ -22,7 +22,7 @@ import sim
 from pipeline.types import F32, F64, U8, Mask
 from sim.finding.eyes import EYES, FIND, Eyes
 from sim.policies.finder import finder_with
-from sim.scene.opening import find_sources
+from sim.scene.sources import find_sources
 from sim.sensors.cameras.settings import CameraSettings, DepthNoise
 from train.runs.results import wilson
 

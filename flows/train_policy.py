@@ -42,7 +42,7 @@ def wait_for_bundle(scene: str, minutes: float) -> list[str]:
         TrainError: When there is none by then.
         BundleError: When the registry is damaged, or no bundle can have that name.
     """
-    from sim.scene.opening import find_sources
+    from sim.scene.sources import find_sources
 
     end = time.monotonic() + 60 * minutes
     while True:
@@ -126,7 +126,7 @@ def attach(folder: Path, report: Path, film: Path) -> None:
 
 def made_of(sources: list[str], folder: Path) -> Task[..., None]:
     """The task `attach` with the policy of a run as its asset, made of its bundles; procedural ground is none."""
-    from sim.scene.opening import TERRAIN
+    from sim.scene.sources import TERRAIN
 
     return attach.with_options(
         assets=[asset_key(folder)],

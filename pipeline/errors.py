@@ -37,6 +37,17 @@ class SplatyardError(Exception):
 class CaptureError(SplatyardError):
     """Raised when a capture can't be read or breaks a rule of its format."""
 
+    @classmethod
+    def unless_there(cls, path: Path) -> None:
+        """Raise it unless there is anything at a path."""
+        if not path.exists():
+            raise cls(
+                "a build needs a capture: a folder or an archive",
+                found="nothing there",
+                remedy="check the path; `splatyard build --help` shows examples",
+                file=path,
+            )
+
 
 class ReconstructionError(SplatyardError):
     """Raised when the images don't determine what a stage must compute."""

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.errors import TrainError
-from sim.scene.opening import find_sources, open_scene
+from sim.scene.opening import open_scene
+from sim.scene.sources import find_sources
 from sim.tasks.catalog import find_task
 from train.distributed import launched
 from train.preset import Preset, change_preset, load_preset, parse_changes

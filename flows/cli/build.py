@@ -12,13 +12,20 @@ from typing import TYPE_CHECKING, Annotated
 import pipeline
 from flows.cli import tables
 from flows.cli.command import Arg, AsJson, Bundles, Version, command, with_sigma
-from pipeline.errors import CardError
+from pipeline.errors import CaptureError, CardError
 
 if TYPE_CHECKING:
     from pipeline.running.building import BuildResult
 
 SCALE = "scale: what gives the size; several are compared, and the one with the smallest sigma is taken"
-Capture = Annotated[Path, Arg("the capture: a folder or a zip of it", "PATH")]
+Capture = Annotated[
+    Path,
+    Arg(
+        "the capture: a folder or a zip of it",
+        "PATH",
+        check=lambda path: CaptureError.unless_there(path.expanduser()),
+    ),
+]
 StageSettings = Annotated[
     tuple[str, ...],
     Arg(

@@ -13,7 +13,7 @@ import re
 import textwrap
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn, Protocol, TypeVar
@@ -33,6 +33,7 @@ class Arg:
         flag: The option, where it isn't the parameter's name.
         group: Heading under which the help shows it, "title: description".
         one_of: Exactly one of the options with the same value must be given.
+        check: Refuses a value, by an error of ours, before the command imports what it needs.
     """
 
     help: str = ""
@@ -41,6 +42,7 @@ class Arg:
     flag: str = ""
     group: str = ""
     one_of: str = ""
+    check: Callable[[Any], None] | None = None
 
 
 class _Runnable(Protocol):
@@ -80,17 +82,16 @@ class Command:
 
     def run(self, values: Mapping[str, object]) -> int:
         """Run it with the values of its parameters; returns the exit code."""
+        for name, _, _, arg in self._parameters():
+            if arg.check:
+                arg.check(values[name])
         done = self.function(**{name: values[name] for name in inspect.signature(self.function).parameters})
         return done if isinstance(done, int) else done.run()
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Declare its arguments and options."""
-        hints = typing.get_type_hints(self.function, include_extras=True)
         groups: dict[str, argparse._ActionsContainer] = {"": parser}
-        for name, parameter in inspect.signature(self.function).parameters.items():
-            kind, arg = hints[name], Arg()
-            if typing.get_origin(kind) is Annotated:
-                kind, arg = typing.get_args(kind)
+        for name, parameter, kind, arg in self._parameters():
             if arg.one_of not in groups:
                 groups[arg.one_of] = parser.add_mutually_exclusive_group(required=True)
             if arg.group not in groups:
@@ -99,6 +100,14 @@ class Command:
             positional = parameter.kind is not parameter.KEYWORD_ONLY
             flag = name if positional else arg.flag or f"--{name.replace('_', '-')}"
             groups[arg.group or arg.one_of].add_argument(flag, **_keywords(name, parameter, kind, arg))
+
+    def _parameters(self) -> Iterator[tuple[str, inspect.Parameter, Any, Arg]]:
+        """Each parameter by name, with its type and what its annotation says."""
+        hints = typing.get_type_hints(self.function, include_extras=True)
+        for name, parameter in inspect.signature(self.function).parameters.items():
+            annotated = typing.get_origin(hints[name]) is Annotated
+            kind, arg = typing.get_args(hints[name]) if annotated else (hints[name], Arg())
+            yield name, parameter, kind, arg
 
 
 def command(name: str = "") -> Callable[[Callable[..., int | _Runnable]], Command]:
@@ -217,6 +226,17 @@ def tcp_port(text: str) -> int:
     return number
 
 
+def scenes_exist(patterns: Sequence[str]) -> None:
+    """Refuse scenes on this machine that aren't there; what a registry has is seen when it is opened.
+
+    Raises:
+        BundleError: When a pattern matches none.
+    """
+    from sim.scene.sources import check_local
+
+    check_local(patterns)
+
+
 def with_sigma(text: str) -> tuple[float, float | None]:
     """A number and its sigma of "1.5", "1.5+-0.15" or "1.5 ± 0.15"."""
     number, _, sigma = text.replace("±", "+-").partition("+-")
@@ -265,14 +285,30 @@ ReplanSteps = Annotated[
 Robot = Annotated[str, Arg("a name, or a URDF or MJCF file")]
 RunName = Annotated[str, Arg("a run's name or folder", "RUN")]
 Runs = Annotated[Path, Arg("folder of runs", "DIR")]
+SceneName = Annotated[
+    str,
+    Arg(
+        "a bundle's folder, name@version, or name for its newest",
+        "BUNDLE",
+        check=lambda name: scenes_exist([name]),
+    ),
+]
+SceneNames = Annotated[
+    tuple[str, ...],
+    Arg("a bundle's folder, name@version, or name for its newest", "BUNDLE", check=scenes_exist),
+]
 Scenes = Annotated[
     tuple[str, ...],
     Arg(
-        "a folder, name@version, name for its newest, or a pattern of these; may be repeated", "BUNDLE", flag="--scene"
+        "a folder, name@version, name for its newest, or a pattern of these; may be repeated",
+        "BUNDLE",
+        flag="--scene",
+        check=scenes_exist,
     ),
 ]
 Seed = Annotated[int, Arg("random seed")]
 Test = Annotated[
-    tuple[str, ...], Arg("a place that is only tested in, never trained; a pattern; may be repeated", "BUNDLE")
+    tuple[str, ...],
+    Arg("a place that is only tested in, never trained; a pattern; may be repeated", "BUNDLE", check=scenes_exist),
 ]
 Version = Annotated[str | None, Arg("version of the bundle; default: the next free one", "X.Y.Z")]

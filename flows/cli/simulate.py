@@ -11,7 +11,6 @@ from flows.cli import tables
 from flows.cli.command import (
     AllowFailed,
     Arg,
-    BundleName,
     BundleNames,
     Device,
     Driver,
@@ -20,6 +19,8 @@ from flows.cli.command import (
     Port,
     ReplanSteps,
     Robot,
+    SceneName,
+    SceneNames,
     Seed,
     command,
     seconds,
@@ -77,7 +78,7 @@ def tasks(
 
 @command()
 def sim(
-    bundles: BundleNames,
+    bundles: SceneNames,
     *,
     task: Annotated[
         str | None, Arg("the task; by default the driver's: find, flights for stairs, else navigate")
@@ -174,7 +175,7 @@ def open_page(env: SceneEnv, port: int) -> SimPage:
 
 @command()
 def teleop(
-    bundle: BundleName,
+    bundle: SceneName,
     *,
     task: Task = "put_cube_on_plate",
     robot: Robot = "panda",

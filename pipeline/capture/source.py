@@ -202,15 +202,14 @@ def open_source(path: Path) -> Iterator[CaptureSource]:
     """
     with ExitStack() as stack:
         try:
+            CaptureError.unless_there(path)
             if path.is_dir():
                 source = _open_folder(path)
-            elif path.exists():
+            else:
                 _is_plain(path)
                 with path.open("rb") as file:
                     is_zip = file.read(4) == b"PK\x03\x04"
                 source = _open_zip(path, stack) if is_zip else _open_single(path)
-            else:
-                raise CaptureError("a capture must exist", found="nothing there", remedy="check the path", file=path)
         except PermissionError as error:
             raise _not_readable(path, error) from error
         yield source

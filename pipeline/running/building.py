@@ -122,13 +122,7 @@ def plan(request: BuildRequest, card: Card | None = None) -> Plan:
     from pipeline.capture.reader import require_images
 
     source = capture_root(request.source.expanduser())
-    if not source.exists():
-        raise CaptureError(
-            "a build needs a capture: a folder or an archive",
-            found="nothing there",
-            remedy="check the path; `splatyard build --help` shows examples",
-            file=source,
-        )
+    CaptureError.unless_there(source)
     if card is None:
         card = read_card(request.card) if request.card else Card()
     name = name_from(request.name or card.name or source.resolve().stem)

@@ -19,13 +19,12 @@ from pipeline.regions.params import RegionsParams
 from pipeline.regions.regions import Regions, RobotPose
 from pipeline.scenes.bundle import Bundle
 from pipeline.scenes.manifest import HOSTILE, Manifest
-from pipeline.scenes.resolver import find_locked, find_scenes
+from pipeline.scenes.resolver import find_locked
 from sim.scene.scene import SceneLock, SceneObject, SimScene
+from sim.scene.sources import TERRAIN
 
 logger = logging.getLogger(__name__)
 
-TERRAIN = "terrain:"
-"""What references to procedural ground begin with; a seed follows."""
 FLIGHTS, HEIGHTS = "flights", (5, 40)
 """The kind of it that is staircases, and the lowest and highest risers that may be asked for [cm]."""
 ALL = "all"
@@ -38,16 +37,6 @@ MAX_ROBOT_SIZE = 100.0
 """Largest plausible radius or height of the robot that a bundle's floor is for [m]."""
 GRAVITY_TOLERANCE = 0.05
 """Largest deviation on each axis [m/s^2]: 0.3 degrees, or the variation of gravity on Earth."""
-
-
-def find_sources(patterns: Sequence[str]) -> list[str]:
-    """Scenes as `open_scene` takes them: procedural ground as it is, others by `pipeline.scenes.resolver.find_scenes`.
-
-    Raises:
-        BundleError: When a pattern matches none, or all match too many.
-    """
-    procedural = [pattern for pattern in patterns if pattern.startswith(TERRAIN)]
-    return procedural + find_scenes([pattern for pattern in patterns if pattern not in procedural])
 
 
 def open_scene(reference: Path | str, *, allow_failed: bool = False, objects: Sequence[str] = ()) -> SimScene:

@@ -40,8 +40,8 @@ def photos(tmp_path, room) -> Path:
 
 
 @pytest.fixture
-def built(monkeypatch):
-    """Replaces the flow: remembers the request, and returns what the test puts into `result`."""
+def built(tmp_path, monkeypatch):
+    """Replaces the flow: remembers the request for a capture x, and returns what the test puts into `result`."""
     import flows.build
 
     calls: dict = {"requests": [], "result": BuildResult(None, (), {}, Path("build.log"))}
@@ -53,6 +53,8 @@ def built(monkeypatch):
         return calls["result"]
 
     monkeypatch.setattr(flows.build, "run", run)
+    monkeypatch.chdir(tmp_path)
+    Path("x").mkdir()
     return calls
 
 
@@ -68,6 +70,37 @@ def test_help_loads_nothing_heavy():
     assert {name for name in loaded if not name.startswith("_")} == {"flows", "pipeline"}
     for name in NAMES:
         assert f"    {name} " in done.stdout
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["build", "nowhere"],
+        ["card", "nowhere"],
+        ["sim", "nowhere"],
+        ["teleop", "nowhere"],
+        ["train", "navigate", "--scene", "nowhere"],
+        ["train", "navigate", "--scene", "terrain:0", "--test", "nowhere/*"],
+        ["eval", "--driver", "find", "--scene", "nowhere"],
+        ["curve", "find", "--scene", "nowhere/*", "--counts", "1,2", "--out", "curve"],
+    ],
+    ids=" ".join,
+)
+def test_what_is_not_there_is_refused_before_anything_heavy_is_imported(words: list[str], tmp_path: Path):
+    """Within half a second, where PyTorch and its friends take five."""
+    code = (
+        "import sys\nfrom flows.cli import main\n"
+        f"print('ENDED', main({words}), *{{name.partition('.')[0] for name in sys.modules}})"
+    )
+    env = os.environ | {"PYTHONPATH": str(ROOT), "SPLATYARD_BUNDLES": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path, env=env
+    )
+    ended, *loaded = done.stdout.partition("ENDED ")[2].split()
+    assert ended == "2"
+    assert "nowhere" in done.stderr and "remedy:" in done.stderr
+    assert not {"torch", "numba", "scipy", "prefect", "cv2"} & set(loaded)
+    assert [*tmp_path.iterdir()] == []
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -187,7 +220,7 @@ def test_a_policy_without_pytorch_is_told_how_to_install_it(tmp_path):
     """And what that takes: PyTorch is not among the packages that come with splatyard."""
     code = (
         "import sys\nsys.modules['torch'] = None\nfrom flows.cli import main\n"
-        "sys.exit(main(['train', 'navigate', '--scene', 'hall']))"
+        "sys.exit(main(['train', 'navigate', '--scene', 'terrain:0']))"
     )
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, env=environment)
@@ -206,14 +239,14 @@ def test_interrupt_ends_with_130_and_tells_how_to_resume(built, capsys):
 
 def test_build_hands_on_every_option(built):
     """Each option of `build` reaches the request."""
-    line = "build cap --name n --out o --card c.yaml --set a.b=1 --set c.d=2 --until mesh --version 2.0.0"
+    line = "build x --name n --out o --card c.yaml --set a.b=1 --set c.d=2 --until mesh --version 2.0.0"
     assert main([*line.split(), "--known-length", "0.30@0001.jpg:412,900:655,910"]) == 0
-    assert main(["build", "cap", "--camera-height", "1.5 ± 0.2", "--tag-size", "0.16"]) == 0
-    assert main(["build", "cap", "--camera-height", "1.5"]) == 0
+    assert main(["build", "x", "--camera-height", "1.5 ± 0.2", "--tag-size", "0.16"]) == 0
+    assert main(["build", "x", "--camera-height", "1.5"]) == 0
     reset = scale_settings(known_length="null")[:-1]
     assert built["requests"] == [
         BuildRequest(
-            source=Path("cap"),
+            source=Path("x"),
             name="n",
             out=Path("o"),
             card=Path("c.yaml"),
@@ -222,10 +255,10 @@ def test_build_hands_on_every_option(built):
             version="2.0.0",
         ),
         BuildRequest(
-            source=Path("cap"),
+            source=Path("x"),
             settings=(*reset, "align.camera_height=1.5", "align.camera_height_sigma=0.2", "align.tag_size=0.16"),
         ),
-        BuildRequest(source=Path("cap"), settings=(*reset, "align.camera_height=1.5")),
+        BuildRequest(source=Path("x"), settings=(*reset, "align.camera_height=1.5")),
     ]
 
 

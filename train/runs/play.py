@@ -14,7 +14,7 @@ from pipeline.importing.gaussgym import is_gaussgym
 from sim.drivers import EpisodeResult, Viewer
 from sim.episodes import TIME
 from sim.scene.floors import Split
-from sim.scene.opening import TERRAIN, find_sources
+from sim.scene.sources import TERRAIN, find_sources
 from sim.video import ChaseVideo
 from train.environment import Actor, TrainEnv, make_env
 from train.runs import checkpoint

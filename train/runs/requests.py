@@ -12,7 +12,7 @@ import sim
 from pipeline.errors import TrainError
 from sim.policies.catalog import ground_of, open_driver, sees, task_of
 from sim.scene.floors import Split
-from sim.scene.opening import find_sources
+from sim.scene.sources import find_sources
 from sim.tasks.catalog import find_task
 from train.distributed import use_one_thread
 from train.encoders.groups import Images

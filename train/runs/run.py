@@ -24,8 +24,9 @@ from pipeline.io.results import is_locked, locked
 from pipeline.scenes.files import cache_folder
 from pipeline.scenes.references import is_address
 from pipeline.scenes.resolver import ADDRESS_VARIABLE, Pin, bundles_folder, pulled, read_lock
-from sim.scene.opening import TERRAIN, open_scene
+from sim.scene.opening import open_scene
 from sim.scene.scene import SceneLock, SimScene
+from sim.scene.sources import TERRAIN
 from train.files import read_model, write_atomically, writing
 from train.preset import Preset, flat_values, pinned
 from train.runs.record import Curve, Ending, Record, SceneRecord, Unseen
