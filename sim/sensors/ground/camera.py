@@ -45,7 +45,13 @@ def ground_camera(robot: Robot, settings: MapSettings) -> tuple[RobotCamera, Cam
 
 
 class Sight(Saved):
-    """Depths of what N robots see: here, as their cameras measured them."""
+    """Depths of what N robots see: here, as their cameras measured them.
+
+    Attributes:
+        holes: So many pixels in a row are often unknown.
+    """
+
+    holes = 3
 
     def reset(self, robots: I64) -> None:
         """Forget what robots (M,) saw."""
@@ -64,6 +70,7 @@ class ColorSight(Sight):
     """As eyes say by colours, and by those of an image that was taken a little while ago, somewhere else."""
 
     ROWS = ("_images", "_poses", "_kept")
+    holes = 0
 
     def __init__(self, eyes: GroundEyes, count: int) -> None:
         self._eyes = eyes

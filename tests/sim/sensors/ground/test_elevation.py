@@ -47,10 +47,10 @@ def mapped(count: int = 2) -> Elevation:
     return maps
 
 
-def see(maps: Elevation, robot: int, pose: np.ndarray, depth: np.ndarray, now: float = 0.0) -> None:
+def see(maps: Elevation, robot: int, pose: np.ndarray, depth: np.ndarray, now: float = 0.0, holes: int = 0) -> None:
     """Take an image of one robot."""
     bounds = np.array([-1.0]), np.array([1.0]), np.array([now])
-    maps.see(np.array([robot]), depth[None], LENS, pose[None], *bounds)
+    maps.see(np.array([robot]), depth[None], LENS, pose[None], *bounds, holes=holes)
 
 
 @pytest.mark.parametrize(("yaw", "x", "y"), [(0.0, 0.1, 0.0), (0.5, -0.2, -0.4), (-0.7, 0.3, 0.5)])
@@ -83,9 +83,10 @@ def test_many_noisy_images_are_better_than_one():
     assert maps.at(np.array([[[0.5, 0.02]]]))[0, 0] == pytest.approx(0.2, abs=0.02)
 
 
-def test_a_wall_that_the_image_cuts_off_is_no_step():
+@pytest.mark.parametrize(("pitch", "most"), [(0.6, 2), (0.8, 5)])
+def test_a_wall_that_the_image_cuts_off_is_no_step(pitch: float, most: int):
     """Beside a robot its foot alone is seen, through holes and noise: ten of these cells were known as ledges."""
-    rng, pose, maps = np.random.default_rng(0), camera(0.5, (0.0, 0.0, 0.4)), mapped(1)
+    rng, pose, maps = np.random.default_rng(0), camera(0.5, (0.0, 0.0, 0.4), pitch), mapped(1)
     u, v = np.meshgrid((np.arange(48) + 0.5 - LENS.cx) / LENS.fx, (np.arange(36) + 0.5 - LENS.cy) / LENS.fy)
     rays = np.stack([u, v, np.ones_like(u)], -1) @ pose[:3, :3].T
     with np.errstate(divide="ignore"):
@@ -95,12 +96,12 @@ def test_a_wall_that_the_image_cuts_off_is_no_step():
     for image in range(30):
         depth = true + 0.004 * true**2 * rng.standard_normal(true.shape)
         depth[(rng.random(true.shape) < 0.3) | (true > 3)] = 0
-        see(maps, 0, pose, depth.astype(np.float32), 0.1 * image)
+        see(maps, 0, pose, depth.astype(np.float32), 0.1 * image, holes=3)
     i, j = np.nonzero(np.isfinite(maps.variance[0]))
     place = (np.column_stack([i, j]) + maps.corner[0] + 0.5) * CELL
     assert (place[:, 1] < 0.4).sum() > 200
-    low = (np.abs(place[:, 1] - 0.5) < 2 * CELL) & (place[:, 0] < 0.8) & (maps.height[0, i, j] > 0.06)
-    assert low.sum() < 3
+    low = (np.abs(place[:, 1] - 0.5) < 2 * CELL) & (place[:, 0] < 0.8) & (maps.height[0, i, j] > 0.04)
+    assert low.sum() <= most
 
 
 def test_a_map_goes_with_its_robot():
