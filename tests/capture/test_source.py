@@ -140,7 +140,7 @@ def test_damaged_archives_say_so(tmp_path: Path) -> None:
 
 def test_missing_and_forbidden_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both name the file; no permission names the command that helps."""
-    with pytest.raises(CaptureError, match="must exist"), open_source(tmp_path / "nothing"):
+    with pytest.raises(CaptureError, match="nothing there"), open_source(tmp_path / "nothing"):
         pass
     (tmp_path / "a.jpg").write_bytes(b"1")
 

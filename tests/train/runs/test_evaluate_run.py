@@ -136,7 +136,7 @@ def test_eval_command(run, tmp_path, capsys):
 
 def test_eval_command_matrix(run, blind, tmp_path, capsys, monkeypatch):
     """Two runs in two scenes: stars where they were trained, and files for programs and for people."""
-    monkeypatch.setattr("train.runs.requests.find_sources", lambda names: list(names))
+    monkeypatch.setattr("sim.scene.sources.find_scenes", list)
     out = tmp_path / "matrix"
     scenes = ["--scene", "room@1.0.0", "--scene", "attic@1.0.0"]
     code = main(
