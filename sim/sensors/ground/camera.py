@@ -48,10 +48,10 @@ class Sight(Saved):
     """Depths of what N robots see: here, as their cameras measured them.
 
     Attributes:
-        holes: So many pixels in a row are often unknown.
+        cut_off: So near to an image's edge [pixels], where pixels may be holes, what is so high [m] may be cut off.
     """
 
-    holes = 3
+    cut_off = 4, 0.06
 
     def reset(self, robots: I64) -> None:
         """Forget what robots (M,) saw."""
@@ -70,7 +70,7 @@ class ColorSight(Sight):
     """As eyes say by colours, and by those of an image that was taken a little while ago, somewhere else."""
 
     ROWS = ("_images", "_poses", "_kept")
-    holes = 0
+    cut_off = 1, 0.1
 
     def __init__(self, eyes: GroundEyes, count: int) -> None:
         self._eyes = eyes

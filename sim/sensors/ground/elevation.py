@@ -32,9 +32,6 @@ TOP = 0.03
 a step fall into the cells of its edge."""
 FLIES = 0.08
 """A pixel at the edge of what is near is of no surface if it is so far above one neighbour and below another [m]."""
-FACE, EDGE = 0.06, 1
-"""A cell with points so much below its highest [m] is the face of something; so near to an image's edge it may be cut
-off [pixels]."""
 FOOT = 0.01
 """Standard deviation of the height at which a foot stands [m]."""
 
@@ -80,19 +77,21 @@ class Elevation(Saved):
         high: Floats,
         now: Floats,
         error: F32 | None = None,
-        holes: int = 0,
+        edge: int = 4,
+        face: float = 0.06,
     ) -> None:
         """Take depth images (M, H, W) [m], 0 = unknown, of robots (M,) at times (M,) [s].
 
         What is not between heights (M,) is no ground. Depths have relative errors (M, H, W) that pixels of an image
-        have in common, beside a depth camera's noise; none by default. So many pixels in a row may be holes.
+        have in common, beside a depth camera's noise; none by default. A cell with points so much below
+        its highest [m] is the face of something; so near to an image's edge it may be cut off [pixels].
         """
         error = np.zeros_like(depth) if error is None else error
         focal = np.array([lens.fx, lens.fy, lens.cx, lens.cy])
         poses = np.ascontiguousarray(odometry_from_camera, np.float64)
         bounds = np.column_stack([low, high, now]).astype(np.float64)
-        edge = EDGE + holes
-        _fuse(self.height, self.variance, self.seen, self.corner, robots, depth, error, focal, poses, bounds, edge)
+        cut = edge, face
+        _fuse(self.height, self.variance, self.seen, self.corner, robots, depth, error, focal, poses, bounds, cut)
 
     def stand(self, place: Floats, down: Mask, now: Floats) -> None:
         """Note that feet stand at positions (N, F, 3), where they do (N, F), at times (N,) [s]."""
@@ -122,11 +121,12 @@ def _flies(z: F64, row: int, column: int, rows: int, columns: int) -> bool:
 
 
 @njit(cache=True, nogil=True)
-def _leave_out(cells: I64, z: F64, top: F32, low: F32, rows: int, columns: int, edge: int) -> None:
+def _leave_out(cells: I64, z: F64, top: F32, low: F32, rows: int, columns: int, cut_off: tuple[int, float]) -> None:
     """Forget cells of walls that the image's edge cuts off: their tops are higher, and low ones look like steps.
 
-    What is so near to it [pixels] may be the uppermost that is seen.
+    What is so near to it [pixels] may be the uppermost that is seen of a face, which is so high [m].
     """
+    edge, face = cut_off
     cut = np.zeros((SIDE, SIDE), np.bool_)
     for row in range(rows):
         for column in range(columns):
@@ -134,7 +134,7 @@ def _leave_out(cells: I64, z: F64, top: F32, low: F32, rows: int, columns: int, 
             if at < 0 or min(row, column, columns - 1 - column) > edge:
                 continue
             i, j = at // SIDE, at % SIDE
-            cut[i, j] |= top[i, j] - low[i, j] > FACE and z[row * columns + column] > top[i, j] - TOP
+            cut[i, j] |= top[i, j] - low[i, j] > face and z[row * columns + column] > top[i, j] - TOP
     for pixel in range(rows * columns):
         if cells[pixel] >= 0 and cut[cells[pixel] // SIDE, cells[pixel] % SIDE]:
             cells[pixel] = -1
@@ -152,7 +152,7 @@ def _fuse(
     lens: F64,
     poses: F64,
     bounds: F64,
-    edge: int,
+    cut_off: tuple[int, float],
 ) -> None:
     """Fuse images (M, H, W) into maps; bounds (M, 3) are the lowest and the highest ground [m], and the time [s]."""
     fx, fy, cx, cy = lens
@@ -186,7 +186,7 @@ def _fuse(
                 elif cells[pixel] >= 0:
                     i, j = cells[pixel] // SIDE, cells[pixel] % SIDE
                     top[i, j], low[i, j] = max(top[i, j], np.float32(z[pixel])), min(low[i, j], np.float32(z[pixel]))
-        _leave_out(cells, z, top, low, rows, columns, edge)
+        _leave_out(cells, z, top, low, rows, columns, cut_off)
         for pixel in range(rows * columns):
             if cells[pixel] >= 0 and z[pixel] > top[cells[pixel] // SIDE, cells[pixel] % SIDE] - TOP:
                 total[cells[pixel] // SIDE, cells[pixel] % SIDE] += z[pixel]

@@ -47,10 +47,10 @@ def mapped(count: int = 2) -> Elevation:
     return maps
 
 
-def see(maps: Elevation, robot: int, pose: np.ndarray, depth: np.ndarray, now: float = 0.0, holes: int = 0) -> None:
+def see(maps: Elevation, robot: int, pose: np.ndarray, depth: np.ndarray, now: float = 0.0) -> None:
     """Take an image of one robot."""
     bounds = np.array([-1.0]), np.array([1.0]), np.array([now])
-    maps.see(np.array([robot]), depth[None], LENS, pose[None], *bounds, holes=holes)
+    maps.see(np.array([robot]), depth[None], LENS, pose[None], *bounds)
 
 
 @pytest.mark.parametrize(("yaw", "x", "y"), [(0.0, 0.1, 0.0), (0.5, -0.2, -0.4), (-0.7, 0.3, 0.5)])
@@ -96,7 +96,7 @@ def test_a_wall_that_the_image_cuts_off_is_no_step(pitch: float, most: int):
     for image in range(30):
         depth = true + 0.004 * true**2 * rng.standard_normal(true.shape)
         depth[(rng.random(true.shape) < 0.3) | (true > 3)] = 0
-        see(maps, 0, pose, depth.astype(np.float32), 0.1 * image, holes=3)
+        see(maps, 0, pose, depth.astype(np.float32), 0.1 * image)
     i, j = np.nonzero(np.isfinite(maps.variance[0]))
     place = (np.column_stack([i, j]) + maps.corner[0] + 0.5) * CELL
     assert (place[:, 1] < 0.4).sum() > 200
