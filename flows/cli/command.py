@@ -232,9 +232,10 @@ def scenes_exist(patterns: Sequence[str]) -> None:
     Raises:
         BundleError: When a pattern matches none.
     """
-    from sim.scene.sources import check_local
+    from pipeline.scenes.references import is_address
+    from sim.scene.sources import find_sources
 
-    check_local(patterns)
+    find_sources([pattern for pattern in patterns if not is_address(pattern)])
 
 
 def with_sigma(text: str) -> tuple[float, float | None]:
@@ -246,7 +247,6 @@ def with_sigma(text: str) -> tuple[float, float | None]:
 AllowFailed = Annotated[bool, Arg("take bundles that failed gates, too")]
 AsJson = Annotated[bool, Arg("for machines", flag="--json")]
 BundleName = Annotated[str, Arg("a bundle's folder, name@version, or name for its newest", "BUNDLE")]
-BundleNames = Annotated[tuple[str, ...], Arg("a bundle's folder, name@version, or name for its newest", "BUNDLE")]
 Bundles = Annotated[Path, Arg("folder of bundles", "DIR")]
 Checkpoint = Annotated[
     str | None, Arg("one of the run's checkpoints, or best, by held-out places; default: the newest", "NAME")

@@ -11,7 +11,6 @@ from flows.cli import tables
 from flows.cli.command import (
     AllowFailed,
     Arg,
-    BundleNames,
     Device,
     Driver,
     Gait,
@@ -240,7 +239,7 @@ def _counts(text: str) -> tuple[int, ...]:
 @command()
 def bench(
     what: Annotated[Literal["sim"], Arg("the simulation")],
-    bundles: BundleNames,
+    bundles: SceneNames,
     *,
     task: Task = "navigate",
     robot: Robot = "rover",

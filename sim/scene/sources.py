@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pipeline.scenes.references import is_address
 from pipeline.scenes.resolver import find_scenes
 
 TERRAIN = "terrain:"
@@ -19,12 +18,3 @@ def find_sources(patterns: Sequence[str]) -> list[str]:
     """
     procedural = [pattern for pattern in patterns if pattern.startswith(TERRAIN)]
     return procedural + find_scenes([pattern for pattern in patterns if pattern not in procedural])
-
-
-def check_local(patterns: Sequence[str]) -> None:
-    """Refuse patterns that match nothing on this machine; addresses of registries are left to `find_sources`.
-
-    Raises:
-        BundleError: As `find_sources`.
-    """
-    find_sources([pattern for pattern in patterns if not is_address(pattern)])

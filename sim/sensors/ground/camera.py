@@ -11,6 +11,7 @@ from pipeline.types import F32, F64, I64
 from sim.robots.model import Robot
 from sim.saved import Saved
 from sim.sensors.cameras.settings import CameraSettings, Output, RobotCamera
+from sim.sensors.ground.elevation import CUT_OFF
 from sim.sensors.ground.eyes import FILE, FINE, LENS, GroundEyes
 from sim.sensors.ground.parallax import Before
 from sim.sensors.ground.settings import MapSettings
@@ -51,7 +52,7 @@ class Sight(Saved):
         cut_off: So near to an image's edge [pixels], where pixels may be holes, what is so high [m] may be cut off.
     """
 
-    cut_off = 4, 0.06
+    cut_off = CUT_OFF
 
     def reset(self, robots: I64) -> None:
         """Forget what robots (M,) saw."""

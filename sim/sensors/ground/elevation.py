@@ -32,6 +32,8 @@ TOP = 0.03
 a step fall into the cells of its edge."""
 FLIES = 0.08
 """A pixel at the edge of what is near is of no surface if it is so far above one neighbour and below another [m]."""
+CUT_OFF = 4, 0.06
+"""So near to a depth image's edge [pixels], where pixels may be holes, what is so high [m] may be cut off."""
 FOOT = 0.01
 """Standard deviation of the height at which a foot stands [m]."""
 
@@ -77,8 +79,7 @@ class Elevation(Saved):
         high: Floats,
         now: Floats,
         error: F32 | None = None,
-        edge: int = 4,
-        face: float = 0.06,
+        cut_off: tuple[int, float] = CUT_OFF,
     ) -> None:
         """Take depth images (M, H, W) [m], 0 = unknown, of robots (M,) at times (M,) [s].
 
@@ -90,8 +91,7 @@ class Elevation(Saved):
         focal = np.array([lens.fx, lens.fy, lens.cx, lens.cy])
         poses = np.ascontiguousarray(odometry_from_camera, np.float64)
         bounds = np.column_stack([low, high, now]).astype(np.float64)
-        cut = edge, face
-        _fuse(self.height, self.variance, self.seen, self.corner, robots, depth, error, focal, poses, bounds, cut)
+        _fuse(self.height, self.variance, self.seen, self.corner, robots, depth, error, focal, poses, bounds, cut_off)
 
     def stand(self, place: Floats, down: Mask, now: Floats) -> None:
         """Note that feet stand at positions (N, F, 3), where they do (N, F), at times (N,) [s]."""

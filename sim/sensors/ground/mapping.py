@@ -128,7 +128,7 @@ class GroundMap(Saved):
         cameras = poses @ self._base_from_camera
         depth, error = self._sight.look(frames, new, cameras, self._level[new])
         self.looked[new] = np.where((depth > 0).mean((1, 2)) > SHOWS, taken[new], self.looked[new])
-        self.maps.see(new, depth, LENS, cameras, low, high, taken[new], error, *self._sight.cut_off)
+        self.maps.see(new, depth, LENS, cameras, low, high, taken[new], error, self._sight.cut_off)
 
     def feel(self, state: RobotState, down: Mask, seconds: F64) -> None:
         """Hold the maps to the feet that stand (N, F), which are where joints and bases of a state have them."""
