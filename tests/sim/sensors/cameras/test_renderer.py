@@ -123,7 +123,7 @@ def test_the_command_line_hands_it_on(command: str, monkeypatch: pytest.MonkeyPa
         raise SimError("stop here", found="a test", remedy="none")
 
     monkeypatch.setattr("sim.make", make)
-    assert main([*command.split(), "nowhere", "--device", "cuda:1"]) != 0
+    assert main([*command.split(), "terrain:0:walk", "--device", "cuda:1"]) != 0
     assert asked["device"] == "cuda:1"
 
 
