@@ -14,7 +14,7 @@ from pipeline.scenes.manifest import list_files
 from tests.objects import lone
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_walk_round_is_put_on_a_table(tmp_path: Path, cut_room: Path, monkeypatch: pytest.MonkeyPatch):
     """As true as promised, published, and seen in a video."""
     lone.write_walk_round(tmp_path / "mug_walk", photos=24, phone=lone.PHONE.resized(480, 360))

@@ -365,7 +365,7 @@ def test_what_machines_cannot_do_is_told(words: list[str], told: str, capsys: py
     assert not Path("runs").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_two_processes_go_on_as_if_they_had_never_stopped():
     """What each simulates is its own, and is in the one checkpoint."""
     words = ["train", "navigate", "--scene", "room", "--num-gpus", "2"]

@@ -115,7 +115,7 @@ def last_row(run: Run) -> dict[str, float]:
     return run.curve.read()[-1]
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_actors_and_learner_are_killed_and_training_goes_on(tmp_path: Path):
     """By SIGKILL; a run continues from its checkpoint with another number of actors, and with none."""
     run = make_run(tmp_path)
