@@ -97,7 +97,7 @@ types: $(DEV_STAMP) ## run pyright
 docs: $(DEV_STAMP) ## check that every command, snippet and link in README and docs works
 	$(BIN)/python -m pytest tests/test_docs.py
 
-bench: $(DEV_STAMP) ## measure the figures of docs/benchmarks.md
+bench: $(DEV_STAMP) ## measure the figures of docs/benchmarks/
 	$(BIN)/python benchmarks/run.py --write
 	$(BIN)/python benchmarks/run.py --cpu avx2 --write
 

@@ -1,7 +1,7 @@
 """Arms at the table of a bundle: how well experts do their tasks, how well grasps hold, how fast all of it is.
 
 python benchmarks/arms.py BUNDLE            prints the table
-python benchmarks/arms.py BUNDLE --write    writes the section of docs/benchmarks.md
+python benchmarks/arms.py BUNDLE --write    writes the page in docs/benchmarks
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
     python benchmarks/batch.py                        all of it, in a temporary folder
     python benchmarks/batch.py --cards 300 --scenes 6 --real 2 --stage-seconds 0.1      quickly, to see that it works
-    python benchmarks/batch.py --write                write the section of docs/benchmarks.md
+    python benchmarks/batch.py --write                write the page in docs/benchmarks
 
 Stages are stand-ins that compute for a given CPU time (benchmarks/stand_ins), since batches are measured and not they;
 once they are the real ones, on the tests' small room.
@@ -229,7 +229,7 @@ def _share(what: str, bare: float, run: Run) -> Row:
 
 
 def main() -> None:
-    """Measure, print, and with --write update docs/benchmarks.md."""
+    """Measure, print, and with --write update docs/benchmarks/."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cards", type=int, default=10_000, metavar="N", help="to plan (default: %(default)s)")
     parser.add_argument("--scenes", type=int, default=200, metavar="N", help="to build (default: %(default)s)")
@@ -239,7 +239,7 @@ def main() -> None:
     parser.add_argument(
         "--real", type=int, default=20, metavar="N", help="to build by the real stages (default: %(default)s)"
     )
-    parser.add_argument("--write", action="store_true", help="write the section of docs/benchmarks.md")
+    parser.add_argument("--write", action="store_true", help="write the page in docs/benchmarks")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="splatyard-batch-") as name:
         folder = Path(name)

@@ -3,7 +3,7 @@
     python benchmarks/coverage.py                  all scenes whose capture exists
     python benchmarks/coverage.py --keep DIR       build into DIR and keep it: a second run builds only what has changed
     python benchmarks/coverage.py --images DIR   truth, image and difference of every scene, as PNG
-    python benchmarks/coverage.py --write          write the section of docs/benchmarks.md
+    python benchmarks/coverage.py --write          write the page in docs/benchmarks
 
 The sample and the made-up rooms have true images at robot height. Real captures have none: there, groups of
 neighbouring photos are held out of everything, so that they are off the camera path of the rest.
@@ -207,7 +207,7 @@ def line(name: str, place: Measured, weights: ArrayLike) -> str:
 
 
 def table(places: Mapping[str, Measured]) -> str:
-    """The section of docs/benchmarks.md."""
+    """The page in docs/benchmarks."""
     lines = []
     for name, place in places.items():
         others = [other for key, other in places.items() if key in FITTED and key != name]
@@ -232,7 +232,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--keep", type=Path, metavar="DIR", help="build into DIR and keep it")
     parser.add_argument("--images", type=Path, metavar="DIR", help="write truth next to rendering into DIR")
-    parser.add_argument("--write", action="store_true", help="write the section of docs/benchmarks.md")
+    parser.add_argument("--write", action="store_true", help="write the page in docs/benchmarks")
     options = parser.parse_args()
     out = options.keep or Path(tempfile.mkdtemp(prefix="splatyard-bench-"))
     places: dict[str, Measured] = {}

@@ -4,7 +4,7 @@
     python benchmarks/flights.py --only gait       the first alone
     python benchmarks/flights.py --scene BUNDLE    the driver in a place with stairs, too
     python benchmarks/flights.py --only colors --rooms 'ROOM/*' --scene BUNDLE    by colours alone
-    python benchmarks/flights.py --write           write the sections of docs/benchmarks.md
+    python benchmarks/flights.py --write           write the pages of docs/benchmarks
 
 Staircases have 4 to 7 steps of 10 to 20 cm with treads of 22 to 32 cm: a third each between walls, open, or turned by
 90 degrees on a landing. Robots begin 0.5 to 3 m before the first edge, up to 0.3 m aside and 40 degrees askew. It
@@ -260,7 +260,7 @@ def main() -> None:
     parser.add_argument("--rooms", help="rooms of `splatyard rooms 24 --with stairs --seed 1000`, for colors")
     parser.add_argument("--eyes", type=Path, help="others than those that come along")
     parser.add_argument("--scene", help="a place with stairs")
-    parser.add_argument("--write", action="store_true", help="write the sections of docs/benchmarks.md")
+    parser.add_argument("--write", action="store_true", help="write the pages of docs/benchmarks")
     options = parser.parse_args()
     command, sections = "python benchmarks/flights.py --scene BUNDLE", dict[str, str]()
     if options.only in (None, "gait"):

@@ -3,7 +3,7 @@
     python benchmarks/formats.py                     all formats, in a temporary folder
     python benchmarks/formats.py polycam tum         some of them
     python benchmarks/formats.py --keep DIR          in DIR, and keep it; a format measured there is not measured again
-    python benchmarks/formats.py --write             write the section of docs/benchmarks.md; all formats only
+    python benchmarks/formats.py --write             write the page in docs/benchmarks; all formats only
 
 All formats show one lap of the sample's walk: 32 images of 480x360, or 160 where the format is a stream. Builds run
 as `splatyard build --until mesh` does, with default settings.
@@ -126,7 +126,7 @@ def cell(value: float | None, most: float | None = None, form: str = ".3g") -> s
 
 
 def tables(measured: dict[str, Metrics], heights: list[str]) -> str:
-    """The section of docs/benchmarks.md."""
+    """The page in docs/benchmarks."""
     lines = [
         "| format | frames | positions [mm] | rotations [deg] | depth [mm] | gravity [deg] | scale [%] |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
@@ -157,11 +157,11 @@ def tables(measured: dict[str, Metrics], heights: list[str]) -> str:
 
 
 def main() -> None:
-    """Measure, print, and with --write update docs/benchmarks.md."""
+    """Measure, print, and with --write update docs/benchmarks/."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("formats", nargs="*", choices=[[], *FORMATS], help="default: all")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="work in DIR and keep it")
-    parser.add_argument("--write", action="store_true", help="write the section of docs/benchmarks.md")
+    parser.add_argument("--write", action="store_true", help="write the page in docs/benchmarks")
     options = parser.parse_args()
     out = options.keep or Path(tempfile.mkdtemp(prefix="splatyard-formats-"))
     room: HallRoom | None = None

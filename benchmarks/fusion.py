@@ -128,10 +128,10 @@ def _finished(work: Path, backend: str) -> tuple[dict[str, Path], float]:
 
 
 def main() -> None:
-    """Measure, print, and with --write update docs/benchmarks.md."""
+    """Measure, print, and with --write update docs/benchmarks/."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--keep", type=Path, metavar="DIR", help="build into DIR and keep it")
-    parser.add_argument("--write", action="store_true", help="write the section of docs/benchmarks.md")
+    parser.add_argument("--write", action="store_true", help="write the page in docs/benchmarks")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="splatyard-fusion-") as scratch:
         rows = fusion_rows(options.keep or Path(scratch))

@@ -1,7 +1,7 @@
 """The gallery in Chromium: time until a scene is visible, and speed of a page of 1 000 scenes.
 
     python benchmarks/gallery.py [BUNDLE]           measure and print
-    python benchmarks/gallery.py [BUNDLE] --write   write the section of docs/benchmarks.md
+    python benchmarks/gallery.py [BUNDLE] --write   write the page in docs/benchmarks
 
 Chromium draws in software, as on a machine without a graphics card: with one it is quicker.
 """
@@ -167,7 +167,7 @@ def main() -> None:
     """Print the metrics, and write the page if requested."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("bundle", nargs="?", default=Path("bundles/hall/1.0.0"), type=Path, metavar="BUNDLE")
-    parser.add_argument("--write", action="store_true", help="write the section of docs/benchmarks.md")
+    parser.add_argument("--write", action="store_true", help="write the page in docs/benchmarks")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as work:
         rows = gallery_rows(options.bundle, Path(work))

@@ -2,7 +2,7 @@
 
     python benchmarks/geometry.py               build into a temporary folder, measure and print
     python benchmarks/geometry.py --keep DIR    build into DIR and keep it; what is there already is not built again
-    python benchmarks/geometry.py --write       write the sections of docs/benchmarks.md and docs/images/fox_mesh.jpg
+    python benchmarks/geometry.py --write       write the pages of docs/benchmarks and docs/images/fox_mesh.jpg
 
 Real captures are looked for where benchmarks/run.py looks for them.
 """
@@ -194,10 +194,10 @@ def _cm(errors: object, name: str) -> float:
 
 
 def main() -> None:
-    """Measure, print, and with --write update docs/benchmarks.md."""
+    """Measure, print, and with --write update docs/benchmarks/."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--keep", type=Path, metavar="DIR", help="build into DIR and keep it")
-    parser.add_argument("--write", action="store_true", help="write the sections of docs/benchmarks.md")
+    parser.add_argument("--write", action="store_true", help="write the pages of docs/benchmarks")
     options = parser.parse_args()
     out = options.keep or Path(tempfile.mkdtemp(prefix="splatyard-geometry-"))
     runs = builds(out)

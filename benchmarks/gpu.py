@@ -4,7 +4,7 @@
     python benchmarks/gpu.py build                       redkitchen on the GPU and on the CPU
     python benchmarks/gpu.py train --peer simple_trainer.py [--python PYTHON]
     python benchmarks/gpu.py render [--bundle DIR]
-    python benchmarks/gpu.py --write ...                 write the section of docs/benchmarks.md
+    python benchmarks/gpu.py --write ...                 write the page in docs/benchmarks
 
 The peer is examples/simple_trainer.py of gsplat v1.5.3; PYTHON has what its requirements.txt names, for `quick` what
 VGGT and Depth Anything 3 need. The peer gets the same cameras, cloud and held-out views. Times are by the wall, on an
@@ -323,7 +323,7 @@ def main() -> None:
     parser.add_argument("--peer", type=Path, help="examples/simple_trainer.py of gsplat v1.5.3")
     parser.add_argument("--python", default=sys.executable, help="that has the peer's, or the networks', packages")
     parser.add_argument("--bundle", type=Path, help="whose sim level is drawn; made up without")
-    parser.add_argument("--write", action="store_true", help="write the section of docs/benchmarks.md")
+    parser.add_argument("--write", action="store_true", help="write the page in docs/benchmarks")
     options = parser.parse_args()
     machine = this_machine()
     if (reason := machine.lacks("gsplat")) is not None:

@@ -2,7 +2,7 @@
 
     python benchmarks/kernels.py BUNDLE                 measure and print
     python benchmarks/kernels.py BUNDLE --cpu avx2      the same without AVX-512
-    python benchmarks/kernels.py BUNDLE --write         write the section of docs/benchmarks.md
+    python benchmarks/kernels.py BUNDLE --write         write the page in docs/benchmarks
 
 What counts as a unit of work, an operation and a byte: see `kernel_work`.
 """
@@ -71,7 +71,7 @@ def main() -> None:
     """Measure, print, and write the page if requested."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("bundle", metavar="BUNDLE")
-    parser.add_argument("--write", action="store_true", help="write the section of docs/benchmarks.md")
+    parser.add_argument("--write", action="store_true", help="write the page in docs/benchmarks")
     add_cpu_option(parser)
     options = parser.parse_args()
     name = "kernels" + use_cpu(options.cpu)

@@ -74,10 +74,10 @@ def track_error(chunks: Sequence[Chunk], truth: Truth) -> tuple[float, int]:
 
 
 def main() -> None:
-    """Measure, print, and with --write update docs/benchmarks.md."""
+    """Measure, print, and with --write update docs/benchmarks/."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=600)
-    parser.add_argument("--write", action="store_true", help="update docs/benchmarks.md")
+    parser.add_argument("--write", action="store_true", help="update docs/benchmarks/")
     options = parser.parse_args()
     truth, links = long_walk(options.images)
     large = replace(truth, camera=truth.camera.resized(*SIZE), depths=Enlarged(truth.depths))

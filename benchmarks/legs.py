@@ -3,7 +3,7 @@
     python benchmarks/legs.py                          the gaits that come with splatyard
     python benchmarks/legs.py runs/walk-go2-1          another one
     python benchmarks/legs.py --bundle BUNDLE          and policies that go2's carries: two hours on two cores
-    python benchmarks/legs.py --bundle BUNDLE --write  write the sections of docs/benchmarks.md
+    python benchmarks/legs.py --bundle BUNDLE --write  write the pages of docs/benchmarks
 
 Policies are trained and evaluated by the commands that users type, one after the other. With `--runs DIR` they are kept
 there, and what is there already is not done again.
@@ -184,7 +184,7 @@ def main() -> None:
     parser.add_argument("gaits", nargs="*", default=["go2", "g1"])
     parser.add_argument("--bundle", type=Path, help="a place with stairs, to train policies in")
     parser.add_argument("--runs", type=Path, help="folder of the policies, to keep them")
-    parser.add_argument("--write", action="store_true", help="write the sections of docs/benchmarks.md")
+    parser.add_argument("--write", action="store_true", help="write the pages of docs/benchmarks")
     options = parser.parse_args()
     sections = dict[str, str]()
     for name in options.gaits:

@@ -265,11 +265,11 @@ def rows(name: str, metrics: Metrics) -> list[Row]:
 
 
 def main() -> None:
-    """Measure, print, and with --write update docs/benchmarks.md."""
+    """Measure, print, and with --write update docs/benchmarks/."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=COUNT, help="photos (default: %(default)s)")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="work in DIR and keep it")
-    parser.add_argument("--write", action="store_true", help="write the section of docs/benchmarks.md")
+    parser.add_argument("--write", action="store_true", help="write the page in docs/benchmarks")
     add_cpu_option(parser)
     options = parser.parse_args()
     name = "Long captures" + use_cpu(options.cpu)

@@ -89,7 +89,7 @@ def main() -> None:
     parser.add_argument("bundles", metavar="BUNDLE", nargs="+")
     parser.add_argument("--count", type=int, help="measure so many scenes, here, and print JSON")
     parser.add_argument("--group", type=int, default=GROUP, help="of which episodes begin in so many")
-    parser.add_argument("--write", action="store_true", help="write the section of docs/benchmarks.md")
+    parser.add_argument("--write", action="store_true", help="write the page in docs/benchmarks")
     options = parser.parse_args()
     if options.count:
         print(json.dumps(measured(options.bundles, options.count, options.group)))

@@ -170,12 +170,12 @@ def speed_rows(reference: str) -> list[Row]:
 
 
 def main() -> None:
-    """Measure, print, and write the section of docs/benchmarks.md if requested."""
+    """Measure, print, and write the page in docs/benchmarks if requested."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     given = parser.add_mutually_exclusive_group(required=True)
     given.add_argument("bundle", metavar="BUNDLE", nargs="?", help="of the sample hall")
     given.add_argument("--rooms", metavar="DIR", type=Path, help="folder of three generated rooms")
-    parser.add_argument("--write", action="store_true", help="write the section of docs/benchmarks.md")
+    parser.add_argument("--write", action="store_true", help="write the page in docs/benchmarks")
     options = parser.parse_args()
     if options.rooms:
         name, page = "objects of generated rooms", rooms_page(options.rooms)

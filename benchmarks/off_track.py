@@ -4,7 +4,7 @@ python benchmarks/off_track.py BUNDLE              a bundle of the hall
 python benchmarks/off_track.py SPLAT.ply --poses DIR --align DIR [--coverage DIR]
                                                    a splat and the results of these stages
 python benchmarks/off_track.py ... --images DIR  truth, image and difference, as PNG
-python benchmarks/off_track.py BUNDLE --write      write the section of docs/benchmarks.md
+python benchmarks/off_track.py BUNDLE --write      write the page in docs/benchmarks
 """
 
 from __future__ import annotations
@@ -195,7 +195,7 @@ def main() -> None:
     parser.add_argument("--align", type=Path, metavar="DIR", help="result of the align stage")
     parser.add_argument("--coverage", type=Path, metavar="DIR", help="result of the coverage stage")
     parser.add_argument("--images", type=Path, metavar="DIR", help="write truth next to rendering into DIR")
-    parser.add_argument("--write", action="store_true", help="write the section of docs/benchmarks.md")
+    parser.add_argument("--write", action="store_true", help="write the page in docs/benchmarks")
     options = parser.parse_args()
     sim = None
     if options.what.is_dir():

@@ -1,4 +1,4 @@
-"""Rows of metrics, and docs/benchmarks.md: every benchmark writes its own sections and leaves the others."""
+"""Rows of metrics, and docs/benchmarks/: every benchmark writes its own pages, and the index of all."""
 
 from __future__ import annotations
 
@@ -9,7 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
+PAGES = Path(__file__).resolve().parents[1] / "docs" / "benchmarks"
+INDEX = "index.md"
+HEAD = [
+    "# Benchmarks",
+    "",
+    "Each page is written by the command that it names. Machines differ and timings are noisy: compare CPU-seconds.",
+    "",
+    "| page | bars reached | not reached |",
+    "| --- | ---: | ---: |",
+]
+BARS, MISSED = re.compile(r"\| (?:\*\*not )?reached\b"), re.compile(r"\| \*\*not reached")
 
 
 @dataclass(frozen=True)
@@ -37,20 +47,24 @@ class Row:
 
 
 def section(name: str, command: str, text: str, rows: list[Row], *after: str) -> str:
-    """One section in Markdown: heading, what was measured, the command, the table, remarks."""
+    """One page in Markdown: heading, what was measured, the command, the table, remarks."""
     table = ["| metric | measured | must be | |", "| --- | ---: | ---: | --- |", *(row.line() for row in rows)]
-    return "\n".join([f"## {name}", "", f"{text} `{command}`", "", *table, "", *after]).rstrip() + "\n"
+    return "\n".join([f"# {name}", "", f"{text} `{command}`", "", *table, "", *after]).rstrip() + "\n"
 
 
-def update_page(sections: dict[str, str], page: Path = PAGE) -> None:
-    """Replace the given sections of the page, append new ones, keep all others."""
+def update_page(sections: dict[str, str], pages: Path = PAGES) -> None:
+    """Write the pages of these titles, and the index anew; all other pages are kept."""
     machine = f"{os.cpu_count()} cores ({_processor()}), {platform.machine()}, Python {platform.python_version()}"
-    note = f"Measured by the `make bench` targets on {machine}. "
-    note += "Machines differ and timings are noisy: compare CPU-seconds."
-    old = page.read_text() if page.exists() else ""
-    kept = {found.group(1): found.group(0) for found in re.finditer(r"^## (.+)\n(?:(?!## ).*\n?)*", old, re.M)}
-    kept |= sections
-    page.write_text("\n".join(["# Benchmarks", "", note, "", *(text.rstrip() + "\n" for text in kept.values())]))
+    for title, text in sections.items():
+        page = pages / f"{re.sub(r'[^a-z0-9]+', '-', title.lower()).strip('-')}.md"
+        page.write_text(f"{text.rstrip()}\n\nMeasured on {machine}.\n")
+    rows = []
+    for page in sorted(pages.glob("*.md")):
+        if page.name != INDEX:
+            text = page.read_text()
+            title, missed = text.partition("\n")[0].removeprefix("# "), len(MISSED.findall(text))
+            rows.append(f"| [{title}]({page.name}) | {len(BARS.findall(text)) - missed or ''} | {missed or ''} |")
+    (pages / INDEX).write_text("\n".join([*HEAD, *rows, ""]))
 
 
 def _processor() -> str:

@@ -4,7 +4,7 @@
     python benchmarks/places.py --date 2026-11-26      those of another day
     python benchmarks/places.py --keep DIR             build into DIR and keep it: a second run builds only what changed
     python benchmarks/places.py --images DIR           mesh beside truth, robots' images beside truth
-    python benchmarks/places.py --write                write the section of docs/benchmarks.md
+    python benchmarks/places.py --write                write the page in docs/benchmarks
 
 Nothing is fitted to them: a threshold that holds for the mean of many such places replaces one fitted to few.
 """
@@ -236,7 +236,7 @@ def main() -> None:
     parser.add_argument("--places", type=int, default=COUNT)
     parser.add_argument("--keep", type=Path, metavar="DIR")
     parser.add_argument("--images", type=Path, metavar="DIR")
-    parser.add_argument("--write", action="store_true", help="write the section of docs/benchmarks.md")
+    parser.add_argument("--write", action="store_true", help="write the page in docs/benchmarks")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         out = options.keep or Path(scratch)

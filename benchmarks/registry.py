@@ -1,7 +1,7 @@
 """Registries: listing many versions, concurrent writers, one changed file of a large bundle, the simulator's part.
 
 python benchmarks/registry.py [BUNDLE]           measure and print
-python benchmarks/registry.py [BUNDLE] --write   write the section of docs/benchmarks.md
+python benchmarks/registry.py [BUNDLE] --write   write the page in docs/benchmarks
 """
 
 from __future__ import annotations
@@ -191,7 +191,7 @@ def main() -> None:
         return
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("bundle", nargs="?", default=Path("bundles/hall/1.0.0"), type=Path, metavar="BUNDLE")
-    parser.add_argument("--write", action="store_true", help="write the section of docs/benchmarks.md")
+    parser.add_argument("--write", action="store_true", help="write the page in docs/benchmarks")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as work:
         rows = registry_rows(options.bundle.resolve(), Path(work))

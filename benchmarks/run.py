@@ -1,4 +1,4 @@
-"""Measure the metrics of docs/benchmarks.md: whole builds as a user runs them, on the sample and on real captures.
+"""Measure the metrics of docs/benchmarks/: whole builds as a user runs them, on the sample and on real captures.
 
     python benchmarks/run.py                    all cases whose capture is there
     python benchmarks/run.py hall fox           some of them
@@ -258,11 +258,11 @@ def report(name: str, command: str, title: str, run: Run, rows: list[Row], peer:
 
 
 def main() -> None:
-    """Measure, print, and with all cases write docs/benchmarks.md."""
+    """Measure, print, and with all cases write docs/benchmarks/."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("cases", nargs="*", choices=[[], *CASES], help="default: all")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="build into DIR and keep it")
-    parser.add_argument("--write", action="store_true", help="write the cases' sections of docs/benchmarks.md")
+    parser.add_argument("--write", action="store_true", help="write the cases' sections of docs/benchmarks/")
     add_cpu_option(parser)
     options = parser.parse_args()
     suffix = use_cpu(options.cpu)

@@ -1,7 +1,7 @@
 """Measure bundles as simulators: images, physics and whole steps, against Newton's camera sensor.
 
     python benchmarks/simulation.py BUNDLE           measure and print
-    python benchmarks/simulation.py BUNDLE --write   write the section of docs/benchmarks.md
+    python benchmarks/simulation.py BUNDLE --write   write the page in docs/benchmarks
 
 CPU-milliseconds are the least of several repeats with one thread unless said otherwise. Newton is left out where it is
 not installed; the extra `bench` brings it.
@@ -177,7 +177,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("bundle", metavar="BUNDLE")
     parser.add_argument("--pairs", type=Path, metavar="PNG", help="write robot's images under photos")
-    parser.add_argument("--write", action="store_true", help="write the section of docs/benchmarks.md")
+    parser.add_argument("--write", action="store_true", help="write the page in docs/benchmarks")
     add_cpu_option(parser)
     options = parser.parse_args()
     name = "simulation" + use_cpu(options.cpu)

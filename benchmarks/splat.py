@@ -2,7 +2,7 @@
 
     python benchmarks/splat.py                      build the fox (without captures: the sample), then measure
     python benchmarks/splat.py --bundle DIR         measure on a bundle that is there
-    python benchmarks/splat.py --write              write the section of docs/benchmarks.md
+    python benchmarks/splat.py --write              write the page in docs/benchmarks
 
 CPU-milliseconds are the least of many repeats, of the process with one thread unless said otherwise: what a loaded
 machine adds is no property of the code. Peers that are not installed are left out; the extra `bench`
@@ -313,10 +313,10 @@ def has_gpu() -> bool:
 
 
 def main() -> None:
-    """Measure and print; with `--write` update docs/benchmarks.md."""
+    """Measure and print; with `--write` update docs/benchmarks/."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bundle", type=Path, help="a bundle to measure on")
-    parser.add_argument("--write", action="store_true", help="write the section of docs/benchmarks.md")
+    parser.add_argument("--write", action="store_true", help="write the page in docs/benchmarks")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:

@@ -181,10 +181,10 @@ def _newest(folder: Path) -> Path:
 
 
 def main() -> None:
-    """Measure, print, and with --write update docs/benchmarks.md."""
+    """Measure, print, and with --write update docs/benchmarks/."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("work", type=Path, help="work folder of a build of the hall's photos")
-    parser.add_argument("--write", action="store_true", help="write the section of docs/benchmarks.md")
+    parser.add_argument("--write", action="store_true", help="write the page in docs/benchmarks")
     options = parser.parse_args()
     text = "Depth of the sample hall's photos by multi-view stereo, pixels up to 4 m, 640x480."
     page = section("stereo", "python benchmarks/stereo.py WORK", text, rows(stereo_metrics(options.work)))

@@ -2,7 +2,7 @@
 
     python benchmarks/training.py BUNDLE                 train, evaluate and print; an hour on 2 cores
     python benchmarks/training.py BUNDLE --keep DIR      go on where an earlier call stopped
-    python benchmarks/training.py BUNDLE --write         write the section of docs/benchmarks.md
+    python benchmarks/training.py BUNDLE --write         write the page in docs/benchmarks
 
 Every policy is trained and evaluated by the commands that users type, each on one core, as many at once as there are
 cores. Minutes are those of training, by the wall clock.
@@ -211,7 +211,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--keep", type=Path, help="folder of the runs; default: a temporary one")
-    parser.add_argument("--write", action="store_true", help="write the section of docs/benchmarks.md")
+    parser.add_argument("--write", action="store_true", help="write the page in docs/benchmarks")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = (options.keep or Path(temporary)).resolve()

@@ -1,6 +1,6 @@
 """How well the driver `find` finds balls in places that it has never seen: `python benchmarks/unseen.py SCENE ...`.
 
-Prints a table as docs/benchmarks.md has it: a row for each scene or pattern, and for its controls. Starts and balls are
+Prints a table as docs/benchmarks/ has it: a row for each scene or pattern, and for its controls. Starts and balls are
 anywhere on the floor. The episodes are the first ones of 200 robots; intervals are 95 % by Wilson.
 """
 
