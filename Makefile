@@ -26,7 +26,7 @@ BUILD_HALL = $(BIN)/splatyard build scene_cards/samples/hall --card scene_cards/
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-train test test-slow test-all lint types test-soak docs bench bench-batch bench-coverage bench-splat bench-geometry bench-formats bench-publish bench-kernels bench-places bench-train wheel-test format lock apt-packages clean
+.PHONY: help setup demo demo-train test test-slow test-all lint types test-soak docs site bench bench-batch bench-coverage bench-splat bench-geometry bench-formats bench-publish bench-kernels bench-places bench-train wheel-test format lock apt-packages clean
 
 help: ## show this help
 	@echo "apt-get install -y $(APT_PACKAGES)"
@@ -97,6 +97,9 @@ types: $(DEV_STAMP) ## run pyright
 docs: $(DEV_STAMP) ## check that every command, snippet and link in README and docs works
 	$(BIN)/python -m pytest tests/test_docs.py
 
+site: $(DEV_STAMP) ## build the documentation as a web site, in site/; `mike deploy VERSION` keeps several versions
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
 bench: $(DEV_STAMP) ## measure the figures of docs/benchmarks/
 	$(BIN)/python benchmarks/run.py --write
 	$(BIN)/python benchmarks/run.py --cpu avx2 --write
@@ -153,4 +156,4 @@ apt-packages: ## print the required Debian packages, including the tests'
 	@echo $(APT_PACKAGES) $(TEST_PACKAGES)
 
 clean: ## remove .venv, caches and build leftovers; bundles stay
-	rm -rf $(VENV) .venv-networks .venv-policies .venv-rlinf build dist *.egg-info .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) .venv-networks .venv-policies .venv-rlinf build dist site *.egg-info .pytest_cache .ruff_cache .import_linter_cache .hypothesis
