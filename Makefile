@@ -62,8 +62,9 @@ $(TRAIN_STAMP): $(STAMP)
 		> $$(.venv-$*/bin/python -c 'import site; print(site.getsitepackages()[0])')/ours.pth
 	@touch $@
 
-demo: $(STAMP) ## build the sample capture into a bundle, show its quality, and film robots that are driven in it
-	$(BUILD_HALL)
+demo: $(STAMP) ## show a robot in a finished scene; meanwhile build the sample capture, and film robots that are driven in it
+	@SPLATYARD_BUNDLES=$(OUT) $(BIN)/splatyard demo & page=$$!; trap "kill $$page" EXIT; \
+	$(BUILD_HALL) && \
 	SPLATYARD_BUNDLES=$(OUT) $(BIN)/splatyard sim hall --envs 4 --seconds 30 --follow --video $(OUT)/hall.mp4
 	@echo "in the browser: $(BIN)/splatyard sim $(OUT)/hall/1.0.0 --view; to train a policy there: make demo-train"
 

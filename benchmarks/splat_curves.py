@@ -270,7 +270,7 @@ def main() -> None:
     remark = "Crosses in the plot: the prototype, which trained on images only, without depth."
     command = f"python benchmarks/splat_curves.py --cpu {options.cpu}"
     drawn = IMAGES / f"splat_curves_{options.cpu}.png"
-    image = f"![PSNR over CPU-seconds](images/{drawn.name})"
+    image = f"![PSNR over CPU-seconds](../images/{drawn.name})"
     update_page({heading: section(heading, command, text, metrics, image, "", remark)})
     draw(curves, drawn)
 
