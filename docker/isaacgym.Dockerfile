@@ -1,4 +1,4 @@
-# The interpreter for the engine isaacgym: Python 3.8 with Isaac Gym Preview 4, for one NVIDIA GPU. Usage: docs/isaacgym.md.
+# The interpreter for the engine isaacgym: Python 3.8 with Isaac Gym Preview 4, for one NVIDIA GPU. Usage: docs/gpu.md.
 # NVIDIA's archive may not be redistributed, so the build takes yours from a folder that contains nothing else:
 #   docker build --file docker/isaacgym.Dockerfile --tag splatyard-isaacgym FOLDER_OF_IsaacGym_Preview_4_Package.tar.gz
 FROM nvidia/cuda:11.7.1-devel-ubuntu20.04

@@ -88,7 +88,7 @@ def _check_package(name: str, package: str, *, needed: bool, remedy: str) -> Fin
 
 
 def _check_isaacgym(name: str) -> Finding:
-    remedy = f"see docs/isaacgym.md, then export {PYTHON}=its interpreter"
+    remedy = f"see docs/gpu.md, then export {PYTHON}=its interpreter"
     interpreter = os.environ.get(PYTHON, "")
     if not interpreter:
         return Finding(GROUP, name, "missing", False, f"{PYTHON} is not set", remedy)

@@ -128,7 +128,7 @@ def not_installed(found: str) -> SimError:
         "the engine isaacgym needs Isaac Gym Preview 4 in a Python 3.8 of its own",
         found=found,
         remedy=f"accept its licence at developer.nvidia.com/isaac-gym, download {ARCHIVE}, install it into a Python "
-        f"3.8 (docs/isaacgym.md) and set {PYTHON} to that interpreter; or use the engine sapien, of the same family",
+        f"3.8 (docs/gpu.md) and set {PYTHON} to that interpreter; or use the engine sapien, of the same family",
     )
 
 
