@@ -44,7 +44,7 @@ MAX_TRANSFORMS_BYTES = 65_536
 MAX_SLICES = 1000
 MAX_UP_ANGLE = 1.0
 """Between the up axes of a scene's slices [deg]."""
-REMEDY = "get the scene again from its source; docs/interop.md tells what lies where"
+REMEDY = "get the scene again from its source; docs/import.md says what a scene contains"
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,82 @@
+"""The demo: a bundle that comes along, and runs that were recorded in it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import urllib.request
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from flows.demo.page import HERE, ROBOTS, DemoPage, demo_bundle
+from flows.demo.recording import Recording, images_in
+from sim.robots.catalog import find_robot
+from sim.tasks.catalog import find_task
+from tests.paths import ROOT
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of bundles with the demo's."""
+    folder = tmp_path_factory.mktemp("demo")
+    demo_bundle(folder)
+    return folder
+
+
+def test_the_bundle_is_whole_and_its_gates_hold(out: Path):
+    """Copied once, like every other bundle; it is a few megabytes large."""
+    bundle = demo_bundle(out)
+    assert bundle.verify() == []
+    assert bundle.manifest.quality_passed
+    assert [file.name for file in (out / "demo").iterdir()] == [bundle.manifest.version]
+    assert sum(entry.bytes for entry in bundle.manifest.files.values()) < 16e6
+
+
+@pytest.mark.parametrize("name", ROBOTS)
+def test_runs_are_of_the_bundle_and_the_robot(name: str, out: Path):
+    """A minute of each robot on the bundle's floor, with what it saw."""
+    bundle, run = demo_bundle(out), Recording.load(HERE / f"{name}.npz")
+    assert run.build_key == bundle.manifest.provenance.build_key
+    robot, _ = find_robot(name)
+    assert run.links.shape[1:] == (len(robot.links), 7)
+    assert run.seconds == pytest.approx(60, abs=1)
+    assert (np.abs(run.links[:, 0, 2]) < 1).all()
+    assert np.linalg.norm(np.diff(run.links[:, 0, :2], axis=0), axis=1).sum() > 5
+    images = [*images_in(HERE / f"{name}.mp4")]
+    assert len(images) == pytest.approx(run.seconds / find_task("find").control_period, abs=2)
+    assert images[0].std() > 10
+
+
+def test_between_two_moments_links_move_evenly():
+    """But not from one episode to the next."""
+    links = np.zeros((3, 1, 7), np.float32)
+    links[:, 0, 0] = [0, 1, 5]
+    links[:, 0, 3:] = [[1, 0, 0, 0], [-1, 0, 0, 0], [1, 0, 0, 0]]
+    none = np.zeros(3, np.float32)
+    run = Recording("key", 2.0, links, np.zeros((3, 1, 7), np.float32), np.zeros(3, int), np.array([0, 0, 1]), none, none)
+    np.testing.assert_allclose(run.links_at(0.25)[0], [0.5, 0, 0, 1, 0, 0, 0])
+    np.testing.assert_allclose(run.links_at(0.75)[0], [1, 0, 0, -1, 0, 0, 0])
+
+
+def test_the_page_shows_the_run(out: Path):
+    """Links and ball move, and the page is served."""
+    bundle, (robot, _) = demo_bundle(out), find_robot("rover")
+    with closing(DemoPage(bundle, robot, 8765)) as page:
+        with urllib.request.urlopen(page.address) as answer:
+            assert answer.status == 200
+        page.show(0.0)
+        before = page._links[0].position
+        page.show(10.0)
+        assert np.linalg.norm(np.subtract(page._links[0].position, before)) > 0.3
+        assert len(page._balls) == len(Recording.load(HERE / "rover.npz").balls[0])
+
+
+def test_nothing_is_compiled():
+    """Neither kernels nor physics are loaded by what shows the run."""
+    code = "import flows.demo.page as p, sys, json; p.find_player(); print(json.dumps([*sys.modules]))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert not {"sapien", "torch", "numba", "prefect"} & set(json.loads(done.stdout))
