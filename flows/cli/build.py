@@ -157,7 +157,7 @@ def _show_result(request: pipeline.BuildRequest, result: BuildResult) -> None:
     root = tables.shown(bundle.root)
     tables.say(f"images     {tables.quoted(root / 'images')}")
     tables.say(f"log        {log}")
-    tables.say(f"metrics    splatyard inspect {tables.quoted(root)}")
+    tables.say(f"metrics    splatyard bundle inspect {tables.quoted(root)}")
 
 
 @command()
@@ -172,8 +172,8 @@ def card(
     in as far as the capture tells, the rest as comments. `splatyard build PATH --card CARD.yaml` builds by it.
 
     Examples:
-        splatyard card photos/                            writes photos.yaml
-        splatyard card photos/ --output scene_cards/kitchen.yaml
+        splatyard scene card photos/                            writes photos.yaml
+        splatyard scene card photos/ --output scene_cards/kitchen.yaml
     """
     import yaml
 
@@ -198,7 +198,7 @@ def card(
     tables.say(f"wrote {tables.quoted(file)}; fill in what only you know, then:")
     capture = path.resolve()
     if not capture.is_relative_to(file.resolve().parent):
-        tables.say("note: the capture lies outside the card's folder, where `splatyard batch` reads no captures:")
+        tables.say("note: the capture lies outside the card's folder, where `splatyard scene batch` reads no captures:")
         tables.say(f"      give it --captures {tables.quoted(capture.parent)}, or move the card there")
     tables.say(f"splatyard build {tables.quoted(path)} --card {tables.quoted(file)}")
     return 0
@@ -214,8 +214,8 @@ def formats(
     yield besides images. With a path: which format it is, and what it holds.
 
     Examples:
-        splatyard formats
-        splatyard formats scans/kitchen.zip
+        splatyard scene formats
+        splatyard scene formats scans/kitchen.zip
     """
     from dataclasses import asdict
 
@@ -246,8 +246,8 @@ def params(
     training's preset.
 
     Examples:
-        splatyard params splat mesh
-        splatyard params preset                           for splatyard train
+        splatyard scene params splat mesh
+        splatyard scene params preset                           for splatyard train
     """
     from pipeline.parameters import Settings, documentation, require_known
     from pipeline.running.stages import PARAMS

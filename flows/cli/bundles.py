@@ -31,7 +31,7 @@ def view(
     """Look at a bundle in the browser.
 
     Serves a page with splat, mesh, cameras, floor and spawn points, each switchable, until Ctrl-C. A click says what
-    stands there; what could be moved is cut out at the press of a button, as `splatyard objects --cut` does.
+    stands there; what could be moved is cut out at the press of a button, as `splatyard bundle objects --cut` does.
 
     Examples:
         splatyard view bundles/hall/1.0.0
@@ -50,8 +50,8 @@ def inspect(bundle: BundleName, *, as_json: AsJson = False) -> int:
     Also where frame and scale come from, and how every stage was run.
 
     Examples:
-        splatyard inspect bundles/hall/1.0.0
-        splatyard inspect hall@1.0.0 --json
+        splatyard bundle inspect bundles/hall/1.0.0
+        splatyard bundle inspect hall@1.0.0 --json
     """
     opened = pipeline.Bundle.open(bundle)
     if as_json:
@@ -91,12 +91,12 @@ def list_objects(
     together with the building or not, and gets the joint that its two poses show.
 
     Examples:
-        splatyard objects hall
-        splatyard objects bundles/hall/1.0.0 --page objects.html
-        splatyard objects hall --cut box-3
-        splatyard objects hall --near 1.2,0.4,0.8
-        splatyard objects hall --all-movable
-        splatyard objects hall --moved hall_later --page moved.html
+        splatyard bundle objects hall
+        splatyard bundle objects bundles/hall/1.0.0 --page objects.html
+        splatyard bundle objects hall --cut box-3
+        splatyard bundle objects hall --near 1.2,0.4,0.8
+        splatyard bundle objects hall --all-movable
+        splatyard bundle objects hall --moved hall_later --page moved.html
     """
     if moved:
         if cut or near or all_movable:
@@ -246,8 +246,8 @@ def check(bundle: BundleName) -> int:
     hash differs or a gate fails.
 
     Examples:
-        splatyard check bundles/hall/1.0.0
-        splatyard check hall@1.0.0 && echo usable
+        splatyard bundle check bundles/hall/1.0.0
+        splatyard bundle check hall@1.0.0 && echo usable
     """
     from pipeline.capture.model import left_out_lines
 
@@ -287,9 +287,9 @@ def diff(
     one's version must be. From a registry only what is compared comes over.
 
     Examples:
-        splatyard diff hall@1.0.0 hall@1.1.0
-        splatyard diff bundles/hall/1.0.0 registry:./yard/hall@latest
-        splatyard diff hf://owner/scenes/hall@1.0.0 hf://owner/scenes/hall@1.1.0
+        splatyard bundle diff hall@1.0.0 hall@1.1.0
+        splatyard bundle diff bundles/hall/1.0.0 registry:./yard/hall@latest
+        splatyard bundle diff hf://owner/scenes/hall@1.0.0 hf://owner/scenes/hall@1.1.0
     """
     from pipeline.publish.diff import difference
 

@@ -13,7 +13,7 @@ import re
 import textwrap
 import types
 import typing
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn, Protocol, TypeVar
@@ -150,22 +150,29 @@ def _keywords(name: str, parameter: inspect.Parameter, kind: object, arg: Arg) -
 
 
 class Parser(argparse.ArgumentParser):
-    """Suggests the nearest known word for one that it doesn't know."""
+    """Suggests the nearest known word for one that it doesn't know.
+
+    `elsewhere` are words that other parsers take in this place, and what is to be typed for each.
+    """
+
+    def __init__(self, *args: Any, elsewhere: Mapping[str, str] = types.MappingProxyType({}), **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._elsewhere = elsewhere
 
     def parse(self, arguments: Sequence[str] | None) -> argparse.Namespace:
         """As `parse_args`."""
         known, unknown = self.parse_known_args(arguments)
         if unknown:
-            subparsers = next(action for action in self._actions if isinstance(action, argparse._SubParsersAction))
-            chosen = subparsers.choices.get(known.command, self)
-            hint = _nearest(unknown[0], chosen._option_string_actions)
+            chosen = getattr(known, "parser", self)
+            hint = _nearest(unknown[0], {option: option for option in chosen._option_string_actions})
             chosen.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
         return known
 
     def _check_value(self, action: argparse.Action, value: object) -> None:
         if action.choices is not None and value not in action.choices:
             listed = ", ".join(map(str, action.choices))
-            hint = _nearest(str(value), map(str, action.choices))
+            elsewhere = self._elsewhere if isinstance(action, argparse._SubParsersAction) else {}
+            hint = _nearest(str(value), {**elsewhere, **{str(one): str(one) for one in action.choices}})
             raise argparse.ArgumentError(action, f"invalid choice: {str(value)!r}{hint} (choose from {listed})")
 
     def error(self, message: str) -> NoReturn:
@@ -173,9 +180,10 @@ class Parser(argparse.ArgumentParser):
         super().error(plain(message))
 
 
-def _nearest(word: str, known: Iterable[str]) -> str:
+def _nearest(word: str, known: Mapping[str, str]) -> str:
+    """A question for what the nearest of the known words stands for."""
     found = difflib.get_close_matches(word.partition("=")[0], [*known], 1)
-    return f"; did you mean {found[0]}?" if found else ""
+    return f"; did you mean {known[found[0]]}?" if found else ""
 
 
 def plain(text: str) -> str:

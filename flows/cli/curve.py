@@ -35,8 +35,8 @@ class Curve:
     the same command goes on.
 
     Examples:
-        splatyard curve find --scene 'yard/*' --counts 1,4,16,48 --out find-curve
-        splatyard curve find --scene 'yard/*' --counts 1,2,4 --seeds 2 --test hall --iterations 200 --out find-curve
+        splatyard policy curve find --scene 'yard/*' --counts 1,4,16,48 --out find-curve
+        splatyard policy curve find --scene 'yard/*' --counts 1,2,4 --seeds 2 --test hall --iterations 200 --out find-curve
     """
 
     what: Annotated[str, Arg("a task, a preset's name, or a preset's YAML file", "TASK")]

@@ -35,12 +35,12 @@ def export(
     nothing is written.
 
     Examples:
-        splatyard export bundles/hall/1.0.0 --to gaussgym --out gaussgym/hall
-        splatyard export hall@1.0.0 --to mjcf --out hall_mjcf
-        splatyard export hall --to urdf --out hall_urdf
-        splatyard export hall --to usd --out hall_usd
-        splatyard export hall --to sog --out hall_web
-        splatyard export navigate-hall-1 --onnx policy.onnx
+        splatyard bundle export bundles/hall/1.0.0 --to gaussgym --out gaussgym/hall
+        splatyard bundle export hall@1.0.0 --to mjcf --out hall_mjcf
+        splatyard bundle export hall --to urdf --out hall_urdf
+        splatyard bundle export hall --to usd --out hall_usd
+        splatyard bundle export hall --to sog --out hall_web
+        splatyard bundle export navigate-hall-1 --onnx policy.onnx
     """
     if onnx:
         return _export_policy(what, onnx, runs, checkpoint, allow_failed=allow_failed)
@@ -134,10 +134,10 @@ def import_(
     refined by floor and walls. A scale without a sigma fails its gate: state it with its sigma.
 
     Examples:
-        splatyard import model.glb --scale 1+-0.01
-        splatyard import gauss_gym_data/home_night --licence CC-BY-4.0 --scale 1+-0.02
-        splatyard import room.ply --mesh room.obj --up y --scale 1+-0.01 --name room
-        splatyard import exports/kitchen --scale 1+-0.02          splat.ply, mesh.ply, transforms.json of nerfstudio
+        splatyard bundle import model.glb --scale 1+-0.01
+        splatyard bundle import gauss_gym_data/home_night --licence CC-BY-4.0 --scale 1+-0.02
+        splatyard bundle import room.ply --mesh room.obj --up y --scale 1+-0.01 --name room
+        splatyard bundle import exports/kitchen --scale 1+-0.02          splat.ply, mesh.ply, transforms.json of nerfstudio
     """
     from pipeline.importing.bundle import ImportRequest, import_bundle
 

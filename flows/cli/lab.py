@@ -36,17 +36,17 @@ class Batch:
     """Turn the captures of many scene cards into bundles.
 
     Builds the bundle of each card, several at the same time. A bad card or capture stops no other; run again, only what
-    is missing is done. Each scene is reported as it ends, and `splatyard status` shows them then and later. Exit code
+    is missing is done. Each scene is reported as it ends, and `splatyard scene status` shows them then and later. Exit code
     0: all bundles exist, 1: some don't.
 
     Examples:
-        splatyard batch 'scene_cards/*.yaml'
-        splatyard batch 'scene_cards/*.yaml' --dry-run           what would be built, what exists, which cards are wrong
-        splatyard batch 'scene_cards/*.yaml' --workers 4 --stage-memory 8G --stage-seconds 7200
-        splatyard batch 'scene_cards/*.yaml' --captures /data/scans    captures may lie there besides the cards' folders
-        splatyard batch 'scene_cards/*.yaml' --runner dask --address tcp://head:8786 --workers 32
-        splatyard batch 'scene_cards/*.yaml' --runner pool --workers 8   each stage a job of Prefect's work pool
-        splatyard batch 'scene_cards/*.yaml' --store s3://yard/results   share results with other machines
+        splatyard scene batch 'scene_cards/*.yaml'
+        splatyard scene batch 'scene_cards/*.yaml' --dry-run           what would be built, what exists, which cards are wrong
+        splatyard scene batch 'scene_cards/*.yaml' --workers 4 --stage-memory 8G --stage-seconds 7200
+        splatyard scene batch 'scene_cards/*.yaml' --captures /data/scans    captures may lie there besides the cards' folders
+        splatyard scene batch 'scene_cards/*.yaml' --runner dask --address tcp://head:8786 --workers 32
+        splatyard scene batch 'scene_cards/*.yaml' --runner pool --workers 8   each stage a job of Prefect's work pool
+        splatyard scene batch 'scene_cards/*.yaml' --store s3://yard/results   share results with other machines
     """
 
     cards: Annotated[tuple[str, ...], Arg("scene cards: files, or patterns such as 'cards/*.yaml'", "CARDS")]
@@ -87,7 +87,7 @@ class Batch:
         os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")  # errors are reported here, once
         for name in ("flows", "pipeline"):
             logging.getLogger(name).propagate = False  # Prefect hangs a console on the root logger
-        tables.say(f"{len(scenes)} scenes: {counts(scenes)}; splatyard status --out {tables.quoted(self.out)}")
+        tables.say(f"{len(scenes)} scenes: {counts(scenes)}; splatyard scene status --out {tables.quoted(self.out)}")
         scenes = self._build(scenes)
         tables.say((counts(scenes), "bold"))
         bad = [scene for scene in scenes if scene.state in ("failed", "stopped")]
@@ -138,9 +138,9 @@ def status(
     how many processes of actors were replaced.
 
     Examples:
-        splatyard status
-        splatyard status hall
-        splatyard status --out elsewhere/bundles --days 30
+        splatyard scene status
+        splatyard scene status hall
+        splatyard scene status --out elsewhere/bundles --days 30
     """
     from pipeline.running.batch import load_scenes
 
@@ -153,13 +153,13 @@ def status(
     if not recent and trainings:
         return 0
     if not recent:
-        tables.say(f"no builds in {tables.quoted(out)}; splatyard build or splatyard batch makes them")
+        tables.say(f"no builds in {tables.quoted(out)}; splatyard build or splatyard scene batch makes them")
     elif scenes:
         if unknown := set(scenes) - {scene.name for scene in recent}:
             raise CardError(
                 "a scene that is asked for was built, or tried, in the last days",
                 found=f"no {', '.join(sorted(unknown))}",
-                remedy="`splatyard status` shows their names; look further back with --days",
+                remedy="`splatyard scene status` shows their names; look further back with --days",
             )
         for scene in recent:
             if scene.name in scenes:
@@ -260,10 +260,10 @@ def gc(
     Bundles and what is being built are never touched, and a build whose results were removed makes them again.
 
     Examples:
-        splatyard gc --dry-run                            half results of killed runs, and how much is there in all
-        splatyard gc --unreachable --older-than 7         results that no bundle was made from, older than a week
-        splatyard gc --keep-below 200G                    the oldest results, until the rest has 200 GiB
-        splatyard gc --older-than 30 --out elsewhere/bundles
+        splatyard scene gc --dry-run                            half results of killed runs, and how much is there in all
+        splatyard scene gc --unreachable --older-than 7         results that no bundle was made from, older than a week
+        splatyard scene gc --keep-below 200G                    the oldest results, until the rest has 200 GiB
+        splatyard scene gc --older-than 30 --out elsewhere/bundles
     """
     from pipeline.running.cleaning import DAY, Rules, pieces, remove, unwanted
 

@@ -75,7 +75,7 @@ class Evaluate(_Driving):
     held out, in others from any. Says how many episodes succeed, with 95 % intervals, with right images and with
     spoilt ones, and writes evaluation.json and report.html into the run's folder. With --matrix it sets several
     runs against several scenes and writes matrix.json and matrix.md. With --driver a policy from elsewhere acts, or a
-    script, from starts that are held out of what `splatyard record` writes.
+    script, from starts that are held out of what `splatyard policy record` writes.
 
     Examples:
         splatyard eval navigate-hall-1
@@ -157,9 +157,9 @@ def play(
     written: the robot from behind and above, next to what its camera sees. No display is needed for either.
 
     Examples:
-        splatyard play navigate-hall-1 --view
-        splatyard play navigate-hall-1 --video out.mp4 --episodes 3
-        splatyard play navigate-hall-1 --video out.mp4 --scene kitchen@2.1.0 --starts all --seed 7
+        splatyard policy play navigate-hall-1 --view
+        splatyard policy play navigate-hall-1 --video out.mp4 --episodes 3
+        splatyard policy play navigate-hall-1 --video out.mp4 --scene kitchen@2.1.0 --starts all --seed 7
     """
     from train.distributed import use_one_thread
     from train.runs.checkpoint import file_of
@@ -193,8 +193,8 @@ def list_runs(*, runs: Runs = Path("runs")) -> int:
     evaluated success, with 95 % intervals.
 
     Examples:
-        splatyard runs
-        splatyard runs --runs elsewhere/runs
+        splatyard policy runs
+        splatyard policy runs --runs elsewhere/runs
     """
     from train.runs.run import list_runs
 
@@ -234,8 +234,8 @@ def compare(
     with --image also their curves of success.
 
     Examples:
-        splatyard compare navigate-hall-1 blind
-        splatyard compare navigate-hall-1 navigate-hall-2 navigate-hall-3 --image seeds.svg
+        splatyard policy compare navigate-hall-1 blind
+        splatyard policy compare navigate-hall-1 navigate-hall-2 navigate-hall-3 --image seeds.svg
     """
     from train.files import write_atomically
     from train.runs import compare
@@ -274,10 +274,10 @@ def compare_terrains(
     flat ground and over short, steep and tall stairs, with right images and with spoilt ones, in the engine of its run.
 
     Examples:
-        splatyard compare-terrains walk-go2-1 --page walk-go2-1.html
-        splatyard compare-terrains go2 walk-go2-1 --envs 200
-        splatyard compare-terrains go2 --engine sapien
-        splatyard compare-terrains climb-hall-1 climb-hall-2           # the second one trained blind, say
+        splatyard policy compare-terrains walk-go2-1 --page walk-go2-1.html
+        splatyard policy compare-terrains go2 walk-go2-1 --envs 200
+        splatyard policy compare-terrains go2 --engine sapien
+        splatyard policy compare-terrains climb-hall-1 climb-hall-2           # the second one trained blind, say
     """
     from train.files import write_atomically
     from train.legs.stepping import page_of
@@ -307,10 +307,10 @@ class Record(_Driving):
     them apart. All cameras are recorded; the task's text is its instruction, if it has one, or else its name.
 
     Examples:
-        splatyard record navigate-hall-1 --lerobot hall_demos --episodes 100
-        splatyard record --driver auto --scene hall@1.0.0 --task avoid --lerobot avoid_demos --episodes 50
-        splatyard record --driver auto --scene hall --task lift --robot panda --lerobot lift_demos
-        splatyard record --driver auto --scene hall --lerobot demos --depth              # for policies that see depth
+        splatyard policy record navigate-hall-1 --lerobot hall_demos --episodes 100
+        splatyard policy record --driver auto --scene hall@1.0.0 --task avoid --lerobot avoid_demos --episodes 50
+        splatyard policy record --driver auto --scene hall --task lift --robot panda --lerobot lift_demos
+        splatyard policy record --driver auto --scene hall --lerobot demos --depth              # for policies that see depth
     """
 
     run_name: Annotated[str | None, Arg("a run's name or folder", "RUN")] = None

@@ -43,11 +43,11 @@ def publish(
     A new version of a scene is major when frame or mesh changed, minor when the splat did, and else a patch.
 
     Examples:
-        splatyard publish hall@1.0.0                              to the registry ./yard, which is made
-        splatyard publish bundles/hall/1.1.0 --to registry:/mnt/team/yard
-        splatyard publish hall --to s3://bucket/yard --public     where everybody can read it
-        splatyard publish hall@1.0.0 --to hf://owner/scenes       on the Hugging Face Hub, for everyone with read access
-        splatyard publish hall@1.0.0 --allow-failed               despite failed gates, which are shown red
+        splatyard registry publish hall@1.0.0                              to the registry ./yard, which is made
+        splatyard registry publish bundles/hall/1.1.0 --to registry:/mnt/team/yard
+        splatyard registry publish hall --to s3://bucket/yard --public     where everybody can read it
+        splatyard registry publish hall@1.0.0 --to hf://owner/scenes       on the Hugging Face Hub, for everyone with read access
+        splatyard registry publish hall@1.0.0 --allow-failed               despite failed gates, which are shown red
     """
     from pipeline.publish.publishing import publish
     from pipeline.scenes.resolver import open_registry
@@ -63,9 +63,9 @@ def publish(
     tables.say(f"sent       {done.sent} of {done.files} files, {readable(done.sent_bytes)}{shared}")
     tables.say(f"sha256     {done.sha256}")
     for title, line in (
-        ("list", f"splatyard list {registry.address}"),
+        ("list", f"splatyard registry list {registry.address}"),
         ("use", f"splatyard sim {f'SCENE --objects {done.reference}' if alone else done.reference}"),
-        ("pin", f"splatyard pull {registry.address}/{opened.manifest.name} --lock"),
+        ("pin", f"splatyard registry pull {registry.address}/{opened.manifest.name} --lock"),
     ):
         tables.say(f"{title:<10} {line}")
     return 0
@@ -95,10 +95,10 @@ def pull(
     it names from then on: the same next year, whatever is published meanwhile. Check it in with your code.
 
     Examples:
-        splatyard pull hall@1.0.0                            of the registry ./yard, or what SPLATYARD_REGISTRY names
-        splatyard pull registry:/mnt/team/yard/hall@^1.2 s3://bucket/yard/stairs --lock
-        splatyard pull hf://owner/scenes/hall@1.0.0 --out bundles
-        splatyard pull hf://owner/scenes/hall --only sim     small splat, collision mesh and floor: to train on
+        splatyard registry pull hall@1.0.0                            of the registry ./yard, or what SPLATYARD_REGISTRY names
+        splatyard registry pull registry:/mnt/team/yard/hall@^1.2 s3://bucket/yard/stairs --lock
+        splatyard registry pull hf://owner/scenes/hall@1.0.0 --out bundles
+        splatyard registry pull hf://owner/scenes/hall --only sim     small splat, collision mesh and floor: to train on
     """
     from pipeline.publish.pulling import pull, pull_for_training
     from pipeline.scenes.resolver import BUNDLES_VARIABLE, LOCK_FILE, resolve, write_pin
@@ -136,11 +136,11 @@ def list_scenes(
     that were published although gates fail are red; yanked ones show with --all.
 
     Examples:
-        splatyard list                                   the registry ./yard, or what SPLATYARD_REGISTRY names
-        splatyard list s3://bucket/yard --scene 'stairs-*'
-        splatyard list hf://owner/scenes                 a repository on the Hugging Face Hub
-        splatyard list registry:/mnt/team/yard --all     every version, yanked ones too
-        splatyard list --json                            for machines
+        splatyard registry list                                   the registry ./yard, or what SPLATYARD_REGISTRY names
+        splatyard registry list s3://bucket/yard --scene 'stairs-*'
+        splatyard registry list hf://owner/scenes                 a repository on the Hugging Face Hub
+        splatyard registry list registry:/mnt/team/yard --all     every version, yanked ones too
+        splatyard registry list --json                            for machines
     """
     import fnmatch
 
@@ -155,7 +155,7 @@ def list_scenes(
     shown = entries if every else list({entry.name: entry for entry in entries if entry.yanked is None}.values())
     if not shown:
         like = f" like {scene}" if scene else ""
-        tables.say(f"no scenes{like} in {opened.address}; splatyard publish puts them there")
+        tables.say(f"no scenes{like} in {opened.address}; splatyard registry publish puts them there")
         return 0
     _show(opened.address, shown[:MAX_ROWS], counts, all_versions=every)
     if len(shown) > MAX_ROWS:
@@ -207,9 +207,9 @@ def yank(
     removed.
 
     Examples:
-        splatyard yank hall@1.0.0 --why 'its scale is 4 % off, see 1.0.1'
-        splatyard yank s3://bucket/yard/hall@1.0.0 --why 'a person is visible in it'
-        splatyard yank hf://owner/scenes/hall@1.0.0 --why 'its scale is 4 % off, see 1.0.1'
+        splatyard registry yank hall@1.0.0 --why 'its scale is 4 % off, see 1.0.1'
+        splatyard registry yank s3://bucket/yard/hall@1.0.0 --why 'a person is visible in it'
+        splatyard registry yank hf://owner/scenes/hall@1.0.0 --why 'its scale is 4 % off, see 1.0.1'
     """
     from pipeline.publish import publishing
     from pipeline.scenes.references import Reference
@@ -247,10 +247,10 @@ def verify(
     away itself.
 
     Examples:
-        splatyard verify yard/
-        splatyard verify s3://bucket/yard --gc
-        splatyard verify hf://owner/scenes
-        splatyard verify yard/ --gc --dry-run
+        splatyard registry verify yard/
+        splatyard registry verify s3://bucket/yard --gc
+        splatyard registry verify hf://owner/scenes
+        splatyard registry verify yard/ --gc --dry-run
     """
     from pipeline.io.files import counted
     from pipeline.scenes.resolver import open_registry
@@ -296,9 +296,9 @@ def gallery(
     Ends with code 1 when a bundle was damaged and had to be left out.
 
     Examples:
-        splatyard gallery --registry ./yard --out site
-        splatyard gallery --registry bundles --out site --serve       and show it on this machine, until Ctrl-C
-        splatyard gallery --registry hf://owner/scenes --out site --push hf://owner/gallery
+        splatyard registry gallery --registry ./yard --out site
+        splatyard registry gallery --registry bundles --out site --serve       and show it on this machine, until Ctrl-C
+        splatyard registry gallery --registry hf://owner/scenes --out site --push hf://owner/gallery
     """
     from pipeline.gallery.scenes import scenes
     from pipeline.gallery.site import build_site, server_of

@@ -39,12 +39,12 @@ def rooms(
     again.
 
     Examples:
-        splatyard rooms 64
-        splatyard rooms 1000 --out yard --seed 5000
-        splatyard rooms 64 --out like_hall --like bundles/hall/1.0.0
-        splatyard rooms 8 --out clean --scanned 0
-        splatyard rooms 20 --out tables --with table
-        splatyard rooms 20 --out stairs --with stairs
+        splatyard scene rooms 64
+        splatyard scene rooms 1000 --out yard --seed 5000
+        splatyard scene rooms 64 --out like_hall --like bundles/hall/1.0.0
+        splatyard scene rooms 8 --out clean --scanned 0
+        splatyard scene rooms 20 --out tables --with table
+        splatyard scene rooms 20 --out stairs --with stairs
     """
     from pipeline.parameters import checked
     from pipeline.rooms.many import RoomsParams, make_rooms

@@ -49,8 +49,8 @@ def tasks(
     limit by --set task.seconds=NUMBER.
 
     Examples:
-        splatyard tasks
-        splatyard tasks navigate
+        splatyard policy tasks
+        splatyard policy tasks navigate
     """
     from sim.tasks.catalog import TASKS, find_task
     from sim.tasks.task import about
@@ -196,9 +196,9 @@ def teleop(
     (version 3.0); kept episodes outlive a kill, the next session with the same dataset goes on from them.
 
     Examples:
-        splatyard teleop hall --task put_cube_on_plate --lerobot my_demos
-        splatyard teleop hall --task navigate --robot rover
-        splatyard teleop hall --task fetch --robot fetcher --lerobot fetch_demos --seconds 120
+        splatyard policy teleop hall --task put_cube_on_plate --lerobot my_demos
+        splatyard policy teleop hall --task navigate --robot rover
+        splatyard policy teleop hall --task fetch --robot fetcher --lerobot fetch_demos --seconds 120
     """
     from flows.sim_view import SimPage
     from flows.teleop.desk import Desk
@@ -257,10 +257,10 @@ def bench(
     second, and how many CPU-milliseconds of a step physics, cameras and all the rest take.
 
     Examples:
-        splatyard bench sim bundles/hall/1.0.0
-        splatyard bench sim hall kitchen@2.1.0 --envs 1,16,64 --steps 100
-        splatyard bench sim hall --engine mujoco
-        splatyard bench sim hall --device cuda --envs 4096
+        splatyard policy bench sim bundles/hall/1.0.0
+        splatyard policy bench sim hall kitchen@2.1.0 --envs 1,16,64 --steps 100
+        splatyard policy bench sim hall --engine mujoco
+        splatyard policy bench sim hall --device cuda --envs 4096
     """
     from sim.bench import measure
 

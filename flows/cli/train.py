@@ -227,10 +227,10 @@ def _report(run: Run, folder: str, done: int, iterations: int) -> None:
     lines = {
         "resume": f"splatyard train --resume {folder}{more}",
         "measure": f"splatyard eval {folder}",
-        "look": f"splatyard play {folder} --view",
+        "look": f"splatyard policy play {folder} --view",
     }
     if find_encoder(run.preset.policy).exported:
-        lines["export"] = f"splatyard export {folder} --onnx policy.onnx"
+        lines["export"] = f"splatyard bundle export {folder} --onnx policy.onnx"
     if (run.folder / EYES_FILE).is_file():
         lines["drive"] = f"splatyard sim SCENE --task find --driver {folder}/{EYES_FILE} --view"
     lines["curves"] = f"tensorboard --logdir {folder}/tensorboard"
@@ -269,8 +269,8 @@ def pretrain_encoder(
     minute: the same command goes on.
 
     Examples:
-        splatyard pretrain-encoder --scenes 'lab-*' --out gaussians.safetensors
-        splatyard pretrain-encoder --scenes hall --test kitchen --out gaussians.safetensors
+        splatyard policy pretrain-encoder --scenes 'lab-*' --out gaussians.safetensors
+        splatyard policy pretrain-encoder --scenes hall --test kitchen --out gaussians.safetensors
         splatyard train navigate --scene hall --set policy.encoder=gaussian_regressor --set policy.encoder_file=FILE
     """
     from pipeline.scenes.bundle import Bundle
@@ -310,8 +310,8 @@ def pretrain_ground(
     kill loses a minute: the same command goes on.
 
     Examples:
-        splatyard pretrain-ground --scenes 'stairs/*' --test 'more/*' --out eyes.npz
-        splatyard rooms 96 --with stairs --out stairs                   # to learn in; others to test in by --seed
+        splatyard policy pretrain-ground --scenes 'stairs/*' --test 'more/*' --out eyes.npz
+        splatyard scene rooms 96 --with stairs --out stairs                   # to learn in; others to test in by --seed
         splatyard eval --robot go2 --driver stairs --ground eyes.npz --scene 'more/*'
     """
     from pipeline.scenes.resolver import find_scenes

@@ -15,7 +15,7 @@ import pytest
 
 import pipeline
 from flows.cli import main, tables
-from flows.cli.app import GROUPS
+from flows.cli.commands import ALIASES, COMMANDS, GROUPS, TOP, as_parsed, parser
 from pipeline.align.params import scale_settings
 from pipeline.errors import BusyError
 from pipeline.parameters import documentation
@@ -27,7 +27,6 @@ from tests.paths import ROOT
 from tests.synthetic import CAMERA, walk, write_photos
 from train.preset import Preset
 
-NAMES = [command.name for commands in GROUPS.values() for command in commands]
 BUSY = BusyError("one at a time", found="process 4711 is at it", remedy="wait", file=Path("bundles/hall"))
 
 
@@ -68,7 +67,7 @@ def test_help_loads_nothing_heavy():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     loaded = set(done.stdout.partition("LOADED ")[2].split()) - set(sys.stdlib_module_names)
     assert {name for name in loaded if not name.startswith("_")} == {"flows", "pipeline"}
-    for name in NAMES:
+    for name in [*(command.name for command in TOP), *GROUPS]:
         assert f"    {name} " in done.stdout
 
 
@@ -103,20 +102,20 @@ def test_what_is_not_there_is_refused_before_anything_heavy_is_imported(words: l
     assert [*tmp_path.iterdir()] == []
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", COMMANDS)
 def test_help_of_each_command_has_examples(name, capsys):
     """`splatyard COMMAND --help` ends with 0 and shows examples."""
     with pytest.raises(SystemExit) as end:
-        main([name, "--help"])
+        main([*name.split(), "--help"])
     assert end.value.code == 0
     assert f"examples:\n  splatyard {name}" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", COMMANDS)
 def test_help_lists_every_option_once(name, capsys):
     """One spelling each, with one line."""
     with pytest.raises(SystemExit):
-        main([name, "--help"])
+        main([*name.split(), "--help"])
     options = capsys.readouterr().out.partition("options:")[2].partition("examples:")[0]
     listed = re.findall(r"^  (-[^ ,]+(?:, -[^ ,]+)*)", options, re.MULTILINE)
     assert listed[0] == "-h, --help"
@@ -151,15 +150,60 @@ def test_wrong_command_line_ends_with_2(words, capsys):
 
 
 @pytest.mark.parametrize(
-    ("words", "shown"),
-    [([], "usage: splatyard [-h]"), (["help"], "usage: splatyard [-h]"), (["help", "view"], "usage: splatyard view")],
+    ("line", "shown"),
+    [
+        ("", "usage: splatyard [--version]"),
+        ("help", "usage: splatyard [--version]"),
+        ("help view", "usage: splatyard view"),
+        ("bundle", "usage: splatyard bundle COMMAND"),
+        ("help bundle", "usage: splatyard bundle COMMAND"),
+        ("help bundle check", "usage: splatyard bundle check"),
+        ("help check", "usage: splatyard bundle check"),
+    ],
 )
-def test_help_is_shown_to_who_asks_for_it_by_words_or_by_none(words: list[str], shown: str, capsys):
+def test_help_is_shown_to_who_asks_for_it_by_words_or_by_none(line: str, shown: str, capsys):
     """As --help does."""
     with pytest.raises(SystemExit) as end:
-        main(words)
+        main(line.split())
     assert end.value.code == 0
     assert capsys.readouterr().out.startswith(shown)
+
+
+def test_few_names_are_on_top():
+    """At most twelve, of commands and groups."""
+    assert len(TOP) + len(GROUPS) <= 12
+
+
+@pytest.mark.parametrize("name", ALIASES)
+def test_a_name_without_its_group_is_the_same_command(name: str, capsys):
+    """With the same help, and no help names it; options before it are left where they are."""
+    assert as_parsed(["--debug", name, "x"]) == ["--debug", *ALIASES[name].split(), "x"]
+    for words in ([name], ALIASES[name].split()):
+        with pytest.raises(SystemExit) as end:
+            main([*words, "--help"])
+        assert end.value.code == 0
+    shown = capsys.readouterr().out
+    assert shown[: len(shown) // 2] == shown[len(shown) // 2 :]
+    assert f"splatyard {name} " not in parser().format_help()
+
+
+@pytest.mark.parametrize(
+    ("line", "meant"),
+    [
+        ("buidl x", "did you mean build?"),
+        ("bundel", "did you mean bundle?"),
+        ("inspekt x", "did you mean bundle inspect?"),
+        ("bundle inspekt x", "did you mean inspect?"),
+        ("bundle publish x", "did you mean registry publish?"),
+        ("bundle check x --debag", "unrecognized arguments: --debag"),
+    ],
+)
+def test_a_misspelt_name_is_told_what_was_meant(line: str, meant: str, capsys):
+    """On top or in a group, with the group if it is another one."""
+    with pytest.raises(SystemExit) as end:
+        main(line.split())
+    assert end.value.code == 2
+    assert meant in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("word", ["--version", "version"])
