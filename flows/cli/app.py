@@ -24,6 +24,7 @@ OK, FAILED, WRONG_INPUT, CRASHED = 0, 1, 2, 70
 def main(arguments: Sequence[str] | None, ending: Ending) -> int:
     """Run one command as `flows.cli.main`; returns the exit code. After a signal, errors are raised."""
     options = parser().parse(as_parsed(sys.argv[1:] if arguments is None else arguments))
+    ending.resumes = options.resumes
     import rich.console  # shows errors, also where no memory is left to import anything
     import rich.text  # noqa: F401
 

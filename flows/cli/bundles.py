@@ -25,13 +25,13 @@ def view(
     bundle: BundleName,
     *,
     port: Port = 8080,
-    host: Annotated[str, Arg("this machine only unless given")] = "127.0.0.1",
+    host: Annotated[str, Arg("address to serve on; 0.0.0.0 opens it to the network")] = "127.0.0.1",
     out: Annotated[Path, Arg("folder of bundles, for versions with objects cut out", "DIR")] = Path("bundles"),
 ) -> int:
-    """Look at a bundle in the browser.
+    """View a bundle in the browser.
 
-    Serves a page with splat, mesh, cameras, floor and spawn points, each switchable, until Ctrl-C. A click says what
-    stands there; what could be moved is cut out at the press of a button, as `splatyard bundle objects --cut` does.
+    Serves a page with splat, mesh, cameras, floor and spawn points until Ctrl-C. Click an object to identify it; a
+    button cuts out movable ones, as `splatyard bundle objects --cut` does.
 
     Examples:
         splatyard view bundles/hall/1.0.0
@@ -45,9 +45,9 @@ def view(
 
 @command()
 def inspect(bundle: BundleName, *, as_json: AsJson = False) -> int:
-    """Show what a bundle holds: metrics, gates, sources, sizes.
+    """Show a bundle's metrics, gates, sources and files.
 
-    Also where frame and scale come from, and how every stage was run.
+    Shows quality gates, metrics, where frame and scale come from, how each stage was run, and all files.
 
     Examples:
         splatyard bundle inspect bundles/hall/1.0.0
@@ -70,25 +70,29 @@ def _point(text: str) -> tuple[float, float, float]:
 def list_objects(
     bundle: BundleName,
     *,
-    page: Annotated[Path | None, Arg("write a page that shows each of them", "FILE.html")] = None,
-    cut: Annotated[tuple[str, ...], Arg("cut one out, with what stands on it; may be repeated", "NAME")] = (),
-    near: Annotated[tuple[float, float, float] | None, Arg("cut out what is there [m]", "X,Y,Z", _point)] = None,
-    all_movable: Annotated[bool, Arg("cut out all that could be moved")] = False,
-    moved: Annotated[Path | None, Arg("cut out what moved until another scan, with its joints", "BUNDLE")] = None,
+    page: Annotated[Path | None, Arg("write a page with a picture of each object", "FILE.html")] = None,
+    cut: Annotated[tuple[str, ...], Arg("cut out this object with everything on it; repeatable", "NAME")] = (),
+    near: Annotated[
+        tuple[float, float, float] | None, Arg("cut out the object at this point [m]", "X,Y,Z", _point)
+    ] = None,
+    all_movable: Annotated[bool, Arg("cut out every movable object")] = False,
+    moved: Annotated[
+        Path | None, Arg("cut out what moved between this bundle and a later scan, with joints", "BUNDLE")
+    ] = None,
     out: Annotated[Path, Arg("folder of bundles, for the new version", "DIR")] = Path("bundles"),
     version: Version = None,
 ) -> int:
-    """What stands in a bundle: every object with its size, and whether it could be moved.
+    """List the objects in a bundle, or cut them out as bodies.
 
-    Objects are what the scan hangs together by when floor, walls and ceiling are taken away. Each is closed to a
-    body: a box where one fits, else down to what it stands on wherever no view looked through.
+    Objects are the connected components of the mesh without floor, walls and ceiling. Each is closed to a solid body:
+    a box where one fits, otherwise down to its support wherever no camera saw through.
 
-    With --cut, --near or --all-movable, writes a new version of the bundle in which these are bodies of their own,
-    with splat, convex pieces, mass and friction, and in which the place is whole without them. Of all that could be
-    moved, what wouldn't stay where it stands is left in place.
+    With --cut, --near or --all-movable, writes a new version of the bundle: these objects become separate bodies with
+    splat, convex pieces, mass and friction, and the holes they leave are filled. --all-movable leaves objects in place
+    that would fall over.
 
-    With --moved, a second scan of the place tells what moved: a door, a drawer, a parcel. Each is cut out, hangs it
-    together with the building or not, and gets the joint that its two poses show.
+    With --moved, compares the bundle with a later scan of the same place to find doors, drawers and objects that
+    moved. Each is cut out, even if it is attached to the building, and gets the joint that its two poses imply.
 
     Examples:
         splatyard bundle objects hall
@@ -101,9 +105,9 @@ def list_objects(
     if moved:
         if cut or near or all_movable:
             raise BundleError(
-                "--moved cuts out what moved",
+                "--moved selects the objects itself",
                 found="--moved with --cut, --near or --all-movable",
-                remedy="leave out either: all objects of a version are cut at once",
+                remedy="use one or the other: all objects of a version are cut at once",
             )
         return _cut_moved(bundle, moved, page, out, version)
     from pipeline.objects.listing import objects_of, write_page
@@ -111,7 +115,7 @@ def list_objects(
     opened = pipeline.Bundle.open(bundle)
     objects = objects_of(opened)
     rows = ((one.name, one.lengths, one.on, f"{one.seen:.0%}", one.fixed or "yes", one.remarks) for one in objects)
-    columns = ["object", "size [m]", "stands on", ">seen", "movable", "remarks"]
+    columns = ["object", "size [m]", "stands on", ">observed", "movable", "notes"]
     tables.table(f"{opened.manifest.reference}: {len(objects)} objects", columns, rows)
     if page:
         write_page(opened, objects, page)
@@ -129,12 +133,12 @@ def _cut_moved(bundle: BundleName, later: Path, page: Path | None, out: Path, ve
     from pipeline.changes.page import said_motion, said_registration, write_moved_page
 
     compared = compare_scans(pipeline.Bundle.open(bundle), pipeline.Bundle.open(later))
-    tables.say(f"one place  {said_registration(compared.registration)}")
+    tables.say(f"aligned    {said_registration(compared.registration)}")
     rows = [(thing.object.name if thing.object else "-", thing.kind, said_motion(thing)) for thing in compared.things]
     for kind, pieces in (("gone", compared.changes.gone), ("new", compared.changes.new)):
         for piece in pieces:
             size = " x ".join(f"{edge:.2f}" for edge in piece.high - piece.low)
-            rows.append(("-", kind, f"{size} m, seen in one scan only"))
+            rows.append(("-", kind, f"{size} m, in one scan only"))
     title = f"{compared.first.manifest.reference} and {compared.second.manifest.reference}"
     tables.table(title, ["object", "kind", "motion"], rows)
     if page:
@@ -161,9 +165,9 @@ def to_json(bundle: Bundle) -> dict[str, object]:
 
 def _show(bundle: Bundle) -> None:
     manifest = bundle.manifest
-    tables.table(manifest.reference, ["what", "is"], facts(bundle))
+    tables.table(manifest.reference, ["property", "value"], facts(bundle))
     tables.show_gates(bundle.quality.gates)
-    tables.table("further metrics", ["metric", "value"], flat(bundle.quality.metrics))
+    tables.table("metrics", ["metric", "value"], flat(bundle.quality.metrics))
     stages = ((stage.name, stage.backend, stage.reason, stage.key) for stage in manifest.provenance.stages)
     tables.table("stages", ["stage", "backend", "why", "key"], stages)
     files = ((name, readable(entry.bytes), entry.sha256[:12]) for name, entry in manifest.files.items())
@@ -179,7 +183,7 @@ def facts(bundle: Bundle) -> Iterator[tuple[str, str]]:
     yield "origin", "generated by a video model" if provenance.origin == "generated" else "captured"
     yield "licence", provenance.licence
     yield "parents", ", ".join(manifest.parents) or "-"
-    yield "quality", "no gate fails" if manifest.quality_passed else f"FAILED: {', '.join(manifest.failed_gates)}"
+    yield "quality", "all gates passed" if manifest.quality_passed else f"FAILED: {', '.join(manifest.failed_gates)}"
     yield "frame", f"z up, metres; floor {'found' if frame.floor_found else 'guessed'}"
     yield "gravity from", _measured(frame.gravity_from.source, frame.gravity_from.sigma, "degrees", 1)
     yield "scale from", _measured(frame.scale_from.source, frame.scale_from.sigma, "%", 100)
@@ -239,11 +243,10 @@ def _text(value: object) -> str:
 
 @command()
 def check(bundle: BundleName) -> int:
-    """Re-verify a bundle's hashes and gates.
+    """Verify a bundle's hashes and quality gates.
 
-    Reads every file of a bundle again, compares it with the manifest's hashes, and judges every gate's metric
-    against its threshold again. Also says which of the capture's images were left out, and why. Exit code 1 when a
-    hash differs or a gate fails.
+    Reads every file, compares it with its hash in the manifest, and compares each gate's metric with its threshold.
+    Also lists the images of the capture that were left out, and why. Exit code 1 if a hash differs or a gate fails.
 
     Examples:
         splatyard bundle check bundles/hall/1.0.0
@@ -262,7 +265,7 @@ def check(bundle: BundleName) -> int:
         tables.say(("failed:", "bold red"), f" {problem}")
     if not problems:
         count = len(opened.manifest.files)
-        tables.say((f"all {count} files are as the manifest says, and no gate fails", "bold green"))
+        tables.say((f"all {count} files match the manifest, and all gates passed", "bold green"))
     return 1 if problems else 0
 
 
@@ -272,19 +275,19 @@ def gate_problems(bundle: Bundle) -> list[str]:
     problems = [f"gate {name}" for name in quality.failed]
     if (manifest.quality_passed, set(manifest.failed_gates)) != (quality.passed, set(quality.failed)):
         named = ", ".join(manifest.failed_gates) or "none"
-        problems.append(f"bundle.json names other failed gates ({named}) than quality.json")
+        problems.append(f"bundle.json lists other failed gates ({named}) than quality.json")
     return problems
 
 
 @command()
 def diff(
-    before: Annotated[str, Arg("a folder, name@version, or one in a registry", "BUNDLE")],
-    after: Annotated[str, Arg("the newer one", "BUNDLE")],
+    before: Annotated[str, Arg("the older bundle: a folder, name@version, or one in a registry", "BUNDLE")],
+    after: Annotated[str, Arg("the newer bundle", "BUNDLE")],
 ) -> int:
-    """Show what differs between two bundles.
+    """Compare two bundles.
 
-    Compares two bundles: files, Gaussians, meshes, frame and the metrics of their gates; and says what the newer
-    one's version must be. From a registry only what is compared comes over.
+    Compares files, Gaussians, meshes, frame and gate metrics, and says which version number the newer bundle needs.
+    From a registry, only the compared files are downloaded.
 
     Examples:
         splatyard bundle diff hall@1.0.0 hall@1.1.0
@@ -306,9 +309,9 @@ def diff(
         *_changes("frame ", found.frame, str),
     ]
     columns = [f">{name}" for name in names]
-    tables.table("what differs", ["what", *columns, ""], rows)
+    tables.table("differences", ["item", *columns, ""], rows)
     tables.table("quality", ["gate", *columns, ""], [_gate_change(*pair) for pair in found.gates.values()])
-    tables.say(f"{names[1]} is at least a {found.change} version after {names[0]}: {found.why}")
+    tables.say(f"{names[1]} needs at least a {found.change} version bump over {names[0]}: {found.why}")
     return 0
 
 
@@ -327,5 +330,5 @@ def _gate_change(before: Gate | None, after: Gate | None) -> tuple[str, str, str
     old, new = ("-" if one is None else tables.metric(one.value, one.unit) for one in (before, after))
     verdicts = {True: ("passes", "green"), False: ("FAILS", "bold red"), None: ("not measured", "dim")}
     verdict, style = verdicts[gate.passed]
-    unlike = ", unlike before" if before and after and before.passed != after.passed else ""
+    unlike = ", changed" if before and after and before.passed != after.passed else ""
     return gate.title, old, new, (verdict + unlike, style)

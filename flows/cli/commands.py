@@ -130,7 +130,7 @@ def _add(subparsers: argparse._SubParsersAction[Parser], command: Command, typed
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.add_arguments(made)
-    made.set_defaults(run=command.run, parser=made, command=typed)
+    made.set_defaults(run=command.run, parser=made, command=typed, resumes=command.resumes)
 
 
 def _listed(title: str, lines: dict[str, str]) -> str:

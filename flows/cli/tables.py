@@ -108,17 +108,17 @@ def show_gates(gates: Iterable[Gate]) -> None:
 
 
 def show_quality(bundle: Bundle, not_measured: str = "") -> None:
-    """A new bundle's gates, where it lies, and how to view it; `not_measured` follows "no gate fails"."""
+    """A new bundle's gates, where it lies, and how to view it; `not_measured` follows "all gates passed"."""
     show_gates(bundle.quality.gates)
     if bundle.quality.passed:
-        say(("no gate fails", "bold green"), not_measured)
+        say(("all gates passed", "bold green"), not_measured)
     else:
         failed = ", ".join(bundle.quality.failed)
-        say((f"failed gates: {failed}.", "bold red"), " The bundle is made, and marked as failed.")
+        say((f"failed gates: {failed}.", "bold red"), " The bundle exists, marked as failed.")
     root = shown(bundle.root)
     say(f"bundle     {quoted(root)}")
     say(f"quality    {quoted(root / 'quality.html')}")
-    say(f"look       splatyard view {quoted(root)}")
+    say(f"view       splatyard view {quoted(root)}")
 
 
 def say_failed(gates: Sequence[str]) -> None:
@@ -130,4 +130,4 @@ def say_failed(gates: Sequence[str]) -> None:
 def show_endings(task: str, ended: Mapping[str, int]) -> None:
     """How many episodes ended by what."""
     rows = [(name, str(count)) for name, count in sorted(ended.items())]
-    table(f"{task}: how episodes ended", ["by", "episodes"], rows)
+    table(f"{task}: how episodes ended", ["ending", "episodes"], rows)

@@ -51,7 +51,7 @@ def test_from_a_bundle_to_somebody_else(made, capsys, tmp_path):
     second = said(capsys, "publish", str(made["1.0.1"]))
     assert "room@1.0.1, a patch version" in second
     assert "1 of 12 files, 12 B" in second
-    assert "was there already" in said(capsys, "publish", str(made["1.0.1"]))
+    assert " already, with identical files" in said(capsys, "publish", str(made["1.0.1"]))
     listed = said(capsys, "list")
     assert "registry:./yard: 1 scene, 2 versions" in listed
     assert "room@1.0.1" in listed
@@ -65,7 +65,7 @@ def test_from_a_bundle_to_somebody_else(made, capsys, tmp_path):
     assert "latest     is room@1.0.0 now" in said(capsys, "yank", "room@1.0.1", "--why", "a [bold]reason[/]")
     assert "yanked: a [bold]reason[/]" in said(capsys, "list", "--all")
     assert "room@1.0.1" not in said(capsys, "list")
-    assert "2 versions, every file has its hash" in said(capsys, "verify", "yard/")
+    assert "2 versions, every file matches its hash" in said(capsys, "verify", "yard/")
 
 
 def test_a_long_list_is_cut_and_says_so(made, capsys, monkeypatch):

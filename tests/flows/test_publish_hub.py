@@ -63,7 +63,7 @@ def test_from_a_bundle_to_somebody_else(hub: Hub, made, capsys, tmp_path):
     second = said(capsys, "publish", str(made["1.0.1"]), "--to", ADDRESS)
     assert "1 of 12 files, 12 B" in second
     assert f"splatyard sim {ADDRESS}/room@1.0.1" in second
-    assert "was there already" in said(capsys, "publish", str(made["1.0.1"]), "--to", ADDRESS)
+    assert " already, with identical files" in said(capsys, "publish", str(made["1.0.1"]), "--to", ADDRESS)
     assert f"{ADDRESS}: 1 scene, 2 versions" in said(capsys, "list", ADDRESS)
     assert "at least a patch version" in said(capsys, "diff", f"{ADDRESS}/room@1.0.0", f"{ADDRESS}/room")
     pulled = said(capsys, "pull", f"{ADDRESS}/room", "--lock")
@@ -72,7 +72,7 @@ def test_from_a_bundle_to_somebody_else(hub: Hub, made, capsys, tmp_path):
     assert Bundle.open(tmp_path / "bundles" / "room" / "1.0.1").verify() == []
     assert "latest     is room@1.0.0 now" in said(capsys, "yank", f"{ADDRESS}/room@1.0.1", "--why", "<b>wrong</b>")
     assert "yanked: <b>wrong</b>" in said(capsys, "list", ADDRESS, "--all")
-    assert "every file has its hash" in said(capsys, "verify", ADDRESS)
+    assert "every file matches its hash" in said(capsys, "verify", ADDRESS)
     assert "4 files to train on" in said(capsys, "pull", f"{ADDRESS}/room", "--only", "sim")
     for path in tmp_path.rglob("*"):
         assert not path.is_file() or TOKEN.encode() not in path.read_bytes()

@@ -25,6 +25,7 @@ print("ready", file=sys.stderr, flush=True)
 {before}
 sys.exit(main())
 """
+AGAIN = "; run the same command again to resume"
 BOTH = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -50,8 +51,7 @@ def check_end(process: subprocess.Popen[str], number: signal.Signals) -> None:
         assert word not in said, said
     if process.returncode == 128 + number:
         assert said.splitlines()[-1] in (
-            "interrupted; finished stages are kept, run again to resume",
-            "terminated; finished stages are kept, run again to resume",
+            word + again for word in ("interrupted", "terminated") for again in ("", AGAIN)
         )
 
 

@@ -304,7 +304,7 @@ def test_ctrl_c_ends_with_a_checkpoint_and_tells_how_to_go_on(
     assert main(["train", "navigate", "--scene", "room"]) == 130
     assert seen == [False, True]
     told = capsys.readouterr()
-    assert "ending with a checkpoint" in told.err
+    assert "saving a checkpoint" in told.err
     assert "splatyard train --resume runs/navigate-room-1" in told.out
     assert main(["train", "navigate", "--scene", "room"]) == 130
     assert (
@@ -380,7 +380,7 @@ def test_two_processes_go_on_as_if_they_had_never_stopped():
 def test_no_runs_is_no_error(capsys: pytest.CaptureFixture[str]):
     """It tells what makes them."""
     assert main(["runs", "--runs", "nowhere"]) == 0
-    assert "splatyard train makes them" in capsys.readouterr().out
+    assert "start one with splatyard train" in capsys.readouterr().out
 
 
 def test_a_damaged_run_does_not_hide_the_others(session: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]):
