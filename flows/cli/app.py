@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import sys
 import tempfile
@@ -52,7 +53,8 @@ def main(arguments: Sequence[str] | None, ending: Ending) -> int:
 def _run(options: argparse.Namespace) -> int:
     """Run the command; a disk or a path that can't be used is said, and how to install PyTorch, which few need."""
     try:
-        return options.run(vars(options))
+        with tables.only_json() if getattr(options, "as_json", False) else contextlib.nullcontext():
+            return options.run(vars(options))
     except ModuleNotFoundError as error:
         if error.name not in ("torch", "rsl_rl"):
             raise

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -75,6 +76,7 @@ def build(
     camera_height: CameraHeight = None,
     version: Version = None,
     view: Annotated[bool, Arg("watch it live in the browser, until Ctrl-C")] = False,
+    as_json: AsJson = False,
 ) -> int:
     """Turn a capture into a scene bundle.
 
@@ -108,13 +110,19 @@ def build(
     )
     request = pipeline.BuildRequest(path, name, out, card=card, settings=chosen, until=until, version=version)
     if dry_run:
-        _show_plan(pipeline.plan(request))
+        _show_plan(pipeline.plan(request), as_json=as_json)
     else:
-        _build(request, view=view)
+        _build(request, _result_as_json if as_json else partial(_show_result, request), view=view)
     return 0
 
 
-def _show_plan(planned: pipeline.Plan) -> None:
+def _show_plan(planned: pipeline.Plan, *, as_json: bool) -> None:
+    if as_json:
+        names = ("name", "backend", "reason", "cached", "key")
+        stages = [{name: getattr(stage, name) for name in names} for stage in planned.stages]
+        whole = {"name": planned.name, "bundle": planned.bundle_folder, "log": planned.log}
+        tables.show_json({**whole, "summary": planned.summary, "stages": stages})
+        return
     tables.say(planned.summary)
     rows = [
         (stage.name, stage.backend, stage.reason, ("cached", "dim") if stage.cached else ("runs", "bold"), stage.key)
@@ -124,11 +132,11 @@ def _show_plan(planned: pipeline.Plan) -> None:
     tables.say(f"bundle: {tables.quoted(tables.shown(planned.bundle_folder))}")
 
 
-def _build(request: pipeline.BuildRequest, *, view: bool) -> None:
+def _build(request: pipeline.BuildRequest, show: Callable[[BuildResult], object], *, view: bool) -> None:
     if not view:
         from flows.build import run
 
-        _show_result(request, run(request))
+        show(run(request))
         return
     from flows.build_view import BuildView, Done
 
@@ -137,9 +145,15 @@ def _build(request: pipeline.BuildRequest, *, view: bool) -> None:
 
         result = run(request, page)
         page.tell(Done(bundle=result.bundle))
-        _show_result(request, result)
+        show(result)
         tables.say("press Ctrl-C to close the page")
         page.wait()
+
+
+def _result_as_json(result: BuildResult) -> None:
+    quality = pipeline.Bundle.open(result.bundle).quality if result.bundle else None
+    gates = None if quality is None else {"passed": quality.passed, "gates": [*map(tables.gate_values, quality.gates)]}
+    tables.show_json({**vars(result), "quality": gates})
 
 
 def _show_result(request: pipeline.BuildRequest, result: BuildResult) -> None:
@@ -232,7 +246,7 @@ def formats(
         columns = ["format", "besides images", "files"]
         rows = [(reader["kind"], reader["yields"], reader["form"]) for reader in content]
     if as_json:
-        print(json.dumps(content, indent=1))
+        tables.show_json(content)
     else:
         tables.table("captures", columns, rows)
     return 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -16,6 +15,7 @@ from pipeline.io.files import readable
 if TYPE_CHECKING:
     from pipeline import Bundle
     from pipeline.check.quality import Gate
+    from pipeline.objects.listing import SceneObject
 
 T = TypeVar("T")
 
@@ -55,7 +55,7 @@ def inspect(bundle: BundleName, *, as_json: AsJson = False) -> int:
     """
     opened = pipeline.Bundle.open(bundle)
     if as_json:
-        print(json.dumps(to_json(opened), indent=1))
+        tables.show_json(to_json(opened))
     else:
         _show(opened)
     return 0
@@ -81,6 +81,7 @@ def list_objects(
     ] = None,
     out: Annotated[Path, Arg("folder of bundles, for the new version", "DIR")] = Path("bundles"),
     version: Version = None,
+    as_json: AsJson = False,
 ) -> int:
     """List the objects in a bundle, or cut them out as bodies.
 
@@ -109,42 +110,62 @@ def list_objects(
                 found="--moved with --cut, --near or --all-movable",
                 remedy="use one or the other: all objects of a version are cut at once",
             )
-        return _cut_moved(bundle, moved, page, out, version)
+        return _cut_moved(bundle, moved, page, out, version, as_json=as_json)
     from pipeline.objects.listing import objects_of, write_page
 
     opened = pipeline.Bundle.open(bundle)
     objects = objects_of(opened)
     rows = ((one.name, one.lengths, one.on, f"{one.seen:.0%}", one.fixed or "yes", one.remarks) for one in objects)
     columns = ["object", "size [m]", "stands on", ">observed", "movable", "notes"]
-    tables.table(f"{opened.manifest.reference}: {len(objects)} objects", columns, rows)
+    if not as_json:
+        tables.table(f"{opened.manifest.reference}: {len(objects)} objects", columns, rows)
     if page:
         write_page(opened, objects, page)
         tables.say(f"written    {tables.quoted(page)}")
+    made = None
     if cut or near or all_movable:
         from pipeline.objects.version import chosen_objects, cut_out
 
         chosen = chosen_objects(objects, cut, [near] if near else [], all_movable=all_movable)
-        _show_cut(cut_out(opened, chosen, out, version, proposed=all_movable))
+        made = cut_out(opened, chosen, out, version, proposed=all_movable)
+    if as_json:
+        tables.show_json({"bundle": opened.manifest.reference, "objects": [*map(_values, objects)], "new_bundle": made})
+    elif made:
+        _show_cut(made)
     return 0
 
 
-def _cut_moved(bundle: BundleName, later: Path, page: Path | None, out: Path, version: str | None) -> int:
+def _values(one: SceneObject) -> dict[str, object]:
+    size = {"size_m": one.body.size.tolist(), "sigma_m": one.body.sigma.tolist()}
+    return {"name": one.name, **size, "on": one.on, "seen": one.seen, "fixed": one.fixed, "touches": one.touches}
+
+
+def _cut_moved(
+    bundle: BundleName, later: Path, page: Path | None, out: Path, version: str | None, *, as_json: bool
+) -> int:
     from pipeline.changes.objects import compare_scans, cut_moved
     from pipeline.changes.page import said_motion, said_registration, write_moved_page
 
     compared = compare_scans(pipeline.Bundle.open(bundle), pipeline.Bundle.open(later))
-    tables.say(f"aligned    {said_registration(compared.registration)}")
+    if not as_json:
+        tables.say(f"aligned    {said_registration(compared.registration)}")
     rows = [(thing.object.name if thing.object else "-", thing.kind, said_motion(thing)) for thing in compared.things]
     for kind, pieces in (("gone", compared.changes.gone), ("new", compared.changes.new)):
         for piece in pieces:
             size = " x ".join(f"{edge:.2f}" for edge in piece.high - piece.low)
             rows.append(("-", kind, f"{size} m, in one scan only"))
     title = f"{compared.first.manifest.reference} and {compared.second.manifest.reference}"
-    tables.table(title, ["object", "kind", "motion"], rows)
+    if not as_json:
+        tables.table(title, ["object", "kind", "motion"], rows)
     if page:
         write_moved_page(compared, page)
         tables.say(f"written    {tables.quoted(page)}")
-    _show_cut(cut_moved(compared, out, version))
+    made = cut_moved(compared, out, version)
+    if as_json:
+        named = [dict(zip(("object", "kind", "motion"), row, strict=True)) for row in rows]
+        tables.show_json({"bundles": title.split(" and "), "moved": named, "new_bundle": made})
+    else:
+        _show_cut(made)
     return 0
 
 
@@ -158,7 +179,7 @@ def _show_cut(folder: Path) -> None:
 
 def to_json(bundle: Bundle) -> dict[str, object]:
     """The manifest and the quality with its verdicts, as plain JSON values."""
-    gates = [{**gate.model_dump(mode="json"), "passed": gate.passed} for gate in bundle.quality.gates]
+    gates = [*map(tables.gate_values, bundle.quality.gates)]
     quality = {**bundle.quality.model_dump(mode="json"), "gates": gates, "passed": bundle.quality.passed}
     return {"manifest": bundle.manifest.model_dump(mode="json"), "quality": quality}
 
@@ -242,7 +263,7 @@ def _text(value: object) -> str:
 
 
 @command()
-def check(bundle: BundleName) -> int:
+def check(bundle: BundleName, *, as_json: AsJson = False) -> int:
     """Verify a bundle's hashes and quality gates.
 
     Reads every file, compares it with its hash in the manifest, and compares each gate's metric with its threshold.
@@ -256,10 +277,17 @@ def check(bundle: BundleName) -> int:
 
     opened = pipeline.Bundle.open(bundle)
     problems = opened.verify()
-    if not problems:  # metrics of damaged files would mean nothing
-        problems = gate_problems(opened)
-        tables.show_gates(opened.quality.gates)
-    for name, text in left_out_lines(opened.manifest.report.get("capture", {})):
+    gates = () if problems else opened.quality.gates  # metrics of damaged files would mean nothing
+    problems = problems or gate_problems(opened)
+    left_out = left_out_lines(opened.manifest.report.get("capture", {}))
+    if as_json:
+        named = {"bundle": opened.manifest.reference, "folder": opened.root, "passed": not problems}
+        shown = {"problems": problems, "left_out": dict(left_out), "gates": [*map(tables.gate_values, gates)]}
+        tables.show_json({**named, **shown})
+        return 1 if problems else 0
+    if gates:
+        tables.show_gates(gates)
+    for name, text in left_out:
         tables.say(f"{name}: {text}")
     for problem in problems:
         tables.say(("failed:", "bold red"), f" {problem}")
@@ -283,6 +311,8 @@ def gate_problems(bundle: Bundle) -> list[str]:
 def diff(
     before: Annotated[str, Arg("the older bundle: a folder, name@version, or one in a registry", "BUNDLE")],
     after: Annotated[str, Arg("the newer bundle", "BUNDLE")],
+    *,
+    as_json: AsJson = False,
 ) -> int:
     """Compare two bundles.
 
@@ -299,6 +329,10 @@ def diff(
     bundles = pipeline.Bundle.open(before), pipeline.Bundle.open(after)
     names = [bundle.manifest.reference for bundle in bundles]
     found = difference(*bundles)
+    if as_json:
+        gates = {name: [gate and tables.gate_values(gate) for gate in pair] for name, pair in found.gates.items()}
+        tables.show_json({"before": names[0], "after": names[1], **vars(found), "gates": gates})
+        return 0
     if not found.files:
         tables.say(f"{names[0]} and {names[1]} have the same files")
     gaussians = {level: pair for level, pair in found.gaussians.items() if pair[0] != pair[1]}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import asdict
 from itertools import groupby
@@ -61,7 +60,7 @@ def doctor(
                 tables.say(f"{result.name:24} ", (f"{result.state:8}", style), f" {cost}  {result.detail}")
     if as_json:
         tried = {"trials": [asdict(result) for result in results]} if trials else {}
-        print(json.dumps(report.to_json() | tried, indent=1))
+        tables.show_json(report.to_json() | tried)
     failed = any(result.state == "fails" for result in results)
     return 0 if report.ready and not failed else 1
 

@@ -10,15 +10,16 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from flows.cli import tables
-from flows.cli.command import Arg, Bundles, Runs, asked, command, count, seconds, size, tcp_port
+from flows.cli.command import Arg, AsJson, Bundles, Runs, asked, command, count, seconds, size, tcp_port
 from pipeline.errors import CardError, TrainError
 from pipeline.io.files import readable
 
 if TYPE_CHECKING:
     from pipeline.running.batch import Scene
+    from pipeline.running.building import RunRecord
     from pipeline.running.cleaning import Piece
 
 WHERE = "where stages run"
@@ -27,6 +28,8 @@ WHY_LENGTH = 400
 """Characters shown of a reason; the scene's file has all of it."""
 RECENT = 20
 """Iterations that the speed of a training is measured over."""
+ACTORS = ("count", "alive", "staleness", "stale", "refused", "replaced")
+"""What the curve says of a training's actors."""
 STYLES = {"failed": "bold red", "lost": "bold red", "built": "green"}
 
 
@@ -129,6 +132,7 @@ def status(
     out: Bundles = Path("bundles"),
     runs: Runs = Path("runs"),
     days: Annotated[int, Arg("days to look back", "N", count)] = 7,
+    as_json: AsJson = False,
 ) -> int:
     """Show the state of builds and batches, and the health of training actors.
 
@@ -148,21 +152,25 @@ def status(
 
     since = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=days)
     recent = [scene for scene in load_scenes(out) if scene.began >= since]
-    trainings = [] if scenes else _rows_of_actors(runs, since)
+    if unknown := set(scenes) - {scene.name for scene in recent}:
+        raise CardError(
+            "a scene was built, or failed to build, in the last days",
+            found=f"no {', '.join(sorted(unknown))}",
+            remedy="`splatyard scene status` lists the scenes; look further back with --days",
+        )
+    trainings = [] if scenes else _trainings_with_actors(runs, since)
+    if as_json:
+        shown = [{**scene.model_dump(), "used": _used(scene)} for scene in recent if not scenes or scene.name in scenes]
+        tables.show_json({"scenes": shown, "trainings": trainings})
+        return 0
     if trainings:
         columns = ["run", "state", "actors", ">steps/s", ">staleness", ">dropped", ">refused", ">replaced", ">age"]
-        tables.table(f"trainings with actors in {tables.quoted(runs)}", columns, trainings)
+        tables.table(f"trainings with actors in {tables.quoted(runs)}", columns, map(_training_row, trainings))
     if not recent and trainings:
         return 0
     if not recent:
         tables.say(f"no builds in {tables.quoted(out)}; start one with splatyard build or splatyard scene batch")
     elif scenes:
-        if unknown := set(scenes) - {scene.name for scene in recent}:
-            raise CardError(
-                "a scene was built, or failed to build, in the last days",
-                found=f"no {', '.join(sorted(unknown))}",
-                remedy="`splatyard scene status` lists the scenes; look further back with --days",
-            )
         for scene in recent:
             if scene.name in scenes:
                 _show_stages(scene)
@@ -171,46 +179,59 @@ def status(
     return 0
 
 
-def _rows_of_actors(runs: Path, since: datetime.datetime) -> list[tuple[tables.Part, ...]]:
-    """The actors of each training that had an iteration since then."""
+def _trainings_with_actors(runs: Path, since: datetime.datetime) -> list[dict[str, object]]:
+    """State, speed and actors of each training that had an iteration since then; `error` of one that is damaged."""
     from train.runs.run import list_runs
 
-    rows = []
+    found = list[dict[str, object]]()
     for run in list_runs(runs):
         if not run.changed or run.changed < since:
             continue
         try:
             newest = run.curve.read()[-RECENT:]
-            ending = run.ending
+            state = "training" if run.training else "ended" if run.ending else "killed"
         except TrainError as error:
-            rows.append((run.name, (error.found, "red"), *[""] * 7))
+            found.append({"run": run.name, "error": error.found})
             continue
         if not newest or "actors/count" not in newest[-1]:
             continue
-        of = {name.removeprefix("actors/"): f"{number:.0f}" for name, number in newest[-1].items()}
+        last = {name.removeprefix("actors/"): number for name, number in newest[-1].items()}
         steps, spent = (newest[-1].get(name, 0) - newest[0].get(name, 0) for name in ("steps", "seconds"))
-        speed = f"{steps / spent:.0f}" if spent > 0 else of.get("steps_per_second", "-")
-        numbers = [speed, *(of.get(name, "-") for name in ("staleness", "stale", "refused", "replaced"))]
-        state = ("training", "green") if run.training else ("ended", "") if ending else ("killed", "red")
-        age = tables.age(datetime.datetime.now(datetime.UTC) - run.changed)
-        rows.append((run.name, state, f"{of.get('alive', '-')} of {of['count']}", *numbers, age))
-    return rows
+        speed = steps / spent if spent > 0 else last.get("steps_per_second")
+        known: dict[str, object] = {"run": run.name, "state": state, "changed": run.changed, "steps_per_second": speed}
+        found.append(known | {name: last.get(name) for name in ACTORS})
+    return found
 
 
-def _show_stages(scene: Scene) -> None:
+def _training_row(known: dict[str, Any]) -> tuple[tables.Part, ...]:
+    if "error" in known:
+        return known["run"], (known["error"], "red"), *[""] * 7
+    count, alive, *numbers = (
+        "-" if known[name] is None else f"{known[name]:.0f}" for name in (*ACTORS[:2], "steps_per_second", *ACTORS[2:])
+    )
+    styles = {"training": "green", "killed": "red"}
+    age = tables.age(datetime.datetime.now(datetime.UTC) - known["changed"])
+    return known["run"], (known["state"], styles.get(known["state"], "")), f"{alive} of {count}", *numbers, age
+
+
+def _used(scene: Scene) -> list[RunRecord]:
     """What each stage of a scene took when it ran last, in the order of the stages."""
     from pipeline.running.building import run_records
     from pipeline.running.stages import STAGES
 
     known = run_records(scene.work, scene.bundle) if scene.work and scene.bundle else {}
+    return [known[stage.name] for stage in STAGES if stage.name in known]
+
+
+def _show_stages(scene: Scene) -> None:
     rows = [
         (
-            stage,
+            one.stage,
             f"{one.seconds:.1f}",
             f"{one.cpu_seconds:.1f}",
             *map(readable, (one.peak_memory, one.input_bytes, one.result_bytes)),
         )
-        for stage, one in ((stage.name, known[stage.name]) for stage in STAGES if stage.name in known)
+        for one in _used(scene)
     ]
     columns = ["stage", ">seconds", ">CPU-s", ">peak memory", ">input", ">output"]
     tables.table(f"stages of {scene.name}", columns, rows)

@@ -14,6 +14,7 @@ from flows.cli.command import (
     BUNDLE_HELP,
     AllowFailed,
     Arg,
+    AsJson,
     Checkpoint,
     Device,
     Gait,
@@ -98,21 +99,35 @@ class Evaluate(_Driving):
     matrix: Annotated[bool, Arg("evaluate all runs in all scenes")] = False
     out: Annotated[Path, Arg("output folder of --matrix", "DIR")] = Path("matrix")
     seed: EpisodeSeed = 999
+    as_json: AsJson = False
 
     def run(self) -> int:
         """Evaluate."""
         from train.runs.requests import EvaluationRequest
 
         request = asked(EvaluationRequest, self)
-        if self.driver:
-            _show(f"{self.driver}, {request.task_name}; 95 % intervals", request.of_driver())
-        elif self.matrix:
+        if self.matrix and not self.driver:
             matrix = request.of_all()
+            files = [*matrix.write(self.out)]
+            if self.as_json:
+                tables.show_json({**vars(matrix), "written": files})
+                return 0
             tables.table(f"{matrix.task}: success (* trained there)", ["run", *matrix.scenes], matrix.texts())
-            for file in matrix.write(self.out):
+            for file in files:
                 tables.say(f"written    {tables.quoted(file)}")
+        elif self.driver:
+            lines = request.of_driver()
+            if self.as_json:
+                tables.show_json({"driver": self.driver, "task": request.task_name, "results": lines})
+            else:
+                _show(f"{self.driver}, {request.task_name}; 95 % intervals", lines)
         else:
-            _show_results(*request.of_run())
+            results, *files = request.of_run()
+            if self.as_json:
+                about = results.model_dump(include={"run", "task", "checkpoint", "iteration", "stopped_early"})
+                tables.show_json({**about, "results": results.lines(), "written": files})
+            else:
+                _show_results(results, *files)
         return 0
 
 
@@ -185,7 +200,7 @@ def play(
 
 
 @command("runs")
-def list_runs(*, runs: Runs = Path("runs")) -> int:
+def list_runs(*, runs: Runs = Path("runs"), as_json: AsJson = False) -> int:
     """List training runs.
 
     Lists the runs of a folder, newest first: scenes, iterations, success in the last 200 training episodes (with
@@ -198,6 +213,9 @@ def list_runs(*, runs: Runs = Path("runs")) -> int:
     from train.runs.run import list_runs
 
     listed = list_runs(runs)
+    if as_json:
+        tables.show_json([*map(_run_values, listed)])
+        return 0
     if not listed:
         tables.say(f"no runs in {tables.quoted(runs)}; start one with splatyard train")
         return 0
@@ -206,6 +224,19 @@ def list_runs(*, runs: Runs = Path("runs")) -> int:
     rows = [_run_row(run, tables.age(now - run.record.started)) for run in listed]
     tables.table(f"runs in {tables.quoted(runs)}", columns, rows)
     return 0
+
+
+def _run_values(run: Run) -> dict[str, object]:
+    from pipeline.errors import TrainError
+    from train.runs.compare import progress_values
+
+    known: dict[str, object] = {"name": run.name, "folder": run.folder, "task": run.preset.task}
+    known |= {"robot": run.preset.robot, "scenes": [lock.reference for lock in run.locks]}
+    known["started"] = run.record.started
+    try:
+        return known | progress_values(run)
+    except TrainError as error:
+        return known | {"error": error.found}
 
 
 def _run_row(run: Run, age: str) -> tuple[tables.Part, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import json
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import pipeline
 from flows.cli import tables
-from flows.cli.command import Arg, BundleName, Registry, command, tcp_port
+from flows.cli.command import Arg, AsJson, BundleName, Registry, command, tcp_port
 from pipeline.io.files import readable
 
 if TYPE_CHECKING:
@@ -29,6 +28,7 @@ def publish(
     to: Registry = "",
     public: Annotated[bool, Arg("make it readable by everybody; the licence must allow that")] = False,
     allow_failed: Annotated[bool, Arg("publish even if quality gates failed")] = False,
+    as_json: AsJson = False,
 ) -> int:
     """Publish a bundle to a registry: a folder, a bucket or the Hugging Face Hub.
 
@@ -54,6 +54,9 @@ def publish(
     opened = pipeline.Bundle.open(bundle)
     registry = open_registry(to, create=True)
     done = publish(opened, registry, allow_failed=allow_failed, public=public)
+    if as_json:
+        tables.show_json({**vars(done), "failed_gates": opened.manifest.failed_gates})
+        return 0
     name, alone = opened.manifest.reference, opened.manifest.is_object
     what = f", a {done.change} version" if done.change else ", the first of its scene"
     tables.say(f"published  {name}{what}" if done.new else f"published  {name} already, with identical files")
@@ -149,7 +152,7 @@ def list_scenes(
     opened = open_registry(registry)
     entries = [entry for entry in opened.summaries() if fnmatch.fnmatchcase(entry.name, scene or "*")]
     if as_json:
-        print(json.dumps([entry.model_dump(mode="json") for entry in entries], indent=1))
+        tables.show_json(entries)
         return 0
     counts = Counter(entry.name for entry in entries)
     shown = entries if every else list({entry.name: entry for entry in entries if entry.yanked is None}.values())

@@ -1,12 +1,16 @@
-"""What commands print: lines and tables of texts, which may come from others, some of them in colour."""
+"""What commands print: lines and tables of texts, which may come from others, some of them in colour; or JSON."""
 
 from __future__ import annotations
 
+import contextlib
 import datetime
+import json
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from flows.cli.command import plain
 
@@ -22,6 +26,26 @@ WIDTH_WITHOUT_TERMINAL = 160
 
 Part = str | tuple[str, str]
 """A text, or a text and its style such as "bold red"; neither is markup."""
+_json_goes_to: ContextVar[TextIO | None] = ContextVar("_json_goes_to", default=None)
+
+
+@contextlib.contextmanager
+def only_json() -> Iterator[None]:
+    """Within, nothing but what `show_json` prints goes to stdout: lines, tables and what libraries print to stderr."""
+    token = _json_goes_to.set(sys.stdout)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        _json_goes_to.reset(token)
+
+
+def show_json(content: object) -> None:
+    """Print values as JSON: also paths, times, dataclasses and models by their fields; what is no number is null."""
+    from pydantic_core import to_jsonable_python
+
+    values = to_jsonable_python(content, inf_nan_mode="null")
+    print(json.dumps(values, indent=1), file=_json_goes_to.get() or sys.stdout, flush=True)
 
 
 def say(*parts: Part, stderr: bool = False) -> None:
@@ -84,6 +108,11 @@ def age(passed: datetime.timedelta) -> str:
         if seconds >= 2 * unit:
             return f"{seconds / unit:.0f} {name}"
     return f"{max(0, seconds):.0f} s"
+
+
+def gate_values(gate: Gate) -> dict[str, object]:
+    """A gate's metric, threshold and verdict, for JSON."""
+    return {**gate.model_dump(mode="json"), "passed": gate.passed}
 
 
 def show_gates(gates: Iterable[Gate]) -> None:
