@@ -58,6 +58,7 @@ def export(
     require_known(to, FORMS, "--to", BundleError, rule="a bundle is exported to a known format")
     bundle, form = pipeline.Bundle.open(what), FORMS[to]
     folder = out or Path(f"{bundle.manifest.name}_{to}")
+    tables.begin(f"writing {bundle.manifest.reference} as {to} to {folder}")
     export(bundle, form, folder)
     for path in sorted(folder.rglob("*")):
         if path.is_file():
@@ -75,6 +76,7 @@ def _export_policy(run: str, onnx: Path, runs: Path, checkpoint: str | None, *, 
 
     use_one_thread()
     opened = Run.open(run, runs)
+    tables.begin(f"writing {onnx}, and comparing it with the policy")
     done = export_run(opened, onnx, file=file_of(opened, checkpoint), allow_failed=allow_failed)
     tensors = [("in", done.inputs), ("out", done.outputs)]
     rows = [(name, side, " x ".join(map(str, shape))) for side, shapes in tensors for name, shape in shapes.items()]

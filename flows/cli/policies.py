@@ -103,6 +103,7 @@ class Evaluate(_Driving):
 
     def run(self) -> int:
         """Evaluate."""
+        tables.begin(f"loading {self.driver or ', '.join(self.names) or 'the policy'}")
         from train.runs.requests import EvaluationRequest
 
         request = asked(EvaluationRequest, self)
@@ -351,13 +352,13 @@ class Record(_Driving):
 
     def run(self) -> int:
         """Record."""
-        from tqdm import tqdm
-
+        tables.begin(f"loading {self.driver or self.run_name or 'the policy'}")
+        from pipeline.progress import bar
         from train.runs.requests import RecordRequest
 
         request = asked(RecordRequest, self)
-        with request.open() as record, tqdm(total=self.episodes, unit=" episodes", disable=None) as bar:
-            successful = record(lambda _: bar.update())
+        with request.open() as record, bar(self.episodes, "recorded episodes") as shown:
+            successful = record(lambda _: shown.update())
         tables.say(f"recorded   {self.episodes} episodes, {successful} of them successful")
         tables.say(f"dataset    {tables.quoted(self.lerobot)}")
         return 0

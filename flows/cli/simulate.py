@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -126,8 +127,8 @@ def sim(
     env = _made(task, bundles, envs, robot, gait, objects, ground=ground_of(driver, ground), **config)
     steps = None if view else round(seconds / env.task.control_period)
     looking_on = _looking_on(env, port if view else None, video, f"driver: {driver}" if follow else "")
-    with looking_on as viewers, open_driver(driver, env, seed, replan_steps or 0) as policy:
-        ended = run_episodes(env, steps, seed, policy, viewers)
+    with looking_on as viewers, open_driver(driver, env, seed, replan_steps or 0) as policy, _counted(steps) as counter:
+        ended = run_episodes(env, steps, seed, policy, [*viewers, *counter])
     tables.show_endings(task, ended)
     if video:
         tables.say(f"video      {tables.quoted(tables.shown(video))}")
@@ -138,9 +139,36 @@ def _made(
     task: str, bundles: Sequence[str], envs: int, robot: str, gait: str | None, objects: Sequence[str], **config: Any
 ) -> SceneEnv:
     """Robots in bundles, see `sim.make`."""
+    tables.begin(f"loading {counted(envs, 'robot')} ({robot}) in {', '.join(bundles)}")
     from sim import make
 
     return make(task, bundles, envs, robot=robot, gait=gait or "", objects=objects, **config)
+
+
+@contextmanager
+def _counted(steps: int | None) -> Iterator[list[Viewer]]:
+    """Shows how many of so many steps are done; nothing of a simulation without an end."""
+    if steps is None:
+        yield []
+        return
+    from pipeline.progress import bar
+
+    with bar(steps, "simulating") as shown:
+        yield [_Counter(shown.update)]
+
+
+@dataclass(frozen=True)
+class _Counter:
+    """Calls a function at each step."""
+
+    step: Callable[[], object]
+
+    def update(self, seen: object, ended: object) -> None:
+        """Count one more."""
+        self.step()
+
+    def close(self) -> None:
+        """Nothing is open."""
 
 
 @contextmanager

@@ -29,6 +29,11 @@ Part = str | tuple[str, str]
 _json_goes_to: ContextVar[TextIO | None] = ContextVar("_json_goes_to", default=None)
 
 
+def begin(text: str) -> None:
+    """Say on stderr what takes its time from now on."""
+    say((f"{text} ...", "dim"), stderr=True)
+
+
 @contextlib.contextmanager
 def only_json() -> Iterator[None]:
     """Within, nothing but what `show_json` prints goes to stdout: lines, tables and what libraries print to stderr."""
