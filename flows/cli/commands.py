@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 
-from flows.cli import build, bundles, curve, doctor, exchange, lab, policies, registry, rooms, simulate, train
+from flows.cli import build, bundles, curve, delete, doctor, exchange, lab, policies, registry, rooms, simulate, train
 from flows.cli.command import Command, Parser
 
 
@@ -40,8 +40,16 @@ GROUPS: dict[str, Group] = {
         (build.card, build.formats, build.params, lab.Batch, lab.status, lab.gc, rooms.rooms),
     ),
     "bundle": Group(
-        "bundles on this machine: inspect, check, compare, cut out objects, export, import",
-        (bundles.inspect, bundles.check, bundles.diff, bundles.list_objects, exchange.export, exchange.import_),
+        "bundles on this machine: inspect, check, compare, cut out objects, export, import, delete",
+        (
+            bundles.inspect,
+            bundles.check,
+            bundles.diff,
+            bundles.list_objects,
+            exchange.export,
+            exchange.import_,
+            delete.delete,
+        ),
     ),
     "registry": Group(
         "bundles for others: publish, pull, list, yank, verify; a gallery as a website",

@@ -247,7 +247,8 @@ def _show_outcomes(title: str, scenes: Iterable[Scene]) -> None:
         if scene.reason:
             link = textwrap.shorten(str(scene.reason), WHY_LENGTH, placeholder=" ...")
         elif scene.bundle and scene.state in ("built", "cached"):
-            link = tables.quoted(tables.shown(scene.bundle / "quality.html"))
+            report = scene.bundle / "quality.html"
+            link = tables.quoted(tables.shown(report)) if report.exists() else "deleted"
         spent = f"{datetime.timedelta(seconds=round(scene.seconds))}" if scene.seconds else ""
         rows.append((scene.name, (scene.state, STYLES.get(scene.state, "")), scene.stage, spent, gates, link))
     tables.table(title, ["scene", "state", "stage", ">time", "gates", "report, or reason"], rows)

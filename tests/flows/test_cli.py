@@ -481,7 +481,7 @@ def test_check_fails_on_a_manifest_that_hides_a_failed_gate(failed_bundle, tmp_p
     manifest = json.loads((bundle / "bundle.json").read_text())
     (bundle / "bundle.json").write_text(json.dumps({**manifest, "quality_passed": True, "failed_gates": []}))
     assert main(["check", str(bundle)]) == 1
-    assert "bundle.json names other failed gates (none)" in capsys.readouterr().out
+    assert "bundle.json lists other failed gates (none)" in capsys.readouterr().out
 
 
 def test_doctor_ends_with_1_and_lists_the_commands(monkeypatch, capsys):

@@ -48,6 +48,9 @@ build photos --out file
 build photos --out file/below
 build copies
 card nowhere
+delete nowhere --yes
+delete registry:./yard/room@1.0.0 --yes
+delete ../room --yes
 card photos --output file
 card photos --output file/below.yaml
 formats nowhere
