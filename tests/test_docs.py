@@ -9,7 +9,7 @@ import shlex
 
 import pytest
 
-from flows.cli.app import GROUPS, parser
+from flows.cli.commands import ALIASES, COMMANDS, GROUPS, as_parsed, parser
 from tests.paths import ROOT
 
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "docker").glob("*.md")])
@@ -36,16 +36,15 @@ def program_lines(text: str, program: str) -> list[list[str]]:
     return calls
 
 
-COMMANDS = [command for commands in GROUPS.values() for command in commands]
+NAMES = {*COMMANDS, *GROUPS, *ALIASES}
 
 
 def parses(words: list[str]) -> bool:
-    """Whether the real parser takes the words; a bare command name in a sentence is taken too."""
-    names = {command.name for command in COMMANDS}
-    if not words or words[0] == "COMMAND" or (len(words) == 1 and words[0] in names):
+    """Whether the program takes the words; a command's or group's bare name in a sentence is taken too."""
+    if not words or "COMMAND" in (words[0], words[-1]) or " ".join(words) in NAMES:
         return True
     try:
-        parser().parse(words)
+        parser().parse(as_parsed(words))
     except SystemExit as end:
         return end.code == 0
     return True
@@ -62,20 +61,23 @@ def test_wrong_command_is_noticed():
     """The check above can fail."""
     assert not parses(["build", "photos", "--no-such-option"])
     assert not parses(["buidl", "photos"])
+    assert not parses(["registry", "check", "hall"])
+    assert parses(["bundle", "check", "hall"]) and parses(["check", "hall"]) and parses(["help", "bundle", "check"])
     assert program_lines("```sh\nsplatyard check a b # two\n```\nand `splatyard doctor`", "splatyard") == [
         ["check", "a", "b"],
         ["doctor"],
     ]
 
 
-@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
-def test_examples_of_help_parse(command):
-    """Every example in a command's --help is one that the program takes."""
-    lines = [re.split(r"\s{3,}|&&", line.strip())[0] for line in command.examples.splitlines()]
+@pytest.mark.parametrize("name", COMMANDS)
+def test_examples_of_help_parse(name):
+    """Every example in a command's --help is one that the program takes, in the names that help shows."""
+    lines = [re.split(r"\s{3,}|&&", line.strip())[0] for line in COMMANDS[name].examples.splitlines()]
     assert lines
     for line in lines:
-        words = shlex.split(line)
+        words = shlex.split(line, comments=True)
         assert words[0] == "splatyard"
+        assert words[1] not in ALIASES
         assert parses(words[1:]), line
 
 

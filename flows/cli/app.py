@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import sys
 import tempfile
@@ -10,102 +11,21 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-from flows.cli import build, bundles, curve, doctor, exchange, lab, policies, registry, rooms, simulate, tables, train
-from flows.cli.command import Command, Parser, plain
+from flows.cli import tables
+from flows.cli.command import plain
+from flows.cli.commands import as_parsed, parser
 from flows.cli.signals import Ending
 from pipeline.errors import MachineError, SplatyardError, memory_errors
 from pipeline.io.files import machine_error
 
-GROUPS: dict[str, tuple[Command, ...]] = {
-    "scenes": (build.build, build.card, build.formats, build.params, lab.Batch, lab.status, lab.gc, rooms.rooms),
-    "bundles": (
-        bundles.view,
-        bundles.inspect,
-        bundles.list_objects,
-        bundles.check,
-        bundles.diff,
-        exchange.export,
-        exchange.import_,
-    ),
-    "registries": (
-        registry.publish,
-        registry.pull,
-        registry.list_scenes,
-        registry.yank,
-        registry.verify,
-        registry.gallery,
-    ),
-    "simulation": (simulate.tasks, simulate.sim, simulate.teleop, simulate.bench),
-    "policies": (
-        train.Train,
-        train.pretrain_encoder,
-        train.pretrain_ground,
-        curve.Curve,
-        policies.Evaluate,
-        policies.play,
-        policies.list_runs,
-        policies.compare,
-        policies.compare_terrains,
-        policies.Record,
-    ),
-    "machine": (doctor.doctor, lab.up),
-}
-"""All commands, in the order of the help."""
 OK, FAILED, WRONG_INPUT, CRASHED = 0, 1, 2, 70
 """Exit codes: a check failed; the input, the machine or the command line is wrong; a bug. Signals have their own."""
-
-DESCRIPTION = "From a capture of a real place to a scene bundle that robots can be trained in."
-EXAMPLES = """\
-first steps:
-  splatyard doctor                                   what this machine can run
-  splatyard build scene_cards/samples/hall           the sample capture, to bundles/hall/<version>
-  splatyard view bundles/hall/1.0.0                  look at it in a browser
-
-`splatyard COMMAND --help` shows a command's options with examples."""
-
-
-def parser() -> Parser:
-    """The whole command line."""
-    listed = [
-        f"{group}:\n" + "\n".join(f"    {command.name:<10} {command.help}" for command in commands)
-        for group, commands in GROUPS.items()
-    ]
-    program = Parser(
-        "splatyard",
-        description="\n\n".join([DESCRIPTION, *listed]),
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    program.add_argument("--version", action=_ShowVersion, nargs=0, help="show the version and exit")
-    program.add_argument("--debug", action="store_true", help="show the traceback of an error, and log in detail")
-    subparsers = program.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for command in (command for commands in GROUPS.values() for command in commands):
-        subparser = subparsers.add_parser(
-            command.name,
-            description=command.description,
-            epilog=f"examples:\n{command.examples}",
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-        command.add_arguments(subparser)
-        subparser.set_defaults(run=command.run)
-    return program
-
-
-def as_options(words: Sequence[str]) -> list[str]:
-    """A command line whose words ask for help or the version, as the options that do."""
-    match [*words]:
-        case []:
-            return ["--help"]
-        case ["help", *command]:
-            return [*command, "--help"]
-        case ["version"]:
-            return ["--version"]
-    return [*words]
 
 
 def main(arguments: Sequence[str] | None, ending: Ending) -> int:
     """Run one command as `flows.cli.main`; returns the exit code. After a signal, errors are raised."""
-    options = parser().parse(as_options(sys.argv[1:] if arguments is None else arguments))
+    options = parser().parse(as_parsed(sys.argv[1:] if arguments is None else arguments))
+    ending.resumes = options.resumes
     import rich.console  # shows errors, also where no memory is left to import anything
     import rich.text  # noqa: F401
 
@@ -117,7 +37,7 @@ def main(arguments: Sequence[str] | None, ending: Ending) -> int:
         if ending.number:
             raise
         said, trace = str(error), traceback.format_exc() if options.debug else ""
-    except BrokenPipeError:  # `splatyard inspect X | head` is no error
+    except BrokenPipeError:  # `splatyard bundle inspect X | head` is no error
         sys.stderr.close()
         return OK
     except Exception as error:
@@ -133,7 +53,8 @@ def main(arguments: Sequence[str] | None, ending: Ending) -> int:
 def _run(options: argparse.Namespace) -> int:
     """Run the command; a disk or a path that can't be used is said, and how to install PyTorch, which few need."""
     try:
-        return options.run(vars(options))
+        with tables.only_json() if getattr(options, "as_json", False) else contextlib.nullcontext():
+            return options.run(vars(options))
     except ModuleNotFoundError as error:
         if error.name not in ("torch", "rsl_rl"):
             raise
@@ -147,17 +68,6 @@ def _run(options: argparse.Namespace) -> int:
         if caused := machine_error(error, Path(error.filename) if error.filename else None):
             raise caused from error
         raise
-
-
-class _ShowVersion(argparse.Action):
-    """Looks the version up only when asked: importing importlib.metadata takes longer than all of --help."""
-
-    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        """Print the version and exit."""
-        import importlib.metadata
-
-        print(f"splatyard {importlib.metadata.version('splatyard')}")
-        parser.exit()
 
 
 def _configure_logging(*, detailed: bool) -> None:
@@ -184,7 +94,7 @@ class _ScreenHandler(logging.Handler):
 
 def _crash(command: str, error: Exception, *, show: bool) -> int:
     with tempfile.NamedTemporaryFile(
-        "w", prefix=f"splatyard-{command}-", suffix=".log", delete=False, encoding="utf-8"
+        "w", prefix=f"splatyard-{command.replace(' ', '-')}-", suffix=".log", delete=False, encoding="utf-8"
     ) as log:
         traceback.print_exc(file=log)
     if show:

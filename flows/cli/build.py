@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,7 +18,7 @@ from pipeline.errors import CaptureError, CardError
 if TYPE_CHECKING:
     from pipeline.running.building import BuildResult
 
-SCALE = "scale: what gives the size; several are compared, and the one with the smallest sigma is taken"
+SCALE = "scale: sources of metric scale; of several, the one with the smallest sigma is used"
 Capture = Annotated[
     Path,
     Arg(
@@ -29,7 +30,7 @@ Capture = Annotated[
 StageSettings = Annotated[
     tuple[str, ...],
     Arg(
-        "one stage parameter; may be repeated, wins over the card and other options",
+        "set a stage parameter; repeatable; overrides the card and other options",
         "STAGE.PARAM=VALUE",
         flag="--set",
     ),
@@ -37,7 +38,7 @@ StageSettings = Annotated[
 KnownLength = Annotated[
     str | None,
     Arg(
-        "two pixels of one photo that are this far apart, or 'A4 sheet' (A3, A5, letter) for paper in the images",
+        "distance between two pixels of one photo, or 'A4 sheet' (A3, A5, letter) for paper in the images",
         "METRES@PHOTO:U,V:U,V",
         group=SCALE,
     ),
@@ -45,7 +46,7 @@ KnownLength = Annotated[
 CameraHeight = Annotated[
     tuple[float, float | None] | None,
     Arg(
-        "median camera height above the floor; without a sigma it is a tenth of it",
+        "median camera height above the floor; default sigma: 10 %",
         "METRES[+-SIGMA]",
         with_sigma,
         group=SCALE,
@@ -53,45 +54,48 @@ CameraHeight = Annotated[
 ]
 
 
-@command()
+@command(resumes=True)
 def build(
     path: Capture,
     *,
-    name: Annotated[str | None, Arg("name of the bundle; default: made from the folder's name")] = None,
+    name: Annotated[str | None, Arg("bundle name; default: from the folder's name")] = None,
     out: Bundles = Path("bundles"),
-    card: Annotated[Path | None, Arg("the scene's card: source, licence, recipe", "CARD.yaml")] = None,
+    card: Annotated[Path | None, Arg("scene card: source, licence, recipe", "CARD.yaml")] = None,
     settings: StageSettings = (),
-    until: Annotated[str | None, Arg("stop after this stage; `bundle` makes the bundle", "STAGE")] = None,
-    dry_run: Annotated[bool, Arg("show what would run, and run nothing")] = False,
+    until: Annotated[str | None, Arg("stop after this stage, such as mesh", "STAGE")] = None,
+    dry_run: Annotated[bool, Arg("show the plan, run nothing")] = False,
     one_object: Annotated[
-        bool, Arg("the bundle is the one object that the capture shows, without its stand", flag="--object")
+        bool, Arg("the capture shows one object: make a bundle of it, without its stand", flag="--object")
     ] = False,
-    blur_faces: Annotated[bool, Arg("make faces unrecognisable before anything else")] = False,
-    blur_plates: Annotated[bool, Arg("make number plates unrecognisable, too; docs/privacy.md")] = False,
+    blur_faces: Annotated[bool, Arg("blur faces before anything else")] = False,
+    blur_plates: Annotated[bool, Arg("blur number plates too; see docs/privacy.md")] = False,
     known_length: KnownLength = None,
-    tag_size: Annotated[float | None, Arg("side of printed AprilTag or ArUco tags", "METRES", group=SCALE)] = None,
+    tag_size: Annotated[
+        float | None, Arg("side length of printed AprilTag or ArUco tags", "METRES", group=SCALE)
+    ] = None,
     camera_height: CameraHeight = None,
     version: Version = None,
-    view: Annotated[bool, Arg("look on in the browser while it gets finer, until Ctrl-C")] = False,
+    view: Annotated[bool, Arg("watch it live in the browser, until Ctrl-C")] = False,
+    as_json: AsJson = False,
 ) -> int:
     """Turn a capture into a scene bundle.
 
-    Turns a capture - a folder of photos, an RGB-D recording or a phone scan - into a scene bundle: mesh and splat
-    in one gravity-aligned metric frame, with measured quality. What an earlier or a killed run finished is not done
-    again. With --view a page shows cameras, points, mesh and splat from the first seconds on. How long each stage takes
-    is told by earlier builds in the same folder of bundles.
+    Turns a folder of photos, a video, an RGB-D recording or a phone scan into a bundle: mesh and splat in one metric
+    frame, z up, with measured quality. Finished stages are reused, so an interrupted build resumes when you run it
+    again. With --view, a page shows cameras, points, mesh and splat as they are computed. Builds estimate the time
+    left from earlier builds in the same folder of bundles.
 
     Examples:
         splatyard build scene_cards/samples/hall --name hall
-        splatyard build scan/ --view                      look on in the browser while it is built
+        splatyard build scan/ --view                      watch it live in the browser
         splatyard build photos/ --known-length 0.30@0001.jpg:412,900:655,910
-        splatyard build photos/ --known-length 'A4 sheet'   sheets of paper in the images give the scale
+        splatyard build photos/ --known-length 'A4 sheet'   scale from sheets of paper in the images
         splatyard build photos/ --camera-height 1.5+-0.1
-        splatyard build photos/ --tag-size 0.16             printed tags in the images give the scale
+        splatyard build photos/ --tag-size 0.16             scale from printed tags in the images
         splatyard build scan/ --set splat.gaussians=60000 --set mesh.backend=poisson
-        splatyard build photos/ --blur-faces --blur-plates   make people and cars unrecognisable first
-        splatyard build mug/ --object --name mug          one object, walked round or on a turntable: docs/objects.md
-        splatyard build scan/ --dry-run                   what would run, what is cached, with which backend and why
+        splatyard build photos/ --blur-faces --blur-plates   blur people and cars first
+        splatyard build mug/ --object --name mug          one object, filmed from all sides or on a turntable
+        splatyard build scan/ --dry-run                   the plan: which stages run, which are cached, and why
         splatyard build scan/ --until mesh                stop after the mesh stage
     """
     from pipeline.align.params import scale_settings
@@ -106,13 +110,19 @@ def build(
     )
     request = pipeline.BuildRequest(path, name, out, card=card, settings=chosen, until=until, version=version)
     if dry_run:
-        _show_plan(pipeline.plan(request))
+        _show_plan(pipeline.plan(request), as_json=as_json)
     else:
-        _build(request, view=view)
+        _build(request, _result_as_json if as_json else partial(_show_result, request), view=view)
     return 0
 
 
-def _show_plan(planned: pipeline.Plan) -> None:
+def _show_plan(planned: pipeline.Plan, *, as_json: bool) -> None:
+    if as_json:
+        names = ("name", "backend", "reason", "cached", "key")
+        stages = [{name: getattr(stage, name) for name in names} for stage in planned.stages]
+        whole = {"name": planned.name, "bundle": planned.bundle_folder, "log": planned.log}
+        tables.show_json({**whole, "summary": planned.summary, "stages": stages})
+        return
     tables.say(planned.summary)
     rows = [
         (stage.name, stage.backend, stage.reason, ("cached", "dim") if stage.cached else ("runs", "bold"), stage.key)
@@ -122,11 +132,11 @@ def _show_plan(planned: pipeline.Plan) -> None:
     tables.say(f"bundle: {tables.quoted(tables.shown(planned.bundle_folder))}")
 
 
-def _build(request: pipeline.BuildRequest, *, view: bool) -> None:
+def _build(request: pipeline.BuildRequest, show: Callable[[BuildResult], object], *, view: bool) -> None:
     if not view:
         from flows.build import run
 
-        _show_result(request, run(request))
+        show(run(request))
         return
     from flows.build_view import BuildView, Done
 
@@ -135,9 +145,15 @@ def _build(request: pipeline.BuildRequest, *, view: bool) -> None:
 
         result = run(request, page)
         page.tell(Done(bundle=result.bundle))
-        _show_result(request, result)
-        tables.say("the page stays until Ctrl-C")
+        show(result)
+        tables.say("press Ctrl-C to close the page")
         page.wait()
+
+
+def _result_as_json(result: BuildResult) -> None:
+    quality = pipeline.Bundle.open(result.bundle).quality if result.bundle else None
+    gates = None if quality is None else {"passed": quality.passed, "gates": [*map(tables.gate_values, quality.gates)]}
+    tables.show_json({**vars(result), "quality": gates})
 
 
 def _show_result(request: pipeline.BuildRequest, result: BuildResult) -> None:
@@ -147,7 +163,7 @@ def _show_result(request: pipeline.BuildRequest, result: BuildResult) -> None:
         rows.append((("all", "bold"), (f"{sum(seconds.values()):.1f}", "bold")))
         tables.table("stages that ran", ["stage", ">seconds"], rows)
     else:
-        tables.say("nothing to do: every stage was finished before")
+        tables.say("nothing to do: all stages are up to date")
     log = tables.quoted(tables.shown(result.log))
     if result.bundle is None:
         tables.say(f"stopped after {request.until}; log: {log}")
@@ -157,23 +173,23 @@ def _show_result(request: pipeline.BuildRequest, result: BuildResult) -> None:
     root = tables.shown(bundle.root)
     tables.say(f"images     {tables.quoted(root / 'images')}")
     tables.say(f"log        {log}")
-    tables.say(f"metrics    splatyard inspect {tables.quoted(root)}")
+    tables.say(f"metrics    splatyard bundle inspect {tables.quoted(root)}")
 
 
 @command()
 def card(
     path: Capture,
     *,
-    output: Annotated[Path | None, Arg("default: NAME.yaml here; never overwrites", "FILE")] = None,
+    output: Annotated[Path | None, Arg("default: NAME.yaml in this folder; existing files are kept", "FILE")] = None,
 ) -> int:
     """Write a filled-in scene card for a capture.
 
-    Looks at a capture and writes its card: a YAML file with name, source, licence, scale, recipe and gates, filled
-    in as far as the capture tells, the rest as comments. `splatyard build PATH --card CARD.yaml` builds by it.
+    A scene card is a YAML file with name, source, licence, scale, recipe and gates. What the capture says is filled
+    in, the rest is there as comments. Build with `splatyard build PATH --card CARD.yaml`.
 
     Examples:
-        splatyard card photos/                            writes photos.yaml
-        splatyard card photos/ --output scene_cards/kitchen.yaml
+        splatyard scene card photos/                            writes photos.yaml
+        splatyard scene card photos/ --output scene_cards/kitchen.yaml
     """
     import yaml
 
@@ -190,32 +206,32 @@ def card(
                 opened.write(text)
         except FileExistsError:
             raise CardError(
-                "a card is never overwritten",
-                found="there is one already",
-                remedy="choose another file with --output, or remove this one first",
+                "an existing card is never overwritten",
+                found="the file exists",
+                remedy="choose another file with --output, or delete this one first",
                 file=file,
             ) from None
-    tables.say(f"wrote {tables.quoted(file)}; fill in what only you know, then:")
+    tables.say(f"wrote {tables.quoted(file)}; fill in the rest, then run:")
     capture = path.resolve()
     if not capture.is_relative_to(file.resolve().parent):
-        tables.say("note: the capture lies outside the card's folder, where `splatyard batch` reads no captures:")
-        tables.say(f"      give it --captures {tables.quoted(capture.parent)}, or move the card there")
+        tables.say("note: the capture is outside the card's folder, so `splatyard scene batch` does not find it:")
+        tables.say(f"      use --captures {tables.quoted(capture.parent)}, or move the card there")
     tables.say(f"splatyard build {tables.quoted(path)} --card {tables.quoted(file)}")
     return 0
 
 
 @command()
 def formats(
-    capture: Annotated[Path | None, Arg("a capture: say what it is", "PATH")] = None, *, as_json: AsJson = False
+    capture: Annotated[Path | None, Arg("identify this capture", "PATH")] = None, *, as_json: AsJson = False
 ) -> int:
-    """Which captures can be read, and what each one yields.
+    """List the capture formats, or identify a capture.
 
-    Lists the formats of captures that `splatyard build` reads, their files on disk, and what they
-    yield besides images. With a path: which format it is, and what it holds.
+    Lists the formats that `splatyard build` reads, the files of each, and what they hold besides images. With a path,
+    shows the capture's format and content.
 
     Examples:
-        splatyard formats
-        splatyard formats scans/kitchen.zip
+        splatyard scene formats
+        splatyard scene formats scans/kitchen.zip
     """
     from dataclasses import asdict
 
@@ -227,10 +243,10 @@ def formats(
         rows = [(name.replace("_", " "), str(value)) for name, value in content.items()]
     else:
         content = [{"kind": reader.kind, "form": reader.form, "yields": reader.yields} for reader in READERS]
-        columns = ["kind", "yields besides images", "what lies on disk"]
+        columns = ["format", "besides images", "files"]
         rows = [(reader["kind"], reader["yields"], reader["form"]) for reader in content]
     if as_json:
-        print(json.dumps(content, indent=1))
+        tables.show_json(content)
     else:
         tables.table("captures", columns, rows)
     return 0
@@ -240,14 +256,13 @@ def formats(
 def params(
     sections: Annotated[tuple[str, ...], Arg("a stage, or preset; default: all stages", "SECTION")] = (),
 ) -> int:
-    """List what --set and a card's recipe can change.
+    """List the parameters that --set and a card's recipe can change.
 
-    Lists the parameters of the stages with their defaults and what they do, or those of some stages, or of a
-    training's preset.
+    Lists the parameters of all stages, of some stages or of training presets: name, default and meaning.
 
     Examples:
-        splatyard params splat mesh
-        splatyard params preset                           for splatyard train
+        splatyard scene params splat mesh
+        splatyard scene params preset                           for splatyard train
     """
     from pipeline.parameters import Settings, documentation, require_known
     from pipeline.running.stages import PARAMS
@@ -267,5 +282,5 @@ def params(
 
     for section in sections or PARAMS:
         require_known(section, known, "params", CardError)
-        tables.table(section, ["parameter", "default", "what it does"], rows(known[section]))
+        tables.table(section, ["parameter", "default", "meaning"], rows(known[section]))
     return 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -16,6 +15,7 @@ from pipeline.io.files import readable
 if TYPE_CHECKING:
     from pipeline import Bundle
     from pipeline.check.quality import Gate
+    from pipeline.objects.listing import SceneObject
 
 T = TypeVar("T")
 
@@ -25,13 +25,13 @@ def view(
     bundle: BundleName,
     *,
     port: Port = 8080,
-    host: Annotated[str, Arg("this machine only unless given")] = "127.0.0.1",
+    host: Annotated[str, Arg("address to serve on; 0.0.0.0 opens it to the network")] = "127.0.0.1",
     out: Annotated[Path, Arg("folder of bundles, for versions with objects cut out", "DIR")] = Path("bundles"),
 ) -> int:
-    """Look at a bundle in the browser.
+    """View a bundle in the browser.
 
-    Serves a page with splat, mesh, cameras, floor and spawn points, each switchable, until Ctrl-C. A click says what
-    stands there; what could be moved is cut out at the press of a button, as `splatyard objects --cut` does.
+    Serves a page with splat, mesh, cameras, floor and spawn points until Ctrl-C. Click an object to identify it; a
+    button cuts out movable ones, as `splatyard bundle objects --cut` does.
 
     Examples:
         splatyard view bundles/hall/1.0.0
@@ -45,17 +45,17 @@ def view(
 
 @command()
 def inspect(bundle: BundleName, *, as_json: AsJson = False) -> int:
-    """Show what a bundle holds: metrics, gates, sources, sizes.
+    """Show a bundle's metrics, gates, sources and files.
 
-    Also where frame and scale come from, and how every stage was run.
+    Shows quality gates, metrics, where frame and scale come from, how each stage was run, and all files.
 
     Examples:
-        splatyard inspect bundles/hall/1.0.0
-        splatyard inspect hall@1.0.0 --json
+        splatyard bundle inspect bundles/hall/1.0.0
+        splatyard bundle inspect hall@1.0.0 --json
     """
     opened = pipeline.Bundle.open(bundle)
     if as_json:
-        print(json.dumps(to_json(opened), indent=1))
+        tables.show_json(to_json(opened))
     else:
         _show(opened)
     return 0
@@ -70,77 +70,102 @@ def _point(text: str) -> tuple[float, float, float]:
 def list_objects(
     bundle: BundleName,
     *,
-    page: Annotated[Path | None, Arg("write a page that shows each of them", "FILE.html")] = None,
-    cut: Annotated[tuple[str, ...], Arg("cut one out, with what stands on it; may be repeated", "NAME")] = (),
-    near: Annotated[tuple[float, float, float] | None, Arg("cut out what is there [m]", "X,Y,Z", _point)] = None,
-    all_movable: Annotated[bool, Arg("cut out all that could be moved")] = False,
-    moved: Annotated[Path | None, Arg("cut out what moved until another scan, with its joints", "BUNDLE")] = None,
+    page: Annotated[Path | None, Arg("write a page with a picture of each object", "FILE.html")] = None,
+    cut: Annotated[tuple[str, ...], Arg("cut out this object with everything on it; repeatable", "NAME")] = (),
+    near: Annotated[
+        tuple[float, float, float] | None, Arg("cut out the object at this point [m]", "X,Y,Z", _point)
+    ] = None,
+    all_movable: Annotated[bool, Arg("cut out every movable object")] = False,
+    moved: Annotated[
+        Path | None, Arg("cut out what moved between this bundle and a later scan, with joints", "BUNDLE")
+    ] = None,
     out: Annotated[Path, Arg("folder of bundles, for the new version", "DIR")] = Path("bundles"),
     version: Version = None,
+    as_json: AsJson = False,
 ) -> int:
-    """What stands in a bundle: every object with its size, and whether it could be moved.
+    """List the objects in a bundle, or cut them out as bodies.
 
-    Objects are what the scan hangs together by when floor, walls and ceiling are taken away. Each is closed to a
-    body: a box where one fits, else down to what it stands on wherever no view looked through.
+    Objects are the connected components of the mesh without floor, walls and ceiling. Each is closed to a solid body:
+    a box where one fits, otherwise down to its support wherever no camera saw through.
 
-    With --cut, --near or --all-movable, writes a new version of the bundle in which these are bodies of their own,
-    with splat, convex pieces, mass and friction, and in which the place is whole without them. Of all that could be
-    moved, what wouldn't stay where it stands is left in place.
+    With --cut, --near or --all-movable, writes a new version of the bundle: these objects become separate bodies with
+    splat, convex pieces, mass and friction, and the holes they leave are filled. --all-movable leaves objects in place
+    that would fall over.
 
-    With --moved, a second scan of the place tells what moved: a door, a drawer, a parcel. Each is cut out, hangs it
-    together with the building or not, and gets the joint that its two poses show.
+    With --moved, compares the bundle with a later scan of the same place to find doors, drawers and objects that
+    moved. Each is cut out, even if it is attached to the building, and gets the joint that its two poses imply.
 
     Examples:
-        splatyard objects hall
-        splatyard objects bundles/hall/1.0.0 --page objects.html
-        splatyard objects hall --cut box-3
-        splatyard objects hall --near 1.2,0.4,0.8
-        splatyard objects hall --all-movable
-        splatyard objects hall --moved hall_later --page moved.html
+        splatyard bundle objects hall
+        splatyard bundle objects bundles/hall/1.0.0 --page objects.html
+        splatyard bundle objects hall --cut box-3
+        splatyard bundle objects hall --near 1.2,0.4,0.8
+        splatyard bundle objects hall --all-movable
+        splatyard bundle objects hall --moved hall_later --page moved.html
     """
     if moved:
         if cut or near or all_movable:
             raise BundleError(
-                "--moved cuts out what moved",
+                "--moved selects the objects itself",
                 found="--moved with --cut, --near or --all-movable",
-                remedy="leave out either: all objects of a version are cut at once",
+                remedy="use one or the other: all objects of a version are cut at once",
             )
-        return _cut_moved(bundle, moved, page, out, version)
+        return _cut_moved(bundle, moved, page, out, version, as_json=as_json)
     from pipeline.objects.listing import objects_of, write_page
 
     opened = pipeline.Bundle.open(bundle)
     objects = objects_of(opened)
     rows = ((one.name, one.lengths, one.on, f"{one.seen:.0%}", one.fixed or "yes", one.remarks) for one in objects)
-    columns = ["object", "size [m]", "stands on", ">seen", "movable", "remarks"]
-    tables.table(f"{opened.manifest.reference}: {len(objects)} objects", columns, rows)
+    columns = ["object", "size [m]", "stands on", ">observed", "movable", "notes"]
+    if not as_json:
+        tables.table(f"{opened.manifest.reference}: {len(objects)} objects", columns, rows)
     if page:
         write_page(opened, objects, page)
         tables.say(f"written    {tables.quoted(page)}")
+    made = None
     if cut or near or all_movable:
         from pipeline.objects.version import chosen_objects, cut_out
 
         chosen = chosen_objects(objects, cut, [near] if near else [], all_movable=all_movable)
-        _show_cut(cut_out(opened, chosen, out, version, proposed=all_movable))
+        made = cut_out(opened, chosen, out, version, proposed=all_movable)
+    if as_json:
+        tables.show_json({"bundle": opened.manifest.reference, "objects": [*map(_values, objects)], "new_bundle": made})
+    elif made:
+        _show_cut(made)
     return 0
 
 
-def _cut_moved(bundle: BundleName, later: Path, page: Path | None, out: Path, version: str | None) -> int:
+def _values(one: SceneObject) -> dict[str, object]:
+    size = {"size_m": one.body.size.tolist(), "sigma_m": one.body.sigma.tolist()}
+    return {"name": one.name, **size, "on": one.on, "seen": one.seen, "fixed": one.fixed, "touches": one.touches}
+
+
+def _cut_moved(
+    bundle: BundleName, later: Path, page: Path | None, out: Path, version: str | None, *, as_json: bool
+) -> int:
     from pipeline.changes.objects import compare_scans, cut_moved
     from pipeline.changes.page import said_motion, said_registration, write_moved_page
 
     compared = compare_scans(pipeline.Bundle.open(bundle), pipeline.Bundle.open(later))
-    tables.say(f"one place  {said_registration(compared.registration)}")
+    if not as_json:
+        tables.say(f"aligned    {said_registration(compared.registration)}")
     rows = [(thing.object.name if thing.object else "-", thing.kind, said_motion(thing)) for thing in compared.things]
     for kind, pieces in (("gone", compared.changes.gone), ("new", compared.changes.new)):
         for piece in pieces:
             size = " x ".join(f"{edge:.2f}" for edge in piece.high - piece.low)
-            rows.append(("-", kind, f"{size} m, seen in one scan only"))
+            rows.append(("-", kind, f"{size} m, in one scan only"))
     title = f"{compared.first.manifest.reference} and {compared.second.manifest.reference}"
-    tables.table(title, ["object", "kind", "motion"], rows)
+    if not as_json:
+        tables.table(title, ["object", "kind", "motion"], rows)
     if page:
         write_moved_page(compared, page)
         tables.say(f"written    {tables.quoted(page)}")
-    _show_cut(cut_moved(compared, out, version))
+    made = cut_moved(compared, out, version)
+    if as_json:
+        named = [dict(zip(("object", "kind", "motion"), row, strict=True)) for row in rows]
+        tables.show_json({"bundles": title.split(" and "), "moved": named, "new_bundle": made})
+    else:
+        _show_cut(made)
     return 0
 
 
@@ -154,16 +179,16 @@ def _show_cut(folder: Path) -> None:
 
 def to_json(bundle: Bundle) -> dict[str, object]:
     """The manifest and the quality with its verdicts, as plain JSON values."""
-    gates = [{**gate.model_dump(mode="json"), "passed": gate.passed} for gate in bundle.quality.gates]
+    gates = [*map(tables.gate_values, bundle.quality.gates)]
     quality = {**bundle.quality.model_dump(mode="json"), "gates": gates, "passed": bundle.quality.passed}
     return {"manifest": bundle.manifest.model_dump(mode="json"), "quality": quality}
 
 
 def _show(bundle: Bundle) -> None:
     manifest = bundle.manifest
-    tables.table(manifest.reference, ["what", "is"], facts(bundle))
+    tables.table(manifest.reference, ["property", "value"], facts(bundle))
     tables.show_gates(bundle.quality.gates)
-    tables.table("further metrics", ["metric", "value"], flat(bundle.quality.metrics))
+    tables.table("metrics", ["metric", "value"], flat(bundle.quality.metrics))
     stages = ((stage.name, stage.backend, stage.reason, stage.key) for stage in manifest.provenance.stages)
     tables.table("stages", ["stage", "backend", "why", "key"], stages)
     files = ((name, readable(entry.bytes), entry.sha256[:12]) for name, entry in manifest.files.items())
@@ -179,7 +204,7 @@ def facts(bundle: Bundle) -> Iterator[tuple[str, str]]:
     yield "origin", "generated by a video model" if provenance.origin == "generated" else "captured"
     yield "licence", provenance.licence
     yield "parents", ", ".join(manifest.parents) or "-"
-    yield "quality", "no gate fails" if manifest.quality_passed else f"FAILED: {', '.join(manifest.failed_gates)}"
+    yield "quality", "all gates passed" if manifest.quality_passed else f"FAILED: {', '.join(manifest.failed_gates)}"
     yield "frame", f"z up, metres; floor {'found' if frame.floor_found else 'guessed'}"
     yield "gravity from", _measured(frame.gravity_from.source, frame.gravity_from.sigma, "degrees", 1)
     yield "scale from", _measured(frame.scale_from.source, frame.scale_from.sigma, "%", 100)
@@ -238,31 +263,37 @@ def _text(value: object) -> str:
 
 
 @command()
-def check(bundle: BundleName) -> int:
-    """Re-verify a bundle's hashes and gates.
+def check(bundle: BundleName, *, as_json: AsJson = False) -> int:
+    """Verify a bundle's hashes and quality gates.
 
-    Reads every file of a bundle again, compares it with the manifest's hashes, and judges every gate's metric
-    against its threshold again. Also says which of the capture's images were left out, and why. Exit code 1 when a
-    hash differs or a gate fails.
+    Reads every file, compares it with its hash in the manifest, and compares each gate's metric with its threshold.
+    Also lists the images of the capture that were left out, and why. Exit code 1 if a hash differs or a gate fails.
 
     Examples:
-        splatyard check bundles/hall/1.0.0
-        splatyard check hall@1.0.0 && echo usable
+        splatyard bundle check bundles/hall/1.0.0
+        splatyard bundle check hall@1.0.0 && echo usable
     """
     from pipeline.capture.model import left_out_lines
 
     opened = pipeline.Bundle.open(bundle)
     problems = opened.verify()
-    if not problems:  # metrics of damaged files would mean nothing
-        problems = gate_problems(opened)
-        tables.show_gates(opened.quality.gates)
-    for name, text in left_out_lines(opened.manifest.report.get("capture", {})):
+    gates = () if problems else opened.quality.gates  # metrics of damaged files would mean nothing
+    problems = problems or gate_problems(opened)
+    left_out = left_out_lines(opened.manifest.report.get("capture", {}))
+    if as_json:
+        named = {"bundle": opened.manifest.reference, "folder": opened.root, "passed": not problems}
+        shown = {"problems": problems, "left_out": dict(left_out), "gates": [*map(tables.gate_values, gates)]}
+        tables.show_json({**named, **shown})
+        return 1 if problems else 0
+    if gates:
+        tables.show_gates(gates)
+    for name, text in left_out:
         tables.say(f"{name}: {text}")
     for problem in problems:
         tables.say(("failed:", "bold red"), f" {problem}")
     if not problems:
         count = len(opened.manifest.files)
-        tables.say((f"all {count} files are as the manifest says, and no gate fails", "bold green"))
+        tables.say((f"all {count} files match the manifest, and all gates passed", "bold green"))
     return 1 if problems else 0
 
 
@@ -272,30 +303,36 @@ def gate_problems(bundle: Bundle) -> list[str]:
     problems = [f"gate {name}" for name in quality.failed]
     if (manifest.quality_passed, set(manifest.failed_gates)) != (quality.passed, set(quality.failed)):
         named = ", ".join(manifest.failed_gates) or "none"
-        problems.append(f"bundle.json names other failed gates ({named}) than quality.json")
+        problems.append(f"bundle.json lists other failed gates ({named}) than quality.json")
     return problems
 
 
 @command()
 def diff(
-    before: Annotated[str, Arg("a folder, name@version, or one in a registry", "BUNDLE")],
-    after: Annotated[str, Arg("the newer one", "BUNDLE")],
+    before: Annotated[str, Arg("the older bundle: a folder, name@version, or one in a registry", "BUNDLE")],
+    after: Annotated[str, Arg("the newer bundle", "BUNDLE")],
+    *,
+    as_json: AsJson = False,
 ) -> int:
-    """Show what differs between two bundles.
+    """Compare two bundles.
 
-    Compares two bundles: files, Gaussians, meshes, frame and the metrics of their gates; and says what the newer
-    one's version must be. From a registry only what is compared comes over.
+    Compares files, Gaussians, meshes, frame and gate metrics, and says which version number the newer bundle needs.
+    From a registry, only the compared files are downloaded.
 
     Examples:
-        splatyard diff hall@1.0.0 hall@1.1.0
-        splatyard diff bundles/hall/1.0.0 registry:./yard/hall@latest
-        splatyard diff hf://owner/scenes/hall@1.0.0 hf://owner/scenes/hall@1.1.0
+        splatyard bundle diff hall@1.0.0 hall@1.1.0
+        splatyard bundle diff bundles/hall/1.0.0 registry:./yard/hall@latest
+        splatyard bundle diff hf://owner/scenes/hall@1.0.0 hf://owner/scenes/hall@1.1.0
     """
     from pipeline.publish.diff import difference
 
     bundles = pipeline.Bundle.open(before), pipeline.Bundle.open(after)
     names = [bundle.manifest.reference for bundle in bundles]
     found = difference(*bundles)
+    if as_json:
+        gates = {name: [gate and tables.gate_values(gate) for gate in pair] for name, pair in found.gates.items()}
+        tables.show_json({"before": names[0], "after": names[1], **vars(found), "gates": gates})
+        return 0
     if not found.files:
         tables.say(f"{names[0]} and {names[1]} have the same files")
     gaussians = {level: pair for level, pair in found.gaussians.items() if pair[0] != pair[1]}
@@ -306,9 +343,9 @@ def diff(
         *_changes("frame ", found.frame, str),
     ]
     columns = [f">{name}" for name in names]
-    tables.table("what differs", ["what", *columns, ""], rows)
+    tables.table("differences", ["item", *columns, ""], rows)
     tables.table("quality", ["gate", *columns, ""], [_gate_change(*pair) for pair in found.gates.values()])
-    tables.say(f"{names[1]} is at least a {found.change} version after {names[0]}: {found.why}")
+    tables.say(f"{names[1]} needs at least a {found.change} version bump over {names[0]}: {found.why}")
     return 0
 
 
@@ -327,5 +364,5 @@ def _gate_change(before: Gate | None, after: Gate | None) -> tuple[str, str, str
     old, new = ("-" if one is None else tables.metric(one.value, one.unit) for one in (before, after))
     verdicts = {True: ("passes", "green"), False: ("FAILS", "bold red"), None: ("not measured", "dim")}
     verdict, style = verdicts[gate.passed]
-    unlike = ", unlike before" if before and after and before.passed != after.passed else ""
+    unlike = ", changed" if before and after and before.passed != after.passed else ""
     return gate.title, old, new, (verdict + unlike, style)

@@ -13,7 +13,7 @@ import re
 import textwrap
 import types
 import typing
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn, Protocol, TypeVar
@@ -59,6 +59,8 @@ class Command:
 
     name: str
     function: Callable[..., int | _Runnable]
+    resumes: bool = False
+    """Whether it continues where it was interrupted when it is run again."""
 
     @property
     def help(self) -> str:
@@ -110,9 +112,9 @@ class Command:
             yield name, parameter, kind, arg
 
 
-def command(name: str = "") -> Callable[[Callable[..., int | _Runnable]], Command]:
+def command(name: str = "", *, resumes: bool = False) -> Callable[[Callable[..., int | _Runnable]], Command]:
     """Make a command of the function or dataclass below; it is named like the function unless `name` is given."""
-    return lambda function: Command(name or function.__name__, function)
+    return lambda function: Command(name or function.__name__, function, resumes)
 
 
 def asked(make: Callable[..., T], options: object, **others: Any) -> T:
@@ -150,22 +152,29 @@ def _keywords(name: str, parameter: inspect.Parameter, kind: object, arg: Arg) -
 
 
 class Parser(argparse.ArgumentParser):
-    """Suggests the nearest known word for one that it doesn't know."""
+    """Suggests the nearest known word for one that it doesn't know.
+
+    `elsewhere` are words that other parsers take in this place, and what is to be typed for each.
+    """
+
+    def __init__(self, *args: Any, elsewhere: Mapping[str, str] = types.MappingProxyType({}), **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._elsewhere = elsewhere
 
     def parse(self, arguments: Sequence[str] | None) -> argparse.Namespace:
         """As `parse_args`."""
         known, unknown = self.parse_known_args(arguments)
         if unknown:
-            subparsers = next(action for action in self._actions if isinstance(action, argparse._SubParsersAction))
-            chosen = subparsers.choices.get(known.command, self)
-            hint = _nearest(unknown[0], chosen._option_string_actions)
+            chosen = getattr(known, "parser", self)
+            hint = _nearest(unknown[0], {option: option for option in chosen._option_string_actions})
             chosen.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
         return known
 
     def _check_value(self, action: argparse.Action, value: object) -> None:
         if action.choices is not None and value not in action.choices:
             listed = ", ".join(map(str, action.choices))
-            hint = _nearest(str(value), map(str, action.choices))
+            elsewhere = self._elsewhere if isinstance(action, argparse._SubParsersAction) else {}
+            hint = _nearest(str(value), {**elsewhere, **{str(one): str(one) for one in action.choices}})
             raise argparse.ArgumentError(action, f"invalid choice: {str(value)!r}{hint} (choose from {listed})")
 
     def error(self, message: str) -> NoReturn:
@@ -173,9 +182,10 @@ class Parser(argparse.ArgumentParser):
         super().error(plain(message))
 
 
-def _nearest(word: str, known: Iterable[str]) -> str:
+def _nearest(word: str, known: Mapping[str, str]) -> str:
+    """A question for what the nearest of the known words stands for."""
     found = difflib.get_close_matches(word.partition("=")[0], [*known], 1)
-    return f"; did you mean {found[0]}?" if found else ""
+    return f"; did you mean {known[found[0]]}?" if found else ""
 
 
 def plain(text: str) -> str:
@@ -244,71 +254,56 @@ def with_sigma(text: str) -> tuple[float, float | None]:
     return float(number), float(sigma) if sigma else None
 
 
-AllowFailed = Annotated[bool, Arg("take bundles that failed gates, too")]
-AsJson = Annotated[bool, Arg("for machines", flag="--json")]
-BundleName = Annotated[str, Arg("a bundle's folder, name@version, or name for its newest", "BUNDLE")]
+BUNDLE_HELP = "bundle: folder, name@version, or name for its newest version"
+AllowFailed = Annotated[bool, Arg("accept bundles that failed quality gates")]
+AsJson = Annotated[bool, Arg("print JSON", flag="--json")]
+BundleName = Annotated[str, Arg(BUNDLE_HELP, "BUNDLE")]
 Bundles = Annotated[Path, Arg("folder of bundles", "DIR")]
 Checkpoint = Annotated[
-    str | None, Arg("one of the run's checkpoints, or best, by held-out places; default: the newest", "NAME")
+    str | None, Arg("checkpoint of the run, or best on held-out scenes; default: the newest", "NAME")
 ]
-Device = Annotated[str, Arg("for networks and images: cpu, cuda, cuda:1")]
+Device = Annotated[str, Arg("device for networks and images: cpu, cuda, cuda:1")]
 Driver = Annotated[
     str,
     Arg(
-        "auto follows the path or the command, or knows how an arm does its task; random; still; find, which goes by "
-        "what it sees, or EYES.npz for it; stairs, up and down these; or a policy from elsewhere: ws://HOST:PORT, "
-        "FILE.onnx, module:function, a folder of LeRobot's",
+        "a script (auto, random, still), a built-in policy (find, stairs, or EYES.npz for find), or an external one: "
+        "ws://HOST:PORT, FILE.onnx, module:function, or the folder of a LeRobot checkpoint",
         "DRIVER",
     ),
 ]
 Gait = Annotated[
     str | None,
-    Arg("that carries it: a name, a file, or the folder of the run that learned it; default: the robot's own"),
+    Arg("gait policy: a name, a file, or the folder of its run; default: the robot's own"),
 ]
 Ground = Annotated[
     str | None,
     Arg(
-        "how legs know the ground: truth, or by a map of their depth camera, or one of colors alone, or of EYES.npz; "
-        "default: map for --driver stairs",
-        "HOW",
+        "terrain input of legged robots: truth; map, from a depth camera; colors, from depth predicted by RGB; or "
+        "EYES.npz, a depth network of your own; default: truth, map for --driver stairs",
+        "SOURCE",
     ),
 ]
 HoldOut = Annotated[
     str | None,
-    Arg("keep a share of the places, or a number of them, apart: success there is in the curve", "20%|N"),
+    Arg("share or number of scenes to hold out of training; the curve shows success there", "20%|N"),
 ]
-Port = Annotated[int, Arg("the next free one is taken", parse=tcp_port)]
+Port = Annotated[int, Arg("TCP port; the next free one if it is taken", parse=tcp_port)]
 Registry = Annotated[str, Arg("registry:FOLDER, s3://..., hf://...; default: SPLATYARD_REGISTRY or ./yard", "ADDRESS")]
 ReplanSteps = Annotated[
-    int | None, Arg("actions of a policy server's answer that are done before the next; default: all", "N", count)
+    int | None, Arg("actions to run of each action chunk from a policy server; default: all", "N", count)
 ]
-Robot = Annotated[str, Arg("a name, or a URDF or MJCF file")]
-RunName = Annotated[str, Arg("a run's name or folder", "RUN")]
+Robot = Annotated[str, Arg("robot name, or a URDF or MJCF file")]
+RunName = Annotated[str, Arg("name or folder of a run", "RUN")]
 Runs = Annotated[Path, Arg("folder of runs", "DIR")]
-SceneName = Annotated[
-    str,
-    Arg(
-        "a bundle's folder, name@version, or name for its newest",
-        "BUNDLE",
-        check=lambda name: scenes_exist([name]),
-    ),
-]
-SceneNames = Annotated[
-    tuple[str, ...],
-    Arg("a bundle's folder, name@version, or name for its newest", "BUNDLE", check=scenes_exist),
-]
+SceneName = Annotated[str, Arg(BUNDLE_HELP, "BUNDLE", check=lambda name: scenes_exist([name]))]
+SceneNames = Annotated[tuple[str, ...], Arg(BUNDLE_HELP, "BUNDLE", check=scenes_exist)]
 Scenes = Annotated[
     tuple[str, ...],
-    Arg(
-        "a folder, name@version, name for its newest, or a pattern of these; may be repeated",
-        "BUNDLE",
-        flag="--scene",
-        check=scenes_exist,
-    ),
+    Arg(f"{BUNDLE_HELP}; or a pattern; repeatable", "BUNDLE", flag="--scene", check=scenes_exist),
 ]
 Seed = Annotated[int, Arg("random seed")]
 Test = Annotated[
     tuple[str, ...],
-    Arg("a place that is only tested in, never trained; a pattern; may be repeated", "BUNDLE", check=scenes_exist),
+    Arg("bundle or pattern to test in, never trained on; repeatable", "BUNDLE", check=scenes_exist),
 ]
-Version = Annotated[str | None, Arg("version of the bundle; default: the next free one", "X.Y.Z")]
+Version = Annotated[str | None, Arg("version of the new bundle; default: the next one", "X.Y.Z")]

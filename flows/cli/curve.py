@@ -1,4 +1,4 @@
-"""How success in places never trained in grows with the number of places trained in."""
+"""How success in unseen scenes grows with the number of training scenes."""
 
 from __future__ import annotations
 
@@ -24,36 +24,33 @@ def _counts(text: str) -> tuple[int, ...]:
     return tuple(map(count, text.split(",")))
 
 
-@command("curve")
+@command("curve", resumes=True)
 @dataclass(frozen=True)
 class Curve:
-    """Success in places never trained in, over the number of places trained in.
+    """Plot success in unseen scenes over the number of training scenes.
 
-    Trains a preset once for each number of places and each seed, all of them equally long, and measures each policy
-    where it trains, in places held out of all trainings, and in places to test in. Says how much each doubling of the
-    places is worth, and writes curve.html and curve.json. Ctrl-C or a kill loses what came after the last checkpoint:
-    the same command goes on.
+    Trains a preset once per number of scenes and seed, all equally long, and evaluates each policy in its training
+    scenes, in held-out scenes and in test scenes. Reports the gain per doubling of the scenes, and writes curve.html
+    and curve.json. Run the same command again to resume from the last checkpoint.
 
     Examples:
-        splatyard curve find --scene 'yard/*' --counts 1,4,16,48 --out find-curve
-        splatyard curve find --scene 'yard/*' --counts 1,2,4 --seeds 2 --test hall --iterations 200 --out find-curve
+        splatyard policy curve find --scene 'yard/*' --counts 1,4,16,48 --out find-curve
+        splatyard policy curve find --scene 'yard/*' --counts 1,2,4 --seeds 2 --test hall --out find-curve
     """
 
-    what: Annotated[str, Arg("a task, a preset's name, or a preset's YAML file", "TASK")]
+    what: Annotated[str, Arg("task, preset, or a preset's YAML file", "TASK")]
     _: KW_ONLY
     scenes: Scenes = ()
-    counts: Annotated[tuple[int, ...], Arg("of places to train in", "N,N,...", _counts)]
-    seeds: Annotated[int, Arg("trainings for each number of places", "N", count)] = 3
-    hold_out: Annotated[str, Arg("share or number of the places to measure in", "20%|N")] = "20%"
+    counts: Annotated[tuple[int, ...], Arg("numbers of training scenes", "N,N,...", _counts)]
+    seeds: Annotated[int, Arg("trainings per number of scenes", "N", count)] = 3
+    hold_out: Annotated[str, Arg("share or number of scenes held out for evaluation", "20%|N")] = "20%"
     test: Test = ()
-    episodes: Annotated[int, Arg("of each measurement, spread over its places", "N", count)] = 200
-    preset: Annotated[str | None, Arg("its name or file, where it isn't that of the task")] = None
-    robot: Annotated[str | None, Arg("a name, or a URDF or MJCF file; default: the preset's")] = None
-    algorithm: Annotated[str | None, Arg("how it learns; default: the preset's", "NAME")] = None
-    settings: Annotated[
-        tuple[str, ...], Arg("one value of the preset; may be repeated", "KEY=VALUE", flag="--set")
-    ] = ()
-    iterations: Annotated[int | None, Arg("of each training; default: the preset's", "N", count)] = None
+    episodes: Annotated[int, Arg("episodes per evaluation, spread over its scenes", "N", count)] = 200
+    preset: Annotated[str | None, Arg("preset name or file, if it isn't the task's")] = None
+    robot: Annotated[str | None, Arg("robot name, or a URDF or MJCF file; default: the preset's")] = None
+    algorithm: Annotated[str | None, Arg("learning algorithm; default: the preset's", "NAME")] = None
+    settings: Annotated[tuple[str, ...], Arg("set a preset value; repeatable", "KEY=VALUE", flag="--set")] = ()
+    iterations: Annotated[int | None, Arg("iterations per training; default: the preset's", "N", count)] = None
     device: Device = "cpu"
     out: Annotated[Path, Arg("folder for the runs and the page", "DIR")]
     allow_failed: AllowFailed = False
@@ -68,15 +65,15 @@ class Curve:
         with interruptible() as interrupted:
             points = []
             for number, (places, seed) in enumerate(trainings := [*study.trainings()], 1):
-                tables.say(f"training   {number} of {len(trainings)}: places {places}, seed {seed}")
+                tables.say(f"training   {number} of {len(trainings)}: {places} scenes, seed {seed}")
                 point = study.point(places, seed, partial(_learn, stop=interrupted))
                 if point is None or interrupted():
-                    print("interrupted; the same command goes on", file=sys.stderr)
+                    print("interrupted; run the same command again to resume", file=sys.stderr)
                     return INTERRUPTED
                 points.append(point)
         curve, failures = study.curve(points), study.failures()
         tables.table(
-            f"{curve.task}: success; 95 % intervals", ["places", *(f">{kind}" for kind in curve.kinds)], curve.rows()
+            f"{curve.task}: success; 95 % intervals", ["scenes", *(f">{kind}" for kind in curve.kinds)], curve.rows()
         )
         for name, text in ((FILE, curve.json()), ("curve.html", page_of(curve, failures))):
             write_atomically(self.out / name, text.encode())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import asdict
 from itertools import groupby
@@ -21,25 +20,24 @@ if TYPE_CHECKING:
 def doctor(
     *,
     as_json: AsJson = False,
-    python: Annotated[str, Arg("the interpreter that has the GPU backends' packages", "PROGRAM")] = "",
+    python: Annotated[str, Arg("Python interpreter with the packages of the GPU backends", "PROGRAM")] = "",
     trials: Annotated[
         bool,
         Arg(
-            "run every backend that is here on a tiny input; those for GPUs with random weights if there are none",
+            "run every available backend on a tiny input; networks without weights run with random ones",
             flag="--try",
         ),
     ] = False,
-    out: Annotated[Path, Arg("where results would go", "DIR")] = Path("bundles"),
+    out: Annotated[Path, Arg("folder of bundles, whose disk is checked", "DIR")] = Path("bundles"),
 ) -> int:
-    """What this machine can run, and what is missing.
+    """Check what this machine can run, and what is missing.
 
-    Looks at the machine, the packages, the system's libraries, the backends and the physics engines, and names the
-    exact command that brings what is missing. Exit code 1 when the CPU pipeline lacks something, or what --try runs
-    fails.
+    Checks hardware, packages, system libraries, backends and physics engines, and shows the exact command to install
+    what is missing. Exit code 1 if the CPU pipeline lacks something, or if something fails with --try.
 
     Examples:
         splatyard doctor
-        splatyard doctor --try                           # runs each of them on a tiny input, for some minutes
+        splatyard doctor --try                           # takes a few minutes
         splatyard doctor --try --python learned/bin/python
         splatyard doctor --json
     """
@@ -62,7 +60,7 @@ def doctor(
                 tables.say(f"{result.name:24} ", (f"{result.state:8}", style), f" {cost}  {result.detail}")
     if as_json:
         tried = {"trials": [asdict(result) for result in results]} if trials else {}
-        print(json.dumps(report.to_json() | tried, indent=1))
+        tables.show_json(report.to_json() | tried)
     failed = any(result.state == "fails" for result in results)
     return 0 if report.ready and not failed else 1
 
@@ -87,7 +85,7 @@ def _show(report: Report) -> None:
     if report.ready:
         tables.say(("the CPU pipeline runs here", "bold green"))
         return
-    tables.say(("the CPU pipeline lacks something here. In this order:", "bold red"))
+    tables.say(("the CPU pipeline lacks something; run, in this order:", "bold red"))
     for line in commands(finding for finding in report.findings if finding.needed):
         tables.say(f"  {line}")
 

@@ -1,4 +1,4 @@
-"""Bundles and policies in the forms of others: exported, and bundles imported from what others made."""
+"""Export bundles and policies to other formats, and import bundles from other tools."""
 
 from __future__ import annotations
 
@@ -13,34 +13,40 @@ from pipeline.errors import BundleError
 
 @command()
 def export(
-    what: Annotated[str, Arg("a bundle (folder, name@version, or hf://...), or a run", "WHAT")],
+    what: Annotated[str, Arg("bundle (folder, name@version, or hf://...), or a run for --onnx", "BUNDLE")],
     *,
-    to: Annotated[str | None, Arg("the form, for a bundle", "FORM", one_of="what is written")] = None,
-    onnx: Annotated[Path | None, Arg("a file, for a run's policy", "FILE.onnx", one_of="what is written")] = None,
-    out: Annotated[Path | None, Arg("a new folder, for a bundle; default: WHAT_FORM here", "DIR")] = None,
+    to: Annotated[str | None, Arg("format of the bundle", "FORM", one_of="what is written")] = None,
+    onnx: Annotated[
+        Path | None, Arg("write a run's policy to this file", "FILE.onnx", one_of="what is written")
+    ] = None,
+    out: Annotated[Path | None, Arg("new folder for the bundle's files; default: NAME_FORMAT", "DIR")] = None,
     runs: Runs = Path("runs"),
     checkpoint: Checkpoint = None,
     allow_failed: AllowFailed = False,
 ) -> int:
-    """Write a bundle for another simulator or viewer, or a policy for a robot.
+    """Export a bundle to another format, or a policy to ONNX.
 
-    A bundle with --to: writes it for GaussGym (gaussgym: mesh slices and a nerfstudio splat), its meshes with an
-    MJCF (mjcf) or URDF file (urdf) or both splat and collision mesh as USD (usd) for a simulator of your own, with
-    spawn poses, goals and the floor next to it; its mesh as GLB (glb), its splat as SOG (sog) or SPZ (spz) for web
-    pages, or its cameras for nerfstudio and COLMAP (nerfstudio, colmap). Licence and origin lie next to each as
-    origin.json.
+    Formats of --to, each with licence and origin in origin.json:
+      simulators, with spawn poses, goals and floor:
+        mjcf, urdf            meshes and a model file
+        usd                   splat and collision mesh
+        gaussgym              mesh slices and a nerfstudio splat
+      viewers and web pages:
+        glb                   mesh
+        sog, spz              splat
+      reconstruction tools:
+        nerfstudio, colmap    cameras
 
-    A run with --onnx: writes its policy as one ONNX file, from what the robot measures to what its actuators aim
-    at, and says how far the file is from the policy over an episode and how long a step takes. If they differ,
-    nothing is written.
+    With --onnx, exports a run's policy as one ONNX file, from sensor values to actuator targets. Runs an episode with
+    both, reports their difference and the time per step, and writes nothing if they differ.
 
     Examples:
-        splatyard export bundles/hall/1.0.0 --to gaussgym --out gaussgym/hall
-        splatyard export hall@1.0.0 --to mjcf --out hall_mjcf
-        splatyard export hall --to urdf --out hall_urdf
-        splatyard export hall --to usd --out hall_usd
-        splatyard export hall --to sog --out hall_web
-        splatyard export navigate-hall-1 --onnx policy.onnx
+        splatyard bundle export bundles/hall/1.0.0 --to gaussgym --out gaussgym/hall
+        splatyard bundle export hall@1.0.0 --to mjcf --out hall_mjcf
+        splatyard bundle export hall --to urdf --out hall_urdf
+        splatyard bundle export hall --to usd --out hall_usd
+        splatyard bundle export hall --to sog --out hall_web
+        splatyard bundle export navigate-hall-1 --onnx policy.onnx
     """
     if onnx:
         return _export_policy(what, onnx, runs, checkpoint, allow_failed=allow_failed)
@@ -49,9 +55,10 @@ def export(
     from sim.scene.export.catalog import FORMS
 
     assert to is not None  # one of the two is required
-    require_known(to, FORMS, "--to", BundleError, rule=f"there is no export format {to!r}")
+    require_known(to, FORMS, "--to", BundleError, rule="a bundle is exported to a known format")
     bundle, form = pipeline.Bundle.open(what), FORMS[to]
     folder = out or Path(f"{bundle.manifest.name}_{to}")
+    tables.begin(f"writing {bundle.manifest.reference} as {to} to {folder}")
     export(bundle, form, folder)
     for path in sorted(folder.rglob("*")):
         if path.is_file():
@@ -69,14 +76,13 @@ def _export_policy(run: str, onnx: Path, runs: Path, checkpoint: str | None, *, 
 
     use_one_thread()
     opened = Run.open(run, runs)
+    tables.begin(f"writing {onnx}, and comparing it with the policy")
     done = export_run(opened, onnx, file=file_of(opened, checkpoint), allow_failed=allow_failed)
     tensors = [("in", done.inputs), ("out", done.outputs)]
     rows = [(name, side, " x ".join(map(str, shape))) for side, shapes in tensors for name, shape in shapes.items()]
     tables.table(f"{opened.name}: {onnx.name}", ["name", "", "shape"], rows)
-    tables.say(
-        f"checked    {done.steps} steps, {done.episodes} new episodes: within {done.difference:.1e} of the policy"
-    )
-    tables.say(f"latency    {1e3 * done.median:.3f} ms a step, 95 % below {1e3 * done.slow:.3f} ms, on one thread")
+    tables.say(f"checked    {done.steps} steps in {done.episodes} episodes: largest difference {done.difference:.1e}")
+    tables.say(f"latency    {1e3 * done.median:.3f} ms a step, 95th percentile {1e3 * done.slow:.3f} ms, on one thread")
     tables.say(f"written    {tables.quoted(onnx)}")
     return 0
 
@@ -92,7 +98,7 @@ def _axis(text: str) -> tuple[str, float | None]:
 Up = Annotated[
     tuple[str, float | None] | None,
     Arg(
-        "axis of the mesh's file that points up: x, y, z, or --up=-y; default: z for GaussGym and nerfstudio",
+        "up axis of the mesh file: x, y, z, or --up=-y; default: z for GaussGym and nerfstudio",
         "AXIS[+-DEGREES]",
         _axis,
     ),
@@ -100,7 +106,7 @@ Up = Annotated[
 Scale = Annotated[
     tuple[float, float | None] | None,
     Arg(
-        "metres per unit of the mesh, of the capture for nerfstudio, and how certain that is: 1+-0.02",
+        "metres per unit of the mesh (nerfstudio: of the capture), and its relative sigma: 1+-0.02",
         "METRES[+-SHARE]",
         with_sigma,
     ),
@@ -109,35 +115,34 @@ Scale = Annotated[
 
 @command("import")
 def import_(
-    source: Annotated[Path, Arg("a scene's folder, a splat's file, or a coloured mesh", "SOURCE")],
+    source: Annotated[Path, Arg("scene folder, splat file, or coloured mesh", "SOURCE")],
     *,
-    mesh: Annotated[Path | None, Arg("the mesh, where it lies elsewhere", "FILE")] = None,
+    mesh: Annotated[Path | None, Arg("mesh, if it isn't in SOURCE", "FILE")] = None,
     out: Bundles = Path("bundles"),
-    name: Annotated[str | None, Arg("name of the scene; default: made from the source's name")] = None,
-    licence: Annotated[str | None, Arg("who may use it and for what, such as CC-BY-4.0; default: unknown")] = None,
-    about: Annotated[str | None, Arg("where it comes from, such as an address", "TEXT")] = None,
-    description: Annotated[str, Arg("one line on the scene", "TEXT")] = "",
-    generated: Annotated[bool, Arg("a model generated the scene")] = False,
+    name: Annotated[str | None, Arg("bundle name; default: from the source's name")] = None,
+    licence: Annotated[str | None, Arg("licence, such as CC-BY-4.0; default: unknown")] = None,
+    about: Annotated[str | None, Arg("where it comes from, such as a URL", "TEXT")] = None,
+    description: Annotated[str, Arg("one line about the scene", "TEXT")] = "",
+    generated: Annotated[bool, Arg("the scene was generated by a model")] = False,
     up: Up = None,
     scale: Scale = None,
     version: Version = None,
 ) -> int:
-    """Make a checked bundle of a splat and a mesh that others made, or of a coloured mesh.
+    """Import a splat and a mesh of another tool, or a coloured mesh.
 
-    Takes a splat and a mesh that others made - a GaussGym scene folder, a nerfstudio export with a mesh, a folder
-    with a splat and a mesh, or these two files - and makes a bundle of them: both in one frame, z up, in
-    metres, with the floor at z = 0, spawn poses, a small level of detail, and all gates that can be measured
-    without the photos. Of a mesh alone - GLB, OBJ or PLY with textures, materials or vertex colours - the splat is
-    made of its colours.
+    Takes a GaussGym scene folder, a nerfstudio export with a mesh, a folder with a splat and a mesh, or these two
+    files. The bundle has both in one frame, z up, in metres, with the floor at z = 0, spawn poses, a small level of
+    detail, and every gate that can be measured without photos. For a mesh alone (GLB, OBJ or PLY with textures,
+    materials or vertex colours), the splat is sampled from its colours.
 
-    Where the files' frames don't fit each other, the splat is registered to the mesh; a gate says how well. Up is
-    refined by floor and walls. A scale without a sigma fails its gate: state it with its sigma.
+    If the frames of splat and mesh differ, the splat is registered to the mesh; a gate measures how well. The up axis
+    is refined by floor and walls. A scale without a sigma fails its gate.
 
     Examples:
-        splatyard import model.glb --scale 1+-0.01
-        splatyard import gauss_gym_data/home_night --licence CC-BY-4.0 --scale 1+-0.02
-        splatyard import room.ply --mesh room.obj --up y --scale 1+-0.01 --name room
-        splatyard import exports/kitchen --scale 1+-0.02          splat.ply, mesh.ply, transforms.json of nerfstudio
+        splatyard bundle import model.glb --scale 1+-0.01
+        splatyard bundle import gauss_gym_data/home_night --licence CC-BY-4.0 --scale 1+-0.02
+        splatyard bundle import room.ply --mesh room.obj --up y --scale 1+-0.01 --name room
+        splatyard bundle import exports/kitchen --scale 1+-0.02          splat.ply, mesh.ply, transforms.json
     """
     from pipeline.importing.bundle import ImportRequest, import_bundle
 
@@ -159,6 +164,6 @@ def import_(
         version=version,
     )
     bundle = pipeline.Bundle.open(import_bundle(request))
-    tables.show_quality(bundle, "; what needs the capture's photos was not measured")
+    tables.show_quality(bundle, "; gates that need photos were not measured")
     tables.say(f"licence    {bundle.manifest.provenance.licence}")
     return 0

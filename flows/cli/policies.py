@@ -1,4 +1,4 @@
-"""Trained policies: how good they are, at work, listed, compared, and recorded for others to imitate."""
+"""Trained policies: evaluate, play, list, compare and record them."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 from flows.cli import tables
 from flows.cli.command import (
+    BUNDLE_HELP,
     AllowFailed,
     Arg,
+    AsJson,
     Checkpoint,
     Device,
     Gait,
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
 
 Ablation = Literal["none", "shuffled", "frozen", "black"]
 VIDEO_EPISODES = 5
-EpisodeSeed = Annotated[int, Arg("of the episodes")]
+EpisodeSeed = Annotated[int, Arg("random seed of the episodes")]
 
 
 def _ablations(text: str) -> tuple[str, ...]:
@@ -49,11 +51,9 @@ def _ablations(text: str) -> tuple[str, ...]:
 class _Driving:
     """What one asks for a driver and its robots."""
 
-    driver: Annotated[
-        str | None, Arg("instead of a run; as for `splatyard sim`, also policies from elsewhere", "DRIVER")
-    ] = None
+    driver: Annotated[str | None, Arg("evaluate this instead of a run: any driver of `splatyard sim`", "DRIVER")] = None
     replan_steps: ReplanSteps = None
-    task: Annotated[str | None, Arg("with --driver; by default its own: find, flights for stairs, else navigate")] = (
+    task: Annotated[str | None, Arg("task of --driver; default: find for find, flights for stairs, else navigate")] = (
         None
     )
     robot: Robot = "rover"
@@ -69,50 +69,66 @@ class _Driving:
 @command("eval")
 @dataclass(frozen=True)
 class Evaluate(_Driving):
-    """How good a trained policy is, with intervals and ablations.
+    """Evaluate a policy: success with intervals, ablations and a report.
 
-    Lets the policy of a run act without exploration: in the scenes that it was trained in from starts that were
-    held out, in others from any. Says how many episodes succeed, with 95 % intervals, with right images and with
-    spoilt ones, and writes evaluation.json and report.html into the run's folder. With --matrix it sets several
-    runs against several scenes and writes matrix.json and matrix.md. With --driver a policy from elsewhere acts, or a
-    script, from starts that are held out of what `splatyard record` writes.
+    Runs the policy without exploration: from held-out starts in its training scenes, from any start in other scenes.
+    Reports success with 95 % intervals, with normal and with ablated images, and writes evaluation.json and report.html
+    to the run's folder. --matrix evaluates several runs in several scenes and writes matrix.json and matrix.md.
+    --driver evaluates an external policy or a script, from starts that `splatyard policy record` never uses.
 
     Examples:
         splatyard eval navigate-hall-1
         splatyard eval navigate-hall-1 --scene kitchen@2.1.0 --episodes 500
-        splatyard eval navigate-hall-1 --blind navigate-hall-2           # next to one that was trained without sight
+        splatyard eval navigate-hall-1 --blind navigate-hall-2           # compared with a policy without images
         splatyard eval navigate-hall-1 --checkpoint 000040 --ablations none,black
         splatyard eval navigate-hall-1 navigate-kitchen-1 --matrix --scene hall@1.0.0 --scene kitchen@2.1.0
         splatyard eval --driver ws://127.0.0.1:8000 --scene hall --task put_cube_on_plate --robot panda
-        splatyard eval --driver stairs --robot go2 --scene hall           # by the height of steps, up and down apart
+        splatyard eval --driver stairs --robot go2 --scene hall           # by step height, up and down
     """
 
-    names: Annotated[tuple[str, ...], Arg("a run's name or folder", "RUN")] = ()
+    names: Annotated[tuple[str, ...], Arg("name or folder of a run", "RUN")] = ()
     _: KW_ONLY
-    episodes: Annotated[int | None, Arg("in each scene; default: 200, of more than ten scenes fewer", "N")] = None
+    episodes: Annotated[int | None, Arg("episodes per scene; default: 200, fewer with more than ten scenes", "N")] = (
+        None
+    )
     ablations: Annotated[
-        tuple[Ablation, ...], Arg("what is done to images: none, shuffled, frozen, black", "NAME,NAME", _ablations)
+        tuple[Ablation, ...], Arg("image ablations: none, shuffled, frozen, black", "NAME,NAME", _ablations)
     ] = ("none", "shuffled", "frozen")
-    blind: Annotated[str | None, Arg("one that was trained alike without sight", "RUN")] = None
+    blind: Annotated[str | None, Arg("run to compare with: the same training without images", "RUN")] = None
     checkpoint: Checkpoint = None
-    matrix: Annotated[bool, Arg("all runs in all scenes")] = False
-    out: Annotated[Path, Arg("folder for --matrix", "DIR")] = Path("matrix")
+    matrix: Annotated[bool, Arg("evaluate all runs in all scenes")] = False
+    out: Annotated[Path, Arg("output folder of --matrix", "DIR")] = Path("matrix")
     seed: EpisodeSeed = 999
+    as_json: AsJson = False
 
     def run(self) -> int:
         """Evaluate."""
+        tables.begin(f"loading {self.driver or ', '.join(self.names) or 'the policy'}")
         from train.runs.requests import EvaluationRequest
 
         request = asked(EvaluationRequest, self)
-        if self.driver:
-            _show(f"{self.driver}, {request.task_name}; 95 % intervals", request.of_driver())
-        elif self.matrix:
+        if self.matrix and not self.driver:
             matrix = request.of_all()
+            files = [*matrix.write(self.out)]
+            if self.as_json:
+                tables.show_json({**vars(matrix), "written": files})
+                return 0
             tables.table(f"{matrix.task}: success (* trained there)", ["run", *matrix.scenes], matrix.texts())
-            for file in matrix.write(self.out):
+            for file in files:
                 tables.say(f"written    {tables.quoted(file)}")
+        elif self.driver:
+            lines = request.of_driver()
+            if self.as_json:
+                tables.show_json({"driver": self.driver, "task": request.task_name, "results": lines})
+            else:
+                _show(f"{self.driver}, {request.task_name}; 95 % intervals", lines)
         else:
-            _show_results(*request.of_run())
+            results, *files = request.of_run()
+            if self.as_json:
+                about = results.model_dump(include={"run", "task", "checkpoint", "iteration", "stopped_early"})
+                tables.show_json({**about, "results": results.lines(), "written": files})
+            else:
+                _show_results(results, *files)
         return 0
 
 
@@ -120,7 +136,7 @@ def _show_results(results: Results, *written: Path) -> None:
     _show(f"{results.run}, {results.task}, checkpoint {results.checkpoint}; 95 % intervals", results.lines())
     if results.stopped_early:
         resume = f"splatyard train --resume {tables.quoted(tables.shown(written[0].parent))}"
-        tables.say(f"stopped early: {results.stopped_early}; {resume} continues it")
+        tables.say(f"stopped early: {results.stopped_early}; {resume} resumes it")
     for file in written:
         tables.say(f"written    {tables.quoted(tables.shown(file))}")
 
@@ -138,28 +154,28 @@ def play(
     run_name: RunName,
     *,
     runs: Runs = Path("runs"),
-    view: Annotated[bool, Arg("look on in the browser, until Ctrl-C", one_of="where it is shown")] = False,
-    video: Annotated[Path | None, Arg("write a film", "FILE.mp4", one_of="where it is shown")] = None,
-    scene: Annotated[str | None, Arg("a folder, name@version or name; default: the run's first", "BUNDLE")] = None,
+    view: Annotated[bool, Arg("watch it live in the browser, until Ctrl-C", one_of="where it is shown")] = False,
+    video: Annotated[Path | None, Arg("write a video", "FILE.mp4", one_of="where it is shown")] = None,
+    scene: Annotated[str | None, Arg(f"{BUNDLE_HELP}; default: the run's first scene", "BUNDLE")] = None,
     episodes: Annotated[
-        int | None, Arg(f"default: {VIDEO_EPISODES} for a film, no end for the page", "N", count)
+        int | None, Arg(f"default: {VIDEO_EPISODES} with --video, endless with --view", "N", count)
     ] = None,
     seed: EpisodeSeed = 0,
-    starts: Annotated[Literal["held_out", "train", "all"], Arg("where episodes begin")] = "held_out",
+    starts: Annotated[Literal["held_out", "train", "all"], Arg("where episodes start")] = "held_out",
     checkpoint: Checkpoint = None,
     port: Port = 8080,
     allow_failed: AllowFailed = False,
 ) -> int:
-    """Look at a trained policy at work.
+    """Watch a trained policy, live or as a video.
 
-    Lets the policy of a run drive a robot, without exploration, in the run's first scene or in another one. With
-    --view a page in the browser shows the robot in the splat and what its camera sees; with --video a film is
-    written: the robot from behind and above, next to what its camera sees. No display is needed for either.
+    Runs the policy without exploration in the run's first scene or in another one. --view opens a page with the robot
+    in the splat and its camera image. --video writes a video of the robot from behind and above, next to its camera
+    image. Neither needs a display.
 
     Examples:
-        splatyard play navigate-hall-1 --view
-        splatyard play navigate-hall-1 --video out.mp4 --episodes 3
-        splatyard play navigate-hall-1 --video out.mp4 --scene kitchen@2.1.0 --starts all --seed 7
+        splatyard policy play navigate-hall-1 --view
+        splatyard policy play navigate-hall-1 --video out.mp4 --episodes 3
+        splatyard policy play navigate-hall-1 --video out.mp4 --scene kitchen@2.1.0 --starts all --seed 7
     """
     from train.distributed import use_one_thread
     from train.runs.checkpoint import file_of
@@ -185,28 +201,43 @@ def play(
 
 
 @command("runs")
-def list_runs(*, runs: Runs = Path("runs")) -> int:
-    """List what was trained.
+def list_runs(*, runs: Runs = Path("runs"), as_json: AsJson = False) -> int:
+    """List training runs.
 
-    Lists all runs of a folder, the newest first: where they train, how far they came, their success at the end - of
-    the last 200 episodes of training, by the policy that explores - success in places held out of training, and the
-    evaluated success, with 95 % intervals.
+    Lists the runs of a folder, newest first: scenes, iterations, success in the last 200 training episodes (with
+    exploration), success in held-out scenes, and evaluated success with 95 % intervals.
 
     Examples:
-        splatyard runs
-        splatyard runs --runs elsewhere/runs
+        splatyard policy runs
+        splatyard policy runs --runs elsewhere/runs
     """
     from train.runs.run import list_runs
 
     listed = list_runs(runs)
+    if as_json:
+        tables.show_json([*map(_run_values, listed)])
+        return 0
     if not listed:
-        tables.say(f"no runs in {tables.quoted(runs)}; splatyard train makes them")
+        tables.say(f"no runs in {tables.quoted(runs)}; start one with splatyard train")
         return 0
     now = datetime.datetime.now(datetime.UTC)
-    columns = ["run", "task", "robot", "scenes", ">iterations", ">success", "held-out places", "evaluated", ">age"]
+    columns = ["run", "task", "robot", "scenes", ">iterations", ">success", "held-out scenes", "evaluated", ">age"]
     rows = [_run_row(run, tables.age(now - run.record.started)) for run in listed]
     tables.table(f"runs in {tables.quoted(runs)}", columns, rows)
     return 0
+
+
+def _run_values(run: Run) -> dict[str, object]:
+    from pipeline.errors import TrainError
+    from train.runs.compare import progress_values
+
+    known: dict[str, object] = {"name": run.name, "folder": run.folder, "task": run.preset.task}
+    known |= {"robot": run.preset.robot, "scenes": [lock.reference for lock in run.locks]}
+    known["started"] = run.record.started
+    try:
+        return known | progress_values(run)
+    except TrainError as error:
+        return known | {"error": error.found}
 
 
 def _run_row(run: Run, age: str) -> tuple[tables.Part, ...]:
@@ -223,19 +254,19 @@ def _run_row(run: Run, age: str) -> tuple[tables.Part, ...]:
 
 @command()
 def compare(
-    names: Annotated[tuple[str, ...], Arg("a run's name or folder", "RUN")],
+    names: Annotated[tuple[str, ...], Arg("name or folder of a run", "RUN")],
     *,
     runs: Runs = Path("runs"),
-    image: Annotated[Path | None, Arg("write success against steps", "FILE.svg")] = None,
+    image: Annotated[Path | None, Arg("plot success over steps", "FILE.svg")] = None,
 ) -> int:
-    """What differs between runs.
+    """Compare training runs.
 
-    Shows what differs between runs - presets, scenes, seed, versions, machine - and their metrics side by side;
-    with --image also their curves of success.
+    Shows the differences in preset, scenes, seed, versions and machine, and the metrics side by side. --image plots
+    their success curves.
 
     Examples:
-        splatyard compare navigate-hall-1 blind
-        splatyard compare navigate-hall-1 navigate-hall-2 navigate-hall-3 --image seeds.svg
+        splatyard policy compare navigate-hall-1 blind
+        splatyard policy compare navigate-hall-1 navigate-hall-2 navigate-hall-3 --image seeds.svg
     """
     from train.files import write_atomically
     from train.runs import compare
@@ -244,9 +275,9 @@ def compare(
     opened = [Run.read(name, runs) for name in names]
     names = tuple(run.name for run in opened)
     if other := compare.differences(opened):
-        tables.table("what differs", ["", *names], [(name, *values) for name, values in other.items()])
+        tables.table("differences", ["", *names], [(name, *values) for name, values in other.items()])
     else:
-        tables.say("their records show no difference")
+        tables.say("the runs have the same settings")
     tables.side_by_side("metrics", [f">{name}" for name in names], [compare.metrics(run) for run in opened])
     if image:
         write_atomically(image, compare.image(opened).encode())
@@ -256,28 +287,28 @@ def compare(
 
 @command("compare-terrains")
 def compare_terrains(
-    gaits: Annotated[
-        tuple[str, ...], Arg("a run of `walk` or `climb`, by name or folder; or a gait's name or file", "RUN")
-    ],
+    gaits: Annotated[tuple[str, ...], Arg("run of walk or climb (name or folder), or a gait (name or file)", "RUN")],
     *,
     runs: Runs = Path("runs"),
-    robot: Annotated[str | None, Arg("a name, or a URDF or MJCF file; default: the gait's")] = None,
-    engine: Annotated[str, Arg("the physics: mujoco-worlds, or sapien with all the robot's shapes")] = "mujoco-worlds",
-    envs: Annotated[int, Arg("robots on each kind of ground", "N", count)] = 64,
+    robot: Annotated[str | None, Arg("robot name, or a URDF or MJCF file; default: the gait's")] = None,
+    engine: Annotated[
+        str, Arg("physics engine: mujoco-worlds, or sapien with all collision shapes of the robot")
+    ] = "mujoco-worlds",
+    envs: Annotated[int, Arg("robots per terrain", "N", count)] = 64,
     seed: EpisodeSeed = 0,
-    page: Annotated[Path | None, Arg("also draw how they step: when feet stand, speeds, torques", "FILE.html")] = None,
+    page: Annotated[Path | None, Arg("write a page of footfalls, speeds and torques", "FILE.html")] = None,
 ) -> int:
-    """How well gaits walk on flat ground, and over stairs, ramps, rubble and gaps.
+    """Compare gaits on flat ground, stairs, ramps, rubble and gaps.
 
-    On flat ground robots follow commands for 20 s: errors are those of the mean velocity over 4 s. Everywhere else they
-    walk to the top: shown is how many get there, and how many fall. A run of `climb` walks by what its camera sees, on
-    flat ground and over short, steep and tall stairs, with right images and with spoilt ones, in the engine of its run.
+    On flat ground, robots follow velocity commands for 20 s; the error is that of the mean velocity over 4 s. On other
+    terrains they walk to the top; the table shows how many arrive and how many fall. Runs of climb use their camera, on
+    flat ground and on short, steep and tall stairs, with normal and with ablated images, in the engine of the run.
 
     Examples:
-        splatyard compare-terrains walk-go2-1 --page walk-go2-1.html
-        splatyard compare-terrains go2 walk-go2-1 --envs 200
-        splatyard compare-terrains go2 --engine sapien
-        splatyard compare-terrains climb-hall-1 climb-hall-2           # the second one trained blind, say
+        splatyard policy compare-terrains walk-go2-1 --page walk-go2-1.html
+        splatyard policy compare-terrains go2 walk-go2-1 --envs 200
+        splatyard policy compare-terrains go2 --engine sapien
+        splatyard policy compare-terrains climb-hall-1 climb-hall-2           # such as with and without images
     """
     from train.files import write_atomically
     from train.legs.stepping import page_of
@@ -285,7 +316,7 @@ def compare_terrains(
 
     if seeing := find_seeing(gaits, runs):
         columns = {column: shares for run in seeing.values() for column, shares in climbed(run, envs, seed).items()}
-        tables.side_by_side(f"{envs} robots on each ground", [*columns], [*columns.values()])
+        tables.side_by_side(f"{envs} robots per terrain", [*columns], [*columns.values()])
     found = [(name, find_gait(name, runs)) for name in gaits if name not in seeing]
     if not found:
         return 0
@@ -299,35 +330,35 @@ def compare_terrains(
 @command("record")
 @dataclass(frozen=True)
 class Record(_Driving):
-    """Record how a policy or a driver does a task, as a LeRobot dataset.
+    """Record demonstrations of a policy or driver as a LeRobot dataset.
 
-    Lets the policy of a run, or a driver who knows the way, do a task, and writes images, what the robot knew,
-    actions and rewards of whole episodes as a LeRobot dataset (version 3.0), from which others learn by imitation.
-    Episodes begin at poses to train at; those held out stay unseen. Failures are recorded too: next.success tells
-    them apart. All cameras are recorded; the task's text is its instruction, if it has one, or else its name.
+    Runs the policy of a run, or a driver, and writes images, robot state, actions and rewards of whole episodes as a
+    LeRobot dataset (version 3.0) for imitation learning. Episodes start at training poses; held-out poses stay unseen.
+    Failed episodes are recorded too, marked by next.success. All cameras are recorded. The task text is the task's
+    instruction, or its name.
 
     Examples:
-        splatyard record navigate-hall-1 --lerobot hall_demos --episodes 100
-        splatyard record --driver auto --scene hall@1.0.0 --task avoid --lerobot avoid_demos --episodes 50
-        splatyard record --driver auto --scene hall --task lift --robot panda --lerobot lift_demos
-        splatyard record --driver auto --scene hall --lerobot demos --depth              # for policies that see depth
+        splatyard policy record navigate-hall-1 --lerobot hall_demos --episodes 100
+        splatyard policy record --driver auto --scene hall@1.0.0 --task avoid --lerobot avoid_demos --episodes 50
+        splatyard policy record --driver auto --scene hall --task lift --robot panda --lerobot lift_demos
+        splatyard policy record --driver auto --scene hall --lerobot demos --depth              # with depth images
     """
 
-    run_name: Annotated[str | None, Arg("a run's name or folder", "RUN")] = None
+    run_name: Annotated[str | None, Arg("name or folder of a run", "RUN")] = None
     _: KW_ONLY
-    lerobot: Annotated[Path, Arg("a new folder for the dataset", "DIR")]
-    episodes: Annotated[int, Arg("", "N")] = 100
-    depth: Annotated[bool, Arg("with --driver: depth images, too; of a run, what its policy sees is recorded")] = False
+    lerobot: Annotated[Path, Arg("new folder for the dataset", "DIR")]
+    episodes: Annotated[int, Arg("episodes to record", "N")] = 100
+    depth: Annotated[bool, Arg("record depth images too; only with --driver")] = False
 
     def run(self) -> int:
         """Record."""
-        from tqdm import tqdm
-
+        tables.begin(f"loading {self.driver or self.run_name or 'the policy'}")
+        from pipeline.progress import bar
         from train.runs.requests import RecordRequest
 
         request = asked(RecordRequest, self)
-        with request.open() as record, tqdm(total=self.episodes, unit=" episodes", disable=None) as bar:
-            successful = record(lambda _: bar.update())
+        with request.open() as record, bar(self.episodes, "recorded episodes") as shown:
+            successful = record(lambda _: shown.update())
         tables.say(f"recorded   {self.episodes} episodes, {successful} of them successful")
         tables.say(f"dataset    {tables.quoted(self.lerobot)}")
         return 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import json
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import pipeline
 from flows.cli import tables
-from flows.cli.command import Arg, BundleName, Registry, command, tcp_port
+from flows.cli.command import Arg, AsJson, BundleName, Registry, command, tcp_port
 from pipeline.io.files import readable
 
 if TYPE_CHECKING:
@@ -27,27 +26,27 @@ def publish(
     bundle: BundleName,
     *,
     to: Registry = "",
-    public: Annotated[bool, Arg("everybody can read it: the licence must allow that")] = False,
-    allow_failed: Annotated[bool, Arg("publish it even if gates fail")] = False,
+    public: Annotated[bool, Arg("make it readable by everybody; the licence must allow that")] = False,
+    allow_failed: Annotated[bool, Arg("publish even if quality gates failed")] = False,
+    as_json: AsJson = False,
 ) -> int:
-    """Put a bundle into a registry that others get it from.
+    """Publish a bundle to a registry: a folder, a bucket or the Hugging Face Hub.
 
-    Checks a bundle - every file against its hash, its gates, its licence, and whether its version's number says
-    what changed - and puts it into a registry: a folder, a bucket, or a dataset repository on the Hugging Face Hub.
-    Versions never change. Files that other versions have are not sent again, and a publish that is interrupted
-    leaves nothing that anybody sees: run it again.
+    Checks every file's hash, the gates, the licence and the version number, then uploads the bundle. Published versions
+    never change. Files shared with other versions are uploaded once. An interrupted publish is invisible to others: run
+    it again.
 
-    On the Hub a repository that isn't there is made, private unless --public is given. The token is that of `hf
-    auth login` or HF_TOKEN. Dataset card, table for the viewer and a tag go with each version.
+    On the Hub, a missing dataset repository is created, private unless --public is given. The token comes from `hf auth
+    login` or HF_TOKEN. Each version updates the dataset card and the viewer's table, and gets a tag.
 
-    A new version of a scene is major when frame or mesh changed, minor when the splat did, and else a patch.
+    Version numbers: major if frame or mesh changed, minor if the splat changed, otherwise patch.
 
     Examples:
-        splatyard publish hall@1.0.0                              to the registry ./yard, which is made
-        splatyard publish bundles/hall/1.1.0 --to registry:/mnt/team/yard
-        splatyard publish hall --to s3://bucket/yard --public     where everybody can read it
-        splatyard publish hall@1.0.0 --to hf://owner/scenes       on the Hugging Face Hub, for everyone with read access
-        splatyard publish hall@1.0.0 --allow-failed               despite failed gates, which are shown red
+        splatyard registry publish hall@1.0.0                         to the registry ./yard, created if missing
+        splatyard registry publish bundles/hall/1.1.0 --to registry:/mnt/team/yard
+        splatyard registry publish hall --to s3://bucket/yard --public     a public bucket
+        splatyard registry publish hall@1.0.0 --to hf://owner/scenes       on the Hugging Face Hub, private
+        splatyard registry publish hall@1.0.0 --allow-failed               despite failed gates
     """
     from pipeline.publish.publishing import publish
     from pipeline.scenes.resolver import open_registry
@@ -55,17 +54,20 @@ def publish(
     opened = pipeline.Bundle.open(bundle)
     registry = open_registry(to, create=True)
     done = publish(opened, registry, allow_failed=allow_failed, public=public)
+    if as_json:
+        tables.show_json({**vars(done), "failed_gates": opened.manifest.failed_gates})
+        return 0
     name, alone = opened.manifest.reference, opened.manifest.is_object
     what = f", a {done.change} version" if done.change else ", the first of its scene"
-    tables.say(f"published  {name}{what}" if done.new else f"published  {name} was there already, with the same bytes")
+    tables.say(f"published  {name}{what}" if done.new else f"published  {name} already, with identical files")
     tables.say_failed(opened.manifest.failed_gates)
-    shared = f"; {readable(done.shared_bytes)} were there" if done.shared_bytes else ""
+    shared = f"; {readable(done.shared_bytes)} already there" if done.shared_bytes else ""
     tables.say(f"sent       {done.sent} of {done.files} files, {readable(done.sent_bytes)}{shared}")
     tables.say(f"sha256     {done.sha256}")
     for title, line in (
-        ("list", f"splatyard list {registry.address}"),
+        ("list", f"splatyard registry list {registry.address}"),
         ("use", f"splatyard sim {f'SCENE --objects {done.reference}' if alone else done.reference}"),
-        ("pin", f"splatyard pull {registry.address}/{opened.manifest.name} --lock"),
+        ("pin", f"splatyard registry pull {registry.address}/{opened.manifest.name} --lock"),
     ):
         tables.say(f"{title:<10} {line}")
     return 0
@@ -75,30 +77,31 @@ def publish(
 def pull(
     bundles: Annotated[
         tuple[str, ...],
-        Arg("[ADDRESS/]NAME[@VERSION or RANGE]; on the hub the address is hf://owner/repository", "BUNDLE"),
+        Arg("[ADDRESS/]NAME[@VERSION or RANGE]; ADDRESS such as hf://owner/repository", "BUNDLE"),
     ],
     *,
-    only: Annotated[Literal["sim"] | None, Arg("bring only what training reads, and keep it in the cache")] = None,
-    lock: Annotated[bool, Arg("write into scenes.lock what they stand for")] = False,
-    out: Annotated[Path | None, Arg("the folder of bundles; default: SPLATYARD_BUNDLES or bundles", "DIR")] = None,
+    only: Annotated[
+        Literal["sim"] | None, Arg("download only the files that simulation and training read, to the cache")
+    ] = None,
+    lock: Annotated[bool, Arg("pin the exact versions in scenes.lock")] = False,
+    out: Annotated[Path | None, Arg("folder of bundles; default: SPLATYARD_BUNDLES or bundles", "DIR")] = None,
 ) -> int:
-    """Bring bundles over from a registry or the hub, and pin them.
+    """Download bundles from a registry, and pin their versions.
 
-    Brings bundles over, every file checked against its hash, to bundles/<name>/<version>, where all commands find
-    them by name. A bundle is named exactly, by "latest" (or nothing), or by a range: hall@1 is the newest that
-    begins so, hall@^1.2 the newest from 1.2.0 on with the same major number.
+    Downloads bundles to bundles/<name>/<version>, where all commands find them by name, and checks every file's hash.
+    Versions: exact, "latest" (the default), or a range: hall@1 is the newest 1.x.y, hall@^1.2 the newest 1.x.y from
+    1.2.0 on.
 
-    With --only sim just what training reads comes over, and is kept in the cache for when that bundle is named
-    again.
+    --only sim downloads just the files that simulation and training read, and keeps them in the cache.
 
-    With --lock, scenes.lock keeps which version and bytes that was. `splatyard sim` and `splatyard train` take what
-    it names from then on: the same next year, whatever is published meanwhile. Check it in with your code.
+    --lock pins version and hash in scenes.lock. `splatyard sim` and `splatyard train` then use exactly these, whatever
+    is published later. Commit the file with your code.
 
     Examples:
-        splatyard pull hall@1.0.0                            of the registry ./yard, or what SPLATYARD_REGISTRY names
-        splatyard pull registry:/mnt/team/yard/hall@^1.2 s3://bucket/yard/stairs --lock
-        splatyard pull hf://owner/scenes/hall@1.0.0 --out bundles
-        splatyard pull hf://owner/scenes/hall --only sim     small splat, collision mesh and floor: to train on
+        splatyard registry pull hall@1.0.0                    from SPLATYARD_REGISTRY or ./yard
+        splatyard registry pull registry:/mnt/team/yard/hall@^1.2 s3://bucket/yard/stairs --lock
+        splatyard registry pull hf://owner/scenes/hall@1.0.0 --out bundles
+        splatyard registry pull hf://owner/scenes/hall --only sim     small splat, collision mesh and floor
     """
     from pipeline.publish.pulling import pull, pull_for_training
     from pipeline.scenes.resolver import BUNDLES_VARIABLE, LOCK_FILE, resolve, write_pin
@@ -110,7 +113,7 @@ def pull(
         if only:
             brought = pull_for_training(bundle)
             size = readable(sum(path.stat().st_size for path in brought))
-            tables.say(f"kept       {exact}  {len(brought)} files to train on, {size}")
+            tables.say(f"cached     {exact}  {len(brought)} files, {size}")
         else:
             folder = pull(bundle, folder_of_all)
             size = readable(sum(entry.bytes for entry in bundle.manifest.files.values()))
@@ -126,21 +129,21 @@ def pull(
 def list_scenes(
     registry: Registry = "",
     *,
-    scene: Annotated[str | None, Arg("only scenes of that name, with * and ?", "PATTERN")] = None,
-    every: Annotated[bool, Arg("every version, and not just the newest of each scene", flag="--all")] = False,
-    as_json: Annotated[bool, Arg("every version, for machines", flag="--json")] = False,
+    scene: Annotated[str | None, Arg("only scenes whose name matches, with * and ?", "PATTERN")] = None,
+    every: Annotated[bool, Arg("all versions, not just the newest of each scene", flag="--all")] = False,
+    as_json: Annotated[bool, Arg("print all versions as JSON", flag="--json")] = False,
 ) -> int:
-    """List what a registry has.
+    """List the bundles of a registry.
 
-    Lists the scenes of a registry: of each the newest version that isn't yanked, and how many there are. Versions
-    that were published although gates fail are red; yanked ones show with --all.
+    Lists the newest version of each scene and the number of its versions. Versions with failed gates are red; yanked
+    versions are shown with --all.
 
     Examples:
-        splatyard list                                   the registry ./yard, or what SPLATYARD_REGISTRY names
-        splatyard list s3://bucket/yard --scene 'stairs-*'
-        splatyard list hf://owner/scenes                 a repository on the Hugging Face Hub
-        splatyard list registry:/mnt/team/yard --all     every version, yanked ones too
-        splatyard list --json                            for machines
+        splatyard registry list                            SPLATYARD_REGISTRY or ./yard
+        splatyard registry list s3://bucket/yard --scene 'stairs-*'
+        splatyard registry list hf://owner/scenes                 a repository on the Hugging Face Hub
+        splatyard registry list registry:/mnt/team/yard --all     all versions, yanked ones too
+        splatyard registry list --json
     """
     import fnmatch
 
@@ -149,17 +152,19 @@ def list_scenes(
     opened = open_registry(registry)
     entries = [entry for entry in opened.summaries() if fnmatch.fnmatchcase(entry.name, scene or "*")]
     if as_json:
-        print(json.dumps([entry.model_dump(mode="json") for entry in entries], indent=1))
+        tables.show_json(entries)
         return 0
     counts = Counter(entry.name for entry in entries)
     shown = entries if every else list({entry.name: entry for entry in entries if entry.yanked is None}.values())
     if not shown:
         like = f" like {scene}" if scene else ""
-        tables.say(f"no scenes{like} in {opened.address}; splatyard publish puts them there")
+        tables.say(f"no scenes{like} in {opened.address}; publish one with splatyard registry publish")
         return 0
     _show(opened.address, shown[:MAX_ROWS], counts, all_versions=every)
     if len(shown) > MAX_ROWS:
-        tables.say(f"... and {len(shown) - MAX_ROWS:,} more: --scene 'stairs-*' shows fewer, --json all of them")
+        tables.say(
+            f"... and {len(shown) - MAX_ROWS:,} more: narrow the list with --scene 'stairs-*', or print all with --json"
+        )
     return 0
 
 
@@ -183,7 +188,7 @@ def _show(address: str, shown: Sequence[SceneSummary], counts: Counter[str], *, 
         for entry in shown
     ]
     title = f"{address}: {counted(len(counts), 'scene')}, {counted(counts.total(), 'version')}"
-    tables.table(title, [*columns, "licence", "what it is", ">age"], rows)
+    tables.table(title, [*columns, "licence", "description", ">age"], rows)
 
 
 def _quality(entry: SceneSummary) -> tables.Part:
@@ -198,18 +203,17 @@ def _quality(entry: SceneSummary) -> tables.Part:
 def yank(
     bundle: Annotated[str, Arg("[ADDRESS/]NAME@VERSION", "BUNDLE")],
     *,
-    why: Annotated[str, Arg("what is wrong with it, for those who use it", "TEXT")],
+    why: Annotated[str, Arg("reason, shown to users of this version", "TEXT")],
 ) -> int:
-    """Hide a published version: lists and ranges pass it over.
+    """Withdraw a published version from lists and ranges.
 
-    Marks a published version as not to be used any more, with the reason. Lists, "latest" and ranges skip
-    it from then on; who names it exactly, or has it in scenes.lock, still gets it, with a warning. Nothing is
-    removed.
+    Lists, "latest" and version ranges skip a yanked version. Its exact name and scenes.lock still work, with a warning
+    that shows the reason. Nothing is deleted.
 
     Examples:
-        splatyard yank hall@1.0.0 --why 'its scale is 4 % off, see 1.0.1'
-        splatyard yank s3://bucket/yard/hall@1.0.0 --why 'a person is visible in it'
-        splatyard yank hf://owner/scenes/hall@1.0.0 --why 'its scale is 4 % off, see 1.0.1'
+        splatyard registry yank hall@1.0.0 --why 'its scale is 4 % off, see 1.0.1'
+        splatyard registry yank s3://bucket/yard/hall@1.0.0 --why 'a person is visible in it'
+        splatyard registry yank hf://owner/scenes/hall@1.0.0 --why 'its scale is 4 % off, see 1.0.1'
     """
     from pipeline.publish import publishing
     from pipeline.scenes.references import Reference
@@ -222,9 +226,9 @@ def yank(
     registry = open_registry(reference.address)  # as it is now
     left = [version for version, well in registry.versions(reference.name).items() if well]
     if left:
-        tables.say(f"latest     is {reference.name}@{left[-1]} now")
+        tables.say(f"latest     {reference.name}@{left[-1]}")
     else:
-        tables.say(f"latest     no version of {reference.name} is left that isn't yanked")
+        tables.say(f"latest     none: all versions of {reference.name} are yanked")
     return 0
 
 
@@ -232,25 +236,24 @@ def yank(
 def verify(
     registry: Registry = "",
     *,
-    gc: Annotated[bool, Arg("remove files that no version uses")] = False,
-    dry_run: Annotated[bool, Arg("with --gc: say what would go, and remove nothing")] = False,
+    gc: Annotated[bool, Arg("delete files that no version uses")] = False,
+    dry_run: Annotated[bool, Arg("with --gc: show what would be deleted, delete nothing")] = False,
 ) -> int:
-    """Check every file of a registry, and clear away what no version uses.
+    """Verify every file of a registry, and delete unused ones.
 
-    Reads a registry: every bundle.json, and every file against its hash; ends with 1 when anything is wrong. What
-    is missing or damaged comes back when the version is published again from its bundle.
+    Reads every bundle.json and compares every file with its hash. Exit code 1 if something is missing or damaged;
+    publish the version again from its bundle to repair it.
 
-    With --gc, files that no version uses - interrupted publishes leave them - and that are older than a day are
-    removed. Published versions are never touched.
+    --gc deletes files that no version uses and that are older than a day; interrupted publishes leave them. Published
+    versions are never touched.
 
-    Of a repository on the Hugging Face Hub, which keeps large files by their hash, that hash is compared; it clears
-    away itself.
+    On the Hugging Face Hub, the hashes that the Hub keeps are compared; --gc is not needed there.
 
     Examples:
-        splatyard verify yard/
-        splatyard verify s3://bucket/yard --gc
-        splatyard verify hf://owner/scenes
-        splatyard verify yard/ --gc --dry-run
+        splatyard registry verify yard/
+        splatyard registry verify s3://bucket/yard --gc
+        splatyard registry verify hf://owner/scenes
+        splatyard registry verify yard/ --gc --dry-run
     """
     from pipeline.io.files import counted
     from pipeline.scenes.resolver import open_registry
@@ -263,7 +266,7 @@ def verify(
         tables.say((f"{len(problems)} problems", "bold red"), f" in {opened.address}")
         return 1
     versions = counted(len(opened.summaries()), "version")
-    tables.say(f"all is well in {opened.address}: {versions}, every file has its hash")
+    tables.say(f"{opened.address} is intact: {versions}, every file matches its hash")
     if gc:
         gone = opened.clear_unused(dry_run=dry_run)
         freed = "would free" if dry_run else "freed"
@@ -276,36 +279,36 @@ def gallery(
     *,
     registry: Annotated[
         str | None,
-        Arg("a registry's folder or address, or a folder of bundles; default: SPLATYARD_REGISTRY or ./yard", "ADDRESS"),
+        Arg("address of a registry, or a folder of bundles; default: SPLATYARD_REGISTRY or ./yard", "ADDRESS"),
     ] = None,
-    out: Annotated[Path, Arg("folder of the site, new or a gallery", "DIR")],
-    push: Annotated[str | None, Arg("also show it in a Space, hf://owner/name", "ADDRESS")] = None,
-    public: Annotated[bool, Arg("for --push: everybody may see a Space that is made")] = False,
-    serve: Annotated[bool, Arg("show it on this machine until Ctrl-C")] = False,
-    port: Annotated[int, Arg("for --serve; 0 takes a free one", parse=tcp_port)] = 8080,
+    out: Annotated[Path, Arg("folder of the site, new or of an earlier gallery", "DIR")],
+    push: Annotated[str | None, Arg("publish the site as a static Space, hf://owner/name", "ADDRESS")] = None,
+    public: Annotated[bool, Arg("with --push: make a new Space public")] = False,
+    serve: Annotated[bool, Arg("serve it on this machine until Ctrl-C")] = False,
+    port: Annotated[int, Arg("port of --serve; 0 takes a free one", parse=tcp_port)] = 8080,
 ) -> int:
-    """Make a static site of all scenes, with a 3-D view of each.
+    """Generate a static website of all scenes, with 3-D views.
 
-    Writes a site that any web server for files can show: a page with a card a scene, and a page for every version
-    with a 3-D view, photos next to renderings, the quality gates in words, floor plan, provenance and how to load
-    it. It asks nothing of other sites. Run again, it makes only the pages of new and changed versions.
+    Writes an index, and a page for every version with 3-D view, photos next to renderings, quality gates, floor plan,
+    provenance and how to load it. Any static web server can serve it; it loads nothing from other sites. Run again, it
+    updates only new and changed versions.
 
-    With --push a static Space on the Hugging Face Hub shows it, too. One that isn't there is made, private unless
-    --public is given; the token is that of `hf auth login` or HF_TOKEN.
+    --push publishes the site as a static Space on the Hugging Face Hub. A missing Space is created, private unless
+    --public is given. The token comes from `hf auth login` or HF_TOKEN.
 
-    Ends with code 1 when a bundle was damaged and had to be left out.
+    Exit code 1 if a damaged bundle was left out.
 
     Examples:
-        splatyard gallery --registry ./yard --out site
-        splatyard gallery --registry bundles --out site --serve       and show it on this machine, until Ctrl-C
-        splatyard gallery --registry hf://owner/scenes --out site --push hf://owner/gallery
+        splatyard registry gallery --registry ./yard --out site
+        splatyard registry gallery --registry bundles --out site --serve       and serve it here, until Ctrl-C
+        splatyard registry gallery --registry hf://owner/scenes --out site --push hf://owner/gallery
     """
     from pipeline.gallery.scenes import scenes
     from pipeline.gallery.site import build_site, server_of
     from pipeline.scenes.resolver import default_address
 
     built = build_site(scenes(registry or default_address()), out)
-    tables.say(f"written    {tables.quoted(out)}: {len(built.made)} made, {len(built.kept)} were up to date")
+    tables.say(f"written    {tables.quoted(out)}: {len(built.made)} pages made, {len(built.kept)} up to date")
     if built.left_out:
         tables.say("left out   ", (", ".join(built.left_out), "bold red"))
     if push:

@@ -33,9 +33,15 @@ SIGACTION_BYTES = 512
 
 @dataclass
 class Ending:
-    """What ended a command: the first signal that came, or None."""
+    """What ended a command.
+
+    Attributes:
+        number: The first signal that came, or None.
+        resumes: Whether the same command resumes when it is run again.
+    """
 
     number: signal.Signals | None = None
+    resumes: bool = False
 
     @property
     def code(self) -> int:
@@ -97,9 +103,9 @@ def _say(ending: Ending, *, last: bool) -> None:
     for number in NUMBERS:
         signal.signal(number, signal.SIG_IGN)
     sys.stdout.flush()
-    word = WORDS[ending.number or signal.SIGINT]
+    word = WORDS[ending.number or signal.SIGINT] + ("; run the same command again to resume" if ending.resumes else "")
     start = "\n" if sys.stderr.isatty() else ""  # below the terminal's ^C
-    print(f"{start}{word}; finished stages are kept, run again to resume", file=sys.stderr, flush=True)
+    print(f"{start}{word}", file=sys.stderr, flush=True)
     if last:
         logging.disable(logging.CRITICAL)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())

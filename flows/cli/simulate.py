@@ -1,9 +1,10 @@
-"""Robots in bundles: to look at, and how fast they are simulated."""
+"""Robots in bundles: simulate, teleoperate and benchmark them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -31,47 +32,49 @@ if TYPE_CHECKING:
     from sim.drivers import Viewer
     from sim.env import SceneEnv
 
-Task = Annotated[str, Arg("the task")]
+Task = Annotated[str, Arg("task; `splatyard policy tasks` lists all")]
 Objects = Annotated[
     tuple[str, ...],
-    Arg("one that was cut out of the bundle, or all, or a bundle that is an object by itself; may be repeated", "NAME"),
+    Arg("name of an extracted object, all, or an object bundle; repeatable", "NAME"),
 ]
+
+Engine = Annotated[str, Arg("physics engine: sapien, mujoco, isaacgym, sapien-gpu")]
 
 
 @command()
 def tasks(
-    name: Annotated[str | None, Arg("a task: what it observes, and what it is rewarded for", "TASK")] = None,
+    name: Annotated[str | None, Arg("show observations, rewards and terminations of this task", "TASK")] = None,
 ) -> int:
-    """What robots can do: all tasks, or the terms of one.
+    """List the tasks, or show the terms of one.
 
-    Weights of rewards are what a value of 1 is worth, each time that it happens or by the second; `splatyard train`
-    changes them by --set task.rewards.NAME.weight=NUMBER, parameters by --set task.parameters.NAME=NUMBER, and the time
-    limit by --set task.seconds=NUMBER.
+    A reward's weight is what a value of 1 is worth, per event or per second. `splatyard train` changes weights by --set
+    task.rewards.NAME.weight=NUMBER, parameters by --set task.parameters.NAME=NUMBER, and the time limit by --set
+    task.seconds=NUMBER.
 
     Examples:
-        splatyard tasks
-        splatyard tasks navigate
+        splatyard policy tasks
+        splatyard policy tasks navigate
     """
     from sim.tasks.catalog import TASKS, find_task
     from sim.tasks.task import about
 
     if name is None:
         rows = [(task.name, f"{task.seconds:g}", f"{task.control_period:g}", task.goal) for task in TASKS.values()]
-        tables.table("tasks", ["task", ">at most [s]", ">action every [s]", "success"], rows)
+        tables.table("tasks", ["task", ">time limit [s]", ">control period [s]", "success"], rows)
         return 0
     task = find_task(name)
-    tables.say(f"{name}: an action every {task.control_period:g} s, for at most {task.seconds:g} s. {task.goal}")
+    tables.say(f"{name}: control period {task.control_period:g} s, time limit {task.seconds:g} s. {task.goal}")
     observed = [
         (key, str(term.size), f"{term.noise:g}", "critic" if term.privileged else "all", about(term.function))
         for key, term in task.observations.items()
     ]
-    tables.table("observations", ["name", ">size", ">noise", "for", "what it is"], observed)
+    tables.table("observations", ["name", ">size", ">noise", "for", "meaning"], observed)
     rewards = [(key, f"{term.weight:g}", term.per, about(term.function)) for key, term in task.rewards.items()]
-    tables.table("rewards", ["name", ">weight", "per", "of what"], rewards)
+    tables.table("rewards", ["name", ">weight", "per", "meaning"], rewards)
     ends = [(key, about(term)) for key, term in task.terminations.items()]
-    tables.table("ends", ["name", "when"], ends)
+    tables.table("terminations", ["name", "when"], ends)
     numbers = [(key, f"{one.value:g}", one.meaning) for key, one in task.parameters.items()]
-    tables.table("parameters", ["name", ">is", "what it is"], numbers)
+    tables.table("parameters", ["name", ">default", "meaning"], numbers)
     return 0
 
 
@@ -79,31 +82,28 @@ def tasks(
 def sim(
     bundles: SceneNames,
     *,
-    task: Annotated[
-        str | None, Arg("the task; by default the driver's: find, flights for stairs, else navigate")
-    ] = None,
+    task: Annotated[str | None, Arg("task; default: find for driver find, flights for stairs, else navigate")] = None,
     robot: Robot = "rover",
     gait: Gait = None,
     ground: Ground = None,
-    engine: Annotated[str, Arg("the physics: sapien, mujoco, isaacgym or sapien-gpu")] = "sapien",
+    engine: Engine = "sapien",
     device: Device = "cpu",
-    envs: Annotated[int, Arg("robots", "N")] = 16,
-    seconds: Annotated[float, Arg("simulated time")] = 30.0,
+    envs: Annotated[int, Arg("number of robots", "N")] = 16,
+    seconds: Annotated[float, Arg("simulated time", "S")] = 30.0,
     seed: Seed = 0,
     driver: Driver = "auto",
     replan_steps: ReplanSteps = None,
-    view: Annotated[bool, Arg("look on in the browser, until Ctrl-C")] = False,
+    view: Annotated[bool, Arg("watch it live in the browser, until Ctrl-C")] = False,
     port: Port = 8080,
-    video: Annotated[Path | None, Arg("write what the cameras see", "FILE.mp4")] = None,
-    follow: Annotated[bool, Arg("--video films the first robot from behind, too")] = False,
+    video: Annotated[Path | None, Arg("write a video of the camera images", "FILE.mp4")] = None,
+    follow: Annotated[bool, Arg("with --video: also show the first robot from behind")] = False,
     objects: Objects = (),
     allow_failed: AllowFailed = False,
 ) -> int:
-    """Let robots do a task in a bundle.
+    """Simulate robots that do a task in a bundle.
 
-    Puts robots into bundles and lets them do a task, wheeled ones driven along the shortest path; says how it went.
-    With --view a page in the browser shows the robots in the splat and what their cameras see, with --video it is
-    filmed.
+    Puts robots into bundles, drives them by a script or policy, and reports how the episodes ended. --view opens a page
+    with the robots in the splat and their camera images; --video writes a video.
 
     Examples:
         splatyard sim bundles/hall/1.0.0 --envs 16 --seconds 30
@@ -127,11 +127,11 @@ def sim(
     env = _made(task, bundles, envs, robot, gait, objects, ground=ground_of(driver, ground), **config)
     steps = None if view else round(seconds / env.task.control_period)
     looking_on = _looking_on(env, port if view else None, video, f"driver: {driver}" if follow else "")
-    with looking_on as viewers, open_driver(driver, env, seed, replan_steps or 0) as policy:
-        ended = run_episodes(env, steps, seed, policy, viewers)
+    with looking_on as viewers, open_driver(driver, env, seed, replan_steps or 0) as policy, _counted(steps) as counter:
+        ended = run_episodes(env, steps, seed, policy, [*viewers, *counter])
     tables.show_endings(task, ended)
     if video:
-        tables.say(f"video {tables.quoted(tables.shown(video))}")
+        tables.say(f"video      {tables.quoted(tables.shown(video))}")
     return 0
 
 
@@ -139,9 +139,36 @@ def _made(
     task: str, bundles: Sequence[str], envs: int, robot: str, gait: str | None, objects: Sequence[str], **config: Any
 ) -> SceneEnv:
     """Robots in bundles, see `sim.make`."""
+    tables.begin(f"loading {counted(envs, 'robot')} ({robot}) in {', '.join(bundles)}")
     from sim import make
 
     return make(task, bundles, envs, robot=robot, gait=gait or "", objects=objects, **config)
+
+
+@contextmanager
+def _counted(steps: int | None) -> Iterator[list[Viewer]]:
+    """Shows how many of so many steps are done; nothing of a simulation without an end."""
+    if steps is None:
+        yield []
+        return
+    from pipeline.progress import bar
+
+    with bar(steps, "simulating") as shown:
+        yield [_Counter(shown.update)]
+
+
+@dataclass(frozen=True)
+class _Counter:
+    """Calls a function at each step."""
+
+    step: Callable[[], object]
+
+    def update(self, seen: object, ended: object) -> None:
+        """Count one more."""
+        self.step()
+
+    def close(self) -> None:
+        """Nothing is open."""
 
 
 @contextmanager
@@ -168,7 +195,7 @@ def open_page(env: SceneEnv, port: int) -> SimPage:
     from flows.sim_view import SimPage
 
     page = SimPage(env, port)
-    tables.say(f"{page.address} shows the robots; Ctrl-C ends it")
+    tables.say(f"view       {page.address} until Ctrl-C")
     return page
 
 
@@ -179,26 +206,28 @@ def teleop(
     task: Task = "put_cube_on_plate",
     robot: Robot = "panda",
     gait: Gait = None,
-    lerobot: Annotated[Path | None, Arg("a new folder for the dataset of what is kept", "DIR")] = None,
-    seconds: Annotated[float, Arg("time limit of an episode; people are slower than experts", "S", seconds)] = 60.0,
-    engine: Annotated[str, Arg("the physics: sapien, mujoco, isaacgym or sapien-gpu")] = "sapien",
+    lerobot: Annotated[
+        Path | None, Arg("folder for the dataset of kept episodes, new or of an earlier session", "DIR")
+    ] = None,
+    seconds: Annotated[float, Arg("time limit of an episode", "S", seconds)] = 60.0,
+    engine: Engine = "sapien",
     device: Device = "cpu",
     seed: Seed = 0,
     port: Port = 8080,
     objects: Objects = (),
     allow_failed: AllowFailed = False,
 ) -> int:
-    """Drive a robot by keyboard or gamepad, in the browser, and record what goes well.
+    """Teleoperate a robot in the browser, and record demonstrations.
 
-    A page shows the robot in the splat and what its cameras see. Keys, a gamepad or the page's buttons move an arm's
-    hand and its gripper, or drive wheels and gaits. An episode begins by Start and ends when the task is done or has
-    failed; then it is kept or discarded. Ctrl-C ends the session and writes what was kept as a LeRobot dataset
-    (version 3.0); kept episodes outlive a kill, the next session with the same dataset goes on from them.
+    A page shows the robot in the splat and its camera images. Keys, a gamepad or buttons move the end effector and the
+    gripper of an arm, or drive wheels and legs. Press Start to begin an episode; it ends when the task succeeds or
+    fails. Keep or discard it. Ctrl-C ends the session and writes kept episodes as a LeRobot dataset (version 3.0). Kept
+    episodes survive a kill; the next session with the same dataset appends to them.
 
     Examples:
-        splatyard teleop hall --task put_cube_on_plate --lerobot my_demos
-        splatyard teleop hall --task navigate --robot rover
-        splatyard teleop hall --task fetch --robot fetcher --lerobot fetch_demos --seconds 120
+        splatyard policy teleop hall --task put_cube_on_plate --lerobot my_demos
+        splatyard policy teleop hall --task navigate --robot rover
+        splatyard policy teleop hall --task fetch --robot fetcher --lerobot fetch_demos --seconds 120
     """
     from flows.sim_view import SimPage
     from flows.teleop.desk import Desk
@@ -220,7 +249,7 @@ def teleop(
 
             with closing(Desk(port, page, view.address)) as desk:
                 session = Session(env, view, desk, takes, seed)
-                tables.say(f"{desk.address} drives the robot; Ctrl-C ends it")
+                tables.say(f"teleop     {desk.address} until Ctrl-C")
                 session.run()
         if takes and takes.files:
             kept = len(takes.files)
@@ -238,29 +267,29 @@ def _counts(text: str) -> tuple[int, ...]:
 
 @command()
 def bench(
-    what: Annotated[Literal["sim"], Arg("the simulation")],
+    what: Annotated[Literal["sim"], Arg("what to measure")],
     bundles: SceneNames,
     *,
     task: Task = "navigate",
     robot: Robot = "rover",
     gait: Gait = None,
-    engine: Annotated[str, Arg("sapien, mujoco, isaacgym or sapien-gpu")] = "sapien",
+    engine: Engine = "sapien",
     device: Device = "cpu",
-    envs: Annotated[tuple[int, ...], Arg("environments to try", "N,N", _counts)] = (1, 16, 64),
-    steps: Annotated[int, Arg("control steps", "N")] = 50,
+    envs: Annotated[tuple[int, ...], Arg("numbers of environments", "N,N", _counts)] = (1, 16, 64),
+    steps: Annotated[int, Arg("control steps per measurement", "N")] = 50,
     objects: Objects = (),
     allow_failed: AllowFailed = False,
 ) -> int:
-    """How fast a bundle simulates on this machine.
+    """Measure simulation speed on this machine.
 
-    Steps robots with random actions through bundles and says how many environment steps and images there are a
-    second, and how many CPU-milliseconds of a step physics, cameras and all the rest take.
+    Steps robots with random actions. Reports environment steps and images per second, and the CPU time of a step by
+    physics, cameras and the rest.
 
     Examples:
-        splatyard bench sim bundles/hall/1.0.0
-        splatyard bench sim hall kitchen@2.1.0 --envs 1,16,64 --steps 100
-        splatyard bench sim hall --engine mujoco
-        splatyard bench sim hall --device cuda --envs 4096
+        splatyard policy bench sim bundles/hall/1.0.0
+        splatyard policy bench sim hall kitchen@2.1.0 --envs 1,16,64 --steps 100
+        splatyard policy bench sim hall --engine mujoco
+        splatyard policy bench sim hall --device cuda --envs 4096
     """
     from sim.bench import measure
 
@@ -272,6 +301,6 @@ def bench(
         rates, parts = (speed.steps_per_second, speed.images_per_second), (speed.physics, speed.cameras, speed.rest)
         rows.append((str(count), *(f"{value:.0f}" for value in rates), *(f"{value:.3f}" for value in parts)))
     columns = ["environments", "steps/s", "images/s", "physics [CPU-ms]", "cameras [CPU-ms]", "rest [CPU-ms]"]
-    title = f"{task}, {robot}, {engine}, images on {device}; CPU-ms a step"
+    title = f"{task}, {robot}, {engine}, images on {device}; CPU-ms per step"
     tables.table(title, columns, rows)
     return 0

@@ -1,12 +1,16 @@
-"""What commands print: lines and tables of texts, which may come from others, some of them in colour."""
+"""What commands print: lines and tables of texts, which may come from others, some of them in colour; or JSON."""
 
 from __future__ import annotations
 
+import contextlib
 import datetime
+import json
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from flows.cli.command import plain
 
@@ -22,6 +26,31 @@ WIDTH_WITHOUT_TERMINAL = 160
 
 Part = str | tuple[str, str]
 """A text, or a text and its style such as "bold red"; neither is markup."""
+_json_goes_to: ContextVar[TextIO | None] = ContextVar("_json_goes_to", default=None)
+
+
+def begin(text: str) -> None:
+    """Say on stderr what takes its time from now on."""
+    say((f"{text} ...", "dim"), stderr=True)
+
+
+@contextlib.contextmanager
+def only_json() -> Iterator[None]:
+    """Within, nothing but what `show_json` prints goes to stdout: lines, tables and what libraries print to stderr."""
+    token = _json_goes_to.set(sys.stdout)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        _json_goes_to.reset(token)
+
+
+def show_json(content: object) -> None:
+    """Print values as JSON: also paths, times, dataclasses and models by their fields; what is no number is null."""
+    from pydantic_core import to_jsonable_python
+
+    values = to_jsonable_python(content, inf_nan_mode="null")
+    print(json.dumps(values, indent=1), file=_json_goes_to.get() or sys.stdout, flush=True)
 
 
 def say(*parts: Part, stderr: bool = False) -> None:
@@ -86,6 +115,11 @@ def age(passed: datetime.timedelta) -> str:
     return f"{max(0, seconds):.0f} s"
 
 
+def gate_values(gate: Gate) -> dict[str, object]:
+    """A gate's metric, threshold and verdict, for JSON."""
+    return {**gate.model_dump(mode="json"), "passed": gate.passed}
+
+
 def show_gates(gates: Iterable[Gate]) -> None:
     """Every gate's metric, threshold, verdict and how it was measured."""
     signs = {"<=": "≤", ">=": "≥"}
@@ -108,17 +142,17 @@ def show_gates(gates: Iterable[Gate]) -> None:
 
 
 def show_quality(bundle: Bundle, not_measured: str = "") -> None:
-    """A new bundle's gates, where it lies, and how to view it; `not_measured` follows "no gate fails"."""
+    """A new bundle's gates, where it lies, and how to view it; `not_measured` follows "all gates passed"."""
     show_gates(bundle.quality.gates)
     if bundle.quality.passed:
-        say(("no gate fails", "bold green"), not_measured)
+        say(("all gates passed", "bold green"), not_measured)
     else:
         failed = ", ".join(bundle.quality.failed)
-        say((f"failed gates: {failed}.", "bold red"), " The bundle is made, and marked as failed.")
+        say((f"failed gates: {failed}.", "bold red"), " The bundle exists, marked as failed.")
     root = shown(bundle.root)
     say(f"bundle     {quoted(root)}")
     say(f"quality    {quoted(root / 'quality.html')}")
-    say(f"look       splatyard view {quoted(root)}")
+    say(f"view       splatyard view {quoted(root)}")
 
 
 def say_failed(gates: Sequence[str]) -> None:
@@ -130,4 +164,4 @@ def say_failed(gates: Sequence[str]) -> None:
 def show_endings(task: str, ended: Mapping[str, int]) -> None:
     """How many episodes ended by what."""
     rows = [(name, str(count)) for name, count in sorted(ended.items())]
-    table(f"{task}: how episodes ended", ["by", "episodes"], rows)
+    table(f"{task}: how episodes ended", ["ending", "episodes"], rows)

@@ -1,4 +1,4 @@
-"""Training: a policy that sees, from published bundles."""
+"""Training: policies, and networks that policies use."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 class Train:
     """Train a policy in bundles.
 
-    Trains a policy that sees, by PPO or another algorithm, in one bundle or many, and keeps all of it in a folder
-    below runs/: what was trained, how and where (run.json), the curve, TensorBoard's files and checkpoints. Ctrl-C
-    ends it with a checkpoint; --resume continues as if it had never stopped.
+    Trains a vision policy by PPO or another algorithm in one bundle or many. The run's folder in runs/ holds settings
+    and scenes (run.json), the training curve, TensorBoard files and checkpoints. Ctrl-C saves a checkpoint and ends;
+    --resume continues from it, exactly as if never interrupted.
 
     Examples:
         splatyard train navigate --scene hall@1.0.0 --robot rover
@@ -38,58 +38,56 @@ class Train:
         splatyard train navigate --scene hall --set ppo.learning_rate=5e-4 --set policy.encoder=none --name blind
         splatyard train put_cube_on_plate --scene hall --algorithm rlpd --demos put_demos
         splatyard train put_cube_on_plate --scene hall --algorithm rlpd --demos put_demos --actors 8
-        splatyard train find --scene 'yard/*' --hold-out 20% --test hall     # success where it never trains, too
+        splatyard train find --scene 'yard/*' --hold-out 20% --test hall     # also success in unseen scenes
         splatyard train climb --scene hall --robot go2 --set policy.modality=rgb
         splatyard train climb-joints --scene 'stairs-*@latest' --robot go2 --device cuda --num-gpus 4
-        splatyard train navigate --scene hall --nodes 4 --rendezvous 10.0.0.1:29500     # the same on four machines
-        splatyard train find --scene 'yard/*'                           # a ball in places never seen
-        splatyard train find --scene kitchen --from find                # the same, at home in one place
+        splatyard train navigate --scene hall --nodes 4 --rendezvous 10.0.0.1:29500     # on four machines
+        splatyard train find --scene 'yard/*'                           # find a ball in unseen scenes
+        splatyard train find --scene kitchen --from find                # fine-tune it in one scene
         splatyard train my_preset.yaml --scene hall --log wandb
         splatyard train --resume navigate-hall-1 --iterations 200
     """
 
-    what: Annotated[str | None, Arg("a task, a preset's name, or a preset's YAML file", "TASK")] = None
+    what: Annotated[str | None, Arg("task, preset, or a preset's YAML file", "TASK")] = None
     _: KW_ONLY
     scenes: Scenes = ()
     start_from: Annotated[
         str | None,
-        Arg("begin with the networks of a run, or of eyes: find, or FILE.npz", "RUN", flag="--from"),
+        Arg("start with the networks of this run, of find, or of a file .npz", "RUN", flag="--from"),
     ] = None
     hold_out: HoldOut = None
     test: Test = ()
-    preset: Annotated[str | None, Arg("its name or file, where it isn't that of the task")] = None
-    robot: Annotated[str | None, Arg("a name, or a URDF or MJCF file; default: the preset's")] = None
+    preset: Annotated[str | None, Arg("preset name or file, if it isn't the task's")] = None
+    robot: Annotated[str | None, Arg("robot name, or a URDF or MJCF file; default: the preset's")] = None
     gait: Gait = None
     algorithm: Annotated[
-        str | None, Arg("how it learns, such as sac; one that doesn't exist lists all; default: the preset's", "NAME")
+        str | None, Arg("learning algorithm, such as sac; a wrong name lists all; default: the preset's", "NAME")
     ] = None
-    demos: Annotated[Path | None, Arg("a LeRobot dataset of demonstrations, if it learns from any", "DIR")] = None
+    demos: Annotated[Path | None, Arg("LeRobot dataset of demonstrations to learn from", "DIR")] = None
     settings: Annotated[
         tuple[str, ...],
-        Arg("one value of the preset, such as ppo.learning_rate=5e-4; may be repeated", "KEY=VALUE", flag="--set"),
+        Arg("set a preset value, such as ppo.learning_rate=5e-4; repeatable", "KEY=VALUE", flag="--set"),
     ] = ()
-    iterations: Annotated[int | None, Arg("in all; default: the preset's", "N", count)] = None
-    minutes: Annotated[float | None, Arg("a time limit: stop early, and say so", "M")] = None
+    iterations: Annotated[int | None, Arg("total iterations; default: the preset's", "N", count)] = None
+    minutes: Annotated[float | None, Arg("time limit in minutes", "M")] = None
     seed: Annotated[int | None, Arg("random seed; default: 0")] = None
-    device: Annotated[str | None, Arg("for network and images: cpu, cuda, cuda:1; default: cpu")] = None
-    num_gpus: Annotated[int | None, Arg("train in N processes, each with a device", "N", count)] = None
+    device: Annotated[str | None, Arg("device for networks and images: cpu, cuda, cuda:1; default: cpu")] = None
+    num_gpus: Annotated[int | None, Arg("train in N processes, each on its own device", "N", count)] = None
     nodes: Annotated[
-        int | None, Arg("train with up to N machines, on all of which the same command runs, in one folder", "N", count)
+        int | None, Arg("train on up to N machines: run the same command on each, in a shared folder", "N", count)
     ] = None
-    rendezvous: Annotated[str | None, Arg("where they meet: one of them, and a port", "HOST:PORT")] = None
-    actors: Annotated[
-        int | None, Arg("let N actors act on Ray, apart from the learner, where it learns from past steps", "N", count)
-    ] = None
+    rendezvous: Annotated[str | None, Arg("with --nodes: address of one of the machines", "HOST:PORT")] = None
+    actors: Annotated[int | None, Arg("collect steps with N Ray actors; for off-policy algorithms", "N", count)] = None
     ray_address: Annotated[
-        str | None, Arg("auto or HOST:PORT of a running Ray cluster; default: one is started here", "ADDRESS")
+        str | None, Arg("auto or HOST:PORT of a running Ray cluster; default: start one here", "ADDRESS")
     ] = None
     name: Annotated[
-        str | None, Arg("of the run; default: <task>-<scene>-<number>, with --nodes <task>-<host>-<port>")
+        str | None, Arg("name of the run; default: <task>-<scene>-<number>, with --nodes <task>-<host>-<port>")
     ] = None
     runs: Runs = Path("runs")
-    resume: Annotated[str | None, Arg("resume a run: its name or its folder", "RUN")] = None
-    log: Annotated[tuple[str, ...], Arg("besides TensorBoard: wandb, mlflow; may be repeated", "NAME")] = ()
-    evaluate: Annotated[int | None, Arg("episodes to show success by, before and after", "N", count)] = None
+    resume: Annotated[str | None, Arg("resume this run, by name or folder", "RUN")] = None
+    log: Annotated[tuple[str, ...], Arg("log to wandb or mlflow too; repeatable", "NAME")] = ()
+    evaluate: Annotated[int | None, Arg("evaluate before and after the training, in N episodes", "N", count)] = None
     allow_failed: AllowFailed = False
 
     def run(self) -> int:
@@ -186,13 +184,13 @@ class Train:
                 )
         except KeyboardInterrupt:
             resume = f"splatyard train --resume {folder}"
-            print(f"\ninterrupted; resume from its last checkpoint with {resume}", file=sys.stderr)
+            print(f"\ninterrupted; resume from the last checkpoint with {resume}", file=sys.stderr)
             return INTERRUPTED
         except RuntimeError as error:
             if not self.nodes:
                 raise
             told = str(error).strip().partition("\n")[0][:200]
-            print(f"a machine or a process left; its last checkpoint is continued ({told})", file=sys.stderr)
+            print(f"a machine or process left; training continues from the last checkpoint ({told})", file=sys.stderr)
             return 1
         if writes and not (self.nodes and interrupted()):
             _report(run, folder, done, iterations)
@@ -207,7 +205,7 @@ def _evaluate(run: Run, episodes: int) -> None:
     files = checkpoint.files(run.checkpoints)
     for name, file in (("before", files[0]), ("after", files[-1])):
         results = evaluate_run(run, episodes=episodes, ablations=("none",), file=file, allow_failed=True)
-        tables.say(f"{name:<10} success {results.evaluations[0].success()} in {episodes} episodes a scene")
+        tables.say(f"{name:<10} success {results.evaluations[0].success()} in {episodes} episodes per scene")
 
 
 def _report(run: Run, folder: str, done: int, iterations: int) -> None:
@@ -217,20 +215,20 @@ def _report(run: Run, folder: str, done: int, iterations: int) -> None:
 
     rows = run.curve.read()
     success = rows[-1].get("success") if rows else None
-    ending = "no episode has ended yet" if success is None else f"{success:.0%} of its last episodes were successes"
-    ending = "nothing was simulated" if run.preset.kind.offline else f"{ending}, by the policy that explores"
-    tables.say(f"trained    {done} iterations; {ending}: `eval` measures it")
+    ending = "no episode has ended yet" if success is None else f"{success:.0%} success in the last episodes"
+    ending = "nothing was simulated" if run.preset.kind.offline else f"{ending}, with exploration"
+    tables.say(f"trained    {done} iterations; {ending}")
     ending = run.ending
     if ending and ending.early:
-        tables.say(("stopped early", "yellow"), f"  {ending.early}; what it reached is not what it was planned to")
+        tables.say(("stopped early", "yellow"), f"  {ending.early}; the planned training was not completed")
     more = f" --iterations {2 * iterations}" if done >= iterations else ""
     lines = {
         "resume": f"splatyard train --resume {folder}{more}",
         "measure": f"splatyard eval {folder}",
-        "look": f"splatyard play {folder} --view",
+        "look": f"splatyard policy play {folder} --view",
     }
     if find_encoder(run.preset.policy).exported:
-        lines["export"] = f"splatyard export {folder} --onnx policy.onnx"
+        lines["export"] = f"splatyard bundle export {folder} --onnx policy.onnx"
     if (run.folder / EYES_FILE).is_file():
         lines["drive"] = f"splatyard sim SCENE --task find --driver {folder}/{EYES_FILE} --view"
     lines["curves"] = f"tensorboard --logdir {folder}/tensorboard"
@@ -252,25 +250,24 @@ def _batches(iterations: int) -> Iterator[Watch]:
         yield watch
 
 
-@command("pretrain-encoder")
+@command("pretrain-encoder", resumes=True)
 def pretrain_encoder(
     *,
-    scenes: Annotated[tuple[str, ...], Arg("bundle to take views of; may be repeated", "SCENE", flag="--scenes")],
-    out: Annotated[Path, Arg("file of safetensors for the weights", "FILE")],
+    scenes: Annotated[tuple[str, ...], Arg("bundle or pattern to train on; repeatable", "BUNDLE", flag="--scenes")],
+    out: Annotated[Path, Arg("file for the weights, safetensors", "FILE")],
     iterations: Annotated[int, Arg("batches of 16 pairs of views", "N", count)] = 2500,
-    seed: Annotated[int, Arg("of views and weights")] = 0,
-    test: Annotated[tuple[str, ...], Arg("bundle to show it by, too; may be repeated", "SCENE")] = (),
+    seed: Annotated[int, Arg("random seed of views and weights")] = 0,
+    test: Annotated[tuple[str, ...], Arg("bundle or pattern to test on; repeatable", "BUNDLE")] = (),
 ) -> int:
-    """Train an encoder from images to Gaussians.
+    """Pretrain an image encoder that predicts Gaussians.
 
-    Trains a network that makes Gaussians of one image, on pairs of views of bundles: the Gaussians of one view are to
-    look like the other. Policies read them as tokens by --set policy.encoder=gaussian_regressor. Says how well it
-    does in each scene, and draws it: what it sees, another view, and its own idea of that. Ctrl-C or a kill loses a
-    minute: the same command goes on.
+    Trains a network that predicts Gaussians from one image, so that they reproduce another view of the same bundle.
+    Policies use them as tokens with --set policy.encoder=gaussian_regressor. Reports the quality in each scene and
+    draws input view, target view and prediction. Run the same command again to resume; at most a minute is lost.
 
     Examples:
-        splatyard pretrain-encoder --scenes 'lab-*' --out gaussians.safetensors
-        splatyard pretrain-encoder --scenes hall --test kitchen --out gaussians.safetensors
+        splatyard policy pretrain-encoder --scenes 'lab-*' --out gaussians.safetensors
+        splatyard policy pretrain-encoder --scenes hall --test kitchen --out gaussians.safetensors
         splatyard train navigate --scene hall --set policy.encoder=gaussian_regressor --set policy.encoder_file=FILE
     """
     from pipeline.scenes.bundle import Bundle
@@ -287,31 +284,33 @@ def pretrain_encoder(
         found = measure(network, bundle, picture)
         figures = f"{found.novel:.1f}", f"{found.shared:.1f}", f"{found.copied:.1f}", f"{found.depth:.1%}"
         rows.append((bundle.manifest.reference, "trained on" if name in known else "new", *figures, str(picture)))
-    columns = ["scene", "", "other view [dB]", "where both see", "by the first view [dB]", "depth off", "picture"]
-    tables.table("what it makes of one image", columns, rows)
+    columns = ["scene", "", "target view [dB]", "overlap [dB]", "copied input [dB]", "depth error", "picture"]
+    tables.table("prediction from one image", columns, rows)
     tables.say(f"weights    {tables.quoted(out)}")
     return 0
 
 
-@command("pretrain-ground")
+@command("pretrain-ground", resumes=True)
 def pretrain_ground(
     *,
-    scenes: Annotated[tuple[str, ...], Arg("bundle with stairs; may be repeated", "SCENE", flag="--scenes")],
-    out: Annotated[Path, Arg("file of weights", "EYES.npz")],
+    scenes: Annotated[
+        tuple[str, ...], Arg("bundle or pattern with stairs to train on; repeatable", "BUNDLE", flag="--scenes")
+    ],
+    out: Annotated[Path, Arg("file for the weights", "EYES.npz")],
     iterations: Annotated[int, Arg("batches of 64 images", "N", count)] = 4500,
-    seed: Annotated[int, Arg("of images and weights")] = 0,
-    robot: Annotated[str, Arg("a name, or a URDF or MJCF file, of one that walks")] = "go2",
-    test: Annotated[tuple[str, ...], Arg("bundle to measure them in, too; may be repeated", "SCENE")] = (),
+    seed: Annotated[int, Arg("random seed of images and weights")] = 0,
+    robot: Annotated[str, Arg("legged robot: a name, or a URDF or MJCF file")] = "go2",
+    test: Annotated[tuple[str, ...], Arg("bundle or pattern to test on; repeatable", "BUNDLE")] = (),
 ) -> int:
-    """Train eyes that see how far away the ground is, by colours alone.
+    """Pretrain a network that predicts ground depth from RGB.
 
-    Draws images as the robot's camera takes them on stairs and around them, with true depths, and trains a small
-    network on them, in about 20 minutes of one core. Says how far off it is in each scene that tests it. Ctrl-C or a
-    kill loses a minute: the same command goes on.
+    Renders images of the robot's camera on and around stairs, with true depth, and trains a small network on them, in
+    about 20 minutes on one core. Reports the errors in the test scenes. Run the same command again to resume; at most a
+    minute is lost.
 
     Examples:
-        splatyard pretrain-ground --scenes 'stairs/*' --test 'more/*' --out eyes.npz
-        splatyard rooms 96 --with stairs --out stairs                   # to learn in; others to test in by --seed
+        splatyard policy pretrain-ground --scenes 'stairs/*' --test 'more/*' --out eyes.npz
+        splatyard scene rooms 96 --with stairs --out stairs                   # training scenes; other seeds for tests
         splatyard eval --robot go2 --driver stairs --ground eyes.npz --scene 'more/*'
     """
     from pipeline.scenes.resolver import find_scenes
@@ -328,7 +327,7 @@ def pretrain_ground(
         note(out, found)
         figures = f"{found.said:.0%}", f"{found.depth:.1%}", f"{100 * found.height:.1f} cm"
         edges = f"{found.nearer:.0%}", f"{found.farther:.0%}"
-        columns = ["depths said", "off", "heights off", "steps nearer by 5 cm", "farther"]
-        tables.table("what they make of new places", columns, [(*figures, *edges)])
+        columns = ["depth predicted", "depth error", "height error", "steps 5 cm too near", "5 cm too far"]
+        tables.table("in the test scenes", columns, [(*figures, *edges)])
     tables.say(f"weights    {tables.quoted(out)}")
     return 0

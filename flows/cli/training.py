@@ -22,7 +22,7 @@ def interruptible() -> Iterator[Callable[[], bool]]:
         if signals:
             raise KeyboardInterrupt
         signals.append(number)
-        print("\nending with a checkpoint; once more to end at once", file=sys.stderr)
+        print("\nsaving a checkpoint; press Ctrl-C again to stop at once", file=sys.stderr)
 
     before = {number: signal.signal(number, receive) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

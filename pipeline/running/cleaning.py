@@ -21,7 +21,7 @@ from pipeline.io.files import folder_bytes, machine_errors
 from pipeline.io.results import is_locked, lock_file, locked, partial_folder, resume_folder
 from pipeline.running.building import build_lock
 from pipeline.scenes.manifest import MANIFEST_FILE, read_manifest
-from pipeline.scenes.references import VERSION
+from pipeline.scenes.references import VERSION, Version
 
 logger = logging.getLogger(__name__)
 
@@ -111,6 +111,13 @@ def needed_keys(out: Path) -> set[str]:
     """
     manifests = (read_manifest(path) for path in sorted(out.glob(f"[!.]*/[!.]*/{MANIFEST_FILE}")))
     return {stage.key for manifest in manifests for stage in manifest.provenance.stages}
+
+
+def bundle_pieces(out: Path, name: str, versions: Iterable[Version]) -> list[Piece]:
+    """Bundles in a folder of bundles, to be removed as stage results are; links are left out."""
+    folders = [folder for version in versions if not (folder := out / name / str(version)).is_symlink()]
+    work = out / WORK / name
+    return [Piece(name, "bundle", "result", one, work, folder_bytes(one), one.stat().st_mtime) for one in folders]
 
 
 def remove(chosen: Iterable[Piece]) -> list[Piece]:

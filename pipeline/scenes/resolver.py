@@ -125,11 +125,7 @@ def find_bundle(reference: Path | str) -> BundleFiles:
             return local.open(requested)
         if is_registry(default_address()):
             return open_registry().open(requested)
-    raise BundleError(
-        "a bundle is named by its folder, by name@version, or by a registry's address and these",
-        found=f"no folder {text!r} and no such bundle in {str(bundles_folder())!r}",
-        remedy=f"check the name, or set {BUNDLES_VARIABLE} to your bundles folder; docs/registry.md has all forms",
-    )
+    raise _no_bundle(text)
 
 
 def resolve(reference: str) -> str:
@@ -263,23 +259,29 @@ def _with_range(reference: str) -> str:
 
 def _matching(pattern: str) -> list[str]:
     """Bundles in the local folder, or one in the default registry, that a pattern matches."""
-    local, name = BundlesFolder(bundles_folder()), pattern.partition("@")[0]
+    local = BundlesFolder(bundles_folder())
     existing = {scene: list(local.versions(scene)) for scene in sorted(local.names())}
     found = [f"{scene}@{one}" for scene, one in _chosen(existing, pattern)]
     if not found and is_registry(default_address()) and REFERENCE.fullmatch(pattern):
         found = [resolve(pattern)]
     if not found:
-        known = [f"{scene}@{one}" for scene, versions in existing.items() for one in versions]
-        near = [scene for scene in known if scene.partition("@")[0] == name]
-        near = near or difflib.get_close_matches(pattern, known, 3, 0.4) or known[:9]
-        raise MissingBundleError(
-            "a scene is a bundle's folder, name@version, or hf://owner/repository/name@version",
-            found=f"no folder {pattern!r}, and nothing that matches in the bundles folder {str(local.folder)!r}",
-            remedy=f"did you mean {', '.join(near)}?"
-            if near
-            else f"make one with `splatyard build`, or set {BUNDLES_VARIABLE} to your bundles folder",
-        )
+        raise _no_bundle(pattern)
     return found
+
+
+def _no_bundle(text: str) -> MissingBundleError:
+    """The error that neither a folder nor a local bundle has that name, with the nearest of those that there are."""
+    local = BundlesFolder(bundles_folder())
+    known = [f"{scene}@{one}" for scene in sorted(local.names()) for one in local.versions(scene)]
+    near = [scene for scene in known if scene.partition("@")[0] == text.partition("@")[0]]
+    near = near or difflib.get_close_matches(text, known, 3, 0.4) or known[:9]
+    return MissingBundleError(
+        f'no bundle "{text}"',
+        found=f"searched the folders {text} and {local.folder}",
+        remedy=f"did you mean {', '.join(near)}?"
+        if near
+        else f"make one with `splatyard build`, or set {BUNDLES_VARIABLE} to your bundles folder; docs/registry.md",
+    )
 
 
 def _chosen(existing: Mapping[str, Sequence[Version]], pattern: str) -> Iterator[tuple[str, Version]]:

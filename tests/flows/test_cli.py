@@ -15,7 +15,7 @@ import pytest
 
 import pipeline
 from flows.cli import main, tables
-from flows.cli.app import GROUPS
+from flows.cli.commands import ALIASES, COMMANDS, GROUPS, TOP, as_parsed, parser
 from pipeline.align.params import scale_settings
 from pipeline.errors import BusyError
 from pipeline.parameters import documentation
@@ -27,7 +27,6 @@ from tests.paths import ROOT
 from tests.synthetic import CAMERA, walk, write_photos
 from train.preset import Preset
 
-NAMES = [command.name for commands in GROUPS.values() for command in commands]
 BUSY = BusyError("one at a time", found="process 4711 is at it", remedy="wait", file=Path("bundles/hall"))
 
 
@@ -68,7 +67,7 @@ def test_help_loads_nothing_heavy():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     loaded = set(done.stdout.partition("LOADED ")[2].split()) - set(sys.stdlib_module_names)
     assert {name for name in loaded if not name.startswith("_")} == {"flows", "pipeline"}
-    for name in NAMES:
+    for name in [*(command.name for command in TOP), *GROUPS]:
         assert f"    {name} " in done.stdout
 
 
@@ -103,20 +102,20 @@ def test_what_is_not_there_is_refused_before_anything_heavy_is_imported(words: l
     assert [*tmp_path.iterdir()] == []
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", COMMANDS)
 def test_help_of_each_command_has_examples(name, capsys):
     """`splatyard COMMAND --help` ends with 0 and shows examples."""
     with pytest.raises(SystemExit) as end:
-        main([name, "--help"])
+        main([*name.split(), "--help"])
     assert end.value.code == 0
     assert f"examples:\n  splatyard {name}" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", COMMANDS)
 def test_help_lists_every_option_once(name, capsys):
     """One spelling each, with one line."""
     with pytest.raises(SystemExit):
-        main([name, "--help"])
+        main([*name.split(), "--help"])
     options = capsys.readouterr().out.partition("options:")[2].partition("examples:")[0]
     listed = re.findall(r"^  (-[^ ,]+(?:, -[^ ,]+)*)", options, re.MULTILINE)
     assert listed[0] == "-h, --help"
@@ -151,15 +150,60 @@ def test_wrong_command_line_ends_with_2(words, capsys):
 
 
 @pytest.mark.parametrize(
-    ("words", "shown"),
-    [([], "usage: splatyard [-h]"), (["help"], "usage: splatyard [-h]"), (["help", "view"], "usage: splatyard view")],
+    ("line", "shown"),
+    [
+        ("", "usage: splatyard [--version]"),
+        ("help", "usage: splatyard [--version]"),
+        ("help view", "usage: splatyard view"),
+        ("bundle", "usage: splatyard bundle COMMAND"),
+        ("help bundle", "usage: splatyard bundle COMMAND"),
+        ("help bundle check", "usage: splatyard bundle check"),
+        ("help check", "usage: splatyard bundle check"),
+    ],
 )
-def test_help_is_shown_to_who_asks_for_it_by_words_or_by_none(words: list[str], shown: str, capsys):
+def test_help_is_shown_to_who_asks_for_it_by_words_or_by_none(line: str, shown: str, capsys):
     """As --help does."""
     with pytest.raises(SystemExit) as end:
-        main(words)
+        main(line.split())
     assert end.value.code == 0
     assert capsys.readouterr().out.startswith(shown)
+
+
+def test_few_names_are_on_top():
+    """At most twelve, of commands and groups."""
+    assert len(TOP) + len(GROUPS) <= 12
+
+
+@pytest.mark.parametrize("name", ALIASES)
+def test_a_name_without_its_group_is_the_same_command(name: str, capsys):
+    """With the same help, and no help names it; options before it are left where they are."""
+    assert as_parsed(["--debug", name, "x"]) == ["--debug", *ALIASES[name].split(), "x"]
+    for words in ([name], ALIASES[name].split()):
+        with pytest.raises(SystemExit) as end:
+            main([*words, "--help"])
+        assert end.value.code == 0
+    shown = capsys.readouterr().out
+    assert shown[: len(shown) // 2] == shown[len(shown) // 2 :]
+    assert f"splatyard {name} " not in parser().format_help()
+
+
+@pytest.mark.parametrize(
+    ("line", "meant"),
+    [
+        ("buidl x", "did you mean build?"),
+        ("bundel", "did you mean bundle?"),
+        ("inspekt x", "did you mean bundle inspect?"),
+        ("bundle inspekt x", "did you mean inspect?"),
+        ("bundle publish x", "did you mean registry publish?"),
+        ("bundle check x --debag", "unrecognized arguments: --debag"),
+    ],
+)
+def test_a_misspelt_name_is_told_what_was_meant(line: str, meant: str, capsys):
+    """On top or in a group, with the group if it is another one."""
+    with pytest.raises(SystemExit) as end:
+        main(line.split())
+    assert end.value.code == 2
+    assert meant in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("word", ["--version", "version"])
@@ -230,11 +274,18 @@ def test_a_policy_without_pytorch_is_told_how_to_install_it(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_interrupt_ends_with_130_and_tells_how_to_resume(built, capsys):
-    """Ctrl-C is no error; the same command goes on."""
+def test_interrupt_ends_with_130_and_tells_how_to_resume(built, monkeypatch, capsys):
+    """Ctrl-C is no error; what resumes says so, and nothing else does."""
     built["result"] = KeyboardInterrupt()
     assert main(["build", "x"]) == 130
-    assert "run again to resume" in capsys.readouterr().err
+    assert capsys.readouterr().err == "interrupted; run the same command again to resume\n"
+
+    def ctrl_c(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(tables, "table", ctrl_c)
+    assert main(["formats"]) == 130
+    assert capsys.readouterr().err == "interrupted\n"
 
 
 def test_build_hands_on_every_option(built):
@@ -267,7 +318,7 @@ def test_build_shows_gates_and_where_everything_lies(built, room_bundle, capsys)
     built["result"] = BuildResult(room_bundle, ("mesh", "splat"), {"mesh": 2.0, "splat": 30.5}, Path("w/build.log"))
     assert main(["build", "x"]) == 0
     shown = capsys.readouterr().out
-    for text in ("32.5", "Held-out PSNR", "31.5 dB", "≥ 25 dB", "4 photos", "not measured", "no gate fails"):
+    for text in ("32.5", "Held-out PSNR", "31.5 dB", "≥ 25 dB", "4 photos", "not measured", "all gates passed"):
         assert text in shown
     for text in (room_bundle / "images", room_bundle / "quality.html", "w/build.log"):
         assert str(text) in shown
@@ -384,7 +435,7 @@ def test_bundles_are_found_by_name(room_bundle, monkeypatch, capsys):
 def test_check_passes_a_whole_bundle(room_bundle, capsys):
     """A bundle as it was made, in which no gate fails, ends with 0."""
     assert main(["check", str(room_bundle)]) == 0
-    assert "no gate fails" in capsys.readouterr().out
+    assert "all gates passed" in capsys.readouterr().out
 
 
 def test_check_and_inspect_say_what_was_left_out(room_bundle, capsys):
@@ -430,7 +481,7 @@ def test_check_fails_on_a_manifest_that_hides_a_failed_gate(failed_bundle, tmp_p
     manifest = json.loads((bundle / "bundle.json").read_text())
     (bundle / "bundle.json").write_text(json.dumps({**manifest, "quality_passed": True, "failed_gates": []}))
     assert main(["check", str(bundle)]) == 1
-    assert "bundle.json names other failed gates (none)" in capsys.readouterr().out
+    assert "bundle.json lists other failed gates (none)" in capsys.readouterr().out
 
 
 def test_doctor_ends_with_1_and_lists_the_commands(monkeypatch, capsys):

@@ -32,7 +32,7 @@ def test_a_dry_run_removes_nothing(out, capsys):
     shown = capsys.readouterr().out
     assert "a" * 20 in shown
     assert "10 days" in shown
-    assert "half result" in shown
+    assert "partial result" in shown
     assert "would free 4.0 KiB of 6.0 KiB" in shown
     assert there(out) == {"a", "b", "c"}
 

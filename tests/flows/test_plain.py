@@ -49,7 +49,7 @@ def test_commands_print_text_only(room: Room, tmp_path: Path, capsys: pytest.Cap
 @pytest.mark.parametrize(
     ("words", "meant"),
     [
-        (["inspct", "x"], "did you mean inspect?"),
+        (["inspct", "x"], "did you mean bundle inspect?"),
         (["build", "x", "--dryrun"], "did you mean --dry-run?"),
         (["pull", "hall", "--onyl=sim"], "did you mean --only?"),
         (["batch", "x", "--runner", "dsk"], "did you mean dask?"),

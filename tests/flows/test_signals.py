@@ -25,6 +25,7 @@ print("ready", file=sys.stderr, flush=True)
 {before}
 sys.exit(main())
 """
+AGAIN = "; run the same command again to resume"
 BOTH = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -50,8 +51,7 @@ def check_end(process: subprocess.Popen[str], number: signal.Signals) -> None:
         assert word not in said, said
     if process.returncode == 128 + number:
         assert said.splitlines()[-1] in (
-            "interrupted; finished stages are kept, run again to resume",
-            "terminated; finished stages are kept, run again to resume",
+            word + again for word in ("interrupted", "terminated") for again in ("", AGAIN)
         )
 
 
@@ -69,7 +69,7 @@ def test_while_modules_are_imported(room: Room, tmp_path: Path, number: signal.S
 def test_errors_that_a_signal_causes_are_no_bugs(number: signal.Signals):
     """A library turns it into an error of its own, and it comes while an object is deleted."""
     before = f"""
-import os, flows.cli.app
+import os, flows.cli.command
 class Late:
     def __del__(self):
         os.kill(os.getpid(), {int(number)}); sum(range(1000))
@@ -79,7 +79,7 @@ def run(command, values):
         while True: pass
     except KeyboardInterrupt as error:
         raise ImportError("cannot import name 'x' from partially initialized module") from error
-flows.cli.app.Command.run = run
+flows.cli.command.Command.run = run
 """
     process = begin(["doctor"], before)
     check_end(process, number)
@@ -89,12 +89,12 @@ flows.cli.app.Command.run = run
 def test_sigterm_stays_ours_when_pycolmap_is_there():
     """Its log library would print the native stack."""
     before = """
-import os, signal, flows.cli.app
+import os, signal, flows.cli.command
 def run(command, values):
     import pycolmap
     os.kill(os.getpid(), signal.SIGTERM)
     while True: pass
-flows.cli.app.Command.run = run
+flows.cli.command.Command.run = run
 """
     process = begin(["doctor"], before)
     check_end(process, signal.SIGTERM)

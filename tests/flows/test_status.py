@@ -99,7 +99,7 @@ def test_trainings_with_actors_are_shown(tmp_path, capsys):
     shown = " ".join(capsys.readouterr().out.split())
     assert "│ a │ killed │ 1 of 2 │ 250 │ 3 │ 5 │ 6 │ 9 │" in shown
     assert "│ b │ training │ 7 of 8 │ 250 │" in shown
-    assert "old" not in shown and "alone" not in shown and "splatyard batch" not in shown
+    assert "old" not in shown and "alone" not in shown and "splatyard scene batch" not in shown
     (runs / "a/curve.jsonl").write_text("damaged\n")
     Run.open("b", runs).end(Ending(reached=2, planned=2, by="iterations"))
     assert main(["status", "--runs", str(runs), "--out", str(tmp_path / "none")]) == 0
@@ -119,5 +119,5 @@ def _run(runs: Path, name: str, numbers: dict[str, float], changed: float) -> No
 def test_nothing_yet(tmp_path, capsys):
     """It says what makes batches, and makes no folder."""
     assert main(["status", "--out", str(tmp_path / "none")]) == 0
-    assert "splatyard batch" in capsys.readouterr().out
+    assert "splatyard scene batch" in capsys.readouterr().out
     assert not (tmp_path / "none").exists()

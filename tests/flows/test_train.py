@@ -117,7 +117,7 @@ def test_scenes_are_found_by_pattern(session: list[dict[str, Any]], capsys: pyte
     assert (call["minutes"], call["loggers"], call["iterations"]) == (1.5, ["wandb"], call["run"].preset.iterations)
     told = capsys.readouterr().out
     assert "success 50% (goal 50%, crash 50%), reward 1.25, 812 steps/s" in told
-    assert "trained    5 iterations; 50% of its last episodes were successes" in told
+    assert "trained    5 iterations; 50% success in the last episodes" in told
 
 
 def renamed() -> None:
@@ -178,7 +178,7 @@ def test_a_time_limit_says_that_it_ended_the_training(capsys: pytest.CaptureFixt
     assert "1/9 (time limit)" in " ".join(capsys.readouterr().out.split())
     assert main(["eval", "navigate-room-1", "--episodes", "2", "--ablations", "none"]) == 0
     told = " ".join(capsys.readouterr().out.split())
-    assert f"stopped early: {why}; splatyard train --resume runs/navigate-room-1 continues it" in told
+    assert f"stopped early: {why}; splatyard train --resume runs/navigate-room-1 resumes it" in told
     assert why in Path("runs/navigate-room-1/report.html").read_text()
     assert command("train", "--resume", "navigate-room-1", "--iterations", "2") == 0
     assert "stopped early" not in capsys.readouterr().out
@@ -304,11 +304,11 @@ def test_ctrl_c_ends_with_a_checkpoint_and_tells_how_to_go_on(
     assert main(["train", "navigate", "--scene", "room"]) == 130
     assert seen == [False, True]
     told = capsys.readouterr()
-    assert "ending with a checkpoint" in told.err
+    assert "saving a checkpoint" in told.err
     assert "splatyard train --resume runs/navigate-room-1" in told.out
     assert main(["train", "navigate", "--scene", "room"]) == 130
     assert (
-        "resume from its last checkpoint with splatyard train --resume runs/navigate-room-2" in capsys.readouterr().err
+        "resume from the last checkpoint with splatyard train --resume runs/navigate-room-2" in capsys.readouterr().err
     )
     assert signal.getsignal(signal.SIGINT) is before
 
@@ -380,7 +380,7 @@ def test_two_processes_go_on_as_if_they_had_never_stopped():
 def test_no_runs_is_no_error(capsys: pytest.CaptureFixture[str]):
     """It tells what makes them."""
     assert main(["runs", "--runs", "nowhere"]) == 0
-    assert "splatyard train makes them" in capsys.readouterr().out
+    assert "start one with splatyard train" in capsys.readouterr().out
 
 
 def test_a_damaged_run_does_not_hide_the_others(session: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]):

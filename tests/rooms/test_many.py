@@ -60,7 +60,7 @@ def test_rooms_are_bundles_like_others(rooms: Path, capsys: pytest.CaptureFixtur
         assert len(scene.gaussians) == len(bundle.splat("sim"))
         assert main(["check", path]) == 0
         assert main(["inspect", path]) == 0
-    assert "no gate fails" in capsys.readouterr().out
+    assert "all gates passed" in capsys.readouterr().out
     assert [Bundle.open(path).manifest.report["room"]["alike"] for path in found] == [False, True]
 
 

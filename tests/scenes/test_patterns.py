@@ -65,7 +65,7 @@ def test_what_fits_nothing_is_an_error_that_offers_what_is_near(registry: Path, 
     """Other versions of the name, names like it, or what there is."""
     with pytest.raises(MissingBundleError) as raised:
         find_scenes(["hall", pattern])
-    assert repr(pattern) in raised.value.found
+    assert pattern in raised.value.found
     assert near in raised.value.remedy
 
 

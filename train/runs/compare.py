@@ -86,6 +86,24 @@ def progress(run: Run) -> tuple[str, str, str, str]:
     return done, own, unseen(rows).get(VALIDATION, "-"), "-" if share is None else str(share)
 
 
+def progress_values(run: Run) -> dict[str, object]:
+    """As `progress`, in numbers; None where there is none.
+
+    Raises:
+        TrainError: When its curve, its ending or its evaluation is damaged.
+    """
+    rows = run.curve.read()
+    last, held_out, ending = rows[-1] if rows else {}, scores(rows, VALIDATION), run.ending
+    return {
+        "iteration": int(last.get("iteration", 0)),
+        "iterations": ending.planned if ending and ending.early else run.preset.iterations,
+        "stopped_early": ending.early if ending else "",
+        "training_success": last.get("success"),
+        "held_out_success": held_out[-1].success if held_out else None,
+        "evaluated": evaluated(run),
+    }
+
+
 def unseen(rows: Sequence[Mapping[str, float]]) -> dict[str, str]:
     """Success in places never trained in, by what they are for: the newest of a curve, and the best checkpoint's."""
     texts = {}

@@ -218,7 +218,7 @@ def test_a_task_that_nobody_can_drive_is_refused(bundle: Path, capsys: pytest.Ca
     shown = capsys.readouterr()
     assert "a person drives end effectors, wheels and gaits" in " ".join(shown.err.split())
     assert "--robot rover" in shown.err
-    assert "drives the robot" not in shown.out
+    assert "teleop " not in shown.out
 
 
 def command(bundle: Path, folder: Path) -> tuple[subprocess.Popen[str], str]:

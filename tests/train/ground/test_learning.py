@@ -147,7 +147,7 @@ def test_the_command(
     monkeypatch.chdir(tmp_path)
     scene = ("--scenes", str(folder))
     assert main(["pretrain-ground", *scene, "--test", str(folder), "--out", "own.npz", "--iterations", "2"]) == 0
-    assert "steps nearer by 5 cm" in capsys.readouterr().out
+    assert "steps 5 cm too near" in capsys.readouterr().out
     card = GroundEyes(tmp_path / "own.npz").card
     assert card.robot == "go2"
     assert 0 <= card.metrics["said"] <= 1

@@ -1,0 +1,113 @@
+"""`splatyard bundle delete`: remove local versions of a bundle."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from flows.cli import tables
+from flows.cli.command import Arg, Bundles, command
+from pipeline.errors import BundleError, MissingBundleError
+from pipeline.io.files import counted, readable
+
+if TYPE_CHECKING:
+    from pipeline.running.cleaning import Piece
+
+
+@command()
+def delete(
+    bundle: Annotated[str, Arg("NAME@VERSION, or NAME for all versions of it", "BUNDLE")],
+    *,
+    out: Bundles = Path("bundles"),
+    yes: Annotated[bool, Arg("delete without asking")] = False,
+) -> int:
+    """Delete versions of a bundle from this machine.
+
+    Lists what would be deleted and asks first; without a terminal, it needs --yes. Registries are never touched, and
+    cached stage results stay: `splatyard build` makes the same bundle again from them, `splatyard scene gc` removes
+    them. Exit code 1 if a build uses a version: that one is kept.
+
+    Examples:
+        splatyard bundle delete hall@1.0.0
+        splatyard bundle delete hall --yes                all versions of hall
+    """
+    from pipeline.running.cleaning import remove
+
+    chosen = _chosen(bundle, out)
+    rows = [(f"{one.scene}@{one.result.name}", readable(one.bytes), str(one.result)) for one in chosen]
+    tables.table("to delete", ["bundle", ">size", "folder"], rows)
+    for note in _notes(chosen, out):
+        tables.say(("note: ", "yellow"), note)
+    if not (yes or _agreed(len(chosen))):
+        tables.say("nothing was deleted")
+        return 0
+    gone = remove(chosen)
+    tables.say(f"deleted    {counted(len(gone), 'bundle')}, {readable(sum(one.bytes for one in gone))}")
+    for one in chosen:
+        if one not in gone:
+            tables.say(("kept       ", "yellow"), f"{one.scene}@{one.result.name}: a build uses it")
+    return 0 if len(gone) == len(chosen) else 1
+
+
+def _chosen(bundle: str, out: Path) -> list[Piece]:
+    """The versions that are named.
+
+    Raises:
+        BundleError: When there are none here, or a registry is named.
+    """
+    from pipeline.running.cleaning import bundle_pieces
+    from pipeline.scenes.references import Reference
+    from pipeline.scenes.registry import BundlesFolder, missing
+
+    reference, local = Reference.parse(bundle), BundlesFolder(out)
+    if reference.address:
+        raise BundleError(
+            "only bundles on this machine can be deleted",
+            found=bundle,
+            remedy="`splatyard registry yank` withdraws a published version",
+        )
+    versions = [*local.versions(reference.name)]
+    if "@" in bundle:
+        newest = reference.newest(versions)
+        versions = [newest] if newest else []
+    chosen = bundle_pieces(out, reference.name, versions)
+    if not chosen:
+        error = missing(local, reference)
+        raise MissingBundleError(f'no bundle "{bundle}" in {out}', found=error.found, remedy="check its name and --out")
+    return chosen
+
+
+def _notes(chosen: Sequence[Piece], out: Path) -> list[str]:
+    """Who names these bundles: other bundles here as what they were made from, and the lock file."""
+    from pipeline.scenes.registry import BundlesFolder
+    from pipeline.scenes.resolver import LOCK_FILE, pulled, read_lock
+
+    names, folders = {f"{one.scene}@{one.result.name}" for one in chosen}, {one.result.resolve() for one in chosen}
+    local = BundlesFolder(out)
+    others = [(scene, version) for scene in sorted(local.names()) for version in local.versions(scene)]
+    made = list[str]()
+    for scene, version in others:
+        with suppress(BundleError):  # a damaged one
+            parents = names & {*local.manifest(scene, version)[0].parents}
+            if parents and f"{scene}@{version}" not in names:
+                made.append(f"{scene}@{version} was made from {', '.join(sorted(parents))}; it stays usable")
+    pinned = [pin.bundle for pin in read_lock().scenes if (folder := pulled(pin)) and folder.resolve() in folders]
+    return [*made, *(f"{LOCK_FILE} pins {name}, which must then be downloaded again" for name in pinned)]
+
+
+def _agreed(number: int) -> bool:
+    """Whether the user says so.
+
+    Raises:
+        BundleError: When there is nobody to ask.
+    """
+    if not sys.stdin.isatty():
+        raise BundleError(
+            "bundles are deleted after a yes",
+            found="no terminal to ask on",
+            remedy="add --yes to delete what is listed",
+        )
+    return input(f"delete {counted(number, 'bundle')}? [y/N] ").strip().lower() in ("y", "yes")
