@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from pipeline.errors import TrainError
 from pipeline.parameters import checked, parse_settings, read_yaml, require_known, with_changes
 from sim.sensors.ground.settings import MapSettings
-from sim.tasks.catalog import TASKS
+from sim.tasks.catalog import TASKS, find_task
 from sim.tasks.settings import TaskSettings
 from sim.tasks.walking.walking_tasks import WALK
 from train.settings.algorithms import AlgorithmSettings
@@ -29,8 +29,8 @@ class Preset(AlgorithmSettings):
     """Name of the task."""
     task_settings: TaskSettings = TaskSettings()
     """Changes of the task; on the command line task.seconds and so on."""
-    robot: str = "rover"
-    """Name of the robot, or a URDF or MJCF file."""
+    robot: str = Field(default_factory=lambda given: find_task(given["task"]).robot if "task" in given else "")
+    """Name of the robot, or a URDF or MJCF file; by default the task's own."""
     gait: str = ""
     """Name or file of the gait that carries the robot; empty takes the one that comes with splatyard for it."""
     ground: MapSettings | None = None

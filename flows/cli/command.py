@@ -282,7 +282,7 @@ Registry = Annotated[str, Arg("registry:FOLDER, s3://..., hf://...; default: SPL
 ReplanSteps = Annotated[
     int | None, Arg("actions of a policy server's answer that are done before the next; default: all", "N", count)
 ]
-Robot = Annotated[str, Arg("a name, or a URDF or MJCF file")]
+Robot = Annotated[str, Arg("a name, or a URDF or MJCF file; default: the task's own")]
 RunName = Annotated[str, Arg("a run's name or folder", "RUN")]
 Runs = Annotated[Path, Arg("folder of runs", "DIR")]
 SceneName = Annotated[

@@ -56,7 +56,7 @@ class _Driving:
     task: Annotated[str | None, Arg("with --driver; by default its own: find, flights for stairs, else navigate")] = (
         None
     )
-    robot: Robot = "rover"
+    robot: Robot = ""
     gait: Gait = None
     ground: Ground = None
     scenes: Scenes = ()
@@ -83,8 +83,8 @@ class Evaluate(_Driving):
         splatyard eval navigate-hall-1 --blind navigate-hall-2           # next to one that was trained without sight
         splatyard eval navigate-hall-1 --checkpoint 000040 --ablations none,black
         splatyard eval navigate-hall-1 navigate-kitchen-1 --matrix --scene hall@1.0.0 --scene kitchen@2.1.0
-        splatyard eval --driver ws://127.0.0.1:8000 --scene hall --task put_cube_on_plate --robot panda
-        splatyard eval --driver stairs --robot go2 --scene hall           # by the height of steps, up and down apart
+        splatyard eval --driver ws://127.0.0.1:8000 --scene hall --task put_cube_on_plate
+        splatyard eval --driver stairs --scene hall                       # by the height of steps, up and down apart
     """
 
     names: Annotated[tuple[str, ...], Arg("a run's name or folder", "RUN")] = ()
@@ -309,7 +309,7 @@ class Record(_Driving):
     Examples:
         splatyard record navigate-hall-1 --lerobot hall_demos --episodes 100
         splatyard record --driver auto --scene hall@1.0.0 --task avoid --lerobot avoid_demos --episodes 50
-        splatyard record --driver auto --scene hall --task lift --robot panda --lerobot lift_demos
+        splatyard record --driver auto --scene hall --task lift --lerobot lift_demos
         splatyard record --driver auto --scene hall --lerobot demos --depth              # for policies that see depth
     """
 

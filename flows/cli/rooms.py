@@ -12,7 +12,7 @@ from pipeline.errors import CardError
 NEXT = {
     None: "train      splatyard train find --scene {}",
     "table": "train      splatyard train put_cube_on_plate_tables --scene {}",
-    "stairs": "walk       splatyard eval --robot go2 --driver stairs --scene {}",
+    "stairs": "walk       splatyard eval --driver stairs --scene {}",
 }
 """What rooms are for, by what each has."""
 

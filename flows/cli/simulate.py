@@ -82,7 +82,7 @@ def sim(
     task: Annotated[
         str | None, Arg("the task; by default the driver's: find, flights for stairs, else navigate")
     ] = None,
-    robot: Robot = "rover",
+    robot: Robot = "",
     gait: Gait = None,
     ground: Ground = None,
     engine: Annotated[str, Arg("the physics: sapien, mujoco, isaacgym or sapien-gpu")] = "sapien",
@@ -109,13 +109,13 @@ def sim(
         splatyard sim bundles/hall/1.0.0 --envs 16 --seconds 30
         splatyard sim hall@1.0.0 --view
         splatyard sim hall --driver find --view
-        splatyard sim hall --robot go2 --driver stairs --view
+        splatyard sim hall --driver stairs --view
         splatyard sim hall --task avoid --video avoid.mp4 --envs 4
         splatyard sim hall --task explore --video explore.mp4 --follow --envs 1
-        splatyard sim hall --task climb --robot go2 --view
+        splatyard sim hall --task climb --view
         splatyard sim hall --robot my_robot.urdf --driver random
-        splatyard sim hall --task put_cube_on_plate --robot panda --driver ws://127.0.0.1:8000 --replan-steps 5
-        splatyard sim hall --task put_cube_on_plate --robot panda --view
+        splatyard sim hall --task put_cube_on_plate --driver ws://127.0.0.1:8000 --replan-steps 5
+        splatyard sim hall --task put_cube_on_plate --view
         splatyard sim hall@1.1.0 --objects all --video push.mp4 --follow --envs 1
         splatyard sim hall --objects mug@1.0.0 --view
     """
@@ -177,7 +177,7 @@ def teleop(
     bundle: SceneName,
     *,
     task: Task = "put_cube_on_plate",
-    robot: Robot = "panda",
+    robot: Robot = "",
     gait: Gait = None,
     lerobot: Annotated[Path | None, Arg("a new folder for the dataset of what is kept", "DIR")] = None,
     seconds: Annotated[float, Arg("time limit of an episode; people are slower than experts", "S", seconds)] = 60.0,
@@ -197,8 +197,8 @@ def teleop(
 
     Examples:
         splatyard teleop hall --task put_cube_on_plate --lerobot my_demos
-        splatyard teleop hall --task navigate --robot rover
-        splatyard teleop hall --task fetch --robot fetcher --lerobot fetch_demos --seconds 120
+        splatyard teleop hall --task navigate --robot go2
+        splatyard teleop hall --task fetch --lerobot fetch_demos --seconds 120
     """
     from flows.sim_view import SimPage
     from flows.teleop.desk import Desk
@@ -242,7 +242,7 @@ def bench(
     bundles: SceneNames,
     *,
     task: Task = "navigate",
-    robot: Robot = "rover",
+    robot: Robot = "",
     gait: Gait = None,
     engine: Annotated[str, Arg("sapien, mujoco, isaacgym or sapien-gpu")] = "sapien",
     device: Device = "cpu",
@@ -263,8 +263,9 @@ def bench(
         splatyard bench sim hall --device cuda --envs 4096
     """
     from sim.bench import measure
+    from sim.tasks.catalog import find_task
 
-    rows = []
+    rows, robot = [], robot or find_task(task).robot
     for count in envs:
         env = _made(task, bundles, count, robot, gait, objects, engine=engine, device=device, allow_failed=allow_failed)
         speed = measure(env, steps)

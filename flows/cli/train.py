@@ -33,14 +33,14 @@ class Train:
     ends it with a checkpoint; --resume continues as if it had never stopped.
 
     Examples:
-        splatyard train navigate --scene hall@1.0.0 --robot rover
+        splatyard train navigate --scene hall@1.0.0
         splatyard train navigate --scene hall --seed 1 --iterations 150
         splatyard train navigate --scene hall --set ppo.learning_rate=5e-4 --set policy.encoder=none --name blind
         splatyard train put_cube_on_plate --scene hall --algorithm rlpd --demos put_demos
         splatyard train put_cube_on_plate --scene hall --algorithm rlpd --demos put_demos --actors 8
         splatyard train find --scene 'yard/*' --hold-out 20% --test hall     # success where it never trains, too
-        splatyard train climb --scene hall --robot go2 --set policy.modality=rgb
-        splatyard train climb-joints --scene 'stairs-*@latest' --robot go2 --device cuda --num-gpus 4
+        splatyard train climb --scene hall --set policy.modality=rgb
+        splatyard train climb-joints --scene 'stairs-*@latest' --device cuda --num-gpus 4
         splatyard train navigate --scene hall --nodes 4 --rendezvous 10.0.0.1:29500     # the same on four machines
         splatyard train find --scene 'yard/*'                           # a ball in places never seen
         splatyard train find --scene kitchen --from find                # the same, at home in one place
@@ -312,7 +312,7 @@ def pretrain_ground(
     Examples:
         splatyard pretrain-ground --scenes 'stairs/*' --test 'more/*' --out eyes.npz
         splatyard rooms 96 --with stairs --out stairs                   # to learn in; others to test in by --seed
-        splatyard eval --robot go2 --driver stairs --ground eyes.npz --scene 'more/*'
+        splatyard eval --driver stairs --ground eyes.npz --scene 'more/*'
     """
     from pipeline.scenes.resolver import find_scenes
     from sim.robots.catalog import load

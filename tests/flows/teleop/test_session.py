@@ -217,7 +217,7 @@ def test_a_task_that_nobody_can_drive_is_refused(bundle: Path, capsys: pytest.Ca
     assert main(["teleop", str(bundle), "--task", "climb-joints", "--robot", "go2"]) == 2
     shown = capsys.readouterr()
     assert "a person drives end effectors, wheels and gaits" in " ".join(shown.err.split())
-    assert "--robot rover" in shown.err
+    assert "--task navigate" in shown.err
     assert "drives the robot" not in shown.out
 
 
