@@ -204,19 +204,18 @@ def teleop(
     from flows.teleop.desk import Desk
     from flows.teleop.session import Session, page_of
     from flows.teleop.takes import open_takes
-    from train.encoders.groups import Images
-    from train.environment import TrainEnv
-    from train.recording.imitation import about_of
+    from train.recording.steps import about_of
 
     config = {"engine": engine, "device": device, "seed": seed, "allow_failed": allow_failed}
-    made = _made(task, [bundle], 1, robot, gait, objects, **config, starts="train", seconds=seconds)
+    env = _made(task, [bundle], 1, robot, gait, objects, **config, starts="train", seconds=seconds)
     with ExitStack() as open_things:
-        env = TrainEnv(open_things.enter_context(closing(made)), [Images("rgb")], seed=seed)
-        takes = open_things.enter_context(open_takes(lerobot, about_of(env))) if lerobot else None
-        with closing(SimPage(made, port + 1)) as view:
+        open_things.enter_context(closing(env))
+        about = about_of(env, env.reset(seed=seed)[0])
+        takes = open_things.enter_context(open_takes(lerobot, about)) if lerobot else None
+        with closing(SimPage(env, port + 1)) as view:
 
             def page(nonce: str) -> str:
-                return page_of(made, view.address, records=takes is not None, nonce=nonce)
+                return page_of(env, view.address, records=takes is not None, nonce=nonce)
 
             with closing(Desk(port, page, view.address)) as desk:
                 session = Session(env, view, desk, takes, seed)

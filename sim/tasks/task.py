@@ -238,6 +238,11 @@ class Task:
         """What a policy is told to do: the instruction, or the name."""
         return self.instruction or self.name
 
+    @property
+    def vectors(self) -> list[str]:
+        """Names of the vectors that an agent observes, without those that only a critic may."""
+        return [name for name, term in self.observations.items() if not term.privileged]
+
     def cameras_of(self, robot: Robot) -> tuple[RobotCamera, ...]:
         """The cameras of a robot."""
         return self.cameras(robot) if self.cameras else (RobotCamera(self.camera),)

@@ -13,7 +13,6 @@ from typing import cast
 
 import numpy as np
 import torch
-from gymnasium.spaces import Dict
 from pydantic import BaseModel, ConfigDict, Field
 from tensordict import TensorDict
 
@@ -32,6 +31,7 @@ from train.recording.lerobot import ACTION as ACTION_FEATURE
 from train.recording.lerobot import DEPTH, ENVIRONMENT, TRUNCATED, feature
 from train.recording.lerobot import STATE as STATE_FEATURE
 from train.recording.replay import Replay
+from train.recording.steps import column_names
 from train.recording.tables import read_numbers, read_texts
 
 DEMOS_FOLDER = "demonstrations"
@@ -105,12 +105,6 @@ class Contract:
     sight: Sight | None = None
 
 
-def column_names(env: SceneEnv, names: Sequence[str]) -> list[str]:
-    """Names of the elements of observations one after another."""
-    spaces = cast(Dict, env.single_observation_space)
-    return [f"{name}_{number}" for name in names for number in range(math.prod(spaces[name].shape or ()))]
-
-
 def contract_of(env: SceneEnv, preset: Preset, observed: Sequence[ObservationGroup]) -> Contract:
     """What demonstrations must agree with, so that a preset's observation groups can be made of them.
 
@@ -119,7 +113,7 @@ def contract_of(env: SceneEnv, preset: Preset, observed: Sequence[ObservationGro
     """
     terms = env.task.observations
     columns = {
-        VECTOR: column_names(env, [name for name, term in terms.items() if not term.privileged]),
+        VECTOR: column_names(env, env.task.vectors),
         STATE: column_names(env, list(terms)),
         "truth": column_names(env, [name for name in TRUTHS if name in terms]),
     }
