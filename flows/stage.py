@@ -23,9 +23,9 @@ from flows.verdicts import CACHED
 from pipeline.errors import MachineError
 from pipeline.parallel import check_ray, core_count, inherited, ray_job, ray_variables, unreachable
 from pipeline.parameters import Settings, meanings, variable
-from pipeline.running.batch import Reason
 from pipeline.running.engine import PlannedStage, execute
 from pipeline.running.isolation import NO_LIMITS, Limits, LostError, execute_isolated
+from pipeline.running.records import Reason
 from pipeline.running.shared import execute_shared
 from pipeline.running.stages import LONE_STAGES, STAGES
 from pipeline.scenes.store import SECRET

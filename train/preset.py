@@ -12,14 +12,21 @@ from pydantic import Field, model_validator
 from pipeline.errors import TrainError
 from pipeline.parameters import checked, parse_settings, read_yaml, require_known, with_changes
 from sim.sensors.ground.settings import MapSettings
-from sim.tasks.catalog import TASKS, find_task
 from sim.tasks.settings import TaskSettings
-from sim.tasks.walking.walking_tasks import WALK
 from train.settings.algorithms import AlgorithmSettings
 from train.settings.encoders import BLIND
 from train.settings.parts import ActorSettings, CameraRandomisation, Count, DynamicsRandomisation
 
 FOLDER = Path(__file__).parent / "presets"
+WALK = "walk"
+"""The task of gaits."""
+
+
+def _robot_of(given: dict[str, Any]) -> str:
+    """The robot of a preset's task; of a task that is refused, none."""
+    from sim.tasks.catalog import find_task  # with all that tasks compute
+
+    return find_task(given["task"]).robot if "task" in given else ""
 
 
 class Preset(AlgorithmSettings):
@@ -29,7 +36,7 @@ class Preset(AlgorithmSettings):
     """Name of the task."""
     task_settings: TaskSettings = TaskSettings()
     """Changes of the task; on the command line task.seconds and so on."""
-    robot: str = Field(default_factory=lambda given: find_task(given["task"]).robot if "task" in given else "")
+    robot: str = Field(default_factory=_robot_of)
     """Name of the robot, or a URDF or MJCF file; by default the task's own."""
     gait: str = ""
     """Name or file of the gait that carries the robot; empty takes the one that comes with splatyard for it."""
@@ -74,7 +81,7 @@ class Preset(AlgorithmSettings):
     @property
     def learns_gait(self) -> bool:
         """Whether its policy is a gait: it walks, without memory and without images."""
-        return self.task == WALK.name and self.policy.rnn_type == "none" and self.policy.encoder == BLIND
+        return self.task == WALK and self.policy.rnn_type == "none" and self.policy.encoder == BLIND
 
     @property
     def product(self) -> str:
@@ -119,6 +126,8 @@ def load_preset(name: str, changes: Mapping[str, object] | None = None) -> Prese
     Raises:
         TrainError: When there is none, or a value is wrong.
     """
+    from sim.tasks.catalog import TASKS
+
     path = FOLDER / f"{name}.yaml" if name in preset_names() else Path(name)
     if path.is_file():
         values = read_yaml(path, "a preset", TrainError)

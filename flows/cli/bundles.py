@@ -37,9 +37,10 @@ def view(
         splatyard view bundles/hall/1.0.0
         splatyard view hall@1.0.0 --port 9000 --host 0.0.0.0       open to the network
     """
-    from flows.view import serve
+    opened = pipeline.Bundle.open(bundle)
+    from flows.view import serve  # once there is a bundle: it brings what draws
 
-    serve(pipeline.Bundle.open(bundle), host=host, port=port, out=out)
+    serve(opened, host=host, port=port, out=out)
     return 0
 
 
@@ -106,9 +107,9 @@ def list_objects(
                 remedy="leave out either: all objects of a version are cut at once",
             )
         return _cut_moved(bundle, moved, page, out, version)
+    opened = pipeline.Bundle.open(bundle)
     from pipeline.objects.listing import objects_of, write_page
 
-    opened = pipeline.Bundle.open(bundle)
     objects = objects_of(opened)
     rows = ((one.name, one.lengths, one.on, f"{one.seen:.0%}", one.fixed or "yes", one.remarks) for one in objects)
     columns = ["object", "size [m]", "stands on", ">seen", "movable", "remarks"]
@@ -249,9 +250,9 @@ def check(bundle: BundleName) -> int:
         splatyard check bundles/hall/1.0.0
         splatyard check hall@1.0.0 && echo usable
     """
+    opened = pipeline.Bundle.open(bundle)
     from pipeline.capture.model import left_out_lines
 
-    opened = pipeline.Bundle.open(bundle)
     problems = opened.verify()
     if not problems:  # metrics of damaged files would mean nothing
         problems = gate_problems(opened)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import pipeline
 from flows.cli import tables
-from flows.cli.command import AllowFailed, Arg, Bundles, Checkpoint, Runs, Version, command, with_sigma
+from flows.cli.command import AllowFailed, Arg, Bundles, Checkpoint, Runs, Version, command, runs_exist, with_sigma
 from pipeline.errors import BundleError
 
 
@@ -44,13 +44,14 @@ def export(
     """
     if onnx:
         return _export_policy(what, onnx, runs, checkpoint, allow_failed=allow_failed)
+    bundle = pipeline.Bundle.open(what)
     from pipeline.export.form import export
     from pipeline.parameters import require_known
     from sim.scene.export.catalog import FORMS
 
     assert to is not None  # one of the two is required
     require_known(to, FORMS, "--to", BundleError, rule=f"there is no export format {to!r}")
-    bundle, form = pipeline.Bundle.open(what), FORMS[to]
+    form = FORMS[to]
     folder = out or Path(f"{bundle.manifest.name}_{to}")
     export(bundle, form, folder)
     for path in sorted(folder.rglob("*")):
@@ -62,6 +63,7 @@ def export(
 
 
 def _export_policy(run: str, onnx: Path, runs: Path, checkpoint: str | None, *, allow_failed: bool) -> int:
+    runs_exist([run], runs)
     from train.distributed import use_one_thread
     from train.onnx_export import export_run
     from train.runs.checkpoint import file_of
@@ -107,9 +109,15 @@ Scale = Annotated[
 ]
 
 
+def _is_there(source: Path) -> None:
+    if not source.expanduser().exists():
+        rule = "an import reads a scene's folder, a splat's file, or a coloured mesh"
+        raise BundleError(rule, found="nothing there", remedy="check the path", file=source)
+
+
 @command("import")
 def import_(
-    source: Annotated[Path, Arg("a scene's folder, a splat's file, or a coloured mesh", "SOURCE")],
+    source: Annotated[Path, Arg("a scene's folder, a splat's file, or a coloured mesh", "SOURCE", check=_is_there)],
     *,
     mesh: Annotated[Path | None, Arg("the mesh, where it lies elsewhere", "FILE")] = None,
     out: Bundles = Path("bundles"),

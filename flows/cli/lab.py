@@ -18,8 +18,8 @@ from pipeline.errors import CardError, TrainError
 from pipeline.io.files import readable
 
 if TYPE_CHECKING:
-    from pipeline.running.batch import Scene
     from pipeline.running.cleaning import Piece
+    from pipeline.running.records import Scene
 
 WHERE = "where stages run"
 LIMITS = "limits of a stage: a stage that exceeds one is ended, and its scene has failed"
@@ -79,7 +79,8 @@ class Batch:
 
     def run(self) -> int:
         """Plan, build, report."""
-        from pipeline.running.batch import counts, plan_batch
+        from pipeline.running.batch import plan_batch
+        from pipeline.running.records import counts
 
         scenes = plan_batch(self.cards, self.out, self.captures)
         if self.dry_run:
@@ -104,7 +105,7 @@ class Batch:
 
     def _show_plan(self, scenes: list[Scene]) -> int:
         from pipeline.io.files import folder_bytes, free_bytes
-        from pipeline.running.batch import counts
+        from pipeline.running.records import counts
 
         states = {"cached": "cached", "waiting": ("runs", "bold")}
         rows = [(one.name, states[one.state], tables.quoted(one.card)) for one in scenes if one.state in states]
@@ -142,11 +143,12 @@ def status(
         splatyard status hall
         splatyard status --out elsewhere/bundles --days 30
     """
-    from pipeline.running.batch import load_scenes
+    from pipeline.running.records import load_scenes
+    from train.runs.folders import run_files
 
     since = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=days)
     recent = [scene for scene in load_scenes(out) if scene.began >= since]
-    trainings = [] if scenes else _rows_of_actors(runs, since)
+    trainings = [] if scenes or not run_files(runs) else _rows_of_actors(runs, since)
     if trainings:
         columns = ["run", "state", "actors", ">steps/s", ">staleness", ">dropped", ">refused", ">replaced", ">age"]
         tables.table(f"trainings with actors in {tables.quoted(runs)}", columns, trainings)

@@ -26,6 +26,7 @@ from flows.cli.command import (
     asked,
     command,
     count,
+    runs_exist,
 )
 from flows.cli.simulate import open_page
 
@@ -101,6 +102,7 @@ class Evaluate(_Driving):
 
     def run(self) -> int:
         """Evaluate."""
+        runs_exist([*self.names, *([self.blind] if self.blind else [])], self.runs)
         from train.runs.requests import EvaluationRequest
 
         request = asked(EvaluationRequest, self)
@@ -161,6 +163,7 @@ def play(
         splatyard play navigate-hall-1 --video out.mp4 --episodes 3
         splatyard play navigate-hall-1 --video out.mp4 --scene kitchen@2.1.0 --starts all --seed 7
     """
+    runs_exist([run_name], runs)
     from train.distributed import use_one_thread
     from train.runs.checkpoint import file_of
     from train.runs.play import open_play, play, write_video
@@ -196,9 +199,13 @@ def list_runs(*, runs: Runs = Path("runs")) -> int:
         splatyard runs
         splatyard runs --runs elsewhere/runs
     """
-    from train.runs.run import list_runs
+    from train.runs.folders import run_files
 
-    listed = list_runs(runs)
+    listed: list[Run] = []
+    if run_files(runs):
+        from train.runs.run import list_runs
+
+        listed = list_runs(runs)
     if not listed:
         tables.say(f"no runs in {tables.quoted(runs)}; splatyard train makes them")
         return 0
@@ -237,6 +244,7 @@ def compare(
         splatyard compare navigate-hall-1 blind
         splatyard compare navigate-hall-1 navigate-hall-2 navigate-hall-3 --image seeds.svg
     """
+    runs_exist(names, runs)
     from train.files import write_atomically
     from train.runs import compare
     from train.runs.run import Run
@@ -321,6 +329,7 @@ class Record(_Driving):
 
     def run(self) -> int:
         """Record."""
+        runs_exist([self.run_name] if self.run_name else [], self.runs)
         from tqdm import tqdm
 
         from train.runs.requests import RecordRequest

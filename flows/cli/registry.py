@@ -301,10 +301,12 @@ def gallery(
         splatyard gallery --registry hf://owner/scenes --out site --push hf://owner/gallery
     """
     from pipeline.gallery.scenes import scenes
-    from pipeline.gallery.site import build_site, server_of
     from pipeline.scenes.resolver import default_address
 
-    built = build_site(scenes(registry or default_address()), out)
+    listed = scenes(registry or default_address())
+    from pipeline.gallery.site import build_site, server_of  # once there is something to show: it draws
+
+    built = build_site(listed, out)
     tables.say(f"written    {tables.quoted(out)}: {len(built.made)} made, {len(built.kept)} were up to date")
     if built.left_out:
         tables.say("left out   ", (", ".join(built.left_out), "bold red"))

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from flows.cli import tables
-from flows.cli.command import AllowFailed, Arg, Gait, HoldOut, Runs, Scenes, Test, asked, command, count
+from flows.cli.command import AllowFailed, Arg, Gait, HoldOut, Runs, Scenes, Test, asked, command, count, runs_exist
 from flows.cli.training import INTERRUPTED, TrainingLine, interruptible
 
 if TYPE_CHECKING:
@@ -94,6 +94,7 @@ class Train:
 
     def run(self) -> int:
         """Run the command."""
+        runs_exist([self.resume] if self.resume else [], self.runs)
         if self.nodes:  # before torch is imported, which tells of each machine that leaves by stacks of C++
             os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
         from pipeline.errors import SplatyardError

@@ -26,6 +26,7 @@ from pipeline.parameters import (
 )
 from pipeline.running.card import Card, name_from
 from pipeline.running.engine import PlannedStage, execute, log_traceback, missing_library, stage_key
+from pipeline.running.records import build_lock
 from pipeline.running.settings import read_card, resolve_params
 from pipeline.running.stages import LONE_STAGES, STAGES
 from pipeline.scenes.manifest import StageRecord
@@ -300,11 +301,6 @@ def check_machine(planned: Plan) -> None:
 def log_file(work: Path) -> Path:
     """The log of all builds in a work folder."""
     return work / "build.log"
-
-
-def build_lock(work: Path) -> Path:
-    """The file that is locked while something is built in a work folder, or removed from it."""
-    return work / ".build.lock"
 
 
 def _bundle_params(
