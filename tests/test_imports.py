@@ -21,7 +21,6 @@ HEAVY |= {"gsplat", "vggt", "depth_anything_3", "nksr"}
 WITH_PREFECT = [
     f"flows.{name}"
     for name in (
-        "build",
         "ingest",
         "publish",
         "stage",

@@ -83,6 +83,18 @@ def test_help_loads_nothing_heavy():
         ["train", "navigate", "--scene", "terrain:0", "--test", "nowhere/*"],
         ["eval", "--driver", "find", "--scene", "nowhere"],
         ["curve", "find", "--scene", "nowhere/*", "--counts", "1,2", "--out", "curve"],
+        ["eval", "nowhere"],
+        ["play", "nowhere", "--view"],
+        ["record", "nowhere", "--lerobot", "demos"],
+        ["compare", "nowhere", "nowhere"],
+        ["train", "--resume", "nowhere"],
+        ["export", "nowhere", "--onnx", "policy.onnx"],
+        ["export", "nowhere", "--to", "glb"],
+        ["import", "nowhere"],
+        ["view", "nowhere"],
+        ["check", "nowhere"],
+        ["objects", "nowhere"],
+        ["gallery", "--registry", "nowhere", "--out", "site"],
     ],
     ids=" ".join,
 )
@@ -101,6 +113,29 @@ def test_what_is_not_there_is_refused_before_anything_heavy_is_imported(words: l
     assert "nowhere" in done.stderr and "remedy:" in done.stderr
     assert not {"torch", "numba", "scipy", "prefect", "cv2"} & set(loaded)
     assert [*tmp_path.iterdir()] == []
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "heavy"),
+    [
+        (["status"], 0, {"numpy", "torch", "numba", "scipy", "prefect", "cv2"}),
+        (["runs"], 0, {"numpy", "torch", "numba", "scipy", "prefect", "cv2", "pydantic"}),
+        (["params"], 0, {"torch", "numba", "scipy", "prefect", "cv2"}),
+        (["build", "."], 2, {"torch", "numba", "scipy", "prefect"}),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_says_little_imports_little(words: list[str], code: int, heavy: set[str], tmp_path: Path):
+    """Where nothing was built or trained, what may be set, and a folder that is no capture."""
+    script = (
+        "import sys\nfrom flows.cli import main\n"
+        f"print('ENDED', main({words}), *{{name.partition('.')[0] for name in sys.modules}})"
+    )
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path, env=env)
+    ended, *loaded = done.stdout.partition("ENDED ")[2].split()
+    assert ended == str(code), done.stderr
+    assert not heavy & set(loaded)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -226,12 +226,15 @@ def test_a_task_that_nobody_can_drive_is_refused(bundle: Path, capsys: pytest.Ca
 def command(bundle: Path, folder: Path) -> tuple[subprocess.Popen[str], str]:
     """The running command, in an environment without PyTorch, and the address of its websocket."""
     typed = ["teleop", str(bundle), "--task", "navigate", "--robot", "rover", "--seconds", "0.6", "--port", "19500"]
-    without = "import sys; sys.modules.update(dict.fromkeys(['torch', 'tensordict', 'rsl_rl']))"
-    program = [sys.executable, "-c", f"{without}; from flows.cli import main; sys.exit(main())"]
+    program = [sys.executable, "-c", "import sys; from flows.cli import main; sys.exit(main())"]
+    without = folder / "without"
+    without.mkdir(exist_ok=True)
+    for module in ("torch", "tensordict", "rsl_rl"):
+        (without / f"{module}.py").write_text("raise ModuleNotFoundError(__name__)")
     process = subprocess.Popen(
         [*program, *typed, "--lerobot", "demos"],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(Path.cwd()), "PYTHONUNBUFFERED": "1"},
+        env={**os.environ, "PYTHONPATH": f"{without}{os.pathsep}{Path.cwd()}", "PYTHONUNBUFFERED": "1"},
         stdout=subprocess.PIPE,
         text=True,
     )
