@@ -206,6 +206,14 @@ def test_version(word: str, capsys):
     assert re.fullmatch(r"splatyard \d+\.\d+\.\d+\S*\n", capsys.readouterr().out)
 
 
+def test_the_program_is_a_module_too(tmp_path: Path):
+    """`python -m splatyard` where the script isn't on the path."""
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "splatyard", "runs"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=env)
+    assert (done.returncode, "no runs in runs" in done.stdout) == (0, True), done.stderr
+
+
 def test_user_errors_end_with_2_and_say_what_to_do(built, capsys):
     """A SplatyardError is shown with rule, finding, remedy and file, without a traceback."""
     built["result"] = BUSY
