@@ -22,13 +22,6 @@ WALK = "walk"
 """The task of gaits."""
 
 
-def _robot_of(given: dict[str, Any]) -> str:
-    """The robot of a preset's task; of a task that is refused, none."""
-    from sim.tasks.catalog import find_task  # with all that tasks compute
-
-    return find_task(given["task"]).robot if "task" in given else ""
-
-
 class Preset(AlgorithmSettings):
     """All that a run depends on, except its scenes and its seed."""
 
@@ -36,7 +29,7 @@ class Preset(AlgorithmSettings):
     """Name of the task."""
     task_settings: TaskSettings = TaskSettings()
     """Changes of the task; on the command line task.seconds and so on."""
-    robot: str = Field(default_factory=_robot_of)
+    robot: str = ""
     """Name of the robot, or a URDF or MJCF file; by default the task's own."""
     gait: str = ""
     """Name or file of the gait that carries the robot; empty takes the one that comes with splatyard for it."""
@@ -87,6 +80,16 @@ class Preset(AlgorithmSettings):
     def product(self) -> str:
         """What writes what comes of a run, as `Algorithm.product`; empty for nothing."""
         return "train.legs.gait:save_gait" if self.learns_gait else self.kind.product
+
+    @model_validator(mode="before")
+    @classmethod
+    def _takes_the_tasks_robot(cls, values: Any) -> Any:
+        """The robot of the task, where none is named: a run keeps it."""
+        if isinstance(values, dict) and isinstance(values.get("task"), str) and not values.get("robot"):
+            from sim.tasks.catalog import TASKS  # with all that tasks compute
+
+            return {**values, "robot": TASKS[values["task"]].robot} if values["task"] in TASKS else values
+        return values
 
     @model_validator(mode="after")
     def _measures_checkpoints(self) -> Self:

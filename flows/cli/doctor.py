@@ -50,7 +50,7 @@ def doctor(
     report = Report((*report.findings, *engine_findings()))
     results: list[Result] = []
     if not as_json:
-        _show(report)
+        _show(report, folds=not python)
     if trials:
         from flows.trials import try_all
 
@@ -67,7 +67,8 @@ def doctor(
     return 0 if report.ready and not failed else 1
 
 
-def _show(report: Report) -> None:
+def _show(report: Report, *, folds: bool) -> None:
+    """The verdict, then all findings by group; without a GPU those about GPUs are one line, if it `folds`."""
     from pipeline.running.doctor import GPU_GROUP
 
     if report.ready:
@@ -80,7 +81,7 @@ def _show(report: Report) -> None:
     states = {"ok": ("ok", "green"), "warning": ("warning", "yellow"), "missing": ("MISSING", "bold red")}
     for group, findings in groupby(report.findings, key=lambda finding: finding.group):
         findings = list(findings)
-        if group == GPU_GROUP and not has_gpu:
+        if folds and group == GPU_GROUP and not has_gpu:
             tables.say(f"{group}: no NVIDIA GPU here, or no driver for it; --json shows what they would need")
             continue
         rows = [

@@ -31,7 +31,7 @@ def rooms(
 ) -> int:
     """Draw rooms, as bundles with exact truth, about a second each.
 
-    Each room is a bundle `room-SEED` with mesh, splat, floor and goals, generated and marked as such. Furniture stands
+    Each room is a bundle `room-SEED` with mesh, splat, floor and goals, marked as rendered. Furniture stands
     about on thin legs; a quarter of the rooms hold things of the colour of the ball that robots look for, and in a
     third the floor ends without a wall as in scans, has holes, or ends in a cliff.
 

@@ -19,6 +19,7 @@ from pipeline.io.files import counted
 from pipeline.io.pages import render
 from pipeline.publish.checks import plain_licence
 from pipeline.scenes.bundle import Bundle
+from pipeline.scenes.manifest import SceneOrigin
 from pipeline.scenes.references import HUB
 from pipeline.scenes.summary import SceneSummary
 
@@ -68,7 +69,7 @@ class Row(BaseModel):
     scene: str
     version: str
     description: str
-    origin: str
+    origin: SceneOrigin
     source: str
     licence: str
     passed: bool
@@ -230,7 +231,7 @@ def _cells(repository: str, row: Row) -> list[str]:
         *("-" if value is None else f"{value:.4g}" for value in metrics),
         f"{row.gaussians:,}",
         f"{row.bytes / 1e6:,.1f}",
-        _text(row.source) if row.origin == "captured" else f"**generated** {_text(row.source)}",
+        _text(row.source) if row.origin == "captured" else f"**{row.origin}** {_text(row.source)}",
         _text(row.licence),
         _text(row.description),
     ]

@@ -490,7 +490,7 @@ def test_doctor_ends_with_1_and_lists_the_commands(monkeypatch, capsys):
     monkeypatch.setattr(pipeline.running.doctor, "examine", lambda work, python: Report(findings))
     assert main(["doctor"]) == 1
     lines = capsys.readouterr().out.splitlines()
-    assert lines[-2:] == ["  apt-get install -y libgl1 libegl1", "  pip install 'c>=1'"]
+    assert lines[1:3] == ["  apt-get install -y libgl1 libegl1", "  pip install 'c>=1'"]
     assert main(["doctor", "--json"]) == 1
     assert json.loads(capsys.readouterr().out)["ready"] is False
 
@@ -505,6 +505,21 @@ def test_doctor_ends_with_0_when_only_extras_are_missing(monkeypatch, capsys):
     shown = capsys.readouterr().out
     assert "apt-get install -y nvidia-driver" in shown
     assert "the CPU pipeline runs here" in shown
+
+
+def test_doctor_says_in_one_line_that_there_is_no_gpu(monkeypatch, capsys):
+    """Nobody without one reads what each backend for GPUs would need; --json has it."""
+    import pipeline.running.doctor
+
+    found = [Finding("GPU backends", name, "missing", False, "gone", "buy one") for name in ("CUDA", "nksr")]
+    monkeypatch.setattr(pipeline.running.doctor, "examine", lambda work, python: Report(tuple(found)))
+    assert main(["doctor"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith("the CPU pipeline runs here")
+    assert "nksr" not in shown and "no NVIDIA GPU here" in shown
+    found[0] = Finding("GPU backends", "CUDA", "ok", False, "H200")
+    assert main(["doctor"]) == 0
+    assert "nksr" in capsys.readouterr().out
 
 
 def test_doctor_shows_commands_whole(monkeypatch, capsys):

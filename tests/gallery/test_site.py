@@ -48,7 +48,7 @@ def test_every_version_has_a_page_and_every_scene_a_card(site):
         "dream": "1.0.0",
         "hostile": "1.0.0",
     }
-    assert cards["dream"]["generated"] and cards["dream"]["failed"] == ["scale"]
+    assert cards["dream"]["origin"] == "generated" and cards["dream"]["failed"] == ["scale"]
     assert cards["room"]["failed"] == [] and cards["room"]["psnr"] == 29.5
 
 
