@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, NonNegativeFloat, NonNegativeInt
 from pipeline.align.params import ScaleSources
 from pipeline.bundle.params import BundleParams, version_for
 from pipeline.capture.params import CaptureParams, SelectParams
-from pipeline.errors import CaptureError, CardError, MachineError, ReconstructionError
+from pipeline.errors import CaptureError, CardError, MachineError, ReconstructionError, install
 from pipeline.gpu_backends.catalog import BACKENDS
 from pipeline.io.files import machine_errors
 from pipeline.io.results import locked, run_record
@@ -287,7 +287,7 @@ def check_machine(planned: Plan) -> None:
             remedy = "`splatyard doctor` has the commands that bring it"
         else:
             lacks = missing_library(stage.stage, stage.backend)
-            remedy = f"pip install 'splatyard[{stage.backend}]'"
+            remedy = install(stage.backend)
         if lacks is not None:
             raise MachineError(
                 f"{stage.name}.backend={stage.backend} must be able to run on this machine",

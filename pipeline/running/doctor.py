@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Literal, get_args, get_type_hints
 
 from pydantic import BaseModel
 
-from pipeline.errors import MachineError
+from pipeline.errors import MachineError, install
 from pipeline.gpu_backends.catalog import BACKENDS, GIBI, Backend, foreign_environment
 from pipeline.gpu_backends.device import runs_on, wheel_for
 from pipeline.io.files import may_be_written, private_folder
@@ -282,7 +282,7 @@ def _backends(findings: list[Finding]) -> Iterator[Finding]:
         else:
             yield _needed("backends", name, f"needs {need}", package.remedy if package else f"pip install {need}")
     lacks = missing_library(next(stage for stage in STAGES if stage.name == "mesh"), "poisson")
-    remedy = "pip install 'splatyard[poisson]'" if lacks else ""
+    remedy = install("poisson") if lacks else ""
     yield Finding("backends", "mesh poisson", "missing" if lacks else "ok", False, lacks or "Open3D is there", remedy)
 
 

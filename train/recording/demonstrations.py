@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from tensordict import TensorDict
 
 from pipeline.capture.videos.movie import opened
-from pipeline.errors import CaptureError, TrainError
+from pipeline.errors import CaptureError, TrainError, install
 from pipeline.scenes.manifest import file_sha256
 from pipeline.types import U8, Mask
 from sim.env import Observations, SceneEnv
@@ -255,7 +255,7 @@ def _compared(found: Sequence[str], needed: Sequence[str]) -> tuple[str, str]:
 
 def _read_tables(info: _Info, contract: Contract, folder: Path) -> dict[str, np.ndarray]:
     """Columns of all steps, checked: vectors (T, K) float32, numbers (T,)."""
-    load("pyarrow", "a LeRobot dataset needs pyarrow", "pip install 'splatyard[imitation]'")
+    load("pyarrow", "a LeRobot dataset needs pyarrow", install("imitation"))
     vectors = [ACTION_FEATURE, STATE_FEATURE]
     vectors += [ENVIRONMENT] if any(name != VECTOR for name in contract.columns) else []
     vectors += [feature(name) for name in contract.images if name.endswith(DEPTH)]
