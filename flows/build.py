@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 # Set before Prefect is imported: errors reach the caller as exceptions; Prefect would print their tracebacks first.
 os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
 
-from prefect import flow
-from prefect.client.schemas.objects import State
-from prefect.states import Completed
-
 from flows.build_view import Began, BuildView
-from flows.server import require_api
-from flows.stage import result_of, run_stage
-from flows.verdicts import of_scenes
 from pipeline.preview.time_left import TimeLeft
 from pipeline.running.batch import Attempt, attempt
-from pipeline.running.building import BuildRequest, BuildResult, check_machine, run_plan
+from pipeline.running.building import BuildRequest, BuildResult, Plan, check_machine, run_plan
 from pipeline.running.building import plan as make_plan
 from pipeline.running.engine import PlannedStage
 
-run_one = run_stage.with_options(retries=1, retry_delay_seconds=2)  # the user waits for it
+if TYPE_CHECKING:
+    from prefect.client.schemas.objects import State
 
 
 def run(request: BuildRequest, page: BuildView | None = None) -> BuildResult:
@@ -39,6 +34,19 @@ def run(request: BuildRequest, page: BuildView | None = None) -> BuildResult:
     if not planned.pending:
         return run_plan(planned)
     check_machine(planned)  # before a server is started for it
+    return _run_flow(request, planned, left, page)
+
+
+def _run_flow(request: BuildRequest, planned: Plan, left: TimeLeft, page: BuildView | None) -> BuildResult:
+    """Run the stages that are left as tasks; Prefect is imported here, once nothing of the request is refused."""
+    from prefect import flow
+    from prefect.states import Completed
+
+    from flows.server import require_api
+    from flows.stage import result_of, run_stage
+    from flows.verdicts import of_scenes
+
+    run_one = run_stage.with_options(retries=1, retry_delay_seconds=2)  # the user waits for it
     require_api()
     card = request.card.absolute() if request.card else planned.stages[0].inputs["source"]
 

@@ -50,10 +50,11 @@ from flows.view import quality_markdown
 from pipeline.errors import MachineError
 from pipeline.io.files import machine_errors, readable
 from pipeline.progress import bar
-from pipeline.running.batch import Scene, build_scene, check_room, counts, plan_batch
+from pipeline.running.batch import build_scene, check_room, plan_batch
 from pipeline.running.building import run_records
 from pipeline.running.engine import PlannedStage
 from pipeline.running.isolation import Limits, end_all
+from pipeline.running.records import Scene, counts
 from pipeline.running.shared import fetch_plan
 from pipeline.scenes.bundle import Bundle
 from pipeline.scenes.store import open_store, refuse_secrets

@@ -20,12 +20,12 @@ from prefect.tasks import Task
 from pydantic import Field
 
 from flows.verdicts import CACHED
-from pipeline.errors import MachineError
+from pipeline.errors import MachineError, install
 from pipeline.parallel import check_ray, core_count, inherited, ray_job, ray_variables, unreachable
 from pipeline.parameters import Settings, meanings, variable
-from pipeline.running.batch import Reason
 from pipeline.running.engine import PlannedStage, execute
 from pipeline.running.isolation import NO_LIMITS, Limits, LostError, execute_isolated
+from pipeline.running.records import Reason
 from pipeline.running.shared import execute_shared
 from pipeline.running.stages import LONE_STAGES, STAGES
 from pipeline.scenes.store import SECRET
@@ -203,7 +203,7 @@ def _new_cluster(runner: str, workers: int, address: str | None) -> DaskTaskRunn
         raise MachineError(
             f"the {runner} runner needs its package",
             found=str(error),
-            remedy="pip install 'splatyard[scale]', here and on the workers",
+            remedy=f"{install('scale')}, here and on the workers",
         ) from error
     if runner == "ray":
         if address:

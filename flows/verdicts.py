@@ -16,7 +16,7 @@ from prefect.exceptions import PrefectHTTPStatusError
 from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
-from pipeline.running.batch import Scene, counts
+from pipeline.running.records import Scene, counts
 
 logger = logging.getLogger(__name__)
 

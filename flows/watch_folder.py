@@ -23,8 +23,9 @@ from flows.verdicts import of_scenes
 from pipeline.errors import BusyError, CaptureError, CardError, MachineError, ReconstructionError, SplatyardError
 from pipeline.io.files import machine_errors, write_whole
 from pipeline.io.results import locked
-from pipeline.running.batch import Scene, refuse_links_out
+from pipeline.running.batch import refuse_links_out
 from pipeline.running.card import name_from, write_card
+from pipeline.running.records import Scene
 
 CARD = ".yaml"
 """The card of a scan is the file of its name with this suffix: kitchen.zip.yaml for kitchen.zip."""

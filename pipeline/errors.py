@@ -34,6 +34,14 @@ class SplatyardError(Exception):
         return make, (), self.__dict__
 
 
+def install(extra: str) -> str:
+    """The command that installs an extra; where the program runs from a checkout, also that for the checkout."""
+    command = f"pip install 'splatyard[{extra}]'"
+    if (Path(__file__).parents[1] / "pyproject.toml").is_file():
+        return f"{command}, in this checkout pip install -e '.[{extra}]'"
+    return command
+
+
 class CaptureError(SplatyardError):
     """Raised when a capture can't be read or breaks a rule of its format."""
 

@@ -100,7 +100,10 @@ def _left(image: Image.Image) -> Image.Image:
 def hall(bundle: Path, _work: Path) -> None:
     """The report's images: a rendered view beside its photo, and the mesh."""
     drawn = bundle / "images"
-    tiles = [(Image.open(drawn / name), text) for name, text in (("view_0.jpg", "held-out photo, and the splat from there"), ("mesh.jpg", "the mesh"))]
+    tiles = [
+        (Image.open(drawn / name), text)
+        for name, text in (("view_0.jpg", "held-out photo, and the splat from there"), ("mesh.jpg", "the mesh"))
+    ]
     sheet(tiles, 2, 620).save(IMAGES / "hall.jpg", quality=85)
 
 
@@ -131,7 +134,9 @@ DRAWERS: dict[str, Drawer] = {
     "hall": hall,
     "find": frames_of("find", "--driver find --envs 1 --seconds 20 --follow", 6, 3),
     "arms": frames_of("arms", "--task put_cube_on_plate --robot panda --envs 1 --seconds 12 --follow", 4, 2),
-    "stairs": of_room("stairs", frames_of("stairs", "--robot go2 --driver stairs --envs 1 --seconds 20 --follow", 6, 3)),
+    "stairs": of_room(
+        "stairs", frames_of("stairs", "--robot go2 --driver stairs --envs 1 --seconds 20 --follow", 6, 3)
+    ),
 }
 
 

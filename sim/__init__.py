@@ -19,7 +19,7 @@ def make(
     scenes: Sequence[Path | str | SimScene],
     num_envs: int,
     *,
-    robot: str = "rover",
+    robot: str = "",
     gait: str = "",
     allow_failed: bool = False,
     objects: Sequence[str] = (),
@@ -32,7 +32,7 @@ def make(
         task: Name of the task.
         scenes: Bundles (folders, name@version, or name for the newest version), or scenes that are open already.
         num_envs: N; the robots are spread over the scenes.
-        robot: Name of a robot, or a URDF or MJCF file.
+        robot: Name of a robot, or a URDF or MJCF file; by default the task's own, such as a panda at a table.
         gait: Name or file of the gait that carries it; by default the one that comes with splatyard for this robot.
         allow_failed: Accept scenes that failed gates.
         objects: Objects that were cut out of the bundles and are loose, by name, or "all"; and bundles that are objects

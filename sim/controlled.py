@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pipeline.errors import SimError
 from sim.control.controller import Controller
 from sim.control.joints import JointOffsets
 from sim.control.wheels import DifferentialDrive
@@ -28,7 +29,17 @@ def find_robot(name: str, gait: str = "") -> tuple[Robot, Controller]:
     return robot, DifferentialDrive(robot) if robot.wheels else JointOffsets(robot)
 
 
-def robot_for(task: Task, name: str, gait: str = "") -> tuple[Robot, Controller]:
-    """Load a robot with the controller that a task asks for, or else with its own (`find_robot`)."""
-    robot, controller = find_robot(name, gait)
+def robot_for(task: Task, name: str = "", gait: str = "") -> tuple[Robot, Controller]:
+    """Load a robot, the task's own if none is named, with the task's controller or else its own.
+
+    Raises:
+        SimError: As `find_robot`, or when the task is for other robots.
+    """
+    robot, controller = find_robot(name or task.robot, gait)
+    if robot.fixed_base and not load(task.robot).fixed_base:
+        raise SimError(
+            f"{task.name} is for robots that move",
+            found=f"{robot.name}, an arm whose base is fixed",
+            remedy=f"without --robot it takes {task.robot}",
+        )
     return robot, task.controller(robot, controller) if task.controller else controller

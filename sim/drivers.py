@@ -12,7 +12,7 @@ import numpy as np
 
 from pipeline.types import F32
 from sim.env import Observations, SceneEnv
-from sim.episodes import TIME
+from sim.episodes import TIME, ended_by
 from sim.gaits import SEEN, Gait, observed, own_gait
 from sim.tasks.task import Term
 
@@ -98,8 +98,7 @@ def run_episodes(
             seen, _, terminated, truncated, info = env.step(policy(seen))
             ended = {}
             for row in np.flatnonzero(terminated | truncated).tolist():
-                by = next((name for name in env.task.terminations if info[f"ended_by_{name}"][row]), TIME)
-                ended[row] = EpisodeResult(by, bool(info["final_success"][row]))
+                ended[row] = EpisodeResult(ended_by(env.task, info, row), bool(info["final_success"][row]))
             counts.update(result.ended_by for result in ended.values())
             done += 1
     except KeyboardInterrupt:

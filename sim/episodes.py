@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,14 @@ from sim.tasks.task import StepState, Task
 
 TIME = "time"
 """What ended an episode that no termination ended."""
+INVALID = "invalid action"
+"""What ended an episode whose action was not finite."""
+
+
+def ended_by(task: Task, info: Mapping[str, Any], row: int) -> str:
+    """What ended an environment's episode, by what its step says: a termination's name, "time" or "invalid action"."""
+    reasons = {name: info[f"ended_by_{name}"] for name in task.terminations} | {INVALID: info["invalid_action"]}
+    return next((name for name, ended in reasons.items() if ended[row]), TIME)
 
 
 class Episodes(Saved):

@@ -35,7 +35,7 @@ VELOCITIES = Velocities((-0.4, 0.9), 1.0)
 KNOWN = 3.0
 """What a gait sees counts as no farther from the mean of its training than so many standard deviations. Beyond, its
 network says anything: one that learned on flat ground fell at every wall that its height scan showed."""
-SEEN = tuple(name for name, term in WALK.observations.items() if not term.privileged)
+SEEN = tuple(WALK.vectors)
 """Observations of a gait, in their order."""
 
 Count = Annotated[int, Field(ge=0)]

@@ -6,19 +6,19 @@ import importlib
 import warnings
 from types import ModuleType
 
-from pipeline.errors import MachineError, SimError, SplatyardError
+from pipeline.errors import MachineError, SimError, SplatyardError, install
 
 
 def mujoco() -> ModuleType:
     """MuJoCo; raises MachineError when it is not installed."""
-    return load("mujoco", "this simulation needs mujoco", "pip install 'splatyard[sim]'")
+    return load("mujoco", "this simulation needs mujoco", install("sim"))
 
 
 def sapien() -> ModuleType:
     """SAPIEN; raises MachineError when it is not installed."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it misses a graphics driver, which physics doesn't need
-        return load("sapien", "this simulation needs sapien", "pip install 'splatyard[sim]'")
+        return load("sapien", "this simulation needs sapien", install("sim"))
 
 
 def torch() -> ModuleType:
@@ -32,7 +32,7 @@ def gsplat() -> ModuleType:
 
 
 def _load_for_gpu(name: str) -> ModuleType:
-    remedy = "pip install 'splatyard[gpu]'; or run on the CPU: device='cpu' (--device cpu)"
+    remedy = f"{install('gpu')}; or run on the CPU: device='cpu' (--device cpu)"
     return load(name, f"simulating on a GPU needs {name}", remedy, SimError)
 
 

@@ -42,15 +42,15 @@ class ManiSkillEnv(gymnasium.Env[Layout, Any]):
         task: Name of the task.
         scenes: Bundles, as for `sim.make`.
         num_envs: N.
-        options: Further arguments of `sim.make`, such as cameras and engine.
+        options: Further arguments of `sim.make`, such as robot, cameras and engine.
 
     Raises:
         SimError: When torch is not installed, or the robots are no arms that are driven by their hands.
     """
 
-    def __init__(self, task: str, scenes: list[Any], num_envs: int = 1, robot: str = "panda", **options: Any) -> None:
+    def __init__(self, task: str, scenes: list[Any], num_envs: int = 1, **options: Any) -> None:
         self._torch = libraries.load("torch", "ManiSkill's layout is of tensors", "pip install torch", SimError)
-        self.env = sim.make(task, scenes, num_envs, robot=robot, autoreset=False, **options)
+        self.env = sim.make(task, scenes, num_envs, autoreset=False, **options)
         arm = self.env.controller.arm
         if not arm:
             self.env.close()

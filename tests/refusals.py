@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 from prefect.states import Completed
 
-from flows import build
 from pipeline.running.engine import execute
 
 NEVER = ("Traceback", 'File "', "^^^", "bug in", "Exception", "Warning")
@@ -25,6 +26,7 @@ def check_refusal(code: int, shown: str) -> None:
 
 def build_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Builds run in this process, without Prefect's server."""
-    monkeypatch.setattr(build, "require_api", lambda: None)
-    monkeypatch.setattr(build, "flow", lambda **_: lambda function: lambda return_state: function())
-    monkeypatch.setattr(build, "run_one", lambda _name, stage: Completed(data=execute(stage)))
+    monkeypatch.setattr("flows.server.require_api", lambda: None)
+    monkeypatch.setattr("prefect.flow", lambda **_: lambda function: lambda return_state: function())
+    here = SimpleNamespace(with_options=lambda **_: lambda _name, stage: Completed(data=execute(stage)))
+    monkeypatch.setattr("flows.stage.run_stage", here)

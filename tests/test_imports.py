@@ -21,7 +21,6 @@ HEAVY |= {"gsplat", "vggt", "depth_anything_3", "nksr"}
 WITH_PREFECT = [
     f"flows.{name}"
     for name in (
-        "build",
         "ingest",
         "publish",
         "stage",
@@ -45,7 +44,9 @@ def modules_of(package) -> list[str]:
     return [found.name for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")]
 
 
-@pytest.mark.parametrize("statement", ["import pipeline", "from pipeline import errors, stage", "import flows.cli"])
+@pytest.mark.parametrize(
+    "statement", ["import splatyard", "import pipeline", "from pipeline import errors, stage", "import flows.cli"]
+)
 def test_light_imports_load_nothing(statement):
     """`import pipeline` and the command line load not even numpy."""
     assert not loaded_after(statement) & (HEAVY | {"numpy", "scipy", "numba", "cv2", "PIL", "pydantic", "yaml"})
@@ -54,6 +55,19 @@ def test_light_imports_load_nothing(statement):
 def test_the_public_names_load_no_backend():
     """`from pipeline import build, Bundle` gives both without loading any backend."""
     assert not loaded_after("from pipeline import build, Bundle") & HEAVY
+
+
+def test_splatyard_has_the_names_of_the_packages():
+    """Each is what its package has, loaded on first use; others are no names of it."""
+    import sim
+    import splatyard
+
+    assert splatyard.make is sim.make
+    assert splatyard.Bundle is pipeline.Bundle
+    assert all(getattr(splatyard, name) for name in splatyard.__all__) and dir(splatyard) == sorted(splatyard.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        splatyard.nothing  # noqa: B018  # pyright: ignore[reportAttributeAccessIssue]
+    assert not loaded_after("from splatyard import make, Bundle, SplatyardError") & HEAVY
 
 
 def test_no_module_of_the_pipeline_loads_a_heavy_library():

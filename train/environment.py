@@ -17,7 +17,7 @@ import sim
 from pipeline.errors import TrainError
 from pipeline.types import F32, F64, I64, Mask
 from sim.env import FINAL_TRUTH, TRUTH, Observations, SceneEnv
-from sim.episodes import TIME
+from sim.episodes import ended_by
 from sim.randomisation import Randomisation
 from sim.scene.floors import Split
 from sim.scene.scene import SimScene
@@ -34,8 +34,6 @@ VECTOR, STATE = "vector", "state"
 FINAL = "final_state"
 """What critics see at the end of the episodes that ran out of time in a step, before new ones began: (M, S) in
 `extras`."""
-INVALID = "invalid action"
-"""What ended an episode whose action was not finite."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,7 +124,7 @@ class TrainEnv(VecEnv):
         self.max_episode_length = env.longest
         self.cfg = {}
         self.frozen = next((group.frozen for group in groups if group.frozen), None)
-        self.vectors = [name for name, term in env.task.observations.items() if not term.privileged]
+        self.vectors = env.task.vectors
         self.episode_length_buf = torch.zeros(self.num_envs, dtype=torch.long)
         self._reward = np.zeros(self.num_envs, np.float32)
         self._observations = self.reset(seed)
@@ -151,13 +149,11 @@ class TrainEnv(VecEnv):
         self.episode_length_buf += 1
         done = terminated | truncated
         rows = np.flatnonzero(done)
-        reasons = {name: info[f"ended_by_{name}"] for name in self.env.task.terminations}
-        reasons |= {INVALID: info["invalid_action"]}
         self.done_info = DoneInfo(
             rows,
             scene[rows],
             np.asarray(info.get("final_success", done))[rows],
-            [next((name for name, ended in reasons.items() if ended[row]), TIME) for row in rows],
+            [ended_by(self.env.task, info, row) for row in rows.tolist()],
             self._reward[rows].copy(),
             self.episode_length_buf.numpy()[rows].copy(),
             {name: np.asarray(values)[rows] for name, values in info.get("final_outcomes", {}).items()},

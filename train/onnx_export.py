@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from pipeline.errors import TrainError
+from pipeline.errors import TrainError, install
 from pipeline.types import F64
 from sim.control.controller import Controller
 from sim.env import SceneEnv
@@ -177,7 +177,7 @@ def export_policy(
     Raises:
         TrainError: When ONNX isn't installed, or the file would act differently: then none is written.
     """
-    rule, remedy = "an export needs onnx, onnxscript and onnxruntime", "pip install 'splatyard[train]'"
+    rule, remedy = "an export needs onnx, onnxscript and onnxruntime", install("train")
     libraries = ("onnx", "onnxruntime", "onnxscript")  # the last one for torch's exporter
     onnx, runtime, _ = (load(name, rule, remedy, TrainError) for name in libraries)
     simulation, images = env.env, _images_of(env, preset)

@@ -12,14 +12,14 @@ from pydantic import Field, model_validator
 from pipeline.errors import TrainError
 from pipeline.parameters import checked, parse_settings, read_yaml, require_known, with_changes
 from sim.sensors.ground.settings import MapSettings
-from sim.tasks.catalog import TASKS
 from sim.tasks.settings import TaskSettings
-from sim.tasks.walking.walking_tasks import WALK
 from train.settings.algorithms import AlgorithmSettings
 from train.settings.encoders import BLIND
 from train.settings.parts import ActorSettings, CameraRandomisation, Count, DynamicsRandomisation
 
 FOLDER = Path(__file__).parent / "presets"
+WALK = "walk"
+"""The task of gaits."""
 
 
 class Preset(AlgorithmSettings):
@@ -29,8 +29,8 @@ class Preset(AlgorithmSettings):
     """Name of the task."""
     task_settings: TaskSettings = TaskSettings()
     """Changes of the task; on the command line task.seconds and so on."""
-    robot: str = "rover"
-    """Name of the robot, or a URDF or MJCF file."""
+    robot: str = ""
+    """Name of the robot, or a URDF or MJCF file; by default the task's own."""
     gait: str = ""
     """Name or file of the gait that carries the robot; empty takes the one that comes with splatyard for it."""
     ground: MapSettings | None = None
@@ -74,12 +74,22 @@ class Preset(AlgorithmSettings):
     @property
     def learns_gait(self) -> bool:
         """Whether its policy is a gait: it walks, without memory and without images."""
-        return self.task == WALK.name and self.policy.rnn_type == "none" and self.policy.encoder == BLIND
+        return self.task == WALK and self.policy.rnn_type == "none" and self.policy.encoder == BLIND
 
     @property
     def product(self) -> str:
         """What writes what comes of a run, as `Algorithm.product`; empty for nothing."""
         return "train.legs.gait:save_gait" if self.learns_gait else self.kind.product
+
+    @model_validator(mode="before")
+    @classmethod
+    def _takes_the_tasks_robot(cls, values: Any) -> Any:
+        """The robot of the task, where none is named: a run keeps it."""
+        if isinstance(values, dict) and isinstance(values.get("task"), str) and not values.get("robot"):
+            from sim.tasks.catalog import TASKS  # with all that tasks compute
+
+            return {**values, "robot": TASKS[values["task"]].robot} if values["task"] in TASKS else values
+        return values
 
     @model_validator(mode="after")
     def _measures_checkpoints(self) -> Self:
@@ -119,6 +129,8 @@ def load_preset(name: str, changes: Mapping[str, object] | None = None) -> Prese
     Raises:
         TrainError: When there is none, or a value is wrong.
     """
+    from sim.tasks.catalog import TASKS
+
     path = FOLDER / f"{name}.yaml" if name in preset_names() else Path(name)
     if path.is_file():
         values = read_yaml(path, "a preset", TrainError)

@@ -15,7 +15,7 @@ from flows.cli import tables
 from flows.cli.command import plain
 from flows.cli.commands import as_parsed, parser
 from flows.cli.signals import Ending
-from pipeline.errors import MachineError, SplatyardError, memory_errors
+from pipeline.errors import MachineError, SplatyardError, install, memory_errors
 from pipeline.io.files import machine_error
 
 OK, FAILED, WRONG_INPUT, CRASHED = 0, 1, 2, 70
@@ -61,7 +61,7 @@ def _run(options: argparse.Namespace) -> int:
         raise MachineError(
             "policies need PyTorch and rsl-rl",
             found=str(error),
-            remedy="pip install 'splatyard[train]'; that is 6 GB, most of it CUDA's libraries, or 0.9 GB for the CPU "
+            remedy=f"{install('train')}; that is 6 GB, most of it CUDA's libraries, or 0.9 GB for the CPU "
             "only: add --extra-index-url and the address of the CPU index on pytorch.org's install page",
         ) from error
     except OSError as error:

@@ -140,7 +140,7 @@ def _build(request: pipeline.BuildRequest, show: Callable[[BuildResult], object]
         return
     from flows.build_view import BuildView, Done
 
-    with closing(BuildView()) as page:  # it gets ready while the next line imports Prefect
+    with closing(BuildView()) as page:  # it gets ready while the request is planned
         from flows.build import run
 
         result = run(request, page)
@@ -266,9 +266,6 @@ def params(
     """
     from pipeline.parameters import Settings, documentation, require_known
     from pipeline.running.stages import PARAMS
-    from train.preset import Preset
-
-    known: dict[str, type[Settings]] = {**PARAMS, "preset": Preset}
 
     def rows(kind: type[Settings], prefix: str = "") -> Iterator[tuple[str, str, str]]:
         texts = documentation(kind)
@@ -281,6 +278,10 @@ def params(
                 yield prefix + name, shown, texts.get(name, "")
 
     for section in sections or PARAMS:
-        require_known(section, known, "params", CardError)
-        tables.table(section, ["parameter", "default", "meaning"], rows(known[section]))
+        require_known(section, [*PARAMS, "preset"], "params", CardError)
+        if section in PARAMS:
+            kind = PARAMS[section]
+        else:
+            from train.preset import Preset as kind  # noqa: N813 - as the others, with all that trains
+        tables.table(section, ["parameter", "default", "meaning"], rows(kind))
     return 0

@@ -248,6 +248,18 @@ def scenes_exist(patterns: Sequence[str]) -> None:
     find_sources([pattern for pattern in patterns if not is_address(pattern)])
 
 
+def runs_exist(names: Sequence[str], runs: Path) -> None:
+    """Refuse runs that aren't in the folder of runs, nor a folder by themselves.
+
+    Raises:
+        TrainError: When there is none of a name.
+    """
+    from train.runs.folders import run_folder
+
+    for name in names:
+        run_folder(name, runs)
+
+
 def with_sigma(text: str) -> tuple[float, float | None]:
     """A number and its sigma of "1.5", "1.5+-0.15" or "1.5 ± 0.15"."""
     number, _, sigma = text.replace("±", "+-").partition("+-")
@@ -292,7 +304,7 @@ Registry = Annotated[str, Arg("registry:FOLDER, s3://..., hf://...; default: SPL
 ReplanSteps = Annotated[
     int | None, Arg("actions to run of each action chunk from a policy server; default: all", "N", count)
 ]
-Robot = Annotated[str, Arg("robot name, or a URDF or MJCF file")]
+Robot = Annotated[str, Arg("robot name, or a URDF or MJCF file; default: the task's own")]
 RunName = Annotated[str, Arg("name or folder of a run", "RUN")]
 Runs = Annotated[Path, Arg("folder of runs", "DIR")]
 SceneName = Annotated[str, Arg(BUNDLE_HELP, "BUNDLE", check=lambda name: scenes_exist([name]))]

@@ -48,7 +48,7 @@ def doctor(
     report = Report((*report.findings, *engine_findings()))
     results: list[Result] = []
     if not as_json:
-        _show(report)
+        _show(report, folds=not python)
     if trials:
         from flows.trials import try_all
 
@@ -65,10 +65,23 @@ def doctor(
     return 0 if report.ready and not failed else 1
 
 
-def _show(report: Report) -> None:
+def _show(report: Report, *, folds: bool) -> None:
+    """The verdict, then all findings by group; without a GPU those about GPUs are one line, if it `folds`."""
+    from pipeline.running.doctor import GPU_GROUP
+
+    if report.ready:
+        tables.say(("the CPU pipeline runs here", "bold green"))
+    else:
+        tables.say(("the CPU pipeline lacks something here. In this order:", "bold red"))
+        for line in commands(finding for finding in report.findings if finding.needed):
+            tables.say(f"  {line}")
+    has_gpu = any(finding.name == "CUDA" and finding.state == "ok" for finding in report.findings)
     states = {"ok": ("ok", "green"), "warning": ("warning", "yellow"), "missing": ("MISSING", "bold red")}
     for group, findings in groupby(report.findings, key=lambda finding: finding.group):
         findings = list(findings)
+        if folds and group == GPU_GROUP and not has_gpu:
+            tables.say(f"{group}: no NVIDIA GPU here, or no driver for it; --json shows what they would need")
+            continue
         rows = [
             (
                 finding.name,
@@ -82,12 +95,6 @@ def _show(report: Report) -> None:
         several = dict.fromkeys(line for f in findings if "\n" in f.remedy for line in f.remedy.splitlines())
         for line in several:  # whole lines, to be copied
             tables.say(f"  {line}")
-    if report.ready:
-        tables.say(("the CPU pipeline runs here", "bold green"))
-        return
-    tables.say(("the CPU pipeline lacks something; run, in this order:", "bold red"))
-    for line in commands(finding for finding in report.findings if finding.needed):
-        tables.say(f"  {line}")
 
 
 def commands(findings: Iterable[Finding]) -> list[str]:

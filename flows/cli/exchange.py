@@ -7,7 +7,7 @@ from typing import Annotated
 
 import pipeline
 from flows.cli import tables
-from flows.cli.command import AllowFailed, Arg, Bundles, Checkpoint, Runs, Version, command, with_sigma
+from flows.cli.command import AllowFailed, Arg, Bundles, Checkpoint, Runs, Version, command, runs_exist, with_sigma
 from pipeline.errors import BundleError
 
 
@@ -50,13 +50,14 @@ def export(
     """
     if onnx:
         return _export_policy(what, onnx, runs, checkpoint, allow_failed=allow_failed)
+    bundle = pipeline.Bundle.open(what)
     from pipeline.export.form import export
     from pipeline.parameters import require_known
     from sim.scene.export.catalog import FORMS
 
     assert to is not None  # one of the two is required
     require_known(to, FORMS, "--to", BundleError, rule="a bundle is exported to a known format")
-    bundle, form = pipeline.Bundle.open(what), FORMS[to]
+    form = FORMS[to]
     folder = out or Path(f"{bundle.manifest.name}_{to}")
     tables.begin(f"writing {bundle.manifest.reference} as {to} to {folder}")
     export(bundle, form, folder)
@@ -69,6 +70,7 @@ def export(
 
 
 def _export_policy(run: str, onnx: Path, runs: Path, checkpoint: str | None, *, allow_failed: bool) -> int:
+    runs_exist([run], runs)
     from train.distributed import use_one_thread
     from train.onnx_export import export_run
     from train.runs.checkpoint import file_of
@@ -113,9 +115,15 @@ Scale = Annotated[
 ]
 
 
+def _is_there(source: Path) -> None:
+    if not source.expanduser().exists():
+        rule = "an import reads a scene's folder, a splat's file, or a coloured mesh"
+        raise BundleError(rule, found="nothing there", remedy="check the path", file=source)
+
+
 @command("import")
 def import_(
-    source: Annotated[Path, Arg("scene folder, splat file, or coloured mesh", "SOURCE")],
+    source: Annotated[Path, Arg("scene folder, splat file, or coloured mesh", "SOURCE", check=_is_there)],
     *,
     mesh: Annotated[Path | None, Arg("mesh, if it isn't in SOURCE", "FILE")] = None,
     out: Bundles = Path("bundles"),

@@ -18,9 +18,9 @@ from pipeline.errors import CardError, TrainError
 from pipeline.io.files import readable
 
 if TYPE_CHECKING:
-    from pipeline.running.batch import Scene
     from pipeline.running.building import RunRecord
     from pipeline.running.cleaning import Piece
+    from pipeline.running.records import Scene
 
 WHERE = "where stages run"
 LIMITS = "limits of a stage: a stage that exceeds one is stopped, and its scene fails"
@@ -81,7 +81,8 @@ class Batch:
 
     def run(self) -> int:
         """Plan, build, report."""
-        from pipeline.running.batch import counts, plan_batch
+        from pipeline.running.batch import plan_batch
+        from pipeline.running.records import counts
 
         scenes = plan_batch(self.cards, self.out, self.captures)
         if self.dry_run:
@@ -108,7 +109,7 @@ class Batch:
 
     def _show_plan(self, scenes: list[Scene]) -> int:
         from pipeline.io.files import folder_bytes, free_bytes
-        from pipeline.running.batch import counts
+        from pipeline.running.records import counts
 
         states = {"cached": "cached", "waiting": ("runs", "bold")}
         rows = [(one.name, states[one.state], tables.quoted(one.card)) for one in scenes if one.state in states]
@@ -148,7 +149,8 @@ def status(
         splatyard scene status hall
         splatyard scene status --out elsewhere/bundles --days 30
     """
-    from pipeline.running.batch import load_scenes
+    from pipeline.running.records import load_scenes
+    from train.runs.folders import run_files
 
     since = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=days)
     recent = [scene for scene in load_scenes(out) if scene.began >= since]
@@ -158,7 +160,7 @@ def status(
             found=f"no {', '.join(sorted(unknown))}",
             remedy="`splatyard scene status` lists the scenes; look further back with --days",
         )
-    trainings = [] if scenes else _trainings_with_actors(runs, since)
+    trainings = [] if scenes or not run_files(runs) else _trainings_with_actors(runs, since)
     if as_json:
         shown = [{**scene.model_dump(), "used": _used(scene)} for scene in recent if not scenes or scene.name in scenes]
         tables.show_json({"scenes": shown, "trainings": trainings})

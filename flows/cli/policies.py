@@ -28,6 +28,7 @@ from flows.cli.command import (
     asked,
     command,
     count,
+    runs_exist,
 )
 from flows.cli.simulate import open_page
 
@@ -56,7 +57,7 @@ class _Driving:
     task: Annotated[str | None, Arg("task of --driver; default: find for find, flights for stairs, else navigate")] = (
         None
     )
-    robot: Robot = "rover"
+    robot: Robot = ""
     gait: Gait = None
     ground: Ground = None
     scenes: Scenes = ()
@@ -82,8 +83,8 @@ class Evaluate(_Driving):
         splatyard eval navigate-hall-1 --blind navigate-hall-2           # compared with a policy without images
         splatyard eval navigate-hall-1 --checkpoint 000040 --ablations none,black
         splatyard eval navigate-hall-1 navigate-kitchen-1 --matrix --scene hall@1.0.0 --scene kitchen@2.1.0
-        splatyard eval --driver ws://127.0.0.1:8000 --scene hall --task put_cube_on_plate --robot panda
-        splatyard eval --driver stairs --robot go2 --scene hall           # by step height, up and down
+        splatyard eval --driver ws://127.0.0.1:8000 --scene hall --task put_cube_on_plate
+        splatyard eval --driver stairs --scene hall           # by step height, up and down
     """
 
     names: Annotated[tuple[str, ...], Arg("name or folder of a run", "RUN")] = ()
@@ -103,6 +104,7 @@ class Evaluate(_Driving):
 
     def run(self) -> int:
         """Evaluate."""
+        runs_exist([*self.names, *([self.blind] if self.blind else [])], self.runs)
         tables.begin(f"loading {self.driver or ', '.join(self.names) or 'the policy'}")
         from train.runs.requests import EvaluationRequest
 
@@ -177,6 +179,7 @@ def play(
         splatyard policy play navigate-hall-1 --video out.mp4 --episodes 3
         splatyard policy play navigate-hall-1 --video out.mp4 --scene kitchen@2.1.0 --starts all --seed 7
     """
+    runs_exist([run_name], runs)
     from train.distributed import use_one_thread
     from train.runs.checkpoint import file_of
     from train.runs.play import open_play, play, write_video
@@ -211,9 +214,13 @@ def list_runs(*, runs: Runs = Path("runs"), as_json: AsJson = False) -> int:
         splatyard policy runs
         splatyard policy runs --runs elsewhere/runs
     """
-    from train.runs.run import list_runs
+    from train.runs.folders import run_files
 
-    listed = list_runs(runs)
+    listed: list[Run] = []
+    if run_files(runs):
+        from train.runs.run import list_runs
+
+        listed = list_runs(runs)
     if as_json:
         tables.show_json([*map(_run_values, listed)])
         return 0
@@ -268,6 +275,7 @@ def compare(
         splatyard policy compare navigate-hall-1 blind
         splatyard policy compare navigate-hall-1 navigate-hall-2 navigate-hall-3 --image seeds.svg
     """
+    runs_exist(names, runs)
     from train.files import write_atomically
     from train.runs import compare
     from train.runs.run import Run
@@ -340,7 +348,7 @@ class Record(_Driving):
     Examples:
         splatyard policy record navigate-hall-1 --lerobot hall_demos --episodes 100
         splatyard policy record --driver auto --scene hall@1.0.0 --task avoid --lerobot avoid_demos --episodes 50
-        splatyard policy record --driver auto --scene hall --task lift --robot panda --lerobot lift_demos
+        splatyard policy record --driver auto --scene hall --task lift --lerobot lift_demos
         splatyard policy record --driver auto --scene hall --lerobot demos --depth              # with depth images
     """
 
@@ -352,6 +360,7 @@ class Record(_Driving):
 
     def run(self) -> int:
         """Record."""
+        runs_exist([self.run_name] if self.run_name else [], self.runs)
         tables.begin(f"loading {self.driver or self.run_name or 'the policy'}")
         from pipeline.progress import bar
         from train.runs.requests import RecordRequest

@@ -180,7 +180,7 @@ def _show(address: str, shown: Sequence[SceneSummary], counts: Counter[str], *, 
             _quality(entry),
             f"{entry.gaussians:,}",
             readable(entry.bytes),
-            entry.kind if entry.origin == "captured" else f"{entry.kind} (generated)",
+            entry.kind if entry.origin == "captured" else f"{entry.kind} ({entry.origin})".strip(),
             entry.licence,
             entry.description,
             tables.age(now - entry.published),
@@ -304,10 +304,12 @@ def gallery(
         splatyard registry gallery --registry hf://owner/scenes --out site --push hf://owner/gallery
     """
     from pipeline.gallery.scenes import scenes
-    from pipeline.gallery.site import build_site, server_of
     from pipeline.scenes.resolver import default_address
 
-    built = build_site(scenes(registry or default_address()), out)
+    listed = scenes(registry or default_address())
+    from pipeline.gallery.site import build_site, server_of  # once there is something to show: it draws
+
+    built = build_site(listed, out)
     tables.say(f"written    {tables.quoted(out)}: {len(built.made)} pages made, {len(built.kept)} up to date")
     if built.left_out:
         tables.say("left out   ", (", ".join(built.left_out), "bold red"))

@@ -12,7 +12,7 @@ from pipeline.errors import CardError
 NEXT = {
     None: "train      splatyard train find --scene {}",
     "table": "train      splatyard train put_cube_on_plate_tables --scene {}",
-    "stairs": "walk       splatyard eval --robot go2 --driver stairs --scene {}",
+    "stairs": "walk       splatyard eval --driver stairs --scene {}",
 }
 """The next command, by the feature of the rooms."""
 
@@ -31,7 +31,7 @@ def rooms(
 ) -> int:
     """Generate rooms as bundles with ground truth, about a second each.
 
-    Each room is a bundle `room-SEED` with mesh, splat, floor and goals, marked as generated. Furniture has thin legs. A
+    Each room is a bundle `room-SEED` with mesh, splat, floor and goals, marked as rendered. Furniture has thin legs. A
     quarter of the rooms contain distractors in the colour of the ball that robots search for. In a third, the floor has
     holes, a cliff, or an open edge as in scans.
 

@@ -83,7 +83,7 @@ def sim(
     bundles: SceneNames,
     *,
     task: Annotated[str | None, Arg("task; default: find for driver find, flights for stairs, else navigate")] = None,
-    robot: Robot = "rover",
+    robot: Robot = "",
     gait: Gait = None,
     ground: Ground = None,
     engine: Engine = "sapien",
@@ -109,13 +109,13 @@ def sim(
         splatyard sim bundles/hall/1.0.0 --envs 16 --seconds 30
         splatyard sim hall@1.0.0 --view
         splatyard sim hall --driver find --view
-        splatyard sim hall --robot go2 --driver stairs --view
+        splatyard sim hall --driver stairs --view
         splatyard sim hall --task avoid --video avoid.mp4 --envs 4
         splatyard sim hall --task explore --video explore.mp4 --follow --envs 1
-        splatyard sim hall --task climb --robot go2 --view
+        splatyard sim hall --task climb --view
         splatyard sim hall --robot my_robot.urdf --driver random
-        splatyard sim hall --task put_cube_on_plate --robot panda --driver ws://127.0.0.1:8000 --replan-steps 5
-        splatyard sim hall --task put_cube_on_plate --robot panda --view
+        splatyard sim hall --task put_cube_on_plate --driver ws://127.0.0.1:8000 --replan-steps 5
+        splatyard sim hall --task put_cube_on_plate --view
         splatyard sim hall@1.1.0 --objects all --video push.mp4 --follow --envs 1
         splatyard sim hall --objects mug@1.0.0 --view
     """
@@ -204,7 +204,7 @@ def teleop(
     bundle: SceneName,
     *,
     task: Task = "put_cube_on_plate",
-    robot: Robot = "panda",
+    robot: Robot = "",
     gait: Gait = None,
     lerobot: Annotated[
         Path | None, Arg("folder for the dataset of kept episodes, new or of an earlier session", "DIR")
@@ -226,26 +226,25 @@ def teleop(
 
     Examples:
         splatyard policy teleop hall --task put_cube_on_plate --lerobot my_demos
-        splatyard policy teleop hall --task navigate --robot rover
-        splatyard policy teleop hall --task fetch --robot fetcher --lerobot fetch_demos --seconds 120
+        splatyard policy teleop hall --task navigate --robot go2
+        splatyard policy teleop hall --task fetch --lerobot fetch_demos --seconds 120
     """
     from flows.sim_view import SimPage
     from flows.teleop.desk import Desk
     from flows.teleop.session import Session, page_of
     from flows.teleop.takes import open_takes
-    from train.encoders.groups import Images
-    from train.environment import TrainEnv
-    from train.recording.imitation import about_of
+    from train.recording.steps import about_of
 
     config = {"engine": engine, "device": device, "seed": seed, "allow_failed": allow_failed}
-    made = _made(task, [bundle], 1, robot, gait, objects, **config, starts="train", seconds=seconds)
+    env = _made(task, [bundle], 1, robot, gait, objects, **config, starts="train", seconds=seconds)
     with ExitStack() as open_things:
-        env = TrainEnv(open_things.enter_context(closing(made)), [Images("rgb")], seed=seed)
-        takes = open_things.enter_context(open_takes(lerobot, about_of(env))) if lerobot else None
-        with closing(SimPage(made, port + 1)) as view:
+        open_things.enter_context(closing(env))
+        about = about_of(env, env.reset(seed=seed)[0])
+        takes = open_things.enter_context(open_takes(lerobot, about)) if lerobot else None
+        with closing(SimPage(env, port + 1)) as view:
 
             def page(nonce: str) -> str:
-                return page_of(made, view.address, records=takes is not None, nonce=nonce)
+                return page_of(env, view.address, records=takes is not None, nonce=nonce)
 
             with closing(Desk(port, page, view.address)) as desk:
                 session = Session(env, view, desk, takes, seed)
@@ -271,7 +270,7 @@ def bench(
     bundles: SceneNames,
     *,
     task: Task = "navigate",
-    robot: Robot = "rover",
+    robot: Robot = "",
     gait: Gait = None,
     engine: Engine = "sapien",
     device: Device = "cpu",
@@ -292,8 +291,9 @@ def bench(
         splatyard policy bench sim hall --device cuda --envs 4096
     """
     from sim.bench import measure
+    from sim.tasks.catalog import find_task
 
-    rows = []
+    rows, robot = [], robot or find_task(task).robot
     for count in envs:
         env = _made(task, bundles, count, robot, gait, objects, engine=engine, device=device, allow_failed=allow_failed)
         speed = measure(env, steps)

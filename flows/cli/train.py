@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from flows.cli import tables
-from flows.cli.command import AllowFailed, Arg, Gait, HoldOut, Runs, Scenes, Test, asked, command, count
+from flows.cli.command import AllowFailed, Arg, Gait, HoldOut, Runs, Scenes, Test, asked, command, count, runs_exist
 from flows.cli.training import INTERRUPTED, TrainingLine, interruptible
 
 if TYPE_CHECKING:
@@ -33,14 +33,14 @@ class Train:
     --resume continues from it, exactly as if never interrupted.
 
     Examples:
-        splatyard train navigate --scene hall@1.0.0 --robot rover
+        splatyard train navigate --scene hall@1.0.0
         splatyard train navigate --scene hall --seed 1 --iterations 150
         splatyard train navigate --scene hall --set ppo.learning_rate=5e-4 --set policy.encoder=none --name blind
         splatyard train put_cube_on_plate --scene hall --algorithm rlpd --demos put_demos
         splatyard train put_cube_on_plate --scene hall --algorithm rlpd --demos put_demos --actors 8
         splatyard train find --scene 'yard/*' --hold-out 20% --test hall     # also success in unseen scenes
-        splatyard train climb --scene hall --robot go2 --set policy.modality=rgb
-        splatyard train climb-joints --scene 'stairs-*@latest' --robot go2 --device cuda --num-gpus 4
+        splatyard train climb --scene hall --set policy.modality=rgb
+        splatyard train climb-joints --scene 'stairs-*@latest' --device cuda --num-gpus 4
         splatyard train navigate --scene hall --nodes 4 --rendezvous 10.0.0.1:29500     # on four machines
         splatyard train find --scene 'yard/*'                           # find a ball in unseen scenes
         splatyard train find --scene kitchen --from find                # fine-tune it in one scene
@@ -92,6 +92,7 @@ class Train:
 
     def run(self) -> int:
         """Run the command."""
+        runs_exist([self.resume] if self.resume else [], self.runs)
         if self.nodes:  # before torch is imported, which tells of each machine that leaves by stacks of C++
             os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
         from pipeline.errors import SplatyardError
@@ -311,7 +312,7 @@ def pretrain_ground(
     Examples:
         splatyard policy pretrain-ground --scenes 'stairs/*' --test 'more/*' --out eyes.npz
         splatyard scene rooms 96 --with stairs --out stairs                   # training scenes; other seeds for tests
-        splatyard eval --robot go2 --driver stairs --ground eyes.npz --scene 'more/*'
+        splatyard eval --driver stairs --ground eyes.npz --scene 'more/*'
     """
     from pipeline.scenes.resolver import find_scenes
     from sim.robots.catalog import load

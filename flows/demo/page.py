@@ -61,7 +61,9 @@ class DemoPage:
         server.initial_camera.look_at = tuple(self._recording.at)
         server.initial_camera.up = (0.0, 0.0, 1.0)
         show_splat(server, bundle.classic_splat("sim"), "/splat")
-        self._links = [server.scene.add_frame(f"/robot/{number}", show_axes=False) for number in range(len(robot.links))]
+        self._links = [
+            server.scene.add_frame(f"/robot/{number}", show_axes=False) for number in range(len(robot.links))
+        ]
         for number, link in enumerate(robot.links):
             for index, shape in enumerate(link.shapes):
                 mesh, pose = shape_mesh(shape), shape.link_from_shape

@@ -118,7 +118,7 @@ def moves_of(controller: Controller) -> tuple[Move, ...]:
         raise SimError(
             "a person drives end effectors, wheels and gaits",
             found=f"{type(controller).__name__}, {controller.size} numbers an action",
-            remedy="another task: --task navigate --robot rover, or --task put_cube_on_plate --robot panda",
+            remedy="another task: --task navigate or --task put_cube_on_plate",
         )
     return controller.moves
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
 
 from flows.sim_view import SimPage
 from flows.teleop.controls import KEYS, Command, action, legend, moves_of
@@ -12,9 +11,7 @@ from flows.teleop.takes import Takes
 from pipeline.io.pages import render
 from sim.env import SceneEnv
 from sim.ranges import seed_of
-
-if TYPE_CHECKING:
-    from train.environment import TrainEnv
+from train.recording.steps import Take
 
 READY, DRIVING, ENDED = "ready", "driving", "ended"
 BEGIN = "Start begins an episode."
@@ -48,10 +45,10 @@ class Session:
         seed: Of all episodes, each of which has a number of its own, also those of an earlier session.
     """
 
-    def __init__(self, env: TrainEnv, view: SimPage, desk: Desk, takes: Takes | None, seed: int) -> None:
+    def __init__(self, env: SceneEnv, view: SimPage, desk: Desk, takes: Takes | None, seed: int) -> None:
         self._env, self._view, self._desk, self._takes = env, view, desk, takes
         self._seed, self._number = seed, (takes.next if takes else 0) - 1
-        moves_of(env.env.controller)
+        moves_of(env.controller)
         self._begin(BEGIN)
 
     def run(self) -> None:
@@ -71,7 +68,7 @@ class Session:
         if self._state == ENDED:  # the simulation has begun anew, the page still shows the end
             self._view.wait()
         else:
-            self._view.update(self._env.seen, {})
+            self._view.update(self._take.seen, {})
         self._desk.status = Status(
             state=self._state,
             text=self._text,
@@ -94,15 +91,13 @@ class Session:
 
     def _begin(self, text: str) -> None:
         """Make the next episode ready."""
-        from train.recording.imitation import Take  # with torch
-
         self._number += 1
         self._take = Take(self._env, seed_of(self._seed, self._number))
         self._state, self._text, self._shut = READY, text, False
 
     def _drive(self) -> None:
         """Act for one step."""
-        env = self._env.env
+        env = self._env
         view = self._view.heading() - float(env.engine.read().planar[0, 2])
         self._take.step(action(self._desk.held(), env.controller, shut=self._shut, view=view))
         if self._take.ended_by:

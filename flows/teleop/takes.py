@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.errors import BusyError, TrainError
+from pipeline.errors import BusyError, TrainError, install
 from pipeline.io.arrays import BadArrayError, arrays_of_npz
 from pipeline.io.files import machine_errors, write_whole
 from pipeline.io.results import locked
@@ -105,7 +105,7 @@ def open_takes(dataset: Path, about: About) -> Iterator[Takes]:
         BusyError: When another process records the same dataset.
         MachineError: When pyarrow is not installed, or the folder can't be written.
     """
-    load("pyarrow", "a LeRobot dataset needs pyarrow", "pip install 'splatyard[imitation]'")
+    load("pyarrow", "a LeRobot dataset needs pyarrow", install("imitation"))
     if dataset.exists():
         raise TrainError(
             "a dataset is written into a new folder", found="it exists", remedy="name another", file=dataset

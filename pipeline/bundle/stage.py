@@ -28,6 +28,7 @@ from pipeline.scenes.manifest import (
     Measured,
     Origin,
     Provenance,
+    SceneOrigin,
     Splats,
     list_files,
     manifest_text,
@@ -115,7 +116,7 @@ def write_manifest(
     alignment: Alignment,
     splats: Mapping[str, SplatInfo],
     *,
-    origin: Literal["captured", "generated"],
+    origin: SceneOrigin,
     report: Mapping[str, object],
     location: Location | None = None,
     source_from_bundle: Similarity | None = None,
@@ -157,12 +158,14 @@ def write_manifest(
     (folder / MANIFEST_FILE).write_text(manifest_text(manifest))
 
 
-def _origin(params: BundleParams, capture: Capture) -> Literal["captured", "generated"]:
+def _origin(params: BundleParams, capture: Capture) -> SceneOrigin:
     """By the capture's reader, by what the user says, and by what its images say."""
     read = [record for record in params.stages if record.name == "capture"]
     words = {word for record in read for word in (record.backend, record.params.get("origin"))}
     signed = capture.credentials is not None and capture.credentials.generated > 0
-    return "generated" if "generated" in words or signed else "captured"
+    if "generated" in words or signed:
+        return "generated"
+    return "rendered" if "rendered" in words else "captured"
 
 
 def _with_thumbnails(scene: PosedScene, poses_folder: Path, out_dir: Path) -> Iterator[BundleCamera]:

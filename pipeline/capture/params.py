@@ -29,8 +29,9 @@ class CaptureParams(Settings):
     """Every stride-th frame of a recording is read."""
     one_object: bool = False
     """Whether the capture shows one object, from all sides or on a turntable, and the bundle is that object."""
-    origin: Literal["auto", "filmed", "generated"] = "auto"
-    """Whether a capture was filmed or made by a model; auto: generated where its content credentials say so."""
+    origin: Literal["auto", "filmed", "rendered", "generated"] = "auto"
+    """Whether a capture was filmed, rendered by a program or made by a model; auto: generated where its content
+    credentials say so, else filmed."""
     cameras: Known = "first"
     """Which cameras of a rig are read: first (the best one), all, or names with commas between them."""
     keep_gps: bool = False

@@ -30,6 +30,7 @@ FRICTION = 1.0
 ORIGIN_FILE = "origin.json"
 DIGITAL_SOURCE = {
     "captured": "http://cv.iptc.org/newscodes/digitalsourcetype/computationalCapture",
+    "rendered": "http://cv.iptc.org/newscodes/digitalsourcetype/algorithmicMedia",
     "generated": "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia",
 }
 """The IPTC's words, which C2PA and USD use, for where an image comes from."""
@@ -55,8 +56,8 @@ class Form:
 def export(bundle: Bundle, form: Form, folder: Path) -> None:
     """Write a bundle into a folder in another format, all or nothing; what a kill left half is removed.
 
-    The folder, which must not exist or be empty, also gets `origin.json`: source, licence, whether a model generated
-    the scene, frame, gravity and friction, and the way back to the world of the source's poses.
+    The folder, which must not exist or be empty, also gets `origin.json`: source, licence, whether the scene was
+    captured, rendered or generated, frame, gravity and friction, and the way back to the world of the source's poses.
 
     Raises:
         SimError: When something is in the folder, or the bundle lacks what the form needs.

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from scipy.spatial import ConvexHull
 
-from pipeline.errors import MachineError
+from pipeline.errors import MachineError, install
 from pipeline.export.form import FRICTION, origin
 from pipeline.geometry import Gaussians, Mesh, Pose, matrix_from_quaternion, rotation_between
 from pipeline.scenes.bundle import Bundle
@@ -49,9 +49,7 @@ def export_usd(bundle: Bundle, folder: Path) -> None:
     try:
         pxr = SimpleNamespace(**{name: importlib.import_module(f"pxr.{name}") for name in PARTS})
     except ImportError as error:
-        raise MachineError(
-            "USD is written by usd-core", found=str(error), remedy="pip install 'splatyard[usd]'"
-        ) from error
+        raise MachineError("USD is written by usd-core", found=str(error), remedy=install("usd")) from error
     stage = pxr.Usd.Stage.CreateNew(str(folder / "scene.usdc"))
     pxr.UsdGeom.SetStageUpAxis(stage, pxr.UsdGeom.Tokens.z)
     pxr.UsdGeom.SetStageMetersPerUnit(stage, 1.0)

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from pipeline.errors import BundleError
 from pipeline.io.files import readable
 from pipeline.scenes.bundle import Bundle
+from pipeline.scenes.manifest import SceneOrigin
 from pipeline.scenes.references import PREFIX, Reference
 from pipeline.scenes.registry import BundlesFolder, Registry
 from pipeline.scenes.resolver import is_registry, open_registry
@@ -67,7 +68,7 @@ class Card(BaseModel):
             description=summary.description,
             licence=summary.licence,
             source=summary.kind or "unknown",
-            generated=summary.origin == "generated",
+            origin=summary.origin,
             gaussians=summary.gaussians,
             bytes=readable(summary.bytes),
         )
@@ -81,7 +82,7 @@ class Entry(Card):
     description: str
     licence: str
     source: str
-    generated: bool
+    origin: SceneOrigin
     gaussians: int
     bytes: str
 

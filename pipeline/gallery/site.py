@@ -24,6 +24,7 @@ from pipeline.gallery.scenes import Entry, Listed
 from pipeline.gallery.versions import changes, must_be
 from pipeline.io.files import counted, readable, write_whole
 from pipeline.io.pages import render
+from pipeline.scenes.manifest import ORIGINS
 
 MARK = "gallery.json"
 VIEWER_POLICY = (
@@ -151,6 +152,7 @@ def _page(drawn: Sequence[Drawn], index: int) -> str:
         "scene.html",
         card=one.about.card,
         summary=one.summary,
+        origins=ORIGINS,
         loaded_by=one.version.loaded_by,
         manifest=bundle.manifest,
         gates=bundle.quality.gates,

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -93,6 +92,8 @@ class Camera:
     def undistorted_ray(self, pixel: ArrayLike) -> F64:
         """Camera-frame direction (3,) with z = 1 of one pixel (2,), lens distortion undone."""
         point = np.asarray(pixel, np.float64).reshape(1, 1, 2)
+        import cv2
+
         x, y = cv2.undistortPoints(point, self.matrix, np.array(self.distortion)).reshape(2)
         return np.array([x, y, 1.0])
 

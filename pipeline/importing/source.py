@@ -24,7 +24,7 @@ from pipeline.importing.gaussgym import gaussgym_files, is_gaussgym, read_gaussg
 from pipeline.importing.skin import Skin, load_skin, names_beside
 from pipeline.importing.splats import files_of, is_splat, ply_header, read_splat
 from pipeline.scenes.bundle import BundleCamera
-from pipeline.scenes.manifest import file_sha256, reading
+from pipeline.scenes.manifest import ORIGINS, file_sha256, reading
 from pipeline.splat.params import SplatParams
 from pipeline.types import F64
 
@@ -198,13 +198,13 @@ def _origin(folder: Path) -> dict[str, str]:
     file = folder / ORIGIN_FILE
     if not file.is_file():
         return {}
-    rule = "origin.json says bundle, source, origin (captured or generated) and licence"
+    rule = "origin.json says bundle, source, origin (captured, rendered or generated) and licence"
     with reading(rule, file, "export the bundle again, or remove the file when the scene isn't from there"):
         if file.stat().st_size > MAX_ORIGIN_BYTES:
             raise ValueError(f"{file.stat().st_size} bytes")
         content = json.loads(file.read_text())
         stated = {key: content[key] for key in ("bundle", "source", "origin", "licence")}
-        if stated["origin"] not in ("captured", "generated") or not all(isinstance(v, str) for v in stated.values()):
+        if stated["origin"] not in ORIGINS or not all(isinstance(v, str) for v in stated.values()):
             raise ValueError(f"{stated}"[:200])
     return stated
 

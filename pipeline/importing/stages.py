@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 from pydantic import PositiveFloat
@@ -37,6 +37,7 @@ from pipeline.regions.params import RegionsParams
 from pipeline.regions.regions import Regions
 from pipeline.regions.stage import find_regions
 from pipeline.scenes.bundle import BundleCamera, load_cameras
+from pipeline.scenes.manifest import SceneOrigin
 from pipeline.splat.params import SplatParams
 from pipeline.splat.ply import drawing_mode, load_splat, save_splat
 from pipeline.splat.sog import save_sog
@@ -78,7 +79,7 @@ class Imported:
         eyes: The track, or positions over the floor where there is none.
         cameras: Those with intrinsics.
         turned: Number of triangles that were turned to face the eyes.
-        generated: Whether a model generated the scene.
+        origin: As `Provenance` has it.
         parent: The bundle that the files were exported from, or "".
     """
 
@@ -88,7 +89,7 @@ class Imported:
     eyes: F64
     cameras: tuple[BundleCamera, ...]
     turned: int
-    generated: bool
+    origin: SceneOrigin
     parent: str
 
     def save(self, folder: Path) -> None:
@@ -104,7 +105,7 @@ class Imported:
             "track": self.track.tolist(),
             "eyes": self.eyes.tolist(),
             "turned": self.turned,
-            "generated": self.generated,
+            "origin": self.origin,
             "parent": self.parent,
         }
         (folder / IMPORT_FILE).write_text(json.dumps(content))
@@ -113,6 +114,8 @@ class Imported:
     def load(folder: Path) -> Imported:
         """Read what `save` wrote."""
         content = json.loads((folder / IMPORT_FILE).read_text())
+        if "generated" in content:  # a result of an earlier version
+            content["origin"] = "generated" if content.pop("generated") else "captured"
         scale, rotation, translation = content["registration"].pop("mesh_from_splat")
         pose = Similarity(scale, np.array(rotation), np.array(translation))
         positions = {name: np.array(content.pop(name), np.float64).reshape(-1, 3) for name in ("track", "eyes")}
@@ -153,11 +156,12 @@ def read(inputs: Mapping[str, Path], params: ImportParams, out_dir: Path) -> Non
     splat = source.gaussians.transformed(world_from_splat)
     if source.small is not None:
         save_splat(source.small.transformed(world_from_splat), out_dir / "sim.ply")
-    generated = params.generated or source.origin.get("origin") == "generated"
+    stated = cast(SceneOrigin, source.origin.get("origin", "captured"))
+    origin = "generated" if params.generated else stated
     parent = source.origin.get("bundle", "")
     mesh.save(out_dir / "mesh.ply")
     save_splat(splat, out_dir / "splat.ply")
-    Imported(alignment, registration, track, eyes, cameras, turned, generated, parent).save(out_dir)
+    Imported(alignment, registration, track, eyes, cameras, turned, origin, parent).save(out_dir)
 
 
 def _up(params: ImportParams, source: ImportSource) -> UpEstimate:
@@ -278,7 +282,7 @@ def write_bundle(inputs: Mapping[str, Path], params: BundleParams, out_dir: Path
         params,
         imported.alignment,
         {"full": full, "sim": SplatInfo(len(small), 0, drawing_mode(small)), "web": full},
-        origin="generated" if imported.generated else "captured",
+        origin=imported.origin,
         report={"align": imported.alignment.report, "import": report},
         parents=(imported.parent,) if imported.parent else (),
     )

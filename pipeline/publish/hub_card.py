@@ -14,7 +14,7 @@ from typing import Annotated, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from pipeline.errors import MachineError
+from pipeline.errors import install
 from pipeline.io.files import counted
 from pipeline.io.pages import render
 from pipeline.publish.checks import plain_licence
@@ -130,9 +130,12 @@ def _thumbnail(bundle: Bundle) -> Thumbnail | None:
     return Thumbnail(bytes=content.getvalue(), path=f"{manifest.name}/{manifest.version}/{path}")
 
 
-def table(rows: list[Row]) -> bytes:
-    """A Parquet file of the rows, whose images the hub's `datasets` takes as such."""
-    arrow = require_arrow()
+def table(rows: list[Row]) -> bytes | None:
+    """A Parquet file of the rows, whose images the hub's `datasets` takes as such; without pyarrow None, and a note."""
+    arrow = _arrow()
+    if arrow is None:
+        logger.warning("published without a table for the dataset viewer: it needs %s", install("hub"))
+        return None
     kinds = {
         Thumbnail: ("Image", arrow.struct({"bytes": arrow.binary(), "path": arrow.string()})),
         bool: ("bool", arrow.bool_()),
@@ -154,8 +157,10 @@ def table(rows: list[Row]) -> bytes:
 
 
 def read_table(content: bytes) -> list[Row]:
-    """The rows of a table; none, with a warning, where it isn't ours or unpacks to far more than its size."""
-    arrow = require_arrow()
+    """The rows of a table; none without pyarrow, or, with a warning, where it isn't ours or is far larger unpacked."""
+    arrow = _arrow()
+    if arrow is None:
+        return []
     rows: list[Row] = []
     unpacked = 0
     try:
@@ -170,31 +175,24 @@ def read_table(content: bytes) -> list[Row]:
         return []
 
 
-def require_arrow() -> ModuleType:
-    """The module pyarrow.
-
-    Raises:
-        MachineError: When it isn't installed.
-    """
+def _arrow() -> ModuleType | None:
+    """The module pyarrow, if it is installed."""
     try:
         import pyarrow
         import pyarrow.parquet
-    except ImportError as error:
-        raise MachineError(
-            "publishing on the hub needs pyarrow, for its dataset viewer",
-            found=str(error),
-            remedy="pip install 'splatyard[hub]'",
-        ) from error
+    except ImportError:
+        return None
     return pyarrow
 
 
-def card(repository: str, rows: list[Row], *, versions: int) -> str:
+def card(repository: str, rows: list[Row], *, versions: int, has_table: bool) -> str:
     """The dataset card of owner/repository: README.md with its YAML; `versions` counts yanked ones, too."""
     titles = [f"{title} [{unit}]" if unit else title for _, title, unit in METRICS.values()]
+    front = _front_matter(repository, rows, has_table=has_table)
     return render(
         "pipeline.publish",
         "dataset_card.md",
-        front_matter=yaml.safe_dump(_front_matter(repository, rows), sort_keys=False, allow_unicode=True),
+        front_matter=yaml.safe_dump(front, sort_keys=False, allow_unicode=True),
         repository=repository,
         scenes=counted(len(rows), "scene"),
         versions=counted(versions, "version"),
@@ -208,17 +206,18 @@ def card(repository: str, rows: list[Row], *, versions: int) -> str:
     )
 
 
-def _front_matter(repository: str, rows: list[Row]) -> dict[str, object]:
+def _front_matter(repository: str, rows: list[Row], *, has_table: bool) -> dict[str, object]:
     licences = {LICENCES.get(plain_licence(row.licence)) for row in rows}
     (licence,) = licences if len(licences) == 1 else (None,)
     stated = {"license": licence} if licence else {"license": "other", "license_name": "see-each-scene"}
+    viewed = [{"config_name": "scenes", "data_files": [{"split": "train", "path": TABLE}]}]
     return {
         **stated,
         "pretty_name": repository.partition("/")[2],
         "task_categories": ["robotics"],
         "tags": ["robotics", "gaussian-splatting", "real-to-sim", "3d", "simulation", "splatyard"],
         "size_categories": ["n<1K" if len(rows) < 1000 else "1K<n<10K" if len(rows) < 10_000 else "10K<n<100K"],
-        "configs": [{"config_name": "scenes", "data_files": [{"split": "train", "path": TABLE}]}],
+        **({"configs": viewed} if has_table else {}),
     }
 
 
@@ -230,7 +229,7 @@ def _cells(repository: str, row: Row) -> list[str]:
         *("-" if value is None else f"{value:.4g}" for value in metrics),
         f"{row.gaussians:,}",
         f"{row.bytes / 1e6:,.1f}",
-        _text(row.source) if row.origin == "captured" else f"**generated** {_text(row.source)}",
+        _text(row.source) if row.origin == "captured" else f"**{row.origin}** {_text(row.source)}",
         _text(row.licence),
         _text(row.description),
     ]

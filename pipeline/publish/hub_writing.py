@@ -16,7 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from pipeline.errors import BundleError, MachineError, SplatyardError
-from pipeline.publish.hub_card import CARD, MAX_TABLE_BYTES, TABLE, Row, card, read_table, require_arrow, row_of, table
+from pipeline.publish.hub_card import CARD, MAX_TABLE_BYTES, TABLE, Row, card, read_table, row_of, table
 from pipeline.scenes.bundle import Bundle
 from pipeline.scenes.hub import KIND, client, hub_errors, require_token, retried
 from pipeline.scenes.hub_registry import HubRegistry, open_hub, tag_of
@@ -26,7 +26,7 @@ from pipeline.scenes.registry import INDEX
 from pipeline.scenes.summary import Index, SceneSummary
 
 if TYPE_CHECKING:
-    from huggingface_hub import CommitOperationAdd
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +60,6 @@ def put(
         BundleError: When it may not be published; then nothing of it is visible.
         MachineError: When there is no token, or the hub can't be reached; what was sent is not sent again.
     """
-    require_arrow()
     require_token(registry.address)
     manifest, hub = bundle.manifest, client()
     name, reference = registry.repository.name, manifest.reference
@@ -106,7 +105,6 @@ def put(
 
 def yank(registry: HubRegistry, reference: Reference, why: str) -> None:
     """Hide a version; see `pipeline.publish.publishing.yank`."""
-    require_arrow()
     require_token(registry.address)
     reason, first = " ".join(why.split()), registry.repository.commit
 
@@ -158,19 +156,19 @@ def _commit(registry: HubRegistry, step: Callable[[HubRegistry], Change | None])
     )
 
 
-def _index_files(registry: HubRegistry, change: Change) -> list[CommitOperationAdd]:
-    """Index, table and card that go with a change."""
+def _index_files(registry: HubRegistry, change: Change) -> list[CommitOperationAdd | CommitOperationDelete]:
+    """Index, table and card that go with a change; a table that can't be brought up to date is removed."""
     entries = sorted(change.entries, key=lambda entry: entry.order)
     newest = {entry.name: entry for entry in entries if entry.yanked is None}
     before = registry.repository.read(TABLE, MAX_TABLE_BYTES)
     known = {(row.reference, row.sha256): row for row in read_table(before)} if before else {}
     rows = [known.get((entry.reference, entry.sha256)) or _row(registry, entry, change) for entry in newest.values()]
-    contents = {
-        INDEX: Index(entries=tuple(entries)).model_dump_json().encode(),
-        TABLE: table(rows),
-        CARD: card(registry.repository.name, rows, versions=len(entries)).encode(),
-    }
-    return [client().CommitOperationAdd(path, content) for path, content in contents.items()]
+    shown = table(rows)
+    text = card(registry.repository.name, rows, versions=len(entries), has_table=shown is not None)
+    contents = {INDEX: Index(entries=tuple(entries)).model_dump_json().encode(), CARD: text.encode()}
+    contents |= {TABLE: shown} if shown is not None else {}
+    gone = [client().CommitOperationDelete(TABLE)] if before and shown is None else []
+    return [*gone, *(client().CommitOperationAdd(path, content) for path, content in contents.items())]
 
 
 def _row(registry: HubRegistry, entry: SceneSummary, change: Change) -> Row:

@@ -55,7 +55,7 @@ def write_room(folder: Path, seed: int, recipe: Recipe) -> None:
         _params(seed, recipe),
         ALIGNMENT,
         {level: SplatInfo(len(splat), 0, drawing_mode(splat)) for level, splat in made.splats.items()},
-        origin="generated",
+        origin="rendered",
         report={"room": drawn},
         parents=(recipe.like,) if recipe.like else (),
     )

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, NonNegativeFloat, NonNegativeInt
 from pipeline.align.params import ScaleSources
 from pipeline.bundle.params import BundleParams, version_for
 from pipeline.capture.params import CaptureParams, SelectParams
-from pipeline.errors import CaptureError, CardError, MachineError, ReconstructionError
+from pipeline.errors import CaptureError, CardError, MachineError, ReconstructionError, install
 from pipeline.gpu_backends.catalog import BACKENDS
 from pipeline.io.files import machine_errors
 from pipeline.io.results import locked, run_record
@@ -26,6 +26,7 @@ from pipeline.parameters import (
 )
 from pipeline.running.card import Card, name_from
 from pipeline.running.engine import PlannedStage, execute, log_traceback, missing_library, stage_key
+from pipeline.running.records import build_lock
 from pipeline.running.settings import read_card, resolve_params
 from pipeline.running.stages import LONE_STAGES, STAGES
 from pipeline.scenes.manifest import StageRecord
@@ -286,7 +287,7 @@ def check_machine(planned: Plan) -> None:
             remedy = "`splatyard doctor` has the commands that bring it"
         else:
             lacks = missing_library(stage.stage, stage.backend)
-            remedy = f"pip install 'splatyard[{stage.backend}]'"
+            remedy = install(stage.backend)
         if lacks is not None:
             raise MachineError(
                 f"{stage.name}.backend={stage.backend} must be able to run on this machine",
@@ -300,11 +301,6 @@ def check_machine(planned: Plan) -> None:
 def log_file(work: Path) -> Path:
     """The log of all builds in a work folder."""
     return work / "build.log"
-
-
-def build_lock(work: Path) -> Path:
-    """The file that is locked while something is built in a work folder, or removed from it."""
-    return work / ".build.lock"
 
 
 def _bundle_params(

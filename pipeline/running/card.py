@@ -30,8 +30,8 @@ class CardSource(Settings):
     """Who captured it."""
     licence: Label | None = None
     """Terms of use, as an SPDX id or a sentence."""
-    origin: Literal["filmed", "generated"] | None = None
-    """Whether a camera or a video model made it."""
+    origin: Literal["filmed", "rendered", "generated"] | None = None
+    """Whether a camera, a renderer or a video model made it."""
 
 
 class Card(Settings):

@@ -19,7 +19,7 @@ from typing import Literal
 from pipeline.errors import BusyError
 from pipeline.io.files import folder_bytes, machine_errors
 from pipeline.io.results import is_locked, lock_file, locked, partial_folder, resume_folder
-from pipeline.running.building import build_lock
+from pipeline.running.records import build_lock
 from pipeline.scenes.manifest import MANIFEST_FILE, read_manifest
 from pipeline.scenes.references import VERSION, Version
 

@@ -15,12 +15,13 @@ import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args, get_type_hints
 
 from pydantic import BaseModel
 
-from pipeline.errors import MachineError
+from pipeline.errors import MachineError, install
 from pipeline.gpu_backends.catalog import BACKENDS, GIBI, Backend, foreign_environment
 from pipeline.gpu_backends.device import runs_on, wheel_for
 from pipeline.io.files import may_be_written, private_folder
@@ -202,11 +203,17 @@ def _packages() -> Iterator[Finding]:
         return
     parsed = (Requirement(text) for text in texts)
     requirements = [need for need in parsed if need.marker is None or need.marker.evaluate({"extra": ""})]
+    # in one process, which imports what they share once; alone only where one of them is at fault
+    fine = import_problem(", ".join(_module(need) for need in requirements)) is None
     with ThreadPoolExecutor(core_count()) as pool:
-        yield from pool.map(_package, requirements)
+        yield from pool.map(partial(_package, fine=fine), requirements)
 
 
-def _package(need: Requirement) -> Finding:
+def _module(need: Requirement) -> str:
+    return MODULES.get(need.name, need.name.replace("-", "_"))
+
+
+def _package(need: Requirement, *, fine: bool) -> Finding:
     name, command = need.name, f"pip install '{need.name}{need.specifier}'"
     try:
         version = importlib.metadata.version(name)
@@ -214,7 +221,7 @@ def _package(need: Requirement) -> Finding:
         return _needed("packages", name, "not installed", command)
     if not need.specifier.contains(version, prereleases=True):
         return _needed("packages", name, f"{version}, but {need.specifier} is needed", command)
-    problem = import_problem(MODULES.get(name, name.replace("-", "_")))
+    problem = None if fine else import_problem(_module(need))
     if problem is None:
         return _needed("packages", name, version)
     remedy = f"pip install --force-reinstall '{name}'"
@@ -225,7 +232,7 @@ def _package(need: Requirement) -> Finding:
 
 
 def import_problem(module: str) -> str | None:
-    """Why a module can't be imported in a separate process, or None when it can."""
+    """Why a module, or one of several ("a, b"), can't be imported in a separate process, or None when it can."""
     command = [sys.executable, "-c", f"{NOT_FROM_HERE}import {module}"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=IMPORT_SECONDS)
@@ -275,7 +282,7 @@ def _backends(findings: list[Finding]) -> Iterator[Finding]:
         else:
             yield _needed("backends", name, f"needs {need}", package.remedy if package else f"pip install {need}")
     lacks = missing_library(next(stage for stage in STAGES if stage.name == "mesh"), "poisson")
-    remedy = "pip install 'splatyard[poisson]'" if lacks else ""
+    remedy = install("poisson") if lacks else ""
     yield Finding("backends", "mesh poisson", "missing" if lacks else "ok", False, lacks or "Open3D is there", remedy)
 
 

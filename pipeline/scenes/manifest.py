@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator
@@ -96,6 +97,17 @@ class Location(Strict):
     images: int
 
 
+SceneOrigin = Literal["captured", "rendered", "generated"]
+ORIGINS: Mapping[SceneOrigin, str] = MappingProxyType(
+    {
+        "captured": "captured: cameras saw the place",
+        "rendered": "rendered: a program drew the place, and no camera has seen it",
+        "generated": "generated: a model made the place up, and no camera has seen it",
+    }
+)
+"""Each origin of a scene in words."""
+
+
 class Provenance(Strict):
     """Where a bundle comes from: `build_key` is a hash of all that the content depends on, `licence` the capture's."""
 
@@ -103,7 +115,7 @@ class Provenance(Strict):
     source: str
     licence: str
     description: str
-    origin: Literal["captured", "generated"] = "captured"
+    origin: SceneOrigin = "captured"
     location: Location | None = None
     stages: tuple[StageRecord, ...]
     packages: dict[str, str]

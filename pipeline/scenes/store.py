@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 from uuid import uuid4
 
-from pipeline.errors import MachineError
+from pipeline.errors import MachineError, install
 from pipeline.io.files import PARTIAL
 
 if TYPE_CHECKING:
@@ -269,7 +269,7 @@ def _unusable(address: str, error: Exception, kept: str) -> MachineError:
     return MachineError(
         "a shared store is a folder or bucket that exists, and that this machine may list, read and write",
         found=f"{type(error).__name__}: {error}".splitlines()[0][:300],
-        remedy="check address, network and credentials (s3:// needs pip install 'splatyard[scale]' and the AWS "
+        remedy=f"check address, network and credentials (s3:// needs {install('scale')} and the AWS "
         f"variables), then run the same command again: {kept}",
         file=address,
     )

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from pipeline.scenes.manifest import Manifest, Strict
+from pipeline.scenes.manifest import Manifest, SceneOrigin, Strict
 from pipeline.scenes.references import Version
 
 MAX_LINE = 200
@@ -32,7 +32,7 @@ class SceneSummary(Strict):
     licence: str
     description: str
     kind: str
-    origin: Literal["captured", "generated"]
+    origin: SceneOrigin
     tags: tuple[str, ...]
     bytes: int
     gaussians: int
@@ -54,10 +54,9 @@ class SceneSummary(Strict):
         """The summary of a manifest with the hash of its file, published at a time [s since 1970]."""
         provenance, full = manifest.provenance, manifest.splats.get("full")
         kind = one_line(next((stage.backend for stage in provenance.stages if stage.name == "capture"), ""))
-        generated = "generated" if provenance.origin == "generated" else ""
         tags = (
             "object" if manifest.is_object else "",
-            generated,
+            "" if provenance.origin == "captured" else provenance.origin,
             kind,
             f"scale by {one_line(manifest.frame.scale_from.source)}",
         )

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from pipeline.errors import SimError
+from pipeline.errors import SimError, install
 from pipeline.machine import this_machine
 from pipeline.parameters import require_known
 from pipeline.running.doctor import Finding
@@ -77,7 +77,7 @@ def _check_sapien(name: str) -> Finding:
 
 
 def _check_mujoco(name: str) -> Finding:
-    return _check_package(name, "mujoco", needed=False, remedy="pip install 'splatyard[sim]'")
+    return _check_package(name, "mujoco", needed=False, remedy=install("sim"))
 
 
 def _check_package(name: str, package: str, *, needed: bool, remedy: str) -> Finding:
@@ -102,7 +102,7 @@ def _check_sapien_gpu(name: str) -> Finding:
     if gpu is None:
         return Finding(GROUP, name, "missing", False, "no NVIDIA GPU, or no driver for it")
     if importlib.util.find_spec("torch") is None:
-        return Finding(GROUP, name, "missing", False, "torch is not installed", "pip install 'splatyard[gpu]'")
+        return Finding(GROUP, name, "missing", False, "torch is not installed", install("gpu"))
     return Finding(GROUP, name, "ok", False, f"{gpu.name}; PhysX's GPU library comes at first use")
 
 

@@ -43,7 +43,7 @@ def observed(env: SceneEnv, seen: Observations) -> Observed:
     """What the robots observe now; `seen` are the environment's last observations."""
     assert env.now, "it was reset"
     terms = env.task.observations
-    known = [seen[name] for name, term in terms.items() if not term.privileged]
+    known = [seen[name] for name in env.task.vectors]
     none = np.zeros((env.num_envs, 0), np.float32)
     return Observed(
         images_by_camera(seen),

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.errors import SimError
+from pipeline.errors import SimError, install
 from pipeline.geometry import Pose, matrix_from_rotvec
 from sim.robots.arm import Arm
 from sim.robots.gripper import (
@@ -189,7 +189,7 @@ def _of_catalog(name: str) -> Robot:
         raise SimError(
             "legged robots and arms come from the package example-robot-data",
             found="it is not installed",
-            remedy="pip install 'splatyard[robots]'",
+            remedy=install("robots"),
         )
     robot = _equipped(load_robot(entry.file, name, entry.servos, entry.mount), entry)
     turn = Pose(matrix_from_rotvec(np.array([-entry.camera_pitch, 0, 0])), np.zeros(3))  # y is down

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from pipeline.errors import install
 from pipeline.io.files import read_plain
 from pipeline.types import F64, I64
 from sim import libraries
@@ -91,7 +92,7 @@ def _read(path: Path) -> list[_Part]:
 
     As ROS does, its unit counts and its "up axis" does not: what is up is up to the URDF.
     """
-    collada = libraries.load("collada", "meshes in COLLADA files need pycollada", "pip install 'splatyard[sim]'")
+    collada = libraries.load("collada", "meshes in COLLADA files need pycollada", install("sim"))
     content = io.BytesIO(read_plain(path, MAX_BYTES))
     if zipfile.is_zipfile(content):  # pycollada would unpack it, whatever its size
         raise ValueError(f"{path.name}: a compressed COLLADA file")

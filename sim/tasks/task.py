@@ -195,6 +195,7 @@ class Task:
         scan_errors: Errors of that in training, as a map has them; None for none.
         camera_settings: Camera behaviour unless other settings are given; ideal by default.
         scenes: References of the scenes that it is for; none if it is for any that is given.
+        robot: Name of the robot that does it unless another one is asked for.
         controller: Makes the controller of a robot from that and its usual one, if the task has its own action space.
         items: Things that are in every scene, beside the robot.
         picks: Makes the task for the object of the scenes that a robot is to pick up, if it is about one.
@@ -219,6 +220,7 @@ class Task:
     scan_errors: ScanErrors | None = None
     camera_settings: CameraSettings = field(default_factory=CameraSettings)
     scenes: tuple[str, ...] = ()
+    robot: str = "rover"
     controller: Callable[[Robot, Controller], Controller] | None = None
     items: tuple[Item, ...] = ()
     picks: Callable[[Task, Robot, SceneObject], Task] | None = None
@@ -235,6 +237,11 @@ class Task:
     def text(self) -> str:
         """What a policy is told to do: the instruction, or the name."""
         return self.instruction or self.name
+
+    @property
+    def vectors(self) -> list[str]:
+        """Names of the vectors that an agent observes, without those that only a critic may."""
+        return [name for name, term in self.observations.items() if not term.privileged]
 
     def cameras_of(self, robot: Robot) -> tuple[RobotCamera, ...]:
         """The cameras of a robot."""

@@ -253,11 +253,14 @@ def test_the_mark_follows_the_photos(word: bytes, origin: str, tmp_path: Path) -
     assert _origin(BundleParams(stages=(record,)), capture) == origin
 
 
-def test_the_card_says_that_photos_are_generated(tmp_path: Path) -> None:
-    """A model's images need not say so themselves."""
-    record = StageRecord(name="capture", key="k", backend="photos", reason="r", params={"origin": "generated"})
+@pytest.mark.parametrize(
+    ("said", "origin"), [("generated", "generated"), ("rendered", "rendered"), ("filmed", "captured")]
+)
+def test_the_card_says_what_made_the_photos(said: str, origin: str, tmp_path: Path) -> None:
+    """A model's images, and a renderer's, need not say so themselves."""
+    record = StageRecord(name="capture", key="k", backend="photos", reason="r", params={"origin": said})
     capture = Capture(tmp_path, "photos", (), ordered=False)
-    assert _origin(BundleParams(stages=(record,)), capture) == "generated"
+    assert _origin(BundleParams(stages=(record,)), capture) == origin
 
 
 def test_metres_from_the_middle() -> None:

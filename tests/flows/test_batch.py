@@ -17,8 +17,8 @@ from prefect.utilities.annotations import quote
 from flows.cli import main
 from flows.ingest import Options, SceneFailedError, _run_stage, build_all
 from pipeline.errors import CaptureError, MachineError
-from pipeline.running.batch import Scene, State, counts, load_scenes
 from pipeline.running.engine import PlannedStage
+from pipeline.running.records import Scene, State, counts, load_scenes
 from tests.synthetic import Room, walk, write_photos
 
 

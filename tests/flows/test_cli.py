@@ -82,6 +82,18 @@ def test_help_loads_nothing_heavy():
         ["train", "navigate", "--scene", "terrain:0", "--test", "nowhere/*"],
         ["eval", "--driver", "find", "--scene", "nowhere"],
         ["curve", "find", "--scene", "nowhere/*", "--counts", "1,2", "--out", "curve"],
+        ["eval", "nowhere"],
+        ["play", "nowhere", "--view"],
+        ["record", "nowhere", "--lerobot", "demos"],
+        ["compare", "nowhere", "nowhere"],
+        ["train", "--resume", "nowhere"],
+        ["export", "nowhere", "--onnx", "policy.onnx"],
+        ["export", "nowhere", "--to", "glb"],
+        ["import", "nowhere"],
+        ["view", "nowhere"],
+        ["check", "nowhere"],
+        ["objects", "nowhere"],
+        ["gallery", "--registry", "nowhere", "--out", "site"],
     ],
     ids=" ".join,
 )
@@ -100,6 +112,29 @@ def test_what_is_not_there_is_refused_before_anything_heavy_is_imported(words: l
     assert "nowhere" in done.stderr and "remedy:" in done.stderr
     assert not {"torch", "numba", "scipy", "prefect", "cv2"} & set(loaded)
     assert [*tmp_path.iterdir()] == []
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "heavy"),
+    [
+        (["status"], 0, {"numpy", "torch", "numba", "scipy", "prefect", "cv2"}),
+        (["runs"], 0, {"numpy", "torch", "numba", "scipy", "prefect", "cv2", "pydantic"}),
+        (["params"], 0, {"torch", "numba", "scipy", "prefect", "cv2"}),
+        (["build", "."], 2, {"torch", "numba", "scipy", "prefect"}),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_says_little_imports_little(words: list[str], code: int, heavy: set[str], tmp_path: Path):
+    """Where nothing was built or trained, what may be set, and a folder that is no capture."""
+    script = (
+        "import sys\nfrom flows.cli import main\n"
+        f"print('ENDED', main({words}), *{{name.partition('.')[0] for name in sys.modules}})"
+    )
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path, env=env)
+    ended, *loaded = done.stdout.partition("ENDED ")[2].split()
+    assert ended == str(code), done.stderr
+    assert not heavy & set(loaded)
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -213,6 +248,14 @@ def test_version(word: str, capsys):
         main([word])
     assert end.value.code == 0
     assert re.fullmatch(r"splatyard \d+\.\d+\.\d+\S*\n", capsys.readouterr().out)
+
+
+def test_the_program_is_a_module_too(tmp_path: Path):
+    """`python -m splatyard` where the script isn't on the path."""
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "splatyard", "runs"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=env)
+    assert (done.returncode, "no runs in runs" in done.stdout) == (0, True), done.stderr
 
 
 def test_user_errors_end_with_2_and_say_what_to_do(built, capsys):
@@ -498,7 +541,7 @@ def test_doctor_ends_with_1_and_lists_the_commands(monkeypatch, capsys):
     monkeypatch.setattr(pipeline.running.doctor, "examine", lambda work, python: Report(findings))
     assert main(["doctor"]) == 1
     lines = capsys.readouterr().out.splitlines()
-    assert lines[-2:] == ["  apt-get install -y libgl1 libegl1", "  pip install 'c>=1'"]
+    assert lines[1:3] == ["  apt-get install -y libgl1 libegl1", "  pip install 'c>=1'"]
     assert main(["doctor", "--json"]) == 1
     assert json.loads(capsys.readouterr().out)["ready"] is False
 
@@ -513,6 +556,21 @@ def test_doctor_ends_with_0_when_only_extras_are_missing(monkeypatch, capsys):
     shown = capsys.readouterr().out
     assert "apt-get install -y nvidia-driver" in shown
     assert "the CPU pipeline runs here" in shown
+
+
+def test_doctor_says_in_one_line_that_there_is_no_gpu(monkeypatch, capsys):
+    """Nobody without one reads what each backend for GPUs would need; --json has it."""
+    import pipeline.running.doctor
+
+    found = [Finding("GPU backends", name, "missing", False, "gone", "buy one") for name in ("CUDA", "nksr")]
+    monkeypatch.setattr(pipeline.running.doctor, "examine", lambda work, python: Report(tuple(found)))
+    assert main(["doctor"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith("the CPU pipeline runs here")
+    assert "nksr" not in shown and "no NVIDIA GPU here" in shown
+    found[0] = Finding("GPU backends", "CUDA", "ok", False, "H200")
+    assert main(["doctor"]) == 0
+    assert "nksr" in capsys.readouterr().out
 
 
 def test_doctor_shows_commands_whole(monkeypatch, capsys):

@@ -57,7 +57,9 @@ def test_between_two_moments_links_move_evenly():
     links[:, 0, 0] = [0, 1, 5]
     links[:, 0, 3:] = [[1, 0, 0, 0], [-1, 0, 0, 0], [1, 0, 0, 0]]
     none = np.zeros(3, np.float32)
-    run = Recording("key", 2.0, links, np.zeros((3, 1, 7), np.float32), np.zeros(3, int), np.array([0, 0, 1]), none, none)
+    run = Recording(
+        "key", 2.0, links, np.zeros((3, 1, 7), np.float32), np.zeros(3, int), np.array([0, 0, 1]), none, none
+    )
     np.testing.assert_allclose(run.links_at(0.25)[0], [0.5, 0, 0, 1, 0, 0, 0])
     np.testing.assert_allclose(run.links_at(0.75)[0], [1, 0, 0, -1, 0, 0, 0])
 

@@ -23,7 +23,7 @@ from flows.markdown import markdown
 from flows.stage import CPU_STAGE
 from flows.yard import LOST
 from pipeline.io.results import locked
-from pipeline.running.batch import Scene, load_scenes
+from pipeline.running.records import Scene, load_scenes
 from pipeline.running.stages import STAGES
 from tests.fake_scene import ran
 from tests.paths import ROOT

@@ -29,8 +29,8 @@ from flows.ingest import asset_key, ingest_batch, ingest_scene, named_for
 from flows.stage import CPU_STAGE, run_stage, worth_a_retry
 from pipeline import parallel
 from pipeline.errors import MachineError, ReconstructionError
-from pipeline.running.batch import Scene, load_scenes
 from pipeline.running.isolation import LostError
+from pipeline.running.records import Scene, load_scenes
 from pipeline.running.stages import STAGES
 from tests.fake_scene import ran
 from tests.flows.conftest import with_own_prefect

@@ -167,9 +167,20 @@ def test_shapes_have_the_size_of_the_robots(kind: str, size: tuple, extents: tup
 
 
 def test_a_task_of_arms_asks_for_an_arm(bundle: Path, capsys: pytest.CaptureFixture[str]):
-    """The usual robot is none."""
-    assert main(["sim", str(bundle), "--task", "lift"]) == 2
+    """A robot that is named and is none is refused."""
+    assert main(["sim", str(bundle), "--task", "lift", "--robot", "rover"]) == 2
     assert "--robot panda" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not PACKAGE.is_dir(), reason="example-robot-data is not installed")
+def test_a_task_brings_its_robot(bundle: Path, capsys: pytest.CaptureFixture[str]):
+    """Nobody has to name it; another one may be named, where it fits."""
+    assert main(["bench", "sim", str(bundle), "--task", "lift", "--envs", "1", "--steps", "1"]) == 0
+    assert "lift, panda, sapien" in capsys.readouterr().out
+    for task, robot, own in (("navigate", "panda", "rover"), ("climb", "rover", "go2"), ("walk", "rover", "go2")):
+        assert main(["sim", str(bundle), "--task", task, "--robot", robot]) == 2
+        assert "without --robot" in (told := " ".join(capsys.readouterr().err.split()))
+        assert own in told.partition("without --robot")[2]
 
 
 @pytest.mark.skipif(not PACKAGE.is_dir(), reason="example-robot-data is not installed")

@@ -19,10 +19,10 @@ from prefect.states import Completed, Crashed, Failed
 from flows import stage as module
 from flows.stage import Job, _own_params, _resources, _run_in_pool, _to_json, open_runner, run_stage_job
 from pipeline.errors import CaptureError, MachineError
-from pipeline.running.batch import Reason
 from pipeline.running.building import BuildRequest, Plan, plan
 from pipeline.running.engine import PlannedStage
 from pipeline.running.isolation import NO_LIMITS, Limits, LostError
+from pipeline.running.records import Reason
 from tests.fake_stages import FakeParams, plan_chain
 from tests.synthetic import Room, walk, write_photos
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from flows.cli import main
-from pipeline.running.batch import Reason, Scene, State
+from pipeline.running.records import Reason, Scene, State
 from sim.scene.scene import SceneLock
 from train.preset import load_preset
 from train.runs.record import Ending

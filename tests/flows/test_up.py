@@ -58,7 +58,7 @@ FLOWS = """
 import pathlib, subprocess, sys, time
 from prefect import flow
 from flows import reports, verdicts
-from pipeline.running.batch import Scene
+from pipeline.running.records import Scene
 
 @flow
 def quick():

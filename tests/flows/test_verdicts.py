@@ -10,7 +10,7 @@ from prefect.client.schemas.objects import State, StateType
 
 from flows import verdicts
 from pipeline.errors import CaptureError
-from pipeline.running.batch import Scene
+from pipeline.running.records import Scene
 
 
 def scene(name: str, state: Any, *failed_gates: str) -> Scene:

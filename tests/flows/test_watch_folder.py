@@ -17,7 +17,8 @@ from flows import watch_folder as module
 from flows.ingest import Options
 from flows.watch_folder import MAX_TRIES, Inbox, Seen, watch_folder
 from pipeline.errors import CaptureError, CardError, MachineError
-from pipeline.running.batch import Reason, Scene, find_cards
+from pipeline.running.batch import find_cards
+from pipeline.running.records import Reason, Scene
 from pipeline.stage import Traits
 
 NOTHING = "nothing new"

@@ -48,8 +48,21 @@ def test_every_version_has_a_page_and_every_scene_a_card(site):
         "dream": "1.0.0",
         "hostile": "1.0.0",
     }
-    assert cards["dream"]["generated"] and cards["dream"]["failed"] == ["scale"]
+    assert cards["dream"]["origin"] == "generated" and cards["dream"]["failed"] == ["scale"]
     assert cards["room"]["failed"] == [] and cards["room"]["psnr"] == 29.5
+
+
+def test_a_page_says_whether_a_camera_saw_the_place(site):
+    """Beside its picture, and where it comes from."""
+    said = {
+        "room/1.0.0": "a program drew the place",
+        "room/1.1.0": "cameras saw the place",
+        "dream/1.0.0": "a model made",
+    }
+    for version, words in said.items():
+        page = (site / "scenes" / version / "index.html").read_text()
+        assert words in page
+        assert ("no camera has seen it.</p>" in page) == ("cameras" not in words)
 
 
 def test_texts_of_bundles_are_text(site):

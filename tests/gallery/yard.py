@@ -27,7 +27,7 @@ GAUSSIANS = 12_000
 
 def make_yard(folder: Path, room: Room) -> Path:
     """Four bundles: room 1.0.0 and 1.1.0, dream, hostile."""
-    add_scene(folder, room, "room", "1.0.0")
+    add_scene(folder, room, "room", "1.0.0", origin="rendered")
     add_scene(folder, room, "room", "1.1.0")
     add_scene(folder, room, "dream", "1.0.0", failing=True, **MADE_UP)
     add_scene(folder, room, "hostile", "1.0.0", **HOSTILE)

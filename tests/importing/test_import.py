@@ -19,6 +19,7 @@ from pipeline.export.form import export
 from pipeline.geometry import Gaussians, Mesh, Similarity, matrix_from_rotvec
 from pipeline.geometry.rays import RayCaster, sample_surface
 from pipeline.importing.bundle import ImportRequest, import_bundle, plan_import
+from pipeline.importing.source import find_source
 from pipeline.running.building import run_plan
 from pipeline.splat.ply import save_splat
 from sim.scene.export.catalog import FORMS
@@ -42,6 +43,18 @@ def gaussgym(room: Room, splat: Gaussians, tmp_path: Path) -> Path:
     bundle = change(folder, licence="CC-BY-NC-4.0", origin="generated", source="a test's room")
     export(bundle, FORMS["gaussgym"], tmp_path / "gym")
     return tmp_path / "gym"
+
+
+@pytest.mark.parametrize(("stated", "origin"), [("rendered", "rendered"), ("captured", "captured"), ("filmed", "")])
+def test_an_export_keeps_its_origin(gaussgym: Path, stated: str, origin: str):
+    """One of those there are, as its file says."""
+    file = gaussgym / "origin.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "origin": stated}))
+    if origin:
+        assert find_source(gaussgym).origin["origin"] == origin
+        return
+    with pytest.raises(BundleError, match="captured, rendered or generated"):
+        find_source(gaussgym)
 
 
 def test_round_trip_through_gaussgym(gaussgym: Path, room: Room, splat: Gaussians, tmp_path: Path):

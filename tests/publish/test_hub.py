@@ -21,7 +21,7 @@ from pipeline.scenes.references import Reference
 from pipeline.scenes.resolver import find_locked, open_registry, write_pin
 from tests.fake_hub import EXPIRED, READER, SECRETS, STRANGER, Fault, Hub, point_at
 from tests.paths import ROOT
-from tests.publish.variants import PAGE, variant
+from tests.publish.variants import PAGE, variant, without_pyarrow
 
 ADDRESS = "hf://owner/scenes"
 
@@ -70,6 +70,20 @@ def test_what_is_there_is_not_sent_again(hub: Hub, room_bundles):
     assert not put(room_bundles["1.1.0"]).new
     assert hub.asked("^PUT") == []
     assert hub.repository().head.oid == commit
+
+
+def test_without_pyarrow_it_is_published_without_a_table(hub: Hub, room_bundles, monkeypatch, caplog):
+    """The one that is there goes, as it is no longer true, and comes back when somebody publishes with pyarrow."""
+    put(room_bundles["1.0.0"])
+    assert TABLE in hub.repository().head.files
+    with monkeypatch.context() as without:
+        without_pyarrow(without)
+        put(room_bundles["1.0.1"])
+    assert TABLE not in hub.repository().head.files
+    assert versions() == ["room@1.0.0", "room@1.0.1"]
+    assert len([line for line in caplog.messages if "without a table" in line]) == 1
+    put(room_bundles["1.1.0"])
+    assert [row.reference for row in read_table(hub.read(TABLE))] == ["room@1.1.0"]
 
 
 def test_what_is_damaged_comes_back(hub: Hub, room_bundles):

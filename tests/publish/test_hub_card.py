@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 import html
 import io
 import json
@@ -15,11 +14,10 @@ import yaml
 from PIL import Image
 
 from pipeline import Bundle
-from pipeline.errors import MachineError
 from pipeline.publish.hub_card import THUMBNAIL, Row, card, read_table, row_of, table
 from pipeline.scenes.manifest import file_sha256
 from pipeline.scenes.summary import SceneSummary
-from tests.publish.variants import variant
+from tests.publish.variants import variant, without_pyarrow
 
 HOSTILE = "<script>alert(1)</script> | [x](javascript:1) `a` ![i](http://evil) **b**"
 PANELS = np.concatenate([np.full((480, 640, 3), value, np.uint8) for value in (200, 150, 100, 50)], 1)
@@ -86,7 +84,7 @@ def test_the_card_tells_licence_tags_quality_and_how_to_load(row: Row):
     """Its YAML names the table; failing gates stand out, and what a video model made is told."""
     made_up = row.model_copy(update={"scene": "dream", "origin": "generated", "source": "wan"})
     bad = row.model_copy(update={"scene": "hall", "passed": False, "failed_gates": "scale, drop_test"})
-    text = card("owner/scenes", [made_up, bad, row], versions=7)
+    text = card("owner/scenes", [made_up, bad, row], versions=7, has_table=True)
     front = front_matter(text)
     assert front["license"] == "cc0-1.0"
     assert {"robotics", "gaussian-splatting", "real-to-sim"} <= set(front["tags"])  # pyright: ignore[reportArgumentType]
@@ -98,15 +96,27 @@ def test_the_card_tells_licence_tags_quality_and_how_to_load(row: Row):
     assert "29.5" in text
     assert text.count("<img") == 3
     assert 'Bundle.open("hf://owner/scenes/dream@1.2.3")' in text
-    mixed = front_matter(card("owner/scenes", [row, row.model_copy(update={"licence": "odbl-1.0"})], versions=2))
+    mixed = front_matter(
+        card("owner/scenes", [row, row.model_copy(update={"licence": "odbl-1.0"})], versions=2, has_table=True)
+    )
     assert mixed["license"] == "other"
-    assert front_matter(card("o/s", [row.model_copy(update={"licence": "ODbL 1.0"})], versions=1))["license"] == "odbl"
-    assert "name@1.0.0" in card("owner/scenes", [], versions=1)
+    assert (
+        front_matter(card("o/s", [row.model_copy(update={"licence": "ODbL 1.0"})], versions=1, has_table=True))[
+            "license"
+        ]
+        == "odbl"
+    )
+    assert "name@1.0.0" in card("owner/scenes", [], versions=1, has_table=True)
 
 
 def test_foreign_texts_show_as_text(row: Row):
     """No HTML, no cell, no link and no heading comes of a description or a licence."""
-    text = card("owner/scenes", [row.model_copy(update={"description": HOSTILE, "licence": HOSTILE})], versions=1)
+    text = card(
+        "owner/scenes",
+        [row.model_copy(update={"description": HOSTILE, "licence": HOSTILE})],
+        versions=1,
+        has_table=True,
+    )
     assert "<script" not in text
     (line,) = [line for line in text.splitlines() if "alert" in line]
     cells = re.split(r"(?<!\\)\|", line)[1:-1]
@@ -115,15 +125,12 @@ def test_foreign_texts_show_as_text(row: Row):
     assert not re.search(r"(?<!\\)[\[`!]", cells[-1])
 
 
-def test_without_pyarrow_it_says_what_to_install(monkeypatch):
-    """And not that a module is missing."""
-    real = builtins.__import__
-
-    def missing(name, *args, **options):
-        if name.startswith("pyarrow"):
-            raise ImportError("No module named 'pyarrow'")
-        return real(name, *args, **options)
-
-    monkeypatch.setattr(builtins, "__import__", missing)
-    with pytest.raises(MachineError, match=r"splatyard\[hub\]"):
-        table([])
+def test_without_pyarrow_there_is_no_table(row: Row, monkeypatch, caplog):
+    """One line says what brings it, and the card doesn't name it."""
+    content = table([row])
+    assert content
+    without_pyarrow(monkeypatch)
+    assert table([row]) is None and read_table(content) == []
+    (line,) = caplog.messages
+    assert "published without a table" in line and "pip install 'splatyard[hub]'" in line
+    assert "configs" not in front_matter(card("owner/scenes", [row], versions=1, has_table=False))

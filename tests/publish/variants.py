@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from pipeline.scenes.manifest import list_files
 
@@ -26,3 +29,9 @@ def variant(folder: Path, root: Path, version: str, *, files: dict[str, bytes] |
     changed = {**manifest, "version": version, "files": listed, "provenance": provenance, **keys}
     (target / "bundle.json").write_text(json.dumps(changed))
     return target
+
+
+def without_pyarrow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where nobody has installed it."""
+    for module in ("pyarrow", "pyarrow.parquet"):
+        monkeypatch.setitem(sys.modules, module, None)

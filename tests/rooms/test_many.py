@@ -49,7 +49,7 @@ def test_rooms_are_bundles_like_others(rooms: Path, capsys: pytest.CaptureFixtur
     for path in found:
         bundle = Bundle.open(path)
         assert bundle.verify() == []
-        assert bundle.manifest.provenance.origin == "generated"
+        assert bundle.manifest.provenance.origin == "rendered"
         assert bundle.manifest.failed_gates == ()
         frame = bundle.manifest.frame
         assert (frame.gravity_from.sigma, frame.scale_from.sigma, frame.floor_found) == (0, 0, True)

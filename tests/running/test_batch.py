@@ -17,23 +17,11 @@ from pipeline.capture.detect import probe_and_digest
 from pipeline.errors import CardError, MachineError
 from pipeline.io.results import locked
 from pipeline.running import batch as module
-from pipeline.running import building
-from pipeline.running.batch import (
-    Reason,
-    Scene,
-    State,
-    attempt,
-    build_scene,
-    check_room,
-    counts,
-    find_cards,
-    load_scenes,
-    plan_batch,
-    plan_card,
-    plan_scene,
-)
+from pipeline.running import building, records
+from pipeline.running.batch import attempt, build_scene, check_room, find_cards, plan_batch, plan_card, plan_scene
 from pipeline.running.building import BuildRequest, plan
 from pipeline.running.engine import PlannedStage, execute
+from pipeline.running.records import Reason, Scene, State, counts, load_scenes
 from tests.fake_scene import ran
 from tests.synthetic import Room, walk, write_photos
 
@@ -281,7 +269,7 @@ def test_a_full_disk_costs_the_file_and_not_the_work(lab, monkeypatch, caplog):
     def refuse(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(module, "write_whole", refuse)
+    monkeypatch.setattr(records, "write_whole", refuse)
     assert build_card(card(lab, "hall"), lab / "out").state == "built"
     assert "No space left" in caplog.text
 

@@ -257,6 +257,7 @@ SCALE, RECIPE = "scale: {tag_size: 0.1, camera_height: 1.2}", "recipe: {align: {
         ),
         ("areas: [{name: ice, color: '#ffffff'}]", {}, ("regions.areas=[]",), "regions", {"areas": ()}),
         ("source: {origin: filmed}", {}, (), "capture", {"origin": "filmed"}),
+        ("source: {origin: rendered}", {}, (), "capture", {"origin": "rendered"}),
         ("source: {origin: filmed}", {}, ("capture.origin=generated",), "capture", {"origin": "generated"}),
     ],
 )

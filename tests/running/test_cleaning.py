@@ -10,8 +10,8 @@ import pytest
 
 from pipeline.errors import BundleError
 from pipeline.io.results import lock_file, locked, partial_folder, resume_folder
-from pipeline.running.building import build_lock
 from pipeline.running.cleaning import Piece, Rules, needed_keys, pieces, remove, unwanted
+from pipeline.running.records import build_lock
 
 NOW = 1_000_000.0
 NEW, OLD, OLDER = NOW - 100, NOW - 1000, NOW - 2000

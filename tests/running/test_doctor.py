@@ -74,7 +74,7 @@ def test_too_old_package_is_missing(quick, monkeypatch, tmp_path):
 def test_missing_system_library_names_the_debian_package(monkeypatch, tmp_path):
     """A package that misses libGL is mended with apt-get, not by installing it again."""
     problem = "ImportError: libGL.so.1: cannot open shared object file: No such file or directory"
-    monkeypatch.setattr(doctor, "import_problem", lambda module: problem if module == "cv2" else None)
+    monkeypatch.setattr(doctor, "import_problem", lambda module: problem if "cv2" in module else None)
     finding = by_name(examine(tmp_path))["opencv-python"]
     assert finding.state == "missing"
     assert finding.remedy == "apt-get install -y libgl1"
@@ -83,7 +83,7 @@ def test_missing_system_library_names_the_debian_package(monkeypatch, tmp_path):
 def test_unknown_system_library_is_named(monkeypatch, tmp_path):
     """A library that no list knows is named; installing the package again would not bring it."""
     problem = "ImportError: libodd-2.so.9: cannot open shared object file: No such file or directory"
-    monkeypatch.setattr(doctor, "import_problem", lambda module: problem if module == "cv2" else None)
+    monkeypatch.setattr(doctor, "import_problem", lambda module: problem if "cv2" in module else None)
     assert by_name(examine(tmp_path))["opencv-python"].remedy == "install the system library libodd-2.so.9"
 
 

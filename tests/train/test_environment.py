@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+from sim.episodes import INVALID
 from sim.scene.opening import open_scene
 from sim.scene.scene import SimScene
-from train.environment import FINAL, INVALID, STATE, VECTOR, TrainEnv, make_env
+from train.environment import FINAL, STATE, VECTOR, TrainEnv, make_env
 from train.preset import load_preset
 
 

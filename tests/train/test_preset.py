@@ -21,6 +21,16 @@ def test_every_preset_and_every_task_can_be_loaded(name: str):
     assert load_preset(name).task in TASKS
 
 
+def test_a_preset_takes_the_robot_of_its_task():
+    """Unless it or the command names another; also if its task is changed."""
+    assert load_preset("lift").robot == "panda"
+    assert load_preset("walk").robot == "go2"
+    assert load_preset("find").robot == "rover"
+    assert load_preset("find-go2").robot == "go2"
+    assert load_preset("put_cube_on_plate", {"task": "fetch"}).robot == "fetcher"
+    assert load_preset("navigate", {"robot": "go2"}).robot == "go2"
+
+
 def algorithm(name: str) -> Preset:
     """A preset with an algorithm of this name."""
     return load_preset("navigate", {"algorithm": name})

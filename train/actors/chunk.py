@@ -10,9 +10,9 @@ import numpy as np
 from tensordict import TensorDict
 
 from pipeline.types import F64
-from sim.episodes import TIME
+from sim.episodes import INVALID, TIME
 from sim.tasks.task import Task
-from train.environment import INVALID, DoneInfo
+from train.environment import DoneInfo
 from train.recording.replay import ACTION, OBSERVED, REWARD, TERMINAL, TIME_OUT, recorded
 
 RANGE = 1 + 1e-4

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from pipeline.errors import SplatyardError, TrainError
+from pipeline.errors import SplatyardError, TrainError, install
 from pipeline.parallel import check_ray, inherited, nothing_from_here, ray_job, ray_unreachable, ray_variables
 from sim.libraries import load
 from sim.scene.scene import SimScene
@@ -97,7 +97,7 @@ def connected(address: str, count: int, form: Form, preset: Preset) -> Iterator[
     """
     variables = ray_variables(address)
     with inherited(variables):
-        rule, remedy = "--actors needs ray", "pip install 'splatyard[scale]', here and on the machines of actors"
+        rule, remedy = "--actors needs ray", f"{install('scale')}, here and on the machines of actors"
         ray = load("ray", rule, remedy, TrainError)
         known = ray.is_initialized()
     if known:

@@ -44,10 +44,9 @@ class EyesPolicy(nn.Module):
         super().__init__()
         self.modality: Modality = modality
         self.network, self.body = EyesNetwork(modality), FinderBody.of(env.env, modality)
-        terms = env.env.task.observations
         spaces, first = env.env.single_observation_space, 0
         self._columns = dict[str, slice]()
-        for name in (name for name, term in terms.items() if not term.privileged):
+        for name in env.env.task.vectors:
             size = int(spaces[name].shape[0])  # type: ignore[index]
             self._columns[name] = slice(first, first + size)
             first += size

@@ -80,7 +80,7 @@ def make_mirror(env: SceneEnv, groups: Sequence[str], device: str = "cpu", *, cr
             raise _no_mirror(f"the camera {rig.camera.name!r}, which doesn't look along the robot's centre plane")
     terms = env.task.observations
     actions = _of_observation("action", env)
-    vector = _joined([_of_observation(name, env) for name, term in terms.items() if not term.privileged])
+    vector = _joined([_of_observation(name, env) for name in env.task.vectors])
     state = _joined([_of_observation(name, env) for name in terms]) if critic else (None, None)
     tensors = [None if one is None else torch.from_numpy(one).to(device) for one in (*vector, *actions, *state)]
     return Mirror(*tensors[:4], tuple(groups), *tensors[4:])  # type: ignore[arg-type]

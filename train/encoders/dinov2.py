@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from pipeline.errors import TrainError
+from pipeline.errors import TrainError, install
 from sim.env import SceneEnv
 from sim.libraries import load
 from train.encoders.groups import FrozenFeatures, ObservationGroup
@@ -75,7 +75,7 @@ class FeatureNetwork(nn.Module):
 
 
 def _network(size: tuple[int, int], pretrained: bool) -> Any:
-    timm = load("timm", "the encoder dinov2 needs timm", "pip install 'splatyard[vision]'", TrainError)
+    timm = load("timm", "the encoder dinov2 needs timm", install("vision"), TrainError)
     from safetensors import SafetensorError  # of timm
 
     weights = _cached() if pretrained else None

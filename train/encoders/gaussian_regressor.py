@@ -18,7 +18,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from pipeline.errors import TrainError
+from pipeline.errors import TrainError, install
 from pipeline.geometry import Camera, Pose
 from pipeline.io.files import read_plain
 from sim.env import SceneEnv
@@ -292,7 +292,7 @@ def load_regressor(file: str | Path, sha256: str = "") -> GaussianRegressor:
 
 
 def _safetensors() -> ModuleType:
-    load("safetensors", "encoders' weights are files of safetensors", "pip install 'splatyard[train]'", TrainError)
+    load("safetensors", "encoders' weights are files of safetensors", install("train"), TrainError)
     import safetensors.torch
 
     return safetensors

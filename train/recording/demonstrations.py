@@ -13,12 +13,11 @@ from typing import cast
 
 import numpy as np
 import torch
-from gymnasium.spaces import Dict
 from pydantic import BaseModel, ConfigDict, Field
 from tensordict import TensorDict
 
 from pipeline.capture.videos.movie import opened
-from pipeline.errors import CaptureError, TrainError
+from pipeline.errors import CaptureError, TrainError, install
 from pipeline.scenes.manifest import file_sha256
 from pipeline.types import U8, Mask
 from sim.env import Observations, SceneEnv
@@ -32,6 +31,7 @@ from train.recording.lerobot import ACTION as ACTION_FEATURE
 from train.recording.lerobot import DEPTH, ENVIRONMENT, TRUNCATED, feature
 from train.recording.lerobot import STATE as STATE_FEATURE
 from train.recording.replay import Replay
+from train.recording.steps import column_names
 from train.recording.tables import read_numbers, read_texts
 
 DEMOS_FOLDER = "demonstrations"
@@ -105,12 +105,6 @@ class Contract:
     sight: Sight | None = None
 
 
-def column_names(env: SceneEnv, names: Sequence[str]) -> list[str]:
-    """Names of the elements of observations one after another."""
-    spaces = cast(Dict, env.single_observation_space)
-    return [f"{name}_{number}" for name in names for number in range(math.prod(spaces[name].shape or ()))]
-
-
 def contract_of(env: SceneEnv, preset: Preset, observed: Sequence[ObservationGroup]) -> Contract:
     """What demonstrations must agree with, so that a preset's observation groups can be made of them.
 
@@ -119,7 +113,7 @@ def contract_of(env: SceneEnv, preset: Preset, observed: Sequence[ObservationGro
     """
     terms = env.task.observations
     columns = {
-        VECTOR: column_names(env, [name for name, term in terms.items() if not term.privileged]),
+        VECTOR: column_names(env, env.task.vectors),
         STATE: column_names(env, list(terms)),
         "truth": column_names(env, [name for name in TRUTHS if name in terms]),
     }
@@ -261,7 +255,7 @@ def _compared(found: Sequence[str], needed: Sequence[str]) -> tuple[str, str]:
 
 def _read_tables(info: _Info, contract: Contract, folder: Path) -> dict[str, np.ndarray]:
     """Columns of all steps, checked: vectors (T, K) float32, numbers (T,)."""
-    load("pyarrow", "a LeRobot dataset needs pyarrow", "pip install 'splatyard[imitation]'")
+    load("pyarrow", "a LeRobot dataset needs pyarrow", install("imitation"))
     vectors = [ACTION_FEATURE, STATE_FEATURE]
     vectors += [ENVIRONMENT] if any(name != VECTOR for name in contract.columns) else []
     vectors += [feature(name) for name in contract.images if name.endswith(DEPTH)]

@@ -14,7 +14,7 @@ from typing import Any, TypedDict, Unpack
 
 import numpy as np
 
-from pipeline.errors import TrainError
+from pipeline.errors import TrainError, install
 from pipeline.io.results import partial_result, writing_alone
 from pipeline.types import F32, F64, I64, U8
 from sim.libraries import load
@@ -96,7 +96,7 @@ class DatasetWriter:
     """Writes demonstrations into an empty folder one by one."""
 
     def __init__(self, folder: Path, **about: Unpack[About]) -> None:
-        rule, remedy = "a LeRobot dataset needs pyarrow", "pip install 'splatyard[imitation]'"
+        rule, remedy = "a LeRobot dataset needs pyarrow", install("imitation")
         self._arrow, self._parquet = (load(name, rule, remedy) for name in ("pyarrow", "pyarrow.parquet"))
         self._folder, self._rate, self._robot, self._task = folder, about["rate"], about["robot"], about["task"]
         named = {STATE: about["state"], ENVIRONMENT: about["environment"], ACTION: about["action"]}

@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 
-from pipeline.errors import TrainError
+from pipeline.errors import TrainError, install
 from pipeline.parameters import require_known
 from sim.libraries import load
 from train.files import write_atomically
@@ -25,7 +25,7 @@ Log = Callable[[dict[str, float], int], None]
 @contextmanager
 def _tensorboard(run: Run, done: int) -> Iterator[Log]:
     """Event files in the run's folder; what earlier files have beyond `done` is hidden."""
-    load("tensorboard", "this log needs tensorboard", "pip install 'splatyard[train]'", TrainError)
+    load("tensorboard", "this log needs tensorboard", install("train"), TrainError)
     from torch.utils.tensorboard import SummaryWriter
 
     def log(metrics: dict[str, float], step: int) -> None:

@@ -46,7 +46,7 @@ class DriverRequest:
     driver: str | None = None
     replan_steps: int | None = None
     task: str | None = None
-    robot: str = "rover"
+    robot: str = ""
     gait: str | None = None
     ground: str | None = None
     scenes: Sequence[str] = ()

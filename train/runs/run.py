@@ -6,7 +6,6 @@ Nothing here needs torch, so that runs can be listed and compared quickly.
 from __future__ import annotations
 
 import datetime
-import difflib
 import hashlib
 import itertools
 import logging
@@ -24,16 +23,16 @@ from pipeline.io.results import is_locked, locked
 from pipeline.scenes.files import cache_folder
 from pipeline.scenes.references import is_address
 from pipeline.scenes.resolver import ADDRESS_VARIABLE, Pin, bundles_folder, pulled, read_lock
-from sim.scene.opening import open_scene
 from sim.scene.scene import SceneLock, SimScene
 from sim.scene.sources import TERRAIN
 from train.files import read_model, write_atomically, writing
 from train.preset import Preset, flat_values, pinned
+from train.runs.folders import RUN_FILE, run_files, run_folder
 from train.runs.record import Curve, Ending, Record, SceneRecord, Unseen
 
 logger = logging.getLogger(__name__)
 
-RUN_FILE, CURVE_FILE, ENDING_FILE, CHECKPOINTS = "run.json", "curve.jsonl", "ending.json", "checkpoints"
+CURVE_FILE, ENDING_FILE, CHECKPOINTS = "curve.jsonl", "ending.json", "checkpoints"
 BEGUN = "runs"
 """Folder of the cache that knows runs which began here."""
 LOCK_FILE = ".lock"
@@ -128,16 +127,7 @@ class Run:
         Raises:
             TrainError: When there is none, or its run.json is damaged or of another version of splatyard.
         """
-        path = Path(name_or_path).expanduser()
-        folder = next((folder for folder in (path, root / path) if (folder / RUN_FILE).is_file()), None)
-        if folder is None:
-            known = [file.parent.name for file in sorted(root.glob(f"*/{RUN_FILE}"))]
-            near = difflib.get_close_matches(path.name, known, 3, 0.4) or known[:9]
-            raise TrainError(
-                f"a run is a folder with a {RUN_FILE}, or the name of one in {str(root)!r}",
-                found=f"none is {str(name_or_path)!r}",
-                remedy=f"did you mean {', '.join(near)}?" if near else "splatyard train makes runs",
-            )
+        folder = run_folder(name_or_path, root)
         return Run(folder, _read_record(folder / RUN_FILE))
 
     @property
@@ -160,6 +150,8 @@ class Run:
             SimError: When the scene can't be simulated.
             BundleError: When there is no such scene.
         """
+        from sim.scene.opening import open_scene  # with all that simulates
+
         allowed = allow_failed or any(lock.failed_gates for lock in self.locks)
         return open_scene(source, allow_failed=allowed, objects=self.preset.objects)
 
@@ -315,7 +307,7 @@ class Run:
 def list_runs(root: Path) -> list[Run]:
     """All runs in a folder, the newest first; damaged ones are left out with a warning."""
     runs = []
-    for path in sorted(root.glob(f"*/{RUN_FILE}")):
+    for path in run_files(root):
         try:
             runs.append(Run(path.parent, _read_record(path)))
         except TrainError as error:

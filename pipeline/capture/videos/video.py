@@ -283,5 +283,7 @@ GENERATED = Reader(
     yields="frame times, usable seconds",
     recognise=_says_generated,
     survey=_survey,
-    read=lambda source, out_dir, params: read_video(source, out_dir, params, generated=params.origin != "filmed"),
+    read=lambda source, out_dir, params: read_video(
+        source, out_dir, params, generated=params.origin in ("auto", "generated")
+    ),
 )

@@ -97,6 +97,7 @@ STAIRS = replace(
     NAVIGATE,
     name="stairs",
     instruction="go up the stairs to the yellow ball",
+    robot="go2",
     scenario=partial(GoalScenario, min_length=MIN_PATH, ball_color=YELLOW, upstairs=LANDING),
 )
 

@@ -129,6 +129,7 @@ PUT_CUBE_ON_PLATE = Task(
     seconds=5.0,
     scenario=partial(TableScenario, items=(CUBE, PLATE)),
     success=ON_PLATE,
+    robot="panda",
     observations={
         "hand": Observation(table_terms.proprioception, 10),
         "action": Observation(terms.last_action, "action"),

@@ -50,6 +50,7 @@ FETCH = Task(
     seconds=45.0,
     scenario=partial(fetch.FetchScenario, items=(FLOOR_CUBE,)),
     success=FETCHED,
+    robot="fetcher",
     observations={
         "hand": Observation(table_terms.proprioception, 10),
         "velocity": Observation(terms.planar_velocity, 3),

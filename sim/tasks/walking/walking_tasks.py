@@ -26,6 +26,19 @@ _per_second = partial(Reward, per="second")
 WAY = "way"
 """What robots are told that are to climb: 1 for up, -1 for down."""
 
+LEGS = "go2"
+
+
+def _on_legs(robot: Robot) -> Robot:
+    if robot.wheels:
+        raise SimError(
+            "walking and climbing are for robots on legs",
+            found=f"{robot.name}, which has wheels",
+            remedy=f"without --robot they take {LEGS}",
+        )
+    return robot
+
+
 # follow velocity commands over stairs, ramps, rubble and gaps: a gait
 WALK = Task(
     name="walk",
@@ -36,7 +49,8 @@ WALK = Task(
     scenario=WalkScenario,
     success=walking.walked,
     scenes=("terrain:0",),
-    controller=lambda robot, _: TrotController(robot),
+    robot=LEGS,
+    controller=lambda robot, _: TrotController(_on_legs(robot)),
     height_scan=trot.SCAN,
     scan_errors=ScanErrors(shift=0.04, rise=0.02, hold=1.0),
     observations={
@@ -85,6 +99,7 @@ FLIGHTS = Task(
     scenario=FlightScenario,
     success=walking.over,
     scenes=("terrain:0:flights",),
+    robot=LEGS,
     observations={
         "velocity": Observation(terms.planar_velocity, 3, noise=0.05),
         "projected_gravity": Observation(terms.projected_gravity, 3, noise=0.03),
@@ -121,6 +136,7 @@ CLIMB_JOINTS = replace(
 
 def _on_believed_ground(robot: Robot, controller: Controller) -> Controller:
     """A robot's gait, on ground as the agent believes it to be."""
+    _on_legs(robot)
     if not (controller.legs and controller.velocities):
         raise SimError(
             "climbing by sight needs a gait",

@@ -25,13 +25,14 @@ from flows.teleop.desk import Status
 from flows.teleop.session import Session, page_of
 from flows.teleop.takes import kept_folder, open_takes
 from pipeline.errors import BusyError, TrainError
+from sim.env import SceneEnv
 from tests.bundles import floor_of, make_bundle
 from tests.synthetic import Room
 from train.encoders.groups import Images
 from train.environment import TrainEnv
 from train.preset import load_preset
 from train.recording.demonstrations import contract_of, read_demonstrations
-from train.recording.imitation import about_of
+from train.recording.steps import about_of
 
 SECONDS = 1.0
 """Time limit of an episode: five steps."""
@@ -44,10 +45,10 @@ def bundle(tmp_path: Path, room: Room) -> Path:
 
 
 @pytest.fixture
-def env(bundle: Path) -> Iterator[TrainEnv]:
+def env(bundle: Path) -> Iterator[SceneEnv]:
     """One rover."""
     made = sim.make("navigate", [bundle], 1, starts="train", seconds=SECONDS)
-    yield TrainEnv(made, [Images("rgb")])
+    yield made
     made.close()
 
 
@@ -86,10 +87,10 @@ def driven(session: Session, person: Scripted, command: str, ticks: int = 1, hel
     return person.status
 
 
-def test_episodes_are_started_kept_and_discarded(env: TrainEnv, tmp_path: Path):
+def test_episodes_are_started_kept_and_discarded(env: SceneEnv, tmp_path: Path):
     """Only what was kept is recorded: states before actions, the actions that were held, all until the end."""
     person, dataset = Scripted(), tmp_path / "demos"
-    with open_takes(dataset, about_of(env)) as takes:
+    with open_takes(dataset, about_of(env, env.reset(seed=0)[0])) as takes:
         session = Session(env, person, person, takes, 0)  # type: ignore[arg-type]
         session.tick()
         assert (person.status.state, person.status.seconds) == ("ready", 0)
@@ -110,10 +111,11 @@ def test_episodes_are_started_kept_and_discarded(env: TrainEnv, tmp_path: Path):
         assert driven(session, person, "keep").kept == 2
         assert takes.write() == 0
     assert not kept_folder(dataset).exists()
-    contract = contract_of(env.env, load_preset("navigate", {"algorithm": "iql", "demos": "demos"}), env.groups)
-    replay = read_demonstrations(dataset, contract, env.get_observations(), tmp_path / "replay")
+    learner = TrainEnv(env, [Images("rgb")])
+    contract = contract_of(env, load_preset("navigate", {"algorithm": "iql", "demos": "demos"}), learner.groups)
+    replay = read_demonstrations(dataset, contract, learner.get_observations(), tmp_path / "replay")
     assert replay.steps == 10
-    velocities = env.env.controller.velocities
+    velocities = env.controller.velocities
     assert velocities
     low, high = velocities.speed
     wanted = [
@@ -125,9 +127,9 @@ def test_episodes_are_started_kept_and_discarded(env: TrainEnv, tmp_path: Path):
         assert 0.3 < (np.abs(actions - one).max(1) < 1e-5).mean() < 0.7
 
 
-def test_what_was_kept_outlives_a_kill(env: TrainEnv, tmp_path: Path):
+def test_what_was_kept_outlives_a_kill(env: SceneEnv, tmp_path: Path):
     """The next session goes on from it, if it is of the same task; a damaged file is named."""
-    person, dataset, about = Scripted(), tmp_path / "demos", about_of(env)
+    person, dataset, about = Scripted(), tmp_path / "demos", about_of(env, env.reset(seed=0)[0])
     with open_takes(dataset, about) as takes:
         session = Session(env, person, person, takes, 0)  # type: ignore[arg-type]
         driven(session, person, "start", 5)
@@ -150,9 +152,9 @@ def test_what_was_kept_outlives_a_kill(env: TrainEnv, tmp_path: Path):
         pass
 
 
-def test_a_kept_episode_is_never_overwritten(env: TrainEnv, tmp_path: Path):
+def test_a_kept_episode_is_never_overwritten(env: SceneEnv, tmp_path: Path):
     """Where a damaged one was deleted, as the error says, the others stay."""
-    person, about = Scripted(), about_of(env)
+    person, about = Scripted(), about_of(env, env.reset(seed=0)[0])
     with open_takes(tmp_path / "demos", about) as takes:
         session = Session(env, person, person, takes, 0)  # type: ignore[arg-type]
         for _ in range(2):
@@ -168,24 +170,24 @@ def test_a_kept_episode_is_never_overwritten(env: TrainEnv, tmp_path: Path):
         assert takes.files[0].read_bytes() == second
 
 
-def test_no_episode_begins_as_a_kept_one(env: TrainEnv, tmp_path: Path):
+def test_no_episode_begins_as_a_kept_one(env: SceneEnv, tmp_path: Path):
     """After a restart those that were discarded before count, too."""
-    person, about, begun = Scripted(), about_of(env), list[bytes]()
+    person, about, begun = Scripted(), about_of(env, env.reset(seed=0)[0]), list[bytes]()
     for kept in ((False, False, True), (True, True, True)):
         with open_takes(tmp_path / "demos", about) as takes:
             session = Session(env, person, person, takes, 0)  # type: ignore[arg-type]
             for keep in kept:
                 if keep:
-                    begun.append(env.get_observations()["state"].numpy().tobytes())
+                    begun.append(session._take.seen["goal"].tobytes())
                 driven(session, person, "start", 5)
                 driven(session, person, "keep" if keep else "discard")
     assert len(set(begun)) == 4
 
 
-def test_what_ended_a_kept_episode_is_recorded(env: TrainEnv, tmp_path: Path):
+def test_what_ended_a_kept_episode_is_recorded(env: SceneEnv, tmp_path: Path):
     """Its time limit, which is not the task's."""
     person = Scripted()
-    with open_takes(tmp_path / "demos", about_of(env)) as takes:
+    with open_takes(tmp_path / "demos", about_of(env, env.reset(seed=0)[0])) as takes:
         session = Session(env, person, person, takes, 0)  # type: ignore[arg-type]
         driven(session, person, "start", 5)
         driven(session, person, "keep")
@@ -195,21 +197,21 @@ def test_what_ended_a_kept_episode_is_recorded(env: TrainEnv, tmp_path: Path):
     assert table["next.truncated"].to_pylist() == [False] * 4 + [True]
 
 
-def test_nothing_is_left_where_nothing_was_kept(env: TrainEnv, tmp_path: Path):
+def test_nothing_is_left_where_nothing_was_kept(env: SceneEnv, tmp_path: Path):
     """Neither a dataset nor a hidden folder."""
-    with open_takes(tmp_path / "demos", about_of(env)):
+    with open_takes(tmp_path / "demos", about_of(env, env.reset(seed=0)[0])):
         pass
     assert not list(tmp_path.glob("*demos*"))
 
 
-def test_the_page_says_what_keys_do(env: TrainEnv):
+def test_the_page_says_what_keys_do(env: SceneEnv):
     """Those of the robot, and no others; a session without a dataset keeps nothing."""
-    page = page_of(env.env, "http://127.0.0.1:1", records=True, nonce="n0nce")
+    page = page_of(env, "http://127.0.0.1:1", records=True, nonce="n0nce")
     assert {"ArrowUp", "ArrowLeft"} <= set(re.findall(r'data-key="(\w+)"', page))
     assert "KeyW" not in re.findall(r'data-key="(\w+)"', page)
     assert 'id="keep"' in page
     assert 'id="gripper"' not in page
-    assert 'id="keep"' not in page_of(env.env, "http://127.0.0.1:1", records=False, nonce="n0nce")
+    assert 'id="keep"' not in page_of(env, "http://127.0.0.1:1", records=False, nonce="n0nce")
 
 
 def test_a_task_that_nobody_can_drive_is_refused(bundle: Path, capsys: pytest.CaptureFixture[str]):
@@ -217,18 +219,22 @@ def test_a_task_that_nobody_can_drive_is_refused(bundle: Path, capsys: pytest.Ca
     assert main(["teleop", str(bundle), "--task", "climb-joints", "--robot", "go2"]) == 2
     shown = capsys.readouterr()
     assert "a person drives end effectors, wheels and gaits" in " ".join(shown.err.split())
-    assert "--robot rover" in shown.err
+    assert "--task navigate" in shown.err
     assert "teleop " not in shown.out
 
 
 def command(bundle: Path, folder: Path) -> tuple[subprocess.Popen[str], str]:
-    """The running command, and the address of its websocket."""
+    """The running command, in an environment without PyTorch, and the address of its websocket."""
     typed = ["teleop", str(bundle), "--task", "navigate", "--robot", "rover", "--seconds", "0.6", "--port", "19500"]
     program = [sys.executable, "-c", "import sys; from flows.cli import main; sys.exit(main())"]
+    without = folder / "without"
+    without.mkdir(exist_ok=True)
+    for module in ("torch", "tensordict", "rsl_rl"):
+        (without / f"{module}.py").write_text("raise ModuleNotFoundError(__name__)")
     process = subprocess.Popen(
         [*program, *typed, "--lerobot", "demos"],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(Path.cwd()), "PYTHONUNBUFFERED": "1"},
+        env={**os.environ, "PYTHONPATH": f"{without}{os.pathsep}{Path.cwd()}", "PYTHONUNBUFFERED": "1"},
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -250,6 +256,17 @@ def kept(address: str, episodes: int) -> None:
             page.send(json.dumps({"keys": ["ArrowUp"], "command": click}))
             told = json.loads(page.recv(timeout=10))
             time.sleep(0.1)
+
+
+def test_a_person_needs_no_torch(bundle: Path, tmp_path: Path):
+    """An episode is driven and kept, and a dataset written, where nobody can train."""
+    process, address = command(bundle, tmp_path)
+    kept(address, 1)
+    process.send_signal(signal.SIGINT)
+    assert process.stdout
+    assert "kept       1 episode" in process.stdout.read()
+    assert process.wait(60) == 0
+    assert json.loads((tmp_path / "demos/meta/info.json").read_text())["total_episodes"] == 1
 
 
 @pytest.mark.slow

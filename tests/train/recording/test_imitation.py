@@ -28,10 +28,12 @@ class Rewarding(Scripted):
 
     def __init__(self, period: float = 0.2) -> None:
         super().__init__(LENGTHS, SUCCESSES)
-        self.vectors = ["clock"]
         terms = {"clock": SimpleNamespace(privileged=False), "goal": SimpleNamespace(privileged=True)}
         space = gymnasium.spaces.Box(-9, 9, (2,), np.float32)
-        self.env.task = SimpleNamespace(name="navigate", text="navigate", control_period=period, observations=terms)
+        self.env.task = SimpleNamespace(
+            name="navigate", text="navigate", control_period=period, observations=terms, vectors=["clock"]
+        )
+        self.env.controller = SimpleNamespace(size=self.num_actions)
         self.env.robot = SimpleNamespace(name="rover")
         self.env.single_observation_space = gymnasium.spaces.Dict({"clock": space, "goal": space})
 
