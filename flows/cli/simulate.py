@@ -27,7 +27,8 @@ from flows.cli.command import (
 from pipeline.io.files import counted
 
 if TYPE_CHECKING:
-    from flows.sim_view import SimPage
+    import viser
+
     from sim.drivers import Viewer
     from sim.env import SceneEnv
 
@@ -87,7 +88,7 @@ def sim(
     ground: Ground = None,
     engine: Annotated[str, Arg("the physics: sapien, mujoco, isaacgym or sapien-gpu")] = "sapien",
     device: Device = "cpu",
-    envs: Annotated[int, Arg("robots", "N")] = 16,
+    envs: Annotated[int | None, Arg("robots; default: 16, or 1 with --view", "N")] = None,
     seconds: Annotated[float, Arg("simulated time")] = 30.0,
     seed: Seed = 0,
     driver: Driver = "auto",
@@ -102,8 +103,8 @@ def sim(
     """Let robots do a task in a bundle.
 
     Puts robots into bundles and lets them do a task, wheeled ones driven along the shortest path; says how it went.
-    With --view a page in the browser shows the robots in the splat and what their cameras see, with --video it is
-    filmed.
+    With --view a page in the browser shows the robots in the splat and what their cameras see, in real time, with
+    buttons to pause, step and begin anew; with --video it is filmed.
 
     Examples:
         splatyard sim bundles/hall/1.0.0 --envs 16 --seconds 30
@@ -124,10 +125,14 @@ def sim(
 
     task = task or task_of(driver)
     config = {"engine": engine, "device": device, "seed": seed, "allow_failed": allow_failed}
-    env = _made(task, bundles, envs, robot, gait, objects, ground=ground_of(driver, ground), **config)
-    steps = None if view else round(seconds / env.task.control_period)
-    looking_on = _looking_on(env, port if view else None, video, f"driver: {driver}" if follow else "")
-    with looking_on as viewers, open_driver(driver, env, seed, replan_steps or 0) as policy:
+    with ExitStack() as open_things:
+        page = open_things.enter_context(open_page(f"{robot} in {', '.join(bundles)}", port)) if view else None
+        count = envs or (1 if page else 16)
+        env = _made(task, bundles, count, robot, gait, objects, ground=ground_of(driver, ground), **config)
+        open_things.enter_context(closing(env))
+        viewers = _viewers(open_things, env, page, video, f"driver: {driver}" if follow else "")
+        policy = open_things.enter_context(open_driver(driver, env, seed, replan_steps or 0))
+        steps = None if view else round(seconds / env.task.control_period)
         ended = run_episodes(env, steps, seed, policy, viewers)
     tables.show_endings(task, ended)
     if video:
@@ -144,32 +149,38 @@ def _made(
     return make(task, bundles, envs, robot=robot, gait=gait or "", objects=objects, **config)
 
 
-@contextmanager
-def _looking_on(env: SceneEnv, port: int | None, video: Path | None, title: str) -> Iterator[list[Viewer]]:
-    """A page on a port and a film, as far as they are asked for; they are closed in the end, as the simulation is.
+def _viewers(
+    open_things: ExitStack, env: SceneEnv, page: viser.ViserServer | None, video: Path | None, title: str
+) -> list[Viewer]:
+    """What shows robots on a page and in a film, as far as they are asked for; they are closed with other things.
 
     The film is of the first robot from behind if it has a title, or else of what all cameras see.
     """
-    with ExitStack() as open_things:
-        open_things.enter_context(closing(env))
-        viewers: list[Viewer] = []
-        if port is not None:
-            viewers.append(open_things.enter_context(closing(open_page(env, port))))
-        if video:
-            from sim.video import CameraVideo, ChaseVideo
+    viewers: list[Viewer] = []
+    if page:
+        from flows.sim_view import SimPage
 
-            film = ChaseVideo(env, video, title) if title else CameraVideo(video, 1 / env.task.control_period)
-            viewers.append(open_things.enter_context(closing(film)))
-        yield viewers
+        viewers.append(SimPage(env, page))
+    if video:
+        from sim.video import CameraVideo, ChaseVideo
+
+        film = ChaseVideo(env, video, title) if title else CameraVideo(video, 1 / env.task.control_period)
+        viewers.append(open_things.enter_context(closing(film)))
+    return viewers
 
 
-def open_page(env: SceneEnv, port: int) -> SimPage:
-    """A page that shows robots; says where it is."""
-    from flows.sim_view import SimPage
+@contextmanager
+def open_page(what: str, port: int) -> Iterator[viser.ViserServer]:
+    """A page for robots, before they are loaded; says where it is."""
+    from flows.sim_view import address_of, serve_sim
+    from flows.view import stop
 
-    page = SimPage(env, port)
-    tables.say(f"{page.address} shows the robots; Ctrl-C ends it")
-    return page
+    server = serve_sim(port, what)
+    try:
+        tables.say(f"{address_of(server)} shows {what} as soon as it is loaded; Ctrl-C ends it")
+        yield server
+    finally:
+        stop(server)
 
 
 @command()
@@ -200,7 +211,7 @@ def teleop(
         splatyard teleop hall --task navigate --robot rover
         splatyard teleop hall --task fetch --robot fetcher --lerobot fetch_demos --seconds 120
     """
-    from flows.sim_view import SimPage
+    from flows.sim_view import SimPage, address_of, serve_sim
     from flows.teleop.desk import Desk
     from flows.teleop.session import Session, page_of
     from flows.teleop.takes import open_takes
@@ -208,17 +219,19 @@ def teleop(
     from train.environment import TrainEnv
     from train.recording.imitation import about_of
 
+    tables.say(f"loading {robot} in {bundle} ...")
     config = {"engine": engine, "device": device, "seed": seed, "allow_failed": allow_failed}
     made = _made(task, [bundle], 1, robot, gait, objects, **config, starts="train", seconds=seconds)
     with ExitStack() as open_things:
         env = TrainEnv(open_things.enter_context(closing(made)), [Images("rgb")], seed=seed)
         takes = open_things.enter_context(open_takes(lerobot, about_of(env))) if lerobot else None
-        with closing(SimPage(made, port + 1)) as view:
+        with closing(SimPage(made, serve_sim(port + 1, robot), driven=False)) as view:
+            frame = address_of(view.server)
 
             def page(nonce: str) -> str:
-                return page_of(made, view.address, records=takes is not None, nonce=nonce)
+                return page_of(made, frame, records=takes is not None, nonce=nonce)
 
-            with closing(Desk(port, page, view.address)) as desk:
+            with closing(Desk(port, page, frame)) as desk:
                 session = Session(env, view, desk, takes, seed)
                 tables.say(f"{desk.address} drives the robot; Ctrl-C ends it")
                 session.run()
