@@ -5,8 +5,6 @@ A process of its own, which `flows.build_view.BuildView` starts and tells how fa
 
 from __future__ import annotations
 
-import contextlib
-import io
 import logging
 import os
 import queue
@@ -21,9 +19,10 @@ import numpy as np
 from flows.build_view import Began, Done, Line, Stages
 from flows.markdown import markdown
 from flows.server import HOST
-from flows.view import add_switch, show, viser_server
+from flows.view import add_switch, begin_at, show, start_at, viser_server
 from pipeline import Bundle
 from pipeline.gallery.layers import CAMERA_COLOR, colored, frustum, show_splat
+from pipeline.gallery.viewpoint import View, best_view
 from pipeline.geometry import Gaussians, Mesh, PointCloud, Similarity
 from pipeline.io.files import counted
 from pipeline.preview.coarse import diagonal
@@ -110,7 +109,7 @@ class Page:
         return scene.add_line_segments(name, lines, CAMERA_COLOR, thickness=0.004)
 
     def _look_on(self, update: Update) -> None:
-        """Keep what people look at where it is; at first behind and above the first camera."""
+        """Keep what people look at where it is; at first as the first camera saw it."""
         clients = self._server.get_clients().values()
         if update.moved is not None:
             for client in clients:
@@ -118,17 +117,9 @@ class Page:
         cameras = update.layers.get("cameras")
         if not isinstance(cameras, Cameras):
             return
-        pose = cameras.poses[0]
-        forward = pose.rotation[:, 2]
-        position = tuple(pose.translation - 0.6 * forward + np.array([0, 0, 0.4]))
-        target = tuple(pose.translation + 1.5 * forward)
-        start = self._server.initial_camera
-        start.position, start.look_at, start.up = position, target, (0.0, 0.0, 1.0)
-        if not self._started:
-            self._started = True
-            for client in clients:
-                client.camera.position, client.camera.look_at = position, target
-                client.camera.up_direction = (0.0, 0.0, 1.0)
+        viewpoint = View.of(cameras.cameras[0], cameras.poses[0]).viewpoint
+        (begin_at if self._started else start_at)(self._server, viewpoint)
+        self._started = True
 
 
 def _move(client: viser.ClientHandle, new_from_old: Similarity) -> None:
@@ -153,16 +144,16 @@ def main() -> None:
     """Serve the page of the build that writes to the standard input, until that ends."""
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     logger.setLevel(logging.INFO)
-    os.nice(NICENESS)  # the build goes first
+    server = viser_server(HOST, PORT, "splatyard build")  # while the build is planned
     line = sys.stdin.readline()
     if not line:  # the build ended before it began
         return
     first = Line.validate_json(line)
     assert isinstance(first, Stages)
-    with contextlib.redirect_stdout(io.StringIO()):  # it greets
-        server = viser_server(HOST, PORT, f"splatyard build: {first.name}")
-    page = Page(server, first.name, TimeLeft(first.expected))
     logger.info("http://%s:%d shows the build", HOST, server.get_port())
+    os.nice(NICENESS)  # the build goes first
+    server.gui.set_panel_label(f"splatyard build: {first.name}")
+    page = Page(server, first.name, TimeLeft(first.expected))
     bundle = queue.SimpleQueue[Path | None]()
     threading.Thread(target=_listen, args=(page, bundle), daemon=True).start()
     watcher = Watcher(first.folders)
@@ -177,9 +168,11 @@ def main() -> None:
         while (update := watcher.poll()) is not None:
             page.update(update)
     else:
+        opened = Bundle.open(made)
+        begin_at(server, best_view(opened).viewpoint)
         server.scene.reset()
         server.gui.reset()
-        show(server, Bundle.open(made))
+        show(server, opened)
     threading.Event().wait()
 
 

@@ -1,4 +1,4 @@
-"""The viser page of a simulation: robots in the splat, and what each camera sees."""
+"""The viser page of a simulation: robots in the splat, what each camera sees, and buttons for time."""
 
 from __future__ import annotations
 
@@ -8,115 +8,147 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from flows.markdown import markdown
 from flows.server import HOST
-from flows.view import viser_server
+from flows.view import start_at, stop, viser_server
+from flows.watching.follower import FIELD_OF_VIEW, Follower
+from flows.watching.pace import Pace
+from flows.watching.shapes import FIRST_COLOR, ROBOT_COLOR, Color, add_mesh, add_robot, bytes_of, hull_mesh, solids_of
 from pipeline.gallery.layers import show_splat
+from pipeline.gallery.viewpoint import Viewpoint
 from pipeline.geometry import quaternion_from_matrix
-from pipeline.types import F64, Floats
+from pipeline.types import F64
 from sim.chase_camera import RAISED, REACH
 from sim.drivers import EpisodeResult
 from sim.env import SceneEnv
 from sim.robots.kinematics import link_poses
-from sim.robots.model import Robot, Shape
 from sim.sensors.cameras.props import Props, Solids
 from sim.video import SHOWN, images_of, tiled
 
 if TYPE_CHECKING:
-    import trimesh
     import viser
 
-Color = tuple[int, int, int]
-
-ROBOT_COLOR, FIRST_COLOR = (240, 120, 30), (60, 120, 240)
 REFRESH = 0.05
 """Minimum time between two updates of the page [s]; some tasks step more often."""
-UPRIGHT = np.array([1.0, 0, 0, 0])
+TELL = 0.25
+"""Minimum time between two updates of its text [s]."""
 EYE_HEIGHT = 1.7  # [m]
 BEFORE = (1.2, -0.6, 0.7)
 """From where the page looks at an arm, in the axes of its base [m]."""
-PANEL = 300
-"""Width of images in the page [px]."""
-PAINT = 0.01
-"""Thickness of patches on the floor [m]."""
+
+
+def serve_sim(port: int, what: str) -> viser.ViserServer:
+    """The page of a simulation that is still being loaded, which it says; `SimPage` fills it.
+
+    Args:
+        port: The first that is tried.
+        what: What is loaded.
+
+    Raises:
+        MachineError: When no port is free.
+    """
+    server = viser_server(HOST, port, "splatyard sim")
+    server.gui.add_markdown(markdown("### {}\n\nloading ...", what))
+    return server
 
 
 class SimPage:
     """Shows the robots of the first scene, in real time, and props and objects of the first of them, which is blue.
 
+    Robots and images are shown with the first `update`. The page ends with `close`.
+
+    Args:
+        env: Environment, which may not have been reset yet.
+        server: Its page.
+        driven: Whether nobody else says when time goes on, so that the page has buttons for that.
+
     Attributes:
-        address: Of the page.
+        server: Its page.
     """
 
-    def __init__(self, env: SceneEnv, port: int) -> None:
-        self._env, self._next = env, time.monotonic()
-        self._server = viser_server(HOST, port, "splatyard sim")
-        self._server.scene.set_up_direction("+z")
-        show_splat(self._server, env.scenes[0].gaussians, "/splat")
-        self._shown = np.flatnonzero(env.scene_of == 0)[:SHOWN]
-        colors = [FIRST_COLOR, *[ROBOT_COLOR] * (len(self._shown) - 1)]
-        self._robots = [
-            self._add_robot(env.robot, f"/robot_{n}", color) for n, color in zip(self._shown, colors, strict=True)
-        ]
-        self._objects = [
-            show_splat(self._server, splat, f"/object_{number}") for number, splat in enumerate(env.object_splats)
-        ]
-        self._solids = [
-            self._server.scene.add_frame(f"/solid_{number}", show_axes=False) for number in range(len(env.solid_hulls))
-        ]
+    def __init__(self, env: SceneEnv, server: viser.ViserServer, *, driven: bool = True) -> None:
+        self._env, self.server = env, server
+        self._drawn = self._told = -REFRESH
+        self._ended = self._solved = 0
+        robots = "" if env.num_envs == 1 else f", {env.num_envs} robots"
+        server.gui.reset()
+        with server.atomic():
+            server.scene.set_up_direction("+z")
+            start_at(server, _first_view(env))
+            server.gui.add_markdown(
+                markdown("### {}: {}\n\n{}{}", env.robot.name, env.task.name, env.task.text, robots)
+            )
+            self._text = server.gui.add_markdown("loading ...")
+            self._pace = Pace(server.gui, env.task.control_period, shown=driven)
+            self._follower = None if env.robot.fixed_base else Follower(server, env)
+            self._images = server.gui.add_image(np.zeros((1, 1, 3), np.uint8), format="png", visible=False)
+            show_splat(server, env.scenes[0].gaussians, "/splat")
+            self._shown = np.flatnonzero(env.scene_of == 0)[:SHOWN]
+            self._robots = [
+                add_robot(server, env.robot, f"/robot_{n}", color)
+                for n, color in zip(self._shown, [FIRST_COLOR, *[ROBOT_COLOR] * SHOWN], strict=False)
+            ]
+            self._objects = [
+                show_splat(server, splat, f"/object_{number}") for number, splat in enumerate(env.object_splats)
+            ]
+            self._solids = [
+                server.scene.add_frame(f"/solid_{number}", show_axes=False) for number in range(len(env.solid_hulls))
+            ]
         self._solid_colors: list[Color] = []
         self._props: list[viser.MeshHandle] = []
         self._prop_positions: list[tuple[float, ...]] = []
-        self._drawn = -REFRESH
-        self._images = self._server.gui.add_image(np.zeros((8, 8, 3), np.uint8), label="cameras")
-        eye, at = _first_view(env)
-        self._server.initial_camera.position, self._server.initial_camera.look_at = tuple(eye), tuple(at)
-        self._server.initial_camera.up = (0.0, 0.0, 1.0)
-        self.address = f"http://{HOST}:{self._server.get_port()}"
 
-    def _add_robot(self, robot: Robot, root: str, color: Color) -> list[viser.FrameHandle]:
-        """A frame for each of its links, with the link's shapes."""
-        frames = []
-        for number, link in enumerate(robot.links):
-            frames.append(self._server.scene.add_frame(f"{root}/{number}", show_axes=False))
-            for index, shape in enumerate(link.shapes):
-                pose = shape.link_from_shape
-                self._add_mesh(f"{root}/{number}/{index}", shape_mesh(shape), color, pose.translation, pose.quaternion)
-        return frames
+    def update(self, seen: dict[str, np.ndarray], ended: Mapping[int, EpisodeResult]) -> bool:
+        """Show a step, and wait for the next one; returns whether all episodes are to begin anew instead."""
+        self._ended += len(ended)
+        self._solved += sum(result.success for result in ended.values())
+        if 0 in ended and self._follower:
+            self._follower.cut()
+        now = time.monotonic()
+        if now >= self._drawn + REFRESH:
+            with self.server.atomic():
+                self._draw(seen, now - self._drawn)
+            self._drawn = now
+        if now >= self._told + TELL:
+            self._tell()
+            self._told = now
+        anew = self.wait()
+        if anew and self._follower:
+            self._follower.cut()
+        return anew
 
-    def _add_mesh(
-        self, name: str, mesh: trimesh.Trimesh, color: Color, position: Floats, wxyz: Floats = UPRIGHT
-    ) -> viser.MeshHandle:
-        vertices, faces = np.asarray(mesh.vertices, np.float32), np.asarray(mesh.faces, np.uint32)
-        return self._server.scene.add_mesh_simple(name, vertices, faces, color=color, wxyz=wxyz, position=position)
+    def wait(self) -> bool:
+        """Wait for the time of the next step; returns whether all episodes are to begin anew instead."""
+        return self._pace.wait()
 
-    def update(self, seen: dict[str, np.ndarray], ended: Mapping[int, EpisodeResult]) -> None:
-        """Move the robots and show the images, no faster than real time."""
-        if time.monotonic() >= self._drawn + REFRESH:
-            self._drawn = time.monotonic()
-            poses = link_poses(self._env.robot, self._env.engine.read()[self._shown])
-            wxyz, visible = quaternion_from_matrix(poses[..., :3, :3]), self._env.scene_of[self._shown] == 0
-            for row, frames in enumerate(self._robots):
-                for link, frame in enumerate(frames):
-                    frame.position, frame.wxyz = poses[row, link, :3, 3], wxyz[row, link]
-                    frame.visible = bool(visible[row])
-            everyones = self._env.props()
-            props = everyones[self._shown[: int(visible[0])]]
-            self._show_props(props)
-            self._show_solids(props.solids)
-            if self._objects:
-                self._move_objects(everyones.objects[self._shown[0]])
-            images = images_of(seen)
-            if images is not None:
-                tiles = tiled(images[self._shown])
-                times = max(1, PANEL // tiles.shape[1])
-                self._images.image = tiles.repeat(times, 0).repeat(times, 1)
-        self.wait()
+    def _draw(self, seen: dict[str, np.ndarray], passed: float) -> None:
+        """Move the robots and what is around them, and show the images; so much time passed [s]."""
+        state = self._env.engine.read()[self._shown]
+        poses = link_poses(self._env.robot, state)
+        wxyz, visible = quaternion_from_matrix(poses[..., :3, :3]), self._env.scene_of[self._shown] == 0
+        for row, frames in enumerate(self._robots):
+            for link, frame in enumerate(frames):
+                frame.position, frame.wxyz = poses[row, link, :3, 3], wxyz[row, link]
+                frame.visible = bool(visible[row])
+        everyones = self._env.props()
+        props = everyones[self._shown[: int(visible[0])]]
+        self._show_props(props)
+        self._show_solids(props.solids)
+        if self._objects:
+            self._move_objects(everyones.objects[self._shown[0]])
+        images = images_of(seen)
+        if images is not None:
+            height, width = images.shape[1:3]
+            self._images.image = tiled(images[self._shown])
+            self._images.label, self._images.visible = f"camera, {width} x {height} pixels", True
+        if self._follower:
+            self._follower.follow(state[:1], 0, passed)
 
-    def wait(self) -> None:
-        """Wait for the time of the next step."""
-        self._next += self._env.task.control_period
-        time.sleep(max(0.0, self._next - time.monotonic()))
-        self._next = max(self._next, time.monotonic() - 1)
+    def _tell(self) -> None:
+        """Say how far the first robot's episode is, and how those before went."""
+        share = f"{self._solved} of {self._ended} episodes" if self._ended else "no episode has ended yet"
+        seconds = self._env.episodes.seconds[self._shown[0]]
+        self._text.content = markdown("time: {} s\n\nsuccess: {}", f"{seconds:.1f}", share)
 
     def _move_objects(self, poses: F64) -> None:
         """Put the objects where a robot's are, world from object (K, 4, 4)."""
@@ -129,13 +161,13 @@ class SimPage:
             frame.visible = len(solids.pose) > 0
         for pose, frame in zip(solids.pose.reshape(-1, 4, 4), self._solids, strict=False):
             frame.position, frame.wxyz = pose[:3, 3], quaternion_from_matrix(pose[:3, :3])
-        colors = [_bytes(color) for color in solids.color.reshape(-1, 3)]
+        colors = [bytes_of(color) for color in solids.color.reshape(-1, 3)]
         if not colors or colors == self._solid_colors:
             return
         self._solid_colors = colors
         for number, color in enumerate(colors):
             for index, corners in enumerate(self._env.solid_hulls[number]):
-                self._add_mesh(f"/solid_{number}/{index}", hull_mesh(corners), color, np.zeros(3))
+                add_mesh(self.server, f"/solid_{number}/{index}", hull_mesh(corners), color, np.zeros(3))
 
     def _show_props(self, props: Props) -> None:
         """Replace the props where they have moved."""
@@ -147,77 +179,28 @@ class SimPage:
         for handle in self._props:
             handle.remove()
         self._props = [
-            self._add_mesh(f"/prop_{number}", mesh, color, center)
+            add_mesh(self.server, f"/prop_{number}", mesh, color, center)
             for number, (mesh, color, center) in enumerate(solids)
         ]
 
     def heading(self) -> float:
         """Where the page's newest visitor looks, seen from above, in the world frame [rad]."""
-        clients = self._server.get_clients()
-        camera = clients[max(clients)].camera if clients else self._server.initial_camera
+        clients = self.server.get_clients()
+        camera = clients[max(clients)].camera if clients else self.server.initial_camera
         ahead = np.subtract(camera.look_at, camera.position)
         return float(np.arctan2(ahead[1], ahead[0]))
 
     def close(self) -> None:
         """End the page."""
-        self._server.stop()
+        stop(self.server)
 
 
-def _first_view(env: SceneEnv) -> tuple[Floats, Floats]:
+def _first_view(env: SceneEnv) -> Viewpoint:
     """Where the page looks from and to at first: before the first station of arms, else over a robot's shoulder."""
     base = env.scenario.front()
     if base:
-        return base.apply(np.array(BEFORE)), base.apply(np.array([REACH, 0, RAISED]))
-    start = env.scenes[0].regions.spawn_poses[0].world_from_base  # heads towards open space
-    return start.apply(np.array([0, 0, EYE_HEIGHT])), start.apply(np.array([3.0, 0, 0]))
-
-
-def solids_of(props: Props) -> list[tuple[trimesh.Trimesh, Color, Floats]]:
-    """A robot's props: each as a mesh around its own centre [m], its colour and that centre; none for no robot."""
-    import trimesh
-
-    balls, posts, patches = props.balls, props.posts, props.patches
-    flat = np.full(patches.radius.shape, PAINT)
-    solids = []
-    for radii, heights, centers, colors in (
-        (balls.radius, np.zeros(balls.radius.shape), balls.center, balls.color),
-        (posts.radius, posts.height, posts.foot + posts.height[..., None] * [0, 0, 0.5], posts.color),
-        (patches.radius, flat, patches.center, patches.color),
-    ):
-        for radius, height, center, color in zip(
-            radii.ravel(), heights.ravel(), centers.reshape(-1, 3), colors.reshape(-1, 3), strict=True
-        ):
-            if radius > 0:
-                creation = trimesh.creation
-                mesh = creation.cylinder(radius, height) if height else creation.icosphere(2, radius)
-                solids.append((mesh, _bytes(color), center))
-    return solids
-
-
-def _bytes(color: Floats) -> Color:
-    """A colour (3,), 0..1, as viser wants it."""
-    red, green, blue = (int(255 * value) for value in color)
-    return red, green, blue
-
-
-def shape_mesh(shape: Shape) -> trimesh.Trimesh:
-    """A shape's surface, in its own axes [m]."""
-    import trimesh
-
-    size = shape.size
-    if shape.kind == "box":
-        return trimesh.creation.box(extents=2 * size)
-    if shape.kind == "sphere":
-        return trimesh.creation.icosphere(2, float(size[0]))
-    if shape.kind == "capsule":
-        return trimesh.creation.capsule(2 * float(size[1]), float(size[0]))
-    if shape.kind == "cylinder":
-        return trimesh.creation.cylinder(float(size[0]), 2 * float(size[1]))
-    return hull_mesh(shape.vertices)
-
-
-def hull_mesh(corners: Floats) -> trimesh.Trimesh:
-    """The surface around corners (V, 3)."""
-    import trimesh
-
-    return trimesh.convex.convex_hull(corners)
+        eye, at = base.apply(np.array(BEFORE)), base.apply(np.array([REACH, 0, RAISED]))
+    else:
+        start = env.scenes[0].regions.spawn_poses[0].world_from_base  # heads towards open space
+        eye, at = start.apply(np.array([0, 0, EYE_HEIGHT])), start.apply(np.array([3.0, 0, 0]))
+    return Viewpoint((*eye,), (*at,), FIELD_OF_VIEW)

@@ -5,18 +5,23 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest import mock
+from urllib.parse import urlsplit
 
 import numpy as np
 
 from flows.markdown import UNBROKEN, Markdown, markdown, markdown_table
 from flows.object_clicks import ObjectClicks
-from flows.server import LOOPBACK, own_origins, refused
+from flows.server import HOST, LOOPBACK, own_origins, refused
 from pipeline.check.quality import Gate
+from pipeline.errors import BundleError
+from pipeline.gallery.client import client_page, quiet
 from pipeline.gallery.layers import SPAWN_COLOR, WIRE_COLOR, colored, show_floor, show_splat, spawn_arrows
+from pipeline.gallery.viewpoint import Viewpoint, best_view
 from pipeline.geometry.rotation import quaternion_from_matrix
 from pipeline.io.image_files import BadImageError, open_image
 from pipeline.types import U8
@@ -29,6 +34,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 CAMERA_COLOR, HELD_OUT_COLOR = (40, 40, 40), (220, 40, 40)
+UP = (0.0, 0.0, 1.0)
 FRUSTUM_DEPTH = 0.08
 """Size of a camera's frustum [m]."""
 
@@ -39,76 +45,133 @@ def serve(bundle: Bundle, *, host: str, port: int, out: Path) -> None:
     Objects that are clicked on are cut out into the folder of bundles `out`, if only this machine sees the page.
     """
     server = viser_server(host, port, f"splatyard {bundle.manifest.reference}")
-    show(server, bundle)
-    ObjectClicks(server, bundle, out if host in LOOPBACK else None)
     logger.info("http://%s:%d shows %s; Ctrl-C ends it", host, server.get_port(), bundle.manifest.reference)
     try:
+        start_at(server, best_view(bundle).viewpoint)
+        show(server, bundle)
+        ObjectClicks(server, bundle, out if host in LOOPBACK else None)
         while True:
             time.sleep(1)
     except KeyboardInterrupt:
-        server.stop()
+        pass
+    finally:
+        stop(server)
 
 
 def viser_server(host: str, port: int, label: str) -> viser.ViserServer:
-    """A server of viser's that answers its own pages only: viser itself shows the scene to any page that asks."""
+    """A server of viser's that answers its own page only: viser itself shows the scene to any page that asks."""
     import viser
     import websockets.asyncio.server as sockets
+    from websockets.datastructures import Headers
     from websockets.http11 import Request, Response
 
-    serve = sockets.serve
+    serve, html = sockets.serve, client_page().encode()
+    about = {"Content-Type": "text/html; charset=utf-8", "Content-Length": str(len(html))}
 
     def guarded(handler: Any, host: str, port: int, *, process_request: Callable[..., Any], **options: Any) -> Any:
         def answer(connection: sockets.ServerConnection, request: Request) -> Response | None:
             origins = own_origins(connection.local_address[1]) if host in LOOPBACK else None
             why = refused(request.headers.get("Host"), request.headers.get("Origin"), origins)
-            return connection.respond(HTTPStatus.FORBIDDEN, why) if why else process_request(connection, request)
+            if why:
+                return connection.respond(HTTPStatus.FORBIDDEN, why)
+            answer = process_request(connection, request)
+            if answer is None or urlsplit(request.path).path != "/":
+                return answer
+            return Response(HTTPStatus.OK, "OK", Headers(about), html)
 
         return serve(handler, host, port, process_request=answer, **options)
 
     # viser has no setting for it; its server's thread has called this when the constructor returns
-    with mock.patch.object(sockets, "serve", guarded):
+    with mock.patch.object(sockets, "serve", guarded), quiet():
         return viser.ViserServer(host=host, port=port, label=label, verbose=False)
 
 
+def address_of(server: viser.ViserServer) -> str:
+    """Where a page of this machine is."""
+    return f"http://{HOST}:{server.get_port()}"
+
+
+def stop(server: viser.ViserServer) -> None:
+    """End a server; it may have ended before."""
+    with quiet():
+        server.stop()
+
+
 def show(server: viser.ViserServer, bundle: Bundle) -> None:
-    """Fill the page; returns at once."""
+    """Fill the page: the splat at once, and what else there is once it is asked for."""
     server.scene.set_up_direction("+z")
     manifest = bundle.manifest
     server.gui.add_markdown(markdown("### {}\n\n{}", manifest.reference, manifest.provenance.description))
     with server.gui.add_folder("Show"):
-        show_splat(server, bundle.classic_splat(), f"{add_switch(server, 'splat', visible=True)}/gaussians")
-        root = add_switch(server, "mesh", visible=False)
-        server.scene.add_mesh_trimesh(f"{root}/surface", colored(bundle.mesh()))
-        root, mesh = add_switch(server, "collision mesh", visible=False), bundle.mesh("collision")
-        server.scene.add_mesh_simple(
-            f"{root}/wires", mesh.vertices, mesh.triangles, color=WIRE_COLOR, wireframe=True, side="double"
-        )
-        show_floor(server, bundle.regions, add_switch(server, "walkable floor", visible=False))
-        root = add_switch(server, "spawn points", visible=True)
-        if bundle.spawn_poses:
-            server.scene.add_arrows(f"{root}/arrows", spawn_arrows(bundle.spawn_poses), SPAWN_COLOR)
-        _add_cameras(server, bundle, add_switch(server, "cameras", visible=True))
+        for label, fill in LAYERS.items():
+            add_switch(server, label, visible=label == "splat", fill=partial(fill, server, bundle))
     with server.gui.add_folder("Quality"):
         server.gui.add_markdown(quality_markdown(bundle.quality.gates))
-    # behind and above the first photo's camera, with its heading
-    pose = bundle.cameras[0].world_from_camera
-    forward = pose.rotation[:, 2]
-    server.initial_camera.position = tuple(pose.translation - 0.6 * forward + np.array([0, 0, 0.4]))
-    server.initial_camera.look_at = tuple(pose.translation + 1.5 * forward)
-    server.initial_camera.up = (0.0, 0.0, 1.0)
 
 
-def add_switch(server: viser.ViserServer, label: str, *, visible: bool) -> str:
-    """A checkbox; returns the scene node whose children it shows and hides."""
+def start_at(server: viser.ViserServer, viewpoint: Viewpoint) -> None:
+    """Let visitors begin there, upright, and those go there who came before."""
+    begin_at(server, viewpoint)
+    for client in server.get_clients().values():
+        with client.atomic():
+            client.camera.up_direction, client.camera.fov = UP, viewpoint.field_of_view
+            client.camera.position, client.camera.look_at = viewpoint.position, viewpoint.look_at
+
+
+def begin_at(server: viser.ViserServer, viewpoint: Viewpoint) -> None:
+    """Let visitors begin there who are still to come, upright."""
+    start = server.initial_camera
+    start.up, start.fov = UP, viewpoint.field_of_view
+    start.position, start.look_at = viewpoint.position, viewpoint.look_at
+
+
+def add_switch(
+    server: viser.ViserServer, label: str, *, visible: bool, fill: Callable[[str], None] = lambda root: None
+) -> str:
+    """A checkbox; returns the scene node whose children it shows and hides: those that `fill` adds at the first."""
     root = f"/{label.replace(' ', '_')}"
     parent = server.scene.add_frame(root, show_axes=False, visible=visible)
     box = server.gui.add_checkbox(label, visible)
+    waiting = [fill]
 
-    @box.on_update
-    def _(_event: object) -> None:
+    def switch() -> None:
+        if box.value and waiting:
+            waiting.pop()(root)
         parent.visible = box.value
 
+    def switched(_event: object) -> None:
+        try:
+            switch()
+        except BundleError as error:  # this thread is viser's
+            server.gui.add_markdown(markdown("{}", str(error)))
+
+    switch()
+    box.on_update(switched)
     return root
+
+
+def _add_splat(server: viser.ViserServer, bundle: Bundle, root: str) -> None:
+    show_splat(server, bundle.classic_splat(), f"{root}/gaussians")
+
+
+def _add_mesh(server: viser.ViserServer, bundle: Bundle, root: str) -> None:
+    server.scene.add_mesh_trimesh(f"{root}/surface", colored(bundle.mesh()))
+
+
+def _add_collision_mesh(server: viser.ViserServer, bundle: Bundle, root: str) -> None:
+    mesh = bundle.mesh("collision")
+    server.scene.add_mesh_simple(
+        f"{root}/wires", mesh.vertices, mesh.triangles, color=WIRE_COLOR, wireframe=True, side="double"
+    )
+
+
+def _add_floor(server: viser.ViserServer, bundle: Bundle, root: str) -> None:
+    show_floor(server, bundle.regions, root)
+
+
+def _add_spawn_points(server: viser.ViserServer, bundle: Bundle, root: str) -> None:
+    if bundle.spawn_poses:
+        server.scene.add_arrows(f"{root}/arrows", spawn_arrows(bundle.spawn_poses), SPAWN_COLOR)
 
 
 def _add_cameras(server: viser.ViserServer, bundle: Bundle, root: str) -> None:
@@ -124,6 +187,17 @@ def _add_cameras(server: viser.ViserServer, bundle: Bundle, root: str) -> None:
             wxyz=quaternion_from_matrix(shot.world_from_camera.rotation),
             position=shot.world_from_camera.translation,
         )
+
+
+LAYERS: dict[str, Callable[[viser.ViserServer, Bundle, str], None]] = {
+    "splat": _add_splat,
+    "mesh": _add_mesh,
+    "collision mesh": _add_collision_mesh,
+    "walkable floor": _add_floor,
+    "spawn points": _add_spawn_points,
+    "cameras": _add_cameras,
+}
+"""What can be shown, by the label of its switch; the splat is shown at first."""
 
 
 def _image(file: Path) -> U8 | None:

@@ -9,7 +9,6 @@ Every film is that of a command as a user types it, which is named beside it.
 from __future__ import annotations
 
 import argparse
-import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -147,5 +146,4 @@ if __name__ == "__main__":
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         for chosen in options.images or DRAWERS:
-            print(f"drawing {chosen}", file=sys.stderr)
             DRAWERS[chosen](Bundle.open(options.bundle).root, Path(folder))

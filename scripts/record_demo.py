@@ -83,7 +83,7 @@ def view_of(bundle: Bundle, track: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return float(inside.mean())
 
     at = np.append(np.median(track[:, :2], 0), 0.3)
-    eyes = [one.world_from_camera.translation + [0, 0, EYE_LEVEL] for one in bundle.cameras]
+    eyes = [one.world_from_camera.translation + np.array([0, 0, EYE_LEVEL]) for one in bundle.cameras]
     return max(eyes, key=lambda eye: seen(eye, at)), at
 
 
@@ -108,7 +108,6 @@ def record(bundle: Bundle, robot: str) -> None:
         eye.astype(np.float32),
         at.astype(np.float32),
     ).save(HERE / f"{robot}.npz")
-    print(robot, "found", *results[-1], f"rate {rate / keep.step:.1f} Hz, {len(links[keep])} moments, view", eye, at)
 
 
 if __name__ == "__main__":

@@ -43,28 +43,15 @@ DISTANCE, ELEVATION = 1.2, float(np.deg2rad(35))
 """Its distance [m] and elevation [rad] from there."""
 
 
-class ChaseCamera:
-    """A camera that follows a robot, with the task's props, the robot and its shadow in its images.
+class Chase:
+    """Where a camera is that follows a robot.
 
     It is behind and above the robot. Before a robot with a fixed base it stands instead, and looks at where the robot
-    works. Walls of the collision mesh shorten the arm between that and the camera. Drawn on the CPU. It shows `splats`,
-    by default those of the robots' cameras, through a pinhole; `solids` are as those of `CameraRig`,
-    `things` the Gaussians of the bodies of `Props.objects`.
+    works. Walls of the collision mesh shorten the arm between that and the camera.
     """
 
-    def __init__(
-        self,
-        robot: Robot,
-        scenes: Sequence[SimScene],
-        splats: Sequence[Gaussians] | None = None,
-        lens: Camera = LENS,
-        solids: Sequence[Sequence[F64]] = (),
-        things: Sequence[Gaussians] = (),
-    ) -> None:
-        self.lens = lens
-        self._robot, self._body, self._contacts = robot, body_of(robot, solids), ellipsoids_of(robot)
-        self._splats = list(splats or [scene.gaussians for scene in scenes])
-        self._objects = ObjectSplats(CpuRenderer(list(things)), 0, things)
+    def __init__(self, robot: Robot, scenes: Sequence[SimScene]) -> None:
+        self._robot = robot
         self._casters = [RayCaster(scene.collision) for scene in scenes]
         self._length = DISTANCE if robot.fixed_base else ARM + robot.radius
         self._up = robot.height / 2 - robot.base_height  # from the base's origin to the robot's middle
@@ -74,34 +61,6 @@ class ChaseCamera:
         """Reset: the next image is from straight behind."""
         self._yaw: float | None = None
         self._elevation, self._arm = 0.0, 0.0
-
-    def shoot(self, moments: RobotState, scene: int, props: Props, period: float) -> U8:
-        """Images (B, H, W, 3) of one robot in a scene at B moments, a period [s] apart, with the props at each."""
-        poses = np.stack([self.follow(moments[row : row + 1], scene, period) for row in range(len(moments))])
-        splat, middle = self._splats[scene], moments.position + np.array([0, 0, self._up])
-        clear = HAZE * np.linalg.norm(middle - poses[:, :3, 3], axis=1)
-        if self._robot.fixed_base:
-            clear = np.minimum(clear, MIN_DISTANCE)  # what it works with is nearer than the robot
-        far = np.linalg.norm(splat.means[:, None] - poses[:, :3, 3], axis=2) > clear
-        drawn = render_batch(splat[np.flatnonzero(far.all(1))], self.lens, poses)
-        assert drawn.median_depth is not None  # a batch always has it
-        rgb, depth = drawn.rgb, drawn.median_depth
-        if len(props.objects):
-            self._objects.draw(rgb, depth, props.objects, poses, self.lens)
-        draw_props(rgb, depth, props, poses, self.lens)
-        links, (owners, ellipsoids) = link_poses(self._robot, moments), self._contacts
-        draw_contacts(rgb, depth, ellipsoids, links[:, owners], poses, self.lens)
-        draw_body(
-            rgb,
-            depth,
-            self._body,
-            np.linalg.inv(poses)[:, None] @ links,
-            poses,
-            self.lens,
-            props.solids,
-            props.lighting,
-        )
-        return (np.clip(rgb, 0, 1) * 255 + 0.5).astype(np.uint8)
 
     def follow(self, moment: RobotState, scene: int, period: float) -> F64:
         """World from camera (4, 4) for the next moment of one robot, a period [s] after the one before."""
@@ -136,6 +95,57 @@ class ChaseCamera:
         """Longest arm in each direction (E,) [m]."""
         hits = self._casters[scene].cast(np.tile(middle, (len(away), 1)), np.array(away)).distance
         return np.clip(hits.astype(np.float64) - CLEAR, MIN_DISTANCE, self._length)
+
+
+class ChaseCamera(Chase):
+    """A camera that follows a robot, with the task's props, the robot and its shadow in its images.
+
+    Drawn on the CPU. It shows `splats`, by default those of the robots' cameras, through a pinhole; `solids` are as
+    those of `CameraRig`, `things` the Gaussians of the bodies of `Props.objects`.
+    """
+
+    def __init__(
+        self,
+        robot: Robot,
+        scenes: Sequence[SimScene],
+        splats: Sequence[Gaussians] | None = None,
+        lens: Camera = LENS,
+        solids: Sequence[Sequence[F64]] = (),
+        things: Sequence[Gaussians] = (),
+    ) -> None:
+        super().__init__(robot, scenes)
+        self.lens = lens
+        self._body, self._contacts = body_of(robot, solids), ellipsoids_of(robot)
+        self._splats = list(splats or [scene.gaussians for scene in scenes])
+        self._objects = ObjectSplats(CpuRenderer(list(things)), 0, things)
+
+    def shoot(self, moments: RobotState, scene: int, props: Props, period: float) -> U8:
+        """Images (B, H, W, 3) of one robot in a scene at B moments, a period [s] apart, with the props at each."""
+        poses = np.stack([self.follow(moments[row : row + 1], scene, period) for row in range(len(moments))])
+        splat, middle = self._splats[scene], moments.position + np.array([0, 0, self._up])
+        clear = HAZE * np.linalg.norm(middle - poses[:, :3, 3], axis=1)
+        if self._robot.fixed_base:
+            clear = np.minimum(clear, MIN_DISTANCE)  # what it works with is nearer than the robot
+        far = np.linalg.norm(splat.means[:, None] - poses[:, :3, 3], axis=2) > clear
+        drawn = render_batch(splat[np.flatnonzero(far.all(1))], self.lens, poses)
+        assert drawn.median_depth is not None  # a batch always has it
+        rgb, depth = drawn.rgb, drawn.median_depth
+        if len(props.objects):
+            self._objects.draw(rgb, depth, props.objects, poses, self.lens)
+        draw_props(rgb, depth, props, poses, self.lens)
+        links, (owners, ellipsoids) = link_poses(self._robot, moments), self._contacts
+        draw_contacts(rgb, depth, ellipsoids, links[:, owners], poses, self.lens)
+        draw_body(
+            rgb,
+            depth,
+            self._body,
+            np.linalg.inv(poses)[:, None] @ links,
+            poses,
+            self.lens,
+            props.solids,
+            props.lighting,
+        )
+        return (np.clip(rgb, 0, 1) * 255 + 0.5).astype(np.uint8)
 
 
 def _away(yaw: float, elevation: float) -> F64:

@@ -74,8 +74,12 @@ class EpisodeResult(NamedTuple):
 class Viewer(Protocol):
     """Shows a running simulation."""
 
-    def update(self, seen: Observations, ended: Mapping[int, EpisodeResult]) -> None:
-        """Show the start, or a step: observations, and the episodes that ended in it by environment."""
+    def update(self, seen: Observations, ended: Mapping[int, EpisodeResult]) -> bool | None:
+        """Show the start, or a step: observations, and the episodes that ended in it by environment.
+
+        Returns:
+            True when all episodes are to begin anew.
+        """
         ...
 
     def close(self) -> None:
@@ -93,8 +97,10 @@ def run_episodes(
     done = 0
     try:
         while steps is None or done < steps:
-            for viewer in viewers:
-                viewer.update(seen, ended)
+            anew = [viewer.update(seen, ended) for viewer in viewers]
+            if any(anew):
+                (seen, _), ended = env.reset(), {}
+                continue
             seen, _, terminated, truncated, info = env.step(policy(seen))
             ended = {}
             for row in np.flatnonzero(terminated | truncated).tolist():

@@ -129,7 +129,7 @@ class TrainEnv(VecEnv):
         self._reward = np.zeros(self.num_envs, np.float32)
         self._observations = self.reset(seed)
 
-    def reset(self, seed: int) -> TensorDict:
+    def reset(self, seed: int | None = None) -> TensorDict:
         """Begin all episodes; the same seed gives the same ones."""
         observations, info = self.env.reset(seed=seed)
         self._reward[:] = 0

@@ -7,7 +7,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 
-from flows.cli import build, bundles, curve, delete, doctor, exchange, lab, policies, registry, rooms, simulate, train
+from flows.cli import (
+    build,
+    bundles,
+    curve,
+    delete,
+    demo,
+    doctor,
+    exchange,
+    lab,
+    policies,
+    registry,
+    rooms,
+    simulate,
+    train,
+)
 from flows.cli.command import Command, Parser
 
 
@@ -25,6 +39,7 @@ class Group:
 
 
 TOP: tuple[Command, ...] = (
+    demo.demo,
     build.build,
     bundles.view,
     simulate.sim,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+from contextlib import closing, suppress
 
 from flows.cli import tables
 from flows.cli.command import Port, command
@@ -26,13 +26,13 @@ def demo(*, port: Port = 8080) -> int:
         splatyard demo --port 9000
     """
     from flows.demo.page import DemoPage, demo_bundle, find_player
+    from flows.view import address_of
     from pipeline.scenes.resolver import bundles_folder
 
     bundle, robot = demo_bundle(bundles_folder()), find_player()
     with closing(DemoPage(bundle, robot, port)) as page:
-        tables.say(f"{page.address} shows {robot.name} in {bundle.manifest.reference}; Ctrl-C ends it")
+        tables.say(f"{address_of(page.server)} shows {robot.name} in {bundle.manifest.reference}; Ctrl-C ends it")
         tables.say(NEXT.format(bundle=bundle.manifest.name, robot=robot.name))
-        try:
+        with suppress(KeyboardInterrupt):
             page.play()
-        except KeyboardInterrupt:
-            return 0
+    return 0

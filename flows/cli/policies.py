@@ -194,9 +194,12 @@ def play(
             run, video, scene, episodes=count, seed=seed, starts=starts, allow_failed=allow_failed, file=file
         )
     else:
-        env, policy = open_play(run, scene, seed=seed, starts=starts, allow_failed=allow_failed, file=file)
-        with closing(env), closing(open_page(env.env, port)) as page:
-            ended = play(env, policy, [page], episodes)
+        from flows.sim_view import SimPage
+
+        with open_page(run.name, port) as page:
+            env, policy = open_play(run, scene, seed=seed, starts=starts, allow_failed=allow_failed, file=file)
+            with closing(env):
+                ended = play(env, policy, [SimPage(env.env, page)], episodes)
     tables.show_endings(run.preset.task, ended)
     if video:
         tables.say(f"written    {tables.quoted(video)}")

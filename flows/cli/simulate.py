@@ -28,7 +28,8 @@ from flows.cli.command import (
 from pipeline.io.files import counted
 
 if TYPE_CHECKING:
-    from flows.sim_view import SimPage
+    import viser
+
     from sim.drivers import Viewer
     from sim.env import SceneEnv
 
@@ -88,7 +89,7 @@ def sim(
     ground: Ground = None,
     engine: Engine = "sapien",
     device: Device = "cpu",
-    envs: Annotated[int, Arg("number of robots", "N")] = 16,
+    envs: Annotated[int | None, Arg("number of robots; default: 16, or 1 with --view", "N")] = None,
     seconds: Annotated[float, Arg("simulated time", "S")] = 30.0,
     seed: Seed = 0,
     driver: Driver = "auto",
@@ -103,7 +104,7 @@ def sim(
     """Simulate robots that do a task in a bundle.
 
     Puts robots into bundles, drives them by a script or policy, and reports how the episodes ended. --view opens a page
-    with the robots in the splat and their camera images; --video writes a video.
+    with the robots in the splat and their camera images, with buttons to pause, step and reset; --video writes a video.
 
     Examples:
         splatyard sim bundles/hall/1.0.0 --envs 16 --seconds 30
@@ -124,10 +125,15 @@ def sim(
 
     task = task or task_of(driver)
     config = {"engine": engine, "device": device, "seed": seed, "allow_failed": allow_failed}
-    env = _made(task, bundles, envs, robot, gait, objects, ground=ground_of(driver, ground), **config)
-    steps = None if view else round(seconds / env.task.control_period)
-    looking_on = _looking_on(env, port if view else None, video, f"driver: {driver}" if follow else "")
-    with looking_on as viewers, open_driver(driver, env, seed, replan_steps or 0) as policy, _counted(steps) as counter:
+    with ExitStack() as open_things:
+        page = open_things.enter_context(open_page(f"{robot or task} in {', '.join(bundles)}", port)) if view else None
+        count = envs or (1 if page else 16)
+        env = _made(task, bundles, count, robot, gait, objects, ground=ground_of(driver, ground), **config)
+        open_things.enter_context(closing(env))
+        viewers = _viewers(open_things, env, page, video, f"driver: {driver}" if follow else "")
+        policy = open_things.enter_context(open_driver(driver, env, seed, replan_steps or 0))
+        steps = None if view else round(seconds / env.task.control_period)
+        counter = open_things.enter_context(_counted(steps))
         ended = run_episodes(env, steps, seed, policy, [*viewers, *counter])
     tables.show_endings(task, ended)
     if video:
@@ -139,7 +145,7 @@ def _made(
     task: str, bundles: Sequence[str], envs: int, robot: str, gait: str | None, objects: Sequence[str], **config: Any
 ) -> SceneEnv:
     """Robots in bundles, see `sim.make`."""
-    tables.begin(f"loading {counted(envs, 'robot')} ({robot}) in {', '.join(bundles)}")
+    tables.begin(f"loading {counted(envs, 'robot')} for {task} in {', '.join(bundles)}")
     from sim import make
 
     return make(task, bundles, envs, robot=robot, gait=gait or "", objects=objects, **config)
@@ -171,32 +177,38 @@ class _Counter:
         """Nothing is open."""
 
 
-@contextmanager
-def _looking_on(env: SceneEnv, port: int | None, video: Path | None, title: str) -> Iterator[list[Viewer]]:
-    """A page on a port and a film, as far as they are asked for; they are closed in the end, as the simulation is.
+def _viewers(
+    open_things: ExitStack, env: SceneEnv, page: viser.ViserServer | None, video: Path | None, title: str
+) -> list[Viewer]:
+    """What shows robots on a page and in a film, as far as they are asked for; they are closed with other things.
 
     The film is of the first robot from behind if it has a title, or else of what all cameras see.
     """
-    with ExitStack() as open_things:
-        open_things.enter_context(closing(env))
-        viewers: list[Viewer] = []
-        if port is not None:
-            viewers.append(open_things.enter_context(closing(open_page(env, port))))
-        if video:
-            from sim.video import CameraVideo, ChaseVideo
+    viewers: list[Viewer] = []
+    if page:
+        from flows.sim_view import SimPage
 
-            film = ChaseVideo(env, video, title) if title else CameraVideo(video, 1 / env.task.control_period)
-            viewers.append(open_things.enter_context(closing(film)))
-        yield viewers
+        viewers.append(SimPage(env, page))
+    if video:
+        from sim.video import CameraVideo, ChaseVideo
+
+        film = ChaseVideo(env, video, title) if title else CameraVideo(video, 1 / env.task.control_period)
+        viewers.append(open_things.enter_context(closing(film)))
+    return viewers
 
 
-def open_page(env: SceneEnv, port: int) -> SimPage:
-    """A page that shows robots; says where it is."""
-    from flows.sim_view import SimPage
+@contextmanager
+def open_page(what: str, port: int) -> Iterator[viser.ViserServer]:
+    """A page for robots, before they are loaded; says where it is."""
+    from flows.sim_view import serve_sim
+    from flows.view import address_of, stop
 
-    page = SimPage(env, port)
-    tables.say(f"view       {page.address} until Ctrl-C")
-    return page
+    server = serve_sim(port, what)
+    try:
+        tables.say(f"{address_of(server)} shows {what} as soon as it is loaded; Ctrl-C ends it")
+        yield server
+    finally:
+        stop(server)
 
 
 @command()
@@ -229,10 +241,11 @@ def teleop(
         splatyard policy teleop hall --task navigate --robot go2
         splatyard policy teleop hall --task fetch --lerobot fetch_demos --seconds 120
     """
-    from flows.sim_view import SimPage
+    from flows.sim_view import SimPage, serve_sim
     from flows.teleop.desk import Desk
     from flows.teleop.session import Session, page_of
     from flows.teleop.takes import open_takes
+    from flows.view import address_of
     from train.recording.steps import about_of
 
     config = {"engine": engine, "device": device, "seed": seed, "allow_failed": allow_failed}
@@ -241,12 +254,13 @@ def teleop(
         open_things.enter_context(closing(env))
         about = about_of(env, env.reset(seed=seed)[0])
         takes = open_things.enter_context(open_takes(lerobot, about)) if lerobot else None
-        with closing(SimPage(env, port + 1)) as view:
+        with closing(SimPage(env, serve_sim(port + 1, env.robot.name), driven=False)) as view:
+            frame = address_of(view.server)
 
             def page(nonce: str) -> str:
-                return page_of(env, view.address, records=takes is not None, nonce=nonce)
+                return page_of(env, frame, records=takes is not None, nonce=nonce)
 
-            with closing(Desk(port, page, view.address)) as desk:
+            with closing(Desk(port, page, frame)) as desk:
                 session = Session(env, view, desk, takes, seed)
                 tables.say(f"teleop     {desk.address} until Ctrl-C")
                 session.run()

@@ -8,7 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
+from pipeline.gallery.viewpoint import Viewpoint
 from pipeline.types import F32, F64, I64, U8
+
+FIELD_OF_VIEW = float(np.deg2rad(62))
+"""Vertical [rad]."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,12 @@ class Recording:
     over: I64
     eye: F32
     at: F32
+
+    @property
+    def viewpoint(self) -> Viewpoint:
+        """From where all of it is seen."""
+        eye, at = (tuple(map(float, place)) for place in (self.eye, self.at))
+        return Viewpoint((eye[0], eye[1], eye[2]), (at[0], at[1], at[2]), FIELD_OF_VIEW)
 
     @property
     def seconds(self) -> float:
@@ -70,4 +80,4 @@ def images_in(video: Path) -> Iterator[U8]:
 
     with av.open(str(video)) as container:
         for image in container.decode(video=0):
-            yield image.to_ndarray(format="rgb24")
+            yield np.asarray(image.to_ndarray(format="rgb24"), np.uint8)

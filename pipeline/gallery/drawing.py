@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from pipeline.errors import BundleError
 from pipeline.gallery import images, layers
 from pipeline.gallery.scenes import Card, Listed, card_of
+from pipeline.gallery.viewpoint import Viewpoint
 from pipeline.scenes.bundle import Bundle
 from pipeline.scenes.images import compared_views, image_of
 from pipeline.scenes.manifest import reading
@@ -23,7 +24,7 @@ from pipeline.scenes.summary import SceneSummary
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 4
+FORMAT = 5
 """Raised when cards, images or recordings of the same bundle come out otherwise: all are then drawn again. Pages are
 made again by themselves when a template changes."""
 SCENE_FILE = "scene.json"
@@ -39,7 +40,7 @@ class Shown(BaseModel):
     `levels` are the bytes of each level of detail of the 3-D view.
     """
 
-    viewpoint: images.Viewpoint
+    viewpoint: Viewpoint
     pairs: list[tuple[int, int]]
     plan: tuple[int, int] | None
     images: dict[str, tuple[int, int]]

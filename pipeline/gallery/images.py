@@ -2,88 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-from pipeline.geometry import Camera, Gaussians, Pose
+from pipeline.gallery.viewpoint import Viewpoint, best_view
 from pipeline.regions.regions import Regions, RobotPose
-from pipeline.scenes.bundle import Bundle, BundleCamera
+from pipeline.scenes.bundle import Bundle
 from pipeline.types import F64, U8
 
-WIDTH, HEIGHT = 640, 480
-"""Size of the rendered view [px]."""
-LOOKED_AT = 12
-"""So many of the capture's cameras are tried for the rendered view."""
-WIDEST, NARROWEST = np.deg2rad(100), np.deg2rad(40)
-"""Bounds of the rendered view's field of view, corner to corner."""
 PLAN_SIDE = 900
 """Longer side of the floor plan [px]."""
 WALK, DRIVE, GUESSED = (134, 200, 150, 255), (64, 165, 98, 255), (240, 160, 60, 255)
 SPAWN, GOAL, INK = (214, 51, 190, 255), (47, 110, 235, 255), (110, 116, 125, 255)
 
 
-@dataclass(frozen=True)
-class Viewpoint:
-    """Where the 3-D view begins, and what the thumbnail shows: positions [m] and vertical field of view [rad]."""
-
-    position: tuple[float, float, float]
-    look_at: tuple[float, float, float]
-    field_of_view: float
-
-
 def view_of(bundle: Bundle) -> tuple[U8, Viewpoint]:
     """A rendering (480, 640, 3) of the splat, from where a photo was taken that shows much of the scene."""
     from pipeline.raster import render
 
-    small, splat = bundle.splat("sim" if "sim" in bundle.manifest.splats else "full"), bundle.splat()
-    shots = bundle.cameras
-    chosen = np.unique(np.linspace(0, len(shots) - 1, min(len(shots), LOOKED_AT)).round().astype(int))
-    best = max((shots[index] for index in chosen), key=lambda shot: _worth(small, shot))
-    camera, pose = _lens(best.camera), _level(best.world_from_camera)
-    drawn = render(splat, camera, pose)
-    seen = drawn.depth[drawn.depth > 0]
-    ahead = float(np.median(seen)) if len(seen) else 2.0
-    eye, field_of_view = pose.translation, float(2 * np.arctan2(camera.height / 2, camera.fy))
-    viewpoint = Viewpoint(_three(eye), _three(eye + ahead * pose.rotation[:, 2]), field_of_view)
-    return (255 * np.clip(drawn.rgb, 0, 1)).round().astype(np.uint8), viewpoint
-
-
-def _three(vector: F64) -> tuple[float, float, float]:
-    x, y, z = (round(float(value), 4) for value in vector)
-    return x, y, z
-
-
-def _worth(splat: Gaussians, shot: BundleCamera) -> float:
-    """How much a view shows: opaque everywhere, deep, and of many colours."""
-    from pipeline.raster import render
-
-    drawn = render(splat, _lens(shot.camera).resized(80, 60), _level(shot.world_from_camera))
-    covered = drawn.alpha > 0.9
-    if covered.mean() < 0.2:
-        return float(covered.mean()) / 100
-    near, far = np.percentile(drawn.depth[covered], [10, 90])
-    return float(covered.mean() ** 2 * drawn.rgb[covered].std() * min(near, 1.5) * np.log1p(far / max(near, 0.1)))
-
-
-def _lens(camera: Camera) -> Camera:
-    """The photo's field of view, corner to corner, in the thumbnail's shape."""
-    corner = np.hypot(camera.width / camera.fx, camera.height / camera.fy) / 2
-    half = np.clip(2 * np.arctan(corner), NARROWEST, WIDEST) / 2
-    focal = float(np.hypot(WIDTH, HEIGHT) / 2 / np.tan(half))
-    return Camera(WIDTH, HEIGHT, focal, focal, WIDTH / 2, HEIGHT / 2)
-
-
-def _level(pose: Pose) -> Pose:
-    """The same position and direction with a level horizon, as a viewer's camera has it."""
-    forward = pose.rotation[:, 2]
-    right = np.cross(forward, [0.0, 0.0, 1.0])
-    if np.linalg.norm(right) < 1e-3:  # straight up or down
-        return pose
-    right /= np.linalg.norm(right)
-    return Pose(np.stack([right, np.cross(forward, right), forward], 1), pose.translation)
+    view = best_view(bundle)
+    drawn = render(bundle.splat(), view.camera, view.world_from_camera)
+    return (255 * np.clip(drawn.rgb, 0, 1)).round().astype(np.uint8), view.viewpoint
 
 
 def floor_plan(regions: Regions) -> Image.Image | None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import io
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pipeline.gallery.client import quiet
 from pipeline.geometry import Camera, Gaussians, Mesh, Pose, sigmoid
 from pipeline.geometry.rotation import matrix_from_quaternion
 from pipeline.geometry.spherical_harmonics import SH_C0
@@ -87,19 +86,12 @@ def full_mesh(bundle: Bundle) -> bytes:
     return exported
 
 
-def client() -> Path:
-    """The static client of viser: one page."""
-    import viser
-
-    return Path(viser.__file__).parent / "client" / "build" / "index.html"
-
-
 @contextlib.contextmanager
 def _server() -> Iterator[viser.ViserServer]:
     """A viser server on a free port of this machine: recordings are made of what one would show."""
     import viser
 
-    with contextlib.redirect_stdout(io.StringIO()):  # it greets, and says goodbye
+    with quiet():
         server = viser.ViserServer(host="127.0.0.1", port=0, verbose=False)
         try:
             yield server

@@ -19,6 +19,7 @@ from pipeline.check.gates import GATES
 from pipeline.check.quality import metric_text
 from pipeline.errors import BundleError, MachineError
 from pipeline.gallery import layers
+from pipeline.gallery.client import client_page
 from pipeline.gallery.drawing import SCENE_FILE, Drawn, clear, draw_all
 from pipeline.gallery.scenes import Entry, Listed
 from pipeline.gallery.versions import changes, must_be
@@ -107,7 +108,7 @@ def write_assets(out: Path) -> None:
     """Write the files that all pages share: styles, the search, viser's client."""
     for asset in (resources.files("pipeline.gallery") / "assets").iterdir():
         write_whole(out / asset.name, asset.read_text("utf-8"))
-    page = layers.client().read_text("utf-8")
+    page = client_page()
     policy = f'<meta http-equiv="Content-Security-Policy" content="{VIEWER_POLICY}">'
     (out / "viewer").mkdir(exist_ok=True)
     write_whole(out / "viewer" / "index.html", page.replace("<head>", f"<head>{policy}", 1))

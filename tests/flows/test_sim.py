@@ -13,7 +13,8 @@ import viser
 
 import sim
 from flows.cli import main
-from flows.sim_view import SimPage, shape_mesh, solids_of
+from flows.sim_view import SimPage, serve_sim
+from flows.watching.shapes import shape_mesh, solids_of
 from pipeline.errors import SimError
 from pipeline.geometry import Pose, matrix_from_rotvec
 from sim.env import SceneEnv
@@ -35,7 +36,7 @@ def bundle(tmp_path: Path, room: Room) -> Path:
 def page(bundle: Path) -> Iterator[tuple[SceneEnv, SimPage]]:
     """Of two robots among posts, after a step."""
     env = sim.make("weave", [bundle], 2, seed=3)
-    shown = SimPage(env, port=18090)
+    shown = SimPage(env, serve_sim(18090, "a rover"))
     seen, _ = env.reset(seed=3)
     shown.update(seen, {})
     yield env, shown
@@ -69,7 +70,7 @@ def test_an_unknown_task_is_an_error_with_its_remedy(bundle: Path, capsys: pytes
 def test_the_page_shows_robots_where_they_are(page: tuple[SceneEnv, SimPage]):
     """Link by link, after each step."""
     env, shown = page
-    nodes: dict[str, viser.SceneNodeHandle] = dict(shown._server.scene._handle_from_node_name)
+    nodes: dict[str, viser.SceneNodeHandle] = dict(shown.server.scene._handle_from_node_name)
     wheel = [link.name for link in env.robot.links].index("right_wheel")
     for _ in range(2):
         state = env.engine.read()
@@ -99,7 +100,7 @@ def test_the_page_shows_the_first_robots_props(page: tuple[SceneEnv, SimPage]):
     seen, *_ = env.step(np.full((2, 2), np.nan, np.float32))
     shown.update(seen, {})
     assert shown._props != handles
-    names = [name for name in shown._server.scene._handle_from_node_name if name.startswith("/prop")]
+    names = [name for name in shown.server.scene._handle_from_node_name if name.startswith("/prop")]
     assert len(names) == len(shown._props)
 
 
@@ -108,9 +109,9 @@ def test_the_page_shows_the_first_robots_bodies(bundle: Path):
     env = sim.make("navigate", [bundle], 1)
     plate = np.array([[0, 0, 0], [0.2, 0, 0], [0, 0.3, 0], [0.2, 0.3, 0], [0.1, 0.1, 0.05]])
     env.solid_hulls = ((plate,), (plate, plate + np.array([0, 0, 0.1])))
-    shown = SimPage(env, port=18091)
+    shown = SimPage(env, serve_sim(18091, "a rover"))
     try:
-        scene = shown._server.scene
+        scene = shown.server.scene
         turned = Pose(matrix_from_rotvec([0.3, 0, 0.6]), np.array([1.0, 2.0, 0.4]))
         poses, colors = np.stack([np.eye(4), turned.matrix])[None], np.array([[[1, 0, 0], [0, 1.0, 0]]])
         shown._show_solids(Solids(poses, colors))
@@ -212,14 +213,14 @@ def test_the_page_begins_before_the_first_station(bundle: Path):
     """Of arms; it looks at where the hand works, from beside it and from above."""
     env = sim.make("lift", [bundle], 1, robot="panda", cameras=())
     assert isinstance(env.scenario, TableScenario)
-    shown = SimPage(env, port=18092)
+    shown = SimPage(env, serve_sim(18092, "a rover"))
     try:
-        camera = shown._server.initial_camera
+        camera = shown.server.initial_camera
         base = env.scenario.stations[0][0].world_from_base
         np.testing.assert_allclose(base.inverse().apply(np.array(camera.look_at)), [0.5, 0, 0.15], atol=1e-6)
         assert 0.5 < np.linalg.norm(np.subtract(camera.position, camera.look_at)) < 1.5
         shown.update(env.reset(seed=0)[0], {})
-        assert "/solid_0/0" in shown._server.scene._handle_from_node_name
+        assert "/solid_0/0" in shown.server.scene._handle_from_node_name
     finally:
         shown.close()
         env.close()

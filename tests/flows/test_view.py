@@ -6,6 +6,8 @@ import shutil
 import socket
 import subprocess
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,14 +17,16 @@ import numpy as np
 import pytest
 import viser
 
-from flows.view import FRUSTUM_DEPTH, quality_markdown, serve, show, viser_server
+from flows.view import FRUSTUM_DEPTH, quality_markdown, serve, show, stop, viser_server
 from pipeline import Bundle
+from pipeline.gallery.client import ADDED, client_page
 from pipeline.gallery.layers import FLOOR_LIFT, SPAWN_ARROW, covariances, floor_cells, spawn_arrows
 from pipeline.geometry import Camera, Gaussians, Pose
 from tests.flows.conftest import FAILED_GATE, GATES, floor_regions
 
 CHROMIUM = shutil.which("chromium")
 LAYERS = ["splat", "mesh", "collision mesh", "walkable floor", "spawn points", "cameras"]
+GL = ["--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist"]
 WAIT_SECONDS = 90
 FIELD_OF_VIEW = np.deg2rad(55)
 LIKE, UNLIKE = 0.7, 0.2
@@ -37,9 +41,23 @@ def server():
     server.stop()
 
 
+@pytest.fixture
+def server_of_ours():
+    """As the commands start one."""
+    server = viser_server("127.0.0.1", 0, "test page")
+    yield server
+    stop(server)
+
+
 def nodes(server: viser.ViserServer) -> dict[str, viser.SceneNodeHandle]:
     """All scene nodes by name."""
     return dict(server.scene._handle_from_node_name)
+
+
+def switch_on(server: viser.ViserServer) -> None:
+    """Tick every checkbox."""
+    for box in switches(server).values():
+        box.value = True
 
 
 def switches(server: viser.ViserServer) -> dict[str, viser.GuiCheckboxHandle]:
@@ -48,15 +66,35 @@ def switches(server: viser.ViserServer) -> dict[str, viser.GuiCheckboxHandle]:
     return {handle.label: handle for handle in handles if isinstance(handle, viser.GuiCheckboxHandle)}
 
 
-def test_page_holds_every_layer(server, room_bundle):
-    """Splat, both meshes, floor, spawn points and one frustum a camera, each below its switch."""
+def test_layers_are_added_when_they_are_first_asked_for(server, room_bundle):
+    """At first there is the splat; then both meshes, floor, spawn points and one frustum a camera, and only once."""
     show(server, Bundle.open(room_bundle))
+    empty = {f"/{name.replace(' ', '_')}" for name in LAYERS}
+    filled = {name for name in nodes(server) if name.startswith(tuple(empty))} - empty
+    assert filled == {"/splat/gaussians"}
+    switch_on(server)
     there = nodes(server)
-    for name in ("/splat/gaussians", "/mesh/surface", "/collision_mesh/wires", "/spawn_points/arrows"):
+    for name in ("/mesh/surface", "/collision_mesh/wires", "/spawn_points/arrows"):
         assert name in there
     assert {"/walkable_floor/measured", "/walkable_floor/guessed"} <= set(there)
     assert sum(name.startswith("/cameras/") for name in there) == len(Bundle.open(room_bundle).cameras) == 9
     assert list(switches(server)) == LAYERS
+    switches(server)["mesh"].value = False
+    switches(server)["mesh"].value = True
+    assert nodes(server)["/mesh/surface"] is there["/mesh/surface"]
+
+
+def test_a_layer_that_is_damaged_is_told_on_the_page(server, room_bundle, tmp_path):
+    """Nobody looks at the terminal when a switch is pressed; the other layers go on."""
+    damaged = shutil.copytree(room_bundle, tmp_path / "room")
+    bundle = Bundle.open(damaged)
+    bundle.path("collision.ply").write_bytes(b"ply")
+    show(server, bundle)
+    switches(server)["collision mesh"].value = True
+    texts = [
+        h.content for h in server.gui._gui_input_handle_from_uuid.values() if isinstance(h, viser.GuiMarkdownHandle)
+    ]
+    assert any("collision.ply" in text.replace("\\", "") for text in texts)
 
 
 @pytest.mark.parametrize("label", LAYERS)
@@ -76,6 +114,7 @@ def test_cameras_stand_where_the_bundle_says(server, room_bundle):
     """A frustum has its camera's pose, field of view and photo; held-out ones have another colour."""
     bundle = Bundle.open(room_bundle)
     show(server, bundle)
+    switch_on(server)
     there = nodes(server)
     for index in (0, 3):
         frustum, shot = there[f"/cameras/{index:04d}"], bundle.cameras[index]
@@ -130,17 +169,25 @@ def test_quality_names_what_failed():
     assert text.count("\n") == 1 + 4
 
 
-def test_serve_ends_with_ctrl_c(room_bundle, tmp_path, monkeypatch):
-    """Ctrl-C stops the server and is no error."""
+def test_serve_begins_inside_and_ends_with_ctrl_c(room_bundle, tmp_path, monkeypatch, capfd):
+    """Visitors begin at a camera of the capture, upright; Ctrl-C is no error, and viser says nothing."""
 
     def interrupt(_seconds: float) -> None:
         raise KeyboardInterrupt
 
-    stopped = []
+    stopped, stop = [], viser.ViserServer.stop
     monkeypatch.setattr("flows.view.time.sleep", interrupt)
-    monkeypatch.setattr(viser.ViserServer, "stop", lambda self: stopped.append(self))
-    serve(Bundle.open(room_bundle), host="127.0.0.1", port=18090, out=tmp_path)
-    assert len(stopped) == 1
+    monkeypatch.setattr(viser.ViserServer, "stop", lambda self: (stopped.append(self), stop(self)))
+    bundle = Bundle.open(room_bundle)
+    serve(bundle, host="127.0.0.1", port=18090, out=tmp_path)
+    (server,) = stopped
+    start, cameras = server.initial_camera, [shot.world_from_camera for shot in bundle.cameras]
+    nearest = min(cameras, key=lambda pose: np.linalg.norm(pose.translation - start.position))
+    np.testing.assert_allclose(nearest.translation, start.position, atol=1e-3)
+    ahead = np.subtract(start.look_at, start.position)
+    np.testing.assert_allclose(ahead / np.linalg.norm(ahead), nearest.rotation[:, 2], atol=1e-3)
+    assert list(start.up) == [0, 0, 1]
+    assert capfd.readouterr().out == ""
 
 
 @pytest.mark.parametrize(
@@ -167,14 +214,49 @@ def test_the_scene_is_for_its_own_page(headers, answered):
     assert status == (b"101" if answered else b"403")
 
 
+def test_the_page_is_visers_with_what_it_lacks():
+    """Whole, in plain HTML, at the server's address and at no other."""
+    server = viser_server("127.0.0.1", 0, "test")
+    address = f"http://127.0.0.1:{server.get_port()}"
+    try:
+        with urllib.request.urlopen(f"{address}/?fixedDpr=1") as answer:
+            assert answer.read().decode() == client_page()
+        with pytest.raises(urllib.error.HTTPError, match="404"):
+            urllib.request.urlopen(f"{address}/nothing")
+    finally:
+        stop(server)
+    assert ADDED in client_page()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Debian's chromium")
+def test_on_a_phone_the_panel_is_folded_and_nothing_goes_wrong(server_of_ours, room_bundle):
+    """A tap on its bar unfolds it; the console has no error while splats are drawn."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs pip install 'splatyard[dev]'")
+    show(server_of_ours, Bundle.open(room_bundle))
+    errors: list[str] = []
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", *GL])
+        page = browser.new_page(viewport={"width": 390, "height": 844}, is_mobile=True, has_touch=True)
+        page.set_default_timeout(1000 * WAIT_SECONDS)
+        page.on("console", lambda message: message.type == "error" and errors.append(message.text))
+        page.goto(f"http://127.0.0.1:{server_of_ours.get_port()}")
+        height = "document.querySelector('[style*=\"position: fixed\"]')?.getBoundingClientRect().height"
+        page.wait_for_function("() => window.__viserMutable?.nodeRefFromName['/splat/gaussians']")
+        page.wait_for_function(f"() => {height} < 100")
+        page.get_by_text("test page").click()
+        page.wait_for_function(f"() => {height} > 300")
+        page.wait_for_timeout(2000)
+        browser.close()
+    assert errors == []
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Debian's chromium")
 def test_browser_sees_the_splat_as_the_camera_saw_the_room(server, room_bundle, room, tmp_path):
     """A real browser at a camera's pose draws the truth's colours at the truth's pixels, and not mirrored."""
     bundle = Bundle.open(room_bundle)
     show(server, bundle)
-    switches(server)["cameras"].value = False
-    switches(server)["spawn points"].value = False
     with browser(f"http://127.0.0.1:{server.get_port()}", tmp_path / "profile"):
         seen = wait_for_client(server).camera
         pose = bundle.cameras[3].world_from_camera
@@ -193,9 +275,8 @@ def test_browser_sees_the_splat_as_the_camera_saw_the_room(server, room_bundle, 
 def browser(page: str, profile: Path) -> Iterator[None]:
     """Chromium on a page, drawing in software."""
     assert CHROMIUM is not None
-    gl = ["--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist"]
     place = ["--headless=new", "--no-sandbox", f"--user-data-dir={profile}", "--remote-debugging-port=0"]
-    process = subprocess.Popen([CHROMIUM, *gl, *place, page], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen([CHROMIUM, *GL, *place, page], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         yield
     finally:

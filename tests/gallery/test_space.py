@@ -10,9 +10,9 @@ import yaml
 
 from pipeline.errors import BundleError, MachineError
 from pipeline.gallery.drawing import SceneFile, Shown
-from pipeline.gallery.images import Viewpoint
 from pipeline.gallery.scenes import Card
 from pipeline.gallery.space import push
+from pipeline.gallery.viewpoint import Viewpoint
 from pipeline.scenes.summary import SceneSummary
 from tests.fake_hub import Fault, Hub
 

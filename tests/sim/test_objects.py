@@ -11,7 +11,7 @@ import pytest
 
 import sim
 from flows.cli import main
-from flows.sim_view import SimPage
+from flows.sim_view import SimPage, serve_sim
 from pipeline.errors import BundleError, SimError
 from pipeline.geometry import Mesh
 from pipeline.geometry.rays import RayCaster
@@ -139,13 +139,13 @@ def test_a_state_comes_back(env: SceneEnv):
 
 def test_the_page_shows_them_where_they_are(env: SceneEnv):
     """Those of the first robot."""
-    page = SimPage(env, 18095)
+    page = SimPage(env, serve_sim(18095, "a robot"))
     seen, _ = env.reset(seed=0)
     bodies = env.engine.read_bodies()
     place = bodies.position + np.array([0, 0, 0.7], np.float32)
     env.engine.place_bodies(np.arange(3), BodyState.at_rest(place, bodies.quaternion))
     page.update(seen, {})
-    nodes = page._server.scene._handle_from_node_name
+    nodes = page.server.scene._handle_from_node_name
     for number in range(len(BOXES)):
         np.testing.assert_allclose(nodes[f"/object_{number}"].position, place[0, number], atol=1e-5)
     page.close()

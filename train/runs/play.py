@@ -58,8 +58,11 @@ def play(env: TrainEnv, policy: Actor, viewers: Sequence[Viewer] = (), episodes:
     try:
         with torch.inference_mode():
             while True:
-                for viewer in viewers:
-                    viewer.update(env.seen, ended)
+                anew = [viewer.update(env.seen, ended) for viewer in viewers]
+                if any(anew):
+                    observations, ended = env.reset(), {}
+                    policy.reset()
+                    continue
                 if episodes is not None and counts.total() >= episodes:
                     break
                 observations, _, dones, _ = env.step(policy(observations))

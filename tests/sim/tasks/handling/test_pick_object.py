@@ -131,13 +131,13 @@ def test_other_things_may_lie_there(room_scene: SimScene) -> None:
 def test_the_page_shows_it_where_it_is(room_scene: SimScene) -> None:
     """Among distractors, whose bodies come before it."""
     pytest.importorskip("viser")
-    from flows.sim_view import SimPage
+    from flows.sim_view import SimPage, serve_sim
 
     env = picking(with_object(room_scene, *L), 1, cameras=(), randomisation=Randomisation(distractors=3))
     seen, _ = env.reset(seed=2)
-    page = SimPage(env, 18097)
+    page = SimPage(env, serve_sim(18097, "a robot"))
     page.update(seen, {})
-    shown = page._server.scene._handle_from_node_name["/object_0"]
+    shown = page.server.scene._handle_from_node_name["/object_0"]
     np.testing.assert_allclose(shown.position, env.engine.read_bodies().position[0, -1], atol=1e-5)
     page.close()
     env.close()
