@@ -59,7 +59,9 @@ def write_glb(mesh: TexturedMesh, path: Path, about: Origin) -> None:
         "buffers": [{"byteLength": offset + padding}],
     }
     text = json.dumps(content, separators=(",", ":")).encode()
-    chunks = _chunk(b"JSON", text + b" " * (-len(text) % 4)) + _chunk(b"BIN\0", b"".join(parts) + image + bytes(padding))
+    chunks = _chunk(b"JSON", text + b" " * (-len(text) % 4)) + _chunk(
+        b"BIN\0", b"".join(parts) + image + bytes(padding)
+    )
     path.write_bytes(struct.pack("<4sII", b"glTF", 2, 12 + len(chunks)) + chunks)
 
 

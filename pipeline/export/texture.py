@@ -175,8 +175,8 @@ def _add(
 ) -> None:
     """Add what an image (H, W, 3) shows of places (P, 3) on triangles with normals (F, 3) to weighted sums.
 
-    It shows nothing of a place that lies behind another by the depth image (H, W), or by the nearest depth (H, W) within
-    `MARGIN` of a pixel.
+    It shows nothing of a place that lies behind another by the nearest depth (H, W) within `MARGIN` of a pixel, or
+    before what the depth image (H, W) has there.
     """
     height, width = depth.shape
     focal = pixel_from_world[0, 0] ** 2 + pixel_from_world[0, 1] ** 2 + pixel_from_world[0, 2] ** 2

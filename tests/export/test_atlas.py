@@ -43,7 +43,7 @@ def test_nothing_lies_on_another(turns: float):
     atlas = unwrap(mesh, TEXEL)
     shown = texels_of(atlas, len(mesh.triangles))
     assert shown.sum() == pytest.approx(sizes(atlas).sum(), rel=0.02)
-    np.testing.assert_allclose(shown, sizes(atlas), atol=12, rtol=0.1)  # the rest is edges, of either side
+    np.testing.assert_allclose(shown, sizes(atlas), atol=30, rtol=0.1)  # long edges lie on either side
     assert (atlas.charts == 1) == (turns < 1)
 
 

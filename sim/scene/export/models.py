@@ -36,7 +36,7 @@ def export_mjcf(bundle: Bundle, folder: Path) -> None:
 
     MuJoCo replaces meshes by their convex hulls, which would fill a room. The collision mesh is therefore a rigid flex,
     as in `MujocoEngine`: its triangles have a skin, and lie as far behind the surface. The splats lie beside, for
-    renderers; `custom` names their files, and `scene_from_splat` (4x4, by rows) brings that of the scene into its frame.
+    renderers; `custom` names their files, and `scene_from_splat` (4x4, by rows) brings the scene's into its frame.
     """
     _write_meshes(bundle, folder, below_skin)
     model = ElementTree.Element("mujoco", model=_name(bundle))
