@@ -16,6 +16,7 @@ from tests.export.conftest import change
 FILES = {
     "usd": {"scene.usdc", "regions.json", "walkable.npz"},
     "glb": {"scene.glb"},
+    "obj": {"scene.obj", "scene.mtl", "scene.png"},
     "sog": {"scene.sog"},
     "spz": {"scene.spz"},
     "nerfstudio": {"transforms.json", "points.ply", "splat.ply", "images"},
@@ -24,6 +25,7 @@ FILES = {
 CARRY_IT = {
     "usd": {"scene.usdc"},
     "glb": {"scene.glb"},
+    "obj": {"scene.mtl"},
     "sog": {"scene.sog"},
     "nerfstudio": {"transforms.json", "splat.ply"},
 }

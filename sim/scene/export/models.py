@@ -10,14 +10,18 @@ from xml.etree import ElementTree
 import numpy as np
 
 from pipeline.export.form import FRICTION, short_origin
+from pipeline.export.obj import write_bare_obj, write_obj
+from pipeline.export.texture import textured, textured_rest
 from pipeline.geometry import Mesh, quaternion_from_matrix
 from pipeline.scenes.bundle import Bundle
 from pipeline.scenes.objects import BundleObject
-from pipeline.types import U8
+from pipeline.splat.ply import save_splat
 from sim.physics.mujoco_engine import SKIN, STIFF, below_skin
 from sim.scene.loose import rigid_body
 
-COLLISION_FILE, VISUAL_FILE = "collision.obj", "visual.obj"
+COLLISION_FILE, VISUAL_FILE, SPLAT_FILE = "collision.obj", "visual.obj", "splat.ply"
+OBJECT_TEXEL = 0.004
+"""Of objects' textures [m]: their meshes have colours at vertices, which are farther apart."""
 GROUPS = {"visual": "2", "collision": "3"}
 """MuJoCo's viewers show group 2 and hide group 3."""
 EFFORT, VELOCITY = "1000", "10"
@@ -31,7 +35,8 @@ def export_mjcf(bundle: Bundle, folder: Path) -> None:
     scene without them.
 
     MuJoCo replaces meshes by their convex hulls, which would fill a room. The collision mesh is therefore a rigid flex,
-    as in `MujocoEngine`: its triangles have a skin, and lie as far behind the surface.
+    as in `MujocoEngine`: its triangles have a skin, and lie as far behind the surface. The splats lie beside, for
+    renderers; `custom` names their files, and `scene_from_splat` (4x4, by rows) brings the scene's into its frame.
     """
     _write_meshes(bundle, folder, below_skin)
     model = ElementTree.Element("mujoco", model=_name(bundle))
@@ -41,6 +46,9 @@ def export_mjcf(bundle: Bundle, folder: Path) -> None:
     custom = ElementTree.SubElement(model, "custom")
     for name, text in short_origin(bundle).items():
         ElementTree.SubElement(custom, "text", name=name, data=text or "unknown")
+    for name, file in _write_splats(bundle, folder).items():
+        ElementTree.SubElement(custom, "text", name=name, data=file)
+    ElementTree.SubElement(custom, "numeric", name="scene_from_splat", data=_text(*np.eye(4).ravel()))
     assets = ElementTree.SubElement(model, "asset")
     world = ElementTree.SubElement(model, "worldbody")
     ElementTree.SubElement(world, "light", pos="0 0 2", dir="0 0 -1", directional="true", castshadow="false")
@@ -58,10 +66,7 @@ def export_mjcf(bundle: Bundle, folder: Path) -> None:
 
 def _add_place(world: ElementTree.Element, assets: ElementTree.Element) -> None:
     """The scene's mesh, to look at and for contacts."""
-    ElementTree.SubElement(assets, "mesh", name="visual", file=VISUAL_FILE, inertia="shell")
-    ElementTree.SubElement(
-        world, "geom", name="visual", type="mesh", mesh="visual", contype="0", conaffinity="0", group=GROUPS["visual"]
-    )
+    ElementTree.SubElement(world, "geom", name="visual", **_shown(assets, "visual", VISUAL_FILE))
     flex = ElementTree.SubElement(
         world,
         "flexcomp",
@@ -75,6 +80,16 @@ def _add_place(world: ElementTree.Element, assets: ElementTree.Element) -> None:
     )
     friction = _text(FRICTION, 0.005, 0.0001)  # turning and rolling as MuJoCo's own
     ElementTree.SubElement(flex, "contact", selfcollide="none", friction=friction, solref=_text(*STIFF))
+
+
+def _shown(assets: ElementTree.Element, name: str, file: str) -> dict[str, str]:
+    """A geom that shows a mesh with its texture, as bright as that is, and touches nothing."""
+    ElementTree.SubElement(assets, "mesh", name=name, file=file, inertia="shell")
+    image = str(Path(file).with_suffix(".png"))
+    ElementTree.SubElement(assets, "texture", name=name, type="2d", file=image)
+    ElementTree.SubElement(assets, "material", name=name, texture=name, emission="1", specular="0")
+    look = {"type": "mesh", "mesh": name, "material": name, "group": GROUPS["visual"]}
+    return {**look, "contype": "0", "conaffinity": "0"}
 
 
 def export_urdf(bundle: Bundle, folder: Path) -> None:
@@ -107,19 +122,25 @@ def export_urdf(bundle: Bundle, folder: Path) -> None:
 
 def _write_meshes(bundle: Bundle, folder: Path, contacts: Callable[[Mesh], Mesh]) -> None:
     """Write all meshes; `contacts` makes that for contacts of the scene's collision mesh."""
-    import trimesh
-
-    pieces = list[tuple[Mesh, U8 | None, str]]()
     if not bundle.manifest.is_object:
-        collision, full = bundle.mesh("collision"), bundle.mesh("full")
-        if bundle.objects:  # neither shows them
-            collision = full = bundle.mesh("rest_collision")
-        pieces = [(contacts(collision), None, COLLISION_FILE), (full, full.colors, VISUAL_FILE)]
+        shown = textured_rest(bundle)
+        write_bare_obj(contacts(shown.mesh), folder / COLLISION_FILE)
+        write_obj(shown, folder / VISUAL_FILE)
     for one in bundle.objects:
         mesh = one.mesh()
-        pieces.append((mesh, mesh.colors, _object_file(one)))
-    for mesh, colors, file in pieces:
-        trimesh.Trimesh(mesh.vertices, mesh.triangles, vertex_colors=colors, process=False).export(folder / file)
+        write_obj(textured(mesh, mesh, texel=OBJECT_TEXEL), folder / _object_file(one))
+
+
+def _write_splats(bundle: Bundle, folder: Path) -> dict[str, str]:
+    """Write the splat of the scene and of each object, for renderers; their files by what shows them."""
+    about, files = short_origin(bundle), dict[str, str]()
+    if not bundle.manifest.is_object:
+        files["splat"] = SPLAT_FILE
+        save_splat(bundle.classic_splat("rest" if bundle.objects else "full"), folder / SPLAT_FILE, about)
+    for one in bundle.objects:
+        file = files[f"splat_{one.record.name}"] = f"object_{one.record.name}.ply"
+        save_splat(bundle.classic_object(one), folder / file, about)
+    return files
 
 
 def _object_file(one: BundleObject) -> str:
@@ -150,9 +171,7 @@ def _add_object(world: ElementTree.Element, assets: ElementTree.Element, one: Bu
         diaginertia=_text(*moments),
     )
     # the visual mesh is in its own frame: MuJoCo moves meshes, and geoms back
-    ElementTree.SubElement(assets, "mesh", name=name, file=_object_file(one), inertia="shell")
-    shown = {"type": "mesh", "contype": "0", "conaffinity": "0", "group": GROUPS["visual"]}
-    ElementTree.SubElement(body, "geom", {"mesh": name, **shown})
+    ElementTree.SubElement(body, "geom", _shown(assets, name, _object_file(one)))
     for number, hull in enumerate(record.hulls):
         piece = f"{name}_{number}"
         ElementTree.SubElement(assets, "mesh", name=piece, vertex=_text(*(x for corner in hull for x in corner)))

@@ -25,6 +25,7 @@ from tests.bundles import make_bundle
 from tests.synthetic import Room
 
 BESIDE = {"origin.json", "regions.json", "walkable.npz"}
+MESHES = {"collision.obj", "visual.obj", "visual.mtl", "visual.png"}
 
 
 @pytest.fixture
@@ -43,13 +44,13 @@ def test_command_offers_what_there_is():
 
 @pytest.mark.parametrize(
     ("form", "files"),
-    [("mjcf", {"scene.xml", "collision.obj", "visual.obj"}), ("urdf", {"scene.urdf", "collision.obj", "visual.obj"})],
+    [("mjcf", {"scene.xml", "splat.ply"}), ("urdf", {"scene.urdf"})],
 )
 def test_command_writes_a_model(bundle: Path, tmp_path: Path, form: str, files: set[str], capsys):
     """With origin and floor beside; nothing else stays."""
     out = tmp_path / "deep" / form
     assert main(["export", str(bundle), "--to", form, "--out", str(out)]) == 0
-    assert {path.name for path in out.iterdir()} == files | BESIDE
+    assert {path.name for path in out.iterdir()} == files | MESHES | BESIDE
     assert [path.name for path in out.parent.iterdir()] == [form]
     assert str(out / "origin.json") in capsys.readouterr().out
     origin = json.loads((out / "origin.json").read_text())
@@ -72,7 +73,7 @@ def test_models_say_whose_they_are(bundle: Path, tmp_path: Path, form: str, file
     assert len(list(ElementTree.fromstring(text).iter("x"))) == 0
     if form == "mjcf":
         model = mujoco.MjModel.from_xml_path(str(tmp_path / "out" / file))
-        assert model.ntext == 5
+        assert model.ntext == 6
 
 
 def test_gaussgym_export_opens_again(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 import trimesh
 
+from pipeline.export.texture import textured_rest
 from pipeline.geometry import Pose, matrix_from_rotvec
 from pipeline.scenes.bundle import Bundle
+from pipeline.splat.ply import load_splat
 from sim import libraries
 from sim.robots.reading import load_robot
 from sim.scene.export.models import export_mjcf, export_urdf
@@ -99,6 +101,32 @@ def test_urdf_is_read_by_sapien_and_its_mesh_carries(bundle: Bundle, tmp_path: P
     for _ in range(400):
         world.step()
     np.testing.assert_allclose([ball.pose.p[2] for ball in balls], list(RESTS.values()), atol=0.003)
+
+
+def test_mujoco_shows_the_texture(bundle: Bundle, tmp_path: Path):
+    """The image and where each corner of the place lies in it, as bright as it is: no light of MuJoCo's counts."""
+    export_mjcf(bundle, tmp_path)
+    made = textured_rest(bundle)
+    model = mujoco.MjModel.from_xml_path(str(tmp_path / "scene.xml"))
+    np.testing.assert_array_equal(np.reshape(model.tex_data[: made.image.size], made.image.shape), made.image)
+    corners = model.mesh_texcoord[model.mesh_facetexcoord]  # rows from the top: MuJoCo turns OBJ's over
+    np.testing.assert_allclose(corners, made.atlas.uv[made.atlas.triangles], atol=1e-6)
+    material = model.geom_matid[model.geom("visual").id]
+    assert model.tex(model.mat_texid[material].max()).name == "visual"
+    assert (model.mat_emission[material], model.mat_specular[material]) == (1, 0)
+
+
+def test_splats_lie_beside_and_are_named(cut_room: Path, tmp_path: Path):
+    """Those of the place without its objects and of each object, with the frame of the first."""
+    bundle = Bundle.open(cut_room)
+    export_mjcf(bundle, tmp_path)
+    custom = {one.name: one.data for one in mujoco.MjSpec.from_file(str(tmp_path / "scene.xml")).texts}
+    np.testing.assert_array_equal(load_splat(tmp_path / custom["splat"]).means, bundle.splat("rest").means)
+    model = mujoco.MjModel.from_xml_path(str(tmp_path / "scene.xml"))
+    np.testing.assert_array_equal(model.numeric("scene_from_splat").data.reshape(4, 4), np.eye(4))
+    for one in bundle.objects:
+        read = load_splat(tmp_path / custom[f"splat_{one.record.name}"])
+        np.testing.assert_allclose(read.means, one.splat().means, atol=1e-5)
 
 
 def test_objects_are_bodies_that_stay(cut_room: Path, tmp_path: Path):
