@@ -78,8 +78,9 @@ def build(
 
     Turns a capture - a folder of photos, an RGB-D recording or a phone scan - into a scene bundle: mesh and splat
     in one gravity-aligned metric frame, with measured quality. What an earlier or a killed run finished is not done
-    again. With --view a page shows cameras, points, mesh and splat from the first seconds on. How long each stage takes
-    is told by earlier builds in the same folder of bundles.
+    again. With --view a page shows cameras, points, mesh and splat from the first seconds on. How long the build still
+    takes is told by earlier builds in the same folder of bundles, or by usual times; the first build on a machine also
+    compiles kernels, once.
 
     Examples:
         splatyard build scene_cards/samples/hall --name hall
