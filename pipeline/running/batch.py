@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
+import psutil
 from pydantic import BaseModel, ConfigDict, Field
 
 from pipeline import errors
@@ -24,7 +25,8 @@ from pipeline.check.quality import QUALITY_FILE, Quality
 from pipeline.errors import BusyError, CardError, MachineError, SplatyardError
 from pipeline.io.files import folder_bytes, free_bytes, no_room, readable, write_whole
 from pipeline.io.results import is_locked
-from pipeline.parallel import nothing_from_here
+from pipeline.machine import available_memory
+from pipeline.parallel import core_count, nothing_from_here
 from pipeline.running.building import BuildRequest, BuildResult, Plan, build_lock, plan, run_plan
 from pipeline.running.card import name_from
 from pipeline.running.engine import PlannedStage, execute
@@ -37,8 +39,11 @@ RECORDS = ".scenes"
 PROCESSES_FROM = 500
 """Number of cards from which on several processes plan them; fewer are planned before those have started."""
 CHUNK = 25
+MEMORY_PER_SCENE = 4 * 2**30
+"""Counted for each scene that is built at the same time, where their number isn't given [bytes]; enough for some
+hundred photos."""
 
-State = Literal["waiting", "running", "built", "cached", "failed", "busy", "stopped", "lost"]
+State = Literal["waiting", "running", "built", "partial", "cached", "failed", "busy", "stopped", "lost"]
 
 
 class Reason(BaseModel):
@@ -82,7 +87,8 @@ class Scene(BaseModel):
     Attributes:
         card: Its card; its capture where it has none.
         name: Name of the scene and its bundle; the card's file name while the card can't be read.
-        state: `cached` where its bundle existed; `busy` where another process builds it; `stopped` by hand, or before
+        state: `cached` where its bundle existed, or what was asked for; `partial` where it was built until the stage
+            that was asked for; `busy` where another process builds it; `stopped` by hand, or before
             it began; `lost` where its process was killed.
         seconds: Wall time of the attempt, that began at `began`; in `stages` that of each stage that ran [s].
         stage: The stage that failed, stopped or is running, or "".
@@ -158,10 +164,16 @@ def load_scenes(out: Path) -> list[Scene]:
     return sorted((scene.as_it_is for scene in newest.values()), key=lambda scene: (scene.name, scene.card))
 
 
+def default_workers() -> int:
+    """How many scenes this machine has cores and free memory for at the same time."""
+    memory = available_memory() or psutil.virtual_memory().total
+    return max(1, min(core_count(), memory // MEMORY_PER_SCENE))
+
+
 def counts(scenes: Iterable[Scene]) -> str:
     """Such as "17 built, 2 failed"; states that no scene has are left out."""
     states = [scene.state for scene in scenes]
-    order: tuple[State, ...] = ("built", "cached", "failed", "busy", "running", "waiting", "stopped")
+    order: tuple[State, ...] = ("built", "partial", "cached", "failed", "busy", "running", "waiting", "stopped")
     return ", ".join(f"{states.count(state)} {state}" for state in order if state in states)
 
 
@@ -185,8 +197,8 @@ def find_cards(patterns: Iterable[str]) -> list[Path]:
     return sorted(found)
 
 
-def plan_card(card: Path, out: Path, captures: Path | None = None) -> Plan:
-    """The plan of a card; a scene without a name gets the card's.
+def plan_card(card: Path, out: Path, captures: Path | None = None, until: str | None = None) -> Plan:
+    """The plan of a card, up to a stage if one is named; a scene without a name gets the card's.
 
     A card beside its capture, `kitchen.zip.yaml` beside `kitchen.zip`, needs neither its path nor a name. Captures may
     lie in the card's folder and in `captures`.
@@ -221,7 +233,7 @@ def plan_card(card: Path, out: Path, captures: Path | None = None) -> Plan:
         )
     refuse_links_out(source, allowed, card)
     name = content.name or (source.stem if source.name == card.stem else card.stem)
-    return plan(BuildRequest(source, name=name, card=card, out=out), content)
+    return plan(BuildRequest(source, name=name, card=card, out=out, until=until), content)
 
 
 def refuse_links_out(source: Path, allowed: Iterable[Path], card: Path) -> None:
@@ -241,14 +253,16 @@ def refuse_links_out(source: Path, allowed: Iterable[Path], card: Path) -> None:
                 )
 
 
-def plan_batch(patterns: Iterable[str], out: Path, captures: Path | None = None) -> list[Scene]:
-    """Plan all cards; one that is wrong is a failed scene and stops no other.
+def plan_batch(
+    patterns: Iterable[str], out: Path, captures: Path | None = None, until: str | None = None
+) -> list[Scene]:
+    """Plan all cards, up to a stage if one is named; one that is wrong is a failed scene and stops no other.
 
     Raises:
         CardError: When a pattern stands for no card.
     """
     cards = find_cards(patterns)
-    plan_one = partial(plan_scene, out=out, captures=captures)
+    plan_one = partial(plan_scene, out=out, captures=captures, until=until)
     if len(cards) < PROCESSES_FROM:
         return list(_refuse_repeated(map(plan_one, cards)))
     context = multiprocessing.get_context("spawn")  # Prefect has threads, which a fork would break
@@ -256,10 +270,10 @@ def plan_batch(patterns: Iterable[str], out: Path, captures: Path | None = None)
         return list(_refuse_repeated(pool.map(plan_one, cards, chunksize=CHUNK)))
 
 
-def plan_scene(card: Path, out: Path, captures: Path | None = None) -> Scene:
+def plan_scene(card: Path, out: Path, captures: Path | None = None, until: str | None = None) -> Scene:
     """What a card's build would do: `waiting`, with its plan, or `cached`, or `failed` where it can't be planned."""
     try:
-        planned = plan_card(card, out, captures)
+        planned = plan_card(card, out, captures, until)
         if not planned.pending:
             return scene_of(card, planned, "cached")
         return scene_of(card, planned, "waiting").become("waiting", plan=pickle.dumps(planned))
@@ -277,11 +291,14 @@ def build_scene(
 
     Before anything runs, `prepare` may fetch what a store has; for `run` see `pipeline.running.building.build`.
     """
-    if scene.bundle is not None and scene.bundle.exists():  # made since then, with this content or with other
-        scene = plan_scene(scene.card, scene.bundle.parents[1], captures)
     if scene.plan is None:
         return scene
     planned: Plan = pickle.loads(scene.plan)
+    if planned.bundle_folder.exists():  # made since then, with this content or with other
+        scene = plan_scene(scene.card, planned.bundle_folder.parents[1], captures, planned.stages[-1].name)
+        if scene.plan is None:
+            return scene
+        planned = pickle.loads(scene.plan)
     try:
         prepare(planned)
     except BusyError as error:
@@ -310,7 +327,7 @@ def attempt(card: Path, planned: Plan, run: Callable[[PlannedStage], bool] = exe
         result = run_plan(planned, noted)
         stages = {name: result.seconds[name] for name in result.executed}
         if not planned.bundle_folder.exists():  # as --until asked for
-            ended = scene.become("stopped", stage=stage, stages=stages, seconds=seconds())
+            ended = scene.become("partial", stage=stage, stages=stages, seconds=seconds())
         else:
             state = "built" if stages else "cached"
             ended = scene_of(card, planned, state)
