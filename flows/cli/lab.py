@@ -307,15 +307,18 @@ def up(
     home: Annotated[Path, Arg("folder of the server's database, its password and the logs", "DIR")] = Path(
         ".splatyard"
     ),
-    port: Annotated[int, Arg(parse=tcp_port)] = 4200,
+    port: Annotated[int, Arg("of the server; the page for phones has the next one", parse=tcp_port)] = 4200,
+    host: Annotated[str, Arg("address that the page for phones listens on; 0.0.0.0: the whole network")] = "127.0.0.1",
 ) -> int:
     """Run a lab's server and worker on this machine.
 
     Starts Prefect's server (for this machine and its password only), a worker and splatyard's deployments, and runs
-    until Ctrl-C. Runs are started and looked at in the browser; scans dropped in inbox/ become bundles by themselves.
+    until Ctrl-C. Runs are started and looked at in the browser; scans in inbox/ become bundles by themselves. Phones
+    upload scans on a page of their own, whose address holds a secret.
 
     Examples:
         splatyard up                                     in the lab's folder: bundles/, scene_cards/ and inbox/ lie here
+        splatyard up --host 0.0.0.0                      phones in the same network upload scans
         splatyard up --port 4300 --home /srv/yard        another port, and another place for database and logs
     """
     from flows.server import PASSWORD, SERVER_PASSWORD
@@ -328,9 +331,10 @@ def up(
         secret = tables.quoted(home / PASSWORD_FILE)
         show = f'"$(cat {secret})"'
 
-    def show_addresses(url: str) -> None:
+    def show_addresses(url: str, page: str) -> None:
         tables.say(f"yard       {url} shows runs, deployments and results")
         tables.say("scans      dropped in inbox/ become bundles by themselves")
+        tables.say(f"phones     {page} uploads scans and shows the queue")
         tables.say(f"password   {secret}, which the page asks for once")
         tables.say(f"commands   in another terminal: export PREFECT_API_URL={url}/api")
         tables.say(f"           export {PASSWORD}={show}")
@@ -343,7 +347,7 @@ def up(
         inbox.mkdir(exist_ok=True)  # for who drops a scan before the first look
     tables.say("starting server and worker ...")
     try:
-        up(home, port, show_addresses)
+        up(home, port, show_addresses, host)
     except KeyboardInterrupt:
         tables.say("stopped")
     return 0
