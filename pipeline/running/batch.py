@@ -326,12 +326,11 @@ def attempt(card: Path, planned: Plan, run: Callable[[PlannedStage], bool] = exe
     try:
         result = run_plan(planned, noted)
         stages = {name: result.seconds[name] for name in result.executed}
-        if not planned.bundle_folder.exists():  # as --until asked for
-            ended = scene.become("partial", stage=stage, stages=stages, seconds=seconds())
-        else:
-            state = "built" if stages else "cached"
-            ended = scene_of(card, planned, state)
-            ended = ended.become(state, stages=stages, seconds=seconds(), began=scene.began)
+        whole = planned.stages[-1].folder == planned.bundle_folder  # not where --until asked for less
+        state = "cached" if not stages else "built" if whole else "partial"
+        ended = scene_of(card, planned, state)
+        last = stage if state == "partial" else ""
+        ended = ended.become(state, stage=last, stages=stages, seconds=seconds(), began=scene.began)
         return Attempt(ended.save(out), result)
     except BusyError as error:
         return Attempt(scene.become("busy", reason=Reason.of(error), seconds=seconds()), error=error)
