@@ -24,6 +24,7 @@ WITH_PREFECT = [
         "build",
         "ingest",
         "publish",
+        "retention",
         "stage",
         "train_policy",
         "verdicts",

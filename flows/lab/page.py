@@ -14,13 +14,14 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flows.lab.inbox import Inbox
 from flows.lab.queue import queue
-from flows.lab.uploads import MAX_PIECE, Refused, Uploads
+from flows.lab.uploads import MAX_PIECE, Refused, State, Uploads
 from flows.server import PASSWORD, page_token
 from pipeline.errors import MachineError
 
@@ -54,76 +55,97 @@ POLICY = (
 def application(inbox: Path, out: Path, token: str) -> Starlette:
     """The page, its uploads and its list, for who knows the token; others are told that nothing is there."""
     from starlette.applications import Starlette
-    from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse
     from starlette.routing import Route
 
-    uploads = Uploads(inbox)
+    answers = _Answers(inbox, out)
 
-    def checked(request: Request) -> None:
-        if not hmac.compare_digest(request.path_params["token"].encode(), token.encode()):
-            raise Refused(HTTPStatus.NOT_FOUND, "not found")
+    def known(answer: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
+        async def checked(request: Request) -> Response:
+            if not hmac.compare_digest(request.path_params["token"].encode(), token.encode()):
+                raise Refused(HTTPStatus.NOT_FOUND, "not found")
+            return await answer(request)
 
-    async def page(request: Request) -> Response:
-        checked(request)
+        return checked
+
+    upload = "/{token}/uploads/{upload}"
+    return Starlette(
+        routes=[
+            Route("/{token}/", known(answers.page)),
+            Route("/{token}/queue", known(answers.queue)),
+            Route("/{token}/uploads", known(answers.begin), methods=["POST"]),
+            Route(upload, known(answers.state)),
+            Route(upload, known(answers.finish), methods=["POST"]),
+            Route(upload + "/{number:int}", known(answers.put), methods=["PATCH"]),
+        ],
+        exception_handlers={Refused: _refuse, OSError: _no_disk},
+    )
+
+
+async def _refuse(_request: Request, error: Exception) -> Response:
+    from starlette.responses import PlainTextResponse
+
+    assert isinstance(error, Refused)
+    return PlainTextResponse(error.why, error.status)
+
+
+async def _no_disk(_request: Request, error: Exception) -> Response:
+    from starlette.responses import PlainTextResponse
+
+    assert isinstance(error, OSError)
+    return PlainTextResponse(f"the lab's disk: {error.strerror}", HTTPStatus.INSUFFICIENT_STORAGE)
+
+
+class _Answers:
+    """What is answered to who knows the token."""
+
+    def __init__(self, inbox: Path, out: Path) -> None:
+        self._inbox, self._out, self._uploads = inbox, out, Uploads(inbox)
+
+    async def page(self, _request: Request) -> Response:
+        from starlette.responses import HTMLResponse
+
         nonce = secrets.token_urlsafe(16)
-        text = TEMPLATE.read_text(encoding="utf-8").replace("NONCE", nonce).replace("MAX_PIECE", str(MAX_PIECE // 4))
+        text = TEMPLATE.read_text(encoding="utf-8").replace("NONCE", nonce).replace("PIECE_BYTES", str(MAX_PIECE // 4))
         return HTMLResponse(text, headers={"Content-Security-Policy": POLICY.format(nonce)})
 
-    async def listed(request: Request) -> Response:
-        checked(request)
+    async def queue(self, _request: Request) -> Response:
         from starlette.concurrency import run_in_threadpool
+        from starlette.responses import JSONResponse
 
-        rows = await run_in_threadpool(queue, inbox, out, uploads)
+        rows = await run_in_threadpool(queue, self._inbox, self._out, self._uploads)
         return JSONResponse([row.model_dump() for row in rows])
 
-    async def begin(request: Request) -> Response:
-        checked(request)
+    async def begin(self, request: Request) -> Response:
         content = bytearray()
         async for part in request.stream():
             content += part
             if len(content) > MAX_ORDER:
                 raise Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too long a list of files")
-        return JSONResponse(uploads.begin(bytes(content)).model_dump())
+        return _told(self._uploads.begin(bytes(content)))
 
-    async def state(request: Request) -> Response:
-        checked(request)
-        return JSONResponse(uploads.state(request.path_params["upload"]).model_dump())
+    async def state(self, request: Request) -> Response:
+        return _told(self._uploads.state(request.path_params["upload"]))
 
-    async def put(request: Request) -> Response:
-        checked(request)
+    async def put(self, request: Request) -> Response:
+        from starlette.responses import Response
+
         try:
             offset, length = (int(request.headers[name]) for name in ("Upload-Offset", "Content-Length"))
         except (KeyError, ValueError) as error:
             why = "a piece has the headers Upload-Offset and Content-Length"
             raise Refused(HTTPStatus.LENGTH_REQUIRED, why) from error
         upload, number = request.path_params["upload"], request.path_params["number"]
-        await uploads.put(upload, number, offset, length, request.stream())
-        return PlainTextResponse("", HTTPStatus.NO_CONTENT)
+        await self._uploads.put(upload, number, offset, length, request.stream())
+        return Response(status_code=HTTPStatus.NO_CONTENT)
 
-    async def finish(request: Request) -> Response:
-        checked(request)
-        return JSONResponse(uploads.finish(request.path_params["upload"]).model_dump())
+    async def finish(self, request: Request) -> Response:
+        return _told(self._uploads.finish(request.path_params["upload"]))
 
-    async def refuse(_request: Request, error: Exception) -> Response:
-        assert isinstance(error, Refused)
-        return PlainTextResponse(error.why, error.status)
 
-    async def no_disk(_request: Request, error: Exception) -> Response:
-        assert isinstance(error, OSError)
-        return PlainTextResponse(f"the lab's disk: {error.strerror}", HTTPStatus.INSUFFICIENT_STORAGE)
+def _told(state: State) -> Response:
+    from starlette.responses import JSONResponse
 
-    below = "/{token}/uploads"
-    return Starlette(
-        routes=[
-            Route("/{token}/", page),
-            Route("/{token}/queue", listed),
-            Route(below, begin, methods=["POST"]),
-            Route(below + "/{upload}", state),
-            Route(below + "/{upload}", finish, methods=["POST"]),
-            Route(below + "/{upload}/{number:int}", put, methods=["PATCH"]),
-        ],
-        exception_handlers={Refused: refuse, OSError: no_disk},
-    )
+    return JSONResponse(state.model_dump())
 
 
 class Looks:

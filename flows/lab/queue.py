@@ -44,7 +44,8 @@ def queue(inbox: Path, out: Path, uploads: Uploads) -> list[Row]:
             ahead += 1
             rows.append(_running(name, scene, usual))
         elif (watched.folder / name).exists():
-            done.append((seen.when, _done(name, seen.state, seen.why, scene)))
+            why = seen.why.replace(f"{watched.folder}/", "")  # whoever reads it knows no folder of this machine
+            done.append((seen.when, _done(name, seen.state, why, scene)))
     waiting = [name for name in watched.fresh() if not watched.busy or not _is_begun(watched, name)]
     rows += [_waiting(name, ahead + number, usual) for number, name in enumerate(waiting)]
     finished = [row for _, row in sorted(done, key=lambda one: one[0], reverse=True) if row.scan not in waiting]
