@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from typing import TYPE_CHECKING
 
 # Set before Prefect is imported: errors reach the caller as exceptions; Prefect would print their tracebacks first.
 os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
 
-from flows.build_view import Began, BuildView
+from flows.build_view import Began, BuildView, Compiling
+from pipeline.preview.build_bar import BuildBar, build_bar
 from pipeline.preview.time_left import TimeLeft
 from pipeline.running.batch import Attempt, attempt
 from pipeline.running.building import BuildRequest, BuildResult, Plan, check_machine, run_plan
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 def run(request: BuildRequest, page: BuildView | None = None) -> BuildResult:
     """Build through Prefect; when nothing is left to do, no flow is started.
 
-    Each stage's time is told as it begins, in the log and to the page, if there is one.
+    How far it is and how long it still takes is shown all the time, and told to the page, if there is one.
 
     Raises:
         SplatyardError: What to do is in its text.
@@ -40,7 +42,6 @@ def run(request: BuildRequest, page: BuildView | None = None) -> BuildResult:
 def _run_flow(request: BuildRequest, planned: Plan, left: TimeLeft, page: BuildView | None) -> BuildResult:
     """Run the stages that are left as tasks; Prefect is imported here, once nothing of the request is refused."""
     from prefect import flow
-    from prefect.states import Completed
 
     from flows.server import require_api
     from flows.stage import result_of, run_stage
@@ -50,22 +51,21 @@ def _run_flow(request: BuildRequest, planned: Plan, left: TimeLeft, page: BuildV
     require_api()
     card = request.card.absolute() if request.card else planned.stages[0].inputs["source"]
 
-    def run_task(stage: PlannedStage) -> bool:
-        left.announce(stage)
-        if page is not None:
-            page.tell(Began(stage=stage.name))
-        return result_of(run_one(stage.name, stage))
-
+    tell = page.tell if page is not None else lambda _line: None
     attempts: list[Attempt] = []
+
+    def run_task(shown: BuildBar, stage: PlannedStage) -> bool:
+        shown.begin(stage)
+        tell(Began(stage=stage.name))
+        return result_of(run_one(stage.name, stage))
 
     # without parameters: Prefect would send them to its server as JSON, and a plan is made once and handed on
     @flow(name="build", flow_run_name=f"build-{planned.name}", persist_result=False)
     def build_planned() -> State[None]:
-        attempts.append(done := attempt(card, planned, run_task))
+        with build_bar(left, lambda: tell(Compiling())) as shown:
+            attempts.append(done := attempt(card, planned, partial(run_task, shown)))
         if done.error is not None:
             raise done.error
-        if done.scene.state == "stopped":  # as --until asked for
-            return Completed(message=f"stopped after {request.until}")
         return of_scenes([done.scene])
 
     state = build_planned(return_state=True)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flows.build_view import Began, Done, Line, Stages
+from flows.build_view import Began, Compiling, Done, Line, Stages
 from flows.markdown import markdown
 from flows.server import HOST
 from flows.view import add_switch, begin_at, show, start_at, viser_server
@@ -77,12 +77,16 @@ class Page:
         names, own = [*self._left.expected], left.get(self._stage)
         place = f"{names.index(self._stage) + 1} of {len(names)}"
         soon = "" if own is None else f": {about(own)} left" if own else ": longer than usual"
-        if any(one is not None for one in left.values()):
-            then = f"in all {whole(list(left.values()))} left"
-        else:
-            then = "time unknown in the first build"
+        then = f"in all {whole(list(left.values()))} left"
+        if self._left.compiling:
+            then += "; kernels are compiled, once on this machine"
         self._text.content = markdown("**{}** ({}){}  \n{}", self._stage, place, soon, then)
         self._share.value = 100 * self._left.share()
+
+    def compiling(self) -> None:
+        """Kernels are compiled, as by the first build on a machine."""
+        self._left.compiling = True
+        self.tell()
 
     def update(self, update: Update) -> None:
         """Show what changed."""
@@ -196,6 +200,8 @@ def _listen(page: Page, bundle: queue.SimpleQueue[Path | None]) -> None:
             continue
         if isinstance(line, Began):
             page.begin(line.stage)
+        elif isinstance(line, Compiling):
+            page.compiling()
         elif isinstance(line, Done):
             done = True
             bundle.put(line.bundle)

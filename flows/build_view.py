@@ -41,6 +41,12 @@ class Began(BaseModel):
     stage: str
 
 
+class Compiling(BaseModel):
+    """The stages compile their kernels, which takes time, as in the first build on a machine."""
+
+    kind: Literal["compiling"] = "compiling"
+
+
 class Done(BaseModel):
     """The build is done; there is a bundle unless it ended before."""
 
@@ -48,7 +54,8 @@ class Done(BaseModel):
     bundle: Path | None
 
 
-Line = TypeAdapter[Stages | Began | Done](Annotated[Stages | Began | Done, Field(discriminator="kind")])
+Message = Stages | Began | Compiling | Done
+Line = TypeAdapter[Message](Annotated[Message, Field(discriminator="kind")])
 
 
 class BuildView:
@@ -78,7 +85,7 @@ class BuildView:
         folders = {stage.name: stage.folder for stage in planned.stages}
         self.tell(Stages(name=planned.name, folders=folders, expected=left.expected))
 
-    def tell(self, line: Stages | Began | Done) -> None:
+    def tell(self, line: Message) -> None:
         """Tell the page; one that has ended is no error of the build's."""
         assert self._process.stdin is not None
         with contextlib.suppress(OSError):

@@ -42,19 +42,19 @@ from flows.stage import (
     RunnerName,
     RunStage,
     Seconds,
-    default_workers,
     open_runner,
 )
 from flows.verdicts import of_scene, of_scenes
 from flows.view import quality_markdown
-from pipeline.errors import MachineError
+from pipeline.errors import CardError, MachineError
 from pipeline.io.files import machine_errors, readable
 from pipeline.progress import bar
-from pipeline.running.batch import build_scene, check_room, plan_batch
+from pipeline.running.batch import build_scene, check_room, default_workers, plan_batch
 from pipeline.running.building import run_records
 from pipeline.running.engine import PlannedStage
 from pipeline.running.isolation import Limits, end_all
 from pipeline.running.records import Scene, counts
+from pipeline.running.settings import read_card
 from pipeline.running.shared import fetch_plan
 from pipeline.scenes.bundle import Bundle
 from pipeline.scenes.store import open_store, refuse_secrets
@@ -84,6 +84,7 @@ class Options:
     stage_seconds: float | None = None
     stage_memory: int | None = None
     store: str | None = None
+    until: str | None = None
 
     def __post_init__(self) -> None:
         if self.store is not None:
@@ -101,7 +102,19 @@ class SceneFailedError(Exception):
         return f"{self.scene.name}: {self.scene.stage}: {self.scene.reason}"
 
 
-@flow(name="ingest-scene", flow_run_name="ingest-{card}", persist_result=False)
+def named_by(card: str) -> str:
+    """What a run is called by: the name in a card, its file's where that says none, or a pattern of cards itself."""
+    try:
+        return read_card(Path(card)).name or Path(card).stem
+    except CardError:
+        return card
+
+
+@flow(
+    name="ingest-scene",
+    flow_run_name=lambda: f"ingest-{named_by(str(flow_run.parameters['card']))}",
+    persist_result=False,
+)
 def ingest_scene(
     card: Path,
     out: Path = Path("bundles"),
@@ -109,6 +122,7 @@ def ingest_scene(
     stage_seconds: Seconds | None = None,
     stage_memory: Bytes | None = None,
     store: Address | None = None,
+    until: str | None = None,
 ) -> State[None]:
     """Build the bundle of one scene card, and attach its quality.
 
@@ -119,14 +133,22 @@ def ingest_scene(
         stage_seconds: Most wall time of a stage in seconds.
         stage_memory: Most memory of a stage in bytes.
         store: Folder or bucket (s3://bucket/path) that machines share results through; without any password.
+        until: Stop after this stage; run without it, the rest is built.
     """
-    options = Options(workers=1, captures=captures, stage_seconds=stage_seconds, stage_memory=stage_memory, store=store)
+    options = Options(
+        workers=1,
+        captures=captures,
+        stage_seconds=stage_seconds,
+        stage_memory=stage_memory,
+        store=store,
+        until=until,
+    )
     return final(build_cards([glob.escape(str(card))], out, options))
 
 
 def _run_name() -> str:
     cards = flow_run.parameters["cards"]
-    return f"ingest-{cards}" if isinstance(cards, str) else f"ingest-{len(cards)}-patterns"
+    return f"ingest-{named_by(cards)}" if isinstance(cards, str) else f"ingest-{len(cards)}-patterns"
 
 
 @flow(name="ingest-batch", flow_run_name=_run_name, persist_result=False)
@@ -141,6 +163,7 @@ def ingest_batch(
     stage_seconds: Seconds | None = None,
     stage_memory: Bytes | None = None,
     store: Address | None = None,
+    until: str | None = None,
 ) -> State[None]:
     """Build the bundles of many scene cards; existing ones are not built again, and a bad one stops no other.
 
@@ -156,8 +179,9 @@ def ingest_batch(
         stage_seconds: Most wall time of a stage in seconds.
         stage_memory: Most memory of a stage in bytes.
         store: Folder or bucket (s3://bucket/path) that machines share results through; without any password.
+        until: Stop each scene after this stage; run without it, the rest is built.
     """
-    options = Options(runner, workers, address, max_failures, captures, stage_seconds, stage_memory, store)
+    options = Options(runner, workers, address, max_failures, captures, stage_seconds, stage_memory, store, until)
     return final(build_cards([cards] if isinstance(cards, str) else cards, out, options))
 
 
@@ -183,7 +207,7 @@ def run(scenes: Sequence[Scene], out: Path, options: Options) -> list[Scene]:
 
 def build_cards(patterns: Sequence[str], out: Path, options: Options) -> list[Scene]:
     """Plan cards and build their bundles, within a flow's run; a SplatyardError when none can be built."""
-    scenes = plan_batch(patterns, out, options.captures)
+    scenes = plan_batch(patterns, out, options.captures, options.until)
     if _ready(scenes, out, options):
         scenes = build_all(scenes, options, get_run_logger().info)
     return scenes
@@ -335,9 +359,9 @@ def one_line(scene: Scene) -> str:
 
 def final(scenes: Sequence[Scene]) -> State[None]:
     """The state of a flow's run, with the table of its scenes attached."""
-    order = ("failed", "stopped", "built", "cached")
+    order = ("failed", "stopped", "partial", "built", "cached")
     shown = sorted(scenes, key=lambda scene: order.index(scene.state))[:MAX_ROWS]
-    table = markdown_table(["scene", "", ""], ((scene.name, scene.state, _why(scene)) for scene in shown))
+    table = markdown_table(["scene", "result", "why"], ((scene.name, scene.state, _why(scene)) for scene in shown))
     parts = [markdown("# {}", counts(scenes)), table]
     if len(scenes) > MAX_ROWS:
         parts.append(markdown("and {} more", str(len(scenes) - MAX_ROWS)))
@@ -350,6 +374,8 @@ def _why(scene: Scene) -> str:
         return f"{scene.stage}: {scene.reason}"
     if scene.failed_gates:
         return f"failed gates: {', '.join(scene.failed_gates)}"
+    if scene.state == "partial":
+        return f"stopped after {scene.stage}, as asked for"
     return f"{len(scene.stages)} stages in {scene.seconds:.0f} s" if scene.state == "built" else ""
 
 

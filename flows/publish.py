@@ -33,7 +33,9 @@ def publish(bundle: str, to: str, public: bool, allow_failed: bool) -> str:
         ("sent", f"{done.sent} of {done.files} files, {done.sent_bytes / 1e6:.1f} MB"),
         ("sha256", done.sha256),
     )
-    create_markdown_artifact(markdown_table(["", ""], rows), key="published", description="what was published, where")
+    create_markdown_artifact(
+        markdown_table(["published", "value"], rows), key="published", description="what was published, where"
+    )
     if failed:
         tag_run(GATES_TAG)
     return done.reference

@@ -116,12 +116,12 @@ def last_line(output: bytes) -> str:
     return lines[-1].strip() if lines else "no output"
 
 
-def command(port: int) -> list[str]:
+def command(port: int, host: str = HOST) -> list[str]:
     """The command that serves Prefect's API on a port of this machine until the calling process ends.
 
     As all that we start it imports nothing from the working folder (-P): that may be a capture of others.
     """
-    return [sys.executable, "-Pm", "flows.server", str(port), str(os.getpid())]
+    return [sys.executable, "-Pm", "flows.server", str(port), str(os.getpid()), host]
 
 
 def require_api() -> None:
@@ -159,11 +159,11 @@ def _require_password(url: str, password: str | None) -> None:
         pass  # Prefect's client waits for a server that is away
 
 
-def free_port(port: int = 0) -> int:
+def free_port(port: int = 0, host: str = HOST) -> int:
     """A port of this machine: the given one, or any; an OSError when it is taken."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        probe.bind((HOST, port))
+        probe.bind((host, port))
         return probe.getsockname()[1]
 
 
@@ -221,6 +221,11 @@ def report_token(folder: Path, password: str) -> str:
     """What a link names a folder by: its name, and a signature that only who knows the password can make."""
     name = base64.urlsafe_b64encode(os.fsencode(folder)).decode().rstrip("=")
     return f"{name}.{hmac.new(password.encode(), name.encode(), hashlib.sha256).hexdigest()[:32]}"
+
+
+def page_token(password: str) -> str:
+    """The secret in the address of the lab's page for phones: who has it learns nothing of the password."""
+    return hmac.new(password.encode(), b"the inbox's page", hashlib.sha256).hexdigest()[:32]
 
 
 def _folder(token: str, password: str) -> Path | None:
@@ -289,13 +294,13 @@ def app(port: int) -> ASGIApp:
 
 
 def main() -> None:
-    """Serve on the port and for the parent process named on the command line."""
+    """Serve on the port, for the parent process and on the address named on the command line."""
     import uvicorn
 
-    port, parent = map(int, sys.argv[1:])
+    port, parent, host = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     graceful = int(SHUTDOWN_SECONDS / 2)
-    uvicorn.run(app(port), host=HOST, port=port, log_level="error", timeout_graceful_shutdown=graceful)
+    uvicorn.run(app(port), host=host, port=port, log_level="error", timeout_graceful_shutdown=graceful)
 
 
 if __name__ == "__main__":

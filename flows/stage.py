@@ -21,7 +21,7 @@ from pydantic import Field
 
 from flows.verdicts import CACHED
 from pipeline.errors import MachineError, install
-from pipeline.parallel import check_ray, core_count, inherited, ray_job, ray_variables, unreachable
+from pipeline.parallel import check_ray, inherited, ray_job, ray_variables, unreachable
 from pipeline.parameters import Settings, meanings, variable
 from pipeline.running.engine import PlannedStage, execute
 from pipeline.running.isolation import NO_LIMITS, Limits, LostError, execute_isolated
@@ -40,9 +40,6 @@ RunnerName = Literal["processes", "dask", "ray", "pool"]
 RunStage = Callable[[PlannedStage], bool]
 """Runs a stage wherever it runs; returns whether there was anything to do."""
 
-MEMORY_PER_STAGE = 4 * 2**30
-"""Counted for each stage that runs at the same time, where their number isn't given [bytes]; enough for some hundred
-photos."""
 DEPLOYMENT = "run-stage/stage"
 """Runs a stage as a job of its work pool."""
 CPU_STAGE, GPU_STAGE = "cpu-stage", "gpu-stage"
@@ -117,16 +114,6 @@ def run_stage(name: str, planned: PlannedStage, job: Job = HERE) -> State[bool]:
 def result_of(returned: State[R]) -> R:
     """The result of a task of ours: called here, Prefect hands back the state that it returned."""
     return returned.result()
-
-
-def default_workers() -> int:
-    """Number of stages that this machine has cores and free memory for."""
-    import psutil
-
-    from pipeline.running.doctor import available_memory
-
-    memory = available_memory() or psutil.virtual_memory().total
-    return max(1, min(core_count(), memory // MEMORY_PER_STAGE))
 
 
 @contextmanager

@@ -16,7 +16,18 @@ from pathlib import Path
 
 import psutil
 
-from flows.server import BUSY, HOST, PASSWORD, SERVER_PASSWORD, answers, command, free_port, last_line, new_password
+from flows.server import (
+    BUSY,
+    HOST,
+    PASSWORD,
+    SERVER_PASSWORD,
+    answers,
+    command,
+    free_port,
+    last_line,
+    new_password,
+    page_token,
+)
 from pipeline.errors import BusyError, MachineError
 from pipeline.io.files import machine_errors
 from pipeline.io.results import locked
@@ -39,15 +50,17 @@ SETTINGS = {
     "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
     **BUSY,
 }
+SERVER_HOST = "PREFECT_SERVER_API_HOST"
+"""Prefect's name for the address that its server listens on; a container's has to listen on all of its own."""
 STARTED_BY = "SPLATYARD_UP"
 """Environment variable by which everything that the worker starts is known, even when the worker is killed."""
 
 
-def up(home: Path, port: int, on_ready: Callable[[str], None]) -> None:
-    """Run server and worker until Ctrl-C, SIGTERM or the terminal's end; then end them and all that they started.
+def up(home: Path, port: int, on_ready: Callable[[str, str], None], host: str = HOST) -> None:
+    """Run server, worker and the inbox's page until Ctrl-C, SIGTERM or the terminal's end; then end all they started.
 
-    The server's database, its password and the logs lie in `home`; `on_ready` is called with the server's address once
-    everything runs.
+    The server's database, its password and the logs lie in `home`; `on_ready` is called with the addresses of server
+    and page once everything runs. The page listens on `host`, at the port after the server's.
 
     Raises:
         BusyError: When another one runs in the same folder.
@@ -58,7 +71,7 @@ def up(home: Path, port: int, on_ready: Callable[[str], None]) -> None:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
         with locked(home / "up.lock", "the server", "runs as"):
-            _run(home, port, on_ready)
+            _run(home, port, on_ready, host)
     except BusyError as error:
         raise BusyError(
             "one `splatyard up` runs in a folder",
@@ -68,12 +81,29 @@ def up(home: Path, port: int, on_ready: Callable[[str], None]) -> None:
         ) from None
 
 
-def _run(home: Path, port: int, on_ready: Callable[[str], None]) -> None:
+def _free(port: int, host: str) -> int:
     try:
-        port = free_port(port)
+        return free_port(port, host)
     except OSError as error:
-        found = f"{HOST}:{port}: {error.strerror}"
-        raise MachineError("the server needs a free port", found=found, remedy="choose one with --port") from error
+        found = f"{host}:{port}: {error.strerror}"
+        remedy = "choose one with --port; the inbox's page has the next one"
+        raise MachineError("the server needs a free port", found=found, remedy=remedy) from error
+
+
+def _seen_from_outside(host: str) -> str:
+    """A name of this machine for those whom an address lets in."""
+    if host not in ("0.0.0.0", "::"):
+        return host
+    with suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect(("192.0.2.1", 9))  # an address of documentation: nothing is sent, but a way out is chosen
+        return probe.getsockname()[0]
+    return socket.gethostname()
+
+
+def _run(home: Path, port: int, on_ready: Callable[[str, str], None], host: str) -> None:
+    server_host = os.environ.get(SERVER_HOST) or HOST
+    port = _free(port, server_host)
+    page_port = _free(port + 1, host)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
     url = f"http://{HOST}:{port}"
@@ -87,7 +117,7 @@ def _run(home: Path, port: int, on_ready: Callable[[str], None]) -> None:
         return services[-1]
 
     try:
-        server = start("server", command(port), SERVER_PASSWORD)
+        server = start("server", command(port, server_host), SERVER_PASSWORD)
         deployments = start("deployments", [sys.executable, "-Pm", "flows.yard"])
         while deployments.running():
             server.keep()
@@ -96,9 +126,11 @@ def _run(home: Path, port: int, on_ready: Callable[[str], None]) -> None:
             raise deployments.error()
         options = ("--pool", POOL, "--name", WORKER, "--type", "process")
         worker = start("worker", [sys.executable, "-Pm", "prefect", "worker", "start", *options])
-        on_ready(url)
+        page = start("inbox", [sys.executable, "-Pm", "flows.lab.page", host, str(page_port)])
+        on_ready(url, f"http://{_seen_from_outside(host)}:{page_port}/{page_token(secret)}/")
         while True:
             keep_both(server, worker, url)
+            page.keep()
             time.sleep(LOOK_SECONDS)
     finally:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

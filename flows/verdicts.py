@@ -42,9 +42,11 @@ def of_scenes(scenes: Sequence[Scene], message: str = "") -> State[None]:
 
 
 def of_scene(scene: Scene) -> State[Scene]:
-    """The state of the task that built a scene, which has a bundle or is being built by another process."""
+    """The state of the task that built a scene, as far as it was asked to, or left it to another process."""
     if scene.state == "busy":
         return Completed(name=CACHED, message="another process builds it", data=scene)
+    if scene.state == "partial":
+        return Completed(message=f"stopped after {scene.stage}, as asked for", data=scene)
     where = f"bundle: {scene.bundle}" if scene.state == "built" else f"was there: {scene.bundle}"
     if scene.failed_gates:
         where += f"; failed gates: {', '.join(scene.failed_gates)}"

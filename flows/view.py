@@ -219,4 +219,4 @@ def quality_markdown(gates: tuple[Gate, ...]) -> Markdown:
         limit = f"{'≤' if gate.comparison == '<=' else '≥'} {gate.threshold:.3g} {unit}"
         value, limit = (text.strip().replace(" ", UNBROKEN) for text in (value, limit))
         rows.append((gate.title, value, limit, verdicts[gate.passed]))
-    return markdown_table(["gate", ">metric", ">must be", ""], rows)
+    return markdown_table(["gate", ">metric", ">must be", "verdict"], rows)

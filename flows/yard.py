@@ -26,9 +26,10 @@ from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 from prefect.states import Crashed
 from prefect.workers.process import ProcessWorker
 
-from flows.stage import CPU_STAGE, GPU_STAGE, default_workers
+from flows.stage import CPU_STAGE, GPU_STAGE
 from flows.up import POOL, WORKER, processes_with
 from flows.verdicts import CACHED, GATES_FAILED
+from pipeline.running.batch import default_workers
 
 WORKER_LABEL = "prefect.worker.name"
 """Label of runs that names their worker: runs of other machines' workers are not ended here."""

@@ -18,7 +18,7 @@ RunStage = Callable[[Mapping[str, Path], Any, Path], None]
 
 @dataclass(frozen=True)
 class Choice:
-    """A backend ("cpu" where there is only one), and why it was chosen: a clause such as "the capture has depth"."""
+    """A backend, and why it was chosen: a clause such as "the capture has depth", or "" where there is only "cpu"."""
 
     backend: str
     reason: str
@@ -79,7 +79,7 @@ def nothing_else(_params: Settings) -> Mapping[str, str]:
 
 def only_one(_traits: Traits, _params: Settings, _machine: Machine) -> Choice:
     """The choice of a stage that has no backends."""
-    return Choice("cpu", "there is only one")
+    return Choice("cpu", "")
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,7 @@ class Yard:
         self.folder, self.home, self.port = folder, folder / "home", free_port()
         self._environment = environment
         self.process: subprocess.Popen[str] | None = None
+        self.phones = ""
 
     def command(self) -> list[str]:
         """What a user types."""
@@ -66,6 +67,7 @@ class Yard:
             said.append(line)
             assert line, said
         assert f"http://127.0.0.1:{self.port} " in "".join(said)
+        (self.phones,) = (line.split()[1] for line in said if line.startswith("phones"))
 
     def stop(self, number: int) -> list[psutil.Process]:
         """What is left of all that it started."""

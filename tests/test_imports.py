@@ -23,6 +23,7 @@ WITH_PREFECT = [
     for name in (
         "ingest",
         "publish",
+        "retention",
         "stage",
         "train_policy",
         "verdicts",

@@ -82,8 +82,9 @@ def build(
 
     Turns a folder of photos, a video, an RGB-D recording or a phone scan into a bundle: mesh and splat in one metric
     frame, z up, with measured quality. Finished stages are reused, so an interrupted build resumes when you run it
-    again. With --view, a page shows cameras, points, mesh and splat as they are computed. Builds estimate the time
-    left from earlier builds in the same folder of bundles.
+    again. With --view, a page shows cameras, points, mesh and splat as they are computed. The time left is estimated
+    from earlier builds in the same folder of bundles, or from usual times. The first build on a machine compiles
+    kernels, once.
 
     Examples:
         splatyard build scene_cards/samples/hall --name hall

@@ -329,15 +329,18 @@ def _bytes(pieces: Sequence[Piece]) -> int:
 def up(
     *,
     home: Annotated[Path, Arg("folder for the server's database, password and logs", "DIR")] = Path(".splatyard"),
-    port: Annotated[int, Arg("TCP port of the server", parse=tcp_port)] = 4200,
+    port: Annotated[int, Arg("TCP port of the server; the page for phones has the next one", parse=tcp_port)] = 4200,
+    host: Annotated[str, Arg("address that the page for phones listens on; 0.0.0.0: the whole network")] = "127.0.0.1",
 ) -> int:
     """Run a lab's server and worker on this machine.
 
     Starts a Prefect server (local, with a password), a worker and splatyard's deployments, and runs until Ctrl-C. Start
-    and watch runs in the browser. Scans put into inbox/ are built automatically.
+    and watch runs in the browser. Scans put into inbox/ are built automatically. Phones upload scans on a page of their
+    own, whose address holds a secret.
 
     Examples:
         splatyard up                                     in the lab's folder, with bundles/, scene_cards/ and inbox/
+        splatyard up --host 0.0.0.0                      phones in the same network upload scans
         splatyard up --port 4300 --home /srv/yard        another port and folder
     """
     from flows.server import PASSWORD, SERVER_PASSWORD
@@ -350,9 +353,10 @@ def up(
         secret = tables.quoted(home / PASSWORD_FILE)
         show = f'"$(cat {secret})"'
 
-    def show_addresses(url: str) -> None:
+    def show_addresses(url: str, page: str) -> None:
         tables.say(f"yard       {url} shows runs, deployments and results")
         tables.say("scans      put them into inbox/: they are built automatically")
+        tables.say(f"phones     {page} uploads scans and shows the queue")
         tables.say(f"password   {secret}; the page asks for it once")
         tables.say(f"commands   in another terminal: export PREFECT_API_URL={url}/api")
         tables.say(f"           export {PASSWORD}={show}")
@@ -365,7 +369,7 @@ def up(
         inbox.mkdir(exist_ok=True)  # for who drops a scan before the first look
     tables.say("starting server and worker ...")
     try:
-        up(home, port, show_addresses)
+        up(home, port, show_addresses, host)
     except KeyboardInterrupt:
         tables.say("stopped")
     return 0

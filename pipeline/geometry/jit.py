@@ -21,9 +21,10 @@ from llvmlite import ir
 from numba import extending
 from numba import njit as njit
 from numba import prange as prange
-from numba.core import caching, types
+from numba.core import caching, event, types
 from numba.np.numpy_support import carray
 
+from pipeline import compiling
 from pipeline.errors import MachineError
 from pipeline.io.files import private_folder
 
@@ -96,6 +97,17 @@ def _unsaved(self: caching.Cache) -> Iterator[None]:
         yield
 
 
+class _Compiling(event.Listener):
+    """Tells how long is compiled; numba compiles one at a time."""
+
+    def on_start(self, event: event.Event) -> None:
+        compiling.begin()
+
+    def on_end(self, event: event.Event) -> None:
+        compiling.end()
+
+
+event.register("numba:compile", _Compiling())
 caching.IndexDataCacheFile = _SharedCacheFile
 caching.CacheImpl._locator_classes = [*caching.CacheImpl._locator_classes, _TemporaryLocator]
 caching.Cache._guard_against_spurious_io_errors = _unsaved

@@ -20,7 +20,7 @@ from pipeline.poses.keyframes import Keyframe, exact_cameras
 from pipeline.poses.matching import MatchedImages, Matches, image_name
 from pipeline.poses.sparse_map import SparseMap
 from pipeline.previews import Arrays, Cameras, Publisher, spread
-from pipeline.progress import LogLines, bar
+from pipeline.progress import Part, bar
 
 if TYPE_CHECKING:
     import pycolmap
@@ -121,7 +121,7 @@ def map_images(
 def _incremental(
     images: MatchedImages,
     options: pycolmap.IncrementalPipelineOptions,
-    progress: tqdm | LogLines,
+    progress: tqdm | Part,
     previews: Publisher | None,
 ) -> dict[int, pycolmap.Reconstruction]:
     """The sub-models by number; as `pycolmap.incremental_mapping`, which doesn't show them while they grow."""

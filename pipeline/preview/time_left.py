@@ -1,24 +1,22 @@
-"""How long a build takes, told by what earlier ones took in the same folder of bundles."""
+"""How long a build takes, told by what earlier ones took in the same folder of bundles, or else by usual times."""
 
 from __future__ import annotations
 
-import logging
 import math
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
+from pipeline.preview.stage_costs import COMPILE_SECONDS, usual_seconds
 from pipeline.running.building import Plan, RunRecord, read_records
-from pipeline.running.engine import PlannedStage, logged
-
-logger = logging.getLogger(__name__)
+from pipeline.running.engine import PlannedStage
 
 ALIKE = 5
 """Earlier runs of a stage that its time is told by: those on about as many images."""
 SCENES = 50
 """Scenes whose runs are read, the last ones built: a lab's folder has thousands."""
-PACE_SECONDS, MAX_PACE = 10.0, 3.0
+PACE_SECONDS, MAX_PACE = 10.0, 5.0
 """Seconds that the stages done must have been expected to take before they tell how much faster or slower this build is
 than earlier ones (a busy machine, larger images), and the largest factor believed."""
 
@@ -36,21 +34,26 @@ def earlier_runs(planned: Plan) -> list[RunRecord]:
 def expected_seconds(stage: PlannedStage, runs: Iterable[RunRecord]) -> float | None:
     """Wall time that a stage will take: the median of the runs most alike, in proportion to their images.
 
-    `runs` come the oldest first; None where no run of the same backend says how many images it had.
+    `runs` come the oldest first; where no run of the same backend says how many images it had, it is the usual time.
+    What they compiled isn't counted; None where nothing tells.
     """
     same = [run for run in runs if (run.stage, run.backend) == (stage.name, stage.backend) and run.images]
     if not same or not stage.images:
-        return None
+        return usual_seconds(stage)
     same.reverse()
     same.sort(key=lambda run: abs(math.log(run.images / stage.images)))
-    return median(run.seconds * stage.images / run.images for run in same[:ALIKE])
+    return median((run.seconds - run.compile_seconds) * stage.images / run.images for run in same[:ALIKE])
 
 
 @dataclass
 class TimeLeft:
-    """What is left of a build [s]: expected times by stage in their order, None where nothing tells."""
+    """What is left of a build [s]: expected times by stage in their order, None where nothing tells.
+
+    `compiling` is whether the stages compile their kernels, as in the first build on a machine.
+    """
 
     expected: dict[str, float | None]
+    compiling: bool = False
     _took: dict[str, float] = field(default_factory=dict)
     _running: tuple[str, float] | None = None
 
@@ -72,10 +75,20 @@ class TimeLeft:
             self._took[name] = time.monotonic() - began
             self._running = None
 
+    def _wanted(self, stage: str) -> float | None:
+        """The expected time of a stage, and of compiling its kernels."""
+        own = self.expected.get(stage)
+        return own if own is None or not self.compiling else own + COMPILE_SECONDS.get(stage, 0.0)
+
     @property
     def pace(self) -> float:
-        """How many times longer than expected the stages took that are done."""
-        known = [(took, wanted) for name, took in self._took.items() if (wanted := self.expected.get(name)) is not None]
+        """How many times longer than expected the stages take: those that are done, and one that runs and is late."""
+        spent = dict(self._took)
+        if self._running is not None:
+            name, elapsed = self._running[0], time.monotonic() - self._running[1]
+            if elapsed > (self._wanted(name) or math.inf):
+                spent[name] = elapsed
+        known = [(took, wanted) for name, took in spent.items() if (wanted := self._wanted(name)) is not None]
         wanted = sum(wanted for _, wanted in known)
         if wanted < PACE_SECONDS:
             return 1.0
@@ -83,12 +96,10 @@ class TimeLeft:
 
     def left(self) -> dict[str, float | None]:
         """Seconds left by stage, of those that are not done; of the running one at least 0."""
-        pace = self.pace
-        result = {name: one if one is None else pace * one for name, one in self.expected.items()}
-        for name in self._took:
-            result.pop(name, None)
-        if self._running is not None and (whole := result.get(self._running[0])) is not None:
-            result[self._running[0]] = max(0.0, whole - (time.monotonic() - self._running[1]))
+        pace, coming = self.pace, [name for name in self.expected if name not in self._took]
+        result = {name: None if (one := self._wanted(name)) is None else pace * one for name in coming}
+        if self._running is not None and (own := result.get(self._running[0])) is not None:
+            result[self._running[0]] = max(0.0, own - (time.monotonic() - self._running[1]))
         return result
 
     def share(self) -> float:
@@ -99,24 +110,15 @@ class TimeLeft:
         coming = sum(one for one in left.values() if one is not None)
         return done / (done + coming) if coming else 0.0
 
-    def announce(self, stage: PlannedStage) -> None:
-        """Say on the screen and in the build's log how long a stage that begins now will take."""
-        self.begin(stage.name)
-        with logged(stage.log):
-            logger.info("%s", self.line(stage.name))
-
-    def line(self, stage: str) -> str:
-        """What a person is told as a stage begins."""
-        place = f"{stage} ({[*self.expected].index(stage) + 1} of {len(self.expected)})"
-        left = self.left()
-        if all(one is None for one in left.values()):
-            return f"{place}: time unknown in the first build"
-        own = left[stage]
-        return f"{place}: {'time unknown' if own is None else about(own)}; {whole(list(left.values()))} left in all"
+    def place(self, stage: str) -> str:
+        """Which stage it is, such as "poses (3 of 12)"."""
+        return f"{stage} ({[*self.expected].index(stage) + 1} of {len(self.expected)})"
 
 
 def whole(left: Sequence[float | None]) -> str:
-    """The sum of some times, of which unknown ones are None: "about 2 min", "at least 2 min"."""
+    """The sum of some times, of which unknown ones are None: "about 2 min", "at least 2 min", "an unknown time"."""
+    if left and all(one is None for one in left):
+        return "an unknown time"
     known = about(sum(one for one in left if one is not None))
     return known.replace("about", "at least") if None in left else known
 

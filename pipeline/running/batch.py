@@ -14,10 +14,13 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import psutil
+
 from pipeline.check.quality import QUALITY_FILE, Quality
 from pipeline.errors import BusyError, CardError
 from pipeline.io.files import folder_bytes, free_bytes, no_room, readable
-from pipeline.parallel import nothing_from_here
+from pipeline.machine import available_memory
+from pipeline.parallel import core_count, nothing_from_here
 from pipeline.running.building import BuildRequest, BuildResult, Plan, plan, run_plan
 from pipeline.running.engine import PlannedStage, execute
 from pipeline.running.records import Reason, Scene, State
@@ -28,6 +31,9 @@ logger = logging.getLogger(__name__)
 PROCESSES_FROM = 500
 """Number of cards from which on several processes plan them; fewer are planned before those have started."""
 CHUNK = 25
+MEMORY_PER_SCENE = 4 * 2**30
+"""Counted for each scene that is built at the same time, where their number isn't given [bytes]; enough for some
+hundred photos."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +43,12 @@ class Attempt:
     scene: Scene
     result: BuildResult | None = None
     error: Exception | None = None
+
+
+def default_workers() -> int:
+    """How many scenes this machine has cores and free memory for at the same time."""
+    memory = available_memory() or psutil.virtual_memory().total
+    return max(1, min(core_count(), memory // MEMORY_PER_SCENE))
 
 
 def find_cards(patterns: Iterable[str]) -> list[Path]:
@@ -59,8 +71,8 @@ def find_cards(patterns: Iterable[str]) -> list[Path]:
     return sorted(found)
 
 
-def plan_card(card: Path, out: Path, captures: Path | None = None) -> Plan:
-    """The plan of a card; a scene without a name gets the card's.
+def plan_card(card: Path, out: Path, captures: Path | None = None, until: str | None = None) -> Plan:
+    """The plan of a card, up to a stage if one is named; a scene without a name gets the card's.
 
     A card beside its capture, `kitchen.zip.yaml` beside `kitchen.zip`, needs neither its path nor a name. Captures may
     lie in the card's folder and in `captures`.
@@ -95,7 +107,7 @@ def plan_card(card: Path, out: Path, captures: Path | None = None) -> Plan:
         )
     refuse_links_out(source, allowed, card)
     name = content.name or (source.stem if source.name == card.stem else card.stem)
-    return plan(BuildRequest(source, name=name, card=card, out=out), content)
+    return plan(BuildRequest(source, name=name, card=card, out=out, until=until), content)
 
 
 def refuse_links_out(source: Path, allowed: Iterable[Path], card: Path) -> None:
@@ -115,14 +127,16 @@ def refuse_links_out(source: Path, allowed: Iterable[Path], card: Path) -> None:
                 )
 
 
-def plan_batch(patterns: Iterable[str], out: Path, captures: Path | None = None) -> list[Scene]:
-    """Plan all cards; one that is wrong is a failed scene and stops no other.
+def plan_batch(
+    patterns: Iterable[str], out: Path, captures: Path | None = None, until: str | None = None
+) -> list[Scene]:
+    """Plan all cards, up to a stage if one is named; one that is wrong is a failed scene and stops no other.
 
     Raises:
         CardError: When a pattern stands for no card.
     """
     cards = find_cards(patterns)
-    plan_one = partial(plan_scene, out=out, captures=captures)
+    plan_one = partial(plan_scene, out=out, captures=captures, until=until)
     if len(cards) < PROCESSES_FROM:
         return list(_refuse_repeated(map(plan_one, cards)))
     context = multiprocessing.get_context("spawn")  # Prefect has threads, which a fork would break
@@ -130,10 +144,10 @@ def plan_batch(patterns: Iterable[str], out: Path, captures: Path | None = None)
         return list(_refuse_repeated(pool.map(plan_one, cards, chunksize=CHUNK)))
 
 
-def plan_scene(card: Path, out: Path, captures: Path | None = None) -> Scene:
+def plan_scene(card: Path, out: Path, captures: Path | None = None, until: str | None = None) -> Scene:
     """What a card's build would do: `waiting`, with its plan, or `cached`, or `failed` where it can't be planned."""
     try:
-        planned = plan_card(card, out, captures)
+        planned = plan_card(card, out, captures, until)
         if not planned.pending:
             return scene_of(card, planned, "cached")
         return scene_of(card, planned, "waiting").become("waiting", plan=pickle.dumps(planned))
@@ -151,11 +165,14 @@ def build_scene(
 
     Before anything runs, `prepare` may fetch what a store has; for `run` see `pipeline.running.building.build`.
     """
-    if scene.bundle is not None and scene.bundle.exists():  # made since then, with this content or with other
-        scene = plan_scene(scene.card, scene.bundle.parents[1], captures)
     if scene.plan is None:
         return scene
     planned: Plan = pickle.loads(scene.plan)
+    if planned.bundle_folder.exists():  # made since then, with this content or with other
+        scene = plan_scene(scene.card, planned.bundle_folder.parents[1], captures, planned.stages[-1].name)
+        if scene.plan is None:
+            return scene
+        planned = pickle.loads(scene.plan)
     try:
         prepare(planned)
     except BusyError as error:
@@ -183,12 +200,11 @@ def attempt(card: Path, planned: Plan, run: Callable[[PlannedStage], bool] = exe
     try:
         result = run_plan(planned, noted)
         stages = {name: result.seconds[name] for name in result.executed}
-        if not planned.bundle_folder.exists():  # as --until asked for
-            ended = scene.become("stopped", stage=stage, stages=stages, seconds=seconds())
-        else:
-            state = "built" if stages else "cached"
-            ended = scene_of(card, planned, state)
-            ended = ended.become(state, stages=stages, seconds=seconds(), began=scene.began)
+        whole = planned.stages[-1].folder == planned.bundle_folder  # not where --until asked for less
+        state = "cached" if not stages else "built" if whole else "partial"
+        ended = scene_of(card, planned, state)
+        last = stage if state == "partial" else ""
+        ended = ended.become(state, stage=last, stages=stages, seconds=seconds(), began=scene.began)
         return Attempt(ended.save(out), result)
     except BusyError as error:
         return Attempt(scene.become("busy", reason=Reason.of(error), seconds=seconds()), error=error)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -199,7 +200,9 @@ def plan_stages(
         folder = bundle_folder if stage.params is BundleParams else work / stage.name / key
         inputs = {need: results[need][1] for need in stage.needs}
         log, images = log_file(work), traits.frames
-        select = params.get("select")
+        capture, select = params.get("capture"), params.get("select")
+        if isinstance(capture, CaptureParams):
+            images = math.ceil(images / capture.stride)
         if isinstance(select, SelectParams) and "select" in results:
             images = min(images, select.max_keyframes)
         planned.append(PlannedStage(stage, chosen, choice.backend, choice.reason, key, folder, inputs, log, images))
@@ -324,7 +327,8 @@ def _bundle_params(
 class RunRecord(BaseModel):
     """What a stage's run took: wall and CPU time [s], and bytes of memory (children included), inputs and result.
 
-    `images` is that of `PlannedStage`, 0 in records of earlier versions.
+    `images` is that of `PlannedStage`, 0 in records of earlier versions. `compile_seconds` is the part of the wall time
+    in which kernels were compiled, as the first build on a machine does.
     """
 
     model_config = ConfigDict(extra="allow", allow_inf_nan=False)
@@ -334,6 +338,7 @@ class RunRecord(BaseModel):
     images: NonNegativeInt = 0
     seconds: NonNegativeFloat
     cpu_seconds: NonNegativeFloat
+    compile_seconds: NonNegativeFloat = 0.0
     peak_memory: NonNegativeInt
     input_bytes: NonNegativeInt
     result_bytes: NonNegativeInt

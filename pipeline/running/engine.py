@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline import compiling
 from pipeline.errors import memory_errors
 from pipeline.gpu_backends.catalog import BACKENDS
 from pipeline.io.files import folder_bytes, machine_errors
@@ -110,8 +111,9 @@ def execute(planned: PlannedStage) -> bool:
             return False
         lock = gpu_lock() if planned.on_gpu else nullcontext()
         with lock, partial_result(folder) as partial:
-            started, cpu = time.monotonic(), _cpu_seconds()
-            logger.info("%s: %s, %s", planned.name, planned.backend, planned.reason)
+            started, cpu, compiled = time.monotonic(), _cpu_seconds(), compiling.seconds()
+            why = planned.reason and f" ({planned.reason})"
+            logger.info("%s: %s backend%s", planned.name, planned.backend, why)
             with memory_errors(), PeakMemory() as memory:
                 planned.stage.load()(planned.inputs, planned.params, partial)
             seconds, used = time.monotonic() - started, _cpu_seconds() - cpu
@@ -127,6 +129,7 @@ def execute(planned: PlannedStage) -> bool:
                 "images": planned.images,
                 "seconds": round(seconds, 2),
                 "cpu_seconds": round(used, 2),
+                "compile_seconds": round(compiling.seconds() - compiled, 2),
                 "peak_memory": memory.bytes,
                 "input_bytes": sum(map(folder_bytes, planned.inputs.values())),
                 "result_bytes": folder_bytes(partial),

@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 RECORDS = ".scenes"
 """Folder of the scenes' records, in the folder of bundles."""
 
-State = Literal["waiting", "running", "built", "cached", "failed", "busy", "stopped", "lost"]
+State = Literal["waiting", "running", "built", "partial", "cached", "failed", "busy", "stopped", "lost"]
 
 
 class Reason(BaseModel):
@@ -66,7 +66,8 @@ class Scene(BaseModel):
     Attributes:
         card: Its card; its capture where it has none.
         name: Name of the scene and its bundle; the card's file name while the card can't be read.
-        state: `cached` where its bundle existed; `busy` where another process builds it; `stopped` by hand, or before
+        state: `cached` where its bundle existed, or what was asked for; `partial` where it was built until the stage
+            that was asked for; `busy` where another process builds it; `stopped` by hand, or before
             it began; `lost` where its process was killed.
         seconds: Wall time of the attempt, that began at `began`; in `stages` that of each stage that ran [s].
         stage: The stage that failed, stopped or is running, or "".
@@ -138,7 +139,7 @@ def load_scenes(out: Path) -> list[Scene]:
 def counts(scenes: Iterable[Scene]) -> str:
     """Such as "17 built, 2 failed"; states that no scene has are left out."""
     states = [scene.state for scene in scenes]
-    order: tuple[State, ...] = ("built", "cached", "failed", "busy", "running", "waiting", "stopped")
+    order: tuple[State, ...] = ("built", "partial", "cached", "failed", "busy", "running", "waiting", "stopped")
     return ", ".join(f"{states.count(state)} {state}" for state in order if state in states)
 
 

@@ -22,7 +22,7 @@ from pipeline.stage import Backend, Choice, Stage, Traits
 
 
 def _reader(traits: Traits, _params: Settings, _machine: Machine) -> Choice:
-    return Choice(traits.kind, "the files look like it")
+    return Choice(traits.kind, "by the capture's files")
 
 
 def _blur_models(params: CaptureParams) -> dict[str, str]:

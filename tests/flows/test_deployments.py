@@ -24,6 +24,7 @@ FLOWS = {
     "batch": "ingest-batch",
     "stage": "run-stage",
     "watch": "watch-folder",
+    "gc": "clean-up",
     "train": "train-policy",
     "hub": "publish-scene",
     "gallery": "make-gallery",
@@ -38,6 +39,7 @@ REQUIRED = {
         "inputs": {},
     },
     "watch": {},
+    "gc": {},
     "train": {"scene": "hall"},
     "hub": {"bundle": "hall@1.0.0"},
     "gallery": {},
@@ -48,6 +50,7 @@ WRONG = {
     "batch": {"workers": 0},
     "stage": {"stage_memory": 0},
     "watch": {"settle_seconds": -1},
+    "gc": {"older_than_days": -1},
     "train": {"episodes": 0},
     "hub": {"public": "maybe"},
     "gallery": {"public": "maybe"},
@@ -106,10 +109,16 @@ def test_schedules_and_limits_are_prefects(deployment: dict[str, Any]):
         return
     limit = ConcurrencyLimitConfig.model_validate(deployment["concurrency_limit"])
     assert limit.limit >= 1
-    assert limit.collision_strategy == ("CANCEL_NEW" if deployment["name"] == "watch" else "ENQUEUE")
+    assert limit.collision_strategy == ("CANCEL_NEW" if deployment["name"] in ("watch", "gc") else "ENQUEUE")
     for schedule in deployment.get("schedules", []):
         kind = {name: schedule[name] for name in ("cron", "interval") if name in schedule}
         assert DeploymentScheduleCreate(schedule=kind, active=schedule.get("active", True), slug=schedule["slug"])
+
+
+def test_nothing_runs_every_few_minutes():
+    """What `splatyard up` runs by itself is once a day; scans start their run when they are there."""
+    active = [one for each in FILE["deployments"] for one in each.get("schedules", []) if one.get("active", True)]
+    assert [(one["slug"], one["cron"]) for one in active] == [("nightly", "0 4 * * *")]
 
 
 def test_what_is_installed_is_the_checkouts(tmp_path, monkeypatch: pytest.MonkeyPatch):

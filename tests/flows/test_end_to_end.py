@@ -179,7 +179,8 @@ def test_looking_on_changes_nothing(whole, scan, tmp_path):
         assert not answers(page)
         assert not any(folder.exists() for folder in previews)
         printed += build.stderr
-        assert sum("time unknown in the first build" in line for line in printed) == len(stages)
+        for number, stage in enumerate(stages, 1):
+            assert any(line.startswith(f"{stage.name} ({number} of {len(stages)})") for line in printed), stage.name
     finally:
         build.kill()  # its page ends with it
         build.wait()

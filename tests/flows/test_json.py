@@ -14,8 +14,8 @@ import pytest
 
 from flows.cli import main, tables
 from flows.cli.commands import COMMANDS
-from pipeline.running.batch import Scene
 from pipeline.running.building import BuildResult, RunRecord
+from pipeline.running.records import Scene
 from sim.scene.scene import SceneLock
 from tests.bundles import floor_of, make_bundle
 from tests.publish.variants import PAGE, variant

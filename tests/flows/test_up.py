@@ -25,6 +25,7 @@ import pytest
 
 from flows import up as module
 from flows import yard
+from flows.server import page_token
 from pipeline.errors import BusyError, MachineError
 from tests.running_yard import PASSWORD, Yard, free_port, lives, wait_for
 
@@ -150,6 +151,11 @@ def test_a_lab_from_nothing_to_a_run_and_back(lab: Yard, hearer: Hearer):
     assert limits["tag:gpu-stage"] >= 1
     assert limits["tag:cpu-stage"] >= 1
     assert lab.home.stat().st_mode & 0o077 == 0
+    with urllib.request.urlopen(lab.phones) as page:
+        assert b"Upload a scan" in page.read()
+    with pytest.raises(urllib.error.HTTPError, match="404"):
+        urllib.request.urlopen(lab.phones.rstrip("/")[:-1] + "/")
+    assert page_token(PASSWORD) in lab.phones
     server = lab.programs("flows.server")[0]
     assert {connection.laddr.ip for connection in server.net_connections() if connection.status == "LISTEN"} == {
         "127.0.0.1"
@@ -203,7 +209,7 @@ def test_a_lab_from_nothing_to_a_run_and_back(lab: Yard, hearer: Hearer):
     assert lab.stop(signal.SIGTERM) == []
     kept = {file.name: file.read_bytes() for file in lab.home.rglob("*") if file.is_file()}
     assert {"prefect.db", "server.log", "worker.log", "deployments.log"} <= set(kept)
-    for secret in (PASSWORD, SECRET, base64.b64encode(PASSWORD.encode()).decode()):
+    for secret in (PASSWORD, SECRET, page_token(PASSWORD), base64.b64encode(PASSWORD.encode()).decode()):
         assert not [name for name, content in kept.items() if secret.encode() in content]
         assert secret not in str(commands)
 

@@ -38,9 +38,10 @@ FAILED = GOOD.failed("mesh", CaptureError("r", found="f", remedy="d"))
         ([CACHED], "Gates failed", "1 cached; failed gates: c (holes)"),
         ([FAILED, FAILED], "Failed", "2 failed"),
         ([GOOD, scene("d", "stopped")], "Failed", "1 built, 1 stopped"),
+        ([GOOD, scene("d", "partial")], "Completed", "1 built, 1 partial"),
         ([FAILED, BAD], "Failed", "1 built, 1 failed; failed gates: b (scale, psnr)"),
     ],
-    ids=["right", "a gate", "a gate from before", "none built", "stopped", "both"],
+    ids=["right", "a gate", "a gate from before", "none built", "stopped", "as far as asked", "both"],
 )
 def test_a_run_is_green_only_where_all_is_right(scenes: list[Scene], name: str, message: str, tags: list[str]):
     """The state's type is its colour; the message names the scenes and their gates, the tag finds them."""
@@ -52,7 +53,13 @@ def test_a_run_is_green_only_where_all_is_right(scenes: list[Scene], name: str, 
 
 @pytest.mark.parametrize(
     ("one", "name"),
-    [(GOOD, "Completed"), (BAD, "Gates failed"), (scene("e", "cached"), "Cached"), (scene("f", "busy"), "Cached")],
+    [
+        (GOOD, "Completed"),
+        (BAD, "Gates failed"),
+        (scene("e", "cached"), "Cached"),
+        (scene("f", "busy"), "Cached"),
+        (scene("g", "partial"), "Completed"),
+    ],
 )
 def test_a_scene_s_task_has_its_scene(one: Scene, name: str):
     """Whatever its colour is."""

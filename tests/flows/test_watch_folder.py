@@ -15,7 +15,8 @@ from prefect.logging import disable_run_logger
 
 from flows import watch_folder as module
 from flows.ingest import Options
-from flows.watch_folder import MAX_TRIES, Inbox, Seen, watch_folder
+from flows.lab.inbox import MAX_TRIES, Inbox, Seen
+from flows.watch_folder import watch_folder
 from pipeline.errors import CaptureError, CardError, MachineError
 from pipeline.running.batch import find_cards
 from pipeline.running.records import Reason, Scene

@@ -72,6 +72,12 @@ def test_what_tells_nothing_is_left_out(tmp_path):
     assert expected_seconds(stage, [*others, took(9, 50)]) == 9
 
 
+def test_what_was_compiled_is_not_expected_again(tmp_path):
+    """A minute of the first build's stage went to its kernels."""
+    stage, took = planned(tmp_path, 50)
+    assert expected_seconds(stage, [took(70, 50).model_copy(update={"compile_seconds": 60})]) == pytest.approx(10)
+
+
 def test_what_is_left_falls_as_time_passes(clock):
     """The running stage's rest never falls below nothing, and stages that are done count no more."""
     left = TimeLeft({"a": 5.0, "b": 40.0, "c": None})
@@ -100,11 +106,18 @@ def test_a_slow_build_is_expected_to_stay_slow(clock):
     assert TimeLeft({"a": 1000.0}).pace == 1
 
 
-def test_no_earlier_build_no_time(clock):
-    """Nothing is said before anything is known; what is unknown makes the sum a lower bound."""
-    assert "time unknown in the first build" in TimeLeft({"a": None, "b": None}).line("a")
-    assert TimeLeft({"a": None, "b": 30.0}).line("a") == "a (1 of 2): time unknown; at least 30 s left in all"
-    assert TimeLeft({"a": 12.0, "b": 200.0}).line("b") == "b (2 of 2): about 3.5 min; about 3.5 min left in all"
+def test_kernels_are_counted_once_they_are_compiled(clock, monkeypatch):
+    """Those of the running stage and of the ones to come; the pace is that of compiling, too."""
+    monkeypatch.setattr(time_left, "COMPILE_SECONDS", {"a": 20.0, "c": 40.0})
+    left = TimeLeft({"a": 10.0, "b": 10.0, "c": 10.0})
+    left.begin("a")
+    clock[0] += 5
+    assert sum(one or 0 for one in left.left().values()) == 25
+    left.compiling = True
+    assert left.left() == {"a": 25.0, "b": 10.0, "c": 50.0}
+    clock[0] += 55
+    left.begin("b")
+    assert left.left() == {"b": pytest.approx(20), "c": pytest.approx(100)}
 
 
 @pytest.mark.parametrize(
@@ -115,6 +128,7 @@ def test_times_are_told_as_well_as_they_are_known(seconds, text):
     """Two digits at most."""
     assert about(seconds) == f"about {text}"
     assert whole([seconds, None]) == f"at least {text}"
+    assert whole([None, None]) == "an unknown time"
 
 
 def test_a_build_learns_from_those_beside_it(tmp_path, room: Room):
@@ -131,7 +145,8 @@ def test_a_build_learns_from_those_beside_it(tmp_path, room: Room):
     second = plan(BuildRequest(tmp_path / "photos", name="second", out=tmp_path / "out"))
     assert TimeLeft.of(second).expected == dict.fromkeys((stage.name for stage in second.stages), 2.0)
     elsewhere = plan(BuildRequest(tmp_path / "photos", name="second", out=tmp_path / "elsewhere"))
-    assert set(TimeLeft.of(elsewhere).expected.values()) == {None}
+    assert all(TimeLeft.of(elsewhere).expected.values()), "the usual times of a first build"
+    assert TimeLeft.of(elsewhere).expected["poses"] != 2
 
 
 def test_keyframes_count_from_the_poses_on(tmp_path, room: Room):

@@ -239,11 +239,25 @@ def test_a_single_build_is_kept_on_file_as_a_batch_is(lab):
         return execute(planned)
 
     until = build(lab, look, until="mesh")
-    assert (until.state, until.stage) == ("stopped", "mesh")
+    assert (until.state, until.stage) == ("partial", "mesh")
     done = build(lab)
     assert (done.state, done.stage, list(done.stages)[-1]) == ("built", "", "bundle")
     assert "capture" not in done.stages, "it was there"
     assert build(lab).state == "cached"
+
+
+def test_a_batch_can_stop_after_a_stage(lab):
+    """And goes on from there; a bundle that came meanwhile changes nothing about where it stops."""
+    (lab / "photos.yaml").write_text("source: {path: photos}")
+    (scene,) = plan_batch([str(lab / "photos.yaml")], lab / "out", until="poses")
+    assert scene.bundle is not None
+    scene.bundle.mkdir(parents=True)
+    half = build_scene(scene)
+    assert (half.state, half.stage, list(half.stages)) == ("partial", "poses", ["capture", "select", "poses"])
+    assert [one.state for one in plan_batch([str(lab / "photos.yaml")], lab / "out", until="poses")] == ["cached"]
+    (wrong,) = plan_batch([str(lab / "photos.yaml")], lab / "out", until="posse")
+    assert wrong.reason is not None
+    assert "--until names a stage" in wrong.reason.rule
 
 
 @pytest.mark.parametrize(
