@@ -1,4 +1,4 @@
-"""The quality page and its images: gates, the splat next to the photos, depths, the mesh from several sides."""
+"""Images of the check: the splat next to the photos, depths, the mesh from several sides."""
 
 from __future__ import annotations
 
@@ -8,53 +8,26 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from pipeline.check.quality import Quality, metric_text
 from pipeline.check.scene import ViewCheck
 from pipeline.geometry import Camera, Mesh, Pose
 from pipeline.geometry.rays import RayCaster
-from pipeline.io.pages import render
 from pipeline.types import F32, F64, U8, Floats
 
 
-def quality_page(
-    quality: Quality,
-    title: str,
-    views: Sequence[tuple[str, str]],
-    meshes: Sequence[str],
-    coverage: str | None,
-    left_out: Sequence[tuple[str, str]] = (),
-) -> str:
-    """HTML of the page; images are named by paths relative to it, held-out views by (path, caption).
-
-    Without photos there is no `coverage`. `left_out` says which images of the capture were not used, and why.
-    """
-    return render(
-        "pipeline",
-        "quality.html",
-        metric_text=metric_text,
-        quality=quality,
-        title=title,
-        views=views,
-        meshes=meshes,
-        coverage=coverage,
-        left_out=left_out,
-    )
-
-
-def write_view_images(checks: Sequence[ViewCheck], folder: Path, count: int) -> list[tuple[str, str]]:
-    """Photo, rendering and both depths side by side, of `count` views over the capture; their names and captions."""
-    names = []
+def write_view_images(checks: Sequence[ViewCheck], folder: Path, count: int) -> dict[str, dict[str, object]]:
+    """Write photo, rendering and both depths side by side, of `count` views; their names and metrics by file."""
+    shown: dict[str, dict[str, object]] = {}
     for index in np.unique(np.linspace(0, len(checks) - 1, min(count, len(checks))).round().astype(int)):
         check = checks[index]
         far = float(np.percentile(check.mesh_depth[check.mesh_depth > 0], 98)) if (check.mesh_depth > 0).any() else 1.0
         row = [check.photo, check.rendered, colored_depth(check.splat_depth, far), colored_depth(check.mesh_depth, far)]
-        name = f"view_{len(names)}.jpg"
+        name = f"view_{len(shown)}.jpg"
         write_jpeg(folder / name, np.concatenate(row, 1))
-        names.append((name, f"{check.name}: {check.psnr:.1f} dB, SSIM {check.ssim:.3f}"))
-    return names
+        shown[name] = {"name": check.name, "psnr": round(check.psnr, 1), "ssim": round(check.ssim, 3)}
+    return shown
 
 
-def write_mesh_images(mesh: Mesh, track: Floats, folder: Path) -> list[str]:
+def write_mesh_images(mesh: Mesh, track: Floats, folder: Path) -> None:
     """The mesh [world frame] from four sides and the top; surfaces seen from behind are left out, which opens a room.
 
     By the camera centres (N, 3) a scene captured from one side only is shown from that side.
@@ -71,7 +44,6 @@ def write_mesh_images(mesh: Mesh, track: Floats, folder: Path) -> list[str]:
     large = camera.resized(720, 540)
     top = shaded_view(mesh, large, overview_pose(mesh, large, -90, 89.9))
     write_jpeg(folder / "mesh_top.jpg", top)
-    return ["mesh.jpg", "mesh_top.jpg"]
 
 
 def colored_depth(depth: F32, far: float) -> U8:

@@ -110,6 +110,13 @@ class Provenance(Strict):
     machine: dict[str, str]
 
 
+ORIGINS = {
+    "captured": "captured: cameras saw the place",
+    "generated": "generated: a model or a program made it up, and it exists nowhere",
+}
+"""What the origins of a bundle mean, for people."""
+
+
 class Splats(Strict):
     """A level of detail: its file, number of Gaussians and degree of the spherical harmonics.
 
