@@ -31,7 +31,7 @@ def write_quality_page(folder: Path, manifest: Manifest) -> None:
         metric_text=metric_text,
         title=f"{manifest.name} {manifest.version}",
         manifest=manifest,
-        origin=ORIGINS[manifest.provenance.origin],
+        origins=ORIGINS,
         quality=quality,
         left_out=left_out_lines(manifest.report.get("capture", {})),
         views=[(f"images/{name}", _caption(quality.metrics.get("views"), name)) for _, name in views],

@@ -111,8 +111,8 @@ class Provenance(Strict):
 
 
 ORIGINS = {
-    "captured": "captured: cameras saw the place",
-    "generated": "generated: a model or a program made it up, and it exists nowhere",
+    "captured": "cameras saw the place",
+    "generated": "a model or a program made it up, and it exists nowhere",
 }
 """What the origins of a bundle mean, for people."""
 

@@ -63,11 +63,12 @@ def named(cut: Bundle, box: str) -> str:
 
 
 def test_the_version_holds_everything(whole: Bundle, cut: Bundle):
-    """All files of the parent, unchanged but for the quality; its gates and three more; nothing is linked wrongly."""
+    """All files of the parent, unchanged but for the quality and its page; its gates and three more; no wrong link."""
     manifest = cut.manifest
     assert cut.verify() == []
     assert manifest.parents == ("room@1.0.0",)
-    same = set(whole.manifest.files) - {"quality.json"}
+    same = set(whole.manifest.files) - {"quality.json", "quality.html"}
+    assert "<h1>room 1.1.0</h1>" in cut.path("quality.html").read_text()
     assert all(manifest.files[name] == whole.manifest.files[name] for name in same)
     assert whole.verify() == [], "the parent is untouched"
     assert [gate.name for gate in cut.quality.gates][-3:] == ["objects_put_back", "objects_move", "objects_tilt"]

@@ -25,7 +25,8 @@ function firstPage() {
     put(".name", scene.name);
     put(".version", scene.version);
     put(".description", scene.description);
-    $(".generated", card).hidden = !scene.generated;
+    put(".generated", scene.origin);
+    $(".generated", card).hidden = scene.origin === "captured";
     const fails = scene.failed.length;
     if (fails) $(".card", card).classList.add("fails");
     const well = scene.unmeasured ? `Fails no gate; ${scene.unmeasured} not measured` : "Passes every gate";
