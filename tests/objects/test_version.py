@@ -264,7 +264,7 @@ def test_a_kill_leaves_nothing(
     def killed(manifest: Manifest) -> str:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(version, "manifest_text", killed)
+    monkeypatch.setattr(version, "seal", killed)
     with pytest.raises(KeyboardInterrupt):
         cut_out(whole, chosen_objects(objects, all_movable=True)[:1], tmp_path)
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.suffix != ".lock"]
