@@ -129,10 +129,12 @@ def bulk(mesh: Mesh) -> F64:
     centres = corners.mean(1)
     low = centres.min(0)
     cell = float(np.linalg.norm(centres.max(0) - low)) / APART or 1.0
-    index = tuple(((centres - low) / cell).astype(int).T)
-    grid = np.zeros([int(axis.max()) + 1 for axis in index], bool)
-    grid[index] = True
-    part = np.asarray(label(grid, np.ones((3, 3, 3)))[0])[index]
+    x, y, z = ((centres - low) / cell).astype(int).T
+    grid = np.zeros((x.max() + 1, y.max() + 1, z.max() + 1), bool)
+    grid[x, y, z] = True
+    parts = np.zeros(grid.shape, np.int32)
+    label(grid, np.ones((3, 3, 3)), parts)
+    part = parts[x, y, z]
     share = np.bincount(
         part, np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
     )
