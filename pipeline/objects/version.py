@@ -26,7 +26,7 @@ from pipeline.objects.cutting import (
     put_back_gate,
     settling_gates,
 )
-from pipeline.objects.listing import SceneObject, objects_of, write_page
+from pipeline.objects.listing import DENSITY, SceneObject, objects_of, write_page
 from pipeline.scenes.bundle import Bundle
 from pipeline.scenes.files import link_or_copy
 from pipeline.scenes.manifest import MANIFEST_FILE, StageRecord
@@ -53,8 +53,6 @@ CUT_VERSION = 5
 """Changes when the same objects of the same bundle would come out otherwise."""
 ALL = "all"
 """Stands for all objects that could be moved."""
-DENSITY = 100.0
-"""Guess of the mass of a parcel or a piece of furniture by the volume of its closed surface [kg/m^3]."""
 NEAR = 0.1
 """What a point is meant for is no farther from it [m]."""
 
@@ -214,7 +212,7 @@ def write_object(
         world_from_body=body.world_from_body.matrix.tolist(),
         size=tuple(body.size.tolist()),
         hulls=tuple(tuple(map(tuple, np.round(hull, 5).tolist())) for hull in hulls),
-        mass=round(DENSITY * body.volume, 4),
+        mass=round(one.mass, 4),
         mass_from=f"guessed: {DENSITY:.0f} kg/m^3 of its closed surface's volume",
         friction=FRICTION,
         friction_from="guessed",
