@@ -193,7 +193,7 @@ class ChaseVideo(VideoWriter):
             (env.scenes[self._scene].lock.reference, WHITE),
             (f"{env.task.name}, {env.robot.name}" + ("" if self._image is not None else ", no camera"), WHITE),
             (f"episode {self._over + (not outcome)}, {self._steps * env.task.control_period:.1f} s", WHITE),
-            (f"done: {self._done} of {self._over}", WHITE),
+            (f"successes: {self._done} of {self._over}", WHITE),
             (outcome, color),
         ]
         draw, font = ImageDraw.Draw(page), ImageFont.load_default(LARGE)
