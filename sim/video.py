@@ -31,12 +31,16 @@ HOLD = 1.0
 """How long the last image of an episode is shown [s]."""
 PANEL = 320
 """Width of the panel next to the view from outside [px]."""
-IMAGE_HEIGHT = 280
+IMAGE_HEIGHT = 260
 """Largest height of the robot's images there [px]."""
 FAR = 5.0
 """Depth from which on images are black [m]."""
-MARGIN, LINE = 12, 28
-"""Margin around the text, and distance of lines [px]."""
+MARGIN, LINE, STRIP = 12, 28, 24
+"""Margin around the text, distance of lines, height of a strip with small text [px]."""
+SMALL, LARGE = 14, 20
+"""Sizes of text [px]."""
+PAGE, GREY = (32, 35, 40), (170, 175, 180)
+"""Colours around images, and of small text."""
 FIRST = np.array([0])
 WHITE, GREEN, RED = (235, 235, 235), (90, 210, 110), (240, 90, 70)
 
@@ -96,7 +100,8 @@ class CameraVideo(VideoWriter):
         """Add an image of all robots' cameras."""
         images = images_of(seen)
         assert images is not None  # the simulation was made with cameras
-        self.add(tiled(images[:SHOWN]).repeat(ENLARGED, 0).repeat(ENLARGED, 1))
+        page = tiled(images[:SHOWN]).repeat(ENLARGED, 0).repeat(ENLARGED, 1)
+        self.add(np.concatenate([page, _strip(page.shape[1], f"robots' cameras, {ENLARGED}x enlarged")]))
 
 
 class ChaseVideo(VideoWriter):
@@ -176,26 +181,48 @@ class ChaseVideo(VideoWriter):
         """The robot's images above the caption (H, `PANEL`, 3)."""
         from PIL import Image, ImageDraw, ImageFont
 
-        env = self._env
-        page = Image.new("RGB", (PANEL, LENS.height))
+        env, top = self._env, MARGIN
+        page = Image.new("RGB", (PANEL, LENS.height), PAGE)
         if self._image is not None:
-            height, width = self._image.shape[:2]
-            scale = min(PANEL / width, IMAGE_HEIGHT / height)
-            size = round(width * scale), round(height * scale)
-            filter_ = Image.Resampling.NEAREST if scale > 1 else Image.Resampling.BOX
-            page.paste(Image.fromarray(self._image).resize(size, filter_), ((PANEL - size[0]) // 2, 0))
+            image, said = fitted(self._image)
+            page.paste(Image.fromarray(_strip(PANEL, f"robot's cameras, {said}")), (0, 0))
+            page.paste(Image.fromarray(image), ((PANEL - image.shape[1]) // 2, STRIP))
+            top += STRIP + image.shape[0]
         lines = [
             (self._title, WHITE),
             (env.scenes[self._scene].lock.reference, WHITE),
             (f"{env.task.name}, {env.robot.name}" + ("" if self._image is not None else ", no camera"), WHITE),
             (f"episode {self._over + (not outcome)}, {self._steps * env.task.control_period:.1f} s", WHITE),
-            (f"done: {self._done} of {self._over}", WHITE),
+            (f"successes: {self._done} of {self._over}", WHITE),
             (outcome, color),
         ]
-        draw, font = ImageDraw.Draw(page), ImageFont.load_default(20)
+        draw, font = ImageDraw.Draw(page), ImageFont.load_default(LARGE)
         for row, (text, shade) in enumerate(lines):
-            draw.text((MARGIN, IMAGE_HEIGHT + MARGIN + row * LINE), text, shade, font)
+            draw.text((MARGIN, top + row * LINE), text, shade, font)
         return np.asarray(page)
+
+
+def fitted(image: U8) -> tuple[U8, str]:
+    """An image (H, W, 3) as large as the panel has room for, enlarged or reduced by a whole number; which, in words."""
+    height, width = image.shape[:2]
+    factor = min(PANEL // width, IMAGE_HEIGHT // height)
+    if factor > 1:
+        return image.repeat(factor, 0).repeat(factor, 1), f"{factor}x enlarged"
+    part = max(math.ceil(width / PANEL), math.ceil(height / IMAGE_HEIGHT))
+    if part == 1:
+        return image, "true size"
+    whole = image[: height // part * part, : width // part * part]
+    blocks = whole.reshape(height // part, part, width // part, part, 3).mean((1, 3))
+    return blocks.round().astype(np.uint8), f"1/{part} of their size"
+
+
+def _strip(width: int, text: str) -> U8:
+    """A line of small text (`STRIP`, width, 3)."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    page = Image.new("RGB", (width, STRIP), PAGE)
+    ImageDraw.Draw(page).text((MARGIN // 2, 3), text, GREY, ImageFont.load_default(SMALL))
+    return np.asarray(page)
 
 
 def images_of(seen: Observations) -> U8 | None:
@@ -220,11 +247,11 @@ def images_of(seen: Observations) -> U8 | None:
 
 
 def tiled(images: U8) -> U8:
-    """Images (N, H, W, 3) as the tiles of a square (rows H, columns W, 3), padded with black."""
+    """Images (N, H, W, 3) as the tiles of a square (rows H, columns W, 3), padded with dark grey."""
     count, height, width, _ = images.shape
     across = math.ceil(math.sqrt(count))
     down = math.ceil(count / across)
-    page = np.zeros((across * down, height, width, 3), np.uint8)
+    page = np.full((across * down, height, width, 3), PAGE, np.uint8)
     page[:count] = images
     return page.reshape(down, across, height, width, 3).swapaxes(1, 2).reshape(down * height, across * width, 3)
 

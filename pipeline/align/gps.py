@@ -12,6 +12,7 @@ from pipeline.align.scale import Scale
 from pipeline.capture.model import Capture
 from pipeline.geometry import Similarity, fit_similarity
 from pipeline.poses.scene import View
+from pipeline.types import F64
 
 MIN_PHOTOS = 6
 """Fewest photos with a position."""
@@ -26,10 +27,15 @@ ROUNDS, OUTLIER = 5, 3.0
 
 @dataclass(frozen=True)
 class GpsFit:
-    """What positions say of the scene; None where too uncertain."""
+    """What positions say of the scene; None where too uncertain.
+
+    Attributes:
+        north: (3,) unit vector in the scene's frame.
+    """
 
     scale: Scale | None = None
     up: UpEstimate | None = None
+    north: F64 | None = None
 
 
 def fit_gps(capture: Capture, views: Sequence[View]) -> GpsFit:
@@ -64,7 +70,10 @@ def fit_gps(capture: Capture, views: Sequence[View]) -> GpsFit:
     scale_sigma = np.hypot(across / count**0.5, SHARED * stated[0]) / max(extent, 1e-9)
     up_sigma = np.rad2deg(np.arctan2(np.hypot(height / count**0.5, SHARED * stated[1]), narrow))
     up = gps_from_scene.rotation.T @ np.array([0.0, 0.0, 1.0])
+    upright = up_sigma <= MAX_UP_SIGMA_DEG
+    headed = upright and np.rad2deg(scale_sigma) <= MAX_UP_SIGMA_DEG  # positions turn by as much as they stretch
     return GpsFit(
         Scale(gps_from_scene.scale, float(scale_sigma), "gps") if scale_sigma <= MAX_SCALE_SIGMA else None,
-        UpEstimate(("gps",), up, float(up_sigma)) if up_sigma <= MAX_UP_SIGMA_DEG else None,
+        UpEstimate(("gps",), up, float(up_sigma)) if upright else None,
+        gps_from_scene.rotation.T @ np.array([0.0, 1.0, 0.0]) if headed else None,
     )

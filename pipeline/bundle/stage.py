@@ -14,6 +14,7 @@ from PIL import Image
 
 from pipeline.align.alignment import Alignment, load_world_scene
 from pipeline.bundle.params import BundleParams
+from pipeline.bundle.quality_page import write_quality_page
 from pipeline.capture.model import Capture, Selection, image_report
 from pipeline.check.quality import Quality
 from pipeline.geometry import Similarity
@@ -40,7 +41,7 @@ COPIED = {
     "splat": ("splat.ply", "sim.ply", "web.sog"),
     "coverage": ("coverage.npz",),
     "regions": ("regions.json", "walkable.npz"),
-    "check": ("quality.json", "quality.html"),
+    "check": ("quality.json",),
 }
 LEVEL_FILES = {"full": "splat.ply", "sim": "sim.ply", "web": "web.sog"}
 REPORTS = {"points": "points.json", "mesh": "mesh.json", "splat": "training.json"}
@@ -122,7 +123,7 @@ def write_manifest(
     source_from_bundle: Similarity | None = None,
     parents: tuple[str, ...] = (),
 ) -> None:
-    """Write `bundle.json`, the last file of a bundle: it lists and hashes all others in its folder.
+    """Write `quality.html` and `bundle.json`, the last files of a bundle: that lists and hashes all others there.
 
     `splats` are the levels of detail by name, of those in `LEVEL_FILES`.
     """
@@ -139,7 +140,7 @@ def write_manifest(
             origin=source_from_bundle and Origin.model_validate(source_from_bundle.to_json()),
         ),
         splats={name: Splats(file=LEVEL_FILES[name], **asdict(info)) for name, info in splats.items()},
-        files=list_files(folder),
+        files={},
         quality_passed=quality.passed,
         failed_gates=quality.failed,
         provenance=Provenance(
@@ -155,7 +156,14 @@ def write_manifest(
         ),
         report=dict(report),
     )
-    (folder / MANIFEST_FILE).write_text(manifest_text(manifest))
+    seal(folder, manifest)
+
+
+def seal(folder: Path, manifest: Manifest) -> None:
+    """Write the last two files of a bundle: the quality page, and `bundle.json`, which lists and hashes all others."""
+    write_quality_page(folder, manifest)
+    whole = manifest.model_dump() | {"files": list_files(folder)}
+    (folder / MANIFEST_FILE).write_text(manifest_text(Manifest.model_validate(whole)))
 
 
 def _origin(params: BundleParams, capture: Capture) -> SceneOrigin:

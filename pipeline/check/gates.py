@@ -60,11 +60,11 @@ GATES: dict[str, GateKind] = {
         "with photos",
     ),
     "splat_mesh_depth": GateKind(
-        "Splat lies on the mesh (median)", "m", "<=", 0.025, "pipeline.check.views:view_gates",
+        "Splat to mesh distance (median)", "m", "<=", 0.025, "pipeline.check.views:view_gates",
         "How far what a robot sees (the splat) lies from what it bumps into (the mesh), typically.",
     ),
     "splat_mesh_depth_p90": GateKind(
-        "Splat lies on the mesh (90 %)", "m", "<=", 0.15, "pipeline.check.views:view_gates",
+        "Splat to mesh distance (90th percentile)", "m", "<=", 0.15, "pipeline.check.views:view_gates",
         "The same distance for the worst tenth of the image.",
     ),
     "mesh_held_out_depth": GateKind(
@@ -73,24 +73,24 @@ GATES: dict[str, GateKind] = {
         "with photos",
     ),
     "invented": GateKind(
-        "Mesh where depth looks through", "", "<=", 0.01, "pipeline.check.surface:depth_gates",
-        "The share of the mesh that stands in the air: three depth images or more saw what lies behind it. A robot "
-        "would bump into it, and a place has nothing there.",
+        "Mesh in observed free space", "", "<=", 0.01, "pipeline.check.surface:depth_gates",
+        "The share of the mesh in the air: three depth images or more saw what lies behind it. A robot would bump into "
+        "something that isn't there.",
         "with photos",
     ),
     "missing": GateKind(
-        "Level surface that physics lacks", "m2", "<=", 0.1, "pipeline.check.surface:depth_gates",
-        "Floor, landings, steps and tables that three depth images or more saw, where the mesh for physics has a hole: "
-        "a robot would step into it, and a place has a floor there.",
+        "Level surfaces missing from the collision mesh", "m2", "<=", 0.1, "pipeline.check.surface:depth_gates",
+        "Floor, landings, steps and tables that three depth images or more saw, where the collision mesh has a hole: a "
+        "robot would step into it.",
         "with photos",
     ),
     "gravity": GateKind(
-        "Gravity is known", "degrees", "<=", 1.0, "pipeline.check.frame:frame_gates",
-        "How sure it is which way is down. One degree off is a slope that a robot feels.",
+        "Gravity uncertainty", "degrees", "<=", 1.0, "pipeline.check.frame:frame_gates",
+        "One sigma of the vertical. One degree off is a slope that a robot feels.",
     ),
     "scale": GateKind(
-        "Scale is known", "", "<=", 0.03, "pipeline.check.frame:frame_gates",
-        "How sure it is how long a metre is. 0.01 means a room of 10 m may be 10 cm longer or shorter.",
+        "Scale uncertainty", "", "<=", 0.03, "pipeline.check.frame:frame_gates",
+        "One relative sigma of the scale. 0.01 means that a room of 10 m may be 10 cm longer or shorter.",
     ),
     "registered": GateKind(
         "Photos registered", "", ">=", 0.9, "pipeline.check.frame:pose_gates",
@@ -115,11 +115,11 @@ GATES: dict[str, GateKind] = {
         "Surface in the air where the camera went through, so where nothing can be.",
     ),
     "drop_test": GateKind(
-        "Dropped bodies that fall through or are thrown out", "", "<=", 0.0, "pipeline.check.ground:ground_gates",
+        "Drop test: bodies lost or thrown out", "", "<=", 0.0, "pipeline.check.ground:ground_gates",
         "The number of balls and boxes, of a thousand dropped over the floor, that fell through or were thrown out.",
     ),
     "drop_height": GateKind(
-        "Dropped bodies rest on the floor (largest error)", "m", "<=", 0.02, "pipeline.check.ground:ground_gates",
+        "Drop test: largest height error at rest", "m", "<=", 0.02, "pipeline.check.ground:ground_gates",
         "How far above or below the floor the dropped bodies came to rest, at worst.",
     ),
     "coverage": GateKind(

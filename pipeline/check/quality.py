@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict
 
 QUALITY_FILE = "quality.json"
 UNITS = {"m2": "m²", "degrees": "°"}
+SMALL = {"m": ("mm", 1e3), "m2": ("cm²", 1e4)}
+"""What lengths and areas below a tenth are shown in, and how many of these one is."""
 
 
 class Gate(BaseModel):
@@ -79,6 +81,12 @@ def metric_text(value: float | None, unit: str) -> str:
     """A metric with its unit and as many digits as matter."""
     if value is None:
         return "unknown"
-    digits = 4 if abs(value) < 0.01 else 3 if abs(value) < 0.1 else 2
-    number = f"{value:.{digits}f}".rstrip("0").rstrip(".")
+    if unit in SMALL and 0 < abs(value) < 0.1:
+        unit, factor = SMALL[unit]
+        value *= factor
+        digits = 1 if abs(value) < 10 else 0
+    else:
+        digits = 4 if abs(value) < 0.01 else 3 if abs(value) < 0.1 else 2
+    number = f"{value:.{digits}f}"
+    number = number.rstrip("0").rstrip(".") if "." in number else number
     return f"{number} {UNITS.get(unit, unit)}".strip().replace(" °", "°")

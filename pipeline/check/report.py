@@ -1,4 +1,4 @@
-"""The quality page and its images: gates, the splat next to the photos, depths, the mesh from several sides."""
+"""Images of the check: the splat next to the photos, depths, the mesh from several sides."""
 
 from __future__ import annotations
 
@@ -7,59 +7,34 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from scipy.ndimage import label
 
-from pipeline.check.quality import Quality, metric_text
 from pipeline.check.scene import ViewCheck
 from pipeline.geometry import Camera, Mesh, Pose
 from pipeline.geometry.rays import RayCaster
-from pipeline.io.pages import render
 from pipeline.types import F32, F64, U8, Floats
 
 
-def quality_page(
-    quality: Quality,
-    title: str,
-    views: Sequence[tuple[str, str]],
-    meshes: Sequence[str],
-    coverage: str | None,
-    left_out: Sequence[tuple[str, str]] = (),
-) -> str:
-    """HTML of the page; images are named by paths relative to it, held-out views by (path, caption).
-
-    Without photos there is no `coverage`. `left_out` says which images of the capture were not used, and why.
-    """
-    return render(
-        "pipeline",
-        "quality.html",
-        metric_text=metric_text,
-        quality=quality,
-        title=title,
-        views=views,
-        meshes=meshes,
-        coverage=coverage,
-        left_out=left_out,
-    )
-
-
-def write_view_images(checks: Sequence[ViewCheck], folder: Path, count: int) -> list[tuple[str, str]]:
-    """Photo, rendering and both depths side by side, of `count` views over the capture; their names and captions."""
-    names = []
+def write_view_images(checks: Sequence[ViewCheck], folder: Path, count: int) -> dict[str, dict[str, object]]:
+    """Write photo, rendering and both depths side by side, of `count` views; their names and metrics by file."""
+    shown: dict[str, dict[str, object]] = {}
     for index in np.unique(np.linspace(0, len(checks) - 1, min(count, len(checks))).round().astype(int)):
         check = checks[index]
         far = float(np.percentile(check.mesh_depth[check.mesh_depth > 0], 98)) if (check.mesh_depth > 0).any() else 1.0
         row = [check.photo, check.rendered, colored_depth(check.splat_depth, far), colored_depth(check.mesh_depth, far)]
-        name = f"view_{len(names)}.jpg"
+        name = f"view_{len(shown)}.jpg"
         write_jpeg(folder / name, np.concatenate(row, 1))
-        names.append((name, f"{check.name}: {check.psnr:.1f} dB, SSIM {check.ssim:.3f}"))
-    return names
+        shown[name] = {"name": check.name, "psnr": round(check.psnr, 1), "ssim": round(check.ssim, 3)}
+    return shown
 
 
-def write_mesh_images(mesh: Mesh, track: Floats, folder: Path) -> list[str]:
+def write_mesh_images(mesh: Mesh, track: Floats, folder: Path) -> None:
     """The mesh [world frame] from four sides and the top; surfaces seen from behind are left out, which opens a room.
 
     By the camera centres (N, 3) a scene captured from one side only is shown from that side.
     """
-    low, high = np.percentile(mesh.vertices, 1, axis=0), np.percentile(mesh.vertices, 99, axis=0)
+    points = bulk(mesh).mean(1)
+    low, high = np.percentile(points, 1, axis=0), np.percentile(points, 99, axis=0)
     towards = np.mean(track, axis=0) - (low + high) / 2
     one_sided = np.linalg.norm(towards[:2]) > 0.15 * np.linalg.norm(high - low)
     middle = np.rad2deg(np.arctan2(towards[1], towards[0]))
@@ -68,10 +43,9 @@ def write_mesh_images(mesh: Mesh, track: Floats, folder: Path) -> list[str]:
     images = [shaded_view(mesh, camera, overview_pose(mesh, camera, float(azimuth), elevation)) for azimuth in azimuths]
     grid = np.concatenate([np.concatenate(images[:2], 1), np.concatenate(images[2:], 1)], 0)
     write_jpeg(folder / "mesh.jpg", grid)
-    large = camera.resized(720, 540)
-    top = shaded_view(mesh, large, overview_pose(mesh, large, -90, 89.9))
-    write_jpeg(folder / "mesh_top.jpg", top)
-    return ["mesh.jpg", "mesh_top.jpg"]
+    wide = Camera(720, 540, 720.0, 720.0, 360.0, 270.0)
+    large = wide if high[0] - low[0] > high[1] - low[1] else Camera(540, 720, 720.0, 720.0, 270.0, 360.0)
+    write_jpeg(folder / "mesh_top.jpg", shaded_view(mesh, large, overview_pose(mesh, large, -90, 89.9)))
 
 
 def colored_depth(depth: F32, far: float) -> U8:
@@ -94,6 +68,13 @@ def jpeg(rgb: U8) -> bytes:
 
 BACKGROUND = np.array([236.0, 239.0, 243.0])
 GUESSED = np.array([230.0, 120.0, 30.0])
+FILLED = 0.94
+"""Share of an image that a mesh fills."""
+OUTSIDE = 0.001
+"""Share of a mesh's corners that may lie outside at each side of an image."""
+APART, SCRAP = 48, 0.1
+"""Parts of a mesh with empty cells between them, of which so many make up its diagonal, lie apart; those whose area by
+that of the largest is smaller are scraps."""
 LIGHT = np.array([0.35, -0.25, 0.9]) / np.linalg.norm([0.35, -0.25, 0.9])
 
 
@@ -121,16 +102,48 @@ def shaded_view(mesh: Mesh, camera: Camera, world_from_camera: Pose) -> U8:
 
 
 def overview_pose(mesh: Mesh, camera: Camera, azimuth_deg: float, elevation_deg: float) -> Pose:
-    """World from camera of a camera that sees the whole mesh from that side; x is azimuth 0."""
-    low, high = np.percentile(mesh.vertices, [1, 99], axis=0).astype(np.float64)
-    centre, radius = (low + high) / 2, float(np.linalg.norm(high - low)) / 2
+    """World from camera of a camera whose image the bulk of the mesh fills, from that side; x is azimuth 0.
+
+    What faces away from the camera isn't drawn and needs no room.
+    """
     azimuth, elevation = np.deg2rad(azimuth_deg), np.deg2rad(elevation_deg)
     outward = np.array([np.cos(elevation) * np.cos(azimuth), np.cos(elevation) * np.sin(azimuth), np.sin(elevation)])
-    half_angle = np.arctan(min(camera.width / camera.fx, camera.height / camera.fy) / 2)
-    forward = -outward
     right = np.array([-np.sin(azimuth), np.cos(azimuth), 0.0])
-    down = np.cross(forward, right)
-    return Pose(np.stack([right, down, forward], 1), centre + outward * radius / np.sin(half_angle))
+    world_from_camera = np.stack([right, np.cross(-outward, right), -outward], 1)
+    corners = bulk(mesh)
+    facing = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]) @ outward > 0
+    points = (corners[facing] if facing.any() else corners).reshape(-1, 3) @ world_from_camera
+    eye, farthest = np.zeros(3), np.inf
+    for axis, slope in enumerate((camera.width / camera.fx, camera.height / camera.fy)):
+        # a point is in the image where |point - eye| < reach * depth along the axis
+        reach = FILLED * slope / 2
+        most, least = (_most(sign * points[:, axis] - reach * points[:, 2]) for sign in (1, -1))
+        eye[axis], farthest = (most - least) / 2, min(farthest, -(most + least) / (2 * reach))
+    eye[2] = farthest
+    return Pose(world_from_camera, world_from_camera @ eye)
+
+
+def bulk(mesh: Mesh) -> F64:
+    """Corners (T, 3, 3) of the triangles of a mesh [m], without scraps that lie apart from the rest."""
+    corners = mesh.corners().astype(np.float64)
+    centres = corners.mean(1)
+    low = centres.min(0)
+    cell = float(np.linalg.norm(centres.max(0) - low)) / APART or 1.0
+    x, y, z = ((centres - low) / cell).astype(int).T
+    grid = np.zeros((x.max() + 1, y.max() + 1, z.max() + 1), bool)
+    grid[x, y, z] = True
+    parts = np.zeros(grid.shape, np.int32)
+    label(grid, np.ones((3, 3, 3)), parts)
+    part = parts[x, y, z]
+    share = np.bincount(
+        part, np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
+    )
+    return corners[share[part] > SCRAP * share.max()]
+
+
+def _most(values: F64) -> float:
+    """The largest but for a few."""
+    return float(np.quantile(values, 1 - OUTSIDE, method="higher"))
 
 
 def _barycentric(points: F64, corners: F64) -> F64:

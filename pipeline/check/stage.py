@@ -1,4 +1,4 @@
-"""The check stage: measure every gate, write quality.json, quality.html and images."""
+"""The check stage: measure every gate, write quality.json and images."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.align.alignment import Alignment, load_world_scene
-from pipeline.capture.model import Capture, Selection, image_report, left_out_lines
+from pipeline.align.gps import fit_gps
+from pipeline.capture.model import Capture, Selection
 from pipeline.check.coverage import coverage_image
 from pipeline.check.gates import measure_gates
 from pipeline.check.params import CheckParams
 from pipeline.check.quality import Quality
-from pipeline.check.report import quality_page, write_jpeg, write_mesh_images, write_view_images
+from pipeline.check.report import write_jpeg, write_mesh_images, write_view_images
 from pipeline.check.scene import CheckedScene, Photos
 from pipeline.check.surface import floor_flatness, table_flatness
 from pipeline.check.views import check_views, measure_levels
@@ -63,16 +64,12 @@ def run(inputs: Mapping[str, Path], params: CheckParams, out_dir: Path) -> None:
         "table": asdict(table) if table else None,
         "floor_to_table_deg": floor.angle_to(table) if floor and table else None,
     }
-    quality = Quality(gates=gates, metrics={"flatness": flat, "levels": levels})
-    quality.save(out_dir)
+    north = fit_gps(Capture.load(inputs["capture"]), scene.views).north
     images = out_dir / "images"
     images.mkdir()
     shown = write_view_images(views, images, params.images)
-    meshes = write_mesh_images(mesh, track, images)
-    write_jpeg(images / COVERAGE_IMAGE, coverage_image(coverage, regions))
-    captions = [(f"images/{name}", caption) for name, caption in shown]
-    mesh_paths = [f"images/{name}" for name in meshes]
-    left_out = left_out_lines(image_report(Capture.load(inputs["capture"]), selection))
-    page = quality_page(quality, "Quality of the bundle", captions, mesh_paths, f"images/{COVERAGE_IMAGE}", left_out)
-    (out_dir / "quality.html").write_text(page)
+    write_mesh_images(mesh, track, images)
+    write_jpeg(images / COVERAGE_IMAGE, coverage_image(coverage, regions, north))
+    quality = Quality(gates=gates, metrics={"flatness": flat, "levels": levels, "views": shown})
+    quality.save(out_dir)
     logger.info("gates that fail: %s", ", ".join(quality.failed) or "none")

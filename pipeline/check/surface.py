@@ -69,14 +69,14 @@ def depth_gates(scene: CheckedScene) -> dict[str, Measured]:
 
 def _invented_gate(mesh: Mesh, maps: Sequence[DepthMap]) -> Measured:
     area, share = measure_invented(mesh, maps)
-    how = f"share of the mesh's area that 3 of {len(maps)} depth maps look through, by over {100 * CLEARLY:.0f} cm"
+    how = f"share of the mesh's area that 3 of {len(maps)} depth maps see through, by more than {100 * CLEARLY:.0f} cm"
     return Measured(share, how, detail={"area_m2": rounded(area)})
 
 
 def _missing_gate(scene: CheckedScene, maps: Sequence[DepthMap]) -> Measured:
     if scene.regions.note == AN_OBJECT:  # depth shows what it stood on, too
         return Measured(None, AN_OBJECT, applies=False)
-    how = f"area at which 3 of {len(maps)} depth maps show something level, and physics has nothing"
+    how = f"level area in 3 of {len(maps)} depth maps where the collision mesh has nothing"
     return Measured(measure_missing(scene.collision, maps), how)
 
 

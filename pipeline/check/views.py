@@ -83,7 +83,7 @@ def view_gates(scene: CheckedScene) -> dict[str, Measured]:
     if scene.photos is None:
         return {}
     checks, (width, height) = scene.photos.views, scene.photos.image_size
-    views = f"{len(checks)} views that neither map nor training used, at {width}x{height}"
+    views = f"{len(checks)} held-out views, at {width}x{height}"
     psnr, ssim = [check.psnr for check in checks], [check.ssim for check in checks]
     difference = np.concatenate([check.depth_difference for check in checks]) if checks else np.zeros(0)
     median, p90 = np.percentile(np.abs(difference), [50, 90]) if len(difference) else (None, None)

@@ -12,8 +12,9 @@ from pydantic import BaseModel, ConfigDict
 from pipeline.errors import BundleError
 from pipeline.io.files import readable
 from pipeline.scenes.bundle import Bundle
+from pipeline.scenes.hub import repository_name
 from pipeline.scenes.manifest import SceneOrigin
-from pipeline.scenes.references import PREFIX, Reference
+from pipeline.scenes.references import HUB, PREFIX, Reference
 from pipeline.scenes.registry import BundlesFolder, Registry
 from pipeline.scenes.resolver import is_registry, open_registry
 from pipeline.scenes.summary import SceneSummary, one_line
@@ -27,11 +28,26 @@ DRIVABLE = 1.0
 
 @dataclass(frozen=True)
 class Listed:
-    """A version that the gallery shows, and the reference that opens it for a visitor."""
+    """A version that the gallery shows.
+
+    Attributes:
+        registry: Address of the registry that visitors get it from; "" where only the gallery's maker has it.
+    """
 
     summary: SceneSummary
-    loaded_by: str
+    registry: str
     open: Callable[[], Bundle]
+
+    @property
+    def loaded_by(self) -> str:
+        """What opens it for a visitor: a reference, or the folder that they were given."""
+        name, version = self.summary.name, self.summary.version
+        return f"{self.registry}/{name}@{version}" if self.registry else f"{name}/{version}"
+
+    @property
+    def repository(self) -> str:
+        """The repository on the hub that has it, owner/name; "" where none has."""
+        return repository_name(self.registry) if self.registry.startswith(HUB) else ""
 
     def __str__(self) -> str:
         return self.summary.reference
@@ -98,12 +114,12 @@ def scenes(address: str) -> dict[str, list[Listed]]:
     """
     folder = Path(address.removeprefix(PREFIX)).expanduser()
     registry: Registry = open_registry(address) if is_registry(address) else BundlesFolder(folder)
-    public = f"{registry.address}/" if "://" in registry.address else ""
+    public = registry.address if "://" in registry.address else ""
     found: dict[str, list[Listed]] = {}
     for summary in registry.summaries():
         reference = Reference(registry.address, summary.name, summary.version)
         opened = functools.cache(lambda reference=reference: Bundle(registry.open(reference)))
-        found.setdefault(summary.name, []).append(Listed(summary, public + summary.reference, opened))
+        found.setdefault(summary.name, []).append(Listed(summary, public, opened))
     if not found:
         raise BundleError(
             "a gallery shows the scenes of a registry, or of a folder of bundles",

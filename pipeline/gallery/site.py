@@ -25,6 +25,7 @@ from pipeline.gallery.scenes import Entry, Listed
 from pipeline.gallery.versions import changes, must_be
 from pipeline.io.files import counted, readable, write_whole
 from pipeline.io.pages import render
+from pipeline.scenes.hub import hub_page
 from pipeline.scenes.manifest import ORIGINS
 
 MARK = "gallery.json"
@@ -153,8 +154,8 @@ def _page(drawn: Sequence[Drawn], index: int) -> str:
         "scene.html",
         card=one.about.card,
         summary=one.summary,
-        origins=ORIGINS,
-        loaded_by=one.version.loaded_by,
+        listed=one.version,
+        hub=hub_page(one.version.repository),
         manifest=bundle.manifest,
         gates=bundle.quality.gates,
         regions=bundle.regions,
@@ -185,7 +186,7 @@ def index_page(entries: Sequence[Entry]) -> str:
 def _render(name: str, **values: object) -> str:
     meaning = {name: kind.meaning for name, kind in GATES.items()}
     functions = {"counted": counted, "metric_text": metric_text, "must_be": must_be, "readable": readable}
-    return render("pipeline.gallery", name, **functions, meaning=meaning, **values)
+    return render("pipeline.gallery", name, **functions, meaning=meaning, origins=ORIGINS, **values)
 
 
 class _Quiet(SimpleHTTPRequestHandler):

@@ -123,15 +123,12 @@ def _depth_gates(views: Sequence[Lookout], *, from_cameras: bool) -> dict[str, M
     }
 
 
-def write_lookouts(views: Sequence[Lookout], folder: Path) -> list[tuple[str, str]]:
-    """Image of the splat, its depth and the mesh's side by side, for up to four views; (file name, caption) each."""
-    names = []
-    for index in np.unique(np.linspace(0, len(views) - 1, min(IMAGES, len(views))).round().astype(int)):
+def write_lookouts(views: Sequence[Lookout], folder: Path) -> None:
+    """Image of the splat, its depth and the mesh's side by side, for up to four views."""
+    chosen = np.unique(np.linspace(0, len(views) - 1, min(IMAGES, len(views))).round().astype(int))
+    for number, index in enumerate(chosen):
         view = views[index]
         seen = view.mesh_depth[view.mesh_depth > 0]
         far = float(np.percentile(seen, 98)) if len(seen) else 1.0
         row = [view.image, colored_depth(view.splat_depth, far), colored_depth(view.mesh_depth, far)]
-        name = f"lookout_{len(names)}.jpg"
-        write_jpeg(folder / name, np.concatenate(row, 1))
-        names.append((name, "Image of the splat, its depth, depth of the mesh"))
-    return names
+        write_jpeg(folder / f"lookout_{number}.jpg", np.concatenate(row, 1))

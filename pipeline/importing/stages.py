@@ -17,7 +17,7 @@ from pipeline.align.alignment import Alignment
 from pipeline.align.gravity import UpEstimate
 from pipeline.bundle.params import BundleParams
 from pipeline.bundle.stage import SplatInfo, write_cameras, write_manifest
-from pipeline.check.report import overview_pose, quality_page, write_mesh_images
+from pipeline.check.report import overview_pose, write_mesh_images
 from pipeline.coverage.map import CoverageMap
 from pipeline.coverage.stage import horizontal_rotation
 from pipeline.errors import CardError, ReconstructionError
@@ -265,11 +265,9 @@ def write_bundle(inputs: Mapping[str, Path], params: BundleParams, out_dir: Path
     )
     quality.save(out_dir)
     (out_dir / "images").mkdir()
-    captions = [(f"images/{file}", caption) for file, caption in write_lookouts(views, out_dir / "images")]
+    write_lookouts(views, out_dir / "images")
     around = track if len(track) else np.array([pose.translation for pose in lookouts])
-    meshes = [f"images/{file}" for file in write_mesh_images(mesh, around, out_dir / "images")]
-    page = quality_page(quality, "Quality of the imported bundle", captions, meshes, None)
-    (out_dir / "quality.html").write_text(page)
+    write_mesh_images(mesh, around, out_dir / "images")
     full = SplatInfo(len(splat), round(np.sqrt(splat.sh.shape[1])) - 1, drawing_mode(splat))
     report = {
         "registration": _registration_report(imported.registration),
@@ -327,5 +325,5 @@ IMPORT_STAGES = (
     Stage("mesh", 2, ("capture",), Settings, function=f"{__name__}:simplify"),
     Stage("regions", 1, ("capture", "mesh"), RegionsParams, function=f"{__name__}:find_floor"),
     Stage("splat", 1, ("capture", "regions"), Settings, function=f"{__name__}:make_levels"),
-    Stage("bundle", 3, ("capture", "mesh", "regions", "splat"), BundleParams, function=f"{__name__}:write_bundle"),
+    Stage("bundle", 4, ("capture", "mesh", "regions", "splat"), BundleParams, function=f"{__name__}:write_bundle"),
 )

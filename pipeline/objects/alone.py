@@ -272,7 +272,6 @@ LEVELS = {"full": "splat.ply", "sim": "sim.ply"}
 COPIED = {
     "coverage": ("coverage.npz",),
     "regions": ("regions.json", "walkable.npz"),
-    "check": ("quality.html",),
 }
 """What is as in every bundle."""
 

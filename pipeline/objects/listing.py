@@ -49,6 +49,8 @@ AT_IT = 0.05
 """A ray that meets a body meets nothing else before it by more than this [m]."""
 OVER_FLOOR = 0.06
 """What begins higher than this over the floor stands on something else [m]."""
+DENSITY = 100.0
+"""Guess of the mass of a parcel or a piece of furniture by the volume of its closed surface [kg/m^3]."""
 BOX_EDGES = [(a, b) for a in range(8) for b in range(a) if bin(a ^ b).count("1") == 1]
 
 
@@ -78,6 +80,11 @@ class SceneObject:
         """Its size in metres; lengths of which one end was guessed with one sigma."""
         pairs = zip(self.body.size, self.body.sigma, strict=True)
         return " x ".join(f"{length:.2f}" + (f"\u00b1{sigma:.2f}" if sigma > 0 else "") for length, sigma in pairs)
+
+    @property
+    def mass(self) -> float:
+        """A guess [kg]."""
+        return DENSITY * self.body.volume
 
     @property
     def remarks(self) -> str:
@@ -145,21 +152,23 @@ def views_of(bundle: Bundle, mesh: Mesh) -> Views:
 
 
 def write_page(bundle: Bundle, objects: list[SceneObject], file: Path) -> None:
-    """Write a page with every object: where it is seen best, without it if it can be moved, closed."""
+    """Write a page with a table of all objects, and each where it is seen best, taken away if it can be, and closed."""
     splat, mesh = bundle.splat(), bundle.mesh("open")
     sheets, views = sheets_of(mesh, bundle.regions.floor_height), views_of(bundle, mesh)
     caster, figures = RayCaster(mesh), []
     for one in track(objects, "pictures of objects"):
-        view, shown = next(iter(best_views(bundle.cameras, one.body, caster)), None), list[U8]()
+        view, shown = next(iter(best_views(bundle.cameras, one.body, caster)), None), list[tuple[str, U8]]()
         if view:
-            shown.append(picture(splat, view, one.body, outlined=True))
+            shown.append(("in the scene", picture(splat, view, one.body, outlined=True)))
         if view and not one.fixed:
             scene = mesh.with_faces(~one.standing.triangles)
             rest = cut_splat(splat, one.body, scene, holes_of(one.body, scene, sheets, views), views).rest
-            shown.append(picture(rest, view, one.body))
-        shown += [shaded_view(one.body.mesh, PICTURE, overview_pose(one.body.mesh, PICTURE, *side)) for side in AROUND]
-        figures.append((one, [data_url(image) for image in shown]))
-    page = render("pipeline.objects", "objects.html", title=f"Objects of {bundle.manifest.reference}", figures=figures)
+            shown.append(("taken away", picture(rest, view, one.body)))
+        for caption, side in zip(("closed mesh", "from the other side"), AROUND, strict=True):
+            shown.append((caption, shaded_view(one.body.mesh, PICTURE, overview_pose(one.body.mesh, PICTURE, *side))))
+        figures.append((one, [(caption, data_url(image)) for caption, image in shown]))
+    title = f"Objects of {bundle.manifest.reference}"
+    page = render("pipeline.objects", "objects.html", title=title, figures=figures, density=DENSITY)
     with machine_errors(file):
         write_whole(file, page, alone=True)
 

@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.bundle.params import Movables, version_for
+from pipeline.bundle.quality_page import PAGE_FILE as QUALITY_PAGE
+from pipeline.bundle.stage import seal
 from pipeline.check.quality import QUALITY_FILE, Quality
 from pipeline.errors import BundleError
 from pipeline.geometry import Gaussians, Mesh, Similarity
@@ -24,24 +26,33 @@ from pipeline.objects.cutting import (
     put_back_gate,
     settling_gates,
 )
-from pipeline.objects.listing import SceneObject, objects_of, write_page
+from pipeline.objects.listing import DENSITY, SceneObject, objects_of, write_page
 from pipeline.scenes.bundle import Bundle
 from pipeline.scenes.files import link_or_copy
-from pipeline.scenes.manifest import MANIFEST_FILE, Manifest, StageRecord, list_files, manifest_text
-from pipeline.scenes.objects import FOLDER, MESH_FILE, RECORD_FILE, REST, REST_COLLISION, SPLAT_FILES, ObjectRecord
+from pipeline.scenes.manifest import MANIFEST_FILE, StageRecord
+from pipeline.scenes.objects import (
+    FOLDER,
+    MESH_FILE,
+    PAGE_FILE,
+    RECORD_FILE,
+    REST,
+    REST_COLLISION,
+    SPLAT_FILES,
+    ObjectRecord,
+)
 from pipeline.scenes.references import Version
 from pipeline.splat.ply import save_splat
 from pipeline.types import F64
 
-PAGE_FILE = "objects.html"
-MADE_HERE = {MANIFEST_FILE, QUALITY_FILE, PAGE_FILE, REST_COLLISION, *(f"{level}.ply" for level in REST.values())}
+MADE_HERE = {
+    *(MANIFEST_FILE, QUALITY_FILE, QUALITY_PAGE, PAGE_FILE, REST_COLLISION),
+    *(f"{level}.ply" for level in REST.values()),
+}
 """Files that are never the parent's."""
-CUT_VERSION = 4
+CUT_VERSION = 5
 """Changes when the same objects of the same bundle would come out otherwise."""
 ALL = "all"
 """Stands for all objects that could be moved."""
-DENSITY = 100.0
-"""Guess of the mass of a parcel or a piece of furniture by the volume of its closed surface [kg/m^3]."""
 NEAR = 0.1
 """What a point is meant for is no farther from it [m]."""
 
@@ -176,13 +187,12 @@ def _write(bundle: Bundle, solid: Solid, shown: Shown, folder: Path, **changes: 
     made = manifest.model_copy(
         update={
             "splats": levels,
-            "files": list_files(folder),
             "quality_passed": quality.passed,
             "failed_gates": quality.failed,
             **changes,
         }
     )
-    (folder / MANIFEST_FILE).write_text(manifest_text(Manifest.model_validate(made.model_dump())))
+    seal(folder, made)
 
 
 def write_object(
@@ -202,7 +212,7 @@ def write_object(
         world_from_body=body.world_from_body.matrix.tolist(),
         size=tuple(body.size.tolist()),
         hulls=tuple(tuple(map(tuple, np.round(hull, 5).tolist())) for hull in hulls),
-        mass=round(DENSITY * body.volume, 4),
+        mass=round(one.mass, 4),
         mass_from=f"guessed: {DENSITY:.0f} kg/m^3 of its closed surface's volume",
         friction=FRICTION,
         friction_from="guessed",

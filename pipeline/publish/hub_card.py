@@ -41,13 +41,15 @@ LICENCES = {
 }
 """The hub's own names, by SPDX ids."""
 METRICS = {
-    "held_out_psnr": ("psnr_db", "PSNR", "dB"),
-    "splat_mesh_depth": ("splat_to_mesh_m", "splat to mesh", "m"),
-    "scale": ("scale_error", "scale, 1 sigma", ""),
-    "walkable": ("floor_m2", "floor", "m²"),
-    "coverage": ("coverage", "views to trust", ""),
+    "held_out_psnr": "psnr_db",
+    "splat_mesh_depth": "splat_to_mesh_m",
+    "scale": "scale_error",
+    "walkable": "floor_m2",
+    "coverage": "coverage",
 }
-"""Gates whose metrics are shown: column of the table, title and unit in the card."""
+"""Columns of the table by the gates whose metrics they hold."""
+TITLES = ("scene", "quality", "PSNR [dB]", "floor [m²]", "MB", "licence", "what it is")
+"""Columns of the card."""
 
 
 class Thumbnail(BaseModel):
@@ -106,7 +108,7 @@ def row_of(entry: SceneSummary, bundle: Bundle | None) -> Row:
         licence=entry.licence,
         passed=not entry.failed_gates,
         failed_gates=", ".join(entry.failed_gates),
-        **{column: metrics.get(gate) for gate, (column, _, _) in METRICS.items()},
+        **{column: metrics.get(gate) for gate, column in METRICS.items()},
         gaussians=entry.gaussians,
         bytes=entry.bytes,
         sha256=entry.sha256,
@@ -187,7 +189,7 @@ def _arrow() -> ModuleType | None:
 
 def card(repository: str, rows: list[Row], *, versions: int, has_table: bool) -> str:
     """The dataset card of owner/repository: README.md with its YAML; `versions` counts yanked ones, too."""
-    titles = [f"{title} [{unit}]" if unit else title for _, title, unit in METRICS.values()]
+    shown = rows[0].reference if rows else "name@1.0.0"
     front = _front_matter(repository, rows, has_table=has_table)
     return render(
         "pipeline.publish",
@@ -196,13 +198,14 @@ def card(repository: str, rows: list[Row], *, versions: int, has_table: bool) ->
         repository=repository,
         scenes=counted(len(rows), "scene"),
         versions=counted(versions, "version"),
-        titles=["scene", "quality", *titles, "Gaussians", "MB", "source", "licence", "what it is"],
+        titles=TITLES,
         rows=rows[:SHOWN_ROWS],
         left_out=len(rows[SHOWN_ROWS:]),
         images=[(row, row.image) for row in rows if row.image][:MAX_IMAGES],
         cells=partial(_cells, repository),
         page=partial(_page, repository),
-        example=f"{HUB}{repository}/{rows[0].reference if rows else 'name@1.0.0'}",
+        example=f"{HUB}{repository}/{shown}",
+        folder=shown.replace("@", "/"),
     )
 
 
@@ -222,16 +225,14 @@ def _front_matter(repository: str, rows: list[Row], *, has_table: bool) -> dict[
 
 
 def _cells(repository: str, row: Row) -> list[str]:
-    metrics = [getattr(row, column) for column, _, _ in METRICS.values()]
+    made = "" if row.origin == "captured" else f"**{_text(row.origin)}** {_text(row.source)}: "
     return [
         f"[{_text(row.reference)}]({_page(repository, row)})",
         "passed" if row.passed else f"❌ **FAILED**: {_text(row.failed_gates)}",
-        *("-" if value is None else f"{value:.4g}" for value in metrics),
-        f"{row.gaussians:,}",
+        *("-" if value is None else f"{value:.1f}" for value in (row.psnr_db, row.floor_m2)),
         f"{row.bytes / 1e6:,.1f}",
-        _text(row.source) if row.origin == "captured" else f"**{row.origin}** {_text(row.source)}",
         _text(row.licence),
-        _text(row.description),
+        made + _text(row.description),
     ]
 
 

@@ -8,7 +8,6 @@ import numpy as np
 
 from pipeline.bundle.params import BundleParams
 from pipeline.bundle.stage import LEVEL_FILES, SplatInfo, write_cameras, write_manifest
-from pipeline.check.report import quality_page
 from pipeline.geometry import Mesh, PointCloud
 from pipeline.geometry.rays import sample_surface
 from pipeline.importing.measure import write_lookouts
@@ -46,9 +45,7 @@ def write_room(folder: Path, seed: int, recipe: Recipe) -> None:
     write_cameras(cameras, folder)
     made.quality.save(folder)
     (folder / "images").mkdir()
-    captions = [(f"images/{file}", caption) for file, caption in write_lookouts(made.views, folder / "images")]
-    page = quality_page(made.quality, f"Quality of {name_of(seed)}", captions, [], None)
-    (folder / "quality.html").write_text(page)
+    write_lookouts(made.views, folder / "images")
     drawn = {"seed": seed, "alike": made.room.alike, "ends": list(made.room.ends), "scanned": round(made.scanned, 4)}
     write_manifest(
         folder,

@@ -59,13 +59,13 @@ STAGES: tuple[Stage, ...] = (
     Stage("regions", 2, ("poses", "align", "mesh", "coverage"), RegionsParams),
     Stage(
         "check",
-        8,
+        9,
         ("capture", "select", "poses", "depth", "align", "mesh", "splat", "coverage", "regions"),
         CheckParams,
     ),
     Stage(
         "bundle",
-        4,
+        5,
         ("capture", "select", "poses", "align", "points", "mesh", "splat", "coverage", "regions", "check"),
         BundleParams,
         function="pipeline.objects.loosening:run",

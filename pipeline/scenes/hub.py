@@ -114,6 +114,11 @@ def repository_name(address: str) -> str:
     return name
 
 
+def hub_page(repository: str) -> str:
+    """The web page of a dataset repository, owner/name; "" of none."""
+    return f"{client().constants.ENDPOINT}/datasets/{repository}" if repository else ""
+
+
 def retried(request: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T:
     """Send a request to the hub, again after an error that passes."""
 

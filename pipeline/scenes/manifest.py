@@ -100,12 +100,12 @@ class Location(Strict):
 SceneOrigin = Literal["captured", "rendered", "generated"]
 ORIGINS: Mapping[SceneOrigin, str] = MappingProxyType(
     {
-        "captured": "captured: cameras saw the place",
-        "rendered": "rendered: a program drew the place, and no camera has seen it",
-        "generated": "generated: a model made the place up, and no camera has seen it",
+        "captured": "cameras saw the place",
+        "rendered": "a program drew the place, and no camera has seen it",
+        "generated": "a model made the place up, and no camera has seen it",
     }
 )
-"""Each origin of a scene in words."""
+"""What the origins of a scene mean, for people."""
 
 
 class Provenance(Strict):

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 FOLDER = "objects"
 RECORD_FILE, MESH_FILE = "object.json", "body.ply"
+PAGE_FILE = "objects.html"
+"""Of a bundle with objects: what they look like from all sides."""
 SPLAT_FILES = {"full": "splat.ply", "sim": "sim.ply"}
 """An object's Gaussians by level of detail, in its own frame."""
 REST = {"full": "rest", "sim": "rest_sim"}

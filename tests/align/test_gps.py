@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +52,13 @@ def test_sigmas_are_honest(sigma: tuple[float, float], size: float) -> None:
     assert np.abs(found).max() < 4
 
 
+def test_north_is_where_the_flight_says() -> None:
+    """Within a few degrees, in the scene's frame."""
+    north = flight(0, 90.0, (3.0, 5.0)).north
+    assert north is not None
+    assert north @ SCENE_FROM_EARTH.rotation @ [0, 1.0, 0] > np.cos(np.deg2rad(5))
+
+
 def test_sigmas_of_videos_are_honest() -> None:
     """A walk of 100 s round a yard of 40 m, three positions a second, whose errors change in half a minute."""
     found = []
@@ -87,4 +93,4 @@ def test_a_room_is_too_small() -> None:
     """Positions of phones indoors say nothing; nor do a few photos."""
     assert flight(1, 4, (3.0, 5.0)) == GpsFit()
     fit = fit_gps(Capture(Path(), "photos", (), False), [])
-    assert fit == replace(fit, scale=None, up=None)
+    assert fit == GpsFit()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from pipeline.check.coverage import coverage_gates, coverage_image, measure_coverage
+from pipeline.check.coverage import STRIP, coverage_gates, coverage_image, measure_coverage
 from pipeline.coverage.map import CoverageMap
 from pipeline.regions.regions import Regions, RobotPose
 from tests.check.scenes import checked, verdicts
@@ -55,7 +57,7 @@ def test_image_shows_where_and_in_which_direction():
     here = np.abs(coverage.positions - np.array([4.25, 1.75, 0])).max(1) < 0.01
     coverage.errors[here, 1] = 1e-3  # towards +y
     image = coverage_image(coverage, floor()).astype(int)
-    height, width = image.shape[:2]
+    height, width = image.shape[0] - STRIP, image.shape[1]
     assert (height, width) == (450, 900)
 
     def color(x: float, y: float) -> np.ndarray:
@@ -74,3 +76,27 @@ def test_image_shows_where_and_in_which_direction():
     assert len(blue[0]) > 50  # the spawn pose at (2, 1), looking right
     assert 2.0 <= 1 + blue[1].mean() / 225 <= 2.3
     assert (height - blue[0].mean()) / 225 == pytest.approx(1.0, abs=0.05)
+
+
+def test_image_ends_where_the_map_does():
+    """Floor that a scan saw far away, and where no robot gets, leaves no empty canvas."""
+    far, plain = np.zeros((400, 200), bool), floor()
+    far[180:220, 90:110] = True
+    height = np.where(far, 0, np.nan).astype(np.float32)
+    height[0, 0] = 0
+    wide = replace(plain, origin=(-17.0, -9.0), height=height, walkable=far, drivable=far, guessed=~far)
+    near, shown = coverage_image(half_good(), plain), coverage_image(half_good(), wide)
+    assert near.shape[1] == shown.shape[1]
+    assert abs(near.shape[0] - shown.shape[0]) < 30  # two cells
+
+
+def test_scale_bar_and_north():
+    """The bar is as long as it says in the map's pixels; north is where it is, and without it there are two axes."""
+    strip = coverage_image(half_good(), floor())[-STRIP:].min(2)
+    bar = np.flatnonzero(strip[STRIP // 2] < 60)
+    assert np.flatnonzero(np.diff(bar) > 1)[0] == pytest.approx(225, abs=4)  # 1 m
+    corner = strip[:, -120:]
+    east = coverage_image(half_good(), floor(), np.array([1.0, 0, 0]))[-STRIP:, -120:].min(2)
+    west = coverage_image(half_good(), floor(), np.array([-1.0, 0, 0]))[-STRIP:, -120:].min(2)
+    assert (east < 100).any(0).argmax() > (west < 100).any(0).argmax() + 20
+    assert (corner != east).any()

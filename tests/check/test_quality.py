@@ -1,4 +1,4 @@
-"""Gates and the page that shows them."""
+"""Gates and their metrics."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import pytest
 from pydantic import ValidationError
 
 from pipeline.check.quality import Gate, Quality, metric_text
-from pipeline.check.report import quality_page
 
 
 def gate(**changes) -> Gate:
@@ -60,40 +59,24 @@ def test_nan_is_no_metric():
         gate(value=float("nan"))
 
 
-def test_page_shows_verdicts_and_escapes():
-    """The page says which gate fails, and text from outside stays text."""
-    views = [("images/view_0.jpg", "a & b")]
-    page = quality_page(Quality(gates=(gate(value=9.0),)), "<hall>", views, ["mesh.jpg"], "images/coverage.jpg")
-    assert "1 gate fails" in page
-    assert "A &lt;gate&gt;" in page
-    assert "&lt;hall&gt;" in page
-    assert "<gate>" not in page
-    assert 'src="images/view_0.jpg"' in page
-    assert 'src="images/coverage.jpg"' in page
-
-
-def test_page_says_what_was_left_out():
-    """Which images of the capture were not used, and why; names from outside stay text."""
-    left_out = [("images left out", "1 of 24: image file is truncated (<b>.jpg)")]
-    page = quality_page(Quality(gates=(gate(),)), "hall", [], [], None, left_out)
-    assert "images left out: 1 of 24: image file is truncated (&lt;b&gt;.jpg)" in page
-
-
 @pytest.mark.parametrize(
     ("value", "unit", "text"),
     [
         (34.98, "dB", "34.98 dB"),
         (24.0, "dB", "24 dB"),
         (0.0, "m2", "0 m²"),
-        (0.00853, "m", "0.0085 m"),
-        (0.0301, "m", "0.03 m"),
+        (0.00063, "m2", "6.3 cm²"),
+        (0.25, "m2", "0.25 m²"),
+        (0.00853, "m", "8.5 mm"),
+        (0.0301, "m", "30 mm"),
+        (-0.1, "m", "-0.1 m"),
         (1.0, "degrees", "1°"),
         (1200.0, "", "1200"),
         (50, "", "50"),
-        (0.0123, "m", "0.012 m"),
+        (0.0123, "", "0.012"),
         (None, "m", "unknown"),
     ],
 )
 def test_metrics_are_short_and_honest(value, unit, text):
-    """As many digits as matter, none that say nothing."""
+    """As many digits as matter, none that say nothing; small lengths and areas in units that people read."""
     assert metric_text(value, unit) == text

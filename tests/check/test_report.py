@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
-from pipeline.check.report import BACKGROUND, overview_pose, shaded_view
-from pipeline.geometry import Camera
+from pipeline.check.report import BACKGROUND, bulk, overview_pose, shaded_view
+from pipeline.geometry import Camera, Mesh
 from tests.mesh.scenes import box, grid_floor
 from tests.synthetic import look_at
 
@@ -51,3 +52,17 @@ def test_the_overview_shows_everything():
         pixel = CAMERA.project(local)
         assert (local[:, 2] > 0).all()
         assert ((pixel > 0) & (pixel < [CAMERA.width, CAMERA.height])).all()
+
+
+@pytest.mark.parametrize(("azimuth", "elevation"), [(0, 20), (130, 60), (-90, 89.9)])
+def test_the_overview_is_filled_by_the_bulk(azimuth: float, elevation: float):
+    """Scraps two metres beside it leave no empty canvas, nor do walls that aren't drawn."""
+    room, scrap = box((0, 0, 0), (1, 1, 1)), box((3, 3, 0), (3.05, 3.05, 0.05))
+    mesh = Mesh.from_arrays(
+        np.concatenate([room.vertices, scrap.vertices]),
+        np.concatenate([room.triangles, scrap.triangles + len(room.vertices)]),
+    )
+    drawn = (shaded_view(mesh, CAMERA, overview_pose(mesh, CAMERA, azimuth, elevation)) != BACKGROUND).any(-1)
+    height, width = (np.ptp(np.flatnonzero(drawn.any(axis))) + 1 for axis in (1, 0))
+    assert max(height / CAMERA.height, width / CAMERA.width) > 0.9
+    assert len(bulk(mesh)) == len(room.triangles)

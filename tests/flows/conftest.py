@@ -104,7 +104,6 @@ def make_bundle(folder: Path, room: Room, gates: tuple[Gate, ...]) -> Path:
     Quality(gates=gates, metrics={"floor": {"rms_m": 0.00123456, "normal": [0.0, 0.1, 1.0]}, "views": 2}).save(
         inputs["check"]
     )
-    (inputs["check"] / "quality.html").write_text("<p>quality</p>")
     (inputs["check"] / "images").mkdir()
     Image.fromarray(np.zeros((4, 6, 3), np.uint8)).save(inputs["check"] / "images" / "0000.jpg")
     sizes = {"gaussians": 20_000, "sh_degree": 0, "sim": {"gaussians": 2000}}

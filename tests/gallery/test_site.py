@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import html
 import io
 import json
 import re
@@ -81,7 +82,7 @@ def test_pages_may_run_nothing_but_the_gallerys_own_script(site):
         assert "default-src 'none'; script-src 'self'; style-src 'self'" in text
         assert re.findall(r"<script(?![^>]*(src=|application/json))", text) == []
         assert re.findall(r"<style|<[^>]*\s(?:style|on\w+)=", text) == []
-        assert re.findall(r"(?:src|href)=\"(?:https?:)?//", text) == []
+        assert re.findall(r"<(?!a )[^>]*(?:src|href)=\"(?:https?:)?//", text) == []
     for asset in ("gallery.css", "gallery.js"):
         assert "http" not in (site / asset).read_text()
     assert "connect-src 'self'" in (site / "viewer" / "index.html").read_text()[:1500]
@@ -90,16 +91,42 @@ def test_pages_may_run_nothing_but_the_gallerys_own_script(site):
 def test_the_page_says_what_matters(site):
     """Failing gates and made up places in large, what changed since the version before, how to load it."""
     dream = (site / "scenes/dream/1.0.0/index.html").read_text()
-    assert "A video model made this place up" in dream and "Fails 1 quality gate" in dream
+    assert "A model or a program made it up" in dream and "Fails 1 quality gate" in dream
     room = (site / "scenes/room/1.1.0/index.html").read_text()
-    assert "A video model" not in room and "quality gate<" not in room
-    assert "What changed since 1.0.0" in room and 'Bundle.open("room@1.1.0")' in room
+    assert "made it up" not in room and "quality gate<" not in room
+    assert "What changed since 1.0.0" in room and 'Bundle.open("room/1.1.0")' in room
     assert "A minor version: mesh, frame and splat are the same." in room
     for shown in ("view.jpg", "photo_0.jpg", "drawn_0.jpg", "plan.png", "coverage.jpg"):
         assert f'src="{shown}"' in room
         assert (site / "scenes/room/1.1.0" / shown).stat().st_size > 100
     assert "mesh.jpg" not in room  # what lies there is no image
     assert "This is the first version." in (site / "scenes/room/1.0.0/index.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("registry", "commands"),
+    [
+        ("", ["splatyard view room/1.0.0"]),
+        ("s3://bucket/yard", ["splatyard pull s3://bucket/yard/room@1.0.0"]),
+        (
+            "hf://owner/scenes",
+            [
+                "splatyard pull hf://owner/scenes/room@1.0.0",
+                'hf download owner/scenes --repo-type dataset --include "room/1.0.0/*" --local-dir .',
+                'href="https://huggingface.co/datasets/owner/scenes/resolve/main/room/1.0.0/mesh.ply"',
+            ],
+        ),
+    ],
+)
+def test_the_page_says_how_a_visitor_gets_it(yard, tmp_path, registry, commands):
+    """By the address of the registry; of a folder on the maintainer's machine visitors ask for a copy."""
+    (version, *_), asked = scenes(str(yard))["room"], "Ask whoever sent you here for the folder <code>room/1.0.0</code>"
+    build_site({"room": [replace(version, registry=registry)]}, tmp_path / "site")
+    text = html.unescape((tmp_path / "site/scenes/room/1.0.0/index.html").read_text())
+    assert "pip install splatyard" in text
+    assert [command for command in commands if command not in text] == []
+    assert (asked in text) == (not registry)
+    assert ("splatyard pull" in text) == bool(registry)
 
 
 def test_a_second_run_makes_nothing_anew(own_site, yard, monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -118,11 +119,18 @@ def test_nothing_is_no_body(room_mesh: Mesh, found: list[Standing]):
 
 
 def test_the_command_lists_and_shows_them(tmp_path: Path, room: Room, capsys: pytest.CaptureFixture[str]):
-    """A bundle's objects, and the page."""
+    """A bundle's objects, and the page: first a table of all, then each in captioned pictures."""
     bundle, page = make_bundle(tmp_path / "bundle", room), tmp_path / "objects.html"
     assert main(["objects", str(bundle), "--page", str(page)]) == 0
     assert "movable" in capsys.readouterr().out
-    assert "<h1>Objects of" in page.read_text()
+    text = page.read_text()
+    assert "<h1>Objects of" in text
+    table, _, rest = text.partition("</table>")
+    rows = re.findall(r'<a href="#(.*?)">', table)
+    assert rows
+    assert rows == re.findall(r'<h2 id="(.*?)">', rest)
+    assert re.findall(r"[\d.e+-]+ kg</td>", table)
+    assert rest.count("<figcaption>closed mesh") == len(rows)
 
 
 @pytest.fixture()

@@ -63,11 +63,12 @@ def named(cut: Bundle, box: str) -> str:
 
 
 def test_the_version_holds_everything(whole: Bundle, cut: Bundle):
-    """All files of the parent, unchanged but for the quality; its gates and three more; nothing is linked wrongly."""
+    """All files of the parent, unchanged but for the quality and its page; its gates and three more; no wrong link."""
     manifest = cut.manifest
     assert cut.verify() == []
     assert manifest.parents == ("room@1.0.0",)
-    same = set(whole.manifest.files) - {"quality.json"}
+    same = set(whole.manifest.files) - {"quality.json", "quality.html"}
+    assert "<h1>room 1.1.0</h1>" in cut.path("quality.html").read_text()
     assert all(manifest.files[name] == whole.manifest.files[name] for name in same)
     assert whole.verify() == [], "the parent is untouched"
     assert [gate.name for gate in cut.quality.gates][-3:] == ["objects_put_back", "objects_move", "objects_tilt"]
@@ -263,7 +264,7 @@ def test_a_kill_leaves_nothing(
     def killed(manifest: Manifest) -> str:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(version, "manifest_text", killed)
+    monkeypatch.setattr(version, "seal", killed)
     with pytest.raises(KeyboardInterrupt):
         cut_out(whole, chosen_objects(objects, all_movable=True)[:1], tmp_path)
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.suffix != ".lock"]

@@ -90,7 +90,7 @@ def test_the_card_tells_licence_tags_quality_and_how_to_load(row: Row):
     assert {"robotics", "gaussian-splatting", "real-to-sim"} <= set(front["tags"])  # pyright: ignore[reportArgumentType]
     assert front["size_categories"] == ["n<1K"]
     assert front["configs"] == [{"config_name": "scenes", "data_files": [{"split": "train", "path": "index.parquet"}]}]
-    assert "3 scenes for simulation, 7 versions" in text
+    assert "3 scenes for robot simulation, 7 versions" in text
     assert "**FAILED**: scale, drop\\_test" in text
     assert "**generated** wan" in text
     assert "29.5" in text
@@ -109,19 +109,29 @@ def test_the_card_tells_licence_tags_quality_and_how_to_load(row: Row):
     assert "name@1.0.0" in card("owner/scenes", [], versions=1, has_table=True)
 
 
+def test_the_card_helps_who_has_never_heard_of_splatyard(row: Row):
+    """How to install it, how to do without, what the files are, whom to ask; its last words are no warning."""
+    text = card("owner/scenes", [row], versions=1, has_table=True)
+    assert "pip install splatyard\n" in text
+    assert 'hf download owner/scenes --repo-type dataset --include "room/1.2.3/*" --local-dir .' in text
+    assert "splatyard pull hf://owner/scenes/room@1.2.3" in text
+    assert all(f"`{file}`" in text for file in ("splat.ply", "collision.ply", "walkable.npz", "quality.html"))
+    assert "@misc{owner_scenes," in text
+    assert "<em>room@1.2.3, a held-out view: photo, splat," in text
+    assert text.strip().splitlines()[-1].startswith("Questions about these scenes")
+    table = next(line for line in text.splitlines() if line.startswith("| scene"))
+    assert table.count("|") <= 8
+
+
 def test_foreign_texts_show_as_text(row: Row):
     """No HTML, no cell, no link and no heading comes of a description or a licence."""
-    text = card(
-        "owner/scenes",
-        [row.model_copy(update={"description": HOSTILE, "licence": HOSTILE})],
-        versions=1,
-        has_table=True,
-    )
+    foreign = {"description": HOSTILE, "licence": HOSTILE, "origin": HOSTILE}
+    text = card("owner/scenes", [row.model_copy(update=foreign)], versions=1, has_table=True)
     assert "<script" not in text
     (line,) = [line for line in text.splitlines() if "alert" in line]
     cells = re.split(r"(?<!\\)\|", line)[1:-1]
     assert len(cells) == len(re.split(r"(?<!\\)\|", text.splitlines()[text.splitlines().index(line) - 1])[1:-1])
-    assert html.unescape(re.sub(r"\\(.)", r"\1", cells[-1])).strip() == HOSTILE
+    assert html.unescape(re.sub(r"\\(.)", r"\1", cells[-1])).strip().endswith(f": {HOSTILE}")
     assert not re.search(r"(?<!\\)[\[`!]", cells[-1])
 
 

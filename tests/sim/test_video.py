@@ -40,12 +40,16 @@ from sim.tasks.driving.driving_tasks import NAVIGATE
 from sim.video import (
     ENLARGED,
     HOLD,
+    IMAGE_HEIGHT,
+    PAGE,
     PANEL,
     SHOWN,
+    STRIP,
     CameraVideo,
     ChaseVideo,
     VideoWriter,
     between,
+    fitted,
     images_of,
     props_between,
     tiled,
@@ -60,11 +64,12 @@ def images(count: int, brightness: int) -> np.ndarray:
 
 
 def test_images_lie_in_rows():
-    """Five of them in two rows of three; the last place is black."""
+    """Five of them in two rows of three; the last place is empty."""
     page = tiled(images(5, 50))
     assert page.shape == (16, 36, 3)
     places = page.reshape(2, 8, 3, 12, 3).swapaxes(1, 2).reshape(6, -1)
-    assert (places == np.array([50, 62, 74, 86, 98, 0])[:, None]).all()
+    assert (places[:5] == np.array([50, 62, 74, 86, 98])[:, None]).all()
+    assert (places[5].reshape(-1, 3) == PAGE).all()
 
 
 def test_a_video_plays_as_fast_as_it_was_lived(tmp_path: Path):
@@ -78,9 +83,9 @@ def test_a_video_plays_as_fast_as_it_was_lived(tmp_path: Path):
         assert stream.average_rate == 5
         frames = [frame.to_ndarray(format="rgb24") for frame in file.decode(stream)]
     assert len(frames) == 12
-    assert frames[0].shape == (4 * 8 * ENLARGED, 4 * 12 * ENLARGED, 3)
+    assert frames[0].shape == (4 * 8 * ENLARGED + STRIP, 4 * 12 * ENLARGED, 3)
     for step, frame in enumerate(frames):
-        places = frame.reshape(4, 8 * ENLARGED, 4, 12 * ENLARGED, 3).mean((1, 3, 4)).ravel()
+        places = frame[:-STRIP].reshape(4, 8 * ENLARGED, 4, 12 * ENLARGED, 3).mean((1, 3, 4)).ravel()
         np.testing.assert_allclose(places, 5 * step + 12 * np.arange(SHOWN), atol=4)
 
 
@@ -117,8 +122,10 @@ def test_a_video_follows_the_first_robot(env: SceneEnv, tmp_path: Path, monkeypa
     assert len(frames) == 2 * 5
     assert frames[0].shape == (LENS.height, LENS.width + PANEL, 3)
     height, width = first.shape[:2]
-    beside = frames[0][: height * PANEL // width, LENS.width :]
-    small = beside.reshape(height, PANEL // width, width, PANEL // width, 3).mean((1, 3))
+    factor = min(PANEL // width, IMAGE_HEIGHT // height)
+    left = LENS.width + (PANEL - factor * width) // 2
+    beside = frames[0][STRIP : STRIP + factor * height, left : left + factor * width]
+    small = beside.reshape(height, factor, width, factor, 3).mean((1, 3))
     assert np.abs(small - first).mean() < 6
     assert np.abs(small - seen["rgb"][0]).mean() > 12
     views = [frame[:, : LENS.width].astype(int) for frame in frames]
@@ -147,6 +154,23 @@ def test_legs_are_shown_as_they_move(room_scene: SimScene, tmp_path: Path, monke
     np.testing.assert_allclose(shown[-1], end)
     straight = shown[4] + (shown[9] - shown[4]) * np.array([[0.2], [0.4], [0.6], [0.8]])
     assert np.abs(shown[5:9] - straight).max() > 0.1
+
+
+@pytest.mark.parametrize(
+    ("size", "shown", "said"),
+    [
+        ((96, 128), (192, 256), "2x enlarged"),
+        ((24, 32), (240, 320), "10x enlarged"),
+        ((200, 300), (200, 300), "true size"),
+        ((480, 641), (160, 213), "1/3 of their size"),
+        ((600, 64), (200, 21), "1/3 of their size"),
+    ],
+)
+def test_an_inset_is_scaled_by_whole_numbers(size: tuple[int, int], shown: tuple[int, int], said: str):
+    """As large as there is room, and the caption says by how much."""
+    image, caption = fitted(np.full((*size, 3), 99, np.uint8))
+    assert (image.shape, caption) == ((*shown, 3), said)
+    assert (image == 99).all()
 
 
 @pytest.mark.parametrize(("by", "channel"), [("goal", 1), ("crash", 0)])
@@ -209,7 +233,7 @@ def test_a_video_shows_cameras_with_names(tmp_path: Path):
     film.update({"third_rgb": images(4, 50), "wrist_rgb": images(4, 150)}, {})
     film.close()
     frames, _ = frames_of(tmp_path / "video.mp4")
-    places = frames[0].reshape(4, 8 * ENLARGED, 2, 12 * ENLARGED, 3).mean((1, 3, 4))
+    places = frames[0][:-STRIP].reshape(4, 8 * ENLARGED, 2, 12 * ENLARGED, 3).mean((1, 3, 4))
     np.testing.assert_allclose(places, [[50, 62], [150, 162], [74, 86], [174, 186]], atol=4)
 
 
