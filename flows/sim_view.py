@@ -166,7 +166,8 @@ class SimPage:
         if images is not None:
             height, width = images.shape[1:3]
             self._images.image = tiled(images[self._shown])
-            self._images.label, self._images.visible = f"camera, {width} x {height} pixels", True
+            cameras = "camera" if len(self._env.cameras) == 1 else "cameras"
+            self._images.label, self._images.visible = f"{cameras}, {width} x {height} pixels", True
         if self._follower:
             self._follower.follow(state[:1], 0, passed)
 
