@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flows.markdown import markdown
+from flows.markdown import joined, markdown
 from flows.server import HOST
 from flows.view import start_at, stop, viser_server
 from flows.watching.follower import FIELD_OF_VIEW, Follower
@@ -68,7 +68,7 @@ class SimPage:
     Args:
         env: Environment, which may not have been reset yet.
         server: Its page.
-        driven: Whether nobody else says when time goes on, so that the page has buttons for that.
+        driven: Whether nobody else says when time goes on and counts episodes, so that the page does.
 
     Attributes:
         server: Its page.
@@ -77,7 +77,7 @@ class SimPage:
     def __init__(self, env: SceneEnv, server: viser.ViserServer, *, driven: bool = True) -> None:
         self._env, self.server = env, server
         self._drawn = self._told = -REFRESH
-        self._ended = self._solved = 0
+        self._driven, self._ended, self._solved = driven, 0, 0
         robots = "" if env.num_envs == 1 else f", {env.num_envs} robots"
         server.gui.reset()
         with server.atomic():
@@ -172,10 +172,10 @@ class SimPage:
             self._follower.follow(state[:1], 0, passed)
 
     def _tell(self) -> None:
-        """Say how far the first robot's episode is, and how those before went."""
+        """Say how far the first robot's episode is, and how those before went unless somebody else counts them."""
         share = f"{self._solved} of {self._ended} episodes" if self._ended else "no episode has ended yet"
-        seconds = self._env.episodes.seconds[self._shown[0]]
-        self._text.content = markdown("time: {} s\n\nsuccess: {}", f"{seconds:.1f}", share)
+        passed = markdown("time: {} s", f"{self._env.episodes.seconds[self._shown[0]]:.1f}")
+        self._text.content = joined([passed, markdown("success: {}", share)]) if self._driven else passed
 
     def _move_objects(self, poses: F64) -> None:
         """Put the objects where a robot's are, world from object (K, 4, 4)."""
