@@ -104,7 +104,7 @@ def sim(
 
     Puts robots into bundles and lets them do a task, wheeled ones driven along the shortest path; says how it went.
     With --view a page in the browser shows the robots in the splat and what their cameras see, in real time, with
-    buttons to pause, step and begin anew; with --video it is filmed.
+    buttons for time; with --video it is filmed.
 
     Examples:
         splatyard sim bundles/hall/1.0.0 --envs 16 --seconds 30
@@ -127,13 +127,12 @@ def sim(
     config = {"engine": engine, "device": device, "seed": seed, "allow_failed": allow_failed}
     with ExitStack() as open_things:
         page = open_things.enter_context(open_page(f"{robot} in {', '.join(bundles)}", port)) if view else None
-        count = envs or (1 if page else 16)
-        env = _made(task, bundles, count, robot, gait, objects, ground=ground_of(driver, ground), **config)
+        count, known = envs or (1 if page else 16), ground_of(driver, ground)
+        env = _made(task, bundles, count, robot, gait, objects, ground=known, **config)
         open_things.enter_context(closing(env))
         viewers = _viewers(open_things, env, page, video, f"driver: {driver}" if follow else "")
         policy = open_things.enter_context(open_driver(driver, env, seed, replan_steps or 0))
-        steps = None if view else round(seconds / env.task.control_period)
-        ended = run_episodes(env, steps, seed, policy, viewers)
+        ended = run_episodes(env, None if view else round(seconds / env.task.control_period), seed, policy, viewers)
     tables.show_endings(task, ended)
     if video:
         tables.say(f"video {tables.quoted(tables.shown(video))}")
