@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flows.markdown import markdown
+from flows.markdown import joined, markdown
 from flows.server import HOST
 from flows.view import start_at, stop, viser_server
 from flows.watching.follower import FIELD_OF_VIEW, Follower
@@ -60,7 +60,7 @@ class SimPage:
     Args:
         env: Environment, which may not have been reset yet.
         server: Its page.
-        driven: Whether nobody else says when time goes on, so that the page has buttons for that.
+        driven: Whether nobody else says when time goes on and counts episodes, so that the page does.
 
     Attributes:
         server: Its page.
@@ -69,7 +69,7 @@ class SimPage:
     def __init__(self, env: SceneEnv, server: viser.ViserServer, *, driven: bool = True) -> None:
         self._env, self.server = env, server
         self._drawn = self._told = -REFRESH
-        self._ended = self._solved = 0
+        self._driven, self._ended, self._solved = driven, 0, 0
         robots = "" if env.num_envs == 1 else f", {env.num_envs} robots"
         server.gui.reset()
         with server.atomic():
@@ -140,15 +140,16 @@ class SimPage:
         if images is not None:
             height, width = images.shape[1:3]
             self._images.image = tiled(images[self._shown])
-            self._images.label, self._images.visible = f"camera, {width} x {height} pixels", True
+            cameras = "camera" if len(self._env.cameras) == 1 else "cameras"
+            self._images.label, self._images.visible = f"{cameras}, {width} x {height} pixels", True
         if self._follower:
             self._follower.follow(state[:1], 0, passed)
 
     def _tell(self) -> None:
-        """Say how far the first robot's episode is, and how those before went."""
+        """Say how far the first robot's episode is, and how those before went unless somebody else counts them."""
         share = f"{self._solved} of {self._ended} episodes" if self._ended else "no episode has ended yet"
-        seconds = self._env.episodes.seconds[self._shown[0]]
-        self._text.content = markdown("time: {} s\n\nsuccess: {}", f"{seconds:.1f}", share)
+        passed = markdown("time: {} s", f"{self._env.episodes.seconds[self._shown[0]]:.1f}")
+        self._text.content = joined([passed, markdown("success: {}", share)]) if self._driven else passed
 
     def _move_objects(self, poses: F64) -> None:
         """Put the objects where a robot's are, world from object (K, 4, 4)."""

@@ -17,6 +17,7 @@ from flows.sim_view import SimPage, serve_sim
 from flows.watching.shapes import shape_mesh, solids_of
 from pipeline.errors import SimError
 from pipeline.geometry import Pose, matrix_from_rotvec
+from sim.drivers import EpisodeResult, run_episodes
 from sim.env import SceneEnv
 from sim.robots.catalog import PACKAGE
 from sim.robots.model import Shape
@@ -65,6 +66,62 @@ def test_an_unknown_task_is_an_error_with_its_remedy(bundle: Path, capsys: pytes
     assert "navigate, search, find, stairs, avoid, climb, climb-joints, explore, weave" in " ".join(
         capsys.readouterr().err.split()
     )
+
+
+def test_the_page_says_that_it_loads_until_the_robots_stand(bundle: Path):
+    """No heap of links at the origin and no image before that; then the camera's image in its own size."""
+    server = serve_sim(18093, "rover in hall")
+    assert "loading" in texts(server)
+    assert "rover in hall" in texts(server)
+    env = sim.make("navigate", [bundle], 1)
+    shown = SimPage(env, server)
+    try:
+        scene = server.scene._handle_from_node_name
+        assert "loading" in texts(server)
+        assert not scene["/robot_0/0"].visible
+        assert not shown._images.visible
+        seen, _ = env.reset(seed=0)
+        shown.update(seen, {})
+        assert scene["/robot_0/0"].visible
+        np.testing.assert_array_equal(shown._images.image, seen["rgb"][0])
+        assert "rover: navigate" in texts(server)
+        assert "time: 0.0 s" in texts(server)
+        time.sleep(0.3)
+        seen, *_ = env.step(np.zeros((1, 2), np.float32))
+        shown.update(seen, {0: EpisodeResult("goal", success=True)})
+        assert "time: 0.2 s" in texts(server)
+        assert "success: 1 of 1 episodes" in texts(server)
+    finally:
+        shown.close()
+        env.close()
+
+
+def test_all_begins_anew_when_a_viewer_asks_for_it(bundle: Path):
+    """All are shown before; then the start, and the policy goes on from there."""
+
+    class Impatient:
+        def __init__(self, asks: int) -> None:
+            self.asks, self.seconds = asks, list[float]()
+
+        def update(self, _seen: object, _ended: object) -> bool:
+            self.seconds.append(float(env.episodes.seconds[0]))
+            return len(self.seconds) == self.asks
+
+        def close(self) -> None: ...
+
+    env = sim.make("navigate", [bundle], 1, cameras=())
+    viewers = [Impatient(3), Impatient(0)]
+    run_episodes(env, 4, 0, lambda _: np.zeros((1, 2), np.float32), viewers)
+    env.close()
+    assert viewers[0].seconds == viewers[1].seconds
+    np.testing.assert_allclose(viewers[0].seconds, [0, 0.2, 0.4, 0, 0.2])
+
+
+def texts(server: viser.ViserServer) -> str:
+    """All that the page says, without Markdown's backslashes."""
+    handles = server.gui._container_handle_from_uuid["root"]._children.values()
+    said = [handle.content for handle in handles if isinstance(handle, viser.GuiMarkdownHandle)]
+    return " ".join(said).replace("\\", "")
 
 
 def test_the_page_shows_robots_where_they_are(page: tuple[SceneEnv, SimPage]):

@@ -91,9 +91,8 @@ def test_a_layer_that_is_damaged_is_told_on_the_page(server, room_bundle, tmp_pa
     bundle.path("collision.ply").write_bytes(b"ply")
     show(server, bundle)
     switches(server)["collision mesh"].value = True
-    texts = [
-        h.content for h in server.gui._gui_input_handle_from_uuid.values() if isinstance(h, viser.GuiMarkdownHandle)
-    ]
+    handles = server.gui._container_handle_from_uuid["root"]._children.values()
+    texts = [handle.content for handle in handles if isinstance(handle, viser.GuiMarkdownHandle)]
     assert any("collision.ply" in text.replace("\\", "") for text in texts)
 
 

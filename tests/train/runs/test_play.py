@@ -9,6 +9,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+import viser
 
 from flows import sim_view
 from flows.cli import main
@@ -133,8 +134,8 @@ def test_the_command_shows_a_page(run: Run, monkeypatch: pytest.MonkeyPatch):
     """The one of `splatyard sim`, driven by the policy, on the port that was asked for."""
     made: list[Notes] = []
 
-    def page(env: object, port: int) -> Notes:
-        assert port == 18123
+    def page(env: object, server: viser.ViserServer) -> Notes:
+        assert server.get_port() == 18123
         made.append(Notes())
         return made[-1]
 
