@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
+from gymnasium.spaces import Dict
 
 from pipeline.errors import SimError
 from pipeline.types import F32, U8, Mask
@@ -58,6 +62,12 @@ def images_by_camera(seen: Observations, output: Output = "rgb") -> dict[str, np
     """An output of the cameras, (N, H, W, ...), by camera."""
     found = {name: values for name, values in seen.items() if name.rpartition("_")[2] == output}
     return {name.rpartition("_")[0] or FRONT: values for name, values in found.items()}
+
+
+def column_names(env: SceneEnv, names: Sequence[str]) -> list[str]:
+    """Names of the elements of observations one after another."""
+    spaces = cast(Dict, env.single_observation_space)
+    return [f"{name}_{number}" for name in names for number in range(math.prod(spaces[name].shape or ()))]
 
 
 def checked(actions: object, env: SceneEnv, whose: str) -> F32:

@@ -22,7 +22,7 @@ from pipeline.scenes.manifest import file_sha256
 from pipeline.types import U8, Mask
 from sim.env import Observations, SceneEnv
 from sim.libraries import load
-from sim.policies.observed import FRONT
+from sim.policies.observed import FRONT, column_names
 from train.encoders.groups import TRUTHS, ObservationGroup
 from train.environment import STATE, VECTOR
 from train.files import read_model
@@ -31,7 +31,6 @@ from train.recording.lerobot import ACTION as ACTION_FEATURE
 from train.recording.lerobot import DEPTH, ENVIRONMENT, TRUNCATED, feature
 from train.recording.lerobot import STATE as STATE_FEATURE
 from train.recording.replay import Replay
-from train.recording.steps import column_names
 from train.recording.tables import read_numbers, read_texts
 
 DEMOS_FOLDER = "demonstrations"

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import numpy as np
-from gymnasium.spaces import Dict
 
 from pipeline.errors import TrainError
 from pipeline.types import F32
 from sim.env import TRUTH, Observations, SceneEnv
 from sim.episodes import TIME, ended_by
-from sim.policies.observed import images_by_camera, observed
+from sim.policies.observed import column_names, images_by_camera, observed
 from train.recording.lerobot import DEPTH, About, Demonstration
 
 
@@ -107,9 +105,3 @@ def images_of(seen: Observations) -> dict[str, np.ndarray]:
     depths = images_by_camera(seen, "depth").items()
     named = images_by_camera(seen) | {f"{name}{DEPTH}": of for name, of in depths}
     return {name: of.copy() for name, of in named.items()}
-
-
-def column_names(env: SceneEnv, names: Sequence[str]) -> list[str]:
-    """Names of the elements of observations one after another."""
-    spaces = cast(Dict, env.single_observation_space)
-    return [f"{name}_{number}" for name in names for number in range(math.prod(spaces[name].shape or ()))]
