@@ -9,13 +9,18 @@ import pipeline
 from flows.cli import tables
 from flows.cli.command import AllowFailed, Arg, Bundles, Checkpoint, Runs, Version, command, with_sigma
 from pipeline.errors import BundleError
+from pipeline.export.programs import OPENS_IN
+
+_FORMS = "; ".join(f"{form} ({programs})" for form, programs in OPENS_IN.items())
 
 
 @command()
 def export(
     what: Annotated[str, Arg("a bundle (folder, name@version, or hf://...), or a run", "WHAT")],
     *,
-    to: Annotated[str | None, Arg("the form, for a bundle", "FORM", one_of="what is written")] = None,
+    to: Annotated[
+        str | None, Arg(f"the form, for a bundle, by what opens it: {_FORMS}", "FORM", one_of="what is written")
+    ] = None,
     onnx: Annotated[Path | None, Arg("a file, for a run's policy", "FILE.onnx", one_of="what is written")] = None,
     out: Annotated[Path | None, Arg("a new folder, for a bundle; default: WHAT_FORM here", "DIR")] = None,
     runs: Runs = Path("runs"),
@@ -26,9 +31,9 @@ def export(
 
     A bundle with --to: writes it for GaussGym (gaussgym: mesh slices and a nerfstudio splat), its meshes with an
     MJCF (mjcf) or URDF file (urdf) or both splat and collision mesh as USD (usd) for a simulator of your own, with
-    spawn poses, goals and the floor next to it; its mesh as GLB (glb), its splat as SOG (sog) or SPZ (spz) for web
-    pages, or its cameras for nerfstudio and COLMAP (nerfstudio, colmap). Licence and origin lie next to each as
-    origin.json.
+    spawn poses, goals and the floor next to it; its mesh with a texture as GLB (glb) or OBJ (obj), its splat as SOG
+    (sog) or SPZ (spz) for web pages, or its cameras for nerfstudio and COLMAP (nerfstudio, colmap). Licence and
+    origin lie next to each as origin.json.
 
     A run with --onnx: writes its policy as one ONNX file, from what the robot measures to what its actuators aim
     at, and says how far the file is from the policy over an episode and how long a step takes. If they differ,
@@ -37,7 +42,7 @@ def export(
     Examples:
         splatyard export bundles/hall/1.0.0 --to gaussgym --out gaussgym/hall
         splatyard export hall@1.0.0 --to mjcf --out hall_mjcf
-        splatyard export hall --to urdf --out hall_urdf
+        splatyard export hall --to glb --out hall_blender
         splatyard export hall --to usd --out hall_usd
         splatyard export hall --to sog --out hall_web
         splatyard export navigate-hall-1 --onnx policy.onnx
