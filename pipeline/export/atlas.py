@@ -2,7 +2,7 @@
 
 A chart is a connected part of the surface whose normals lie within `MAX_TURN` of the triangle that it grew from, seen
 along that triangle's normal: so nothing is flipped, and nothing is more than halved. Parts of a chart that fall onto
-each other become charts of their own. Our own, since xatlas takes 23 s where this takes 2 s (the 40 000 triangles of
+each other become charts of their own. Our own, since xatlas takes 23 s where this takes 1 s (the 40 000 triangles of
 the sample hall), for as many charts.
 """
 
