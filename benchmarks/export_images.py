@@ -20,6 +20,7 @@ from PIL import Image
 
 from pipeline.export.form import export
 from pipeline.scenes.bundle import Bundle, BundleCamera
+from sim import libraries
 from sim.scene.export.catalog import FORMS
 
 SIZE = 640, 480
@@ -60,8 +61,7 @@ def draw_exports(bundle: Bundle, out: Path, blender: str = "", view: int = 24) -
 def in_mujoco(scene: Path, view: BundleCamera) -> np.ndarray:
     """What a camera of the capture would see of an MJCF file (H, W, 3) uint8, by MuJoCo's own renderer."""
     os.environ.setdefault("MUJOCO_GL", "egl")
-    import mujoco
-
+    mujoco = libraries.mujoco()
     model = mujoco.MjModel.from_xml_path(str(scene))
     model.vis.global_.fovy = math.degrees(2 * math.atan(view.camera.height / 2 / view.camera.fy))
     data = mujoco.MjData(model)
