@@ -9,13 +9,18 @@ import pipeline
 from flows.cli import tables
 from flows.cli.command import AllowFailed, Arg, Bundles, Checkpoint, Runs, Version, command, runs_exist, with_sigma
 from pipeline.errors import BundleError
+from pipeline.export.programs import OPENS_IN
+
+_FORMS = "; ".join(f"{form} ({programs})" for form, programs in OPENS_IN.items())
 
 
 @command()
 def export(
     what: Annotated[str, Arg("bundle (folder, name@version, or hf://...), or a run for --onnx", "BUNDLE")],
     *,
-    to: Annotated[str | None, Arg("format of the bundle", "FORM", one_of="what is written")] = None,
+    to: Annotated[
+        str | None, Arg(f"format of the bundle, by what opens it: {_FORMS}", "FORM", one_of="what is written")
+    ] = None,
     onnx: Annotated[
         Path | None, Arg("write a run's policy to this file", "FILE.onnx", one_of="what is written")
     ] = None,
@@ -28,11 +33,11 @@ def export(
 
     Formats of --to, each with licence and origin in origin.json:
       simulators, with spawn poses, goals and floor:
-        mjcf, urdf            meshes and a model file
+        mjcf, urdf            meshes with a texture and a model file
         usd                   splat and collision mesh
         gaussgym              mesh slices and a nerfstudio splat
       viewers and web pages:
-        glb                   mesh
+        glb, obj              mesh with a texture
         sog, spz              splat
       reconstruction tools:
         nerfstudio, colmap    cameras
@@ -43,7 +48,7 @@ def export(
     Examples:
         splatyard bundle export bundles/hall/1.0.0 --to gaussgym --out gaussgym/hall
         splatyard bundle export hall@1.0.0 --to mjcf --out hall_mjcf
-        splatyard bundle export hall --to urdf --out hall_urdf
+        splatyard bundle export hall --to glb --out hall_blender
         splatyard bundle export hall --to usd --out hall_usd
         splatyard bundle export hall --to sog --out hall_web
         splatyard bundle export navigate-hall-1 --onnx policy.onnx

@@ -17,7 +17,7 @@ from pipeline.scenes.bundle import Bundle
 
 
 def export_obj(bundle: Bundle, folder: Path) -> None:
-    """Write `scene.obj`, `scene.mtl` and `scene.png`: the collision mesh with a texture of what the splat looks like."""
+    """Write `scene.obj`, `scene.mtl` and `scene.png`: the collision mesh with a texture of the splat."""
     write_obj(textured_bundle(bundle), folder / "scene.obj")
     about = "".join(f"# {name}: {text}\n" for name, text in short_origin(bundle).items())
     material = folder / "scene.mtl"

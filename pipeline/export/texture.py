@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
 
+import cv2
 import numpy as np
 from PIL import Image
-from scipy.ndimage import distance_transform_edt, minimum_filter
+from scipy.ndimage import distance_transform_edt
 from scipy.spatial import KDTree
 
 from pipeline.export.atlas import Atlas, unwrap
@@ -75,7 +76,8 @@ def textured(
     atlas = unwrap(mesh, texel)
     rows, columns = np.nonzero(atlas.shows >= 0)
     triangle = atlas.shows[rows, columns]
-    corners = np.concatenate([atlas.uv * np.float32(atlas.shows.shape[::-1]), mesh.vertices[atlas.vertex]], 1)
+    size = np.array(atlas.shows.shape[::-1], np.float32)
+    corners = np.concatenate([atlas.uv * size, mesh.vertices[atlas.vertex]], 1)
     places = _places(corners[atlas.triangles], triangle, rows, columns)
     normals = mesh.face_normals().astype(np.float32)
     total, summed = np.zeros(len(places), np.float32), np.zeros((len(places), 3), np.float32)
@@ -94,8 +96,9 @@ def textured(
     found[~shown] = _nearest(colors, places[~shown])
     image = np.zeros((*atlas.shows.shape, 3), np.uint8)
     image[rows, columns] = np.round(found)
-    near = distance_transform_edt(atlas.shows < 0, return_distances=False, return_indices=True)
-    return TexturedMesh(mesh, atlas, np.ascontiguousarray(image[tuple(near)]))
+    near: I32 = np.empty((2, *atlas.shows.shape), np.int32)
+    distance_transform_edt(atlas.shows < 0, return_distances=False, return_indices=True, indices=near)
+    return TexturedMesh(mesh, atlas, np.ascontiguousarray(image[near[0], near[1]]))
 
 
 def _chosen(mesh: Mesh, caster: RayCaster, cameras: Sequence[BundleCamera]) -> list[BundleCamera]:
@@ -134,7 +137,7 @@ def _depth(caster: RayCaster, camera: Camera, pose: Pose) -> F32:
 
 def _near(depth: F32) -> F32:
     """The least depth (H, W) within `MARGIN` of each pixel."""
-    return minimum_filter(depth, 2 * MARGIN + 1)
+    return np.asarray(cv2.erode(depth, np.ones((2 * MARGIN + 1, 2 * MARGIN + 1), np.uint8)), np.float32)
 
 
 def _projection(camera: Camera, pose: Pose) -> tuple[F32, F32]:
@@ -164,7 +167,7 @@ def _places(corners: F32, triangle: I32, rows: I64, columns: I64) -> F32:
 def _add(
     places: F32,
     normals: F32,
-    triangle: I32,
+    triangle: I32 | I64,
     pixel_from_world: F32,
     eye: F32,
     depth: F32,

@@ -66,7 +66,7 @@ def export_mjcf(bundle: Bundle, folder: Path) -> None:
 
 def _add_place(world: ElementTree.Element, assets: ElementTree.Element) -> None:
     """The scene's mesh, to look at and for contacts."""
-    ElementTree.SubElement(world, "geom", name="visual", **_shown(assets, "visual", VISUAL_FILE))
+    ElementTree.SubElement(world, "geom", {"name": "visual", **_shown(assets, "visual", VISUAL_FILE)})
     flex = ElementTree.SubElement(
         world,
         "flexcomp",

@@ -15,6 +15,7 @@ from flows.cli import main
 from flows.cli.exchange import export as export_command
 from pipeline.errors import BundleError, SimError
 from pipeline.export.form import export
+from pipeline.export.programs import OPENS_IN
 from pipeline.geometry import Mesh
 from pipeline.regions.regions import Regions
 from pipeline.scenes.bundle import Bundle
@@ -22,6 +23,7 @@ from pipeline.scenes.manifest import file_sha256
 from sim.scene.export.catalog import FORMS
 from sim.scene.opening import open_scene
 from tests.bundles import make_bundle
+from tests.paths import ROOT
 from tests.synthetic import Room
 
 BESIDE = {"origin.json", "regions.json", "walkable.npz"}
@@ -34,10 +36,17 @@ def bundle(tmp_path: Path, room: Room) -> Path:
     return make_bundle(tmp_path / "bundles", room)
 
 
-def test_command_offers_what_there_is():
-    """Its help names every form, and an unknown one the nearest."""
+def test_command_offers_what_there_is(capsys: pytest.CaptureFixture[str]):
+    """Its help and the docs name every form with what opens it, and an unknown one the nearest."""
     words = re.findall(r"\w+", export_command.description)
+    assert set(FORMS) == set(OPENS_IN)
     assert set(FORMS) <= set(words)
+    with pytest.raises(SystemExit):
+        main(["export", "--help"])
+    told = " ".join(capsys.readouterr().out.split())
+    assert all(f"{form} ({programs})" in told for form, programs in OPENS_IN.items())
+    rows = [line.split(" | ") for line in (ROOT / "docs" / "exports.md").read_text().splitlines()]
+    assert {row[0].strip("| `"): row[1] for row in rows if len(row) == 4 and row[0].startswith("| `")} == OPENS_IN
     with pytest.raises(BundleError, match="did you mean 'gaussgym'"):
         export_command.function("nowhere", to="gausgym")
 
