@@ -52,6 +52,8 @@ SETTINGS = {
 }
 SERVER_HOST = "PREFECT_SERVER_API_HOST"
 """Prefect's name for the address that its server listens on; a container's has to listen on all of its own."""
+EVERYWHERE = ("0.0.0.0",)
+"""Addresses that let in everybody who reaches the machine."""
 STARTED_BY = "SPLATYARD_UP"
 """Environment variable by which everything that the worker starts is known, even when the worker is killed."""
 
@@ -92,7 +94,7 @@ def _free(port: int, host: str) -> int:
 
 def _seen_from_outside(host: str) -> str:
     """A name of this machine for those whom an address lets in."""
-    if host not in ("0.0.0.0", "::"):
+    if host not in EVERYWHERE:
         return host
     with suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.connect(("192.0.2.1", 9))  # an address of documentation: nothing is sent, but a way out is chosen
@@ -127,7 +129,11 @@ def _run(home: Path, port: int, on_ready: Callable[[str, str], None], host: str)
         options = ("--pool", POOL, "--name", WORKER, "--type", "process")
         worker = start("worker", [sys.executable, "-Pm", "prefect", "worker", "start", *options])
         page = start("inbox", [sys.executable, "-Pm", "flows.lab.page", host, str(page_port)])
-        on_ready(url, f"http://{_seen_from_outside(host)}:{page_port}/{page_token(secret)}/")
+        path = f":{page_port}/{page_token(secret)}/"
+        while not answers(f"http://{HOST if host in EVERYWHERE else host}{path}"):
+            page.keep()
+            time.sleep(LOOK_SECONDS)
+        on_ready(url, f"http://{_seen_from_outside(host)}{path}")
         while True:
             keep_both(server, worker, url)
             page.keep()

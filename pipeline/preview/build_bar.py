@@ -21,6 +21,8 @@ logger = logging.getLogger(__name__)
 LOOK_SECONDS = 1.0
 COMPILE_SECONDS = 3.0
 """A build that compiles for so long is the first on its machine, or of a new version; others compile one or two."""
+LATE_SECONDS = 15.0
+"""A stage that is late by less isn't called so: what takes a second may take five."""
 FORM = "{desc} |{bar}| {percentage:.0f} %{postfix}"
 
 
@@ -90,7 +92,7 @@ class BuildBar:
         own, its = left.get(self._stage.name), None if part is None else part.left()
         if own is not None and its is not None:
             left[self._stage.name] = max(own, its)
-        if left[self._stage.name] == 0:
+        if left[self._stage.name] == 0 and self._left.late() > LATE_SECONDS:
             del left[self._stage.name]
             return f"longer than expected, then {whole([*left.values()])}" if left else "longer than expected"
         return f"{whole([*left.values()])} left"

@@ -84,10 +84,8 @@ class TimeLeft:
     def pace(self) -> float:
         """How many times longer than expected the stages take: those that are done, and one that runs and is late."""
         spent = dict(self._took)
-        if self._running is not None:
-            name, elapsed = self._running[0], time.monotonic() - self._running[1]
-            if elapsed > (self._wanted(name) or math.inf):
-                spent[name] = elapsed
+        if self._running is not None and self.late():
+            spent[self._running[0]] = time.monotonic() - self._running[1]
         known = [(took, wanted) for name, took in spent.items() if (wanted := self._wanted(name)) is not None]
         wanted = sum(wanted for _, wanted in known)
         if wanted < PACE_SECONDS:
@@ -101,6 +99,12 @@ class TimeLeft:
         if self._running is not None and (own := result.get(self._running[0])) is not None:
             result[self._running[0]] = max(0.0, own - (time.monotonic() - self._running[1]))
         return result
+
+    def late(self) -> float:
+        """How much longer than expected the running stage takes by now [s], whatever the pace is; 0 if it doesn't."""
+        if self._running is None or (wanted := self._wanted(self._running[0])) is None:
+            return 0.0
+        return max(0.0, time.monotonic() - self._running[1] - wanted)
 
     def share(self) -> float:
         """Share of the build that is done, by its expected time; 0 while nothing tells."""

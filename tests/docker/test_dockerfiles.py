@@ -13,11 +13,14 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from pipeline.running.doctor import APT_PACKAGES
+from flows.cli.app import parser
+from flows.up import SERVER_HOST
 from pipeline.gpu_backends.catalog import BACKENDS
+from pipeline.running.doctor import APT_PACKAGES
 from tests.paths import ROOT
 
 IMAGES = sorted((ROOT / "docker").glob("*.Dockerfile"))
@@ -201,3 +204,17 @@ def pip(*words: str) -> subprocess.CompletedProcess[str]:
     if re.search(r"NewConnectionError|NameResolutionError|ConnectTimeout|ProxyError", done.stderr):
         pytest.skip("needs a package index")
     return done
+
+
+def test_the_lab_s_container_starts_what_there_is():
+    """Its command is one of ours, its image the one that is built, its ports those of the command."""
+    (lab,) = yaml.safe_load((ROOT / "docker" / "compose.yaml").read_text())["services"].values()
+    program, *words = shlex.split(lab["command"])
+    options = parser().parse(words)
+    assert (program, options.command, options.host) == ("splatyard", "up", "0.0.0.0")
+    assert lab["build"] == {"context": "..", "dockerfile": "docker/cpu.Dockerfile"}
+    inside = [published.rpartition(":")[2] for published in lab["ports"]]
+    assert inside == [str(options.port), str(options.port + 1)] == values(BY_NAME["cpu"], "EXPOSE")[0].split()
+    assert lab["ports"][0].startswith("127.0.0.1:"), "whoever knows Prefect's password can run programs"
+    assert lab["environment"][SERVER_HOST] == "0.0.0.0"
+    assert f":{options.port}/" in lab["healthcheck"]["test"][-1]

@@ -25,7 +25,8 @@ from prefect.client.schemas.objects import State, StateType
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 from prefect.utilities.schema_tools import validate
 
-from flows.ingest import asset_key, ingest_batch, ingest_scene, named_for
+from flows import ingest as module
+from flows.ingest import asset_key, ingest_batch, ingest_scene, named_by, named_for
 from flows.stage import CPU_STAGE, run_stage, worth_a_retry
 from pipeline import parallel
 from pipeline.errors import MachineError, ReconstructionError
@@ -170,6 +171,28 @@ def test_any_path_is_an_asset(tmp_path: Path):
         (asset,) = cast("MaterializingTask", named_for(scene)).assets
         assert asset.key.endswith("/1.0.0")
     assert asset_key(Path("/bundles/hall/1.0.0")) == "file:///bundles/hall/1.0.0"
+
+
+def test_a_run_is_named_by_its_scene(tmp_path: Path):
+    """The card's name, or its file's; a pattern, and a card that can't be read, as they were given."""
+    named, plain, broken = (tmp_path / f"{name}.yaml" for name in ("one", "hall_quick", "broken"))
+    named.write_text("name: hall")
+    plain.write_text("source: {path: photos}")
+    broken.write_text("nome: hall")
+    assert [named_by(str(card)) for card in (named, plain)] == ["hall", "hall_quick"]
+    for card in (str(broken), "cards/*.yaml", str(tmp_path), "nul\0", "x" * 5000):
+        assert named_by(card) == card
+
+
+def test_a_batch_s_table_has_headings(monkeypatch: pytest.MonkeyPatch):
+    """What became of each scene, and why."""
+    attached: list[str] = []
+    monkeypatch.setattr(module, "attach", lambda text, *_: attached.append(text))
+    scene = Scene(card=Path("a.yaml"), name="a", state="partial", stage="mesh")
+    state = module.final([scene])
+    assert state.name == "Completed"
+    assert "| scene | result | why |" in attached[0]
+    assert "| a | partial | stopped after mesh, as asked for |" in attached[0]
 
 
 def test_only_trouble_from_outside_is_tried_again():
