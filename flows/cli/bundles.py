@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import pipeline
 from flows.cli import tables
-from flows.cli.command import Arg, AsJson, BundleName, Port, Version, command
+from flows.cli.command import Arg, AsJson, BundleName, Bundles, Port, Version, command
 from pipeline.errors import BundleError
 from pipeline.io.files import readable
 
@@ -26,7 +26,7 @@ def view(
     *,
     port: Port = 8080,
     host: Annotated[str, Arg("address to serve on; 0.0.0.0 opens it to the network")] = "127.0.0.1",
-    out: Annotated[Path, Arg("folder of bundles, for versions with objects cut out", "DIR")] = Path("bundles"),
+    out: Bundles = Path("bundles"),
 ) -> int:
     """View a bundle in the browser.
 
@@ -79,7 +79,7 @@ def list_objects(
     moved: Annotated[
         Path | None, Arg("cut out what moved between this bundle and a later scan, with joints", "BUNDLE")
     ] = None,
-    out: Annotated[Path, Arg("folder of bundles, for the new version", "DIR")] = Path("bundles"),
+    out: Bundles = Path("bundles"),
     version: Version = None,
     as_json: AsJson = False,
 ) -> int:

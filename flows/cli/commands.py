@@ -7,7 +7,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 
-from flows.cli import build, bundles, curve, delete, doctor, exchange, lab, policies, registry, rooms, simulate, train
+from flows.cli import (
+    build,
+    bundles,
+    completion,
+    curve,
+    delete,
+    doctor,
+    exchange,
+    lab,
+    policies,
+    registry,
+    rooms,
+    simulate,
+    train,
+)
 from flows.cli.command import Command, Parser
 
 
@@ -104,15 +118,26 @@ def parser() -> Parser:
         _listed("commands", {command.name: command.help for command in TOP}),
         _listed("groups of commands", {name: group.help for name, group in GROUPS.items()}),
     ]
-    program = Parser("splatyard", usage="splatyard [--version] [--debug] COMMAND ...", elsewhere=ALIASES)
+    program = Parser(
+        "splatyard", usage="splatyard [--version] [--debug] [--completion SHELL] COMMAND ...", elsewhere=ALIASES
+    )
     program.add_argument("--version", action=_ShowVersion, nargs=0, help="show the version and exit")
     program.add_argument("--debug", action="store_true", help="show the traceback of an error, and log in detail")
+    program.add_argument(
+        "--completion",
+        action=_ShowCompletion,
+        choices=completion.SHELLS,
+        metavar="SHELL",
+        help='print a completion script for bash or zsh; use: eval "$(splatyard --completion bash)"',
+    )
     subparsers = _subparsers(program, [DESCRIPTION, *listed], EXAMPLES)
     for command in TOP:
         _add(subparsers, command, command.name)
     for name, group in GROUPS.items():
         elsewhere = ALIASES | {command.name: command.name for command in TOP}
-        grouped = subparsers.add_parser(name, usage=f"splatyard {name} COMMAND ...", elsewhere=elsewhere)
+        grouped = subparsers.add_parser(
+            name, help=group.help, usage=f"splatyard {name} COMMAND ...", elsewhere=elsewhere
+        )
         listed = _listed("commands", {command.name: command.help for command in group.commands})
         more = f"`splatyard help {name} COMMAND` shows the options of a command, with examples."
         inner = _subparsers(grouped, [f"{group.help[0].upper()}{group.help[1:]}.", listed], more)
@@ -133,6 +158,7 @@ def _subparsers(owner: Parser, description: Sequence[str], more: str) -> argpars
 def _add(subparsers: argparse._SubParsersAction[Parser], command: Command, typed: str) -> None:
     made = subparsers.add_parser(
         command.name,
+        help=command.help.replace("%", "%%"),
         description=command.description,
         epilog=f"examples:\n{command.examples}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -172,4 +198,13 @@ class _ShowVersion(argparse.Action):
         import importlib.metadata
 
         print(f"splatyard {importlib.metadata.version('splatyard')}")
+        parser.exit()
+
+
+class _ShowCompletion(argparse.Action):
+    """Makes the script only when asked."""
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: object, values: object, *_: object) -> None:
+        """Print the script and exit."""
+        print(completion.script(parser, str(values)))
         parser.exit()

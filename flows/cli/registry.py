@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import pipeline
 from flows.cli import tables
-from flows.cli.command import Arg, AsJson, BundleName, Registry, command, tcp_port
+from flows.cli.command import Arg, AsJson, BundleName, Bundles, Registry, command, tcp_port
+from pipeline.config import REGISTRY
 from pipeline.io.files import readable
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def pull(
         Literal["sim"] | None, Arg("download only the files that simulation and training read, to the cache")
     ] = None,
     lock: Annotated[bool, Arg("pin the exact versions in scenes.lock")] = False,
-    out: Annotated[Path | None, Arg("folder of bundles; default: SPLATYARD_BUNDLES or bundles", "DIR")] = None,
+    out: Bundles = Path("bundles"),
 ) -> int:
     """Download bundles from a registry, and pin their versions.
 
@@ -104,9 +104,8 @@ def pull(
         splatyard registry pull hf://owner/scenes/hall --only sim     small splat, collision mesh and floor
     """
     from pipeline.publish.pulling import pull, pull_for_training
-    from pipeline.scenes.resolver import BUNDLES_VARIABLE, LOCK_FILE, resolve, write_pin
+    from pipeline.scenes.resolver import LOCK_FILE, resolve, write_pin
 
-    folder_of_all = out or Path(os.environ.get(BUNDLES_VARIABLE, "bundles"))
     for reference in bundles:
         exact = resolve(reference)
         bundle = pipeline.Bundle.open(exact)
@@ -115,7 +114,7 @@ def pull(
             size = readable(sum(path.stat().st_size for path in brought))
             tables.say(f"cached     {exact}  {len(brought)} files, {size}")
         else:
-            folder = pull(bundle, folder_of_all)
+            folder = pull(bundle, out)
             size = readable(sum(entry.bytes for entry in bundle.manifest.files.values()))
             tables.say(f"pulled     {tables.quoted(folder)}  {len(bundle.manifest.files)} files, {size}")
         tables.say_failed(bundle.manifest.failed_gates)
@@ -277,10 +276,7 @@ def verify(
 @command()
 def gallery(
     *,
-    registry: Annotated[
-        str | None,
-        Arg("address of a registry, or a folder of bundles; default: SPLATYARD_REGISTRY or ./yard", "ADDRESS"),
-    ] = None,
+    registry: Annotated[str, Arg("address of a registry, or a folder of bundles", "ADDRESS", setting=REGISTRY)] = "",
     out: Annotated[Path, Arg("folder of the site, new or of an earlier gallery", "DIR")],
     push: Annotated[str | None, Arg("publish the site as a static Space, hf://owner/name", "ADDRESS")] = None,
     public: Annotated[bool, Arg("with --push: make a new Space public")] = False,
@@ -305,9 +301,8 @@ def gallery(
     """
     from pipeline.gallery.scenes import scenes
     from pipeline.gallery.site import build_site, server_of
-    from pipeline.scenes.resolver import default_address
 
-    built = build_site(scenes(registry or default_address()), out)
+    built = build_site(scenes(registry), out)
     tables.say(f"written    {tables.quoted(out)}: {len(built.made)} pages made, {len(built.kept)} up to date")
     if built.left_out:
         tables.say("left out   ", (", ".join(built.left_out), "bold red"))

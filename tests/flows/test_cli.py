@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -167,6 +168,28 @@ def test_help_is_shown_to_who_asks_for_it_by_words_or_by_none(line: str, shown: 
         main(line.split())
     assert end.value.code == 0
     assert capsys.readouterr().out.startswith(shown)
+
+
+def test_a_shell_completes_what_help_shows(tmp_path):
+    """Commands, groups, their commands and options; no hidden name."""
+    script = tmp_path / "completion"
+    with pytest.raises(SystemExit) as end, script.open("w") as out, contextlib.redirect_stdout(out):
+        main(["--completion", "bash"])
+    assert end.value.code == 0
+
+    def completed(*words: str) -> set[str]:
+        given = f"COMP_WORDS=(splatyard {' '.join(words)} ''); COMP_CWORD={len(words) + 1}"
+        code = f"source {script}; {given}; _shtab_splatyard; printf '%s\\n' \"${{COMPREPLY[@]}}\""
+        done = subprocess.run(["bash", "-c", code], capture_output=True, text=True, check=True)
+        return set(done.stdout.split())
+
+    assert {*(command.name for command in TOP), *GROUPS} <= completed()
+    assert {"inspect", "check"} <= completed("bundle")
+    assert not {"inspect", "publish"} & completed()
+    assert "--json" in completed("bundle", "inspect", "hall", "-") | completed("bundle", "inspect")
+    with pytest.raises(SystemExit) as end:
+        main(["--completion", "fish"])
+    assert end.value.code == 2
 
 
 def test_few_names_are_on_top():
