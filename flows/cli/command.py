@@ -33,6 +33,7 @@ class Arg:
         metavar: Name of the value in the help.
         parse: Converts one text, or raises ValueError; the parameter's type if None.
         flag: The option, where it isn't the parameter's name.
+        formerly: An older name of the option, which goes on working and which help doesn't show.
         group: Heading under which the help shows it, "title: description".
         one_of: Exactly one of the options with the same value must be given.
         setting: The user's setting that is taken where the option isn't given, see `pipeline.config`.
@@ -43,6 +44,7 @@ class Arg:
     metavar: str | None = None
     parse: Callable[[str], object] | None = None
     flag: str = ""
+    formerly: str = ""
     group: str = ""
     one_of: str = ""
     setting: str = ""
@@ -108,7 +110,9 @@ class Command:
                 groups[arg.group] = parser.add_argument_group(title, description or None)
             positional = parameter.kind is not parameter.KEYWORD_ONLY
             flag = name if positional else arg.flag or f"--{name.replace('_', '-')}"
-            groups[arg.group or arg.one_of].add_argument(flag, **_keywords(name, parameter, kind, arg))
+            action = groups[arg.group or arg.one_of].add_argument(flag, **_keywords(name, parameter, kind, arg))
+            if arg.formerly:
+                parser._option_string_actions[arg.formerly] = action
 
     def _parameters(self) -> Iterator[tuple[str, inspect.Parameter, Any, Arg]]:
         """Each parameter by name, with its type and what its annotation says."""
@@ -316,7 +320,7 @@ Registry = Annotated[str, Arg("registry:FOLDER, s3://..., hf://...", "ADDRESS", 
 ReplanSteps = Annotated[
     int | None, Arg("actions to run of each action chunk from a policy server; default: all", "N", count)
 ]
-Robot = Annotated[str, Arg("robot name, or a URDF or MJCF file")]
+Robot = Annotated[str, Arg("robot, such as rover, go2 or panda, or a URDF or MJCF file")]
 RunName = Annotated[str, Arg("name or folder of a run", "RUN")]
 Runs = Annotated[Path, Arg("folder of runs", "DIR")]
 SceneName = Annotated[str, Arg(BUNDLE_HELP, "BUNDLE", check=lambda name: scenes_exist([name]))]

@@ -10,12 +10,17 @@ from flows.cli import tables
 from flows.cli.command import AllowFailed, Arg, Bundles, Checkpoint, Runs, Version, command, with_sigma
 from pipeline.errors import BundleError
 
+FORMS = ("mjcf", "urdf", "usd", "gaussgym", "glb", "sog", "spz", "nerfstudio", "colmap")
+"""Names of the formats, for help, which imports none of them."""
+
 
 @command()
 def export(
     what: Annotated[str, Arg("bundle (folder, name@version, or hf://...), or a run for --onnx", "BUNDLE")],
     *,
-    to: Annotated[str | None, Arg("format of the bundle", "FORM", one_of="what is written")] = None,
+    to: Annotated[
+        str | None, Arg(f"format of the bundle: {', '.join(FORMS)}", "FORMAT", one_of="what is written")
+    ] = None,
     onnx: Annotated[
         Path | None, Arg("write a run's policy to this file", "FILE.onnx", one_of="what is written")
     ] = None,
@@ -52,11 +57,11 @@ def export(
         return _export_policy(what, onnx, runs, checkpoint, allow_failed=allow_failed)
     from pipeline.export.form import export
     from pipeline.parameters import require_known
-    from sim.scene.export.catalog import FORMS
+    from sim.scene.export import catalog
 
     assert to is not None  # one of the two is required
-    require_known(to, FORMS, "--to", BundleError, rule="a bundle is exported to a known format")
-    bundle, form = pipeline.Bundle.open(what), FORMS[to]
+    require_known(to, catalog.FORMS, "--to", BundleError, rule="a bundle is exported to a known format")
+    bundle, form = pipeline.Bundle.open(what), catalog.FORMS[to]
     folder = out or Path(f"{bundle.manifest.name}_{to}")
     tables.begin(f"writing {bundle.manifest.reference} as {to} to {folder}")
     export(bundle, form, folder)

@@ -128,7 +128,9 @@ def pull(
 def list_scenes(
     registry: Registry = "",
     *,
-    scene: Annotated[str | None, Arg("only scenes whose name matches, with * and ?", "PATTERN")] = None,
+    name: Annotated[
+        str | None, Arg("only bundles whose name matches, with * and ?", "PATTERN", formerly="--scene")
+    ] = None,
     every: Annotated[bool, Arg("all versions, not just the newest of each scene", flag="--all")] = False,
     as_json: Annotated[bool, Arg("print all versions as JSON", flag="--json")] = False,
 ) -> int:
@@ -139,7 +141,7 @@ def list_scenes(
 
     Examples:
         splatyard registry list                            SPLATYARD_REGISTRY or ./yard
-        splatyard registry list s3://bucket/yard --scene 'stairs-*'
+        splatyard registry list s3://bucket/yard --name 'stairs-*'
         splatyard registry list hf://owner/scenes                 a repository on the Hugging Face Hub
         splatyard registry list registry:/mnt/team/yard --all     all versions, yanked ones too
         splatyard registry list --json
@@ -149,20 +151,20 @@ def list_scenes(
     from pipeline.scenes.resolver import open_registry
 
     opened = open_registry(registry)
-    entries = [entry for entry in opened.summaries() if fnmatch.fnmatchcase(entry.name, scene or "*")]
+    entries = [entry for entry in opened.summaries() if fnmatch.fnmatchcase(entry.name, name or "*")]
     if as_json:
         tables.show_json(entries)
         return 0
     counts = Counter(entry.name for entry in entries)
     shown = entries if every else list({entry.name: entry for entry in entries if entry.yanked is None}.values())
     if not shown:
-        like = f" like {scene}" if scene else ""
+        like = f" like {name}" if name else ""
         tables.say(f"no scenes{like} in {opened.address}; publish one with splatyard registry publish")
         return 0
     _show(opened.address, shown[:MAX_ROWS], counts, all_versions=every)
     if len(shown) > MAX_ROWS:
         tables.say(
-            f"... and {len(shown) - MAX_ROWS:,} more: narrow the list with --scene 'stairs-*', or print all with --json"
+            f"... and {len(shown) - MAX_ROWS:,} more: narrow the list with --name 'stairs-*', or print all with --json"
         )
     return 0
 
