@@ -105,9 +105,9 @@ ALIASES: dict[str, str] = {
 DESCRIPTION = "From a capture of a real place to a scene bundle that robots can be trained in."
 EXAMPLES = """\
 first steps:
-  splatyard doctor                                   what this machine can run
-  splatyard build scene_cards/samples/hall           build the sample capture: bundles/hall/<version>
-  splatyard view hall                                look at it in a browser
+  splatyard doctor                          what this machine can run
+  splatyard build scan/ --view              a capture to a bundle, shown in the browser as it is built
+  splatyard view hall                       the newest version of a bundle
 
 `splatyard GROUP` lists the commands of a group, `splatyard help COMMAND` a command's options with examples."""
 
