@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -115,10 +115,8 @@ def list_objects(
 
     opened = pipeline.Bundle.open(bundle)
     objects = objects_of(opened)
-    rows = ((one.name, one.lengths, one.on, f"{one.seen:.0%}", one.fixed or "yes", one.remarks) for one in objects)
-    columns = ["object", "size [m]", "stands on", ">observed", "movable", "notes"]
     if not as_json:
-        tables.table(f"{opened.manifest.reference}: {len(objects)} objects", columns, rows)
+        _show_objects(opened, objects)
     if page:
         write_page(opened, objects, page)
         tables.say(f"written    {tables.quoted(page)}")
@@ -133,6 +131,12 @@ def list_objects(
     elif made:
         _show_cut(made)
     return 0
+
+
+def _show_objects(bundle: Bundle, objects: Sequence[SceneObject]) -> None:
+    rows = ((one.name, one.lengths, one.on, f"{one.seen:.0%}", one.fixed or "yes", one.remarks) for one in objects)
+    columns = ["object", "size [m]", "stands on", ">observed", "movable", "notes"]
+    tables.table(f"{bundle.manifest.reference}: {len(objects)} objects", columns, rows)
 
 
 def _values(one: SceneObject) -> dict[str, object]:

@@ -172,6 +172,15 @@ def _listed(title: str, lines: dict[str, str]) -> str:
     return "\n".join([f"{title}:", *(f"    {name:<{width}}  {text}" for name, text in lines.items())])
 
 
+def parsed(arguments: Sequence[str]) -> argparse.Namespace:
+    """The values of a command line, with its command as `run`.
+
+    Raises:
+        SystemExit: From argparse, for --help (0) and for a command line that doesn't parse (2).
+    """
+    return parser().parse(as_parsed(arguments))
+
+
 def as_parsed(words: Sequence[str]) -> list[str]:
     """A command line as the parser takes it: with the group of a command, and options for `help` and `version`."""
     match [*words]:

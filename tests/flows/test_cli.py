@@ -16,7 +16,7 @@ import pytest
 
 import pipeline
 from flows.cli import main, tables
-from flows.cli.commands import ALIASES, COMMANDS, GROUPS, TOP, as_parsed, parser
+from flows.cli.commands import ALIASES, COMMANDS, GROUPS, TOP, as_parsed, parsed, parser
 from pipeline.align.params import scale_settings
 from pipeline.errors import BusyError
 from pipeline.parameters import documentation
@@ -191,7 +191,7 @@ def test_help_names_all_choices():
 )
 def test_older_names_of_options_go_on_working(line: str, older: str, newer: str):
     """And help doesn't show them."""
-    old, new = (parser().parse(as_parsed(words.split())) for words in (line, line.replace(f"{older} ", f"{newer} ")))
+    old, new = (parsed(words.split()) for words in (line, line.replace(f"{older} ", f"{newer} ")))
     chosen = old.parser
     for parsed in (old, new):
         del parsed.parser, parsed.run
