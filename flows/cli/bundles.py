@@ -105,11 +105,7 @@ def list_objects(
     """
     if moved:
         if cut or near or all_movable:
-            raise BundleError(
-                "--moved selects the objects itself",
-                found="--moved with --cut, --near or --all-movable",
-                remedy="use one or the other: all objects of a version are cut at once",
-            )
+            raise _not_with_moved()
         return _cut_moved(bundle, moved, page, out, version, as_json=as_json)
     from pipeline.objects.listing import objects_of, write_page
 
@@ -131,6 +127,14 @@ def list_objects(
     elif made:
         _show_cut(made)
     return 0
+
+
+def _not_with_moved() -> BundleError:
+    return BundleError(
+        "--moved selects the objects itself",
+        found="--moved with --cut, --near or --all-movable",
+        remedy="use one or the other: all objects of a version are cut at once",
+    )
 
 
 def _show_objects(bundle: Bundle, objects: Sequence[SceneObject]) -> None:

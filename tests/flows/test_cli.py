@@ -193,8 +193,8 @@ def test_older_names_of_options_go_on_working(line: str, older: str, newer: str)
     """And help doesn't show them."""
     old, new = (parsed(words.split()) for words in (line, line.replace(f"{older} ", f"{newer} ")))
     chosen = old.parser
-    for parsed in (old, new):
-        del parsed.parser, parsed.run
+    for one in (old, new):
+        del one.parser, one.run
     assert vars(old) == vars(new)
     assert f"{older} " not in chosen.format_help() and f"{newer} " in chosen.format_help()
 
