@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from pathlib import Path
 
@@ -57,13 +56,13 @@ def publish_scene(bundle: str, to: str = "", public: bool = False, allow_failed:
     Returns:
         The reference that it has now.
     """
-    from pipeline.scenes.resolver import ADDRESS_VARIABLE
+    from pipeline.config import REGISTRY, SETTINGS, chosen
 
     refuse_secrets(to)
-    if not to and not os.environ.get(ADDRESS_VARIABLE):
+    if not to and not chosen(REGISTRY):
         raise BundleError(
             "the flow needs a registry to publish to",
-            found=f"neither the parameter `to`, nor {ADDRESS_VARIABLE} where it runs",
+            found=f"neither the parameter `to`, nor {SETTINGS[REGISTRY].variable} where it runs",
             remedy="such as --param to=hf://owner/scenes",
         )
     return publish(bundle, to, public, allow_failed)

@@ -65,6 +65,10 @@ class CardError(SplatyardError):
     """Raised when a scene card or a --set option is wrong."""
 
 
+class ConfigError(SplatyardError):
+    """Raised when the user's config file is wrong."""
+
+
 class BundleError(SplatyardError):
     """Raised when a bundle is damaged, hostile or of an unknown format."""
 

@@ -17,6 +17,7 @@ from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # so that `tests.synthetic` imports in importlib mode
+os.environ["XDG_CONFIG_HOME"] = str(ROOT / ".cache" / "config")  # not that of who runs the tests
 os.environ.setdefault("NUMBA_CACHE_DIR", str(ROOT / ".cache" / "numba"))  # before numba is imported
 
 if TYPE_CHECKING:

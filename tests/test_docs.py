@@ -9,7 +9,7 @@ import shlex
 
 import pytest
 
-from flows.cli.commands import ALIASES, COMMANDS, GROUPS, as_parsed, parser
+from flows.cli.commands import ALIASES, COMMANDS, GROUPS, parsed
 from tests.paths import ROOT
 
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "docker").glob("*.md")])
@@ -44,7 +44,7 @@ def parses(words: list[str]) -> bool:
     if not words or "COMMAND" in (words[0], words[-1]) or " ".join(words) in NAMES:
         return True
     try:
-        parser().parse(as_parsed(words))
+        parsed(words)
     except SystemExit as end:
         return end.code == 0
     return True

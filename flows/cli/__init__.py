@@ -23,9 +23,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     listening = _import_listening()
     with listening(last=arguments is None) as ending:
-        from flows.cli import app  # only now: a Ctrl-C during this import is handled as any other
+        from flows.cli import app, commands  # only now: a Ctrl-C during this import is handled as any other
 
-        code = app.main(arguments, ending)
+        code = app.main(commands.parsed(sys.argv[1:] if arguments is None else arguments), ending)
         if arguments is None and "prefect" in sys.modules:
             _end_within(LAST_SECONDS, code)
         return code

@@ -1,4 +1,4 @@
-"""The `splatyard` program: parses, runs one command, and turns errors into messages and exit codes."""
+"""Runs one command, and turns errors into messages and exit codes."""
 
 from __future__ import annotations
 
@@ -8,12 +8,10 @@ import logging
 import sys
 import tempfile
 import traceback
-from collections.abc import Sequence
 from pathlib import Path
 
 from flows.cli import tables
 from flows.cli.command import plain
-from flows.cli.commands import as_parsed, parser
 from flows.cli.signals import Ending
 from pipeline.errors import MachineError, SplatyardError, install, memory_errors
 from pipeline.io.files import machine_error
@@ -22,9 +20,8 @@ OK, FAILED, WRONG_INPUT, CRASHED = 0, 1, 2, 70
 """Exit codes: a check failed; the input, the machine or the command line is wrong; a bug. Signals have their own."""
 
 
-def main(arguments: Sequence[str] | None, ending: Ending) -> int:
-    """Run one command as `flows.cli.main`; returns the exit code. After a signal, errors are raised."""
-    options = parser().parse(as_parsed(sys.argv[1:] if arguments is None else arguments))
+def main(options: argparse.Namespace, ending: Ending) -> int:
+    """Run the command of a parsed command line; returns the exit code. After a signal, errors are raised."""
     ending.resumes = options.resumes
     import rich.console  # shows errors, also where no memory is left to import anything
     import rich.text  # noqa: F401

@@ -18,6 +18,21 @@ from pipeline.errors import CaptureError, CardError
 if TYPE_CHECKING:
     from pipeline.running.building import BuildResult
 
+STAGES = (
+    "capture",
+    "select",
+    "poses",
+    "depth",
+    "align",
+    "points",
+    "mesh",
+    "splat",
+    "coverage",
+    "regions",
+    "check",
+    "bundle",
+)
+"""Names of the stages, for help, which imports none of them; the last one makes the bundle."""
 SCALE = "scale: sources of metric scale; of several, the one with the smallest sigma is used"
 Capture = Annotated[
     Path,
@@ -62,7 +77,7 @@ def build(
     out: Bundles = Path("bundles"),
     card: Annotated[Path | None, Arg("scene card: source, licence, recipe", "CARD.yaml")] = None,
     settings: StageSettings = (),
-    until: Annotated[str | None, Arg("stop after this stage, such as mesh", "STAGE")] = None,
+    until: Annotated[str | None, Arg(f"stop after this stage: {', '.join(STAGES)}", "STAGE")] = None,
     dry_run: Annotated[bool, Arg("show the plan, run nothing")] = False,
     one_object: Annotated[
         bool, Arg("the capture shows one object: make a bundle of it, without its stand", flag="--object")
@@ -181,7 +196,9 @@ def _show_result(request: pipeline.BuildRequest, result: BuildResult) -> None:
 def card(
     path: Capture,
     *,
-    output: Annotated[Path | None, Arg("default: NAME.yaml in this folder; existing files are kept", "FILE")] = None,
+    out: Annotated[
+        Path | None, Arg("file to write; default: NAME.yaml in this folder", "FILE", formerly="--output")
+    ] = None,
 ) -> int:
     """Write a filled-in scene card for a capture.
 
@@ -190,7 +207,7 @@ def card(
 
     Examples:
         splatyard scene card photos/                            writes photos.yaml
-        splatyard scene card photos/ --output scene_cards/kitchen.yaml
+        splatyard scene card photos/ --out scene_cards/kitchen.yaml
     """
     import yaml
 
@@ -198,8 +215,8 @@ def card(
     from pipeline.io.files import machine_errors
     from pipeline.running.card import write_card
 
-    text = write_card(Path(os.path.relpath(path, output.parent if output else Path())), probe(path))
-    file = output or Path(f"{yaml.safe_load(text)['name']}.yaml")
+    text = write_card(Path(os.path.relpath(path, out.parent if out else Path())), probe(path))
+    file = out or Path(f"{yaml.safe_load(text)['name']}.yaml")
     with machine_errors(file):
         file.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -209,7 +226,7 @@ def card(
             raise CardError(
                 "an existing card is never overwritten",
                 found="the file exists",
-                remedy="choose another file with --output, or delete this one first",
+                remedy="choose another file with --out, or delete this one first",
                 file=file,
             ) from None
     tables.say(f"wrote {tables.quoted(file)}; fill in the rest, then run:")

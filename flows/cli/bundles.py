@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import pipeline
 from flows.cli import tables
-from flows.cli.command import Arg, AsJson, BundleName, Port, Version, command
+from flows.cli.command import Arg, AsJson, BundleName, Bundles, Port, Version, command
 from pipeline.errors import BundleError
 from pipeline.io.files import readable
 
@@ -26,7 +26,7 @@ def view(
     *,
     port: Port = 8080,
     host: Annotated[str, Arg("address to serve on; 0.0.0.0 opens it to the network")] = "127.0.0.1",
-    out: Annotated[Path, Arg("folder of bundles, for versions with objects cut out", "DIR")] = Path("bundles"),
+    out: Bundles = Path("bundles"),
 ) -> int:
     """View a bundle in the browser.
 
@@ -80,7 +80,7 @@ def list_objects(
     moved: Annotated[
         Path | None, Arg("cut out what moved between this bundle and a later scan, with joints", "BUNDLE")
     ] = None,
-    out: Annotated[Path, Arg("folder of bundles, for the new version", "DIR")] = Path("bundles"),
+    out: Bundles = Path("bundles"),
     version: Version = None,
     as_json: AsJson = False,
 ) -> int:
@@ -106,20 +106,14 @@ def list_objects(
     """
     if moved:
         if cut or near or all_movable:
-            raise BundleError(
-                "--moved selects the objects itself",
-                found="--moved with --cut, --near or --all-movable",
-                remedy="use one or the other: all objects of a version are cut at once",
-            )
+            raise _not_with_moved()
         return _cut_moved(bundle, moved, page, out, version, as_json=as_json)
     opened = pipeline.Bundle.open(bundle)
     from pipeline.objects.listing import objects_of, write_page
 
     objects = objects_of(opened)
-    rows = ((one.name, one.lengths, one.on, f"{one.seen:.0%}", one.fixed or "yes", one.remarks) for one in objects)
-    columns = ["object", "size [m]", "stands on", ">observed", "movable", "notes"]
     if not as_json:
-        tables.table(f"{opened.manifest.reference}: {len(objects)} objects", columns, rows)
+        _show_objects(opened, objects)
     if page:
         write_page(opened, objects, page)
         tables.say(f"written    {tables.quoted(page)}")
@@ -134,6 +128,20 @@ def list_objects(
     elif made:
         _show_cut(made)
     return 0
+
+
+def _not_with_moved() -> BundleError:
+    return BundleError(
+        "--moved selects the objects itself",
+        found="--moved with --cut, --near or --all-movable",
+        remedy="use one or the other: all objects of a version are cut at once",
+    )
+
+
+def _show_objects(bundle: Bundle, objects: Sequence[SceneObject]) -> None:
+    rows = ((one.name, one.lengths, one.on, f"{one.seen:.0%}", one.fixed or "yes", one.remarks) for one in objects)
+    columns = ["object", "size [m]", "stands on", ">observed", "movable", "notes"]
+    tables.table(f"{bundle.manifest.reference}: {len(objects)} objects", columns, rows)
 
 
 def _values(one: SceneObject) -> dict[str, object]:

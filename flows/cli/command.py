@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn, Protocol, TypeVar
 
+from pipeline.config import BUNDLES, ENGINE, REGISTRY, SETTINGS, Setting, setting
+
 T = TypeVar("T")
 UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
@@ -31,8 +33,10 @@ class Arg:
         metavar: Name of the value in the help.
         parse: Converts one text, or raises ValueError; the parameter's type if None.
         flag: The option, where it isn't the parameter's name.
+        formerly: An older name of the option, which goes on working and which help doesn't show.
         group: Heading under which the help shows it, "title: description".
         one_of: Exactly one of the options with the same value must be given.
+        setting: The user's setting that is taken where the option isn't given, see `pipeline.config`.
         check: Refuses a value, by an error of ours, before the command imports what it needs.
     """
 
@@ -40,8 +44,10 @@ class Arg:
     metavar: str | None = None
     parse: Callable[[str], object] | None = None
     flag: str = ""
+    formerly: str = ""
     group: str = ""
     one_of: str = ""
+    setting: str = ""
     check: Callable[[Any], None] | None = None
 
 
@@ -84,10 +90,13 @@ class Command:
 
     def run(self, values: Mapping[str, object]) -> int:
         """Run it with the values of its parameters; returns the exit code."""
-        for name, _, _, arg in self._parameters():
+        known = {name: values[name] for name in inspect.signature(self.function).parameters}
+        for name, _, kind, arg in self._parameters():
+            if arg.setting and known[name] is None:
+                known[name] = _from_text(kind, setting(arg.setting))
             if arg.check:
-                arg.check(values[name])
-        done = self.function(**{name: values[name] for name in inspect.signature(self.function).parameters})
+                arg.check(known[name])
+        done = self.function(**known)
         return done if isinstance(done, int) else done.run()
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
@@ -101,7 +110,9 @@ class Command:
                 groups[arg.group] = parser.add_argument_group(title, description or None)
             positional = parameter.kind is not parameter.KEYWORD_ONLY
             flag = name if positional else arg.flag or f"--{name.replace('_', '-')}"
-            groups[arg.group or arg.one_of].add_argument(flag, **_keywords(name, parameter, kind, arg))
+            action = groups[arg.group or arg.one_of].add_argument(flag, **_keywords(name, parameter, kind, arg))
+            if arg.formerly:
+                parser._option_string_actions[arg.formerly] = action
 
     def _parameters(self) -> Iterator[tuple[str, inspect.Parameter, Any, Arg]]:
         """Each parameter by name, with its type and what its annotation says."""
@@ -123,6 +134,19 @@ def asked(make: Callable[..., T], options: object, **others: Any) -> T:
     return make(**named, **others)
 
 
+def _from_text(kind: Any, text: str) -> object:
+    """A value of a parameter's type; of paths that of the user's home folder."""
+    return kind(text).expanduser() if kind is Path else kind(text)
+
+
+def _told(known: Setting) -> str:
+    return (
+        f"{known.variable}, the config file's, or {known.default}"
+        if known.variable
+        else f"the config file's, or {known.default}"
+    )
+
+
 def _keywords(name: str, parameter: inspect.Parameter, kind: object, arg: Arg) -> dict[str, Any]:
     """The keywords of argparse's `add_argument`."""
     given, default = parameter.default is not parameter.empty, parameter.default
@@ -130,6 +154,9 @@ def _keywords(name: str, parameter: inspect.Parameter, kind: object, arg: Arg) -
     if typing.get_origin(kind) in (types.UnionType, typing.Union):  # X | None
         kind = next(part for part in typing.get_args(kind) if part is not type(None))
     keywords: dict[str, Any] = {"help": arg.help.replace("%", "%%")}
+    if arg.setting:
+        default = None
+        keywords["help"] += f"; default: {_told(SETTINGS[arg.setting])}"
     if arg.metavar:
         keywords["metavar"] = arg.metavar
     if not positional:
@@ -270,11 +297,12 @@ BUNDLE_HELP = "bundle: folder, name@version, or name for its newest version"
 AllowFailed = Annotated[bool, Arg("accept bundles that failed quality gates")]
 AsJson = Annotated[bool, Arg("print JSON", flag="--json")]
 BundleName = Annotated[str, Arg(BUNDLE_HELP, "BUNDLE")]
-Bundles = Annotated[Path, Arg("folder of bundles", "DIR")]
+Bundles = Annotated[Path, Arg("folder of bundles", "DIR", setting=BUNDLES)]
 Checkpoint = Annotated[
     str | None, Arg("checkpoint of the run, or best on held-out scenes; default: the newest", "NAME")
 ]
 Device = Annotated[str, Arg("device for networks and images: cpu, cuda, cuda:1")]
+Engine = Annotated[str, Arg("physics engine: sapien, mujoco, isaacgym, sapien-gpu", setting=ENGINE)]
 Driver = Annotated[
     str,
     Arg(
@@ -300,11 +328,11 @@ HoldOut = Annotated[
     Arg("share or number of scenes to hold out of training; the curve shows success there", "20%|N"),
 ]
 Port = Annotated[int, Arg("TCP port; the next free one if it is taken", parse=tcp_port)]
-Registry = Annotated[str, Arg("registry:FOLDER, s3://..., hf://...; default: SPLATYARD_REGISTRY or ./yard", "ADDRESS")]
+Registry = Annotated[str, Arg("registry:FOLDER, s3://..., hf://...", "ADDRESS", setting=REGISTRY)]
 ReplanSteps = Annotated[
     int | None, Arg("actions to run of each action chunk from a policy server; default: all", "N", count)
 ]
-Robot = Annotated[str, Arg("robot name, or a URDF or MJCF file; default: the task's own")]
+Robot = Annotated[str, Arg("robot, such as rover, go2 or panda, or a URDF or MJCF file; default: the task's own")]
 RunName = Annotated[str, Arg("name or folder of a run", "RUN")]
 Runs = Annotated[Path, Arg("folder of runs", "DIR")]
 SceneName = Annotated[str, Arg(BUNDLE_HELP, "BUNDLE", check=lambda name: scenes_exist([name]))]

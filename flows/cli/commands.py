@@ -10,6 +10,7 @@ from itertools import takewhile
 from flows.cli import (
     build,
     bundles,
+    completion,
     curve,
     delete,
     demo,
@@ -106,9 +107,9 @@ ALIASES: dict[str, str] = {
 DESCRIPTION = "From a capture of a real place to a scene bundle that robots can be trained in."
 EXAMPLES = """\
 first steps:
-  splatyard doctor                                   what this machine can run
-  splatyard build scene_cards/samples/hall           build the sample capture: bundles/hall/<version>
-  splatyard view hall                                look at it in a browser
+  splatyard doctor                          what this machine can run
+  splatyard build scan/ --view              a capture to a bundle, shown in the browser as it is built
+  splatyard view hall                       the newest version of a bundle
 
 `splatyard GROUP` lists the commands of a group, `splatyard help COMMAND` a command's options with examples."""
 
@@ -119,15 +120,26 @@ def parser() -> Parser:
         _listed("commands", {command.name: command.help for command in TOP}),
         _listed("groups of commands", {name: group.help for name, group in GROUPS.items()}),
     ]
-    program = Parser("splatyard", usage="splatyard [--version] [--debug] COMMAND ...", elsewhere=ALIASES)
+    program = Parser(
+        "splatyard", usage="splatyard [--version] [--debug] [--completion SHELL] COMMAND ...", elsewhere=ALIASES
+    )
     program.add_argument("--version", action=_ShowVersion, nargs=0, help="show the version and exit")
     program.add_argument("--debug", action="store_true", help="show the traceback of an error, and log in detail")
+    program.add_argument(
+        "--completion",
+        action=_ShowCompletion,
+        choices=completion.SHELLS,
+        metavar="SHELL",
+        help='print a completion script for bash or zsh; use: eval "$(splatyard --completion bash)"',
+    )
     subparsers = _subparsers(program, [DESCRIPTION, *listed], EXAMPLES)
     for command in TOP:
         _add(subparsers, command, command.name)
     for name, group in GROUPS.items():
         elsewhere = ALIASES | {command.name: command.name for command in TOP}
-        grouped = subparsers.add_parser(name, usage=f"splatyard {name} COMMAND ...", elsewhere=elsewhere)
+        grouped = subparsers.add_parser(
+            name, help=group.help, usage=f"splatyard {name} COMMAND ...", elsewhere=elsewhere
+        )
         listed = _listed("commands", {command.name: command.help for command in group.commands})
         more = f"`splatyard help {name} COMMAND` shows the options of a command, with examples."
         inner = _subparsers(grouped, [f"{group.help[0].upper()}{group.help[1:]}.", listed], more)
@@ -148,6 +160,7 @@ def _subparsers(owner: Parser, description: Sequence[str], more: str) -> argpars
 def _add(subparsers: argparse._SubParsersAction[Parser], command: Command, typed: str) -> None:
     made = subparsers.add_parser(
         command.name,
+        help=command.help.replace("%", "%%"),
         description=command.description,
         epilog=f"examples:\n{command.examples}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -159,6 +172,15 @@ def _add(subparsers: argparse._SubParsersAction[Parser], command: Command, typed
 def _listed(title: str, lines: dict[str, str]) -> str:
     width = max(map(len, lines))
     return "\n".join([f"{title}:", *(f"    {name:<{width}}  {text}" for name, text in lines.items())])
+
+
+def parsed(arguments: Sequence[str]) -> argparse.Namespace:
+    """The values of a command line, with its command as `run`.
+
+    Raises:
+        SystemExit: From argparse, for --help (0) and for a command line that doesn't parse (2).
+    """
+    return parser().parse(as_parsed(arguments))
 
 
 def as_parsed(words: Sequence[str]) -> list[str]:
@@ -187,4 +209,13 @@ class _ShowVersion(argparse.Action):
         import importlib.metadata
 
         print(f"splatyard {importlib.metadata.version('splatyard')}")
+        parser.exit()
+
+
+class _ShowCompletion(argparse.Action):
+    """Makes the script only when asked."""
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: object, values: object, *_: object) -> None:
+        """Print the script and exit."""
+        print(completion.script(parser, str(values)))
         parser.exit()

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from flows.cli import tables
-from flows.cli.command import Arg, AsJson, command
+from flows.cli.command import Arg, AsJson, Bundles, command
+from pipeline import config
 
 if TYPE_CHECKING:
     from flows.trials import Result
@@ -28,7 +29,7 @@ def doctor(
             flag="--try",
         ),
     ] = False,
-    out: Annotated[Path, Arg("folder of bundles, whose disk is checked", "DIR")] = Path("bundles"),
+    out: Bundles = Path("bundles"),
 ) -> int:
     """Check what this machine can run, and what is missing.
 
@@ -48,6 +49,7 @@ def doctor(
     report = Report((*report.findings, *engine_findings()))
     results: list[Result] = []
     if not as_json:
+        _show_settings()
         _show(report, folds=not python)
     if trials:
         from flows.trials import try_all
@@ -60,9 +62,18 @@ def doctor(
                 tables.say(f"{result.name:24} ", (f"{result.state:8}", style), f" {cost}  {result.detail}")
     if as_json:
         tried = {"trials": [asdict(result) for result in results]} if trials else {}
-        tables.show_json(report.to_json() | tried)
+        settings = {name: {"value": config.setting(name), "from": config.origin(name)} for name in config.SETTINGS}
+        own = {"config": {"file": config.config_file(), "settings": settings}}
+        tables.show_json(report.to_json() | own | tried)
     failed = any(result.state == "fails" for result in results)
     return 0 if report.ready and not failed else 1
+
+
+def _show_settings() -> None:
+    file = config.config_file()
+    tables.say(f"config     {tables.quoted(file)}{'' if file.exists() else ' (not there)'}")
+    rows = [(name, config.setting(name), config.origin(name)) for name in config.SETTINGS]
+    tables.table("defaults", ["key", "value", "from"], rows)
 
 
 def _show(report: Report, *, folds: bool) -> None:

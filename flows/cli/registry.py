@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import pipeline
 from flows.cli import tables
-from flows.cli.command import Arg, AsJson, BundleName, Registry, command, tcp_port
+from flows.cli.command import Arg, AsJson, BundleName, Bundles, Registry, command, tcp_port
+from pipeline.config import REGISTRY
 from pipeline.io.files import readable
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def pull(
         Literal["sim"] | None, Arg("download only the files that simulation and training read, to the cache")
     ] = None,
     lock: Annotated[bool, Arg("pin the exact versions in scenes.lock")] = False,
-    out: Annotated[Path | None, Arg("folder of bundles; default: SPLATYARD_BUNDLES or bundles", "DIR")] = None,
+    out: Bundles = Path("bundles"),
 ) -> int:
     """Download bundles from a registry, and pin their versions.
 
@@ -104,9 +104,8 @@ def pull(
         splatyard registry pull hf://owner/scenes/hall --only sim     small splat, collision mesh and floor
     """
     from pipeline.publish.pulling import pull, pull_for_training
-    from pipeline.scenes.resolver import BUNDLES_VARIABLE, LOCK_FILE, resolve, write_pin
+    from pipeline.scenes.resolver import LOCK_FILE, resolve, write_pin
 
-    folder_of_all = out or Path(os.environ.get(BUNDLES_VARIABLE, "bundles"))
     for reference in bundles:
         exact = resolve(reference)
         bundle = pipeline.Bundle.open(exact)
@@ -115,7 +114,7 @@ def pull(
             size = readable(sum(path.stat().st_size for path in brought))
             tables.say(f"cached     {exact}  {len(brought)} files, {size}")
         else:
-            folder = pull(bundle, folder_of_all)
+            folder = pull(bundle, out)
             size = readable(sum(entry.bytes for entry in bundle.manifest.files.values()))
             tables.say(f"pulled     {tables.quoted(folder)}  {len(bundle.manifest.files)} files, {size}")
         tables.say_failed(bundle.manifest.failed_gates)
@@ -129,7 +128,9 @@ def pull(
 def list_scenes(
     registry: Registry = "",
     *,
-    scene: Annotated[str | None, Arg("only scenes whose name matches, with * and ?", "PATTERN")] = None,
+    name: Annotated[
+        str | None, Arg("only bundles whose name matches, with * and ?", "PATTERN", formerly="--scene")
+    ] = None,
     every: Annotated[bool, Arg("all versions, not just the newest of each scene", flag="--all")] = False,
     as_json: Annotated[bool, Arg("print all versions as JSON", flag="--json")] = False,
 ) -> int:
@@ -140,7 +141,7 @@ def list_scenes(
 
     Examples:
         splatyard registry list                            SPLATYARD_REGISTRY or ./yard
-        splatyard registry list s3://bucket/yard --scene 'stairs-*'
+        splatyard registry list s3://bucket/yard --name 'stairs-*'
         splatyard registry list hf://owner/scenes                 a repository on the Hugging Face Hub
         splatyard registry list registry:/mnt/team/yard --all     all versions, yanked ones too
         splatyard registry list --json
@@ -150,20 +151,20 @@ def list_scenes(
     from pipeline.scenes.resolver import open_registry
 
     opened = open_registry(registry)
-    entries = [entry for entry in opened.summaries() if fnmatch.fnmatchcase(entry.name, scene or "*")]
+    entries = [entry for entry in opened.summaries() if fnmatch.fnmatchcase(entry.name, name or "*")]
     if as_json:
         tables.show_json(entries)
         return 0
     counts = Counter(entry.name for entry in entries)
     shown = entries if every else list({entry.name: entry for entry in entries if entry.yanked is None}.values())
     if not shown:
-        like = f" like {scene}" if scene else ""
+        like = f" like {name}" if name else ""
         tables.say(f"no scenes{like} in {opened.address}; publish one with splatyard registry publish")
         return 0
     _show(opened.address, shown[:MAX_ROWS], counts, all_versions=every)
     if len(shown) > MAX_ROWS:
         tables.say(
-            f"... and {len(shown) - MAX_ROWS:,} more: narrow the list with --scene 'stairs-*', or print all with --json"
+            f"... and {len(shown) - MAX_ROWS:,} more: narrow the list with --name 'stairs-*', or print all with --json"
         )
     return 0
 
@@ -277,10 +278,7 @@ def verify(
 @command()
 def gallery(
     *,
-    registry: Annotated[
-        str | None,
-        Arg("address of a registry, or a folder of bundles; default: SPLATYARD_REGISTRY or ./yard", "ADDRESS"),
-    ] = None,
+    registry: Annotated[str, Arg("address of a registry, or a folder of bundles", "ADDRESS", setting=REGISTRY)] = "",
     out: Annotated[Path, Arg("folder of the site, new or of an earlier gallery", "DIR")],
     push: Annotated[str | None, Arg("publish the site as a static Space, hf://owner/name", "ADDRESS")] = None,
     public: Annotated[bool, Arg("with --push: make a new Space public")] = False,
@@ -304,9 +302,8 @@ def gallery(
         splatyard registry gallery --registry hf://owner/scenes --out site --push hf://owner/gallery
     """
     from pipeline.gallery.scenes import scenes
-    from pipeline.scenes.resolver import default_address
 
-    listed = scenes(registry or default_address())
+    listed = scenes(registry)
     from pipeline.gallery.site import build_site, server_of  # once there is something to show: it draws
 
     built = build_site(listed, out)

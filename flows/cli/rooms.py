@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from flows.cli import tables
 from flows.cli.command import Arg, command
@@ -25,7 +25,8 @@ def rooms(
     seed: Annotated[int, Arg("seed of the first room; each next room has the next seed")] = 0,
     like: Annotated[str | None, Arg("take colours and brightness from this real scene", "BUNDLE")] = None,
     feature: Annotated[
-        str | None, Arg("feature of each room: table, with space for an arm, or stairs", "FEATURE", flag="--with")
+        Literal["table", "stairs"] | None,
+        Arg("feature of each room; table has space for an arm", flag="--with"),
     ] = None,
     scanned: Annotated[float, Arg("largest amount of scan artifacts, 0 (clean) to 1", "SHARE")] = 0.5,
 ) -> int:

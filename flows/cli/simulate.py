@@ -14,6 +14,7 @@ from flows.cli.command import (
     Arg,
     Device,
     Driver,
+    Engine,
     Gait,
     Ground,
     Port,
@@ -38,8 +39,6 @@ Objects = Annotated[
     tuple[str, ...],
     Arg("name of an extracted object, all, or an object bundle; repeatable", "NAME"),
 ]
-
-Engine = Annotated[str, Arg("physics engine: sapien, mujoco, isaacgym, sapien-gpu")]
 
 
 @command()

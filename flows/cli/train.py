@@ -254,7 +254,9 @@ def _batches(iterations: int) -> Iterator[Watch]:
 @command("pretrain-encoder", resumes=True)
 def pretrain_encoder(
     *,
-    scenes: Annotated[tuple[str, ...], Arg("bundle or pattern to train on; repeatable", "BUNDLE", flag="--scenes")],
+    scenes: Annotated[
+        tuple[str, ...], Arg("bundle or pattern to train on; repeatable", "BUNDLE", flag="--scene", formerly="--scenes")
+    ],
     out: Annotated[Path, Arg("file for the weights, safetensors", "FILE")],
     iterations: Annotated[int, Arg("batches of 16 pairs of views", "N", count)] = 2500,
     seed: Annotated[int, Arg("random seed of views and weights")] = 0,
@@ -267,8 +269,8 @@ def pretrain_encoder(
     draws input view, target view and prediction. Run the same command again to resume; at most a minute is lost.
 
     Examples:
-        splatyard policy pretrain-encoder --scenes 'lab-*' --out gaussians.safetensors
-        splatyard policy pretrain-encoder --scenes hall --test kitchen --out gaussians.safetensors
+        splatyard policy pretrain-encoder --scene 'lab-*' --out gaussians.safetensors
+        splatyard policy pretrain-encoder --scene hall --test kitchen --out gaussians.safetensors
         splatyard train navigate --scene hall --set policy.encoder=gaussian_regressor --set policy.encoder_file=FILE
     """
     from pipeline.scenes.bundle import Bundle
@@ -295,7 +297,8 @@ def pretrain_encoder(
 def pretrain_ground(
     *,
     scenes: Annotated[
-        tuple[str, ...], Arg("bundle or pattern with stairs to train on; repeatable", "BUNDLE", flag="--scenes")
+        tuple[str, ...],
+        Arg("bundle or pattern with stairs to train on; repeatable", "BUNDLE", flag="--scene", formerly="--scenes"),
     ],
     out: Annotated[Path, Arg("file for the weights", "EYES.npz")],
     iterations: Annotated[int, Arg("batches of 64 images", "N", count)] = 4500,
@@ -310,7 +313,7 @@ def pretrain_ground(
     minute is lost.
 
     Examples:
-        splatyard policy pretrain-ground --scenes 'stairs/*' --test 'more/*' --out eyes.npz
+        splatyard policy pretrain-ground --scene 'stairs/*' --test 'more/*' --out eyes.npz
         splatyard scene rooms 96 --with stairs --out stairs                   # training scenes; other seeds for tests
         splatyard eval --driver stairs --ground eyes.npz --scene 'more/*'
     """

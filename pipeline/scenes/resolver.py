@@ -8,13 +8,13 @@ from __future__ import annotations
 import difflib
 import fnmatch
 import logging
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, ValidationError
 
+from pipeline.config import BUNDLES, REGISTRY, SETTINGS, setting
 from pipeline.errors import BundleError, MissingBundleError
 from pipeline.io.files import machine_errors, write_whole
 from pipeline.scenes.files import BundleFiles
@@ -30,9 +30,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-BUNDLES_VARIABLE = "SPLATYARD_BUNDLES"
-ADDRESS_VARIABLE = "SPLATYARD_REGISTRY"
-DEFAULT_ADDRESS = "registry:./yard"
+BUNDLES_VARIABLE, ADDRESS_VARIABLE = (SETTINGS[name].variable for name in (BUNDLES, REGISTRY))
 LOCK_FILE = Path("scenes.lock")
 MAX_LOCK_BYTES = 4 * 2**20
 MAX_SCENES = 1000
@@ -63,13 +61,13 @@ class Lock(Strict):
 
 
 def bundles_folder() -> Path:
-    """The local folder of bundles: `bundles/`, or the one that SPLATYARD_BUNDLES names."""
-    return Path(os.environ.get(BUNDLES_VARIABLE, "bundles"))
+    """The local folder of bundles: `bundles/`, or the one that SPLATYARD_BUNDLES or the config file names."""
+    return Path(setting(BUNDLES)).expanduser()
 
 
 def default_address() -> str:
     """The address of the registry that is meant where none is named."""
-    return os.environ.get(ADDRESS_VARIABLE, DEFAULT_ADDRESS)
+    return setting(REGISTRY)
 
 
 def is_registry(address: str) -> bool:

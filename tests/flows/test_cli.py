@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -15,7 +16,7 @@ import pytest
 
 import pipeline
 from flows.cli import main, tables
-from flows.cli.commands import ALIASES, COMMANDS, GROUPS, TOP, as_parsed, parser
+from flows.cli.commands import ALIASES, COMMANDS, GROUPS, TOP, as_parsed, parsed, parser
 from pipeline.align.params import scale_settings
 from pipeline.errors import BusyError
 from pipeline.parameters import documentation
@@ -202,6 +203,57 @@ def test_help_is_shown_to_who_asks_for_it_by_words_or_by_none(line: str, shown: 
         main(line.split())
     assert end.value.code == 0
     assert capsys.readouterr().out.startswith(shown)
+
+
+def test_help_names_all_choices():
+    """Also those whose modules help doesn't import."""
+    from flows.cli import build, exchange
+    from pipeline.running.stages import STAGES
+    from sim.scene.export.catalog import FORMS
+
+    assert tuple(stage.name for stage in STAGES) == build.STAGES
+    assert {*OPENS_IN} == {*FORMS}
+
+
+@pytest.mark.parametrize(
+    ("line", "older", "newer"),
+    [
+        ("registry list --scene 'r*'", "--scene", "--name"),
+        ("card photos --output x.yaml", "--output", "--out"),
+        ("pretrain-encoder --scenes hall --out x", "--scenes", "--scene"),
+        ("pretrain-ground --scenes hall --out x", "--scenes", "--scene"),
+    ],
+)
+def test_older_names_of_options_go_on_working(line: str, older: str, newer: str):
+    """And help doesn't show them."""
+    old, new = (parsed(words.split()) for words in (line, line.replace(f"{older} ", f"{newer} ")))
+    chosen = old.parser
+    for one in (old, new):
+        del one.parser, one.run
+    assert vars(old) == vars(new)
+    assert f"{older} " not in chosen.format_help() and f"{newer} " in chosen.format_help()
+
+
+def test_a_shell_completes_what_help_shows(tmp_path):
+    """Commands, groups, their commands and options; no hidden name."""
+    script = tmp_path / "completion"
+    with pytest.raises(SystemExit) as end, script.open("w") as out, contextlib.redirect_stdout(out):
+        main(["--completion", "bash"])
+    assert end.value.code == 0
+
+    def completed(*words: str, begun: str = "''") -> set[str]:
+        given = f"COMP_WORDS=(splatyard {' '.join(words)} {begun}); COMP_CWORD={len(words) + 1}"
+        code = f"source {script}; {given}; _shtab_splatyard; printf '%s\\n' \"${{COMPREPLY[@]}}\""
+        done = subprocess.run(["bash", "-c", code], capture_output=True, text=True, check=True)
+        return set(done.stdout.split())
+
+    assert {*(command.name for command in TOP), *GROUPS} <= completed()
+    assert {"inspect", "check"} <= completed("bundle")
+    assert not {"inspect", "publish"} & completed()
+    assert "--json" in completed("bundle", "inspect", begun="--j")
+    with pytest.raises(SystemExit) as end:
+        main(["--completion", "fish"])
+    assert end.value.code == 2
 
 
 def test_few_names_are_on_top():

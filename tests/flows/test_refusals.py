@@ -113,7 +113,6 @@ pretrain-encoder --scenes nowhere --out encoder
 pretrain-ground --scenes nowhere --out eyes.npz
 pretrain-ground --scenes room --out eyes
 rooms 0
-rooms 1 --with cellar
 eval
 eval nowhere
 eval --driver auto
@@ -161,6 +160,7 @@ gc --older-than soon
 batch good.yaml --workers 0
 sim room --envs none
 runs --nothing
+rooms 1 --with cellar
 curve find --scene room --counts 1,0 --out curve
 doctor --out
 """.strip().splitlines()

@@ -34,6 +34,10 @@ def test_the_table_says_why_and_where(tmp_path, monkeypatch, capsys):
     made(out, "b", "built", gates=9, failed_gates=("scale",), bundle=out / "b" / "1.0.0")
     made(out, "c", "cached", gates=9, bundle=out / "c" / "1.0.0")
     made(out, "d", "running")
+    made(out, "e", "built", gates=9, bundle=out / "e" / "1.0.0")
+    for name in ("b", "c"):
+        (out / name / "1.0.0").mkdir(parents=True)
+        (out / name / "1.0.0" / "quality.html").touch()
     assert main(["status"]) == 0
     shown = " ".join(capsys.readouterr().out.split())
     for part in (
@@ -43,6 +47,7 @@ def test_the_table_says_why_and_where(tmp_path, monkeypatch, capsys):
         "│ scale │ bundles/b/1.0.0/quality.html",
         "│ passed │ bundles/c/1.0.0/quality.html",
         "│ d │ lost │",
+        "│ passed │ deleted",
     ):
         assert part in shown
 

@@ -9,7 +9,6 @@ import datetime
 import hashlib
 import itertools
 import logging
-import os
 import re
 import shutil
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -18,11 +17,12 @@ from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 
+from pipeline.config import REGISTRY, chosen
 from pipeline.errors import BusyError, TrainError
 from pipeline.io.results import is_locked, locked
 from pipeline.scenes.files import cache_folder
 from pipeline.scenes.references import is_address
-from pipeline.scenes.resolver import ADDRESS_VARIABLE, Pin, bundles_folder, pulled, read_lock
+from pipeline.scenes.resolver import Pin, bundles_folder, pulled, read_lock
 from sim.scene.scene import SceneLock, SimScene
 from sim.scene.sources import TERRAIN
 from train.files import read_model, write_atomically, writing
@@ -318,7 +318,7 @@ def list_runs(root: Path) -> list[Run]:
 def _is_own_registry(reference: str) -> bool:
     """Whether a reference leads to the registry that the user has set."""
     address = reference.rpartition("/")[0]
-    return address != "" and address == os.environ.get(ADDRESS_VARIABLE, "").rstrip("/")
+    return address != "" and address == chosen(REGISTRY).rstrip("/")
 
 
 def _mark(record: bytes) -> Path:
