@@ -207,7 +207,8 @@ def test_help_is_shown_to_who_asks_for_it_by_words_or_by_none(line: str, shown: 
 
 def test_help_names_all_choices():
     """Also those whose modules help doesn't import."""
-    from flows.cli import build, exchange
+    from flows.cli import build
+    from pipeline.export.programs import OPENS_IN
     from pipeline.running.stages import STAGES
     from sim.scene.export.catalog import FORMS
 

@@ -22,7 +22,7 @@ from pipeline.objects.listing import SceneObject, objects_of
 from pipeline.objects.version import chosen_objects, cut_out, loosen
 from pipeline.raster import render_batch
 from pipeline.scenes.bundle import Bundle
-from pipeline.scenes.manifest import Manifest, file_sha256
+from pipeline.scenes.manifest import file_sha256
 from tests.bundles import make_bundle
 from tests.objects.furniture import BOXES, COLORS, furnished_bundle
 from tests.synthetic import Room
@@ -261,7 +261,7 @@ def test_a_kill_leaves_nothing(
 ):
     """While the last file is written."""
 
-    def killed(manifest: Manifest) -> str:
+    def killed(*_: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(version, "seal", killed)
