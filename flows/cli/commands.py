@@ -107,7 +107,7 @@ ALIASES: dict[str, str] = {
 DESCRIPTION = "From a capture of a real place to a scene bundle that robots can be trained in."
 EXAMPLES = """\
 first steps:
-  splatyard doctor                          what this machine can run
+  splatyard demo                            a robot in a finished scene, within seconds
   splatyard build scan/ --view              a capture to a bundle, shown in the browser as it is built
   splatyard view hall                       the newest version of a bundle
 
