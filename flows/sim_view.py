@@ -13,7 +13,17 @@ from flows.server import HOST
 from flows.view import start_at, stop, viser_server
 from flows.watching.follower import FIELD_OF_VIEW, Follower
 from flows.watching.pace import Pace
-from flows.watching.shapes import FIRST_COLOR, ROBOT_COLOR, Color, add_mesh, add_robot, bytes_of, hull_mesh, solids_of
+from flows.watching.shapes import (
+    FIRST_COLOR,
+    ROBOT_COLOR,
+    Color,
+    add_mesh,
+    add_robot,
+    bytes_of,
+    hull_mesh,
+    solids_of,
+    surface_of,
+)
 from pipeline.gallery.layers import show_splat
 from pipeline.gallery.viewpoint import Viewpoint
 from pipeline.geometry import quaternion_from_matrix
@@ -84,8 +94,9 @@ class SimPage:
             self._images = server.gui.add_image(np.zeros((1, 1, 3), np.uint8), format="png", visible=False)
             show_splat(server, env.scenes[0].gaussians, "/splat")
             self._shown = np.flatnonzero(env.scene_of == 0)[:SHOWN]
+            surface = surface_of(env.robot)
             self._robots = [
-                add_robot(server, env.robot, f"/robot_{n}", color)
+                add_robot(server, f"/robot_{n}", len(env.robot.links), surface, color)
                 for n, color in zip(self._shown, [FIRST_COLOR, *[ROBOT_COLOR] * SHOWN], strict=False)
             ]
             self._objects = [

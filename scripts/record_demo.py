@@ -17,13 +17,16 @@ from pathlib import Path
 import numpy as np
 
 import sim
-from flows.demo.page import BUNDLE, HERE, ROBOTS, VERSION
+from flows.demo.page import BUNDLE, GO2, HERE, ROVER, VERSION
 from flows.demo.recording import Recording
+from flows.watching.shapes import surface_of
 from pipeline import Bundle
-from pipeline.geometry import Camera, Pose, quaternion_from_matrix
+from pipeline.geometry import quaternion_from_matrix
+from pipeline.geometry.rays import RayCaster
 from sim.drivers import EpisodeResult, run_episodes
 from sim.env import Observations, SceneEnv
 from sim.policies.catalog import open_driver
+from sim.robots.catalog import load
 from sim.robots.kinematics import link_poses
 from sim.video import VideoWriter, images_of
 
@@ -69,22 +72,21 @@ class Recorder:
 
 
 def view_of(bundle: Bundle, track: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where one sees most of a track (T, 3) from: above a camera of the capture, and the track's middle."""
-
-    def seen(eye: np.ndarray, at: np.ndarray) -> float:
-        forward = (at - eye) / np.linalg.norm(at - eye)
-        right = np.cross(forward, [0, 0, 1])
-        right /= np.linalg.norm(right)
-        pose = Pose(np.stack([right, np.cross(forward, right), forward], 1), eye)
-        points = pose.inverse().apply(track)
-        lens = Camera(640, 480, 400.0, 400.0, 320.0, 240.0)
-        pixels = points[:, :2] / points[:, 2:] * 400 + [lens.cx, lens.cy]
-        inside = (points[:, 2] > 1) & (pixels > 20).all(1) & (pixels < [620, 460]).all(1)
-        return float(inside.mean())
-
+    """Where one sees most of a track (T, 3) from: above a camera of the capture; and the track's middle."""
+    caster = RayCaster(bundle.mesh("collision"))
+    track = track[::10] + np.array([0, 0, 0.2])
     at = np.append(np.median(track[:, :2], 0), 0.3)
+
+    def seen(eye: np.ndarray) -> float:
+        ways = track - eye
+        far = np.linalg.norm(ways, axis=1)
+        forward = (at - eye) / np.linalg.norm(at - eye)
+        inside = ways @ forward > far * np.cos(0.5)
+        free = caster.cast(np.tile(eye, (len(track), 1)), ways / far[:, None]).distance > far - 0.1
+        return float((inside & free & (far > 1)).mean())
+
     eyes = [one.world_from_camera.translation + np.array([0, 0, EYE_LEVEL]) for one in bundle.cameras]
-    return max(eyes, key=lambda eye: seen(eye, at)), at
+    return max(eyes, key=seen), at
 
 
 def record(bundle: Bundle, robot: str) -> None:
@@ -105,6 +107,7 @@ def record(bundle: Bundle, robot: str) -> None:
         links[keep].astype(np.float32),
         np.array(recorder.balls)[keep].astype(np.float32),
         *results[keep].T,
+        *(surface_of(load(ROVER)) if robot == ROVER else (np.zeros((0, 3, 3), np.float32), np.zeros(0, np.int64))),
         eye.astype(np.float32),
         at.astype(np.float32),
     ).save(HERE / f"{robot}.npz")
@@ -114,5 +117,5 @@ if __name__ == "__main__":
     source = Path(sys.argv[1])
     with tarfile.open(HERE / BUNDLE, "w:xz", preset=9) as packed:
         packed.add(source, VERSION)
-    for name in ROBOTS:
+    for name in (GO2, ROVER):
         record(Bundle.open(source), name)

@@ -29,10 +29,10 @@ def demo(*, port: Port = 8080) -> int:
     from flows.view import address_of
     from pipeline.scenes.resolver import bundles_folder
 
-    bundle, robot = demo_bundle(bundles_folder()), find_player()
-    with closing(DemoPage(bundle, robot, port)) as page:
-        tables.say(f"{address_of(page.server)} shows {robot.name} in {bundle.manifest.reference}; Ctrl-C ends it")
-        tables.say(NEXT.format(bundle=bundle.manifest.name, robot=robot.name))
+    bundle, (robot, run) = demo_bundle(bundles_folder()), find_player()
+    with closing(DemoPage(bundle, robot, run, port)) as page:
+        tables.say(f"{address_of(page.server)} shows {robot} in {bundle.manifest.reference}; Ctrl-C ends it")
+        tables.say(NEXT.format(bundle=bundle.manifest.name, robot=robot))
         with suppress(KeyboardInterrupt):
             page.play()
     return 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tarfile
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,21 +15,20 @@ from flows.demo.recording import Recording, images_in
 from flows.markdown import markdown
 from flows.server import HOST
 from flows.view import begin_at, stop, viser_server
-from flows.watching.shapes import FIRST_COLOR, add_mesh, add_robot, bytes_of
+from flows.watching.shapes import FIRST_COLOR, add_mesh, add_robot, bytes_of, surface_of
 from pipeline import Bundle
-from pipeline.errors import SimError
+from pipeline.errors import SplatyardError
 from pipeline.gallery.layers import show_splat
 from pipeline.types import F32
 from sim.robots.catalog import load
-from sim.robots.model import Robot
 
 if TYPE_CHECKING:
     import viser
 
 HERE = Path(__file__).parent
 NAME, VERSION, BUNDLE = "demo", "1.0.0", "bundle.tar.xz"
-ROBOTS = ("go2", "rover")
-"""Whose runs come along; the first whose model is here is shown."""
+GO2, ROVER = "go2", "rover"
+"""Whose runs come along."""
 REFRESH = 0.04
 """Time between two looks of the page [s]."""
 
@@ -45,14 +45,19 @@ def demo_bundle(out: Path) -> Bundle:
     return Bundle.open(folder)
 
 
-def find_player() -> Robot:
-    """The first of `ROBOTS` whose model is installed."""
-    for name in ROBOTS[:-1]:
-        try:
-            return load(name)
-        except SimError:
-            continue
-    return load(ROBOTS[-1])
+def find_player() -> tuple[str, Recording]:
+    """A robot and its run: the Go2 if its model is installed, else the rover, whose shape comes along."""
+    try:
+        robot = load(GO2)
+    except SplatyardError:  # the model, or what reads it, is an extra
+        return ROVER, recording(ROVER)
+    surface, links = surface_of(robot)
+    return GO2, replace(recording(GO2), surface=surface, surface_link=links)
+
+
+def recording(robot: str) -> Recording:
+    """The run of a robot that comes along."""
+    return Recording.load(HERE / f"{robot}.npz")
 
 
 class DemoPage:
@@ -62,9 +67,9 @@ class DemoPage:
         server: Its page.
     """
 
-    def __init__(self, bundle: Bundle, robot: Robot, port: int) -> None:
-        self._recording = Recording.load(HERE / f"{robot.name}.npz")
-        self._images = [*images_in(HERE / f"{robot.name}.mp4")]
+    def __init__(self, bundle: Bundle, robot: str, run: Recording, port: int) -> None:
+        self._recording = run
+        self._images = [*images_in(HERE / f"{robot}.mp4")]
         self._looks = np.zeros((0, 4))
         self._balls: list[viser.MeshHandle] = []
         self.server = server = viser_server(HOST, port, "splatyard demo")
@@ -74,15 +79,15 @@ class DemoPage:
             markdown(
                 "### {} looks for the ball\n\nBy its own camera, in a place it was never trained in. Recorded from "
                 "`splatyard sim demo --robot {} --driver find`.",
-                robot.name,
-                robot.name,
+                robot,
+                robot,
             )
         )
         self._status = server.gui.add_markdown("")
         self._image = server.gui.add_image(self._images[0], label="what it sees")
         self._playing = server.gui.add_checkbox("play", initial_value=True)
-        show_splat(server, bundle.classic_splat("sim"), "/splat")
-        self._links = add_robot(server, robot, "/robot", FIRST_COLOR)
+        show_splat(server, bundle.splat("sim"), "/splat")
+        self._links = add_robot(server, "/robot", run.links.shape[1], (run.surface, run.surface_link), FIRST_COLOR)
         self.show(0.0)
 
     def show(self, seconds: float) -> None:

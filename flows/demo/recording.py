@@ -24,6 +24,9 @@ class Recording:
         balls: Balls of the task (T, B, 7): centre and radius [m], then colour, 0..1.
         found: Episodes until then that ended at the goal (T,).
         over: Episodes that had ended until then (T,).
+        surface: Triangles (F, 3, 3) of the robot, each in the frame of its link [m]; none of a robot whose model is an
+            extra.
+        surface_link: These links (F,).
         eye: From where the run is seen well (3,) [m].
         at: What one looks at from there (3,) [m].
     """
@@ -34,6 +37,8 @@ class Recording:
     balls: F32
     found: I64
     over: I64
+    surface: F32
+    surface_link: I64
     eye: F32
     at: F32
 

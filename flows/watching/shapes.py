@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipeline.types import Floats
+from pipeline.types import F32, I64, Floats
 from sim.robots.model import Robot, Shape
 from sim.sensors.cameras.props import Props
 
@@ -22,14 +22,29 @@ PAINT = 0.01
 UPRIGHT = np.array([1.0, 0, 0, 0])
 
 
-def add_robot(server: viser.ViserServer, robot: Robot, root: str, color: Color) -> list[viser.FrameHandle]:
-    """A frame for each of its links, with the link's shapes; not yet to be seen."""
-    frames = []
+def surface_of(robot: Robot) -> tuple[F32, I64]:
+    """The triangles (F, 3, 3) of a robot's shapes [m], each in the frame of its link (F,)."""
+    corners, links = [np.zeros((0, 3, 3))], [np.zeros(0, np.int64)]
     for number, link in enumerate(robot.links):
-        frames.append(server.scene.add_frame(f"{root}/{number}", show_axes=False, visible=False))
-        for index, shape in enumerate(link.shapes):
-            pose = shape.link_from_shape
-            add_mesh(server, f"{root}/{number}/{index}", shape_mesh(shape), color, pose.translation, pose.quaternion)
+        for shape in link.shapes:
+            triangles = np.asarray(shape_mesh(shape).triangles)
+            corners.append(shape.link_from_shape.apply(triangles.reshape(-1, 3)).reshape(-1, 3, 3))
+            links.append(np.full(len(triangles), number))
+    return np.concatenate(corners).astype(np.float32), np.concatenate(links)
+
+
+def add_robot(
+    server: viser.ViserServer, root: str, links: int, surface: tuple[F32, I64], color: Color
+) -> list[viser.FrameHandle]:
+    """A frame for each of so many links, with what of the surface belongs to it; not yet to be seen."""
+    import trimesh
+
+    triangles, link_of = surface
+    frames = [server.scene.add_frame(f"{root}/{link}", show_axes=False, visible=False) for link in range(links)]
+    for link in np.unique(link_of):
+        corners = triangles[link_of == link].reshape(-1, 3)
+        mesh = trimesh.Trimesh(corners, np.arange(len(corners)).reshape(-1, 3), process=False)
+        add_mesh(server, f"{root}/{link}/surface", mesh, color, np.zeros(3))
     return frames
 
 
