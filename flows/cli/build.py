@@ -33,6 +33,7 @@ STAGES = (
     "bundle",
 )
 """Names of the stages, for help, which imports none of them; the last one makes the bundle."""
+Until = Annotated[str | None, Arg(f"stop after this stage: {', '.join(STAGES)}", "STAGE")]
 SCALE = "scale: sources of metric scale; of several, the one with the smallest sigma is used"
 Capture = Annotated[
     Path,
@@ -77,7 +78,7 @@ def build(
     out: Bundles = Path("bundles"),
     card: Annotated[Path | None, Arg("scene card: source, licence, recipe", "CARD.yaml")] = None,
     settings: StageSettings = (),
-    until: Annotated[str | None, Arg(f"stop after this stage: {', '.join(STAGES)}", "STAGE")] = None,
+    until: Until = None,
     dry_run: Annotated[bool, Arg("show the plan, run nothing")] = False,
     one_object: Annotated[
         bool, Arg("the capture shows one object: make a bundle of it, without its stand", flag="--object")

@@ -49,8 +49,8 @@ def doctor(
     report = Report((*report.findings, *engine_findings()))
     results: list[Result] = []
     if not as_json:
-        _show_settings()
         _show(report, folds=not python)
+        _show_settings()
     if trials:
         from flows.trials import try_all
 

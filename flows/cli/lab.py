@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from flows.cli import tables
+from flows.cli.build import Until
 from flows.cli.command import Arg, AsJson, Bundles, Runs, asked, command, count, seconds, size, tcp_port
 from pipeline.errors import CardError, TrainError
 from pipeline.io.files import readable
@@ -56,6 +57,7 @@ class Batch:
     out: Bundles = Path("bundles")
     captures: Annotated[Path | None, Arg("folder of captures, besides the folders of the cards", "DIR")] = None
     dry_run: Annotated[bool, Arg("show the plan, build nothing")] = False
+    until: Until = None
     max_failures: Annotated[int | None, Arg("start no more scenes after N failures", "N", count)] = None
     workers: Annotated[
         int | None, Arg("scenes built at the same time; default: as many as fit this machine", "N", count, group=WHERE)
