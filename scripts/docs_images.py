@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from flows.cli import main
 from flows.demo.recording import images_in
@@ -65,30 +65,35 @@ def photos(count: int) -> list[Image.Image]:
 def hero(bundle: Path, work: Path) -> None:
     """A Go2 that looks for a ball, beside photos that the place was built from."""
     frames = film("--robot go2 --driver find --envs 1 --seconds 16 --follow", bundle, work / "hero.mp4")
-    side = sheet([(photo, "") for photo in photos(3)], 1, 200)
+    side = sheet([(photo, "") for photo in photos(3)], 1, 140)
     height = side.height
     pages = []
-    for frame in frames[::3][:100]:
+    for frame in frames[::4][:60]:
         scaled = frame.resize((round(frame.width * height / frame.height), height))
         page = Image.new("RGB", (scaled.width + GAP + side.width, height), PAPER)
         page.paste(scaled, (0, 0))
         page.paste(side, (scaled.width + GAP, 0))
         pages.append(page)
-    palette = pages[0].quantize(96)
+    palette = pages[0].quantize(64)
     colored = [page.quantize(palette=palette, dither=Image.Dither.NONE) for page in pages]
-    colored[0].save(IMAGES / "hero.gif", save_all=True, append_images=colored[1:], duration=120, loop=0, optimize=True)
+    colored[0].save(IMAGES / "hero.gif", save_all=True, append_images=colored[1:], duration=160, loop=0, optimize=True)
 
 
 def overview(bundle: Path, _work: Path) -> None:
     """What goes in, and what comes out."""
     drawn = bundle / "images"
+    mesh = Image.open(drawn / "mesh.jpg")
+    coverage = Image.open(drawn / "coverage.jpg")
+    if coverage.height > coverage.width:
+        coverage = coverage.rotate(90, expand=True)
     tiles = [
-        *[(photo, "in: photos, with or without depth") for photo in photos(1)],
-        (_left(Image.open(drawn / "view_1.jpg")), "out: splat, for cameras"),
-        (_left(Image.open(drawn / "mesh.jpg")), "mesh, for physics"),
-        (Image.open(drawn / "coverage.jpg"), "where images can be trusted"),
+        (photos(1)[0], "in: photos, with or without depth"),
+        (_left(Image.open(drawn / "view_1.jpg")), "out: a splat, for cameras"),
+        (mesh.crop((0, 0, mesh.width // 2, mesh.height // 2)), "a mesh, for physics"),
+        (coverage, "where images can be trusted"),
     ]
-    sheet(tiles, 4, 300).save(IMAGES / "overview.jpg", quality=85)
+    fitted = [(ImageOps.pad(tile.convert("RGB"), (640, 480), color=PAPER), text) for tile, text in tiles]
+    sheet(fitted, 4, 300).save(IMAGES / "overview.jpg", quality=85)
 
 
 def _left(image: Image.Image) -> Image.Image:

@@ -153,6 +153,7 @@ train navigate --scene room --runs file
 """.strip().splitlines()
 """Those that import or compile much before they can know."""
 MISTYPED = """
+demo --port 99999
 up --port 99999
 view room --port -1
 gallery --out site --port many
