@@ -52,12 +52,16 @@ def section(name: str, command: str, text: str, rows: list[Row], *after: str) ->
     return "\n".join([f"# {name}", "", f"{text} `{command}`", "", *table, "", *after]).rstrip() + "\n"
 
 
+def page_of(title: str, pages: Path = PAGES) -> Path:
+    """The file of a title's page."""
+    return pages / f"{re.sub(r'[^a-z0-9]+', '-', title.lower()).strip('-')}.md"
+
+
 def update_page(sections: dict[str, str], pages: Path = PAGES) -> None:
     """Write the pages of these titles, and the index anew; all other pages are kept."""
     machine = f"{os.cpu_count()} cores ({_processor()}), {platform.machine()}, Python {platform.python_version()}"
     for title, text in sections.items():
-        page = pages / f"{re.sub(r'[^a-z0-9]+', '-', title.lower()).strip('-')}.md"
-        page.write_text(f"{text.rstrip()}\n\nMeasured on {machine}.\n")
+        page_of(title, pages).write_text(f"{text.rstrip()}\n\nMeasured on {machine}.\n")
     rows = []
     for page in sorted(pages.glob("*.md")):
         if page.name != INDEX:

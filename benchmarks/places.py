@@ -31,7 +31,7 @@ sys.path.insert(0, str(ROOT))
 from benchmarks.drawn_rooms import draw  # noqa: E402
 from benchmarks.f_score import SAMPLES, f_scores  # noqa: E402
 from benchmarks.off_track import OffTrackImage, off_track_images, write_images  # noqa: E402
-from benchmarks.page import PAGE, update_page  # noqa: E402
+from benchmarks.page import page_of, update_page  # noqa: E402
 from benchmarks.room_capture import write_room  # noqa: E402
 from benchmarks.truth import Truth, compare_with_truth, exact_maps, rigid_truth_from_poses  # noqa: E402
 from pipeline import Bundle  # noqa: E402
@@ -262,7 +262,7 @@ def main() -> None:
     page = f"## {SECTION}\n\n{text}\n\n{table(places, refused, options.date.isoformat())}"
     print(page)
     if options.write:
-        update_page({SECTION: with_history(page, PAGE.read_text())})
+        update_page({SECTION: with_history(page, page_of(SECTION).read_text())})
 
 
 if __name__ == "__main__":
