@@ -110,7 +110,7 @@ def test_a_policy_of_lerobots(tmp_path: Path):
 def test_publish_and_gallery(tmp_path: Path):
     """Published, pulled, withdrawn, and on a page."""
     said = follow("publish", tmp_path)
-    assert "published  room-000000@1.0.0" in said and "all is well" in said
+    assert "published  room-000000@1.0.0" in said and "is intact" in said
     assert (tmp_path / "elsewhere/room-000000/1.0.0/bundle.json").is_file()
     assert (tmp_path / "scenes.lock").is_file()
     assert "room-000000" in (tmp_path / "site/index.html").read_text()
