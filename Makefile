@@ -26,7 +26,7 @@ BUILD_HALL = $(BIN)/splatyard build scene_cards/samples/hall --card scene_cards/
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-train test test-slow test-all lint types test-soak docs site bench bench-batch bench-coverage bench-splat bench-geometry bench-formats bench-publish bench-kernels bench-places bench-train wheel-test format lock apt-packages clean
+.PHONY: help setup demo demo-train test test-slow test-all lint types test-soak docs site docs-images bench bench-batch bench-coverage bench-splat bench-geometry bench-formats bench-publish bench-kernels bench-places bench-train wheel-test format lock apt-packages clean
 
 help: ## show this help
 	@echo "apt-get install -y $(APT_PACKAGES)"
@@ -100,6 +100,10 @@ docs: $(DEV_STAMP) ## check that every command, snippet and link in README and d
 
 site: $(DEV_STAMP) ## build the documentation as a web site, in site/; `mike deploy VERSION` keeps several versions
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
+docs-images: $(DEV_STAMP) ## draw the images of README and docs anew, from the bundle of `make demo`
+	$(BIN)/python scripts/docs_images.py $(OUT)/hall/1.0.0
+	$(BIN)/python -m benchmarks.export_images $(OUT)/hall/1.0.0
 
 bench: $(DEV_STAMP) ## measure the figures of docs/benchmarks/
 	$(BIN)/python benchmarks/run.py --write

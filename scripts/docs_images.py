@@ -122,14 +122,33 @@ def frames_of(name: str, words: str, count: int, across: int) -> Drawer:
     return draw
 
 
-def of_room(feature: str, draw: Drawer) -> Drawer:
-    """Draw in a room with a feature instead of in the hall."""
+def stairs(_bundle: Path, work: Path) -> None:
+    """A Go2 on stairs of a drawn room."""
+    room = rooms("stairs", 1, work)[0]
+    frames_of("stairs", "--robot go2 --driver stairs --envs 1 --seconds 20 --follow", 6, 3)(room, work)
 
-    def drawn(_bundle: Path, work: Path) -> None:
-        main(["rooms", "1", "--with", feature, "--seed", "2003", "--out", str(work / feature)])
-        draw(next((work / feature).glob("*/1.0.0")), work)
 
-    return drawn
+def navigate(bundle: Path, work: Path) -> None:
+    """What nine rovers see."""
+    frames = film("--task navigate --envs 9 --seconds 4", bundle, work / "navigate.mp4")
+    frames[len(frames) // 2].save(IMAGES / "navigate.png")
+
+
+def tables(bundle: Path, work: Path) -> None:
+    """What an arm's two cameras see at the hall's table, and at those of five drawn rooms."""
+    tiles = []
+    for number, place in enumerate([bundle, *rooms("table", 5, work)]):
+        words = "--task put_cube_on_plate --envs 1 --seconds 1"
+        tiles.append(
+            (film(words, place, work / f"table_{number}.mp4")[0], "the hall" if not number else f"room {number}")
+        )
+    sheet(tiles, 6, 200).save(IMAGES / "tables.jpg", quality=85)
+
+
+def rooms(feature: str, count: int, work: Path) -> list[Path]:
+    """Drawn rooms with a feature."""
+    main(["rooms", str(count), "--with", feature, "--seed", "2003", "--out", str(work / feature)])
+    return sorted((work / feature).glob("*/1.0.0"))
 
 
 DRAWERS: dict[str, Drawer] = {
@@ -138,9 +157,9 @@ DRAWERS: dict[str, Drawer] = {
     "hall": hall,
     "find": frames_of("find", "--driver find --envs 1 --seconds 20 --follow", 6, 3),
     "arms": frames_of("arms", "--task put_cube_on_plate --robot panda --envs 1 --seconds 12 --follow", 4, 2),
-    "stairs": of_room(
-        "stairs", frames_of("stairs", "--robot go2 --driver stairs --envs 1 --seconds 20 --follow", 6, 3)
-    ),
+    "stairs": stairs,
+    "navigate": navigate,
+    "tables": tables,
 }
 
 
