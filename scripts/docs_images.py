@@ -102,13 +102,14 @@ def _left(image: Image.Image) -> Image.Image:
 
 
 def hall(bundle: Path, _work: Path) -> None:
-    """The report's images: a rendered view beside its photo, and the mesh."""
-    drawn = bundle / "images"
-    tiles = [
-        (Image.open(drawn / name), text)
-        for name, text in (("view_0.jpg", "held-out photo, and the splat from there"), ("mesh.jpg", "the mesh"))
-    ]
-    sheet(tiles, 2, 620).save(IMAGES / "hall.jpg", quality=85)
+    """A held-out photo, the splat and its depth from there, and the mesh."""
+    view, mesh = Image.open(bundle / "images" / "view_0.jpg"), Image.open(bundle / "images" / "mesh.jpg")
+    quarter = view.width // 4
+    parts = [view.crop((number * quarter, 0, (number + 1) * quarter, view.height)) for number in (0, 1, 3)]
+    corner = mesh.crop((0, mesh.height // 2, mesh.width // 2, mesh.height))
+    corner = ImageOps.fit(corner, (quarter * 2, view.height * 2)).resize((quarter, view.height))
+    texts = ("a photo kept from training", "the splat, from there", "its depth", "the mesh")
+    sheet([*zip([*parts, corner], texts, strict=True)], 4, 310).save(IMAGES / "hall.jpg", quality=85)
 
 
 def frames_of(name: str, words: str, count: int, across: int) -> Drawer:
@@ -120,12 +121,6 @@ def frames_of(name: str, words: str, count: int, across: int) -> Drawer:
         sheet([(frame, "") for frame in chosen], across, 420).save(IMAGES / f"{name}.jpg", quality=85)
 
     return draw
-
-
-def stairs(_bundle: Path, work: Path) -> None:
-    """A Go2 on stairs of a drawn room."""
-    room = rooms("stairs", 1, work)[0]
-    frames_of("stairs", "--robot go2 --driver stairs --envs 1 --seconds 20 --follow", 6, 3)(room, work)
 
 
 def navigate(bundle: Path, work: Path) -> None:
@@ -157,7 +152,6 @@ DRAWERS: dict[str, Drawer] = {
     "hall": hall,
     "find": frames_of("find", "--driver find --envs 1 --seconds 20 --follow", 6, 3),
     "arms": frames_of("arms", "--task put_cube_on_plate --robot panda --envs 1 --seconds 12 --follow", 4, 2),
-    "stairs": stairs,
     "navigate": navigate,
     "tables": tables,
 }
