@@ -93,8 +93,7 @@ def test_browser_sees_the_coarse_splat_where_the_room_is(server, update, room, t
         seen = wait_for_client(server).camera
         pose = walk(9)[3]
         truth = truth_at(room, pose, seen)
-        seen.wxyz, seen.position, seen.fov = pose.quaternion, pose.translation, FIELD_OF_VIEW
-        image = wait_for_likeness(seen, truth)
+        image = wait_for_likeness(seen, truth, pose)
         assert likeness(image, truth) > LIKE
         assert likeness(image[:, ::-1], truth) < UNLIKE
         before = np.array(seen.position)
@@ -113,10 +112,15 @@ def truth_at(room: Room, pose: Pose, seen: viser.CameraHandle) -> np.ndarray:
     return room.render(Camera(width, height, focal, focal, width / 2, height / 2), pose)[0]
 
 
-def wait_for_likeness(seen: viser.CameraHandle, truth: np.ndarray) -> np.ndarray:
-    """What the browser draws, once it is like the truth, or after a while."""
+def wait_for_likeness(seen: viser.CameraHandle, truth: np.ndarray, pose: Pose | None = None) -> np.ndarray:
+    """What the browser draws, from a pose if one is given, once it is like the truth, or after a while.
+
+    A browser that has just come goes to where the page begins, whenever it is ready for it: it is sent again.
+    """
     end = time.monotonic() + WAIT_SECONDS
     while True:
+        if pose is not None:
+            seen.wxyz, seen.position, seen.fov = pose.quaternion, pose.translation, FIELD_OF_VIEW
         image = seen.get_render(height=truth.shape[0], width=truth.shape[1])[..., :3]
         if likeness(image, truth) > LIKE or time.monotonic() > end:
             return image

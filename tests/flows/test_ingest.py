@@ -424,7 +424,7 @@ def test_without_room_nothing_is_started(tmp_path: Path, room: Room, monkeypatch
     monkeypatch.setenv("FAKE_FREE", "1000")
     code, out, err = lab.do("batch", "a.yaml", "--dry-run")
     assert code == 0, err
-    assert "KiB of captures to build, 1.0 KiB free" in out
+    assert "KiB, 1.0 KiB are free" in out
     code, _, err = lab.do("batch", "a.yaml")
     assert code == 2
     assert err.count("error: ") == 1
