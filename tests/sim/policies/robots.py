@@ -12,7 +12,7 @@ def robots(begun: list[bool], size: int = 2) -> Any:
     """Robots that were told something, with a state; episodes have begun where it says."""
     now = SimpleNamespace(seconds=np.where(begun, 0, 1.0))
     terms = {"pose": SimpleNamespace(privileged=False), "secret": SimpleNamespace(privileged=True)}
-    task = SimpleNamespace(observations=terms, text="go there")
+    task = SimpleNamespace(observations=terms, vectors=["pose"], text="go there")
     config = SimpleNamespace(device="cpu")
     return SimpleNamespace(
         num_envs=len(begun), controller=SimpleNamespace(size=size), now=now, task=task, config=config
