@@ -55,13 +55,14 @@ def export(
     """
     if onnx:
         return _export_policy(what, onnx, runs, checkpoint, allow_failed=allow_failed)
-    bundle = pipeline.Bundle.open(what)
-    from pipeline.export.form import export
     from pipeline.parameters import require_known
-    from sim.scene.export.catalog import FORMS
 
     assert to is not None  # one of the two is required
-    require_known(to, FORMS, "--to", BundleError, rule="a bundle is exported to a known format")
+    require_known(to, OPENS_IN, "--to", BundleError, rule="a bundle is exported to a known format")
+    bundle = pipeline.Bundle.open(what)
+    from pipeline.export.form import export
+    from sim.scene.export.catalog import FORMS
+
     form = FORMS[to]
     folder = out or Path(f"{bundle.manifest.name}_{to}")
     tables.begin(f"writing {bundle.manifest.reference} as {to} to {folder}")

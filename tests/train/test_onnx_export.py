@@ -240,7 +240,7 @@ def test_the_command_exports_a_run(tmp_path: Path, room: Room, capsys: pytest.Ca
     [
         (["hall"], "one of the arguments --to --onnx is required"),
         (["hall", "--to", "mjcf", "--onnx", "a.onnx"], "not allowed with argument"),
-        (["hall", "--to", "dae"], "known: gaussgym"),
+        (["hall", "--to", "dae"], "known: mjcf"),
     ],
 )
 def test_a_bundle_takes_a_form_and_a_run_a_file(words: list[str], told: str, capsys):
