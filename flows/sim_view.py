@@ -159,8 +159,10 @@ class SimPage:
     def _tell(self) -> None:
         """Say how far the first robot's episode is, and how those before went unless somebody else counts them."""
         share = f"{self._solved} of {self._ended} episodes" if self._ended else "no episode has ended yet"
-        passed = markdown("time: {} s", f"{self._env.episodes.seconds[self._shown[0]]:.1f}")
-        self._text.content = joined([passed, markdown("success: {}", share)]) if self._driven else passed
+        told = [markdown("time: {} s", f"{self._env.episodes.seconds[self._shown[0]]:.1f}")]
+        if self._driven:
+            told.append(markdown("success: {}", share))
+        self._text.content = joined(told)
 
     def _move_objects(self, poses: F64) -> None:
         """Put the objects where a robot's are, world from object (K, 4, 4)."""

@@ -103,7 +103,9 @@ class DemoPage:
             for handle, ball in zip(self._balls, balls, strict=True):
                 handle.position = ball[:3]
         self._image.image = self._images[moment * len(self._images) // len(run.links)]
-        self._status.content = f"{seconds:.0f} s, balls found: {run.found[moment]} of {run.over[moment]}"
+        self._status.content = markdown(
+            "{} s, balls found: {} of {}", f"{seconds:.0f}", str(run.found[moment]), str(run.over[moment])
+        )
 
     def _show_balls(self, balls: F32) -> None:
         """Replace the balls by others, (B, 7) as those of a recording."""

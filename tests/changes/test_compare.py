@@ -223,7 +223,7 @@ def test_one_scan_twice_is_refused(tmp_path: Path, room_mesh: Mesh, capsys: pyte
     assert main(["objects", str(bundle), "--moved", str(bundle)]) == 2
     assert "room@1.0.0 twice" in capsys.readouterr().err
     assert main(["objects", str(bundle), "--moved", str(bundle), "--all-movable"]) == 2
-    assert "leave out either" in capsys.readouterr().err
+    assert "use one or the other" in capsys.readouterr().err
 
 
 @pytest.mark.soak

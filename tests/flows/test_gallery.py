@@ -19,10 +19,10 @@ def test_gallery_is_written_and_then_up_to_date(room_bundle, tmp_path, capsys):
     """A second run draws nothing."""
     command = ["gallery", "--registry", str(room_bundle.parents[1]), "--out", str(tmp_path / "site")]
     assert main(command) == 0
-    assert "1 made, 0 were up to date" in capsys.readouterr().out
+    assert "1 pages made, 0 up to date" in capsys.readouterr().out
     assert (tmp_path / "site/scenes/room/1.0.0/view.jpg").stat().st_size > 1000
     assert main(command) == 0
-    assert "0 made, 1 were up to date" in capsys.readouterr().out
+    assert "0 pages made, 1 up to date" in capsys.readouterr().out
 
 
 def test_a_damaged_bundle_is_named_and_ends_with_1(own_bundle, tmp_path, capsys):

@@ -110,6 +110,7 @@ def test_a_function_is_recorded_and_evaluated(
 def test_a_wrong_evaluation_says_what_to_do(words: list[str], remedy: str, bundle: Path, capsys, monkeypatch):
     """A run and a driver, neither, no scene, no such driver, nobody there."""
     monkeypatch.setenv("SPLATYARD_BUNDLES", str(bundle.parents[1]))
+    monkeypatch.setattr("flows.cli.policies.runs_exist", lambda *_: None)  # as if they did
     assert main(["eval", *words]) == 2
     assert remedy in " ".join(capsys.readouterr().err.split())
 
@@ -130,6 +131,7 @@ def test_a_wrong_command_says_what_to_do(
 ):
     """And writes nothing."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("flows.cli.policies.runs_exist", lambda *_: None)  # as if they did
     assert main(["record", "--lerobot", "demos", *words]) == 2
     assert remedy in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []

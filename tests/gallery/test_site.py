@@ -91,7 +91,7 @@ def test_pages_may_run_nothing_but_the_gallerys_own_script(site):
 def test_the_page_says_what_matters(site):
     """Failing gates and made up places in large, what changed since the version before, how to load it."""
     dream = (site / "scenes/dream/1.0.0/index.html").read_text()
-    assert "A model or a program made it up" in dream and "Fails 1 quality gate" in dream
+    assert "A model made the place up" in dream and "Fails 1 quality gate" in dream
     room = (site / "scenes/room/1.1.0/index.html").read_text()
     assert "made it up" not in room and "quality gate<" not in room
     assert "What changed since 1.0.0" in room and 'Bundle.open("room/1.1.0")' in room

@@ -125,7 +125,7 @@ def test_what_is_no_object_is_said(cut_room: Path, parcel: Path):
     with pytest.raises(SimError, match="robots are in a place") as caught:
         open_scene(parcel)
     assert "--objects parcel@1.0.0" in str(caught.value)
-    with pytest.raises(BundleError, match="no such bundle"):
+    with pytest.raises(BundleError, match="no bundle"):
         open_scene(cut_room, objects=["sofa@1.0.0"])
     with pytest.raises(SimError, match="cut out"):
         open_scene(cut_room, objects=["sofa"])
