@@ -184,7 +184,7 @@ def test_vserl_things_lie_in_a_disc(room_scene: SimScene) -> None:
 def test_what_cannot_fetch_is_refused(room_scene: SimScene, task: str) -> None:
     """A rover has no arm."""
     with pytest.raises(SimError, match=r"(?s)an arm on wheels.*--robot fetcher"):
-        sim.make(task, [room_scene], 1)
+        sim.make(task, [room_scene], 1, robot="rover")
 
 
 def test_a_scene_without_paths_is_refused() -> None:
