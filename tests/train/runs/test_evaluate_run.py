@@ -31,7 +31,7 @@ def scenes(room_scene, monkeypatch) -> dict[str, SimScene]:
         for name, digit in (("room@1.0.0", "0"), ("room@2.0.0", "2"), ("attic@1.0.0", "3"))
     ]
     known = {lock.reference: replace(room_scene, lock=lock) for lock in locks}
-    monkeypatch.setattr("train.runs.run.open_scene", lambda source, **_: known[source])
+    monkeypatch.setattr("sim.scene.opening.open_scene", lambda source, **_: known[source])
     return known
 
 

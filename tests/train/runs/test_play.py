@@ -99,7 +99,7 @@ def test_memory_begins_anew_with_each_episode(run: Run):
 
 def test_it_begins_where_training_never_did(tmp_path: Path, room_scene: SimScene, monkeypatch: pytest.MonkeyPatch):
     """At held-out places, unless it is told otherwise."""
-    monkeypatch.setattr("train.runs.run.open_scene", lambda *_, **__: room_scene)
+    monkeypatch.setattr("sim.scene.opening.open_scene", lambda *_, **__: room_scene)
     run = begun(tmp_path, room_scene, "room@1.0.0")
     places = {}
     for starts in ("held_out", "train"):
