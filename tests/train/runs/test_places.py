@@ -129,10 +129,11 @@ def test_without_any_other_it_is_an_error(rooms: dict[str, Any], sources: list[P
 
 @pytest.mark.parametrize("task", ["find", "navigate", "search", "explore", "lift"])
 def test_places_are_checked_for_any_task(task: str, room_scene: SimScene):
-    """By what begins its episodes: it passes, or says why none can."""
-    preset = load_preset(task)
-    if task == "lift":
-        with pytest.raises(SimError, match="an arm has a gripper"):
-            check_place(room_scene, preset, "all")
-    else:
-        check_place(room_scene, preset, "all")
+    """By what begins its episodes, with the task's own robot."""
+    check_place(room_scene, load_preset(task), "all")
+
+
+def test_a_robot_that_does_not_fit_is_refused(room_scene: SimScene):
+    """A rover has no gripper."""
+    with pytest.raises(SimError, match="an arm has a gripper"):
+        check_place(room_scene, load_preset("lift", {"robot": "rover"}), "all")
