@@ -17,7 +17,7 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from flows.cli.app import parser
+from flows.cli.commands import parsed
 from flows.up import SERVER_HOST
 from pipeline.gpu_backends.catalog import BACKENDS
 from pipeline.running.doctor import APT_PACKAGES
@@ -210,7 +210,7 @@ def test_the_lab_s_container_starts_what_there_is():
     """Its command is one of ours, its image the one that is built, its ports those of the command."""
     (lab,) = yaml.safe_load((ROOT / "docker" / "compose.yaml").read_text())["services"].values()
     program, *words = shlex.split(lab["command"])
-    options = parser().parse(words)
+    options = parsed(words)
     assert (program, options.command, options.host) == ("splatyard", "up", "0.0.0.0")
     assert lab["build"] == {"context": "..", "dockerfile": "docker/cpu.Dockerfile"}
     inside = [published.rpartition(":")[2] for published in lab["ports"]]
