@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tarfile
-import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +18,8 @@ from flows.watching.shapes import FIRST_COLOR, add_mesh, add_robot, bytes_of, su
 from pipeline import Bundle
 from pipeline.errors import SplatyardError
 from pipeline.gallery.layers import show_splat
+from pipeline.io.files import machine_errors
+from pipeline.io.results import partial_result, writing_alone
 from pipeline.types import F32
 from sim.robots.catalog import load
 
@@ -37,12 +38,16 @@ def demo_bundle(out: Path) -> Bundle:
     """The bundle that comes along, unpacked into a folder of bundles where all commands find it, if it isn't there."""
     folder = out / NAME / VERSION
     if not folder.is_dir():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent) as half:
-            with tarfile.open(HERE / BUNDLE) as packed:
-                packed.extractall(half, filter="data")
-            (Path(half) / VERSION).rename(folder)
+        with machine_errors(folder):
+            folder.parent.mkdir(parents=True, exist_ok=True)
+        with writing_alone(folder, "the demo"), partial_result(folder) as half, tarfile.open(HERE / BUNDLE) as packed:
+            packed.extractall(half, filter=_below_the_top)
     return Bundle.open(folder)
+
+
+def _below_the_top(member: tarfile.TarInfo, folder: str) -> tarfile.TarInfo | None:
+    """A file of the archive without the archive's one folder, checked as the standard filter does."""
+    return tarfile.data_filter(member.replace(name=member.name.partition("/")[2] or "."), folder)
 
 
 def find_player() -> tuple[str, Recording]:

@@ -84,7 +84,7 @@ def textured(
     if splat is not None:
         caster, drawn = RayCaster(mesh), contiguous(splat)
         for view in _chosen(mesh, caster, cameras):
-            camera = _within(view.camera, LONG_SIDE)
+            camera = view.camera.within(LONG_SIDE)
             seen = render(drawn, camera, view.world_from_camera)
             depth = _depth(caster, camera, view.world_from_camera)
             depth[seen.alpha < LEAST_ALPHA] = np.inf
@@ -107,7 +107,7 @@ def _chosen(mesh: Mesh, caster: RayCaster, cameras: Sequence[BundleCamera]) -> l
     normals = mesh.face_normals().astype(np.float32)
     scores = np.zeros((len(cameras), len(places)), np.float32)
     for view, score in zip(cameras, scores, strict=True):
-        camera = _within(view.camera, LONG_SIDE // 4)
+        camera = view.camera.within(LONG_SIDE // 4)
         depth = _depth(caster, camera, view.world_from_camera)
         black, unused = np.zeros((*depth.shape, 3), np.float32), np.zeros((len(places), 3), np.float32)
         projection = _projection(camera, view.world_from_camera)
@@ -122,12 +122,6 @@ def _chosen(mesh: Mesh, caster: RayCaster, cameras: Sequence[BundleCamera]) -> l
         best = np.maximum(best, scores[view])
         chosen.append(cameras[view])
     return chosen
-
-
-def _within(camera: Camera, side: int) -> Camera:
-    """The same lens for images whose longer side is at most that [px]."""
-    share = min(1.0, side / max(camera.width, camera.height))
-    return camera.resized(max(1, round(share * camera.width)), max(1, round(share * camera.height)))
 
 
 def _depth(caster: RayCaster, camera: Camera, pose: Pose) -> F32:

@@ -62,6 +62,11 @@ class Camera:
         sx, sy = width / self.width, height / self.height
         return Camera(width, height, self.fx * sx, self.fy * sy, self.cx * sx, self.cy * sy, self.distortion)
 
+    def within(self, side: int) -> Camera:
+        """The same lens for images whose longer side is at most that [px]: cameras of a bundle may be of any size."""
+        share = min(1.0, side / max(self.width, self.height))
+        return self.resized(max(1, round(share * self.width)), max(1, round(share * self.height)))
+
     def project(self, points: ArrayLike) -> F64:
         """Pixels (..., 2) of camera-frame points (..., 3) with z > 0."""
         p = np.asarray(points, np.float64)

@@ -21,7 +21,7 @@ from pipeline.objects.close import THINNEST, Body, close_bodies
 from pipeline.objects.cut import cut_splat
 from pipeline.objects.find import Standing, find_objects
 from pipeline.objects.holes import holes_of, sheets_of
-from pipeline.objects.views import Views, within
+from pipeline.objects.views import Views
 from pipeline.progress import track
 from pipeline.raster import render as draw
 from pipeline.scenes.bundle import Bundle, BundleCamera
@@ -208,7 +208,7 @@ def best_views(cameras: Sequence[BundleCamera], body: Body, caster: RayCaster) -
 
 def pinhole(camera: Camera, side: int) -> Camera:
     """A lens without distortion for images whose longest side is at most that [px]."""
-    return within(replace(camera, distortion=(0.0, 0.0, 0.0, 0.0)), side)
+    return replace(camera, distortion=(0.0, 0.0, 0.0, 0.0)).within(side)
 
 
 def window_of(body: Body, camera: Camera, world_from_camera: Pose) -> tuple[slice, slice]:

@@ -21,12 +21,6 @@ ON_IT = 0.05
 """A body is seen where the mesh is not nearer than it by more than this [m]."""
 
 
-def within(camera: Camera, side: int) -> Camera:
-    """A lens for images whose longest side is at most that [px]: cameras of a bundle may be of any size."""
-    scale = min(1.0, side / max(camera.width, camera.height))
-    return camera.resized(max(round(scale * camera.width), 1), max(round(scale * camera.height), 1))
-
-
 class Views:
     """What the capture's views saw of a mesh: its depth from up to 60 of them."""
 
@@ -35,7 +29,7 @@ class Views:
         caster = RayCaster(mesh)
         self._views = []
         for camera, pose in cameras[::step]:
-            small = within(camera, WIDTH)
+            small = camera.within(WIDTH)
             self._views.append((small, pose, caster.depth(small, pose)))
         height, width = (max((depth.shape[axis] for *_, depth in self._views), default=1) for axis in (0, 1))
         self._depth: F32 = np.zeros((len(self._views), height, width), np.float32)

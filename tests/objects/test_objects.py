@@ -19,7 +19,7 @@ from pipeline.objects.close import Body, close_body, foot_of
 from pipeline.objects.find import Standing, find_objects
 from pipeline.objects.listing import objects_of
 from pipeline.objects.shapes import box_mesh
-from pipeline.objects.views import Views, within
+from pipeline.objects.views import Views
 from tests.bundles import make_bundle
 from tests.objects.furniture import BOXES, CELL
 from tests.synthetic import Room
@@ -169,7 +169,7 @@ def test_sizes_are_bounded():
     body = close_body(bent, standing, Views(bent, []))
     assert body is not None
     assert body.kind == "carved"
-    assert within(Camera(20, 60_000, 100.0, 100.0, 10.0, 100.0), 160).height == 160
+    assert Camera(20, 60_000, 100.0, 100.0, 10.0, 100.0).within(160).height == 160
     assert len(box_mesh(frame, np.array([5000.0, 3000, 2000])).vertices) < 70_000
 
 
