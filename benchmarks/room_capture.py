@@ -38,11 +38,14 @@ OFF_WALK = 0.15  # [m], distance of robots from the walk
 MIN_VIEW = 1.0  # [m], median viewing distance of a robot
 
 
-def write_room(room: Room, folder: Path) -> Truth:
-    """Write the capture into a new folder, photos only or a Polycam export; a finished one is kept."""
+def write_room(room: Room, folder: Path, drawn: RenderedRoom | None = None) -> Truth:
+    """Write the capture into a new folder, photos only or a Polycam export; a finished one is kept.
+
+    Captures of one place may share what it looks like, `drawn`.
+    """
     seed = room.seed + 1000 * room.take
     rng = np.random.default_rng([seed, 1])
-    poses, drawn = walk(room, rng), RenderedRoom(room)
+    poses, drawn = walk(room, rng), drawn or RenderedRoom(room)
     stamps = [str(stamp) for stamp in timestamps(len(poses), rng)]
     done = folder.with_name(folder.name + ".json")
     if not done.exists():

@@ -40,7 +40,12 @@ class RenderedRoom:
         self._mirror = np.array([face.kind == "mirror" for face in self._solid])
         self._origin, self._axes, extent = _frames(self._solid)
         rng = np.random.default_rng([room.seed, 0])
-        textures = [_paint(face.paint, size, rng) for face, size in zip(self._solid, extent, strict=True)]
+        textures = [
+            _paint(
+                face.paint, size, rng if face.texture is None else np.random.default_rng([room.seed, face.texture, 1])
+            )
+            for face, size in zip(self._solid, extent, strict=True)
+        ]
         self._texels, self._texel_layout = _packed([np.asarray(texture, np.float32) for texture in textures])
         self._luxels, self._luxel_layout = self._bake(room, extent, rng)
 

@@ -49,6 +49,7 @@ class Face:
         across: (3,) [m].
         paint: Its look; ignored for mirrors and glass.
         kind: Mirrors and glass show their surroundings.
+        texture: Faces of equal number and size have the same pattern of their paint; None, one of their own.
     """
 
     corner: F64
@@ -56,6 +57,7 @@ class Face:
     across: F64
     paint: Paint
     kind: Kind = "opaque"
+    texture: int | None = None
 
     @property
     def normal(self) -> F64:
