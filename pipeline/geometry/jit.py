@@ -1,7 +1,8 @@
 """numba's compiler, with a cache of compiled kernels that several processes may fill at the same time.
 
 numba itself lets two processes that save different signatures of a function give both the same file. One of them is
-then called with machine code for the arguments of the other, by every process from then on.
+then called with machine code for the arguments of the other, by every process from then on. And processes that begin
+together compile the same kernels, each for itself: here one compiles a function, and the others wait for its file.
 
 numba's cache is beside a module, or in the user's home. Where neither can be written, it refuses to compile at all.
 Here it is a temporary folder then, and what can't be read or saved is compiled.
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,12 +23,17 @@ from llvmlite import ir
 from numba import extending
 from numba import njit as njit
 from numba import prange as prange
-from numba.core import caching, event, types
+from numba.core import caching, event, sigutils, types
+from numba.core.compiler_lock import global_compiler_lock
+from numba.core.dispatcher import Dispatcher
 from numba.np.numpy_support import carray
 
 from pipeline import compiling
 from pipeline.errors import MachineError
 from pipeline.io.files import private_folder
+
+LONGEST = 60.0
+"""So long a process waits for another that compiles the same function [s], which may be stopped; then it compiles."""
 
 
 @contextmanager
@@ -97,6 +104,58 @@ def _unsaved(self: caching.Cache) -> Iterator[None]:
         yield
 
 
+_compile = Dispatcher.compile
+_compiled_now = set[str]()
+"""Files of the functions that this process compiles, each for those before it."""
+
+
+def _compile_once(self: Any, sig: Any) -> Any:
+    """Compile a function, or load what another process has saved of it, now or while this one waits."""
+    cache = self._cache
+    known = cache.cache_path is None or sigutils.normalize_signature(sig)[0] in self.overloads
+    if known or cache._cache_file._index_path in _compiled_now:
+        return _compile(self, sig)
+    with global_compiler_lock, _turn(cache):
+        return _compile(self, sig)
+
+
+@contextmanager
+def _turn(cache: Any) -> Iterator[None]:
+    """Wait until no other process compiles the function of a cache, and keep others from it."""
+    index: str = cache._cache_file._index_path
+    try:
+        cache._impl.locator.ensure_cache_path()
+        lock = os.open(f"{index}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    except OSError:
+        lock = None
+    if lock is None:  # outside, so that errors of the compiler have no cause
+        yield
+        return
+    _compiled_now.add(index)
+    try:
+        _wait_for(lock)
+        yield
+    finally:
+        _compiled_now.remove(index)
+        with suppress(OSError):
+            fcntl.flock(lock, fcntl.LOCK_UN)  # as above
+        os.close(lock)
+
+
+def _wait_for(lock: int) -> None:
+    compiling.begin()
+    end = time.monotonic() + LONGEST
+    while time.monotonic() < end:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:
+            time.sleep(0.02)
+        except OSError:  # a file system without locks
+            break
+    compiling.end()
+
+
 class _Compiling(event.Listener):
     """Tells how long is compiled; numba compiles one at a time."""
 
@@ -108,6 +167,7 @@ class _Compiling(event.Listener):
 
 
 event.register("numba:compile", _Compiling())
+Dispatcher.compile = _compile_once
 caching.IndexDataCacheFile = _SharedCacheFile
 caching.CacheImpl._locator_classes = [*caching.CacheImpl._locator_classes, _TemporaryLocator]
 caching.Cache._guard_against_spurious_io_errors = _unsaved

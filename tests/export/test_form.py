@@ -13,6 +13,7 @@ from flows.cli import main
 from pipeline.export.catalog import FORMS
 from tests.export.conftest import change
 
+pytestmark = pytest.mark.usefixtures("small_textures")
 FILES = {
     "usd": {"scene.usdc", "regions.json", "walkable.npz"},
     "glb": {"scene.glb"},

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import trimesh
 
 from pipeline.export.glb import export_glb
@@ -15,6 +16,8 @@ from pipeline.export.texture import textured_bundle
 from pipeline.geometry import Mesh
 from pipeline.scenes.bundle import Bundle
 from tests.export.conftest import change, hits, y_up
+
+pytestmark = pytest.mark.usefixtures("small_textures")
 
 
 def loaded(bundle: Bundle, folder: Path) -> Any:

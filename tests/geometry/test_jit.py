@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from pipeline.geometry.jit import put
+from tests.running_yard import wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -26,6 +29,25 @@ def late(self, overloads):
 caching.IndexDataCacheFile._save_index = late
 import kernel
 print(kernel.half(eval(sys.argv[1])))
+"""
+ONCE = """
+import sys, time
+from pathlib import Path
+from pipeline.geometry import jit
+
+saved, folder = jit.caching.IndexDataCacheFile.save, Path(sys.argv[1])
+
+def late(self, key, data):
+    (folder / "compiled").touch()
+    while sys.argv[2] == "first" and not (folder / "go").exists():
+        time.sleep(0.02)
+    saved(self, key, data)
+
+jit.caching.IndexDataCacheFile.save, jit.LONGEST = late, float(sys.argv[3])
+import kernel
+(folder / sys.argv[2]).touch()
+kernel.half(7)
+print(sum(kernel.half.stats.cache_hits.values()))
 """
 KERNEL = """
 from pipeline.geometry.jit import njit
@@ -50,6 +72,25 @@ def test_two_processes_save_a_kernel_for_different_arguments(tmp_path: Path):
     check = "import kernel; print(kernel.half(7), kernel.half(2.5), sum(kernel.half.stats.cache_hits.values()))"
     found = subprocess.run([sys.executable, "-c", check], env=env, capture_output=True, text=True, check=True)
     assert found.stdout.split() == ["3.5", "1.25", "2"], found.stderr
+
+
+@pytest.mark.parametrize(("patience", "loaded"), [("60", b"1"), ("0.2", b"0")])
+def test_processes_that_begin_together_compile_a_kernel_once(tmp_path: Path, patience: str, loaded: bytes):
+    """The second waits for what the first saves, but not for ever: the first may be stopped."""
+    (tmp_path / "kernel.py").write_text(KERNEL)
+    (tmp_path / "once.py").write_text(ONCE)
+    env = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "cache"), "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
+    command = [sys.executable, tmp_path / "once.py", tmp_path]
+    with subprocess.Popen([*command, "first", patience], env=env, stdout=subprocess.PIPE) as first:
+        wait_for((tmp_path / "compiled").exists)
+        with subprocess.Popen([*command, "second", patience], env=env, stdout=subprocess.PIPE) as second:
+            wait_for((tmp_path / "second").exists)
+            if patience == "60":
+                time.sleep(1)  # it waits by now, or begins later
+                (tmp_path / "go").touch()
+            assert second.communicate()[0].strip() == loaded
+        (tmp_path / "go").touch()
+        assert first.communicate()[0].strip() == b"0"
 
 
 def computed(tmp_path: Path, **variables: str) -> tuple[str, str, int]:

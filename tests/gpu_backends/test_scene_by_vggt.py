@@ -28,7 +28,7 @@ SETTINGS = (
 )
 
 
-@pytest.mark.slow
+@pytest.mark.soak  # tests/poses and tests/depth check each stage with the same stand-in
 def test_a_scan_is_built_by_vggt(tmp_path, monkeypatch, room: Room):
     """Forced onto VGGT, a phone's scan becomes the room: upright, in metres, with walls where they are."""
     poses = walk(FRAMES)

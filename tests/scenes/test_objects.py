@@ -220,6 +220,7 @@ def _linked_folder(folder: Path) -> None:
     (folder / "objects/box").symlink_to(folder / "elsewhere")
 
 
+@pytest.mark.usefixtures("small_textures")
 @pytest.mark.parametrize(
     ("spoil", "found"),
     [(_pipe, "missing"), (_link, "link"), (_linked_folder, "link"), (lambda of: (of / BODY).unlink(), "missing")],
@@ -262,6 +263,7 @@ def test_names_that_usd_writes_alike_are_told_apart(good: Path, tmp_path: Path):
     assert [name for name in names if name.startswith("joint")] == [f"joint_{end}" for end in ends]
 
 
+@pytest.mark.usefixtures("small_textures")
 def test_the_good_one_is_taken(good: Path, tmp_path: Path):
     """And exported, under its own name."""
     _use(good)

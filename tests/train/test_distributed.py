@@ -222,7 +222,7 @@ def killed(machine: subprocess.Popen[bytes]) -> None:
     machine.wait()
 
 
-@pytest.mark.slow
+@pytest.mark.soak  # other tests here start, fail and end processes, and test_session continues with more or fewer
 def test_machines_come_and_go(tmp_path: Path, room: Room):
     """Two train, one is killed, the other goes on alone, and with it again; each iteration is done once."""
     bundle = make_bundle(tmp_path, room, regions=floor_of(room))

@@ -359,28 +359,28 @@ def test_torch_keeps_its_one_thread():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "more",
-    [{}, {"scenes_at_a_time": 1}, REMEMBERING],
+    ("more", "half"),
+    [({}, 25), ({"scenes_at_a_time": 1}, 25), (REMEMBERING, 5)],
     ids=["scenes by progress", "in turn", "memory, voxels and mirror"],
 )
-def test_two_times_25_iterations_are_50(tmp_path: Path, room_scene: SimScene, more: dict[str, Any]):
+def test_two_halves_are_a_whole(tmp_path: Path, room_scene: SimScene, more: dict[str, Any], half: int):
     """With the real trainer: the same curve and the same networks, to the last bit."""
     other = dataclasses.replace(room_scene, lock=dataclasses.replace(room_scene.lock, sha256="1" * 64))
     scenes = [room_scene, other]
     locks = [scene.lock for scene in scenes]
     # a seed by which some robot succeeds in the first half
     whole, broken = (make_run(tmp_path, locks, seed=1, **{**SMALL, **more}) for _ in range(2))
-    train_run(whole, scenes, iterations=50)
-    assert train_run(broken, scenes, iterations=25) == 25
-    assert train_run(Run.open(broken.folder), scenes, iterations=50) == 50
-    assert len(rows(whole)) == 50
+    train_run(whole, scenes, iterations=2 * half)
+    assert train_run(broken, scenes, iterations=half) == half
+    assert train_run(Run.open(broken.folder), scenes, iterations=2 * half) == 2 * half
+    assert len(rows(whole)) == 2 * half
     assert rows(broken) == rows(whole)
-    half = checkpoint.load(broken.checkpoints / "000025.pt")
+    left = checkpoint.load(broken.checkpoints / f"{half:06d}.pt")
     if more is REMEMBERING:  # that what is remembered matters
-        assert half["memories"][0].std() > 0.1
+        assert left["memories"][0].std() > 0.1
     else:  # that it matters what the curriculum knows
-        assert torch.tensor(half["curriculum"]).any()
-    states = [checkpoint.load(run.checkpoints / "000050.pt") for run in (whole, broken)]
+        assert torch.tensor(left["curriculum"]).any()
+    states = [checkpoint.load(run.checkpoints / f"{2 * half:06d}.pt") for run in (whole, broken)]
     for state in states:
         state.pop("seconds")
     assert alike(*states)

@@ -26,6 +26,7 @@ from tests.bundles import make_bundle
 from tests.paths import ROOT
 from tests.synthetic import Room
 
+pytestmark = pytest.mark.usefixtures("small_textures")
 BESIDE = {"origin.json", "regions.json", "walkable.npz"}
 MESHES = {"collision.obj", "visual.obj", "visual.mtl", "visual.png"}
 

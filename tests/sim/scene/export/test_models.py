@@ -23,6 +23,7 @@ from tests.bundles import make_bundle
 from tests.objects.furniture import JOINT, with_joint
 from tests.synthetic import TABLE_TOP, Room
 
+pytestmark = pytest.mark.usefixtures("small_textures")
 RADIUS = 0.1
 PLACES = {"floor": (3.0, 1.5, 0.6), "table": (1.7, 2.2, 1.1), "under the table": (1.7, 2.3, 0.3)}
 """Where balls are let go; the table's plate begins at 0.68 m."""
