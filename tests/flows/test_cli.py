@@ -96,6 +96,7 @@ def test_help_loads_nothing_heavy():
         ["objects", "nowhere"],
         ["gallery", "--registry", "nowhere", "--out", "site"],
         ["formats", "nowhere"],
+        ["rename", "nowhere", "kitchen"],
         ["batch", "nowhere*.yaml"],
         ["compare-terrains", "nowhere"],
         ["pretrain-encoder", "--scene", "nowhere", "--out", "encoder"],
