@@ -68,8 +68,7 @@ def rename(
         splatyard bundle rename scan_0412@1.0.0 kitchen
         splatyard bundle rename kitchen@1.0.0 kitchen-north --out elsewhere/bundles
     """
-    name = bundle if "@" in bundle else f"{bundle}@latest"
-    (chosen,) = _chosen(name, out)
+    *_, chosen = _chosen(bundle, out)  # the newest is the last
     notes = _notes([chosen], out)
     from pipeline.running.renaming import rename
     from pipeline.scenes.references import Version
