@@ -36,7 +36,8 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.page import Row, section, update_page  # noqa: E402
 from pipeline.machine import memory_of  # noqa: E402
-from pipeline.running.batch import build_scene, find_cards, plan_scene  # noqa: E402
+from pipeline.running.batch import build_scene, plan_scene  # noqa: E402
+from pipeline.running.cards import find_cards  # noqa: E402
 from pipeline.running.records import Scene, load_scenes  # noqa: E402
 from pipeline.running.stages import STAGES  # noqa: E402
 from tests.synthetic import Room, walk, write_polycam  # noqa: E402

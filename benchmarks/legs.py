@@ -30,7 +30,8 @@ import sim  # noqa: E402
 from benchmarks.cpu import children_cpu  # noqa: E402
 from benchmarks.page import Row, section, update_page  # noqa: E402
 from benchmarks.training import PROGRAM  # noqa: E402
-from sim.gaits import Gait, gait_file  # noqa: E402
+from sim.gaits import Gait  # noqa: E402
+from sim.robots.gait_files import gait_file  # noqa: E402
 from train.legs.terrains import climbed, walk_flat, walk_over  # noqa: E402
 from train.runs.run import Run  # noqa: E402
 

@@ -1,6 +1,6 @@
 """Train Stable-Baselines3's PPO on a splatyard task.
 
-pip install 'splatyard[sim]' stable-baselines3
+pip install 'splatyard[simulate]' stable-baselines3
 python examples/07_stable_baselines3_ppo.py hall@1.0.0 --steps 150000
 """
 

@@ -190,7 +190,7 @@ def _new_cluster(runner: str, workers: int, address: str | None) -> DaskTaskRunn
         raise MachineError(
             f"the {runner} runner needs its package",
             found=str(error),
-            remedy=f"{install('scale')}, here and on the workers",
+            remedy=f"{install('lab')}, here and on the workers",
         ) from error
     if runner == "ray":
         if address:

@@ -35,7 +35,7 @@ class SplatyardError(Exception):
 
 
 def install(extra: str) -> str:
-    """The command that installs an extra; where the program runs from a checkout, also that for the checkout."""
+    """The command that installs an extra, named by its purpose; in a checkout, also that for the checkout."""
     command = f"pip install 'splatyard[{extra}]'"
     if (Path(__file__).parents[1] / "pyproject.toml").is_file():
         return f"{command}, in this checkout pip install -e '.[{extra}]'"

@@ -12,7 +12,7 @@ import contextlib
 import difflib
 import inspect
 import os
-import textwrap
+import sys
 import typing
 from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -121,13 +121,18 @@ def documentation(settings: type[Settings]) -> dict[str, str]:
     for kind in reversed(settings.__mro__):
         if not issubclass(kind, Settings) or kind is Settings:
             continue
-        (definition,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
-        assert isinstance(definition, ast.ClassDef)
-        for field, text in pairwise(definition.body):
+        for field, text in pairwise(_classes(kind.__module__)[kind.__name__].body):
             match field, text:
                 case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(said))):
                     texts[name] = " ".join(said.split())
     return texts
+
+
+@cache
+def _classes(module: str) -> dict[str, ast.ClassDef]:
+    """The classes of a module, by name; its file is parsed once for all, not twice for each as by `inspect`."""
+    body = ast.parse(inspect.getsource(sys.modules[module])).body
+    return {definition.name: definition for definition in body if isinstance(definition, ast.ClassDef)}
 
 
 def of_this_machine(settings: type) -> list[str]:

@@ -6,8 +6,9 @@ from pipeline.errors import SimError
 from sim.control.controller import Controller
 from sim.control.joints import JointOffsets
 from sim.control.wheels import DifferentialDrive
-from sim.gaits import Gait, GaitController, gait_file, own_gait
+from sim.gaits import Gait, GaitController, own_gait
 from sim.robots.catalog import load
+from sim.robots.gait_files import gait_file
 from sim.robots.model import Robot
 from sim.tasks.task import Task
 

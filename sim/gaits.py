@@ -19,15 +19,13 @@ from sim.control.state import LegsState, Sensed, Trot, Velocities
 from sim.control.trot import PERIOD, TrotController
 from sim.control.velocity import VelocityController
 from sim.physics.state import PhysicsEngine
+from sim.robots.gait_files import GAITS, HOW_TO_GET
 from sim.robots.model import Robot
 from sim.robots.state import RobotState
 from sim.tasks.task import StepState
 from sim.tasks.walking.walk import WalkState, ramped
 from sim.tasks.walking.walking_tasks import WALK
 
-FOLDER = Path(__file__).parent / "robots" / "gaits"
-GAIT_FILE = "gait.npz"
-"""In the folder of a run that learned one."""
 MAX_BYTES, MAX_LAYERS = 2**22, 8
 """Largest size of a gait's files, packed or not, and its largest number of layers."""
 VELOCITIES = Velocities((-0.4, 0.9), 1.0)
@@ -69,8 +67,7 @@ class Gait:
     def __init__(self, file: Path) -> None:
         self.file = file
         rule = "a gait is NAME.npz with its card NAME.json, as splatyard writes them"
-        remedy = "train one: splatyard train walk --robot ROBOT"
-        with weights_errors(rule, remedy, file):
+        with weights_errors(rule, HOW_TO_GET, file):
             names = [f"{part}{layer}" for layer in range(MAX_LAYERS) for part in ("weight", "bias")]
             self.card, arrays = read_weights(file, GaitCard, ("mean", "scale"), names, limit=MAX_BYTES)
             self._mean, self._scale = arrays["mean"], arrays["scale"]
@@ -91,17 +88,9 @@ class Gait:
         return np.clip(x @ weight.T + bias, -1, 1).astype(np.float32)
 
 
-def gait_file(name: str) -> Path:
-    """File of a gait by its path, by the folder of its run, or by the name of one that comes with splatyard."""
-    path = Path(name)
-    if path.suffix == ".npz":
-        return path
-    return path / GAIT_FILE if path.is_dir() else FOLDER / f"{name}.npz"
-
-
 def own_gait(robot: str) -> Gait | None:
     """The gait that comes with splatyard for a robot of its catalog, if there is one."""
-    file = FOLDER / f"{robot}.npz"
+    file = GAITS / f"{robot}.npz"
     return Gait(file) if Path(robot).name == robot and file.is_file() else None
 
 

@@ -11,14 +11,14 @@ from pipeline.errors import MachineError, SimError, SplatyardError, install
 
 def mujoco() -> ModuleType:
     """MuJoCo; raises MachineError when it is not installed."""
-    return load("mujoco", "this simulation needs mujoco", install("sim"))
+    return load("mujoco", "this simulation needs mujoco", install("simulate"))
 
 
 def sapien() -> ModuleType:
     """SAPIEN; raises MachineError when it is not installed."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it misses a graphics driver, which physics doesn't need
-        return load("sapien", "this simulation needs sapien", install("sim"))
+        return load("sapien", "this simulation needs sapien", install("simulate"))
 
 
 def torch() -> ModuleType:

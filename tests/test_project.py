@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 
+import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -29,9 +30,38 @@ def test_lock_pins_every_dependency_within_its_bounds():
             assert need.specifier.contains(pins[canonicalize_name(need.name)]), need
 
 
-def test_training_brings_the_simulator():
-    """Policies are trained in it; tests have all extras and don't notice that one lacks something."""
-    assert set(EXTRAS["sim"]) <= set(EXTRAS["train"])
+OLDER = {"hub", "imitation", "robots", "scale", "sim", "usd"}
+"""Extras named by what they bring, which go on working and which no text names."""
+
+
+@pytest.mark.parametrize(
+    ("purpose", "older"),
+    [
+        ("export", {"usd"}),
+        ("lab", {"scale"}),
+        ("publish", {"hub"}),
+        ("record", {"sim", "robots", "imitation"}),
+        ("simulate", {"sim", "robots"}),
+        ("train", {"sim", "robots"}),
+    ],
+)
+def test_a_purpose_brings_all_that_it_takes(purpose: str, older: set[str]):
+    """Tests have all extras and don't notice that one lacks something."""
+    assert {need for name in older for need in EXTRAS[name]} <= set(EXTRAS[purpose])
+
+
+def test_texts_name_extras_by_their_purpose():
+    """In remedies, help, docs and examples; each exists."""
+    named = re.compile(r"splatyard\[([\w,]+)\]|\binstall\([\"'](\w+)[\"']\)")
+    files = [
+        path for folder in ("pipeline", "sim", "train", "flows", "examples") for path in (ROOT / folder).rglob("*.py")
+    ]
+    files += [ROOT / "README.md", *(ROOT / "examples").glob("*.md"), *(ROOT / "docs").rglob("*.md")]
+    found = {
+        name: path for path in files for pair in named.findall(path.read_text()) for name in "".join(pair).split(",")
+    }
+    assert {"simulate", "train", "record", "export", "publish", "lab"} <= found.keys() <= EXTRAS.keys()
+    assert not {name: path for name, path in found.items() if name in OLDER}
 
 
 def test_lock_names_no_index_and_no_hash():

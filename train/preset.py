@@ -119,6 +119,22 @@ def preset_names() -> list[str]:
     return sorted(path.stem for path in FOLDER.glob("*.yaml"))
 
 
+def preset_file(name: str) -> Path | None:
+    """The file of a preset by its name or path; None for the name of a task without one.
+
+    Raises:
+        TrainError: When there is no such preset and no such task.
+    """
+    path = FOLDER / f"{name}.yaml" if name in preset_names() else Path(name)
+    if path.is_file():
+        return path
+    from sim.tasks.catalog import TASKS
+
+    known = sorted({*preset_names(), *TASKS})
+    require_known(name, known, "preset", TrainError, rule=f"there is no preset and no task {name!r}")
+    return None
+
+
 def load_preset(name: str, changes: Mapping[str, object] | None = None) -> Preset:
     """Load a preset.
 
@@ -129,15 +145,8 @@ def load_preset(name: str, changes: Mapping[str, object] | None = None) -> Prese
     Raises:
         TrainError: When there is none, or a value is wrong.
     """
-    from sim.tasks.catalog import TASKS
-
-    path = FOLDER / f"{name}.yaml" if name in preset_names() else Path(name)
-    if path.is_file():
-        values = read_yaml(path, "a preset", TrainError)
-    else:
-        known = sorted({*preset_names(), *TASKS})
-        require_known(name, known, "preset", TrainError, rule=f"there is no preset and no task {name!r}")
-        values = {"task": name}
+    path = preset_file(name)
+    values = read_yaml(path, "a preset", TrainError) if path else {"task": name}
     if not isinstance(values, dict):
         found = type(values).__name__
         raise TrainError("a preset has keys and values", found=found, remedy="correct it", file=path)

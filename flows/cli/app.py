@@ -58,7 +58,7 @@ def _run(options: argparse.Namespace) -> int:
         raise MachineError(
             "policies need PyTorch and rsl-rl",
             found=str(error),
-            remedy=f"{install('train')}; that is 6 GB, most of it CUDA's libraries, or 0.9 GB for the CPU "
+            remedy=f"{install('train')}; that is 6 GB, most of it CUDA's libraries, or 1.3 GB for the CPU "
             "only: add --extra-index-url and the address of the CPU index on pytorch.org's install page",
         ) from error
     except OSError as error:

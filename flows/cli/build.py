@@ -35,14 +35,14 @@ STAGES = (
 """Names of the stages, for help, which imports none of them; the last one makes the bundle."""
 Until = Annotated[str | None, Arg(f"stop after this stage: {', '.join(STAGES)}", "STAGE")]
 SCALE = "scale: sources of metric scale; of several, the one with the smallest sigma is used"
-Capture = Annotated[
-    Path,
-    Arg(
-        "the capture: a folder or a zip of it",
-        "PATH",
-        check=lambda path: CaptureError.unless_there(path.expanduser()),
-    ),
-]
+
+
+def _capture_exists(path: Path | None) -> None:
+    if path is not None:
+        CaptureError.unless_there(path.expanduser())
+
+
+Capture = Annotated[Path, Arg("the capture: a folder or a zip of it", "PATH", check=_capture_exists)]
 StageSettings = Annotated[
     tuple[str, ...],
     Arg(
@@ -241,7 +241,9 @@ def card(
 
 @command()
 def formats(
-    capture: Annotated[Path | None, Arg("identify this capture", "PATH")] = None, *, as_json: AsJson = False
+    capture: Annotated[Path | None, Arg("identify this capture", "PATH", check=_capture_exists)] = None,
+    *,
+    as_json: AsJson = False,
 ) -> int:
     """List the capture formats, or identify a capture.
 

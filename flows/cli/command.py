@@ -48,7 +48,7 @@ class Arg:
     group: str = ""
     one_of: str = ""
     setting: str = ""
-    check: Callable[[Any], None] | None = None
+    check: Callable[[Any], object] | None = None
 
 
 class _Runnable(Protocol):
@@ -285,6 +285,20 @@ def runs_exist(names: Sequence[str], runs: Path) -> None:
 
     for name in names:
         run_folder(name, runs)
+
+
+def gaits_exist(names: Sequence[str], runs: Path) -> None:
+    """Refuse what is neither a run, nor a gait by itself.
+
+    Raises:
+        SimError: When there is none of a name.
+    """
+    from sim.robots.gait_files import gait_file
+    from train.runs.folders import RUN_FILE
+
+    for name in names:
+        if not any((folder / RUN_FILE).is_file() for folder in (Path(name), runs / name)):
+            gait_file(name)
 
 
 def with_sigma(text: str) -> tuple[float, float | None]:

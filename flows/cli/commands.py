@@ -12,11 +12,11 @@ from flows.cli import (
     bundles,
     completion,
     curve,
-    delete,
     demo,
     doctor,
     exchange,
     lab,
+    local,
     policies,
     registry,
     rooms,
@@ -56,7 +56,7 @@ GROUPS: dict[str, Group] = {
         (build.card, build.formats, build.params, lab.Batch, lab.status, lab.gc, rooms.rooms),
     ),
     "bundle": Group(
-        "bundles on this machine: inspect, check, compare, cut out objects, export, import, delete",
+        "bundles on this machine: inspect, check, compare, cut out objects, export, import, delete, rename",
         (
             bundles.inspect,
             bundles.check,
@@ -64,7 +64,8 @@ GROUPS: dict[str, Group] = {
             bundles.list_objects,
             exchange.export,
             exchange.import_,
-            delete.delete,
+            local.delete,
+            local.rename,
         ),
     ),
     "registry": Group(

@@ -18,7 +18,7 @@ def demo(*, port: Port = 8080) -> int:
     """Watch a robot in a finished scene, in the browser, within seconds.
 
     Unpacks the bundle that comes along, a small hall, into the folder of bundles as `demo`, and plays there how a robot
-    found a ball by its own camera: a Go2 if its model is installed (`splatyard[robots]`), else the rover. Nothing is
+    found a ball by its own camera: a Go2 if its model is installed (`splatyard[simulate]`), else the rover. Nothing is
     downloaded, built or compiled. Ctrl-C ends it.
 
     Examples:

@@ -34,7 +34,8 @@ def doctor(
     """Check what this machine can run, and what is missing.
 
     Checks hardware, packages, system libraries, backends and physics engines, and shows the exact command to install
-    what is missing. Exit code 1 if the CPU pipeline lacks something, or if something fails with --try.
+    what is missing. Only packages with compiled parts are imported; --try runs everything. Exit code 1 if the CPU
+    pipeline lacks something, or if something fails with --try.
 
     Examples:
         splatyard doctor

@@ -17,6 +17,7 @@ from flows.cli.build import Until
 from flows.cli.command import Arg, AsJson, Bundles, Runs, asked, command, count, seconds, size, tcp_port
 from pipeline.errors import CardError, TrainError
 from pipeline.io.files import readable
+from pipeline.running.cards import find_cards
 
 if TYPE_CHECKING:
     from pipeline.running.building import RunRecord
@@ -52,7 +53,9 @@ class Batch:
         splatyard scene batch 'scene_cards/*.yaml' --store s3://yard/results   share stage results between machines
     """
 
-    cards: Annotated[tuple[str, ...], Arg("scene cards: files, or patterns such as 'cards/*.yaml'", "CARDS")]
+    cards: Annotated[
+        tuple[str, ...], Arg("scene cards: files, or patterns such as 'cards/*.yaml'", "CARDS", check=find_cards)
+    ]
     _: KW_ONLY
     out: Bundles = Path("bundles")
     captures: Annotated[Path | None, Arg("folder of captures, besides the folders of the cards", "DIR")] = None

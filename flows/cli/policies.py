@@ -28,6 +28,7 @@ from flows.cli.command import (
     asked,
     command,
     count,
+    gaits_exist,
     runs_exist,
 )
 from flows.cli.simulate import open_page
@@ -321,6 +322,7 @@ def compare_terrains(
         splatyard policy compare-terrains go2 --engine sapien
         splatyard policy compare-terrains climb-hall-1 climb-hall-2           # such as with and without images
     """
+    gaits_exist(gaits, runs)
     from train.files import write_atomically
     from train.legs.stepping import page_of
     from train.legs.terrains import climbed, find_gait, find_seeing, rows

@@ -11,7 +11,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from flows.cli import tables
-from flows.cli.command import AllowFailed, Arg, Gait, HoldOut, Runs, Scenes, Test, asked, command, count, runs_exist
+from flows.cli.command import (
+    AllowFailed,
+    Arg,
+    Gait,
+    HoldOut,
+    Runs,
+    Scenes,
+    Test,
+    asked,
+    command,
+    count,
+    runs_exist,
+    scenes_exist,
+)
 from flows.cli.training import INTERRUPTED, TrainingLine, interruptible
 
 if TYPE_CHECKING:
@@ -95,6 +108,10 @@ class Train:
         runs_exist([self.resume] if self.resume else [], self.runs)
         if self.nodes:  # before torch is imported, which tells of each machine that leaves by stacks of C++
             os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+        from train.preset import preset_file
+
+        if named := self.preset or self.what:
+            preset_file(named)  # refused before torch is imported
         from pipeline.errors import SplatyardError
         from train.distributed import launch, launched
 
@@ -255,12 +272,19 @@ def _batches(iterations: int) -> Iterator[Watch]:
 def pretrain_encoder(
     *,
     scenes: Annotated[
-        tuple[str, ...], Arg("bundle or pattern to train on; repeatable", "BUNDLE", flag="--scene", formerly="--scenes")
+        tuple[str, ...],
+        Arg(
+            "bundle or pattern to train on; repeatable",
+            "BUNDLE",
+            flag="--scene",
+            formerly="--scenes",
+            check=scenes_exist,
+        ),
     ],
     out: Annotated[Path, Arg("file for the weights, safetensors", "FILE")],
     iterations: Annotated[int, Arg("batches of 16 pairs of views", "N", count)] = 2500,
     seed: Annotated[int, Arg("random seed of views and weights")] = 0,
-    test: Annotated[tuple[str, ...], Arg("bundle or pattern to test on; repeatable", "BUNDLE")] = (),
+    test: Test = (),
 ) -> int:
     """Pretrain an image encoder that predicts Gaussians.
 
@@ -298,13 +322,19 @@ def pretrain_ground(
     *,
     scenes: Annotated[
         tuple[str, ...],
-        Arg("bundle or pattern with stairs to train on; repeatable", "BUNDLE", flag="--scene", formerly="--scenes"),
+        Arg(
+            "bundle or pattern with stairs to train on; repeatable",
+            "BUNDLE",
+            flag="--scene",
+            formerly="--scenes",
+            check=scenes_exist,
+        ),
     ],
     out: Annotated[Path, Arg("file for the weights", "EYES.npz")],
     iterations: Annotated[int, Arg("batches of 64 images", "N", count)] = 4500,
     seed: Annotated[int, Arg("random seed of images and weights")] = 0,
     robot: Annotated[str, Arg("legged robot: a name, or a URDF or MJCF file")] = "go2",
-    test: Annotated[tuple[str, ...], Arg("bundle or pattern to test on; repeatable", "BUNDLE")] = (),
+    test: Test = (),
 ) -> int:
     """Pretrain a network that predicts ground depth from RGB.
 

@@ -105,7 +105,7 @@ def open_takes(dataset: Path, about: About) -> Iterator[Takes]:
         BusyError: When another process records the same dataset.
         MachineError: When pyarrow is not installed, or the folder can't be written.
     """
-    load("pyarrow", "a LeRobot dataset needs pyarrow", install("imitation"))
+    load("pyarrow", "a LeRobot dataset needs pyarrow", install("record"))
     if dataset.exists():
         raise TrainError(
             "a dataset is written into a new folder", found="it exists", remedy="name another", file=dataset

@@ -21,9 +21,10 @@ from pipeline.capture.model import Capture, FocalSource, Frame, Origin, Size, Sk
 from pipeline.capture.params import CaptureParams
 from pipeline.capture.reader import Reader, Sensors, in_threads, split_results, suffix_of
 from pipeline.capture.source import CaptureSource
+from pipeline.constants import DECLARED
 from pipeline.errors import CaptureError
 from pipeline.geometry import Camera, Pose
-from pipeline.geometry.conventions import DECLARED, convention_names, convert
+from pipeline.geometry.conventions import convention_names, convert
 from pipeline.io.image_files import BadImageError
 from pipeline.parameters import require_known
 from pipeline.types import F64, U8, U16, Mask

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from pipeline.geometry.conventions import DECLARED
+from pipeline.constants import DECLARED
 from pipeline.parameters import Known, Settings
 
 Share = Annotated[float, Field(ge=0, le=1)]

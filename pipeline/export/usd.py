@@ -49,7 +49,7 @@ def export_usd(bundle: Bundle, folder: Path) -> None:
     try:
         pxr = SimpleNamespace(**{name: importlib.import_module(f"pxr.{name}") for name in PARTS})
     except ImportError as error:
-        raise MachineError("USD is written by usd-core", found=str(error), remedy=install("usd")) from error
+        raise MachineError("USD is written by usd-core", found=str(error), remedy=install("export")) from error
     stage = pxr.Usd.Stage.CreateNew(str(folder / "scene.usdc"))
     pxr.UsdGeom.SetStageUpAxis(stage, pxr.UsdGeom.Tokens.z)
     pxr.UsdGeom.SetStageMetersPerUnit(stage, 1.0)

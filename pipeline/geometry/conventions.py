@@ -12,12 +12,11 @@ from functools import partial
 
 import numpy as np
 
+from pipeline.constants import DECLARED
 from pipeline.geometry.pose import CV_FROM_GL, Pose
 from pipeline.geometry.rotation import matrix_from_quaternion
 from pipeline.types import F64
 
-DECLARED = "camera-to-world"
-"""The convention of every reader, in the camera axes that the format declares."""
 _MIRROR = np.diag([-1.0, 1, 1])
 """Of a left-handed world: whether it is y up (Unity) or z up (Unreal), up stays up."""
 

@@ -136,7 +136,7 @@ def table(rows: list[Row]) -> bytes | None:
     """A Parquet file of the rows, whose images the hub's `datasets` takes as such; without pyarrow None, and a note."""
     arrow = _arrow()
     if arrow is None:
-        logger.warning("published without a table for the dataset viewer: it needs %s", install("hub"))
+        logger.warning("published without a table for the dataset viewer: it needs %s", install("publish"))
         return None
     kinds = {
         Thumbnail: ("Image", arrow.struct({"bytes": arrow.binary(), "path": arrow.string()})),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import logging
 import multiprocessing
 import os
@@ -22,6 +21,7 @@ from pipeline.io.files import folder_bytes, free_bytes, no_room, readable
 from pipeline.machine import available_memory
 from pipeline.parallel import core_count, nothing_from_here
 from pipeline.running.building import BuildRequest, BuildResult, Plan, plan, run_plan
+from pipeline.running.cards import find_cards
 from pipeline.running.engine import PlannedStage, execute
 from pipeline.running.records import Reason, Scene, State
 from pipeline.running.settings import read_card
@@ -49,26 +49,6 @@ def default_workers() -> int:
     """How many scenes this machine has cores and free memory for at the same time."""
     memory = available_memory() or psutil.virtual_memory().total
     return max(1, min(core_count(), memory // MEMORY_PER_SCENE))
-
-
-def find_cards(patterns: Iterable[str]) -> list[Path]:
-    """The cards that file names and patterns (`*`, `**`) stand for, each once, sorted.
-
-    Raises:
-        CardError: When a pattern stands for none.
-    """
-    found: set[Path] = set()
-    for pattern in patterns:
-        expanded = str(Path(pattern).expanduser())
-        cards = [Path(name) for name in glob.glob(expanded, recursive=True) if Path(name).is_file()]  # noqa: PTH207
-        if not cards:
-            raise CardError(
-                "a batch needs scene cards",
-                found=f"nothing at {pattern!r}",
-                remedy="check the pattern, and quote it; `splatyard card CAPTURE` writes a card",
-            )
-        found.update(Path(os.path.abspath(card)) for card in cards)  # noqa: PTH100 (links are kept: paths start there)
-    return sorted(found)
 
 
 def plan_card(card: Path, out: Path, captures: Path | None = None, until: str | None = None) -> Plan:

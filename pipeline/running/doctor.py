@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -132,7 +132,8 @@ class Report:
 def examine(work: Path, python: str = "") -> Report:
     """Check this machine, and the interpreter with the GPU backends' packages ("" is this one).
 
-    Imports run in separate processes, so that a crash is a finding too.
+    Packages with compiled parts are imported, in separate processes, so that a crash is a finding too. Of those in
+    plain Python only the version is looked at: `flows.trials` runs all.
     """
     findings = [*_machine(work), *_packages(), *_system_libraries()]
     return Report((*findings, *_backends(findings), *gpu_findings(python)))
@@ -203,17 +204,27 @@ def _packages() -> Iterator[Finding]:
         return
     parsed = (Requirement(text) for text in texts)
     requirements = [need for need in parsed if need.marker is None or need.marker.evaluate({"extra": ""})]
-    # in one process, which imports what they share once; alone only where one of them is at fault
-    fine = import_problem(", ".join(_module(need) for need in requirements)) is None
+    # only what is compiled can lack a library of the system; in one process, alone only where one of them is at fault
+    compiled = [need for need in requirements if _is_compiled(need)]
+    fine = import_problem(", ".join(map(_module, compiled))) is None
+    suspects = () if fine else {need.name for need in compiled}
     with ThreadPoolExecutor(core_count()) as pool:
-        yield from pool.map(partial(_package, fine=fine), requirements)
+        yield from pool.map(partial(_package, suspects=suspects), requirements)
+
+
+def _is_compiled(need: Requirement) -> bool:
+    """Whether a package is here and has more than Python's files, as its wheel says."""
+    try:
+        return "Root-Is-Purelib: true" not in (importlib.metadata.distribution(need.name).read_text("WHEEL") or "")
+    except importlib.metadata.PackageNotFoundError:
+        return False
 
 
 def _module(need: Requirement) -> str:
     return MODULES.get(need.name, need.name.replace("-", "_"))
 
 
-def _package(need: Requirement, *, fine: bool) -> Finding:
+def _package(need: Requirement, *, suspects: Collection[str]) -> Finding:
     name, command = need.name, f"pip install '{need.name}{need.specifier}'"
     try:
         version = importlib.metadata.version(name)
@@ -221,7 +232,7 @@ def _package(need: Requirement, *, fine: bool) -> Finding:
         return _needed("packages", name, "not installed", command)
     if not need.specifier.contains(version, prereleases=True):
         return _needed("packages", name, f"{version}, but {need.specifier} is needed", command)
-    problem = None if fine else import_problem(_module(need))
+    problem = import_problem(_module(need)) if name in suspects else None
     if problem is None:
         return _needed("packages", name, version)
     remedy = f"pip install --force-reinstall '{name}'"

@@ -269,7 +269,7 @@ def _unusable(address: str, error: Exception, kept: str) -> MachineError:
     return MachineError(
         "a shared store is a folder or bucket that exists, and that this machine may list, read and write",
         found=f"{type(error).__name__}: {error}".splitlines()[0][:300],
-        remedy=f"check address, network and credentials (s3:// needs {install('scale')} and the AWS "
+        remedy=f"check address, network and credentials (s3:// needs {install('publish')} and the AWS "
         f"variables), then run the same command again: {kept}",
         file=address,
     )

@@ -77,7 +77,7 @@ def _check_sapien(name: str) -> Finding:
 
 
 def _check_mujoco(name: str) -> Finding:
-    return _check_package(name, "mujoco", needed=False, remedy=install("sim"))
+    return _check_package(name, "mujoco", needed=False, remedy=install("simulate"))
 
 
 def _check_package(name: str, package: str, *, needed: bool, remedy: str) -> Finding:

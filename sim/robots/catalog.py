@@ -189,7 +189,7 @@ def _of_catalog(name: str) -> Robot:
         raise SimError(
             "legged robots and arms come from the package example-robot-data",
             found="it is not installed",
-            remedy=install("robots"),
+            remedy=install("simulate"),
         )
     robot = _equipped(load_robot(entry.file, name, entry.servos, entry.mount), entry)
     turn = Pose(matrix_from_rotvec(np.array([-entry.camera_pitch, 0, 0])), np.zeros(3))  # y is down

@@ -92,7 +92,7 @@ def _read(path: Path) -> list[_Part]:
 
     As ROS does, its unit counts and its "up axis" does not: what is up is up to the URDF.
     """
-    collada = libraries.load("collada", "meshes in COLLADA files need pycollada", install("sim"))
+    collada = libraries.load("collada", "meshes in COLLADA files need pycollada", install("simulate"))
     content = io.BytesIO(read_plain(path, MAX_BYTES))
     if zipfile.is_zipfile(content):  # pycollada would unpack it, whatever its size
         raise ValueError(f"{path.name}: a compressed COLLADA file")

@@ -95,6 +95,12 @@ def test_help_loads_nothing_heavy():
         ["check", "nowhere"],
         ["objects", "nowhere"],
         ["gallery", "--registry", "nowhere", "--out", "site"],
+        ["formats", "nowhere"],
+        ["rename", "nowhere", "kitchen"],
+        ["batch", "nowhere*.yaml"],
+        ["compare-terrains", "nowhere"],
+        ["pretrain-encoder", "--scene", "nowhere", "--out", "encoder"],
+        ["pretrain-ground", "--scene", "nowhere", "--out", "eyes.npz"],
     ],
     ids=" ".join,
 )
@@ -120,7 +126,9 @@ def test_what_is_not_there_is_refused_before_anything_heavy_is_imported(words: l
     [
         (["status"], 0, {"numpy", "torch", "numba", "scipy", "prefect", "cv2"}),
         (["runs"], 0, {"numpy", "torch", "numba", "scipy", "prefect", "cv2", "pydantic"}),
-        (["params"], 0, {"torch", "numba", "scipy", "prefect", "cv2"}),
+        (["params"], 0, {"numpy", "torch", "numba", "scipy", "prefect", "cv2"}),
+        (["train", "nothing"], 2, {"torch", "prefect"}),
+        (["doctor"], 0, {"torch", "prefect", "cv2", "trimesh", "sapien"}),
         (["build", "."], 2, {"torch", "numba", "scipy", "prefect"}),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

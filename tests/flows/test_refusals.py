@@ -52,6 +52,9 @@ card nowhere
 delete nowhere --yes
 delete registry:./yard/room@1.0.0 --yes
 delete ../room --yes
+rename nowhere kitchen
+rename room@1.0.0 room
+rename room@1.0.0 ../kitchen
 card photos --output file
 card photos --output file/below.yaml
 formats nowhere

@@ -18,7 +18,7 @@ from flows.ingest import Options
 from flows.lab.inbox import MAX_TRIES, Inbox, Seen
 from flows.watch_folder import watch_folder
 from pipeline.errors import CaptureError, CardError, MachineError
-from pipeline.running.batch import find_cards
+from pipeline.running.cards import find_cards
 from pipeline.running.records import Reason, Scene
 from pipeline.stage import Traits
 

@@ -142,5 +142,5 @@ def test_without_pyarrow_there_is_no_table(row: Row, monkeypatch, caplog):
     without_pyarrow(monkeypatch)
     assert table([row]) is None and read_table(content) == []
     (line,) = caplog.messages
-    assert "published without a table" in line and "pip install 'splatyard[hub]'" in line
+    assert "published without a table" in line and "pip install 'splatyard[publish]'" in line
     assert "configs" not in front_matter(card("owner/scenes", [row], versions=1, has_table=False))

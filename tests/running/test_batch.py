@@ -18,8 +18,9 @@ from pipeline.errors import CardError, MachineError
 from pipeline.io.results import locked
 from pipeline.running import batch as module
 from pipeline.running import building, records
-from pipeline.running.batch import attempt, build_scene, check_room, find_cards, plan_batch, plan_card, plan_scene
+from pipeline.running.batch import attempt, build_scene, check_room, plan_batch, plan_card, plan_scene
 from pipeline.running.building import BuildRequest, plan
+from pipeline.running.cards import find_cards
 from pipeline.running.engine import PlannedStage, execute
 from pipeline.running.records import Reason, Scene, State, counts, load_scenes
 from tests.fake_scene import ran

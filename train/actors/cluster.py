@@ -97,7 +97,7 @@ def connected(address: str, count: int, form: Form, preset: Preset) -> Iterator[
     """
     variables = ray_variables(address)
     with inherited(variables):
-        rule, remedy = "--actors needs ray", f"{install('scale')}, here and on the machines of actors"
+        rule, remedy = "--actors needs ray", f"{install('lab')}, here and on the machines of actors"
         ray = load("ray", rule, remedy, TrainError)
         known = ray.is_initialized()
     if known:

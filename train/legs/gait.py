@@ -10,7 +10,8 @@ from torch import nn
 
 from pipeline.io.weights import write_weights
 from sim.env import SceneEnv
-from sim.gaits import GAIT_FILE, SEEN, GaitCard
+from sim.gaits import SEEN, GaitCard
+from sim.robots.gait_files import GAIT_FILE
 from train.algorithms.policy import VisionPolicy
 from train.files import writing
 from train.runs.run import Run

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.types import F32, F64
-from sim.gaits import Gait, gait_file, joined
+from sim.gaits import Gait, joined
+from sim.robots.gait_files import gait_file
 from sim.scene.terrain import RISER, TREADS
 from sim.tasks.walking.terms import followed, motor_torques, torque_shares
 from train.legs.walking import walking

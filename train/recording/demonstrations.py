@@ -254,7 +254,7 @@ def _compared(found: Sequence[str], needed: Sequence[str]) -> tuple[str, str]:
 
 def _read_tables(info: _Info, contract: Contract, folder: Path) -> dict[str, np.ndarray]:
     """Columns of all steps, checked: vectors (T, K) float32, numbers (T,)."""
-    load("pyarrow", "a LeRobot dataset needs pyarrow", install("imitation"))
+    load("pyarrow", "a LeRobot dataset needs pyarrow", install("record"))
     vectors = [ACTION_FEATURE, STATE_FEATURE]
     vectors += [ENVIRONMENT] if any(name != VECTOR for name in contract.columns) else []
     vectors += [feature(name) for name in contract.images if name.endswith(DEPTH)]

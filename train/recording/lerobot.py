@@ -96,7 +96,7 @@ class DatasetWriter:
     """Writes demonstrations into an empty folder one by one."""
 
     def __init__(self, folder: Path, **about: Unpack[About]) -> None:
-        rule, remedy = "a LeRobot dataset needs pyarrow", install("imitation")
+        rule, remedy = "a LeRobot dataset needs pyarrow", install("record")
         self._arrow, self._parquet = (load(name, rule, remedy) for name in ("pyarrow", "pyarrow.parquet"))
         self._folder, self._rate, self._robot, self._task = folder, about["rate"], about["robot"], about["task"]
         named = {STATE: about["state"], ENVIRONMENT: about["environment"], ACTION: about["action"]}

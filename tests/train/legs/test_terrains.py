@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from flows.cli import main
-from sim.gaits import KNOWN, SEEN, Gait, gait_file
+from sim.gaits import KNOWN, SEEN, Gait
+from sim.robots.gait_files import gait_file
 from train.legs.stepping import stepping_page, trace
 from train.legs.terrains import CLIMBS, walk_flat, walk_over
 from train.preset import load_preset

@@ -1,4 +1,4 @@
-"""`splatyard bundle delete`: remove local versions of a bundle."""
+"""Versions of bundles on this machine: deleted, renamed."""
 
 from __future__ import annotations
 
@@ -52,6 +52,35 @@ def delete(
     return 0 if len(gone) == len(chosen) else 1
 
 
+@command()
+def rename(
+    bundle: Annotated[str, Arg("NAME@VERSION, or NAME for its newest version", "BUNDLE")],
+    new_name: Annotated[str, Arg("the new name", "NEWNAME")],
+    *,
+    out: Bundles = Path("bundles"),
+) -> int:
+    """Give a version of a bundle on this machine another name.
+
+    The version's number stays. The name is part of a bundle's manifest, so the renamed bundle is a new one with a new
+    hash, and names the old one among its parents. Registries are never touched: what was published keeps its name.
+
+    Examples:
+        splatyard bundle rename scan_0412@1.0.0 kitchen
+        splatyard bundle rename kitchen@1.0.0 kitchen-north --out elsewhere/bundles
+    """
+    *_, chosen = _chosen(bundle, out)  # the newest is the last
+    notes = _notes([chosen], out)
+    from pipeline.running.renaming import rename
+    from pipeline.scenes.references import Version
+
+    folder = rename(out, chosen.scene, Version.parse(chosen.result.name), new_name)
+    for note in notes:
+        tables.say(("note: ", "yellow"), note)
+    tables.say(f"renamed    {chosen.scene}@{chosen.result.name} to {new_name}@{folder.name}")
+    tables.say(f"bundle     {tables.quoted(tables.shown(folder))}")
+    return 0
+
+
 def _chosen(bundle: str, out: Path) -> list[Piece]:
     """The versions that are named.
 
@@ -65,9 +94,10 @@ def _chosen(bundle: str, out: Path) -> list[Piece]:
     reference, local = Reference.parse(bundle), BundlesFolder(out)
     if reference.address:
         raise BundleError(
-            "only bundles on this machine can be deleted",
+            "only bundles on this machine can be deleted or renamed",
             found=bundle,
-            remedy="`splatyard registry yank` withdraws a published version",
+            remedy="`splatyard registry yank` withdraws a published version, `splatyard registry publish` publishes a "
+            "renamed one",
         )
     versions = [*local.versions(reference.name)]
     if "@" in bundle:
