@@ -65,7 +65,7 @@ def find_cards(patterns: Iterable[str]) -> list[Path]:
             raise CardError(
                 "a batch needs scene cards",
                 found=f"nothing at {pattern!r}",
-                remedy="check the pattern, and quote it; `splatyard card CAPTURE` writes a card",
+                remedy="check the pattern, and quote it; `splatyard scene card CAPTURE` writes a card",
             )
         found.update(Path(os.path.abspath(card)) for card in cards)  # noqa: PTH100 (links are kept: paths start there)
     return sorted(found)
