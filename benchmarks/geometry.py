@@ -2,7 +2,7 @@
 
     python benchmarks/geometry.py               build into a temporary folder, measure and print
     python benchmarks/geometry.py --keep DIR    build into DIR and keep it; what is there already is not built again
-    python benchmarks/geometry.py --write       write the pages of docs/benchmarks and docs/images/fox_mesh.jpg
+    python benchmarks/geometry.py --write       write the pages of docs/benchmarks
 
 Real captures are looked for where benchmarks/run.py looks for them.
 """
@@ -17,7 +17,6 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -39,18 +38,14 @@ from benchmarks.truth import (  # noqa: E402
     truth_mesh,
 )
 from pipeline.align.alignment import load_world_scene  # noqa: E402
-from pipeline.check.report import shaded_view  # noqa: E402
 from pipeline.check.views import check_views  # noqa: E402
 from pipeline.geometry.rays import RayCaster  # noqa: E402
 from pipeline.mesh.walkable import find_walkable  # noqa: E402
-from pipeline.poses.scene import read_image  # noqa: E402
 from pipeline.regions.params import RegionsParams  # noqa: E402
 from pipeline.splat.exposure import load_gains  # noqa: E402
 from pipeline.splat.ply import load_splat  # noqa: E402
 
 TOLERANCES = (0.02, 0.05)  # [m]
-FOX_IMAGE = ROOT / "docs" / "images" / "fox_mesh.jpg"
-FOX_VIEWS = (5, 21, 35)
 LONGEST_BUILD = 360  # [s]
 BARS = {"hall": (0.95, 0.985), "hall-photos": (0.93, 0.975)}
 
@@ -176,19 +171,6 @@ def peer_rows(name: str, stages: dict[str, Path]) -> list[Row]:
     return rows
 
 
-def write_fox_image(stages: dict[str, Path], run: Run, path: Path) -> None:
-    """Photos above, the mesh with its vertex colours from the same poses below."""
-    scene, mesh = load_world_scene(stages["poses"], stages["align"]), run.bundle.mesh()
-    columns = []
-    for index in FOX_VIEWS:
-        view = scene.views[index]
-        camera = view.camera.resized(view.camera.width // 2, view.camera.height // 2)
-        photo = read_image(stages["poses"], view, (camera.width, camera.height))
-        columns.append(np.vstack([photo, shaded_view(mesh, camera, view.world_from_camera)]))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    cv2.imwrite(str(path), np.hstack(columns)[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 82])
-
-
 def _cm(errors: object, name: str) -> float:
     return 100 * max(error[name] for error in errors)  # pyright: ignore[reportGeneralTypeIssues]
 
@@ -227,8 +209,6 @@ def main() -> None:
     print(*sections.values(), sep="\n")
     if options.write:
         update_page(sections)
-        if "fox" in runs:
-            write_fox_image(stages["fox"], runs["fox"], FOX_IMAGE)
     if not options.keep:
         shutil.rmtree(out)
 

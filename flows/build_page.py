@@ -26,7 +26,7 @@ from pipeline.gallery.viewpoint import View, best_view
 from pipeline.geometry import Gaussians, Mesh, PointCloud, Similarity
 from pipeline.io.files import counted
 from pipeline.preview.coarse import diagonal
-from pipeline.preview.time_left import TimeLeft, about, whole
+from pipeline.preview.time_left import TimeLeft
 from pipeline.preview.watch import Layer, Update, Watcher
 from pipeline.previews import Cameras
 
@@ -39,8 +39,8 @@ PORT = 8080
 LOOK_SECONDS, TELL_SECONDS = 0.5, 1.0
 """Time between two looks at the build's folders, and between two texts of the time left."""
 NICENESS = 10
-SHOWN = {"cloud": True, "mesh": False, "splat": True, "cameras": True}
-"""Layers, and whether they are switched on at first."""
+SHOWN = {"cloud": False, "mesh": False, "splat": True, "cameras": False}
+"""Layers, and whether they are switched on at first: points hide the splat, cameras the view of the one beside them."""
 LABELS = {"cloud": "points"}
 MIN_ACROSS, MAX_ACROSS = 120, 1000
 """The scene's diagonal over the size of a point, with few points and with so many that they would hide the splat."""
@@ -70,17 +70,11 @@ class Page:
         self.tell()
 
     def tell(self) -> None:
-        """Say how long it still takes."""
+        """Say at which stage it is and how long the whole still takes."""
         if not self._stage:
             return
-        left = self._left.left()
-        names, own = [*self._left.expected], left.get(self._stage)
-        place = f"{names.index(self._stage) + 1} of {len(names)}"
-        soon = "" if own is None else f": {about(own)} left" if own else ": longer than usual"
-        then = f"in all {whole(list(left.values()))} left"
-        if self._left.compiling:
-            then += "; kernels are compiled, once on this machine"
-        self._text.content = markdown("**{}** ({}){}  \n{}", self._stage, place, soon, then)
+        compiling = "  \ncompiling kernels, once on this machine" if self._left.compiling else ""
+        self._text.content = markdown(f"**{{}}**; {{}}{compiling}", self._left.place(self._stage), self._left.told())
         self._share.value = 100 * self._left.share()
 
     def compiling(self) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 from flows.markdown import UNBROKEN, Markdown, markdown, markdown_table
 from flows.object_clicks import ObjectClicks
 from flows.server import HOST, LOOPBACK, own_origins, refused
-from pipeline.check.quality import Gate
+from pipeline.check.quality import Gate, metric_text
 from pipeline.errors import BundleError
 from pipeline.gallery.client import client_page, quiet
 from pipeline.gallery.layers import SPAWN_COLOR, WIRE_COLOR, colored, show_floor, show_splat, spawn_arrows
@@ -35,6 +35,8 @@ logger = logging.getLogger(__name__)
 
 CAMERA_COLOR, HELD_OUT_COLOR = (40, 40, 40), (220, 40, 40)
 UP = (0.0, 0.0, 1.0)
+BETWEEN = 2 * UNBROKEN
+"""What keeps columns apart in viser's tables, which have no padding."""
 FRUSTUM_DEPTH = 0.08
 """Size of a camera's frustum [m]."""
 
@@ -214,9 +216,8 @@ def quality_markdown(gates: tuple[Gate, ...]) -> Markdown:
     verdicts = {True: "ok", False: markdown("**FAILED**"), None: "n/a"}
     rows: list[tuple[str, str, str, str]] = []
     for gate in gates:
-        unit = gate.unit.replace("degrees", "°")
-        value = "-" if gate.value is None else f"{gate.value:.3g} {unit}"
-        limit = f"{'≤' if gate.comparison == '<=' else '≥'} {gate.threshold:.3g} {unit}"
-        value, limit = (text.strip().replace(" ", UNBROKEN) for text in (value, limit))
-        rows.append((gate.title, value, limit, verdicts[gate.passed]))
+        value = "-" if gate.value is None else metric_text(gate.value, gate.unit)
+        limit = f"{'≤' if gate.comparison == '<=' else '≥'} {metric_text(gate.threshold, gate.unit)}"
+        value, limit = (text.replace(" ", UNBROKEN) for text in (value, BETWEEN + limit))
+        rows.append((gate.title, value, limit, markdown(BETWEEN + "{}", verdicts[gate.passed])))
     return markdown_table(["gate", ">metric", ">must be", "verdict"], rows)

@@ -13,6 +13,8 @@ from flows.cli.commands import ALIASES, COMMANDS, GROUPS, parsed
 from tests.paths import ROOT
 
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "docker").glob("*.md")])
+GUIDES = [page for page in (ROOT / "docs").rglob("*.md") if "benchmarks" not in page.parts]
+MAX_WORDS, MAX_WORDS_OF_A_PAGE = 30_000, 2_500
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 INLINE = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
 LINK = re.compile(r"\]\(([^)#\s]+)")
@@ -129,3 +131,10 @@ def test_every_reader_has_a_page_that_says_what_was_met():
         page = (ROOT / f"docs/captures/{reader.kind}.md").read_text()
         _, _, met = page.partition("## Seen in the wild\n")
         assert met.count("\n| ") >= 5, reader.kind
+
+
+def test_guides_are_short():
+    """Results and history have pages of their own, among the benchmarks."""
+    words = {str(page.relative_to(ROOT)): len(page.read_text().split()) for page in GUIDES}
+    assert sum(words.values()) <= MAX_WORDS
+    assert {name: count for name, count in words.items() if count > MAX_WORDS_OF_A_PAGE} == {}

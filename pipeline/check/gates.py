@@ -50,8 +50,8 @@ GATES: dict[str, GateKind] = {
     ),
     "held_out_psnr": GateKind(
         "Images match held-out photos (PSNR)", "dB", ">=", 24.0, "pipeline.check.views:view_gates",
-        "Images drawn from the splat were compared with photos that training never saw. 24 dB looks alike at a glance, "
-        "above 30 dB differences are hard to find.",
+        "Images rendered from the splat were compared with held-out photos. 24 dB looks alike at a glance, above 30 dB "
+        "differences are hard to find.",
         "with photos",
     ),
     "held_out_ssim": GateKind(

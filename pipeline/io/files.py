@@ -180,7 +180,7 @@ def machine_error(error: OSError, path: Path | None) -> MachineError | None:
         rule, remedy = "the folder for results must be writable", "choose a folder that you may write, or change its"
         return MachineError(rule, found=what, remedy=f"{remedy} permissions", file=path)
     if error.errno in IN_THE_WAY:
-        rule, remedy = "results need a place of their own", "choose another path, or move away what lies there"
+        rule, remedy = "results need a place of their own", "choose another path, or move the file that is there"
         return MachineError(rule, found=what, remedy=remedy, file=path)
     return None
 
@@ -190,7 +190,7 @@ def no_room(folder: Path | None, found: str) -> MachineError:
     return MachineError(
         "the disk must have room for the results",
         found=f"{found}, {readable(free_bytes(folder))} free" if folder else found,
-        remedy="free some space (`splatyard gc` removes old results) or choose another disk, then run it again",
+        remedy="free some space (`splatyard scene gc` removes old results) or choose another disk, then run it again",
         file=folder,
     )
 

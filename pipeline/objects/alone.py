@@ -326,7 +326,7 @@ def _size_gate(one: SceneObject, scale_sigma: float | None) -> Gate:
                 names.append("-+"[sign > 0] + name)
     relative = np.hypot(1.0 if scale_sigma is None else scale_sigma, unseen)
     how = "by the sigma of the scale"
-    how += f", and nobody saw its sides {', '.join(names)}, which are guessed" if names else ""
+    how += f"; its sides {', '.join(names)} are unobserved and guessed" if names else ""
     sigmas = dict(zip("xyz", np.round(relative * size, 4).tolist(), strict=True))
     return Gate(
         name="object_size",

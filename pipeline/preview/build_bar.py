@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from tqdm import tqdm
 
 from pipeline import compiling
-from pipeline.preview.time_left import TimeLeft, whole
+from pipeline.preview.time_left import TimeLeft
 from pipeline.progress import LINE_SECONDS, Part, parts_of
 from pipeline.running.engine import PlannedStage, logged
 
@@ -21,8 +21,6 @@ logger = logging.getLogger(__name__)
 LOOK_SECONDS = 1.0
 COMPILE_SECONDS = 3.0
 """A build that compiles for so long is the first on its machine, or of a new version; others compile one or two."""
-LATE_SECONDS = 15.0
-"""A stage that is late by less isn't called so: what takes a second may take five."""
 FORM = "{desc} |{bar}| {percentage:.0f} %{postfix}"
 
 
@@ -86,16 +84,7 @@ class BuildBar:
         return place if self._part is None else f"{place}, {self._part}"
 
     def _time(self) -> str:
-        """What is left of the whole; of the running stage no less than what it is at still takes."""
-        assert self._stage is not None
-        left, part = self._left.left(), self._part
-        own, its = left.get(self._stage.name), None if part is None else part.left()
-        if own is not None and its is not None:
-            left[self._stage.name] = max(own, its)
-        if left[self._stage.name] == 0 and self._left.late() > LATE_SECONDS:
-            del left[self._stage.name]
-            return f"longer than expected, then {whole([*left.values()])}" if left else "longer than expected"
-        return f"{whole([*left.values()])} left"
+        return self._left.told(None if self._part is None else self._part.left())
 
 
 @contextmanager

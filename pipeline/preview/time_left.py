@@ -19,6 +19,8 @@ SCENES = 50
 PACE_SECONDS, MAX_PACE = 10.0, 5.0
 """Seconds that the stages done must have been expected to take before they tell how much faster or slower this build is
 than earlier ones (a busy machine, larger images), and the largest factor believed."""
+LATE_SECONDS = 15.0
+"""A stage that is late by less isn't called so: what takes a second may take five."""
 
 
 def earlier_runs(planned: Plan) -> list[RunRecord]:
@@ -99,6 +101,17 @@ class TimeLeft:
         if self._running is not None and (own := result.get(self._running[0])) is not None:
             result[self._running[0]] = max(0.0, own - (time.monotonic() - self._running[1]))
         return result
+
+    def told(self, part: float | None = None) -> str:
+        """What is left of the whole, in words; of the running stage no less than what its `part` still takes [s]."""
+        left, stage = self.left(), "" if self._running is None else self._running[0]
+        own = left.get(stage)
+        if own is not None and part is not None:
+            left[stage] = own = max(own, part)
+        if own == 0 and self.late() > LATE_SECONDS:
+            del left[stage]
+            return f"longer than expected, then {whole([*left.values()])}" if left else "longer than expected"
+        return f"{whole([*left.values()])} left"
 
     def late(self) -> float:
         """How much longer than expected the running stage takes by now [s], whatever the pace is; 0 if it doesn't."""

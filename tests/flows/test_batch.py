@@ -1,4 +1,4 @@
-"""The command line of `splatyard batch`: dry runs, what is cached, wrong options; and the loop that builds a batch."""
+"""The command line of `splatyard scene batch`: dry runs, caching, wrong options; the loop that builds a batch."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_a_dry_run_shows_all_and_writes_nothing(cards, capsys):
 
 
 def test_without_anything_to_build_no_flow_is_started(cards, monkeypatch, capsys):
-    """Only what was found is put down, for `splatyard status`."""
+    """Only what was found is put down, for `splatyard scene status`."""
     monkeypatch.setattr("flows.ingest.run", lambda *_: pytest.fail("a flow is started"))
     assert main(["batch", "bad.yaml"]) == 1
     assert counts(load_scenes(cards / "bundles")) == "1 failed"

@@ -65,20 +65,21 @@ def test_layers_come_and_go(server, update):
 
 
 def test_the_time_left_is_told(server, monkeypatch):
-    """Of the stage and in all; as little as is known."""
+    """One line with one time, that of the whole; as little as is known."""
     now = [0.0]
     monkeypatch.setattr("pipeline.preview.time_left.time.monotonic", lambda: now[0])
     page = Page(server, "room", TimeLeft({"poses": 60.0, "depth": 120.0, "align": None}))
     page.begin("poses")
     now[0] = 20.0
     page.tell()
-    assert "**poses** (1 of 3): about 40 s left" in page._text.content
-    assert "in all at least 2.5 min left" in page._text.content
-    now[0] = 70.0
+    assert page._text.content == "**poses (1 of 3)**; at least 2.5 min left"
+    now[0] = 80.0
     page.tell()
-    assert "longer than usual" in page._text.content
+    assert page._text.content == "**poses (1 of 3)**; longer than expected, then at least 2.5 min"
     page.begin("align")
-    assert page._text.content.startswith("**align** (3 of 3)  \n")
+    assert page._text.content == "**align (3 of 3)**; at least 2.5 min left"
+    page.compiling()
+    assert page._text.content.endswith("left  \ncompiling kernels, once on this machine")
 
 
 @pytest.mark.slow
@@ -87,8 +88,6 @@ def test_browser_sees_the_coarse_splat_where_the_room_is(server, update, room, t
     """At a camera's pose, and still there when the frame has changed under the one who looks."""
     page = Page(server, "room", TimeLeft({}))
     page.update(update)
-    for label in ("cameras", "points"):
-        switches(server)[label].value = False
     with browser(f"http://127.0.0.1:{server.get_port()}", tmp_path / "profile"):
         seen = wait_for_client(server).camera
         pose = walk(9)[3]

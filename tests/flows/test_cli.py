@@ -491,7 +491,7 @@ def test_a_line_is_told_while_a_librarys_thread_begins_a_bar(monkeypatch, capsys
 
 
 def test_closed_pipe_is_no_error(room_bundle):
-    """`splatyard inspect BUNDLE | head -1` ends quietly."""
+    """`splatyard bundle inspect BUNDLE | head -1` ends quietly."""
     code = f"import sys; from flows.cli import main; sys.exit(main(['inspect', {str(room_bundle)!r}, '--json']))"
     read, write = os.pipe()
     os.close(read)

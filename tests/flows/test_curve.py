@@ -1,4 +1,4 @@
-"""`splatyard curve`: every training once, also when it is killed in between."""
+"""`splatyard policy curve`: every training once, also when it is killed in between."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`splatyard gallery`: what it writes, says and serves."""
+"""`splatyard registry gallery`: what it writes, says and serves."""
 
 from __future__ import annotations
 

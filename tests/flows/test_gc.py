@@ -1,4 +1,4 @@
-"""`splatyard gc`: what it shows and what it removes."""
+"""`splatyard scene gc`: what it shows and what it removes."""
 
 from __future__ import annotations
 

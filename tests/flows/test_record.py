@@ -1,4 +1,4 @@
-"""`splatyard record`: who drives, where, and what comes out."""
+"""`splatyard policy record`: who drives, where, and what comes out."""
 
 from __future__ import annotations
 

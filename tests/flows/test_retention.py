@@ -1,4 +1,4 @@
-"""Old results removed by a flow, as `splatyard gc` does."""
+"""Old results removed by a flow, as `splatyard scene gc` does."""
 
 from __future__ import annotations
 

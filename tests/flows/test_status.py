@@ -1,4 +1,4 @@
-"""`splatyard status`: what became of each scene, and why it failed."""
+"""`splatyard scene status`: what became of each scene, and why it failed."""
 
 from __future__ import annotations
 

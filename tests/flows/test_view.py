@@ -163,8 +163,8 @@ def test_spawn_arrows_point_along_x_of_the_pose():
 def test_quality_names_what_failed():
     """Every gate has a row with metric, threshold and verdict."""
     text = quality_markdown((*GATES, FAILED_GATE)).replace("\N{NO-BREAK SPACE}", " ")
-    assert "| Held-out PSNR | 31.5 dB | ≥ 25 dB | ok |" in text
-    assert "| Scale sigma | \\- | ≤ 3 % | **FAILED** |" in text
+    assert "| Held-out PSNR | 31.5 dB |   ≥ 25 dB |   ok |" in text
+    assert "| Scale sigma | \\- |   ≤ 3 % |   **FAILED** |" in text
     assert text.count("\n") == 1 + 4
 
 

@@ -159,7 +159,7 @@ def test_other_inputs_are_refused(tmp_path: Path):
 
 
 def test_the_command_evaluates_one(tmp_path: Path, room: Room, capsys: pytest.CaptureFixture[str]):
-    """A rover, by what `splatyard record` calls its camera and state."""
+    """A rover, by what `splatyard policy record` calls its camera and state."""
     bundle = make_bundle(tmp_path, room, regions=floor_of(room))
     inputs = {"observation.state": (5,), "observation.images.front": (3, 48, 64)}
     folder = policy("act", inputs, tmp_path / "act")

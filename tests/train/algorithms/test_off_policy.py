@@ -83,7 +83,7 @@ FORGETFUL = {"algorithm": "dagger", "policy.rnn_type": "none"}
 def test_what_an_algorithm_cannot_do_is_refused():
     """By one error each, that says what to change."""
     for changes, found in (
-        ({"algorithm": "rlpd"}, "rlpd learns from demonstrations: --demos"),
+        ({"algorithm": "rlpd"}, "rlpd needs demonstrations: --demos"),
         ({"demos": "somewhere"}, "ppo learns from no demonstrations"),
         ({"algorithm": "sac", "policy.rnn_type": "gru"}, "policy.rnn_type is for ppo and dagger"),
         ({"algorithm": "sac", "teacher": "expert"}, "teacher is for ppo and dagger"),
