@@ -38,7 +38,7 @@ def test_command_writes_it_with_licence_and_mark(folder: Path, tmp_path: Path, f
     """Into a new folder, with where it comes from and where up is; nothing else stays."""
     change(folder, origin="generated", licence="CC-BY-4.0")
     out = tmp_path / "exports" / form
-    assert main(["export", str(folder), "--to", form, "--out", str(out)]) == 0
+    assert main(["export", str(folder), "--format", form, "--out", str(out)]) == 0
     assert {path.name for path in out.iterdir()} == FILES[form] | {"origin.json"}
     assert [path.name for path in out.parent.iterdir()] == [form]
     origin = json.loads((out / "origin.json").read_text())
@@ -57,7 +57,7 @@ def test_command_writes_it_with_licence_and_mark(folder: Path, tmp_path: Path, f
 
 def test_a_captured_place_says_so(folder: Path, tmp_path: Path):
     """In the IPTC's word for images of real life."""
-    assert main(["export", str(folder), "--to", "spz", "--out", str(tmp_path / "out")]) == 0
+    assert main(["export", str(folder), "--format", "spz", "--out", str(tmp_path / "out")]) == 0
     origin = json.loads((tmp_path / "out" / "origin.json").read_text())
     assert origin["origin"] == "captured"
     assert origin["digital_source_type"].endswith("/computationalCapture")
@@ -68,7 +68,7 @@ def test_a_damaged_bundle_is_no_bug(folder: Path, tmp_path: Path, form: str, fil
     """The error names the file, and nothing is left."""
     (folder / file).write_bytes(b"ply\nnot one")
     change(folder)
-    assert main(["export", str(folder), "--to", form, "--out", str(tmp_path / "new" / "out")]) == 2
+    assert main(["export", str(folder), "--format", form, "--out", str(tmp_path / "new" / "out")]) == 2
     assert file in capsys.readouterr().err
     assert not list((tmp_path / "new").iterdir())
 
@@ -78,7 +78,7 @@ def test_what_a_kill_left_half_is_removed(folder: Path, tmp_path: Path):
     (tmp_path / ".out.partial").mkdir()
     (tmp_path / ".out.partial" / "scene.glb").write_bytes(b"half")
     (tmp_path / ".out.lock").write_text("123456")
-    assert main(["export", str(folder), "--to", "spz", "--out", str(tmp_path / "out")]) == 0
+    assert main(["export", str(folder), "--format", "spz", "--out", str(tmp_path / "out")]) == 0
     assert not list(tmp_path.glob(".*"))
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"scene.spz", "origin.json"}
 
@@ -92,5 +92,5 @@ def test_a_folder_that_is_a_disk_of_its_own_is_named(
         raise OSError(errno.EBUSY, "Device or resource busy", str(path), None, str(target))
 
     monkeypatch.setattr(Path, "rename", busy)
-    assert main(["export", str(folder), "--to", "spz", "--out", str(tmp_path / "out")]) == 2
+    assert main(["export", str(folder), "--format", "spz", "--out", str(tmp_path / "out")]) == 2
     assert f"error: {tmp_path}/out: results need a place of their own" in capsys.readouterr().err

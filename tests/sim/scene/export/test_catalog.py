@@ -58,7 +58,7 @@ def test_command_offers_what_there_is(capsys: pytest.CaptureFixture[str]):
 def test_command_writes_a_model(bundle: Path, tmp_path: Path, form: str, files: set[str], capsys):
     """With origin and floor beside; nothing else stays."""
     out = tmp_path / "deep" / form
-    assert main(["export", str(bundle), "--to", form, "--out", str(out)]) == 0
+    assert main(["export", str(bundle), "--format", form, "--out", str(out)]) == 0
     assert {path.name for path in out.iterdir()} == files | MESHES | BESIDE
     assert [path.name for path in out.parent.iterdir()] == [form]
     assert str(out / "origin.json") in capsys.readouterr().out
@@ -74,7 +74,7 @@ def test_models_say_whose_they_are(bundle: Path, tmp_path: Path, form: str, file
     content = json.loads((bundle / "bundle.json").read_text())
     content["provenance"] |= {"licence": 'CC-BY-4.0 --> <x y="', "source": "\0", "origin": "generated"}
     (bundle / "bundle.json").write_text(json.dumps(content))
-    assert main(["export", str(bundle), "--to", form, "--out", str(tmp_path / "out")]) == 0
+    assert main(["export", str(bundle), "--format", form, "--out", str(tmp_path / "out")]) == 0
     text = (tmp_path / "out" / file).read_text()
     assert "CC-BY-4.0" in text
     assert "trainedAlgorithmicMedia" in text
@@ -89,7 +89,7 @@ def test_gaussgym_export_opens_again(bundle: Path, tmp_path: Path, monkeypatch: 
     """As the same mesh and the same Gaussians."""
     monkeypatch.setattr("sim.scene.export.gaussgym.MIN_LENGTH", 0.4)  # the tiny bundle's floor is tiny
     out = tmp_path / "out"
-    assert main(["export", str(bundle), "--to", "gaussgym", "--out", str(out)]) == 0
+    assert main(["export", str(bundle), "--format", "gaussgym", "--out", str(out)]) == 0
     assert {path.name for path in out.iterdir()} == {"meshes", "splatfacto"} | BESIDE
     assert b"\ncomment licence: CC0-1.0\n" in (out / "splatfacto" / "splat.ply").read_bytes()
     scene, mesh = open_scene(out), Mesh.load(bundle / "collision.ply")
