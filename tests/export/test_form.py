@@ -11,6 +11,7 @@ import pytest
 
 from flows.cli import main
 from pipeline.export.catalog import FORMS
+from pipeline.export.programs import PROGRAMS
 from tests.export.conftest import change
 
 FILES = {
@@ -52,12 +53,14 @@ def test_command_writes_it_with_licence_and_mark(folder: Path, tmp_path: Path, f
     assert all(b"trainedAlgorithmicMedia" in path.read_bytes() for path in inside)
     told = capsys.readouterr().out
     assert str(out / "origin.json") in told
-    assert ("without photos" in told) == ("missing" in origin) == (form in ("nerfstudio", "colmap"))
+    assert f"opens in   {PROGRAMS[form].names}\n" in told
+    assert any(line.startswith("open       ") and str(out) in line for line in told.splitlines())
+    assert ("without    photos" in told) == ("missing" in origin) == (form in ("nerfstudio", "colmap"))
 
 
 def test_a_captured_place_says_so(folder: Path, tmp_path: Path):
-    """In the IPTC's word for images of real life."""
-    assert main(["export", str(folder), "--format", "spz", "--out", str(tmp_path / "out")]) == 0
+    """In the IPTC's word for images of real life; by the option's older name."""
+    assert main(["export", str(folder), "--to", "spz", "--out", str(tmp_path / "out")]) == 0
     origin = json.loads((tmp_path / "out" / "origin.json").read_text())
     assert origin["origin"] == "captured"
     assert origin["digital_source_type"].endswith("/computationalCapture")
