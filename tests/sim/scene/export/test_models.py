@@ -202,13 +202,13 @@ def test_sapien_and_mujoco_read_the_joint(cut_room: Path, tmp_path: Path, kind: 
     export_urdf(bundle, tmp_path / "urdf")
     file = str(tmp_path / "urdf" / f"object_{one.record.name}.urdf")
     sapien = libraries.sapien()
-    loader = sapien.Scene([sapien.physx.PhysxCpuSystem()]).create_urdf_loader()
-    loader.fix_root_link = True
-    read = loader.load(file)
-    (joint,) = read.active_joints
-    assert joint.type.startswith({"hinge": "revolute", "slide": "prismatic"}[kind])
-    np.testing.assert_allclose(joint.limits, [[0, 0.7]], atol=1e-6)
-    assert read.links[-1].mass == pytest.approx(one.record.mass, rel=1e-5)
+    (read,), actors, _ = sapien.Scene([sapien.physx.PhysxCpuSystem()]).create_urdf_loader().parse(file)
+    assert not actors
+    base, body = read.link_builders
+    assert (base.name, body.name, body.joint_record.name) == ("base", "body", "joint")
+    assert body.joint_record.joint_type == {"hinge": "revolute", "slide": "prismatic"}[kind]
+    np.testing.assert_allclose(np.ravel(body.joint_record.limits), [0, 0.7], atol=1e-6)
+    assert body._mass == pytest.approx(one.record.mass, rel=1e-5)
     model = mujoco.MjModel.from_xml_path(file)
     assert model.jnt_type.tolist() == [getattr(mujoco.mjtJoint, f"mjJNT_{kind.upper()}")]
     np.testing.assert_allclose(model.jnt_range, [[0, 0.7]], atol=1e-6)
