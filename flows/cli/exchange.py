@@ -9,17 +9,25 @@ import pipeline
 from flows.cli import tables
 from flows.cli.command import AllowFailed, Arg, Bundles, Checkpoint, Runs, Version, command, runs_exist, with_sigma
 from pipeline.errors import BundleError
-from pipeline.export.programs import OPENS_IN
+from pipeline.export.programs import PROGRAMS
+from pipeline.io.files import readable
 
-_FORMS = "; ".join(f"{form} ({programs})" for form, programs in OPENS_IN.items())
+_FORMS = "; ".join(f"{form} ({programs.names})" for form, programs in PROGRAMS.items())
 
 
 @command()
 def export(
     what: Annotated[str, Arg("bundle (folder, name@version, or hf://...), or a run for --onnx", "BUNDLE")],
     *,
-    to: Annotated[
-        str | None, Arg(f"format of the bundle, by what opens it: {_FORMS}", "FORM", one_of="what is written")
+    form: Annotated[
+        str | None,
+        Arg(
+            f"format of the bundle, by what opens it: {_FORMS}",
+            "FORMAT",
+            flag="--format",
+            formerly="--to",
+            one_of="what is written",
+        ),
     ] = None,
     onnx: Annotated[
         Path | None, Arg("write a run's policy to this file", "FILE.onnx", one_of="what is written")
@@ -31,7 +39,7 @@ def export(
 ) -> int:
     """Export a bundle to another format, or a policy to ONNX.
 
-    Formats of --to, each with licence and origin in origin.json:
+    Formats, each with licence and origin in origin.json:
       simulators, with spawn poses, goals and floor:
         mjcf, urdf            meshes with a texture and a model file
         usd                   splat and collision mesh
@@ -46,32 +54,34 @@ def export(
     both, reports their difference and the time per step, and writes nothing if they differ.
 
     Examples:
-        splatyard bundle export bundles/hall/1.0.0 --to gaussgym --out gaussgym/hall
-        splatyard bundle export hall@1.0.0 --to mjcf --out hall_mjcf
-        splatyard bundle export hall --to glb --out hall_blender
-        splatyard bundle export hall --to usd --out hall_usd
-        splatyard bundle export hall --to sog --out hall_web
+        splatyard bundle export bundles/hall/1.0.0 --format gaussgym --out gaussgym/hall
+        splatyard bundle export hall@1.0.0 --format mjcf --out hall_mjcf
+        splatyard bundle export hall --format glb --out hall_blender
+        splatyard bundle export hall --format usd --out hall_usd
+        splatyard bundle export hall --format sog --out hall_web
         splatyard bundle export navigate-hall-1 --onnx policy.onnx
     """
     if onnx:
         return _export_policy(what, onnx, runs, checkpoint, allow_failed=allow_failed)
     from pipeline.parameters import require_known
 
-    assert to is not None  # one of the two is required
-    require_known(to, OPENS_IN, "--to", BundleError, rule="a bundle is exported to a known format")
+    assert form is not None  # one of the two is required
+    require_known(form, PROGRAMS, "--format", BundleError, rule="a bundle is exported to a known format")
     bundle = pipeline.Bundle.open(what)
     from pipeline.export.form import export
     from sim.scene.export.catalog import FORMS
 
-    form = FORMS[to]
-    folder = out or Path(f"{bundle.manifest.name}_{to}")
-    tables.begin(f"writing {bundle.manifest.reference} as {to} to {folder}")
-    export(bundle, form, folder)
-    for path in sorted(folder.rglob("*")):
-        if path.is_file():
-            print(path)
-    if form.missing:
-        print(f"without {form.missing}")
+    folder = out or Path(f"{bundle.manifest.name}_{form}")
+    tables.begin(f"writing {bundle.manifest.reference} as {form} to {folder}")
+    export(bundle, FORMS[form], folder)
+    for path in sorted(folder.iterdir()):
+        sizes = [file.stat().st_size for file in (path, *path.rglob("*")) if file.is_file()]
+        count = f" in {len(sizes)} files" if path.is_dir() else ""
+        tables.say(f"written    {tables.quoted(path)}  {readable(sum(sizes))}{count}")
+    if FORMS[form].missing:
+        tables.say(f"without    {FORMS[form].missing}")
+    tables.say(f"opens in   {PROGRAMS[form].names}")
+    tables.say(f"open       {PROGRAMS[form].how(folder)}")
     return 0
 
 

@@ -1,21 +1,55 @@
-"""The one table of forms that bundles are exported in, by name: what opens each. Help and docs are made of it."""
+"""The one table of forms that bundles are exported in: what opens each, and how. Help and docs are made of it."""
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
 
-OPENS_IN: Mapping[str, str] = MappingProxyType(
+
+@dataclass(frozen=True)
+class Programs:
+    """What opens an export.
+
+    Attributes:
+        names: The programs.
+        opened: What they open in the export's folder, by a pattern whose last match counts; empty for the folder.
+        line: How one of them opens it: `{}` is its path, `{shell}` that as one word of a shell.
+    """
+
+    names: str
+    opened: str
+    line: str
+
+    def how(self, folder: Path) -> str:
+        """The line for an export in a folder."""
+        opened = max(folder.glob(self.opened)) if self.opened else folder
+        return self.line.format(opened, shell=shlex.quote(str(opened)))
+
+
+PROGRAMS: Mapping[str, Programs] = MappingProxyType(
     {
-        "mjcf": "MuJoCo",
-        "urdf": "SAPIEN, PyBullet",
-        "usd": "Isaac Sim, Omniverse",
-        "glb": "Blender, Unity, Unreal, web pages",
-        "obj": "Blender, Unity, MeshLab",
-        "gaussgym": "GaussGym",
-        "sog": "SuperSplat, PlayCanvas",
-        "spz": "viewers of SPZ",
-        "nerfstudio": "nerfstudio",
-        "colmap": "COLMAP, trainers of splats",
+        "mjcf": Programs("MuJoCo", "scene.xml", "python -m mujoco.viewer --mjcf={shell}"),
+        "urdf": Programs("SAPIEN, PyBullet", "*.urdf", "SAPIEN: scene.create_urdf_loader().parse('{}')"),
+        "usd": Programs("Isaac Sim, Omniverse", "scene.usdc", "Isaac Sim: File > Open, {}"),
+        "glb": Programs(
+            "Blender, Unity, Unreal, web pages", "scene.glb", "Blender: File > Import > glTF 2.0 (.glb/.gltf), {}"
+        ),
+        "obj": Programs(
+            "Blender, Unity, MeshLab",
+            "scene.obj",
+            "Blender: File > Import > Wavefront (.obj), Forward Axis Y, Up Axis Z, {}",
+        ),
+        "gaussgym": Programs("GaussGym", "", "gauss_train --terrain.scenes.iphone_data.repo_id=local:{shell}"),
+        "sog": Programs("SuperSplat, PlayCanvas", "scene.sog", "SuperSplat: drag {} onto superspl.at/editor"),
+        "spz": Programs("Spark, Babylon.js", "scene.spz", "Spark: new SplatMesh({{ url: '{}' }})"),
+        "nerfstudio": Programs(
+            "nerfstudio",
+            "transforms.json",
+            "ns-train splatfacto nerfstudio-data --data {shell} --center-method none --auto-scale-poses False",
+        ),
+        "colmap": Programs("COLMAP, trainers of splats", "sparse/0", "COLMAP: File > Import model, {}"),
     }
 )

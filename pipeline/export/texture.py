@@ -20,6 +20,7 @@ from pipeline.export.atlas import Atlas, unwrap
 from pipeline.geometry import Camera, Gaussians, Mesh, Pose
 from pipeline.geometry.jit import njit
 from pipeline.geometry.rays import RayCaster, sample_surface
+from pipeline.progress import track
 from pipeline.raster import contiguous, render
 from pipeline.raster.mesh_depth import mesh_depths
 from pipeline.scenes.bundle import Bundle, BundleCamera
@@ -83,7 +84,7 @@ def textured(
     total, summed = np.zeros(len(places), np.float32), np.zeros((len(places), 3), np.float32)
     if splat is not None:
         caster, drawn = RayCaster(mesh), contiguous(splat)
-        for view in _chosen(mesh, caster, cameras):
+        for view in track(_chosen(mesh, caster, cameras), "painting the texture"):
             camera = view.camera.within(LONG_SIDE)
             seen = render(drawn, camera, view.world_from_camera)
             depth = _depth(caster, camera, view.world_from_camera)
@@ -106,7 +107,7 @@ def _chosen(mesh: Mesh, caster: RayCaster, cameras: Sequence[BundleCamera]) -> l
     places, triangle = sample_surface(mesh, SAMPLES, np.random.default_rng(0))
     normals = mesh.face_normals().astype(np.float32)
     scores = np.zeros((len(cameras), len(places)), np.float32)
-    for view, score in zip(cameras, scores, strict=True):
+    for view, score in track(zip(cameras, scores, strict=True), "choosing cameras for the texture", len(cameras)):
         camera = view.camera.within(LONG_SIDE // 4)
         depth = _depth(caster, camera, view.world_from_camera)
         black, unused = np.zeros((*depth.shape, 3), np.float32), np.zeros((len(places), 3), np.float32)

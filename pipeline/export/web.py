@@ -57,7 +57,7 @@ def save_spz(gaussians: Gaussians, path: Path) -> None:
     fixed = np.ascontiguousarray(np.round(gaussians.means.astype(np.float64) * 2**fraction).astype("<i4"))
     columns = [
         fixed[..., None].view(np.uint8)[..., :3],
-        _bytes(gaussians.opacities * 255),
+        _bytes(gaussians.opacities * 255).clip(1, 254),  # readers take logits, which 0 and 1 have none of
         _bytes((gaussians.sh[:, 0] * COLOR_RANGE + 0.5) * 255),
         _bytes((gaussians.log_scales - MIN_LOG_SCALE) * SCALE_STEPS),
         _rotations(gaussians.quaternions),

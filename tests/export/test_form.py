@@ -11,6 +11,7 @@ import pytest
 
 from flows.cli import main
 from pipeline.export.catalog import FORMS
+from pipeline.export.programs import PROGRAMS
 from tests.export.conftest import change
 
 pytestmark = pytest.mark.usefixtures("small_textures")
@@ -39,7 +40,7 @@ def test_command_writes_it_with_licence_and_mark(folder: Path, tmp_path: Path, f
     """Into a new folder, with where it comes from and where up is; nothing else stays."""
     change(folder, origin="generated", licence="CC-BY-4.0")
     out = tmp_path / "exports" / form
-    assert main(["export", str(folder), "--to", form, "--out", str(out)]) == 0
+    assert main(["export", str(folder), "--format", form, "--out", str(out)]) == 0
     assert {path.name for path in out.iterdir()} == FILES[form] | {"origin.json"}
     assert [path.name for path in out.parent.iterdir()] == [form]
     origin = json.loads((out / "origin.json").read_text())
@@ -53,11 +54,13 @@ def test_command_writes_it_with_licence_and_mark(folder: Path, tmp_path: Path, f
     assert all(b"trainedAlgorithmicMedia" in path.read_bytes() for path in inside)
     told = capsys.readouterr().out
     assert str(out / "origin.json") in told
-    assert ("without photos" in told) == ("missing" in origin) == (form in ("nerfstudio", "colmap"))
+    assert f"opens in   {PROGRAMS[form].names}\n" in told
+    assert any(line.startswith("open       ") and str(out) in line for line in told.splitlines())
+    assert ("without    photos" in told) == ("missing" in origin) == (form in ("nerfstudio", "colmap"))
 
 
 def test_a_captured_place_says_so(folder: Path, tmp_path: Path):
-    """In the IPTC's word for images of real life."""
+    """In the IPTC's word for images of real life; by the option's older name."""
     assert main(["export", str(folder), "--to", "spz", "--out", str(tmp_path / "out")]) == 0
     origin = json.loads((tmp_path / "out" / "origin.json").read_text())
     assert origin["origin"] == "captured"
@@ -69,7 +72,7 @@ def test_a_damaged_bundle_is_no_bug(folder: Path, tmp_path: Path, form: str, fil
     """The error names the file, and nothing is left."""
     (folder / file).write_bytes(b"ply\nnot one")
     change(folder)
-    assert main(["export", str(folder), "--to", form, "--out", str(tmp_path / "new" / "out")]) == 2
+    assert main(["export", str(folder), "--format", form, "--out", str(tmp_path / "new" / "out")]) == 2
     assert file in capsys.readouterr().err
     assert not list((tmp_path / "new").iterdir())
 
@@ -79,7 +82,7 @@ def test_what_a_kill_left_half_is_removed(folder: Path, tmp_path: Path):
     (tmp_path / ".out.partial").mkdir()
     (tmp_path / ".out.partial" / "scene.glb").write_bytes(b"half")
     (tmp_path / ".out.lock").write_text("123456")
-    assert main(["export", str(folder), "--to", "spz", "--out", str(tmp_path / "out")]) == 0
+    assert main(["export", str(folder), "--format", "spz", "--out", str(tmp_path / "out")]) == 0
     assert not list(tmp_path.glob(".*"))
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"scene.spz", "origin.json"}
 
@@ -93,5 +96,5 @@ def test_a_folder_that_is_a_disk_of_its_own_is_named(
         raise OSError(errno.EBUSY, "Device or resource busy", str(path), None, str(target))
 
     monkeypatch.setattr(Path, "rename", busy)
-    assert main(["export", str(folder), "--to", "spz", "--out", str(tmp_path / "out")]) == 2
+    assert main(["export", str(folder), "--format", "spz", "--out", str(tmp_path / "out")]) == 2
     assert f"error: {tmp_path}/out: results need a place of their own" in capsys.readouterr().err

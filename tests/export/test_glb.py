@@ -1,4 +1,4 @@
-"""GLB: read by trimesh; Y up, in metres, with its texture."""
+"""GLB: read by trimesh and by Open3D; Y up, in metres, with its texture."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import open3d
 import pytest
 import trimesh
 
@@ -55,6 +56,15 @@ def test_the_texture_comes_back(bundle: Bundle, tmp_path: Path):
     assert image.shape == made.image.shape
     assert np.abs(image - made.image).mean() < 3
     np.testing.assert_allclose(read.visual.uv * [1, -1] + [0, 1], made.atlas.uv, atol=1e-6)
+
+
+def test_open3d_finds_the_material(bundle: Bundle, tmp_path: Path):
+    """Its reader is Assimp, which other programs have as well."""
+    export_glb(bundle, tmp_path)
+    read = open3d.io.read_triangle_model(str(tmp_path / "scene.glb"))
+    (part,), (material,) = read.meshes, read.materials
+    assert len(part.mesh.triangles) == len(bundle.mesh("collision").triangles)
+    assert np.asarray(material.albedo_img).shape == textured_bundle(bundle).image.shape
 
 
 def test_licence_and_mark_are_in_the_file(folder: Path, tmp_path: Path):

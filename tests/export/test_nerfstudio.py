@@ -1,4 +1,4 @@
-"""Data sets of nerfstudio: poses as its documents tell them, and read by the reader of transforms.json."""
+"""Data sets of nerfstudio: by the rules of its documents and its parser, and read by the reader of transforms.json."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+import gsply
 import numpy as np
+import open3d
 import pytest
 from PIL import Image
 
@@ -16,7 +18,8 @@ from pipeline.geometry import Camera, Pose, angle_deg
 from pipeline.scenes.bundle import Bundle
 from pipeline.splat.ply import load_splat
 from tests.capture.writers.reading import read_with
-from tests.export.conftest import WITH_THUMBNAIL, image, psnr
+from tests.export.conftest import WITH_THUMBNAIL, cloud_of, image, psnr
+from tests.synthetic import Room
 
 
 @pytest.fixture
@@ -63,6 +66,31 @@ def test_the_split_is_the_bundles(bundle: Bundle, out: Path):
     assert content["test_filenames"] == content["val_filenames"] == held
     assert len(held) == 2
     assert len(content["train_filenames"]) == len(bundle.cameras) - 2
+
+
+def test_its_parser_finds_what_it_asks_for(bundle: Bundle, out: Path):
+    """nerfstudio_dataparser.py: an intrinsic in each frame or above them, files of each split among the frames."""
+    content = json.loads((out / "transforms.json").read_text())
+    assert content["camera_model"] == "PINHOLE"
+    assert content["orientation_override"] == "none"
+    for frame in content["frames"]:
+        assert all(float(frame[key]) > 0 for key in ("fl_x", "fl_y", "cx", "cy", "h", "w"))
+        np.testing.assert_array_equal(np.array(frame["transform_matrix"])[3], [0, 0, 0, 1])
+    files = [frame["file_path"] for frame in content["frames"]]
+    assert len(set(files)) == len(files)
+    assert all(set(content[f"{split}_filenames"]) <= set(files) for split in ("train", "val", "test"))
+    np.testing.assert_array_equal(np.array(content["applied_transform"]), np.eye(4)[:3])
+
+
+def test_others_read_its_plys(bundle: Bundle, out: Path, room: Room):
+    """The cloud by Open3D, as nerfstudio's parser does; the splat by gsply."""
+    cloud = open3d.io.read_point_cloud(str(out / "points.ply"))
+    np.testing.assert_allclose(np.asarray(cloud.points), cloud_of(room).points, atol=1e-6)
+    np.testing.assert_allclose(np.asarray(cloud.colors) * 255, cloud_of(room).colors, atol=1e-6)
+    read, splat = gsply.plyread(out / "splat.ply"), bundle.classic_splat()
+    np.testing.assert_array_equal(read.means, splat.means)
+    np.testing.assert_array_equal(read.scales, splat.log_scales)
+    np.testing.assert_array_equal(read.sh0, splat.sh[:, 0])
 
 
 def test_the_reader_takes_it(bundle: Bundle, out: Path, tmp_path: Path):

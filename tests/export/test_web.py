@@ -81,7 +81,18 @@ def test_spz_keeps_the_numbers(room: Room, tmp_path: Path):
     assert np.abs((read.quaternions * unit).sum(1)).min() > 1 - 1e-5
     assert np.abs(read.sh[:, 1:] - splat.sh[:, 1:]).max() <= 0.51 / 128
     opacity, expected = (1 / (1 + np.exp(-one.opacity_logits)) for one in (read, splat))
-    assert np.abs(opacity - expected).max() <= 0.51 / 255
+    assert np.abs(opacity - expected.clip(1 / 255, 254 / 255)).max() <= 0.51 / 255
+
+
+def test_opacities_of_spz_have_logits(room: Room, tmp_path: Path):
+    """Readers undo the sigmoid, and that of 0 and 1 is infinite: neither is written, however opaque a Gaussian is."""
+    splat = splat_of(room, 1)
+    splat.opacity_logits[:2] = [-20, 20]
+    save_spz(splat, tmp_path / "a.spz")
+    places = 16 + 9 * len(splat)
+    opacities = gzip.decompress((tmp_path / "a.spz").read_bytes())[places : places + len(splat)]
+    assert (opacities[0], opacities[1]) == (1, 254)
+    assert 0 < min(opacities) < max(opacities) < 255
 
 
 @pytest.mark.parametrize("antialiased", [False, True])

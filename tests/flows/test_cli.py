@@ -89,7 +89,7 @@ def test_help_loads_nothing_heavy():
         ["compare", "nowhere", "nowhere"],
         ["train", "--resume", "nowhere"],
         ["export", "nowhere", "--onnx", "policy.onnx"],
-        ["export", "nowhere", "--to", "glb"],
+        ["export", "nowhere", "--format", "glb"],
         ["import", "nowhere"],
         ["view", "nowhere"],
         ["check", "nowhere"],

@@ -71,9 +71,9 @@ inspect half
 objects half
 check half
 diff half room
-export half --to glb
-export room --to nothing
-export room --to glb --out file
+export half --format glb
+export room --format nothing
+export room --format glb --out file
 import nowhere
 import file
 import empty

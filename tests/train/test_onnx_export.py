@@ -238,9 +238,9 @@ def test_the_command_exports_a_run(tmp_path: Path, room: Room, capsys: pytest.Ca
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["hall"], "one of the arguments --to --onnx is required"),
-        (["hall", "--to", "mjcf", "--onnx", "a.onnx"], "not allowed with argument"),
-        (["hall", "--to", "dae"], "known: mjcf"),
+        (["hall"], "one of the arguments --format --onnx is required"),
+        (["hall", "--format", "mjcf", "--onnx", "a.onnx"], "not allowed with argument"),
+        (["hall", "--format", "dae"], "known: mjcf"),
     ],
 )
 def test_a_bundle_takes_a_form_and_a_run_a_file(words: list[str], told: str, capsys):

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from xml.etree import ElementTree
 
+import gsply
 import mujoco
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from flows.cli import main
 from flows.cli.exchange import export as export_command
 from pipeline.errors import BundleError, SimError
 from pipeline.export.form import export
-from pipeline.export.programs import OPENS_IN
+from pipeline.export.programs import PROGRAMS
 from pipeline.geometry import Mesh
 from pipeline.regions.regions import Regions
 from pipeline.scenes.bundle import Bundle
@@ -40,16 +41,17 @@ def bundle(tmp_path: Path, room: Room) -> Path:
 def test_command_offers_what_there_is(capsys: pytest.CaptureFixture[str]):
     """Its help and the docs name every form with what opens it, and an unknown one the nearest."""
     words = re.findall(r"\w+", export_command.description)
-    assert set(FORMS) == set(OPENS_IN)
+    assert set(FORMS) == set(PROGRAMS)
     assert set(FORMS) <= set(words)
     with pytest.raises(SystemExit):
         main(["export", "--help"])
     told = " ".join(capsys.readouterr().out.split())
-    assert all(f"{form} ({programs})" in told for form, programs in OPENS_IN.items())
+    assert all(f"{form} ({programs.names})" in told for form, programs in PROGRAMS.items())
     rows = [line.split(" | ") for line in (ROOT / "docs" / "exports.md").read_text().splitlines()]
-    assert {row[0].strip("| `"): row[1] for row in rows if len(row) == 4 and row[0].startswith("| `")} == OPENS_IN
+    listed = {row[0].strip("| `"): row[1] for row in rows if len(row) == 4 and row[0].startswith("| `")}
+    assert listed == {form: programs.names for form, programs in PROGRAMS.items()}
     with pytest.raises(BundleError, match="did you mean 'gaussgym'"):
-        export_command.function("nowhere", to="gausgym")
+        export_command.function("nowhere", form="gausgym")
 
 
 @pytest.mark.parametrize(
@@ -59,7 +61,7 @@ def test_command_offers_what_there_is(capsys: pytest.CaptureFixture[str]):
 def test_command_writes_a_model(bundle: Path, tmp_path: Path, form: str, files: set[str], capsys):
     """With origin and floor beside; nothing else stays."""
     out = tmp_path / "deep" / form
-    assert main(["export", str(bundle), "--to", form, "--out", str(out)]) == 0
+    assert main(["export", str(bundle), "--format", form, "--out", str(out)]) == 0
     assert {path.name for path in out.iterdir()} == files | MESHES | BESIDE
     assert [path.name for path in out.parent.iterdir()] == [form]
     assert str(out / "origin.json") in capsys.readouterr().out
@@ -75,7 +77,7 @@ def test_models_say_whose_they_are(bundle: Path, tmp_path: Path, form: str, file
     content = json.loads((bundle / "bundle.json").read_text())
     content["provenance"] |= {"licence": 'CC-BY-4.0 --> <x y="', "source": "\0", "origin": "generated"}
     (bundle / "bundle.json").write_text(json.dumps(content))
-    assert main(["export", str(bundle), "--to", form, "--out", str(tmp_path / "out")]) == 0
+    assert main(["export", str(bundle), "--format", form, "--out", str(tmp_path / "out")]) == 0
     text = (tmp_path / "out" / file).read_text()
     assert "CC-BY-4.0" in text
     assert "trainedAlgorithmicMedia" in text
@@ -87,16 +89,28 @@ def test_models_say_whose_they_are(bundle: Path, tmp_path: Path, form: str, file
 
 
 def test_gaussgym_export_opens_again(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """As the same mesh and the same Gaussians."""
+    """As the same mesh and the same Gaussians; by NumPy and gsply with the names and types that GaussGym takes."""
     monkeypatch.setattr("sim.scene.export.gaussgym.MIN_LENGTH", 0.4)  # the tiny bundle's floor is tiny
     out = tmp_path / "out"
-    assert main(["export", str(bundle), "--to", "gaussgym", "--out", str(out)]) == 0
+    assert main(["export", str(bundle), "--format", "gaussgym", "--out", str(out)]) == 0
     assert {path.name for path in out.iterdir()} == {"meshes", "splatfacto"} | BESIDE
     assert b"\ncomment licence: CC0-1.0\n" in (out / "splatfacto" / "splat.ply").read_bytes()
     scene, mesh = open_scene(out), Mesh.load(bundle / "collision.ply")
     np.testing.assert_array_equal(scene.collision.vertices, mesh.vertices)
     np.testing.assert_array_equal(scene.collision.triangles, mesh.triangles)
-    assert len(scene.gaussians) == len(Bundle.open(bundle).splat())
+    splat = Bundle.open(bundle).classic_splat()
+    assert len(scene.gaussians) == len(splat)
+    np.testing.assert_array_equal(gsply.plyread(out / "splatfacto" / "splat.ply").means, splat.means)
+    for path in (out / "meshes").glob("*.npz"):
+        with np.load(path, allow_pickle=False) as arrays:
+            shapes = {name: arrays[name].shape for name in ("vertices", "triangles", "offset", "from_ig_rotation")}
+            assert arrays["cam_trans"].shape[0] > 11  # the length of its smoothing
+        assert shapes == {
+            "vertices": mesh.vertices.shape,
+            "triangles": mesh.triangles.shape,
+            "offset": (1, 3),
+            "from_ig_rotation": (3, 3),
+        }
 
 
 def test_nothing_is_left_when_it_fails(bundle: Path, tmp_path: Path):

@@ -194,6 +194,29 @@ def test_a_joint_moves_a_body_as_it_was_seen(cut_room: Path, tmp_path: Path, kin
         np.testing.assert_allclose(base_from_joint + numbers(f"link/{part}/origin", "xyz"), 0, atol=1e-6)
 
 
+@pytest.mark.parametrize("kind", ["hinge", "slide"])
+def test_sapien_and_mujoco_read_the_joint(cut_room: Path, tmp_path: Path, kind: str):
+    """A base that stays, and a body of the object's mass on a joint of its kind and range."""
+    bundle = Bundle.open(with_joint(cut_room, tmp_path / "room" / "1.1.0", JOINT | {"kind": kind}))
+    one = next(one for one in bundle.objects if one.record.joint)
+    (tmp_path / "urdf").mkdir()
+    export_urdf(bundle, tmp_path / "urdf")
+    file = str(tmp_path / "urdf" / f"object_{one.record.name}.urdf")
+    sapien = libraries.sapien()
+    (read,), actors, _ = sapien.Scene([sapien.physx.PhysxCpuSystem()]).create_urdf_loader().parse(file)
+    assert not actors
+    base, body = read.link_builders
+    assert (base.name, body.name, body.joint_record.name) == ("base", "body", "joint")
+    assert body.joint_record.joint_type == {"hinge": "revolute", "slide": "prismatic"}[kind]
+    np.testing.assert_allclose(np.ravel(body.joint_record.limits), [0, 0.7], atol=1e-6)
+    assert body._mass == pytest.approx(one.record.mass, rel=1e-5)
+    model = mujoco.MjModel.from_xml_path(file)
+    assert model.jnt_type.tolist() == [getattr(mujoco.mjtJoint, f"mjJNT_{kind.upper()}")]
+    np.testing.assert_allclose(model.jnt_range, [[0, 0.7]], atol=1e-6)
+    np.testing.assert_allclose(one.world_from_body.rotate(model.jnt_axis[0]), JOINT["axis"], atol=1e-6)
+    assert model.body_mass[-1] == pytest.approx(one.record.mass, rel=1e-5)
+
+
 def test_urdf_of_an_object(cut_room: Path, tmp_path: Path):
     """A body of its mass and inertia, which falls and rests in SAPIEN."""
     bundle = Bundle.open(cut_room)
