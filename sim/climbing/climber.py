@@ -1,6 +1,11 @@
-"""Where robots go that are told up or down: to the nearest stairs, square over them, and on to look for the next."""
+"""Where robots go that are told up or down: to the nearest stairs, square over them, and on to look for the next.
+
+Those that know the place are told more: which way the stairs lead, and where to go as long as they see none.
+"""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -45,8 +50,33 @@ SPEED, TURN, TURN_GAIN = 0.4, 1.0, 1.8
 """Speed [m/s], largest yaw rate [rad/s], and yaw rate by the angle to where a robot heads for [1/s]."""
 PATIENCE = 0.5
 """Who has seen nothing for so long stops [s]."""
-NOTHING, STAIRS, ON, RIM = range(4)
-"""What robots go by: nothing, stairs, the way on beyond them, or a rim of what they know."""
+NOTHING, STAIRS, ON, RIM, PLACE = range(5)
+"""What robots go by: nothing, stairs, the way on beyond them, a rim of what they know, or a place they are told."""
+THE_STAIRS = 0.5
+"""Least cosine of the angle between stairs and those that a robot is told."""
+FAR_PRICE = 0.02
+"""To get a metre nearer to a place that it is told, a robot goes 50 metres round."""
+
+
+@dataclass(frozen=True, eq=False)
+class Orders:
+    """What N robots are told, frame of their maps.
+
+    Attributes:
+        sign: (N,) 1 for up, -1 for down, 0 for neither.
+        ahead: (N, 2) direction of the stairs that are meant; NaN for any.
+        to: (N, 2) where to go as long as no stairs are seen [m]; NaN to look for stairs.
+    """
+
+    sign: Floats
+    ahead: Floats
+    to: Floats
+
+    @staticmethod
+    def only(sign: Floats) -> Orders:
+        """Up or down (N,) by any stairs."""
+        anywhere = np.full((len(sign), 2), np.nan)
+        return Orders(sign, anywhere, anywhere)
 
 
 class Climber(Saved):
@@ -75,32 +105,34 @@ class Climber(Saved):
         for none in (self.goes_by, self._next, self._waited, self._spun):
             none[robots] = 0
 
-    def steer(self, ground: GroundMap, sign: Floats, seconds: Floats) -> tuple[F64, F64]:
+    def steer(self, ground: GroundMap, orders: Orders, seconds: Floats) -> tuple[F64, F64]:
         """As `speeds`, by what the robots know of the ground at times (N,) [s]; who has seen nothing for long stops."""
-        level = np.where(sign > 0, ground.highest, ground.lowest)
-        forward, turn = self.speeds(ground.maps, ground.planar, level, sign)
+        level = np.where(orders.sign > 0, ground.highest, ground.lowest)
+        forward, turn = self.speeds(ground.maps, ground.planar, level, orders)
         blind = seconds - ground.looked > PATIENCE
         return np.where(blind, 0, forward), np.where(blind, 0, turn)
 
-    def speeds(self, maps: Elevation, pose: F64, level: Floats, sign: Floats) -> tuple[F64, F64]:
+    def speeds(self, maps: Elevation, pose: F64, level: Floats, orders: Orders) -> tuple[F64, F64]:
         """Speeds ahead (N,) [m/s] and yaw rates to the left (N,) [rad/s].
 
         Args:
             maps: Of the ground.
             pose: (N, 3) x, y [m] and heading [rad] of the robots, frame of the maps.
             level: (N,) height of the ground under the feet that are farthest on the way, up or down [m].
-            sign: (N,) 1 for up, -1 for down.
+            orders: What they are told; who is told nothing stands.
         """
-        way, place = np.column_stack([level, sign]).astype(np.float64), np.stack([self.end, self.along, self.rim], 1)
+        way = np.column_stack([level, orders.sign, orders.ahead, orders.to]).astype(np.float64)
+        place = np.stack([self.end, self.along, self.rim], 1)
         found = _decide(maps.height, maps.variance, maps.corner, pose, way, place, self._known)
         by, to, close = found[:, 0].astype(np.int64), found[:, 1:3], found[:, 9] > 0
         self.end, self.along, self.rim = found[:, 3:5], found[:, 5:7], found[:, 7:9]
-        off = turned_to(np.where(close[:, None], self.rim, to) - pose[:, :2], pose[:, 2])
+        look_at = np.where((by == PLACE)[:, None], orders.to, self.rim)
+        off = turned_to(np.where(close[:, None], look_at, to) - pose[:, :2], pose[:, 2])
         forward, turn = towards(off)
-        nothing = by == NOTHING
-        self._look_behind(close & (np.abs(off) < LOOKS))
-        self._spun = np.where(nothing, self._spun + self._period * TURN, 0)
-        spin = np.where(self.given_up, 0.0, TURN)
+        told, nothing = orders.sign != 0, by == NOTHING
+        self._look_behind(close & (by == RIM) & (np.abs(off) < LOOKS))
+        self._spun = np.where(nothing & told, self._spun + self._period * TURN, 0)
+        spin = np.where(self.given_up | ~told, 0.0, TURN)
         self.goes_by = by
         return np.where(nothing | close, 0, forward), np.where(nothing, spin, turn)
 
@@ -173,6 +205,34 @@ def _on(end: F64, along: F64, place: F64, cost: F32, edge: F32) -> tuple[F64, bo
 
 
 @njit(cache=True, nogil=True)
+def _nearest_to(to: F64, place: F64, cost: F32, edge: F32) -> tuple[int, int, bool]:
+    """The cell nearest to a place, of those where a way leads and there is room; and whether it is worth going there."""
+    row, column = _cell(place)
+    here = np.hypot(to[0] - place[0], to[1] - place[1])
+    best = here
+    for a in range(cost.shape[0]):
+        for b in range(cost.shape[1]):
+            if not np.isfinite(cost[a, b]) or edge[a, b] < BODY:
+                continue
+            away = np.hypot(to[0] - (a + 0.5) * CELL, to[1] - (b + 0.5) * CELL) + FAR_PRICE * cost[a, b]
+            if away < best:
+                best, row, column = away, a, b
+    return row, column, best < here - THERE or here < THERE
+
+
+@njit(cache=True, nogil=True)
+def _only(slope: F32, ahead: F64) -> None:
+    """Forget slopes (X, Y, 2) that don't rise in a direction (2,), if there is one."""
+    if np.isnan(ahead[0]):
+        return
+    for a in range(slope.shape[0]):
+        for b in range(slope.shape[1]):
+            g, h = slope[a, b]
+            if g * ahead[0] + h * ahead[1] < THE_STAIRS * np.hypot(g, h):
+                slope[a, b, 0] = slope[a, b, 1] = np.nan
+
+
+@njit(cache=True, nogil=True)
 def _by_way(came: np.ndarray, cost: F32, to: F64, place: F64) -> F64:
     """Where to head for on the way to a place, or the place if no way is known."""
     row, column = _cell(to)
@@ -196,21 +256,24 @@ def _over(flight: F64, place: F64, came: np.ndarray, cost: F32) -> F64:
 def _decide(height: F32, variance: F32, corner: I64, pose: F64, way: F64, before: F64, known: F64) -> F64:
     """What robots go by and where they head for, places of theirs, and who stops before what it doesn't know (N, 10).
 
-    `way` is (N, 2), the level that they stand on and 1 for up or -1 for down; `before` are the places (N, 3, 2) of
-    before: where they go on to after stairs, the direction of these, and the rim that they went to.
+    `way` is (N, 6), the level that they stand on, and their orders; `before` are the places (N, 3, 2) of before: where
+    they go on to after stairs, the direction of these, and the rim that they went to.
     """
     result = np.full((len(pose), 10), np.nan)
     for n in prange(len(pose)):
         ground, origin = bridged(halved(height[n], variance[n])), corner[n] * elevation.CELL
         place, heading = pose[n, :2] - origin, pose[n, 2]
-        level, sign = way[n]
+        level, sign = way[n, :2]
         row, column = _cell(place)
         if np.isnan(ground[row, column]):
             ground[row, column] = level
         near, edge = clearances(ground)
         cost, came = costs(ground, near, edge, row, column)
-        flight = nearest_flight(ground, cost, slopes(ground, near), place, sign, level)
-        along = before[n, 1]
+        flight, along = np.zeros(5), before[n, 1]
+        if sign != 0:
+            slope = slopes(ground, near)
+            _only(slope, sign * way[n, 2:4])
+            flight = nearest_flight(ground, cost, slope, place, sign, level)
         on, goes_on = _on(before[n, 0] - origin, along, place, cost, edge)
         turns = along[0] * flight[1] + along[1] * flight[2] < STRAIGHT
         result[n, 0], result[n, 9] = NOTHING, 0
@@ -220,11 +283,19 @@ def _decide(height: F32, variance: F32, corner: I64, pose: F64, way: F64, before
             put(result[n, 3:5], pose[n, :2] + BEYOND * flight[1:3])
             put(result[n, 5:7], flight[1:3])
             continue
-        if goes_on:
+        if goes_on and sign != 0:
             result[n, 0] = ON
             put(result[n, 1:3], origin + _by_way(came, cost, on, place))
             put(result[n, 3:5], before[n, 0])
             put(result[n, 5:7], along)
+            continue
+        if np.isfinite(way[n, 4]):
+            to = way[n, 4:] - origin
+            row, column, nearer = _nearest_to(to, place, cost, edge)
+            put(result[n, 1:3], origin + _by_way(came, cost, np.array([(row + 0.5) * CELL, (column + 0.5) * CELL]), place))
+            result[n, 0], result[n, 9] = PLACE, not nearer
+            continue
+        if sign == 0:
             continue
         a, b = _best_rim(rims(ground, cost, near, level), place, heading, before[n, 2] - origin, known[n] - origin)
         if a >= 0:
