@@ -12,8 +12,8 @@ from sim.climbing.levels import Levels, Passage, Way
 
 LOOK = 1.0
 """How far along their way robots look [m]."""
-LINED_UP = 0.35
-"""So near to where they line up robots go by the stairs [m]."""
+LINED_UP, ASIDE = (0.2, 1.2), 0.4
+"""So far before the first edge, and no farther aside, robots go by the stairs [m]: these line them up."""
 ON_STAIRS = 0.6
 """How far along stairs robots go on as long as they see none [m]."""
 ARRIVED = 0.15
@@ -78,17 +78,19 @@ class Route:
 
     def _walk(self, xy: F64, ground: float) -> F64:
         """Where to go on the level from a position (2,) [m]; stairs begin where the way leads over some."""
-        cell, levels = self.levels.cell(xy, self.level), self.levels
-        begin, columns = levels.place(cell), levels.label.shape[1]
-        while (following := int(self.way.following[tuple(cell)])) >= 0:
-            if self.passage or np.linalg.norm(levels.place(cell) - begin) > LOOK:
+        levels, path = self.levels, [self.levels.cell(xy, self.level)]
+        begin, columns = levels.place(path[0]), levels.label.shape[1]
+        while (following := int(self.way.following[tuple(path[-1])])) >= 0:
+            if self.passage or np.linalg.norm(levels.place(path[-1]) - begin) > LOOK:
                 break
-            if passage := levels.passage_at(cell, following):
-                if np.linalg.norm(levels.place(cell) - xy) < LINED_UP:
+            if passage := levels.passage_at(path[-1], following):
+                before = passage.first - xy
+                ahead, left = before @ passage.ahead, before @ rotated(passage.ahead, np.pi / 2)
+                if LINED_UP[0] < ahead < LINED_UP[1] and abs(left) < ASIDE:
                     self.passage, self.ground = passage, ground
                 break
-            cell = np.array(divmod(following, columns))
-        return levels.place(cell)
+            path.append(np.array(divmod(following, columns)))
+        return levels.place(next(cell for cell in path[::-1] if levels.straight(path[0], cell)))
 
 
 class Guide:
@@ -110,4 +112,4 @@ class Guide:
 def rotated(vector: Floats, angle: float) -> F64:
     """A vector (2,) turned to the left by an angle [rad]."""
     c, s = np.cos(angle), np.sin(angle)
-    return np.array([[c, -s], [s, c]]) @ vector
+    return np.asarray(np.array([[c, -s], [s, c]]) @ vector, np.float64)

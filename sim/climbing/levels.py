@@ -117,7 +117,12 @@ class Levels:
 
     def place(self, cells: I64) -> F64:
         """Middles (..., 2) of cells (..., 2) [m]."""
-        return np.array(self.regions.origin) + (cells + 0.5) * self.regions.cell
+        return np.asarray(np.array(self.regions.origin) + (cells + 0.5) * self.regions.cell, np.float64)
+
+    def straight(self, start: I64, end: I64) -> bool:
+        """Whether all between two cells (2,) is level."""
+        share = np.linspace(0, 1, 2 * int(np.abs(end - start).max()) + 1)[:, None]
+        return bool((self.label[tuple(np.round(start + share * (end - start)).astype(np.int64).T)] > 0).all())
 
     def way_to(self, goal: I64) -> Way:
         """The way to a cell (2,)."""

@@ -22,6 +22,7 @@ from sim.tasks.task import Observation, Reward, Task
 
 MIN_PATH = 0.8  # [m]
 LANDING = 0.25  # [m], above the floor that robots start on
+AT_GOAL_UPSTAIRS = partial(terms.reached_on_level, radius=0.4)
 AT_GOAL, AT_HIDDEN_GOAL = partial(terms.reached, radius=0.4), partial(terms.reached, radius=0.3)
 ALL_SEEN = partial(terms.explored, share=0.9)
 YELLOW = (0.95, 0.8, 0.1)
@@ -114,8 +115,12 @@ LEVELS = replace(
     control_period=0.1,
     seconds=60.0,
     scenario=partial(LevelScenario, min_length=MIN_PATH, ball_color=YELLOW),
-    rewards={name: term for name, term in NAVIGATE.rewards.items() if name != "crash"},
-    terminations={"goal": AT_GOAL, "tipped": terms.tipped},
+    success=AT_GOAL_UPSTAIRS,
+    rewards={
+        **{name: NAVIGATE.rewards[name] for name in ("progress", "time", "action_rate")},
+        "goal": Reward(AT_GOAL_UPSTAIRS, 5.0),
+    },
+    terminations={"goal": AT_GOAL_UPSTAIRS, "tipped": terms.tipped},
 )
 
 

@@ -49,7 +49,7 @@ class GoalScenario(PathScenario[PathState]):
         cells = [self.goals_in(number) for number in range(len(floors.scenes))]
         scene_of = np.repeat(np.arange(len(cells)), [len(in_scene) for in_scene in cells])
         self._cells = np.concatenate(cells)  # of all goals
-        cell, price = floors.cell[scene_of], floors.walking_price() if self.climbs else floors.price
+        cell, price = floors.cell[scene_of], self.price()
         lengths = Grids.of(lengths_to(price, scene_of, self._cells, cell))
         self._paths = PathTracker(floors, num_envs, DistanceFields(floors.origin[scene_of], cell, lengths))
         far = list[Mask]()
@@ -69,10 +69,9 @@ class GoalScenario(PathScenario[PathState]):
                     remedy="use a larger scene, or a task with shorter paths",
                 )
 
-    @property
-    def climbs(self) -> bool:
-        """Whether paths lead over steps."""
-        return self._upstairs is not None
+    def price(self) -> Grids[np.float32]:
+        """Price of paths per metre."""
+        return self.floors.price_on(self.floors.walkable) if self._upstairs else self.floors.price
 
     def goals_in(self, scene: int) -> I64:
         """The cells (G, 2) of a scene that are goals."""
