@@ -110,6 +110,7 @@ def sim(
         splatyard sim hall@1.0.0 --view
         splatyard sim hall --driver find --view
         splatyard sim hall --driver stairs --view
+        splatyard sim hall --driver stairs --task levels --view
         splatyard sim hall --task avoid --video avoid.mp4 --envs 4
         splatyard sim hall --task explore --video explore.mp4 --follow --envs 1
         splatyard sim hall --task climb --view

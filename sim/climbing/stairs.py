@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 
 from pipeline.regions.regions import Regions
-from pipeline.types import F32, F64
+from pipeline.types import F32, F64, I64
 from sim.climbing.flight import alike
 from sim.climbing.surroundings import CELL, bridged, clearances, slopes
 from sim.scene.flights import ASIDE, ASKEW, COUNT, DISTANCE, OVER, way_over
@@ -31,15 +32,35 @@ TRIES = 200
 """So many starts are drawn for each that is wanted."""
 
 
-def find_stairs(regions: Regions, seed: int = 0) -> tuple[Flight, ...]:
-    """Ways up and down all stairs of two steps or more, as many up as down, each from a drawn start of its own."""
+@dataclass(frozen=True, eq=False)
+class Stairs:
+    """Steps of a floor that lead one way, upward.
+
+    Attributes:
+        edges: (E, 2) where the middle of each edge is [m].
+        tops: (E + 1,) heights of the floor before the first edge, between them, and behind the last [m].
+        rise: (2,) direction.
+        sides: How far they are known to reach to the right and to the left of their middle [m].
+    """
+
+    edges: F64
+    tops: F64
+    rise: F64
+    sides: tuple[float, float]
+
+    @property
+    def riser(self) -> float:
+        """Height of the highest step [m]."""
+        return float(np.diff(self.tops).max())
+
+
+def stairs_of(regions: Regions) -> tuple[Stairs, ...]:
+    """All steps, single ones too, with level floor before and behind them."""
     height, origin, cell = regions.height, np.array(regions.origin), regions.cell
-    size = np.floor(np.array(height.shape) * cell / CELL).astype(np.int64)
-    at = [np.clip(((np.arange(n) + 0.5) * CELL / cell).astype(np.int64), 0, None) for n in size]
-    coarse = bridged(np.ascontiguousarray(height[np.ix_(*at)], np.float32))
+    coarse, at = halved_regions(regions)
     slope = slopes(coarse, clearances(coarse)[0])
     slope[~regions.walkable[np.ix_(*at)]] = np.nan
-    found = list[tuple[F64, F64]]()
+    found = list[Stairs]()
     while np.isfinite(slope[..., 0]).any():
         row, column = np.argwhere(np.isfinite(slope[..., 0]))[0].tolist()
         cells = np.stack(np.divmod(np.array(alike(slope, row, column)), slope.shape[1]), 1)
@@ -48,16 +69,30 @@ def find_stairs(regions: Regions, seed: int = 0) -> tuple[Flight, ...]:
         slope[cells[:, 0], cells[:, 1]] = np.nan
         if len(cells) >= LEAST_CELLS:
             centre = origin + (cells + 0.5).mean(0) * CELL
-            extent = ((cells + 0.5) * CELL + origin - centre) @ rise
-            edges = _edges(height, origin, cell, centre, rise, extent.min(), extent.max())
+            around = (cells + 0.5) * CELL + origin - centre
+            along, aside = around @ rise, around @ [-rise[1], rise[0]]
+            edges = _edges(height, origin, cell, centre, rise, along.min(), along.max())
             if edges is not None:
-                found.append(edges)
-    rng = np.random.default_rng(seed)
+                found.append(Stairs(*edges, rise, (float(aside.min()), float(aside.max()))))
+    return tuple(found)
+
+
+def halved_regions(regions: Regions) -> tuple[F32, list[I64]]:
+    """Heights (X, Y) in cells as maps of robots have them, and which rows and columns of the floor's grid these are."""
+    size = np.floor(np.array(regions.height.shape) * regions.cell / CELL).astype(np.int64)
+    at = [np.clip(((np.arange(n) + 0.5) * CELL / regions.cell).astype(np.int64), 0, None) for n in size]
+    return bridged(np.ascontiguousarray(regions.height[np.ix_(*at)], np.float32)), at
+
+
+def find_stairs(regions: Regions, seed: int = 0) -> tuple[Flight, ...]:
+    """Ways up and down all stairs of two steps or more, as many up as down, each from a drawn start of its own."""
+    height, origin, cell = regions.height, np.array(regions.origin), regions.cell
+    found, rng = [stairs for stairs in stairs_of(regions) if len(stairs.edges) > 1], np.random.default_rng(seed)
     return tuple(
         flight
         for way in ("up", "down")
-        for line, tops in found
-        for flight in _ways(way, line, tops, height, origin, cell, rng)
+        for stairs in found
+        for flight in _ways(way, stairs.edges, stairs.tops, height, origin, cell, rng)
     )
 
 
@@ -77,7 +112,7 @@ def _edges(
         if all(abs(at - other) > 2 * half + 2 for other in edges):
             edges.append(at)
     edges = sorted(at + half for at in edges)
-    if len(edges) < 2:
+    if not edges:
         return None
     near, far = (round(distance / ALONG) for distance in PLATEAU)
     before, behind = profile[max(edges[0] - far, 0) : edges[0] - near], profile[edges[-1] + near : edges[-1] + far]

@@ -1,4 +1,4 @@
-"""The driver that finds its way over stairs, up or down, by the map that its robots make of the ground."""
+"""The driver that finds its way over stairs by the map that its robots make of the ground: up, down, or to a goal."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ import weakref
 import numpy as np
 
 from pipeline.errors import SimError
-from pipeline.types import F32
-from sim.climbing.climber import RIM, Climber
+from pipeline.types import F32, F64, I64
+from sim.climbing.climber import RIM, Climber, Orders
+from sim.climbing.guide import Guide, Route, rotated
+from sim.climbing.levels import Levels
 from sim.climbing.surroundings import STEP, halved, high_steps
 from sim.env import Observations, SceneEnv
+from sim.tasks.driving.driving_tasks import GOAL
 from sim.tasks.walking.walking_tasks import WAY
 
 logger = logging.getLogger(__name__)
@@ -21,13 +24,15 @@ LOOKS_ROUND = 3.0
 
 
 class ClimberDriver:
-    """Drives all robots of an environment over stairs: up, but for those that are told to go down.
+    """Drives all robots of an environment over stairs: to their goal, if the task has one, else up or down as told.
+
+    To goals they know the way by the regions of the scene, and where they begin; from then on by odometry.
 
     Attributes:
         climber: What the robots are about.
 
     Raises:
-        SimError: When the robots don't walk by maps.
+        SimError: When the robots don't walk by maps; and when it is called, if no way leads to a goal.
     """
 
     def __init__(self, env: SceneEnv) -> None:
@@ -41,6 +46,7 @@ class ClimberDriver:
         self._env, self._ground, self._velocities = weakref.proxy(env), mapped.map, velocities
         self._begun, self._lost, self._named = np.zeros(env.num_envs), np.zeros(env.num_envs), False
         self.climber, self._said = Climber(env.num_envs, env.task.control_period), False
+        self._guide, self._levels = Guide(env.num_envs), dict[int, Levels]()
 
     def __call__(self, seen: Observations) -> F32:
         """Actions (N, A) for the last observations."""
@@ -48,11 +54,25 @@ class ClimberDriver:
         assert now, "it was reset"
         self.climber.reset(np.flatnonzero((now.seconds == 0) | (ground.begun != self._begun)))
         self._begun = ground.begun.copy()
-        sign = seen[WAY][:, 0] if WAY in seen else np.ones(len(now.seconds))
-        actions = self._velocities.actions(*self.climber.steer(ground, sign, now.seconds))
+        orders = Orders.only(seen[WAY][:, 0] if WAY in seen else np.ones(len(now.seconds)))
+        if GOAL in seen:
+            self._begin_routes(np.flatnonzero(now.seconds == 0), seen[GOAL], now.state.planar)
+            orders = self._guide.orders(ground.planar, ground.lowest, ground.highest)
+        actions = self._velocities.actions(*self.climber.steer(ground, orders, now.seconds))
         self._say_who_gave_up()
         self._name_high_steps()
         return actions
+
+    def _begin_routes(self, robots: I64, goal: F32, pose: F64) -> None:
+        """Plan ways of robots (M,) whose episodes begin, by goals (N, >= 2) ahead and to the left, and poses (N, 3)."""
+        scenes, of = self._env.scenes, self._env.episodes.scene_of
+        for row in robots.tolist():
+            number = int(of[row])
+            if number not in self._levels:
+                self._levels[number] = Levels(scenes[number].regions)
+            there = pose[row, :2] + rotated(goal[row, :2], pose[row, 2])
+            believed, name = self._ground.planar[row], scenes[number].lock.reference
+            self._guide.routes[row] = Route.begin(self._levels[number], pose[row], believed, there, name)
 
     def _say_who_gave_up(self) -> None:
         """Say once that robots see nothing to climb."""

@@ -176,7 +176,7 @@ class OnBoard:
         self.map.see({self._output: self._image[None]}, np.array([self._taken]))
         self.map.feel(state, down, seconds)
         if self._steps % self._steers == 0:
-            forward, turn = self._climber.steer(self.map, np.array([1.0 if up else -1.0]), seconds)
+            forward, turn = self._climber.steer(self.map, Orders.only(np.array([1.0 if up else -1.0])), seconds)
             self._speeds[:, [0, 2]] = np.stack([forward, turn], 1)
         targets = self._gait.following(self._speeds, Sensed(state, self.map.heights(), self._speeds))
         forward, _, turn = self._speeds[0].tolist()

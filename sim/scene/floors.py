@@ -68,9 +68,9 @@ class Floors:
         self.starts = Cells(self.drivable.map(np.logical_and, self.eligible))
         self._floor = Cells(self.drivable)
 
-    def walking_price(self) -> Grids[np.float32]:
-        """As `price`, for robots that climb steps: inf off the walkable floor."""
-        return self.walkable.map(_price, self.walkable.map(_edge, self.cell))
+    def price_on(self, floor: Grids[np.bool_]) -> Grids[np.float32]:
+        """As `price`, on other floor than the drivable one."""
+        return floor.map(_price, floor.map(_edge, self.cell))
 
     @cached_property
     def area_costs(self) -> Grids[np.float32]:

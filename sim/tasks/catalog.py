@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pipeline.errors import SimError
 from pipeline.parameters import require_known
-from sim.tasks.driving.driving_tasks import AVOID, EXPLORE, FIND, NAVIGATE, SEARCH, STAIRS, WEAVE
+from sim.tasks.driving.driving_tasks import AVOID, EXPLORE, FIND, LEVELS, NAVIGATE, SEARCH, STAIRS, WEAVE
 from sim.tasks.handling.arm_tasks import ARM_TASKS
 from sim.tasks.handling.fetch_tasks import FETCH, LIFT_VSERL
 from sim.tasks.settings import TaskSettings
@@ -16,6 +16,7 @@ _ALL = (
     SEARCH,
     FIND,
     STAIRS,
+    LEVELS,
     AVOID,
     CLIMB,
     CLIMB_JOINTS,

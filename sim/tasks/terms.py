@@ -10,6 +10,7 @@ from pipeline.types import F32, Floats, Mask
 from sim.scene.floors import EDGE_PRICE
 from sim.tasks.driving.exploration import ExplorationState
 from sim.tasks.driving.finding import FindState
+from sim.tasks.driving.levels import LevelState
 from sim.tasks.driving.obstacles import ObstacleState
 from sim.tasks.driving.patches import PatchState
 from sim.tasks.driving.paths import PathState
@@ -19,6 +20,8 @@ from sim.tasks.task import StepState
 TIPPED = np.deg2rad(60)
 FAR = np.float32(2)
 """Largest distance that is distinguished [m]."""
+SAME_LEVEL = 0.1
+"""So near to the height at which it is at rest on a level [m], a base is on it."""
 COLLISION_FORCE = 0.15
 """Horizontal contact force of a collision, as a fraction of the robot's weight."""
 
@@ -158,6 +161,13 @@ def reached(
     """Whether the goal is within a radius [m], and not behind a wall."""
     distance = np.linalg.norm(step.scenario.goal - step.state.position[:, :2], axis=1)
     return (distance < radius) & (step.scenario.length < EDGE_PRICE * radius)
+
+
+def reached_on_level(
+    step: StepState[LevelState], *, radius: Annotated[float, settable(0.05, 5, "how near the goal is reached [m]")]
+) -> Mask:
+    """Whether the goal is within a radius [m], and the robot stands as high."""
+    return reached(step, radius=radius) & (np.abs(step.scenario.above) < SAME_LEVEL)
 
 
 def at_post(step: StepState[ObstacleState]) -> Mask:

@@ -15,15 +15,20 @@ from sim.tasks import terms
 from sim.tasks.driving.exploration import MAP_SIDE, ExplorationScenario
 from sim.tasks.driving.finding import FindScenario
 from sim.tasks.driving.goals import GoalScenario
+from sim.tasks.driving.levels import LevelScenario
 from sim.tasks.driving.obstacles import ObstacleScenario
 from sim.tasks.driving.patches import PatchScenario
 from sim.tasks.task import Observation, Reward, Task
 
 MIN_PATH = 0.8  # [m]
 LANDING = 0.25  # [m], above the floor that robots start on
+AT_GOAL_UPSTAIRS = partial(terms.reached_on_level, radius=0.4)
 AT_GOAL, AT_HIDDEN_GOAL = partial(terms.reached, radius=0.4), partial(terms.reached, radius=0.3)
 ALL_SEEN = partial(terms.explored, share=0.9)
 YELLOW = (0.95, 0.8, 0.1)
+
+GOAL = "goal"
+"""Where robots are to go: ahead of them and to the left [m], and how far it is on the way [m]."""
 
 CRITIC = {
     "pose": Observation(terms.pose_in_scene, 4, privileged=True),
@@ -45,7 +50,7 @@ NAVIGATE = Task(
     observations={
         "velocity": Observation(terms.planar_velocity, 3),
         "action": Observation(terms.last_action, "action"),
-        "goal": Observation(terms.goal_in_base, 3, privileged=True),
+        GOAL: Observation(terms.goal_in_base, 3, privileged=True),
         "detours": Observation(terms.detours, len(NEXT_POSITIONS), privileged=True),
         **CRITIC,
     },
@@ -99,6 +104,23 @@ STAIRS = replace(
     instruction="go up the stairs to the yellow ball",
     robot="go2",
     scenario=partial(GoalScenario, min_length=MIN_PATH, ball_color=YELLOW, upstairs=LANDING),
+)
+
+
+# the same anywhere on another level, up or down; by the stairs of a place that is known
+LEVELS = replace(
+    STAIRS,
+    name="levels",
+    instruction="go to the yellow ball on the other level",
+    control_period=0.1,
+    seconds=60.0,
+    scenario=partial(LevelScenario, min_length=MIN_PATH, ball_color=YELLOW),
+    success=AT_GOAL_UPSTAIRS,
+    rewards={
+        **{name: NAVIGATE.rewards[name] for name in ("progress", "time", "action_rate")},
+        "goal": Reward(AT_GOAL_UPSTAIRS, 5.0),
+    },
+    terminations={"goal": AT_GOAL_UPSTAIRS, "tipped": terms.tipped},
 )
 
 

@@ -45,27 +45,18 @@ class GoalScenario(PathScenario[PathState]):
         upstairs: float | None = None,
     ) -> None:
         self.floors, self._color = floors, np.array(ball_color, np.float32)
-        cells = list[I64]()
-        for number, scene in enumerate(floors.scenes):
-            if upstairs:
-                cells.append(_landing(floors, number, upstairs))
-                continue
-            poses = (scene.regions.goals or scene.regions.spawn_poses)[:goals]
-            xy = np.array([pose.position[:2] for pose in poses])
-            cells.append(np.unique(floors.nearest(number, floors.drivable[number], xy), axis=0))
+        self._goals, self._upstairs = goals, upstairs
+        cells = [self.goals_in(number) for number in range(len(floors.scenes))]
         scene_of = np.repeat(np.arange(len(cells)), [len(in_scene) for in_scene in cells])
         self._cells = np.concatenate(cells)  # of all goals
-        cell, price = floors.cell[scene_of], floors.walking_price() if upstairs else floors.price
+        cell, price = floors.cell[scene_of], self.price()
         lengths = Grids.of(lengths_to(price, scene_of, self._cells, cell))
         self._paths = PathTracker(floors, num_envs, DistanceFields(floors.origin[scene_of], cell, lengths))
         far = list[Mask]()
         for scene, goal, length in zip(
             scene_of, self._cells, lengths_to(even(price), scene_of, self._cells, cell), strict=True
         ):
-            far.append(np.isfinite(length) & (length >= min_length) & floors.eligible[scene])
-            if upstairs:
-                low = floors.height[scene] < floors.height[(scene, *goal)] - upstairs
-                far[-1] &= floors.drivable[scene] & low
+            far.append(np.isfinite(length) & (length >= min_length) & self.starts_for(int(scene), goal))
         self._starts = Cells(far)  # for each goal
         self._reachable = [
             np.flatnonzero((scene_of == scene) & (self._starts.count > 0)) for scene in range(len(cells))
@@ -77,6 +68,27 @@ class GoalScenario(PathScenario[PathState]):
                     found=f"no usable start {min_length} m from any goal of {scene.lock.reference}",
                     remedy="use a larger scene, or a task with shorter paths",
                 )
+
+    def price(self) -> Grids[np.float32]:
+        """Price of paths per metre."""
+        return self.floors.price_on(self.floors.walkable) if self._upstairs else self.floors.price
+
+    def goals_in(self, scene: int) -> I64:
+        """The cells (G, 2) of a scene that are goals."""
+        floors, regions = self.floors, self.floors.scenes[scene].regions
+        if self._upstairs:
+            return _landing(floors, scene, self._upstairs)
+        poses = (regions.goals or regions.spawn_poses)[: self._goals]
+        xy = np.array([pose.position[:2] for pose in poses])
+        return np.unique(floors.nearest(scene, floors.drivable[scene], xy), axis=0)
+
+    def starts_for(self, scene: int, goal: I64) -> Mask:
+        """Where in a scene (X, Y) robots may begin that are to go to a cell (2,)."""
+        floors = self.floors
+        if not self._upstairs:
+            return floors.eligible[scene]
+        low = floors.height[scene] < floors.height[(scene, *goal)] - self._upstairs
+        return floors.eligible[scene] & floors.drivable[scene] & low
 
     def reset(self, envs: I64, scenes: I64, levels: I64, rng: np.random.Generator) -> ResetPoses:
         """Draw new starts and goals for environments (M,)."""

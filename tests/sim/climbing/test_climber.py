@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pipeline.types import F32
-from sim.climbing.climber import NOTHING, RIM, STAIRS, TURN, Climber, towards
+from sim.climbing.climber import NOTHING, RIM, STAIRS, TURN, Climber, Orders, towards
 from sim.climbing.surroundings import CELL
 from sim.sensors.ground import elevation
 from sim.sensors.ground.elevation import Elevation
@@ -34,7 +34,7 @@ def walked(maps: Elevation, pose: np.ndarray, sign: float, seconds: float) -> tu
     """Poses (T, 3) of a point that does as it is told, and what it goes by."""
     climber, poses, by = Climber(1, PERIOD), [pose], []
     for _ in range(round(seconds / PERIOD)):
-        forward, turn = climber.speeds(maps, pose[None], np.array([ground(maps, pose[:2])]), np.array([sign]))
+        forward, turn = climber.speeds(maps, pose[None], np.array([ground(maps, pose[:2])]), Orders.only(np.array([sign])))
         pose = pose + PERIOD * np.array([forward[0] * np.cos(pose[2]), forward[0] * np.sin(pose[2]), turn[0]])
         poses.append(pose)
         by.append(int(climber.goes_by[0]))
@@ -84,7 +84,7 @@ def test_what_begins_forgets():
     """An episode that begins knows no rims of the one before."""
     maps = maps_of(np.where(np.indices((SIDE, SIDE)).max(0) < 60, 0, np.nan).astype(np.float32))
     climber = Climber(1, PERIOD)
-    climber.speeds(maps, np.zeros((1, 3)), np.zeros(1), np.ones(1))
+    climber.speeds(maps, np.zeros((1, 3)), np.zeros(1), Orders.only(np.ones(1)))
     assert np.isfinite(climber.rim).all()
     climber.reset(np.array([0]))
     assert np.isnan(climber.rim).all()

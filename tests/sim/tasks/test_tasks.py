@@ -37,7 +37,7 @@ def make(room_scene: SimScene, hall_scene: SimScene, monkeypatch: pytest.MonkeyP
 
     def build(task: str, count: int, **arguments: Any) -> SceneEnv:
         name = f"splatyard/{version_name(task)}-v0"
-        scene = "hall" if task == "stairs" else "room"
+        scene = "hall" if task in ("stairs", "levels") else "room"
         made.append(gymnasium.make_vec(name, num_envs=count, scenes=[scene], **arguments))
         return made[-1]  # type: ignore[return-value]
 
