@@ -15,6 +15,7 @@ OPENS_IN: Mapping[str, str] = MappingProxyType(
         "gaussgym": "GaussGym",
         "sog": "SuperSplat, PlayCanvas",
         "spz": "viewers of SPZ",
+        "nav2": "Nav2 and what else reads maps of ROS",
         "nerfstudio": "nerfstudio",
         "colmap": "COLMAP, trainers of splats",
     }

@@ -27,6 +27,8 @@ BEVEL = 0.15
 """Shorter faces across a corner of two fitted lines are left out [m]."""
 THICKEST = 0.45
 """Thicker is no wall, but two things [m]."""
+HANGS = 0.03
+"""What is nearer to a wall hangs on it [m]."""
 PASSABLE, WIDEST = 0.55, 3.0
 """Widths between which a gap is an opening [m]."""
 FACING = -0.95
@@ -222,10 +224,8 @@ def _simplified(points: F64) -> list[int]:
         base = points[last] - points[first]
         length = float(np.hypot(*base))
         away = points[first + 1 : last] - points[first]
-        if length > POSITIONS:
-            off = np.abs(away[:, 0] * base[1] - away[:, 1] * base[0]) / length
-        else:
-            off = np.hypot(*away.T)
+        beside = np.abs(away[:, 0] * base[1] - away[:, 1] * base[0])
+        off = beside / length if length > POSITIONS else np.hypot(*away.T)
         worst = int(off.argmax())
         if off[worst] > STRAIGHT:
             middle = first + 1 + worst
@@ -292,6 +292,20 @@ def _thickness(faces: Faces) -> F64:
         near = away & (behind > 0.01) & (behind <= THICKEST) & (shared > 0.5 * (high - low))
         if near.any():
             found[number] = behind[near].min()
+    return found
+
+
+def on_others(faces: Faces) -> Mask:
+    """Which faces (F,) lie on longer ones, as posters do on walls."""
+    length, normal, along = faces.length, faces.normal, faces.along
+    found = np.zeros(len(length), bool)
+    for number in range(len(length)):
+        start = faces.start[number]
+        parallel = np.abs(normal @ normal[number]) > -FACING
+        close = np.abs((faces.start - start) @ normal[number]) < HANGS
+        ends = np.stack([(faces.start - start) @ along[number], (faces.end - start) @ along[number]])
+        shared = np.minimum(ends.max(0), length[number]) - np.maximum(ends.min(0), 0)
+        found[number] = (parallel & close & (length > length[number]) & (shared > 0.5 * length[number])).any()
     return found
 
 

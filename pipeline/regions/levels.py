@@ -9,12 +9,12 @@ from typing import Literal
 
 import numpy as np
 
-from pipeline.geometry import Mesh, masks
+from pipeline.geometry import Mesh
 from pipeline.geometry.jit import njit
 from pipeline.mesh.params import WalkableParams
 from pipeline.mesh.walkable import Columns, cliffs, distance_to, find_columns
 from pipeline.regions.regions import Regions
-from pipeline.types import F32, F64, I32, I64, Mask
+from pipeline.types import F64, I32, I64, Mask
 
 SEED = 0
 EVEN, AROUND = 0.025, 0.2
@@ -116,7 +116,7 @@ def find_levels(collision: Mesh, regions: Regions, params: WalkableParams) -> Le
     Raises:
         ReconstructionError: When the floor's grid would have too many cells.
     """
-    starts = np.concatenate([regions.centres(), regions.height[..., None]], -1)[regions.walkable]
+    starts = np.concatenate([regions.centres(), regions.height[..., None].astype(np.float64)], -1)[regions.walkable]
     columns = find_columns(collision, starts, params, np.random.default_rng(SEED))
     if not len(starts):
         return Levels(columns, params.cell, (), (), 0)
@@ -250,7 +250,7 @@ def _floors(layers: F64, params: WalkableParams) -> I32:
 
 
 def _has_room(part: Mask, params: WalkableParams) -> bool:
-    plan = part.any(2)
+    plan = np.asarray(part.any(2))
     if plan.sum() * params.cell**2 < SMALLEST:
         return False
     return bool(distance_to(~plan).max() * params.cell > params.radius)
@@ -329,10 +329,8 @@ def _way(layers: F64, nodes: I64, ends: list[F64], levels: tuple[int, int], para
     own[tuple(nodes.T)] = layers[tuple(nodes.T)]
     heights = own[tuple(nodes.T)]
     inner = _unevenness(own, 1, params.max_step)[tuple(nodes.T)] < EVEN
-    treads = []
-    for cluster in _clusters(np.sort(heights[inner & (heights > low[2] + STEP) & (heights < high[2] - STEP)])):
-        if len(cluster) >= TREAD_CELLS:
-            treads.append(cluster)
+    between = np.sort(heights[inner & (heights > low[2] + STEP) & (heights < high[2] - STEP)])
+    treads = [cluster for cluster in _clusters(between) if len(cluster) >= TREAD_CELLS]
     is_ramp = not treads or any(np.ptp(cluster) > params.max_step for cluster in treads)
     middles = () if is_ramp else tuple(float(np.median(cluster)) for cluster in treads)
     risers = 0 if is_ramp else len(middles) + 1

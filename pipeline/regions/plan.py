@@ -10,10 +10,10 @@ import numpy as np
 
 from pipeline.geometry import Mesh, masks
 from pipeline.geometry.rays import RayCaster
-from pipeline.regions.cut import Faces, Opening, Outline, contours, cut, faces_of, openings
+from pipeline.regions.cut import Faces, Opening, Outline, contours, cut, faces_of, on_others, openings
 from pipeline.regions.levels import Level, Levels, Way
 from pipeline.regions.params import Area
-from pipeline.types import F64, I32, Mask
+from pipeline.types import F64, I32, I64, Mask
 
 CUT = 1.2
 """Height of the cut over the floor [m]."""
@@ -113,6 +113,14 @@ class _Pixels:
     def index(self, xy: F64) -> F64:
         return (xy - self.origin) / self.size
 
+    def centres(self) -> F64:
+        return _centres(self.origin, self.size, self.owned.shape)
+
+
+def _centres(origin: F64, size: float, shape: tuple[int, ...]) -> F64:
+    x, y = np.meshgrid(*((np.arange(n) + 0.5) * size for n in shape), indexing="ij")
+    return np.stack([x, y], -1) + origin
+
 
 def floor_plan(mesh: Mesh, levels: Levels, index: int, areas: Sequence[Area] = ()) -> FloorPlan:
     """Measure the plan of a level by the full mesh [m, world frame]."""
@@ -127,13 +135,13 @@ def floor_plan(mesh: Mesh, levels: Levels, index: int, areas: Sequence[Area] = (
 
     walls, above = (cut(mesh, level.height + height, is_free) for height in (CUT, HIGH))
     faces = faces_of(walls)
-    hung = np.isnan(faces.thickness) & is_free((faces.start + faces.end) / 2 - BACK * faces.normal)
-    faces = replace(faces, thickness=np.where(hung, 0, faces.thickness))  # before a wall: there is floor behind them
+    before = np.isnan(faces.thickness) & is_free((faces.start + faces.end) / 2 - BACK * faces.normal)
+    faces = replace(faces, thickness=np.where(before | on_others(faces), 0, faces.thickness))
     near = [opening for opening in openings(walls, faces) if _is_passable(opening, pixels)]
     ways = tuple(way for way in levels.ways if index in way.levels)
     on_ways = _on_ways(ways, levels, pixels)
     raised = pixels.owned & (np.abs(pixels.floor - level.height) > NEXT)
-    rooms = _rooms(pixels, walls, near, on_ways, areas)
+    rooms = _rooms(pixels, walls, near, on_ways | raised, areas)
     bounds = [*(one.points for one in walls), *(np.stack([one.start, one.end]) for one in near)]
     return FloorPlan(
         level=index,
@@ -155,13 +163,15 @@ def _look_down(mesh: Mesh, levels: Levels, level: Level) -> _Pixels:
     """What rays from the cut downwards hit, over the level's floor and a little around it."""
     known = np.isfinite(level.surface)
     cells = np.argwhere(known)
-    low, high = (levels.columns.origin + cells.min(0) * levels.cell, levels.columns.origin + (cells.max(0) + 1) * levels.cell)
+    low, high = (
+        levels.columns.origin + cells.min(0) * levels.cell,
+        levels.columns.origin + (cells.max(0) + 1) * levels.cell,
+    )
     low, high = low - 4 * levels.cell, high + 4 * levels.cell
     size = max(PIXEL, float(np.sqrt(np.prod(high - low) / MAX_PIXELS)))
     shape = np.ceil((high - low) / size).astype(int)
-    x, y = np.meshgrid(*((np.arange(n) + 0.5) * size for n in shape), indexing="ij")
-    xy = np.stack([x, y], -1) + low
-    at = np.clip(np.floor((xy - levels.columns.origin) / levels.cell).astype(int), 0, np.array(known.shape) - 1)
+    xy = _centres(low, size, (int(shape[0]), int(shape[1])))
+    at = _cells_at(levels, xy)
     nearest = masks.nearest_marked(known)[:, at[..., 0], at[..., 1]]
     floor, owned = level.surface[nearest[0], nearest[1]], known[at[..., 0], at[..., 1]]
     start = np.concatenate([xy, (np.maximum(floor, level.height) + CUT)[..., None]], -1).reshape(-1, 3)
@@ -220,12 +230,14 @@ def _on_ways(ways: Sequence[Way], levels: Levels, pixels: _Pixels) -> Mask:
     covered = np.zeros(levels.columns.layers.shape[:2], bool)
     for way in ways:
         covered[tuple(way.cells.T)] = True
-    x, y = (np.arange(n) + 0.5 for n in pixels.owned.shape)
-    at = [
-        np.clip(np.floor((pixels.origin[axis] + grid * pixels.size - levels.columns.origin[axis]) / levels.cell), 0, last)
-        for axis, grid, last in ((0, x, covered.shape[0] - 1), (1, y, covered.shape[1] - 1))
-    ]
-    return covered[np.ix_(*(one.astype(int) for one in at))]
+    at = _cells_at(levels, pixels.centres())
+    return covered[at[..., 0], at[..., 1]]
+
+
+def _cells_at(levels: Levels, xy: F64) -> I64:
+    """The cells (..., 2) of places (..., 2), or the nearest ones."""
+    last = np.array(levels.columns.layers.shape[:2]) - 1
+    return np.clip(np.floor((xy - levels.columns.origin) / levels.cell), 0, last).astype(np.int64)
 
 
 def _things(pixels: _Pixels, on_ways: Mask) -> list[Thing]:
@@ -262,12 +274,12 @@ def _neat(part: Mask, origin: F64, cell: float) -> list[F64]:
 
 
 def _rooms(
-    pixels: _Pixels, walls: Sequence[Outline], gaps: Sequence[Opening], on_ways: Mask, areas: Sequence[Area]
+    pixels: _Pixels, walls: Sequence[Outline], gaps: Sequence[Opening], above: Mask, areas: Sequence[Area]
 ) -> list[Room]:
-    """Parts of the floor, what stands on it included, that walls and openings bound."""
+    """Parts of the floor between walls and openings, what stands on it included; `above` are stairs and platforms."""
     barrier = _drawn(pixels, [*(one.points for one in walls), *(np.stack([one.start, one.end]) for one in gaps)])
     pillars = _drawn(pixels, [one.points for one in walls if one.is_pillar], filled=True)
-    seen = masks.closed((np.isfinite(pixels.top) | pixels.owned | on_ways) & ~barrier, SLIT / pixels.size) & ~barrier
+    seen = masks.closed((np.isfinite(pixels.top) | pixels.owned | above) & ~barrier, SLIT / pixels.size) & ~barrier
     numbers, count = masks.parts(seen)
     sizes = np.bincount(numbers.ravel(), minlength=count + 1) * pixels.size**2
     found = list[Room]()
@@ -277,7 +289,7 @@ def _rooms(
             continue
         whole = masks.without_holes(part) & ~pillars
         full = masks.grown(whole)  # up to the middle of the lines around it
-        clear = masks.distance_from(~part | (pixels.top > LOW))
+        clear = masks.distance_from(~part | above | (pixels.top > LOW))
         middle = pixels.origin + (np.array(np.unravel_index(int(clear.argmax()), clear.shape)) + 0.5) * pixels.size
         name = _name(whole, pixels, areas) or f"Room {len(found) + 1}"
         outlines = tuple(contours(full, pixels.origin, pixels.size, pixels.size))

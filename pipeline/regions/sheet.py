@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -68,6 +69,12 @@ def write_plans(
     }
     (folder / LEVELS_FILE).write_text(json.dumps(content, indent=1))
     logger.info("%d levels, %d ways between their floors", len(plans), len(levels.ways))
+
+
+def copy_plans(source: Path, target: Path) -> None:
+    """Copy the folder `plans` from one folder into another, if it is there."""
+    if (source / FOLDER).is_dir():
+        shutil.copytree(source / FOLDER, target / FOLDER)
 
 
 def plan_name(number: int) -> str:
@@ -145,8 +152,8 @@ def draw(plan: FloorPlan, title: str, north: F64 | None) -> Drawing:
         _draw_opening(sheet, opening.start, opening.end, opening.depth, f"{opening.width:.2f}")
     for room in plan.rooms:
         at = sheet.place(room.middle)
-        sheet.text(at - [0, 9], room.name, TEXT + 1, INK)
-        sheet.text(at + [0, 9], f"{room.area:.1f} m²", TEXT, INK)
+        for text, size, below in ((room.name, TEXT + 1, -9.0), (f"{room.area:.1f} m²", TEXT, 9.0)):
+            sheet.text(at + np.array([0, below]), text, size, INK)
     _draw_strip(sheet, title, north)
     return sheet
 
