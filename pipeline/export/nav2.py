@@ -17,7 +17,7 @@ from pipeline.export.form import short_origin
 from pipeline.geometry import masks
 from pipeline.mesh.params import WalkableParams
 from pipeline.mesh.walkable import cliffs
-from pipeline.regions.levels import Level, Levels, find_levels
+from pipeline.regions.levels import Levels, find_levels
 from pipeline.regions.regions import Regions
 from pipeline.scenes.bundle import Bundle
 from pipeline.types import F64, U8, Mask
@@ -28,6 +28,8 @@ OCCUPIED_FROM, FREE_TO = 0.65, 0.196
 """Thresholds: (255 - 205) / 255 lies between them, and is unknown."""
 ON_LEVEL = 0.2
 """Areas of the floor count on levels that lie so near to it [m]."""
+SLOWEST = 0.01
+"""A lower factor of friction counts as this."""
 KEEP_OUT, SPEED_PERCENT = 0, 1
 """Types of costmap filters."""
 
@@ -63,8 +65,8 @@ def export_nav2(bundle: Bundle, folder: Path) -> None:
             remedy="export a bundle with a walkable floor: `splatyard bundle inspect` says how large it is",
             file=bundle.root,
         )
-    for index, level in enumerate(levels.levels):
-        _write_level(folder / f"level_{levels.number(index)}", level_map(levels, level, regions, robot), levels)
+    for index in range(len(levels.levels)):
+        _write_level(folder / f"level_{levels.number(index)}", level_map(levels, index, regions, robot), levels)
     content = [{"number": levels.number(i), "height": round(one.height, 4)} for i, one in enumerate(levels.levels)]
     (folder / "levels.json").write_text(json.dumps({"levels": content}, indent=1))
     about = "".join(f"- {name}: {json.dumps(text)}\n" for name, text in short_origin(bundle).items())
@@ -78,47 +80,63 @@ def robot_of(bundle: Bundle) -> WalkableParams:
     return WalkableParams.model_validate({**known, "cell": bundle.regions.cell})
 
 
-def level_map(levels: Levels, level: Level, regions: Regions, robot: WalkableParams) -> LevelMap:
+def level_map(levels: Levels, index: int, regions: Regions, robot: WalkableParams) -> LevelMap:
     """The map of a level and its masks."""
-    floor = np.isfinite(level.surface)
+    level = levels.levels[index]
+    surface, stairs = _surface(levels, index)
+    floor = np.isfinite(surface)
     image = np.full(floor.shape, UNKNOWN, np.uint8)
     image[floor & ~level.guessed] = FREE
-    image[_obstacles(levels, level, robot) | _drops(levels, level, robot)] = OCCUPIED
+    image[stairs | _obstacles(levels, surface, robot) | _drops(levels, surface, robot)] = OCCUPIED
     places = levels.centres().reshape(-1, 2)
     factor, cost = (grid.reshape(floor.shape) for grid in regions.surface(places))
     cells, inside = regions.cells_of(places)
     ground = np.full(len(places), np.nan)
     ground[inside] = regions.height[tuple(cells[inside].T)]
-    here = np.abs(ground.reshape(floor.shape) - level.surface) < ON_LEVEL
+    here = np.abs(ground.reshape(floor.shape) - surface) < ON_LEVEL
     kept_out = np.where(here & (cost > 0), OCCUPIED, FREE).astype(np.uint8)
     # of the same way to stop, v^2 / (2 friction g)
-    slower = np.where(here, 100 * (1 - np.sqrt(np.clip(factor, 0.01, 1))), 0).round().astype(np.uint8)
+    slower = np.where(here, 100 * (1 - np.sqrt(np.clip(factor, SLOWEST, 1))), 0).round().astype(np.uint8)
     return LevelMap(*(np.ascontiguousarray(grid.T[::-1]) for grid in (image, kept_out, slower)))
 
 
-def _obstacles(levels: Levels, level: Level, robot: WalkableParams) -> Mask:
-    """Cells (X, Y) with surface over the robot's step and below its height, over the nearest floor."""
-    floor = _nearest_floor(level)
+def _surface(levels: Levels, index: int) -> tuple[F64, Mask]:
+    """Heights (X, Y) of the level's floor and of ramps to it [m], NaN elsewhere; and where it has stairs."""
+    surface = levels.levels[index].surface.copy()
+    stairs = np.zeros(surface.shape, bool)
+    for way in levels.ways:
+        if index in way.levels:
+            i, j = way.cells.T
+            new = np.isnan(surface[i, j])
+            if way.kind == "ramp":
+                surface[i[new], j[new]] = way.heights[new]
+            else:
+                stairs[i[new], j[new]] = True
+    return surface, stairs
+
+
+def _obstacles(levels: Levels, surface: F64, robot: WalkableParams) -> Mask:
+    """Cells (X, Y) with anything over the robot's step and below its height, over the nearest floor."""
     i, j = levels.columns.index.T
-    above = levels.columns.heights - floor[i, j]
+    above = levels.columns.heights - _nearest(surface)[i, j]
     hit = (above > robot.max_drive_step) & (above < robot.height)
-    found = np.zeros(floor.shape, bool)
+    found = np.zeros(surface.shape, bool)
     found[i[hit], j[hit]] = True
     return found
 
 
-def _drops(levels: Levels, level: Level, robot: WalkableParams) -> Mask:
+def _drops(levels: Levels, surface: F64, robot: WalkableParams) -> Mask:
     """Cells (X, Y) of the floor at whose edge it goes down by more than the robot's step."""
     layers = levels.columns.layers
-    below = np.where(layers <= _nearest_floor(level)[..., None] + robot.max_drive_step, layers, -np.inf).max(2)
-    known = np.where(np.isfinite(level.surface), level.surface, np.where(np.isfinite(below), below, np.nan))
-    return np.asarray(cliffs(known, robot.max_drive_step) & np.isfinite(level.surface))
+    below = np.where(layers <= _nearest(surface)[..., None] + robot.max_drive_step, layers, -np.inf).max(2)
+    known = np.where(np.isfinite(surface), surface, np.where(np.isfinite(below), below, np.nan))
+    return np.asarray(cliffs(known, robot.max_drive_step) & np.isfinite(surface))
 
 
-def _nearest_floor(level: Level) -> F64:
-    """Height (X, Y) of the level's floor nearest to each cell [m]."""
-    nearest = masks.nearest_marked(np.isfinite(level.surface))
-    return level.surface[nearest[0], nearest[1]]
+def _nearest(surface: F64) -> F64:
+    """Height (X, Y) of the floor nearest to each cell [m]."""
+    nearest = masks.nearest_marked(np.isfinite(surface))
+    return surface[nearest[0], nearest[1]]
 
 
 def _write_level(folder: Path, made: LevelMap, levels: Levels) -> None:
@@ -156,8 +174,8 @@ A folder for each level, 0 is the ground; `levels.json` has the heights of their
 
 - The map's frame is the bundle's: x and y in metres, z up. The origin is the lower left corner of the lower left pixel.
 - Black (0) is occupied: something {step} m to {height} m over the floor, or an edge where the floor goes down by more
-  than {step} m. Stairs are occupied. Robots with other measures need a bundle built with `--set regions.height=...` and
-  `--set regions.max_drive_step=...`.
+  than {step} m. Stairs are occupied, ramps free. Robots with other measures need a bundle built with
+  `--set regions.height=...` and `--set regions.max_drive_step=...`.
 - White (254) is free. Grey (205) is unknown: never seen, or floor that was closed by a guess.
 - Keep-out: areas of the scene card with a `cost`. Speed: in areas with a `friction` factor f below 1, sqrt(f) of the
   full speed, so that the way to stop stays the same; a mask's pixel is how many percent slower.

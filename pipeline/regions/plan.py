@@ -33,6 +33,8 @@ LEAST_THING, LEAST_ROOM = 0.02, 1.0
 """Smaller things and rooms are not drawn [m^2]."""
 SLIT = 0.1
 """Narrower gaps in what was seen of a room are closed [m]."""
+ON_STAIRS = 0.8
+"""An outline of which so much lies on stairs is theirs."""
 FITS = 0.9
 """A thing that fills so much of the smallest rectangle around it is one."""
 GROUND = 0.08
@@ -81,7 +83,7 @@ class FloorPlan:
         rooms: From the largest.
         closed: Outlines of floor that was closed, not measured.
         ends: Lines (N, 2) at which rooms end without a wall.
-        ways: Those that begin or end here, each with the outlines of its treads from below, of a ramp one.
+        ways: Those that begin or end here, each with outline and height of its treads from below, of a ramp one.
         platforms: Outline, height over the level's floor of its other floors.
     """
 
@@ -95,7 +97,7 @@ class FloorPlan:
     rooms: tuple[Room, ...]
     closed: tuple[F64, ...]
     ends: tuple[F64, ...]
-    ways: tuple[tuple[Way, tuple[F64, ...]], ...]
+    ways: tuple[tuple[Way, tuple[tuple[F64, float], ...]], ...]
     platforms: tuple[tuple[F64, float], ...]
 
 
@@ -133,13 +135,14 @@ def floor_plan(mesh: Mesh, levels: Levels, index: int, areas: Sequence[Area] = (
         cells = np.clip(cells, 0, np.array(pixels.owned.shape) - 1)
         return np.asarray(inside & pixels.owned[cells[:, 0], cells[:, 1]])
 
+    ways = tuple(way for way in levels.ways if index in way.levels)
+    on_ways = _on_ways(ways, levels, pixels)
     walls, above = (cut(mesh, level.height + height, is_free) for height in (CUT, HIGH))
+    walls = [one for one in walls if not _is_of(one, masks.grown(on_ways), pixels)]
     faces = faces_of(walls)
     before = np.isnan(faces.thickness) & is_free((faces.start + faces.end) / 2 - BACK * faces.normal)
     faces = replace(faces, thickness=np.where(before | on_others(faces), 0, faces.thickness))
     near = [opening for opening in openings(walls, faces) if _is_passable(opening, pixels)]
-    ways = tuple(way for way in levels.ways if index in way.levels)
-    on_ways = _on_ways(ways, levels, pixels)
     raised = pixels.owned & (np.abs(pixels.floor - level.height) > NEXT)
     rooms = _rooms(pixels, walls, near, on_ways | raised, areas)
     bounds = [*(one.points for one in walls), *(np.stack([one.start, one.end]) for one in near)]
@@ -192,6 +195,13 @@ def _is_passable(opening: Opening, pixels: _Pixels) -> bool:
     if (cells < 0).any() or (cells >= pixels.owned.shape).any():
         return False
     return bool((np.abs(pixels.top[cells[:, 0], cells[:, 1]]) < GROUND).all())
+
+
+def _is_of(outline: Outline, ways: Mask, pixels: _Pixels) -> bool:
+    """Whether an outline is the cut through stairs."""
+    cells = np.floor(pixels.index(_spread(outline.points))).astype(np.int64)
+    inside = ((cells >= 0) & (cells < ways.shape)).all(1)
+    return bool(ways[tuple(cells[inside].T)].sum() > ON_STAIRS * len(cells))
 
 
 def _reaches_up(outline: Outline, above: Sequence[Outline]) -> bool:
@@ -319,14 +329,15 @@ def _drawn(pixels: _Pixels, lines: Sequence[F64], *, filled: bool = False) -> Ma
     return drawn > 0
 
 
-def _treads(way: Way, levels: Levels) -> list[F64]:
-    """Outlines of the treads from below, or of the whole ramp."""
-    found = list[F64]()
+def _treads(way: Way, levels: Levels) -> list[tuple[F64, float]]:
+    """Outlines and heights of the treads from below, or of the whole ramp."""
+    found = list[tuple[F64, float]]()
     nearest = np.abs(way.heights[:, None] - np.array(way.treads)).argmin(1) if way.treads else 0 * way.cells[:, 0]
     for tread in range(max(1, len(way.treads)) if len(way.cells) else 0):
         mask = np.zeros(levels.columns.layers.shape[:2], bool)
         mask[tuple(way.cells[nearest == tread].T)] = True
-        found += _neat(mask, levels.columns.origin, levels.cell)[:1]
+        height = way.treads[tread] if way.treads else float(way.low[2])
+        found += [(outline, height) for outline in _neat(mask, levels.columns.origin, levels.cell)[:1]]
     return found
 
 

@@ -16,7 +16,7 @@ from pipeline.mesh.params import WalkableParams
 from pipeline.regions.cut import Outline
 from pipeline.regions.drawing import Color, Drawing, Style
 from pipeline.regions.levels import Levels, Way, find_levels
-from pipeline.regions.plan import FloorPlan, Room, floor_plan
+from pipeline.regions.plan import CUT, FloorPlan, Room, floor_plan
 from pipeline.regions.regions import Regions
 from pipeline.types import F64
 
@@ -33,6 +33,8 @@ BARS = (0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500)
 """Lengths that a scale bar can have [m]."""
 STRIP, TEXT, ROW = 92, 14.0, 24.0
 """Height of the strip below the plan, of its text, and of a row of it [px]."""
+HALF_LETTER = 0.28
+"""Half of the mean width of a letter by the height of the text."""
 INK, GREY, PALE = (32, 36, 42), (120, 126, 134), (196, 201, 207)
 FLOOR, GUESSED, GUESSED_LINE = (246, 244, 239), (252, 226, 190), (222, 128, 24)
 WALL, BEHIND, FURNITURE = (52, 57, 65), (214, 218, 223), (255, 255, 255)
@@ -146,7 +148,7 @@ def draw(plan: FloorPlan, title: str, north: F64 | None) -> Drawing:
         guessed = Style(GUESSED, GUESSED_LINE, 1.2, 4)
         sheet.polygon(thing.outline, guessed if thing.guessed else Style(FURNITURE, FURNITURE_LINE, 1.2))
     for way, outlines in plan.ways:
-        _draw_way(sheet, way, outlines)
+        _draw_way(sheet, way, outlines, plan.height + CUT)
     _draw_walls(sheet, plan)
     for opening in plan.openings:
         _draw_opening(sheet, opening.start, opening.end, opening.depth, f"{opening.width:.2f}")
@@ -213,18 +215,18 @@ def _arrow_head(sheet: Drawing, tip: F64, towards: F64, color: Color, size: floa
 def _note(sheet: Drawing, at: F64, text: str, color: Color = INK) -> None:
     """A text on a white ground at a place (2,) [m]."""
     x, y = sheet.place(at)
-    half = 0.29 * TEXT * len(text) + 2
+    half = HALF_LETTER * TEXT * len(text) + 2
     ground = np.array([[x - half, y - 9], [x + half, y - 9], [x + half, y + 9], [x - half, y + 9]])
     sheet.shape(ground, Style((255, 255, 255)), closed=True)
     sheet.text(np.array([x, y]), text, TEXT - 2, color)
 
 
-def _draw_way(sheet: Drawing, way: Way, steps: Sequence[F64]) -> None:
-    """Treads, and an arrow up the middle of them."""
-    for outline in steps:
-        sheet.polygon(outline, Style(STAIRS, STAIRS_LINE, 1.2))
+def _draw_way(sheet: Drawing, way: Way, steps: Sequence[tuple[F64, float]], cut: float) -> None:
+    """Treads, those above the cut [m] dashed, and an arrow up the middle of them."""
+    for outline, height in steps:
+        sheet.polygon(outline, Style(STAIRS, STAIRS_LINE, 1.2, 4 * (height > cut)))
     if len(steps) > 1:
-        middles = np.array([outline.mean(0) for outline in steps])
+        middles = np.array([outline.mean(0) for outline, _ in steps])
         ends = 1.5 * middles[[0, -1]] - 0.5 * middles[[1, -2]]
         path = np.concatenate([ends[:1], middles, ends[1:]])
     else:
@@ -233,10 +235,12 @@ def _draw_way(sheet: Drawing, way: Way, steps: Sequence[F64]) -> None:
     last = path[-2] - path[-1]
     if np.linalg.norm(last) > 0:
         _arrow_head(sheet, path[-1], last / np.linalg.norm(last), STAIRS_LINE, 12)
-    words = {"stairs": f"up {way.risers} x {100 * way.rise / max(1, way.risers):.0f} cm"}
-    if way.kind != "step":
-        ahead = (path[1] - path[0]) / np.maximum(np.linalg.norm(path[1] - path[0]), 1e-9)
-        _note(sheet, path[0] - 0.2 * ahead, words.get(way.kind, "ramp up"), STAIRS_LINE)
+    if way.kind == "step":
+        return
+    words = f"up {way.risers} x {100 * way.rise / way.risers:.0f} cm" if way.risers else "ramp up"
+    ahead = (path[1] - path[0]) / np.maximum(np.linalg.norm(path[1] - path[0]), 1e-9)
+    half = np.array([HALF_LETTER * TEXT * len(words), TEXT])
+    _note(sheet, path[0] - (float(np.abs(ahead) @ half) / sheet.scale + 0.06) * ahead, words, STAIRS_LINE)
 
 
 def _draw_strip(sheet: Drawing, title: str, north: F64 | None) -> None:
