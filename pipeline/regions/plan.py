@@ -138,12 +138,12 @@ def floor_plan(mesh: Mesh, levels: Levels, index: int, areas: Sequence[Area] = (
     ways = tuple(way for way in levels.ways if index in way.levels)
     on_ways = _on_ways(ways, levels, pixels)
     walls, above = (cut(mesh, level.height + height, is_free) for height in (CUT, HIGH))
-    walls = [one for one in walls if not _is_of(one, masks.grown(on_ways), pixels)]
+    raised = pixels.owned & (np.abs(pixels.floor - level.height) > NEXT)
+    walls = [one for one in walls if not _is_of(one, masks.grown(on_ways | raised), pixels)]
     faces = faces_of(walls)
     before = np.isnan(faces.thickness) & is_free((faces.start + faces.end) / 2 - BACK * faces.normal)
     faces = replace(faces, thickness=np.where(before | on_others(faces), 0, faces.thickness))
     near = [opening for opening in openings(walls, faces) if _is_passable(opening, pixels)]
-    raised = pixels.owned & (np.abs(pixels.floor - level.height) > NEXT)
     rooms = _rooms(pixels, walls, near, on_ways | raised, areas)
     bounds = [*(one.points for one in walls), *(np.stack([one.start, one.end]) for one in near)]
     return FloorPlan(
@@ -198,7 +198,7 @@ def _is_passable(opening: Opening, pixels: _Pixels) -> bool:
 
 
 def _is_of(outline: Outline, ways: Mask, pixels: _Pixels) -> bool:
-    """Whether an outline is the cut through stairs."""
+    """Whether an outline is the cut through stairs or a platform."""
     cells = np.floor(pixels.index(_spread(outline.points))).astype(np.int64)
     inside = ((cells >= 0) & (cells < ways.shape)).all(1)
     return bool(ways[tuple(cells[inside].T)].sum() > ON_STAIRS * len(cells))
