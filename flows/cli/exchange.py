@@ -47,6 +47,8 @@ def export(
       viewers and web pages:
         glb, obj              mesh with a texture
         sog, spz              splat
+      navigation:
+        nav2                  occupancy grid and masks of each level
       reconstruction tools:
         nerfstudio, colmap    cameras
 

@@ -10,6 +10,7 @@ from pipeline.capture.model import left_out_lines
 from pipeline.check.quality import Quality, metric_text
 from pipeline.io.files import counted
 from pipeline.io.pages import render
+from pipeline.scenes.images import floor_plans
 from pipeline.scenes.manifest import ORIGINS, Manifest
 from pipeline.scenes.objects import PAGE_FILE as OBJECTS_PAGE
 
@@ -37,6 +38,7 @@ def write_quality_page(folder: Path, manifest: Manifest) -> None:
         views=[(f"images/{name}", _caption(quality.metrics.get("views"), name)) for _, name in views],
         panels=PANELS["view_0.jpg" in images],
         images=images,
+        plans=floor_plans((path.relative_to(folder).as_posix() for path in folder.glob("plans/*")), "svg"),
         objects=OBJECTS_PAGE if (folder / OBJECTS_PAGE).exists() else "",
     )
     (folder / PAGE_FILE).write_text(page)

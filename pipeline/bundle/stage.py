@@ -20,6 +20,7 @@ from pipeline.check.quality import Quality
 from pipeline.geometry import Similarity
 from pipeline.machine import package_versions
 from pipeline.poses.scene import PosedScene, read_image
+from pipeline.regions.sheet import copy_plans
 from pipeline.scenes.bundle import BundleCamera
 from pipeline.scenes.manifest import (
     MANIFEST_FILE,
@@ -65,6 +66,7 @@ def run(inputs: Mapping[str, Path], params: BundleParams, out_dir: Path) -> None
         for name in names:
             shutil.copyfile(inputs[stage] / name, out_dir / name)
     shutil.copytree(inputs["check"] / "images", out_dir / "images")
+    copy_plans(inputs["regions"], out_dir)
     training = json.loads((inputs["splat"] / "training.json").read_text())
     full = SplatInfo(training["gaussians"], training["sh_degree"], training["antialiasing"])
     small = SplatInfo(training["sim"]["gaussians"], 0, training["antialiasing"])

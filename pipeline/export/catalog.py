@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pipeline.export.datasets import export_colmap, export_nerfstudio
 from pipeline.export.form import Y_DOWN, Y_UP, Form
 from pipeline.export.glb import export_glb
+from pipeline.export.nav2 import export_nav2
 from pipeline.export.obj import export_obj
 from pipeline.export.usd import export_usd
 from pipeline.export.web import export_sog, export_spz
@@ -17,6 +18,7 @@ FORMS: Mapping[str, Form] = {
     "obj": Form(export_obj),
     "sog": Form(export_sog, Y_DOWN),
     "spz": Form(export_spz, Y_UP),
+    "nav2": Form(export_nav2, missing="areas on levels other than the bundle's floor"),
     "nerfstudio": Form(
         export_nerfstudio, missing="photos: a bundle has none, images/ holds its thumbnails and their cameras"
     ),

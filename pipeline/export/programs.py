@@ -45,6 +45,11 @@ PROGRAMS: Mapping[str, Programs] = MappingProxyType(
         "gaussgym": Programs("GaussGym", "", "gauss_train --terrain.scenes.iphone_data.repo_id=local:{shell}"),
         "sog": Programs("SuperSplat, PlayCanvas", "scene.sog", "SuperSplat: drag {} onto superspl.at/editor"),
         "spz": Programs("Spark, Babylon.js", "scene.spz", "Spark: new SplatMesh({{ url: '{}' }})"),
+        "nav2": Programs(
+            "Nav2 and what else reads maps of ROS",
+            "level_*/map.yaml",
+            "ros2 run nav2_map_server map_server --ros-args -p yaml_filename:={shell}",
+        ),
         "nerfstudio": Programs(
             "nerfstudio",
             "transforms.json",

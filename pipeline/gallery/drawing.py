@@ -11,6 +11,7 @@ from importlib import metadata
 from pathlib import Path
 from uuid import uuid4
 
+from PIL import Image
 from pydantic import BaseModel
 
 from pipeline.errors import BundleError
@@ -18,13 +19,13 @@ from pipeline.gallery import images, layers
 from pipeline.gallery.scenes import Card, Listed, card_of
 from pipeline.gallery.viewpoint import Viewpoint
 from pipeline.scenes.bundle import Bundle
-from pipeline.scenes.images import compared_views, image_of
+from pipeline.scenes.images import compared_views, floor_plans, image_of, read_image
 from pipeline.scenes.manifest import reading
 from pipeline.scenes.summary import SceneSummary
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 5
+FORMAT = 6
 """Raised when cards, images or recordings of the same bundle come out otherwise: all are then drawn again. Pages are
 made again by themselves when a template changes."""
 SCENE_FILE = "scene.json"
@@ -36,14 +37,16 @@ LIGHT = "sim"
 class Shown(BaseModel):
     """What a version's page must know of its images and recordings.
 
-    `pairs` are (width, height) of each photo and its rendering [px]; as those of the floor plan and the check's images.
-    `levels` are the bytes of each level of detail of the 3-D view.
+    `pairs` are (width, height) of each photo and its rendering [px]; as those of the walkable floor, of the check's
+    images, and in `floors` of the floor plans by the level's number. `levels` are the bytes of each level of detail of
+    the 3-D view.
     """
 
     viewpoint: Viewpoint
     pairs: list[tuple[int, int]]
     plan: tuple[int, int] | None
     images: dict[str, tuple[int, int]]
+    floors: dict[str, tuple[int, int]]
     levels: dict[str, int]
 
 
@@ -137,6 +140,12 @@ def _write_content(bundle: Bundle, folder: Path) -> Shown:
         if found is not None:
             images.write_jpeg(folder / f"{name}.jpg", found)
             shown[name] = (found.shape[1], found.shape[0])
+    levels_shown: dict[str, tuple[int, int]] = {}
+    for number, path in floor_plans(bundle.manifest.files, "png"):
+        found = read_image(bundle, path)
+        if found is not None:
+            Image.fromarray(found).save(folder / f"level_{number}.png", optimize=True)
+            levels_shown[number] = (found.shape[1], found.shape[0])
     light = LIGHT if LIGHT in bundle.manifest.splats else "full"
     (folder / RECORDING).write_bytes(layers.record(bundle, light, viewpoint.position))
     levels = {light: (folder / RECORDING).stat().st_size}
@@ -149,5 +158,6 @@ def _write_content(bundle: Bundle, folder: Path) -> Shown:
         pairs=[(photo.shape[1], photo.shape[0]) for _, photo, _ in pairs],
         plan=plan.size if plan else None,
         images=shown,
+        floors=levels_shown,
         levels=levels,
     )

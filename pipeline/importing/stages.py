@@ -35,6 +35,7 @@ from pipeline.parameters import Settings
 from pipeline.points.stage import write_points_ply
 from pipeline.regions.params import RegionsParams
 from pipeline.regions.regions import Regions
+from pipeline.regions.sheet import copy_plans, write_plans
 from pipeline.regions.stage import find_regions
 from pipeline.scenes.bundle import BundleCamera, load_cameras
 from pipeline.scenes.manifest import SceneOrigin
@@ -214,6 +215,7 @@ def find_floor(inputs: Mapping[str, Path], params: RegionsParams, out_dir: Path)
         logger.warning("no walkable floor: %s", error.found)
         regions = Regions.without_floor(params.cell, f"{error.rule}; found: {error.found}")
     regions.save(out_dir)
+    write_plans(Mesh.load(inputs["capture"] / "mesh.ply"), collision, regions, params, out_dir)
 
 
 def make_levels(inputs: Mapping[str, Path], _params: Settings, out_dir: Path) -> None:
@@ -244,6 +246,7 @@ def write_bundle(inputs: Mapping[str, Path], params: BundleParams, out_dir: Path
     for stage, names in COPIED.items():
         for name in names:
             shutil.copyfile(inputs[stage] / name, out_dir / name)
+    copy_plans(inputs["regions"], out_dir)
     NO_COVERAGE.save(out_dir)
     lookouts = _lookouts(regions, mesh)
     cameras = imported.cameras or [
@@ -323,7 +326,7 @@ def _form(traits: Traits, _params: Settings, _machine: Machine) -> Choice:
 IMPORT_STAGES = (
     Stage("capture", 1, ("source", "mesh_file"), ImportParams, _form, function=f"{__name__}:read"),
     Stage("mesh", 2, ("capture",), Settings, function=f"{__name__}:simplify"),
-    Stage("regions", 1, ("capture", "mesh"), RegionsParams, function=f"{__name__}:find_floor"),
+    Stage("regions", 2, ("capture", "mesh"), RegionsParams, function=f"{__name__}:find_floor"),
     Stage("splat", 1, ("capture", "regions"), Settings, function=f"{__name__}:make_levels"),
-    Stage("bundle", 4, ("capture", "mesh", "regions", "splat"), BundleParams, function=f"{__name__}:write_bundle"),
+    Stage("bundle", 5, ("capture", "mesh", "regions", "splat"), BundleParams, function=f"{__name__}:write_bundle"),
 )

@@ -47,20 +47,58 @@ class WalkableGrid:
     clearance: F64  # (X, Y) float64, distance from the cell to what blocks a robot or ends the floor [m]
 
 
+@dataclass(frozen=True, eq=False)
+class Columns:
+    """All floors of a mesh above each other, in the columns over a grid's cells, and the surface around them.
+
+    Attributes:
+        origin: (2,) low corner of the grid [m].
+        layers: (X, Y, LAYERS) heights of upward surfaces with headroom from above [m], NaN where there are fewer.
+        guessed: (X, Y, LAYERS) whether each was closed, not measured.
+        index: (N, 2) cells of places spread over all surface.
+        heights: (N,) their heights [m].
+    """
+
+    origin: F64
+    layers: F64
+    guessed: Mask
+    index: I64
+    heights: F32
+
+    def blocked(self, step: float, robot: float) -> Mask:
+        """Floors (X, Y, LAYERS) under surface that is over a step [m] and lower than the robot [m]."""
+        return _blocked(self.index, self.heights, self.layers, step, robot)
+
+    def open_to_legs(self, params: WalkableParams) -> F64:
+        """The layers, NaN where a legged robot has no room."""
+        closed = self.blocked(params.max_step, params.height)
+        return np.where(closed | _fenced(self.index, self.heights, self.layers, params), np.nan, self.layers)
+
+
+def find_columns(mesh: Mesh, around: Floats, params: WalkableParams, rng: np.random.Generator) -> Columns:
+    """The floors of an oriented mesh [m, world frame], on a grid over it and places (N, >= 2).
+
+    Raises:
+        ReconstructionError: When the grid would have too many cells.
+    """
+    origin, shape = _extent(mesh, around, params.cell)
+    layers, guessed = _columns(mesh, origin, shape, params)
+    # dense enough that no cell with surface goes without: vertical lines miss thin legs and upright sheets
+    count = np.clip(mesh.face_areas().sum() * OBSTACLE_SAMPLES_PER_CELL / params.cell**2, 1000, 4_000_000)
+    samples = np.concatenate([sample_surface(mesh, int(count), rng)[0], mesh.vertices])
+    index = np.floor((samples[:, :2] - origin) / params.cell).astype(int)
+    inside = ((index >= 0) & (index < shape)).all(1)
+    return Columns(origin, layers, guessed, index[inside], samples[inside, 2])
+
+
 def find_walkable(mesh: Mesh, track: Floats, params: WalkableParams, rng: np.random.Generator) -> WalkableGrid:
     """Where the robot's centre may be on an oriented collision mesh [m, world frame], by the camera centres (N, 3) [m].
 
     Raises:
         ReconstructionError: When no floor lies under the cameras, or none of it has room for the robot.
     """
-    origin, shape = _extent(mesh, track, params.cell)
-    layers, layer_guessed = _columns(mesh, origin, shape, params)
-    # dense enough that no cell with surface goes without: vertical lines miss thin legs and upright sheets
-    count = np.clip(mesh.face_areas().sum() * OBSTACLE_SAMPLES_PER_CELL / params.cell**2, 1000, 4_000_000)
-    samples = np.concatenate([sample_surface(mesh, int(count), rng)[0], mesh.vertices])
-    index = np.floor((samples[:, :2] - origin) / params.cell).astype(int)
-    inside = ((index >= 0) & (index < shape)).all(1)
-    index, heights = index[inside], samples[inside, 2]
+    columns = find_columns(mesh, track, params, rng)
+    origin, layers, shape = columns.origin, columns.layers, columns.layers.shape[:2]
     seeds = _ground_under(track, layers, origin, params)
     if not (seeds >= 0).any():
         raise ReconstructionError(
@@ -68,14 +106,13 @@ def find_walkable(mesh: Mesh, track: Floats, params: WalkableParams, rng: np.ran
             found=f"no level surface within {MAX_CAMERA_HEIGHT} m below any of {len(track)} camera positions",
             remedy="capture the ground as well; or check gravity in alignment.json",
         )
-    blocked = _blocked(index, heights, layers, params.max_step, params.height) | _fenced(index, heights, layers, params)
-    open_layers = np.where(blocked, np.nan, layers)
+    open_layers = columns.open_to_legs(params)
     height, chosen = _grow(open_layers, seeds, params.max_step)
     free = np.isfinite(height)
-    clearance = _distance_to(~free | _cliffs(height, params.max_step)) * params.cell
-    open_layers[_blocked(index, heights, layers, params.max_drive_step, params.height)] = np.nan
+    clearance = distance_to(~free | cliffs(height, params.max_step)) * params.cell
+    open_layers[columns.blocked(params.max_drive_step, params.height)] = np.nan
     level, _ = _grow(open_layers, seeds, params.max_drive_step)
-    drive_clearance = _distance_to(~(np.abs(level - height) < 1e-6)) * params.cell
+    drive_clearance = distance_to(~(np.abs(level - height) < 1e-6)) * params.cell
     starts = masks.distance_from(seeds >= 0) * params.cell <= NEAR_TRACK
     walkable = _connected(clearance > params.radius, starts)
     drivable = _connected((drive_clearance > params.radius) & walkable, starts)
@@ -87,7 +124,7 @@ def find_walkable(mesh: Mesh, track: Floats, params: WalkableParams, rng: np.ran
         )
     guessed = np.zeros(shape, bool)
     i, j = np.nonzero(np.isfinite(height))
-    guessed[i, j] = layer_guessed[i, j, chosen[i, j]]
+    guessed[i, j] = columns.guessed[i, j, chosen[i, j]]
     return WalkableGrid(origin, height.astype(np.float32), walkable, drivable, guessed, clearance)
 
 
@@ -220,7 +257,7 @@ def _grow(layers: F64, seeds: I64, max_step: float) -> tuple[F64, I64]:
     return height, chosen
 
 
-def _cliffs(height: F64, max_step: float) -> Mask:
+def cliffs(height: F64, max_step: float) -> Mask:
     """Cells (X, Y) next to which the floor drops by more than a step: a floor ends there."""
     cliff = np.zeros(height.shape, bool)
     for axis in (0, 1):
@@ -262,7 +299,7 @@ def _fenced(index: I64, heights: F32, layers: F64, params: WalkableParams) -> Ma
     return fenced
 
 
-def _distance_to(mask: Mask) -> F64:
+def distance_to(mask: Mask) -> F64:
     """Distance (X, Y) [cells] from each cell's centre to the nearest edge of a masked cell; the outside is masked."""
     padded = np.pad(mask, 1, constant_values=True)
     return np.maximum(masks.distance_from(padded)[1:-1, 1:-1] - 0.5, 0)

@@ -1,4 +1,4 @@
-"""The regions stage: the collision mesh, the camera track and the coverage map to `regions.json` and `walkable.npz`."""
+"""The regions stage: meshes, the camera track and the coverage map to regions and floor plans."""
 
 from __future__ import annotations
 
@@ -13,12 +13,15 @@ from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
 from pipeline.align.alignment import load_world_scene
+from pipeline.align.gps import fit_gps
+from pipeline.capture.model import Capture
 from pipeline.coverage.map import TRUSTED, CoverageMap
 from pipeline.errors import ReconstructionError
 from pipeline.geometry import Mesh, farthest_points
 from pipeline.mesh.walkable import WalkableGrid, find_walkable
 from pipeline.regions.params import Area, RegionsParams
 from pipeline.regions.regions import Regions, RobotPose
+from pipeline.regions.sheet import write_plans
 from pipeline.types import F32, F64, I64, U8, Floats, Mask
 
 logger = logging.getLogger(__name__)
@@ -27,23 +30,24 @@ SEED = 0
 
 
 def run(inputs: Mapping[str, Path], params: RegionsParams, out_dir: Path) -> None:
-    """Read poses, align, mesh and coverage; write the regions."""
+    """Read the capture's positions by satellites, poses, align, mesh and coverage; write regions and floor plans."""
     scene = load_world_scene(inputs["poses"], inputs["align"])
     track = np.array([view.world_from_camera.translation for view in scene.training]).reshape(-1, 3)
+    mesh, collision = (Mesh.load(inputs["mesh"] / name) for name in ("mesh.ply", "collision.ply"))
     try:
-        coverage = CoverageMap.load(inputs["coverage"])
-        regions = find_regions(Mesh.load(inputs["mesh"] / "collision.ply"), track, coverage, params)
+        regions = find_regions(collision, track, CoverageMap.load(inputs["coverage"]), params)
     except ReconstructionError as error:  # an image of a shelf is still a bundle; its gate says that nobody can walk
         logger.warning("no walkable floor: %s", error.found)
         regions = Regions.without_floor(params.cell, f"{error.rule}; found: {error.found}")
     if params.areas and regions.walkable.any():
-        mesh = Mesh.load(inputs["mesh"] / "mesh.ply")
         painted = paint_areas(params.areas, regions.centres(), regions.height, regions.cell, mesh)
         for number, area in enumerate(params.areas):
             size = float((painted == number).sum() * regions.cell**2)
             logger.log(logging.INFO if size else logging.WARNING, "area %r: %.2f m^2", area.name, size)
         regions = replace(regions, areas=params.areas, area=painted)
     regions.save(out_dir)
+    north = fit_gps(Capture.load(inputs["capture"]), scene.views).north
+    write_plans(mesh, collision, regions, params, out_dir, north)
 
 
 def find_regions(collision: Mesh, track: Floats, coverage: CoverageMap, params: RegionsParams) -> Regions:

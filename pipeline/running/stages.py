@@ -56,7 +56,7 @@ STAGES: tuple[Stage, ...] = (
     ),
     Stage("splat", 11, ("poses", "depth", "align", "points", "mesh"), splat.SplatParams, splat.choose, splat.LIBRARIES),
     Stage("coverage", 5, ("poses", "align", "points", "mesh", "splat"), CoverageParams),
-    Stage("regions", 2, ("poses", "align", "mesh", "coverage"), RegionsParams),
+    Stage("regions", 3, ("capture", "poses", "align", "mesh", "coverage"), RegionsParams),
     Stage(
         "check",
         9,
@@ -65,7 +65,7 @@ STAGES: tuple[Stage, ...] = (
     ),
     Stage(
         "bundle",
-        5,
+        6,
         ("capture", "select", "poses", "align", "points", "mesh", "splat", "coverage", "regions", "check"),
         BundleParams,
         function="pipeline.objects.loosening:run",

@@ -38,7 +38,7 @@ def scene_file(licence: str) -> str:
     )
     card = Card(tags=(), area=1.0, size="small", psnr=None, failed=(), unmeasured=0)
     viewpoint = Viewpoint((0.0, 0.0, 0.0), (1.0, 0.0, 0.0), 1.0)
-    view = Shown(viewpoint=viewpoint, pairs=[], plan=None, images={}, levels={})
+    view = Shown(viewpoint=viewpoint, pairs=[], plan=None, images={}, floors={}, levels={})
     return SceneFile(content="c", summary=summary, card=card, view=view).model_dump_json()
 
 

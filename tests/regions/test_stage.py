@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from pipeline.align.alignment import Alignment
+from pipeline.capture.model import Capture
 from pipeline.check.ground import drop_bodies, measure_floor_holes
 from pipeline.coverage.map import TRUSTED, CoverageMap
 from pipeline.geometry import Mesh, Similarity
@@ -43,7 +44,7 @@ def everywhere(bad: Mask | None = None) -> CoverageMap:
 def write_inputs(folder: Path, collision: Mesh) -> dict[str, Path]:
     """Finished folders of a scene in a frame of its own, and an empty one named out."""
     scene_from_world = Similarity(0.5, np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]]), np.array([1.0, 2, 3]))
-    inputs = {name: folder / name for name in ("poses", "align", "mesh", "coverage", "out")}
+    inputs = {name: folder / name for name in ("capture", "poses", "align", "mesh", "coverage", "out")}
     for path in inputs.values():
         path.mkdir()
     none = np.zeros(0, np.int32)
@@ -51,7 +52,9 @@ def write_inputs(folder: Path, collision: Mesh) -> dict[str, Path]:
     views = tuple(View(m.name, "", SMALL, m.world_from_camera, m.held_out) for m in all_maps())
     PosedScene(views, empty, 0.01, 1.0, {}).transformed(scene_from_world).save(inputs["poses"])
     Alignment(scene_from_world.inverse(), ("floor",), 0.1, "sensor", 0.01, True, {}).save(inputs["align"])
-    collision.save(inputs["mesh"] / "collision.ply")
+    Capture(inputs["capture"], "photos", (), True).save()
+    for name in ("mesh.ply", "collision.ply"):
+        collision.save(inputs["mesh"] / name)
     everywhere().save(inputs["coverage"])
     return inputs
 
