@@ -15,8 +15,8 @@ from pipeline.geometry.rays import RayCaster
 from pipeline.types import F64, I64
 
 SUGGESTIONS = 12
-STANDS = 110
-"""Places where a person may stand, at most."""
+TRIED, STANDS = 1000, 110
+"""Places on the floor that are tried, and of those with room for a person the ones that count, at most."""
 CHEST, KNEE = 1.5, 0.6
 """Heights of the phone over the floor [m]."""
 PITCHES = {CHEST: (-50.0, -25.0, 0.0), KNEE: (-25.0, 0.0, 25.0)}
@@ -44,7 +44,7 @@ class Stance:
         """World from camera, with a level horizon."""
         (c, s), (k, u) = ((np.cos(angle), np.sin(angle)) for angle in np.deg2rad([self.yaw, self.pitch]))
         ahead, right = np.array([c * k, s * k, u]), np.array([s, -c, 0.0])
-        return Pose(np.stack([right, np.cross(ahead, right), ahead], 1), self.stand + [0, 0, self.height])
+        return Pose(np.stack([right, np.cross(ahead, right), ahead], 1), self.stand + np.array([0, 0, self.height]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,11 +113,11 @@ def held_camera(cameras: Sequence[tuple[Camera, Pose]]) -> Camera:
 
 def stances(filmed: Filmed, caster: RayCaster, space: Space) -> Iterator[list[Stance]]:
     """From every place where a person can stand and at each height, all directions; the phone is where views looked."""
-    body = (filmed.floor[:, None] + np.array([[0, 0, height] for height in BODY])).reshape(-1, 3)
-    fits = (caster.distances(body).reshape(-1, len(BODY)) > FREE).all(1)
-    places = spread(filmed.floor[fits], STANDS)
+    tried = spread(filmed.floor, TRIED)
+    body = (tried[:, None] + np.array([[0, 0, height] for height in BODY])).reshape(-1, 3)
+    places = spread(tried[(caster.distances(body).reshape(-1, len(BODY)) > FREE).all(1)], STANDS)
     for height, pitches in PITCHES.items():
-        phones = places + [0, 0, height]
+        phones = places + np.array([0, 0, height])
         turns = [*product(pitches, np.arange(YAWS) * 360 / YAWS)]
         for stand in places[space.is_free(phones)]:
             yield [Stance(stand, height, float(yaw), pitch) for pitch, yaw in turns]

@@ -5,26 +5,21 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipeline.align.alignment import ALIGNMENT_FILE, load_world_scene
-from pipeline.coverage.map import CoverageMap
 from pipeline.errors import BundleError, MissingBundleError
-from pipeline.geometry import Camera, Gaussians, Mesh, Pose
-from pipeline.mesh.params import WalkableParams
-from pipeline.mesh.stage import COLLISION_FILE
-from pipeline.mesh.walkable import find_walkable
-from pipeline.poses.scene import SCENE_FILE
-from pipeline.running.building import read_records
 from pipeline.scenes.bundle import Bundle
 from pipeline.scenes.references import Reference
 from pipeline.scenes.resolver import bundles_folder
-from pipeline.types import F32
+
+if TYPE_CHECKING:
+    from pipeline.coverage.map import CoverageMap
+    from pipeline.geometry import Camera, Gaussians, Mesh, Pose
+    from pipeline.types import F32
 
 SEED = 0
-NEEDED = {"poses": SCENE_FILE, "align": ALIGNMENT_FILE, "mesh": COLLISION_FILE}
-"""A file of each stage that is read of a build."""
 LIGHT = "sim"
 """The level of detail that pictures are drawn from."""
 
@@ -103,25 +98,35 @@ def _work_folder(name: str) -> Path | None:
 
 def _of_build(work: Path) -> Filmed:
     """What the newest mesh in a build's work folder shows."""
+    from pipeline.align.alignment import load_world_scene
+    from pipeline.geometry import Mesh
+    from pipeline.mesh.params import WalkableParams
+    from pipeline.mesh.stage import COLLISION_FILE
+    from pipeline.mesh.walkable import find_walkable
+
+    folders = _stages_of_mesh(work)
+    views = load_world_scene(folders["poses"], folders["align"]).training
+    mesh, params = Mesh.load(folders["mesh"] / COLLISION_FILE), WalkableParams()
+    track = np.array([view.world_from_camera.translation for view in views])
+    grid = find_walkable(mesh, track, params, np.random.default_rng(SEED))
+    places = grid.origin + (np.argwhere(grid.walkable) + 0.5) * params.cell
+    floor = np.column_stack([places, grid.height[grid.walkable]]).astype(np.float32)
+    return Filmed(work.name, mesh, tuple((view.camera, view.world_from_camera) for view in views), floor, params.cell)
+
+
+def _stages_of_mesh(work: Path) -> dict[str, Path]:
+    """The newest mesh in a build's work folder, and the poses and the alignment that it was made of."""
+    from pipeline.running.building import read_records
+
     for record in reversed(read_records(work.glob("mesh/.*.run.json"))):
-        keys = {**(record.model_extra or {}).get("inputs", {}), "mesh": (record.model_extra or {}).get("key", "")}
-        folders = {stage: work / stage / Path(str(key)).name for stage, key in keys.items()}
-        if all((folders.get(stage, work) / file).is_file() for stage, file in NEEDED.items()):
-            return _of_stages(work.name, folders["poses"], folders["align"], folders["mesh"])
+        more = record.model_extra or {}
+        keys = {**more.get("inputs", {}), "mesh": more.get("key", "")}
+        folders = {stage: work / stage / str(keys.get(stage)) for stage in ("poses", "align", "mesh")}
+        if all(folder.is_dir() for folder in folders.values()):
+            return folders
     raise MissingBundleError(
         "coaching needs a bundle, or a build that has its mesh",
-        found=f"a build of {work.name} without a mesh so far",
+        found=f"a build of {work.name} that has none yet",
         remedy=f"run `splatyard build CAPTURE --name {work.name} --until mesh` first",
         file=work,
     )
-
-
-def _of_stages(name: str, poses: Path, align: Path, mesh: Path) -> Filmed:
-    cameras = tuple((view.camera, view.world_from_camera) for view in load_world_scene(poses, align).training)
-    track = np.array([pose.translation for _, pose in cameras]).reshape(-1, 3)
-    params = WalkableParams()
-    surface = Mesh.load(mesh / COLLISION_FILE)
-    grid = find_walkable(surface, track, params, np.random.default_rng(SEED))
-    index = np.argwhere(grid.walkable)
-    floor = np.column_stack([grid.origin + (index + 0.5) * params.cell, grid.height[grid.walkable]])
-    return Filmed(name, surface, cameras, floor.astype(np.float32), params.cell)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import cv2
 import numpy as np
+from scipy.spatial import KDTree
 
 from pipeline.check.coverage import FREE_COLOR, INK, scale_strip
 from pipeline.coaching.advice import KNEE, Advice, Suggestion
 from pipeline.coaching.filmed import SEED, Filmed
+from pipeline.coaching.wanted import Wanted
 from pipeline.geometry.rays import sample_surface
 from pipeline.types import F64, U8, Floats
 
@@ -18,11 +22,11 @@ MARGIN = 0.6
 CUT = 0.15, 1.8
 """Surface between these heights over the floor is drawn as walls and furniture [m]."""
 SAMPLES = 60_000
-SOLID, WALK, ARROW = (120, 124, 128), (40, 110, 200), (190, 20, 60)
+SOLID, WALK, ARROW, WHITE = (120, 124, 128), (40, 110, 200), (190, 20, 60), (255, 255, 255)
 MISSING = np.array([250, 150, 30])
 """Colour of what is wanted; the less is known of it, the stronger."""
-BLUR, STRONGEST = 0.08, 0.8
-"""How far what is wanted is spread [m], and how much of its colour is mixed in at most."""
+BLUR, DENSE, STRONGEST = 0.08, 2.0, 0.8
+"""How far what is wanted is spread [m]; from so much of it above a square metre [m^2] its colour has that share."""
 RADIUS, LENGTH = 17, 74
 """Of the numbers and the arrows [px]."""
 LEGEND = (
@@ -48,7 +52,7 @@ def draw_map(filmed: Filmed, advice: Advice) -> U8:
     half = max(1, round(filmed.cell * scale / 2))
     for x, y in pixels(filmed.floor).round().astype(int).tolist():
         cv2.rectangle(image, (x - half, y - half), (x + half, y + half), FREE_COLOR, -1)
-    _draw_missing(image, pixels(advice.wanted.points), advice, scale)
+    _draw_missing(image, pixels(advice.wanted.points), advice.wanted, scale)
     _draw_solid(image, filmed, pixels)
     line = pixels(track).round().astype(np.int32)
     cv2.polylines(image, [line], False, WALK, 2, cv2.LINE_AA)
@@ -57,21 +61,18 @@ def draw_map(filmed: Filmed, advice: Advice) -> U8:
     return np.concatenate([image, scale_strip(width, scale, None), _legend(width)])
 
 
-def _draw_missing(image: U8, pixels: F64, advice: Advice, scale: float) -> None:
-    wanted = advice.wanted
+def _draw_missing(image: U8, pixels: F64, wanted: Wanted, scale: float) -> None:
     over = np.zeros(image.shape[:2], np.float32)
     ink = wanted.weight * (1 - wanted.seen) * wanted.area
     index = pixels.astype(int)
     inside = ((index >= 0) & (index < [image.shape[1], image.shape[0]])).all(1)
     np.add.at(over, (index[inside, 1], index[inside, 0]), ink[inside].astype(np.float32))
-    dense = cv2.GaussianBlur(over, (0, 0), BLUR * scale) * scale**2  # [m^2] of it above a square metre of floor
-    strength = STRONGEST * np.clip(dense[..., None], 0, 1)
+    dense = cv2.GaussianBlur(over, (0, 0), BLUR * scale) * scale**2
+    strength = STRONGEST * np.clip(dense[..., None] / DENSE, 0, 1)
     image[:] = (image * (1 - strength) + MISSING * strength).round().astype(np.uint8)
 
 
-def _draw_solid(image: U8, filmed: Filmed, pixels) -> None:  # noqa: ANN001
-    from scipy.spatial import KDTree
-
+def _draw_solid(image: U8, filmed: Filmed, pixels: Callable[[Floats], F64]) -> None:
     points = sample_surface(filmed.mesh, SAMPLES, np.random.default_rng(SEED))[0]
     height = points[:, 2] - filmed.floor[KDTree(filmed.floor[:, :2]).query(points[:, :2])[1], 2]
     for x, y in pixels(points[(height > CUT[0]) & (height < CUT[1])]).astype(int).tolist():
@@ -89,20 +90,20 @@ def _draw_arrows(image: U8, placed: list[tuple[F64, Suggestion]]) -> None:
         distance = np.linalg.norm(apart, axis=-1) + 1e3 * np.eye(len(discs))
         push = np.clip(2.3 * RADIUS - distance, 0, None)[..., None] * apart / np.maximum(distance, 1e-6)[..., None]
         discs = np.clip(discs + 0.5 * push.sum(1) + 1e-3 * feet[:, ::-1], RADIUS, size - RADIUS)
-    for number, ((_, one), disc, way) in enumerate(zip(placed, discs, ahead, strict=True), 1):
-        x, y = disc.round().astype(int).tolist()
+    for disc, way in zip(discs, ahead, strict=True):
         tip = np.clip(disc + (RADIUS + LENGTH) * way, 3, size - 3).round().astype(int).tolist()
-        for color, width in (((255, 255, 255), 9), (ARROW, 4)):
-            cv2.arrowedLine(image, (x, y), tip, color, width, cv2.LINE_AA, tipLength=0.22)
-        for color, radius in ((ARROW, RADIUS), ((255, 255, 255), RADIUS - 3)):
+        for color, width in ((WHITE, 9), (ARROW, 4)):
+            cv2.arrowedLine(image, disc.round().astype(int).tolist(), tip, color, width, cv2.LINE_AA, tipLength=0.22)
+    for number, ((_, one), disc) in enumerate(zip(placed, discs, strict=True), 1):
+        x, y = disc.round().astype(int).tolist()
+        for color, radius in ((ARROW, RADIUS), (WHITE, RADIUS - 3)):
             if one.stance.height == KNEE:
                 cv2.rectangle(image, (x - radius, y - radius), (x + radius, y + radius), color, -1, cv2.LINE_AA)
             else:
                 cv2.circle(image, (x, y), radius, color, -1, cv2.LINE_AA)
         (wide, high), _ = cv2.getTextSize(str(number), cv2.FONT_HERSHEY_SIMPLEX, 0.6, 2)
-        cv2.putText(
-            image, str(number), (x - wide // 2, y + high // 2), cv2.FONT_HERSHEY_SIMPLEX, 0.6, INK, 2, cv2.LINE_AA
-        )
+        place = (x - wide // 2, y + high // 2)
+        cv2.putText(image, str(number), place, cv2.FONT_HERSHEY_SIMPLEX, 0.6, INK, 2, cv2.LINE_AA)
 
 
 def _legend(width: int) -> U8:

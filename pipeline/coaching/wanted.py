@@ -84,8 +84,9 @@ class Space:
     def is_free(self, points: Floats) -> Mask:
         """Which of the points (N, 3) [m] lie in free cells."""
         index = np.floor((points - self.low) / self.cell).astype(np.int64)
-        inside = ((index >= 0) & (index < self.free.shape)).all(1)
-        return inside & self.free[tuple(np.where(inside[:, None], index, 0).T)]
+        inside = np.asarray(((index >= 0) & (index < self.free.shape)).all(1))
+        x, y, z = np.where(inside[:, None], index, 0).T
+        return np.asarray(inside & self.free[x, y, z])
 
 
 def find_wanted(filmed: Filmed, caster: RayCaster) -> tuple[Wanted, Space]:
@@ -93,7 +94,7 @@ def find_wanted(filmed: Filmed, caster: RayCaster) -> tuple[Wanted, Space]:
     depths = [caster.depth(*view) for view in small_views(filmed.cameras)]
     space = look_through(filmed, depths)
     found = _joined(_surface(filmed, depths), openings(space, caster))
-    found = found.chosen(found.seen < ENOUGH)
+    found = found.chosen(np.asarray(found.seen < ENOUGH))
     if len(found) > MAX_WANTED:
         some = np.random.default_rng(SEED).permutation(len(found))[:MAX_WANTED]
         found = replace(found.chosen(some), area=found.area[some] * len(found) / MAX_WANTED)
@@ -165,7 +166,7 @@ def _surface(filmed: Filmed, depths: Sequence[F32]) -> Wanted:
 
 def look_through(filmed: Filmed, depths: Sequence[F32]) -> Space:
     """The space round a place, and which of it the views looked through, or whoever held the camera walked through."""
-    corners = np.percentile(filmed.mesh.vertices, [1, 99], axis=0) + [[-VOXEL], [VOXEL]]
+    corners = np.percentile(filmed.mesh.vertices, [1, 99], axis=0) + np.array([[-VOXEL], [VOXEL]])
     track = np.array([pose.translation for _, pose in filmed.cameras])
     low, high = np.minimum(corners[0], track.min(0)), np.maximum(corners[1], track.max(0))
     low[2] = max(low[2], float(filmed.floor[:, 2].min()) - UNDER_FLOOR)
@@ -191,15 +192,14 @@ def openings(space: Space, caster: RayCaster) -> Wanted:
     unknown = binary_opening(np.pad(~space.free, 1, constant_values=True))[1:-1, 1:-1, 1:-1]
     points, normals = list[F64](), list[F64]()
     for axis, unit in enumerate(np.eye(3)):
-        for sign, near, far in ((-1, slice(None, -1), slice(1, None)), (1, slice(1, None), slice(None, -1))):
-            a, b = ([slice(None)] * 3 for _ in range(2))
-            a[axis], b[axis] = near, far
-            index = np.argwhere(space.free[tuple(a)] & unknown[tuple(b)])  # normals point from b to a
-            points.append(space.low + (index + 0.5 + 0.5 * unit) * space.cell)
+        free, hidden = (np.asarray(np.moveaxis(cells, axis, 0), np.bool_) for cells in (space.free, unknown))
+        for sign, borders in ((-1, free[:-1] & hidden[1:]), (1, hidden[:-1] & free[1:])):
+            index = np.argwhere(np.moveaxis(borders, 0, axis))
+            points.append(space.low + (index + (1 + unit) / 2) * space.cell)
             normals.append(np.broadcast_to(sign * unit, (len(index), 3)))
     where, towards = np.concatenate(points), np.concatenate(normals)
     bare = caster.distances(where) > space.cell
-    where, towards = where[bare], towards[bare].astype(np.float64)
+    where, towards = where[bare], towards[bare]
     area = np.full(len(where), SLANT * space.cell**2)
     return _pieces(where, towards, area, np.zeros(len(where)), np.full(len(where), OPENING))
 
@@ -214,18 +214,17 @@ def _joined(one: Wanted, other: Wanted) -> Wanted:
 
 
 def _for_robots(filmed: Filmed, caster: RayCaster, wanted: Wanted) -> F64:
-    """How much (T,) robots on the floor want it: 1 if they see it where their images can't be trusted, else less."""
-    eyes = spread(filmed.floor, EYES) + [0, 0, EYE]
+    """How much (T,) robots on the floor want it: 1 if they see it well and can't trust their images."""
+    eyes = spread(filmed.floor, EYES) + np.array([0, 0, EYE])
     most = np.zeros(len(wanted))
     for eye in eyes:
         towards = wanted.points - eye
         across = np.hypot(towards[:, 0], towards[:, 1])
-        index = np.flatnonzero(
-            (how_well(wanted.points, wanted.normals, eye) > 0) & (np.abs(towards[:, 2]) < STEEPEST * across)
-        )
+        well = how_well(wanted.points, wanted.normals, eye)
+        index = np.flatnonzero((well > most) & (np.abs(towards[:, 2]) < STEEPEST * across))
         index = index[unhidden(caster, eye, wanted.points[index])]
-        trust = _trust(filmed.coverage, eye - [0, 0, EYE], towards[index])
-        most[index] = np.maximum(most[index], 1 - trust / 2)
+        trust = _trust(filmed.coverage, eye - np.array([0, 0, EYE]), towards[index])
+        most[index] = np.maximum(most[index], well[index] * (1 - trust / 2))
     return most
 
 
@@ -241,7 +240,7 @@ def _trust(coverage: CoverageMap | None, place: F64, directions: F64) -> F64 | f
 def spread(points: ArrayLike, most: int) -> F64:
     """Some of the points (N, 3), at most so many, spread over the floor plan."""
     places, cell = np.asarray(points, np.float64), 0.3
-    while True:
+    while len(places):
         key = np.floor(places[:, :2] / cell).astype(np.int64)
         off = np.abs(places[:, :2] / cell - key - 0.5).max(1)
         order = np.lexsort((off, key[:, 1], key[:, 0]))
@@ -249,3 +248,4 @@ def spread(points: ArrayLike, most: int) -> F64:
         if first.sum() <= most:
             return places[order[first]]
         cell *= 1.15
+    return places

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipeline.coaching.advice import KNEE, Suggestion
+from pipeline.coaching.advice import KNEE, Advice, Suggestion
+from pipeline.coaching.filmed import Filmed
 from pipeline.coaching.wanted import FAR, GRAZING, GUESSED, LOW, OPENING, UNSEEN
 from pipeline.geometry.rays import RayCaster
 from pipeline.types import F64, Mask
 
 WHY = {
-    OPENING: "never filmed",
-    GUESSED: "guessed, not measured",
-    UNSEEN: "not in any view",
+    OPENING: "never looked into",
+    GUESSED: "only guessed",
+    UNSEEN: "never filmed",
     GRAZING: "seen only at a grazing angle",
     FAR: "seen only from afar",
 }
@@ -27,24 +28,33 @@ HEAD = 2.0
 """What lies higher is overhead [m]."""
 
 
-def said(suggestion: Suggestion, caster: RayCaster, number: int) -> str:
-    """What is gained, from where, holding the phone how and looking where, as one sentence; +Y is up on the map."""
+def sentences(filmed: Filmed, advice: Advice) -> list[str]:
+    """What each suggestion says, by its number on the map, on which +Y is up."""
+    caster = RayCaster(filmed.mesh)
+    return [_said(one, caster, number) for number, one in enumerate(advice.suggestions, 1)]
+
+
+def _said(suggestion: Suggestion, caster: RayCaster, number: int) -> str:
+    """What is gained, from where, holding the phone how and looking where, as one sentence."""
     stance, kind = suggestion.stance, main_kind(suggestion)
     main = suggestion.gains.kind == kind
     middle = np.average(suggestion.gains.points[main], axis=0, weights=suggestion.areas[main])
     distance = float(np.linalg.norm(middle[:2] - stance.stand[:2]))
     held = "at knee height" if stance.height == KNEE else "before the chest"
-    tilt = "" if abs(stance.pitch) < 10 else f", tilted {'up' if stance.pitch > 0 else 'down'} by {abs(stance.pitch):.0f}°"
+    tilt = (
+        "" if abs(stance.pitch) < 10 else f", tilted {'up' if stance.pitch > 0 else 'down'} by {abs(stance.pitch):.0f}°"
+    )
     side = SIDES[round(stance.yaw / 45) % len(SIDES)]
     return (
-        f"{_place(suggestion, caster, main)}: {suggestion.area:.1f} m², mostly {WHY[kind]}; stand at {number}, "
+        f"{_place(suggestion, caster, main)}: {float(suggestion.areas[main].sum()):.1f} m² {WHY[kind]}, "
+        f"{suggestion.area:.1f} m² to gain in all; stand at {number}, "
         f"hold the phone {held} ({stance.height:.1f} m), look to the {side} of the map{tilt}, {distance:.1f} m ahead."
     )
 
 
 def main_kind(suggestion: Suggestion) -> int:
-    """The kind of which a suggestion gains most."""
-    return int(np.bincount(suggestion.gains.kind, suggestion.areas).argmax())
+    """The kind of which a suggestion gains most, as it counts."""
+    return int(np.bincount(suggestion.gains.kind, suggestion.areas * suggestion.gains.weight).argmax())
 
 
 def _place(suggestion: Suggestion, caster: RayCaster, main: Mask) -> str:
@@ -72,4 +82,4 @@ def _place(suggestion: Suggestion, caster: RayCaster, main: Mask) -> str:
 
 
 def _covered(points: F64, caster: RayCaster) -> Mask:
-    return np.asarray(caster.cast(points + [0, 0, 0.05], np.array([0, 0, 1.0])).distance < COVERED)
+    return np.asarray(caster.cast(points + np.array([0, 0, 0.05]), np.array([0, 0, 1.0])).distance < COVERED)
