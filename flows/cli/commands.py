@@ -10,6 +10,7 @@ from itertools import takewhile
 from flows.cli import (
     build,
     bundles,
+    coach,
     completion,
     curve,
     demo,
@@ -52,8 +53,8 @@ TOP: tuple[Command, ...] = (
 """Commands without a group, in the order of the help."""
 GROUPS: dict[str, Group] = {
     "scene": Group(
-        "captures: formats, scene cards, batches and their state; generated rooms",
-        (build.card, build.formats, build.params, lab.Batch, lab.status, lab.gc, rooms.rooms),
+        "captures: formats, scene cards, batches and their state; where to film again; generated rooms",
+        (build.card, build.formats, build.params, coach.coach, lab.Batch, lab.status, lab.gc, rooms.rooms),
     ),
     "bundle": Group(
         "bundles on this machine: inspect, check, compare, cut out objects, export, import, delete, rename",

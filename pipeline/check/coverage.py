@@ -82,7 +82,7 @@ def coverage_image(coverage: CoverageMap, regions: Regions, north: F64 | None = 
         tip = np.array(pose.position[:2]) + 0.3 * np.array([np.cos(pose.yaw), np.sin(pose.yaw)])
         start = pixel(np.array(pose.position))
         cv2.arrowedLine(image, start, pixel(tip), SPAWN_COLOR, 3, cv2.LINE_AA, tipLength=0.35)
-    return np.concatenate([image, _strip(width, scale, north)])
+    return np.concatenate([image, scale_strip(width, scale, north)])
 
 
 def _covered(coverage: CoverageMap, regions: Regions) -> tuple[I64, I64]:
@@ -98,7 +98,7 @@ def _covered(coverage: CoverageMap, regions: Regions) -> tuple[I64, I64]:
     return first, np.clip(np.ceil(high / regions.cell).astype(int) + 1, first + 1, grid)
 
 
-def _strip(width: int, scale: float, north: F64 | None) -> U8:
+def scale_strip(width: int, scale: float, north: F64 | None) -> U8:
     """Scale bar and directions (H, W, 3), under a map of that width with so many pixels per metre."""
     strip = np.full((STRIP, width, 3), 255, np.uint8)
     length = max(metres for metres in BARS if metres <= max(BARS[0], 0.4 * width / scale))

@@ -25,7 +25,7 @@ from train.runs.results import wilson
 from train.runs.run import Run
 
 HAVE = {"build", "eval", "doctor", "scene formats", "scene status", "bundle inspect", "bundle check", "bundle diff"}
-HAVE |= {"bundle objects", "registry list", "registry publish", "policy runs"}
+HAVE |= {"scene coach", "bundle objects", "registry list", "registry publish", "policy runs"}
 
 
 @pytest.fixture(autouse=True)

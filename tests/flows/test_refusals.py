@@ -96,6 +96,9 @@ sim room --robot file
 sim room --driver nothing
 sim room --objects nothing
 bench sim nowhere
+coach nowhere
+coach half
+coach ../room
 bench sim room --robot nothing
 train
 train nothing --scene room
@@ -140,6 +143,7 @@ eval --driver nothing --scene room
 eval --driver stairs --robot go2 --scene room --ground nothing
 export half --onnx policy.onnx
 objects room --cut nothing
+coach room --out file
 objects room --page file/below.html
 pretrain-encoder --scenes room --out file/below
 pretrain-ground --scenes room --out eyes.npz
