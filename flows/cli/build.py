@@ -78,7 +78,7 @@ def build(
         Arg(
             "further captures of the same place, to be joined to it",
             "PATH",
-            check=lambda paths: [CaptureError.unless_there(path.expanduser()) for path in paths] and None,
+            check=lambda paths: CaptureError.unless_there(*(path.expanduser() for path in paths)),
         ),
     ] = (),
     *,

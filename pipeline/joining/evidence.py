@@ -14,6 +14,7 @@ import numpy as np
 from pipeline.geometry import matrix_from_rotvec
 from pipeline.joining.looking import REACH, look
 from pipeline.joining.submap import Submap
+from pipeline.poses.by_depth.adjustment import scatter
 from pipeline.poses.by_depth.matched import cross_matrices
 from pipeline.poses.by_depth.pairs import Frames, compare
 from pipeline.poses.by_depth.surfels import X, Z
@@ -84,24 +85,18 @@ def facing_pairs(maps: Sequence[Submap], motions: Sequence[F64], joined: Sequenc
     found = []
     for pair in joined:
         for x, y in (pair, pair[::-1]):
-            eyes, middles = motions[x] @ maps[x].poses, _middles(maps[y], motions[y])
+            eyes, shown = motions[x] @ maps[x].poses, motions[y] @ maps[y].poses
+            middles = np.einsum("nij,nj->ni", shown[:, :3, :3], maps[y].middles) + shown[:, :3, 3]
             away = middles[:, None] - eyes[None, :, :3, 3]
             distance = np.linalg.norm(away, axis=2)
             ahead = (away * eyes[None, :, :3, 2]).sum(2) / np.maximum(distance, 0.1)
-            there = np.linalg.norm((motions[y] @ maps[y].poses)[:, None, :3, 3] - eyes[None, :, :3, 3], axis=2)
+            there = np.linalg.norm(shown[:, None, :3, 3] - eyes[None, :, :3, 3], axis=2)
             for k in range(len(middles)):
                 seeing = np.flatnonzero((distance[k] < REACH) & (ahead[k] > AHEAD))
                 seeing = seeing[np.argsort(there[k, seeing], kind="stable")][:NEAREST]
                 chosen = seeing[:: max(1, len(seeing) // PARTNERS)][:PARTNERS]
                 found += [(starts[y] + k, starts[x] + int(other)) for other in chosen]
     return np.array(found, np.int64).reshape(-1, 2)
-
-
-def _middles(submap: Submap, motion: F64) -> F64:
-    """The middle (N, 3) of what each frame shows, moved."""
-    middles = np.array([np.median(p, 0) if len(p) else [0, 0, np.inf] for p, _ in map(submap.surfaces, range(len(submap.poses)))])
-    placed = motion @ submap.poses
-    return np.einsum("nij,nj->ni", placed[:, :3, :3], np.where(np.isfinite(middles), middles, 1e6)) + placed[:, :3, 3]
 
 
 def looked_through(frames: Frames, poses: F64, pairs: I64) -> tuple[float, int]:
@@ -122,46 +117,42 @@ def refined(maps: Sequence[Submap], motions: Sequence[F64], joined: Sequence[tup
 
     One Gauss-Newton over the pairs that are joined, with the places as given as a prior.
     """
-    frames = combined(maps)
-    owner = np.repeat(np.arange(len(maps)), [len(m.poses) for m in maps])
-    current, middles = [m.copy() for m in motions], [m.poses[:, :3, 3].mean(0) for m in maps]
-    prior = np.repeat([PLACE**-2, TILT**-2], 3)
-    off = np.zeros((len(maps), 6))
+    frames, current = combined(maps), [*motions]
+    prior, off = np.repeat([PLACE**-2, TILT**-2], 3), np.zeros((len(maps), 6))
     for gate in GATES:
-        poses = np.concatenate([motion @ m.poses for motion, m in zip(current, maps, strict=True)])
         pairs = facing_pairs(maps, current, joined)
         if not len(pairs):
             break
-        found = compare(frames, poses, pairs, gate)
-        slope = _slopes(poses, np.array([c[:3, :3] @ m + c[:3, 3] for c, m in zip(current, middles, strict=True)]), owner)
-        matrix, right = np.zeros((len(maps), 6, len(maps), 6)), np.zeros((len(maps), 6))
-        for p, first in enumerate(pairs.T):
-            np.add.at(right, owner[first], np.einsum("nki,nk->ni", slope[first], found.gradient[:, 6 * p : 6 * p + 6]))
-            for q, second in enumerate(pairs.T):
-                block = np.einsum(
-                    "nki,nkl,nlj->nij", slope[first], found.hessian[:, 6 * p : 6 * p + 6, 6 * q : 6 * q + 6], slope[second]
-                )
-                index = owner[first][:, None, None], np.arange(6)[:, None], owner[second][:, None, None], np.arange(6)
-                np.add.at(matrix, index, block)
-        matrix, right = matrix[1:, :, 1:].reshape(6 * len(maps) - 6, -1), right[1:] - prior * off[1:]
+        matrix, right = _surfaces_meet(maps, current, frames, pairs, gate)
+        normal = matrix[1:, :, 1:].reshape(6 * len(maps) - 6, -1) + np.diag(np.tile(prior, len(maps) - 1))
         step = np.zeros((len(maps), 6))
-        step[1:] = np.linalg.solve(matrix + np.diag(np.tile(prior, len(maps) - 1)), right.ravel()).reshape(-1, 6)
+        step[1:] = np.linalg.solve(normal, (right[1:] - prior * off[1:]).ravel()).reshape(-1, 6)
         off += step
-        current = [_turned(c, m, s) for c, m, s in zip(current, middles, step, strict=True)]
+        current = [_turned(motion, m, s) for motion, m, s in zip(current, maps, step, strict=True)]
     return current
 
 
-def _slopes(poses: F64, pivots: F64, owner: I64) -> F64:
-    """How frames (N, 6, 6) move in their own axes as their captures shift, and turn about pivots (C, 3)."""
+def _surfaces_meet(
+    maps: Sequence[Submap], motions: Sequence[F64], frames: Frames, pairs: I64, gate: float
+) -> tuple[F64, F64]:
+    """Normal equations (C, 6, C, 6), (C, 6) of captures that shift, and turn about the middle of their path."""
+    owner = np.repeat(np.arange(len(maps)), [len(m.poses) for m in maps])
+    placed = [motion @ m.poses for motion, m in zip(motions, maps, strict=True)]
+    pivots, poses = np.array([own[:, :3, 3].mean(0) for own in placed]), np.concatenate(placed)
     back = np.swapaxes(poses[:, :3, :3], 1, 2)
-    slope = np.zeros((len(poses), 6, 6))
+    slope = np.zeros((len(poses), 6, 6))  # of frames in their own axes
     slope[:, :3, :3] = slope[:, 3:, 3:] = back
     slope[:, :3, 3:] = -back @ cross_matrices(poses[:, :3, 3] - pivots[owner])
-    return slope
+    both = np.zeros((len(pairs), 12, 12))
+    both[:, :6, :6], both[:, 6:, 6:] = slope[pairs[:, 0]], slope[pairs[:, 1]]
+    found, turned = compare(frames, poses, pairs, gate), np.swapaxes(both, 1, 2)
+    matrix, right = np.zeros((len(maps), 6, len(maps), 6)), np.zeros((len(maps), 6))
+    scatter(matrix, right, owner[pairs], turned @ found.hessian @ both, np.einsum("nij,nj->ni", turned, found.gradient))
+    return matrix, right
 
 
-def _turned(motion: F64, middle: F64, step: F64) -> F64:
-    pivot, turn = motion[:3, :3] @ middle + motion[:3, 3], matrix_from_rotvec(step[3:])
+def _turned(motion: F64, submap: Submap, step: F64) -> F64:
+    pivot, turn = (motion @ submap.poses)[:, :3, 3].mean(0), matrix_from_rotvec(step[3:])
     result = np.eye(4)
     result[:3, :3] = turn @ motion[:3, :3]
     result[:3, 3] = turn @ (motion[:3, 3] - pivot) + pivot + step[:3]

@@ -45,7 +45,7 @@ Verdict = Literal["joined", "ambiguous", "apart"]
 
 @dataclass(frozen=True, eq=False)
 class Place:
-    """A place of capture b in capture a: a_from_b (4, 4), frames and matches that propose it, or the walls explained."""
+    """A place a_from_b (4, 4) of capture b in capture a, and the frames and matches, or the walls, that propose it."""
 
     a_from_b: F64
     evidence: Evidence
@@ -95,10 +95,10 @@ def judge(
             nothing contradicts is taken.
     """
     groups = grouped(b, find_links(a, b, alike, rng, word))
-    walls = fit_plans(*plans) if plans[0] and plans[1] else []
+    walls = [] if plans[0] is None or plans[1] is None else fit_plans(plans[0], plans[1])
     least = (1, 1) if word else (FRAMES, MATCHES)
     strong = [group for group in groups if group.frames >= least[0] and group.matches >= least[1]][:CANDIDATES]
-    images = [_weighed(a, b, g.a_from_b, rng, frames=g.frames, matches=g.matches) for g in strong]
+    images = [_weighed(a, b, g.a_from_b, rng, supporting=g.frames, matches=g.matches) for g in strong]
     by_plan = [_weighed(a, b, fit.a_from_b, rng, walls=fit.score) for fit in walls[:CANDIDATES] if fit.score >= PLAN]
     weak = [place.a_from_b for place in images] + [group.a_from_b for group in groups]
     if word:
@@ -107,16 +107,23 @@ def judge(
 
 
 def _weighed(
-    a: Submap, b: Submap, a_from_b: F64, rng: np.random.Generator, *, frames: int = 0, matches: int = 0, walls: float = 0.0
+    a: Submap,
+    b: Submap,
+    a_from_b: F64,
+    rng: np.random.Generator,
+    *,
+    supporting: int = 0,
+    matches: int = 0,
+    walls: float = 0.0,
 ) -> Place:
     """A place, refined by depth where no more is looked through then."""
     better = refined((a, b), (np.eye(4), a_from_b), ((0, 1),))[1]
-    frames_of_both, shares = combined((a, b)), []
-    pairs = facing_pairs((a, b), (np.eye(4), a_from_b), ((0, 1),))
-    for motion in (a_from_b, better):
-        shares.append(looked_through(frames_of_both, np.concatenate([a.poses, motion @ b.poses]), pairs)[0])
-    chosen = better if shares[1] <= shares[0] + NOISE else a_from_b
-    return Place(chosen, weigh(a, b, chosen, rng), frames, matches, walls)
+    frames, pairs = combined((a, b)), facing_pairs((a, b), (np.eye(4), a_from_b), ((0, 1),))
+    before, after = (
+        looked_through(frames, np.concatenate([a.poses, motion @ b.poses]), pairs)[0] for motion in (a_from_b, better)
+    )
+    chosen = better if after <= before + NOISE else a_from_b
+    return Place(chosen, weigh(a, b, chosen, rng), supporting, matches, walls)
 
 
 def same_place(b: Submap, one: F64, other: F64) -> bool:
@@ -132,9 +139,7 @@ def _decided(b: Submap, images: Sequence[Place], plans: Sequence[Place], seen: S
     by_plan = [p for p in plans if not p.contradicted]
     if good:
         best = good[0]
-        rivals = [
-            p for p in good if not same_place(b, p.a_from_b, best.a_from_b) and p.matches >= RIVAL * best.matches
-        ]
+        rivals = [p for p in good if not same_place(b, p.a_from_b, best.a_from_b) and p.matches >= RIVAL * best.matches]
         if rivals:
             return Judgement("ambiguous", "two places fit", (best, *rivals))
         if best.evidence.pairs < PAIRS and not any(same_place(b, p.a_from_b, best.a_from_b) for p in by_plan):
@@ -155,7 +160,9 @@ def _decided(b: Submap, images: Sequence[Place], plans: Sequence[Place], seen: S
 
 def _by_word(a: Submap, b: Submap, places: Sequence[Place], word: Collection[tuple[int, int]]) -> Judgement:
     agreeing = [place for place in places if all(_sees(a, b, i, j, place.a_from_b) for i, j in word)]
-    good = sorted((p for p in agreeing if p.evidence.through <= THROUGH), key=lambda p: (p.evidence.through, -p.matches))
+    good = sorted(
+        (p for p in agreeing if p.evidence.through <= THROUGH), key=lambda p: (p.evidence.through, -p.matches)
+    )
     if good:
         return Judgement("joined", "by the given links", (good[0],))
     found = "depth contradicts" if agreeing else "images and depth don't show"

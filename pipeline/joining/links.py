@@ -30,7 +30,7 @@ SAME_PLACE, SAME_PLACE_SHARE, SAME_TURN_DEG = 0.45, 0.03, 6.0
 
 @dataclass(frozen=True, eq=False)
 class Link:
-    """A frame of each capture, the motion a_from_b (4, 4) that they agree on, and the points (N, 3) that do, upright."""
+    """A frame of each capture, the motion a_from_b (4, 4) that they agree on, and the points (N, 3) that do."""
 
     first: int
     second: int
@@ -143,7 +143,7 @@ def _consensus(p: F64, q: F64, near: F64, rng: np.random.Generator) -> tuple[F64
     middle = (p[i[chosen]] + p[j[chosen]]) / 2
     other = np.einsum("kij,kj->ki", turns, (q[i[chosen]] + q[j[chosen]]) / 2)
     agree = np.linalg.norm(moved + (middle - other)[:, None] - p, axis=2) < near
-    kept = agree[np.argmax(agree.sum(1))]
+    kept: Mask = agree[int(np.argmax(agree.sum(1)))]
     motion = np.eye(4)
     for _ in range(3):
         if kept.sum() < 3:
@@ -166,9 +166,9 @@ def grouped(b: Submap, links: Sequence[Link]) -> list[Group]:
     turn = np.rad2deg(np.abs(np.angle(np.exp(1j * (yaws[:, None] - yaws)))))
     agree = (off < SAME_PLACE + SAME_PLACE_SHARE * way) & (turn < SAME_TURN_DEG)
     count = np.array([len(link.points) for link in links])
-    left, found = np.ones(len(links), bool), []
+    left, found = np.ones(len(links), bool), list[Group]()
     while left.any():
-        best = np.argmax(np.where(left, (agree & left) @ count, -1))
+        best = int(np.argmax(np.where(left, (agree & left) @ count, -1)))
         members = agree[best] & left
         members[best] = True
         chosen = tuple(links[k] for k in np.flatnonzero(members))

@@ -26,16 +26,14 @@ def look(frames: Frames, poses: F64, pairs: I64) -> tuple[I64, I64]:
 
     Each pair's second frame looks at the surfaces of its first, under world_from_frame poses (N, 4, 4).
     """
-    met, through = np.zeros((2, *frames.surfels.shape[:3]), np.int64)
+    met, through = (np.zeros(frames.surfels.shape[:3], np.int64) for _ in range(2))
     relative = inverses(poses[pairs[:, 1]]) @ poses[pairs[:, 0]]
     _look(frames.surfels, frames.lenses, frames.stride, relative, pairs, met, through)
     return met, through
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _look(
-    surfels: F32, lenses: F64, stride: int, relative: F64, pairs: I64, met: I64, through: I64
-) -> None:
+def _look(surfels: F32, lenses: F64, stride: int, relative: F64, pairs: I64, met: I64, through: I64) -> None:
     height, width = surfels.shape[1:3]
     for k in range(len(pairs)):
         i, j = pairs[k]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pipeline.parameters import Label, Settings
 
-
 PREFIX = "capture-"
 """What comes before a source's name in the name of the stage that reads it."""
 

@@ -77,7 +77,7 @@ def floor_plan(submap: Submap) -> FloorPlan | None:
 
 def fit_plans(a: FloorPlan, b: FloorPlan) -> list[PlanFit]:
     """The best places of plan b on plan a, by correlation over all shifts at each of many turns."""
-    near = np.asarray(cv2.dilate(a.walls, np.ones((3, 3), np.uint8)))
+    near = np.asarray(cv2.dilate(a.walls, np.ones((3, 3), np.uint8)), np.float32)
     targets = [np.conj(np.fft.rfft2(_padded(raster))) for raster in (near, a.free, a.walls)]
     middles = [np.argwhere(raster > 0) * CELL + b.corner + CELL / 2 for raster in (b.walls, b.free)]
     if min(a.walls.sum(), b.walls.sum()) < LEAST_WALLS or not len(middles[1]):

@@ -66,9 +66,7 @@ def _places(maps: Sequence[Submap], found: Together, best: int) -> dict[str, Pos
         return result
 
     back = np.linalg.inv(found.motions[best] @ upright(maps[best]))
-    return {
-        m.name: Pose.from_matrix(back @ motion @ upright(m)) for m, motion in zip(maps, found.motions, strict=True)
-    }
+    return {m.name: Pose.from_matrix(back @ motion @ upright(m)) for m, motion in zip(maps, found.motions, strict=True)}
 
 
 Spot = tuple[str, str]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import cv2
 import numpy as np
@@ -33,6 +34,7 @@ NEARER, WIDER = 0.3, 1.2
 """Share of a step that is the shortest, and by what steps grow until frames are few enough."""
 SAME_SURFACE = 0.08
 """A feature lies on a surface where neighbouring surfels differ by at most this share of their depth."""
+NOWHERE = 1e6
 LEVELS_DEG = (35.0, 15.0, 6.0, 3.0)
 """Angles to the upright, narrower step by step, within which surfaces count as level."""
 
@@ -83,6 +85,12 @@ class Submap:
         grid = self.frames.surfels[number]
         there = grid[grid[..., IS_THERE] != 0].astype(np.float64)
         return there[:, X : Z + 1], there[:, NORMAL_X : NORMAL_Z + 1]
+
+    @cached_property
+    def middles(self) -> F64:
+        """The middle (N, 3) of what each frame shows, in the camera's axes [m]; far away where it shows nothing."""
+        shown = [points for points, _ in map(self.surfaces, range(len(self.poses)))]
+        return np.array([np.median(points, 0) if len(points) else np.full(3, NOWHERE) for points in shown])
 
     def cloud(self, stride: int) -> tuple[F64, F64, NDArray[np.intp]]:
         """Every stride-th surface point [m], upright, its normal (K, 3) both, and its frame (K,)."""
@@ -165,7 +173,9 @@ def _up(capture: Capture, poses: F64, frames: Frames) -> F64:
     """Up (3,) in the capture's world: by its sensors, else by the level surfaces nearest to how cameras are held."""
     if capture.up_in_world is not None:
         return capture.up_in_world
-    read = [f.world_from_camera.rotate(-f.gravity) for f in capture.frames if f.world_from_camera and f.gravity is not None]
+    read = [
+        f.world_from_camera.rotate(-f.gravity) for f in capture.frames if f.world_from_camera and f.gravity is not None
+    ]
     if len(read) >= LEAST:
         return _unit(np.median(read, axis=0))
     up = _unit(-poses[:, :3, 1].mean(0))

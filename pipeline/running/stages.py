@@ -90,7 +90,6 @@ LONE_STAGES: tuple[Stage, ...] = tuple(
 )
 
 
-
 def joined_stages(sources: Iterable[str]) -> tuple[Stage, ...]:
     """The stages of a build from several sources: each is read by itself; what `capture` makes is one of them all."""
     own = tuple(replace(STAGES[0], name=PREFIX + name, function="pipeline.capture.stage:run") for name in sources)
