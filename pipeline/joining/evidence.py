@@ -12,13 +12,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from pipeline.geometry import matrix_from_rotvec
-from pipeline.joining.looking import REACH, look
+from pipeline.joining.looking import REACH, look, shown_again
 from pipeline.joining.submap import Submap
 from pipeline.poses.by_depth.adjustment import scatter
 from pipeline.poses.by_depth.matched import cross_matrices
 from pipeline.poses.by_depth.pairs import Frames, compare
 from pipeline.poses.by_depth.surfels import X, Z
-from pipeline.poses.matching import LENGTH
 from pipeline.types import F64, I64
 
 AHEAD = 0.8
@@ -185,9 +184,9 @@ def _found_again(a: Submap, b: Submap, a_from_b: F64, rng: np.random.Generator) 
         if len(kept) < LEAST_SPOTS or len(a.spots[i].pixels) < LEAST_SPOTS:
             continue
         shown = local[kept, :2] / local[kept, 2:]
-        near = ((shown[:, None] - a.spots[i].pixels) ** 2).sum(2) < (RADIUS / a.focal) ** 2
-        alike = spots.descriptors[kept].astype(np.float32) @ a.spots[i].descriptors.T.astype(np.float32)
-        hits.append((near & (alike > LENGTH**2 * np.cos(LIKE))).any(1))
+        found = a.spots[i]
+        again = shown_again(shown, found.pixels, spots.descriptors[kept], found.descriptors, RADIUS / a.focal, LIKE)
+        hits.append(again)
         places.append(spots.points[kept] @ placed[j, :3, :3].T + placed[j, :3, 3])
         tested += 1
     if not tested:

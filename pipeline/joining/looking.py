@@ -1,4 +1,4 @@
-"""Which surfaces one camera sees where another saw them, and which it looks through."""
+"""What one camera sees where another saw it: surfaces that are met or looked through, features that are shown again."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import numpy as np
 from pipeline.geometry.jit import njit
 from pipeline.poses.by_depth.pairs import Frames, inverses
 from pipeline.poses.by_depth.surfels import IS_THERE, NORMAL_X, NORMAL_Y, NORMAL_Z, X, Y, Z
-from pipeline.types import F32, F64, I64
+from pipeline.poses.matching import LENGTH
+from pipeline.types import F32, F64, I64, U8, Mask
 
 REACH = 4.5
 """Depth from which on it says nothing [m]."""
@@ -30,6 +31,31 @@ def look(frames: Frames, poses: F64, pairs: I64) -> tuple[I64, I64]:
     relative = inverses(poses[pairs[:, 1]]) @ poses[pairs[:, 0]]
     _look(frames.surfels, frames.lenses, frames.stride, relative, pairs, met, through)
     return met, through
+
+
+def shown_again(pixels: F64, others: F64, descriptors: U8, other: U8, radius: float, angle: float) -> Mask:
+    """Which features at pixels (N, 2) have one of the others (M, 2) near, with a like descriptor (N or M, 128).
+
+    Within that radius [pixels' unit] and angle [rad].
+    """
+    found = np.zeros(len(pixels), np.bool_)
+    _shown_again(pixels, others, descriptors, other, radius**2, LENGTH**2 * float(np.cos(angle)), found)
+    return found
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _shown_again(
+    pixels: F64, others: F64, descriptors: U8, other: U8, radius: float, least: float, found: Mask
+) -> None:
+    for n in range(len(pixels)):
+        for m in range(len(others)):
+            if (pixels[n, 0] - others[m, 0]) ** 2 + (pixels[n, 1] - others[m, 1]) ** 2 < radius:
+                product = 0.0
+                for k in range(descriptors.shape[1]):
+                    product += float(descriptors[n, k]) * float(other[m, k])
+                if product > least:
+                    found[n] = True
+                    break
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
