@@ -46,9 +46,9 @@ class CaptureError(SplatyardError):
     """Raised when a capture can't be read or breaks a rule of its format."""
 
     @classmethod
-    def unless_there(cls, path: Path) -> None:
-        """Raise it unless there is anything at a path."""
-        if not path.exists():
+    def unless_there(cls, *paths: Path) -> None:
+        """Raise it unless there is anything at each path."""
+        for path in (path for path in paths if not path.exists()):
             raise cls(
                 "a build needs a capture: a folder or an archive",
                 found="nothing there",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -70,6 +70,24 @@ class Traits:
     missing: tuple[str, ...] = ()
     unused: tuple[str, ...] = ()
     estimated: bool = False
+
+    @staticmethod
+    def together(parts: Sequence[Traits]) -> Traits:
+        """Those of several captures that become one: it has what all of them have."""
+        return Traits(
+            kind="+".join(dict.fromkeys(part.kind for part in parts)),
+            frames=sum(part.frames for part in parts),
+            has_poses=all(part.has_poses for part in parts),
+            has_depth=all(part.has_depth for part in parts),
+            has_gravity=any(part.has_gravity for part in parts),
+            ordered=all(part.ordered for part in parts),
+            has_scale=all(part.has_scale for part in parts),
+            fine_depth=all(part.fine_depth for part in parts),
+            assumed=tuple(dict.fromkeys(clause for part in parts for clause in part.assumed)),
+            missing=tuple(name for part in parts for name in part.missing),
+            unused=tuple(line for part in parts for line in part.unused),
+            estimated=any(part.estimated for part in parts),
+        )
 
 
 def nothing_else(_params: Settings) -> Mapping[str, str]:

@@ -73,6 +73,14 @@ CameraHeight = Annotated[
 @command(resumes=True)
 def build(
     path: Capture,
+    others: Annotated[
+        tuple[Path, ...],
+        Arg(
+            "further captures of the same place, to be joined to it",
+            "PATH",
+            check=lambda paths: CaptureError.unless_there(*(path.expanduser() for path in paths)),
+        ),
+    ] = (),
     *,
     name: Annotated[str | None, Arg("bundle name; default: from the folder's name")] = None,
     out: Bundles = Path("bundles"),
@@ -97,13 +105,15 @@ def build(
     """Turn a capture into a scene bundle.
 
     Turns a folder of photos, a video, an RGB-D recording or a phone scan into a bundle: mesh and splat in one metric
-    frame, z up, with measured quality. Finished stages are reused, so an interrupted build resumes when you run it
+    frame, z up, with measured quality. Several captures of one place are joined, if each overlaps another; if not, the
+    error says which belong together. Finished stages are reused, so an interrupted build resumes when you run it
     again. With --view, a page shows cameras, points, mesh and splat as they are computed. The time left is estimated
     from earlier builds in the same folder of bundles, or from usual times. The first build on a machine compiles
     kernels, once.
 
     Examples:
         splatyard build scene_cards/samples/hall --name hall
+        splatyard build hall.zip stairs.zip --name house  one place from several captures with depth and poses
         splatyard build scan/ --view                      watch it live in the browser
         splatyard build photos/ --known-length 0.30@0001.jpg:412,900:655,910
         splatyard build photos/ --known-length 'A4 sheet'   scale from sheets of paper in the images
@@ -125,7 +135,9 @@ def build(
         *(("capture.blur_plates=true",) if blur_plates else ()),
         *settings,
     )
-    request = pipeline.BuildRequest(path, name, out, card=card, settings=chosen, until=until, version=version)
+    request = pipeline.BuildRequest(
+        path, name, out, card=card, settings=chosen, until=until, version=version, others=others
+    )
     if dry_run:
         _show_plan(pipeline.plan(request), as_json=as_json)
     else:

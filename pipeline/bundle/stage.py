@@ -170,7 +170,7 @@ def seal(folder: Path, manifest: Manifest) -> None:
 
 def _origin(params: BundleParams, capture: Capture) -> SceneOrigin:
     """By the capture's reader, by what the user says, and by what its images say."""
-    read = [record for record in params.stages if record.name == "capture"]
+    read = [record for record in params.stages if record.name.partition("-")[0] == "capture"]  # each source's
     words = {word for record in read for word in (record.backend, record.params.get("origin"))}
     signed = capture.credentials is not None and capture.credentials.generated > 0
     if "generated" in words or signed:

@@ -21,6 +21,7 @@ from pipeline.errors import CaptureError, CardError, MachineError, Reconstructio
 from pipeline.gpu_backends.catalog import BACKENDS
 from pipeline.io.files import machine_errors
 from pipeline.io.results import locked, run_record
+from pipeline.joining.params import JoinParams
 from pipeline.machine import this_machine
 from pipeline.parameters import (
     Settings,
@@ -29,22 +30,12 @@ from pipeline.running.card import Card, name_from
 from pipeline.running.engine import PlannedStage, execute, log_traceback, missing_library, stage_key
 from pipeline.running.records import build_lock
 from pipeline.running.settings import read_card, resolve_params
-from pipeline.running.stages import LONE_STAGES, STAGES
+from pipeline.running.stages import LONE_STAGES, STAGES, joined_stages
+from pipeline.running.summary import summary
 from pipeline.scenes.manifest import StageRecord
 from pipeline.stage import Stage, Traits
 
 logger = logging.getLogger(__name__)
-
-POSES_FROM = {
-    "refined": "the source's poses, refined on the images",
-    "sensor": "the source's poses as they are",
-    "colmap": "poses from the images",
-}
-DEPTH_FROM = {
-    "combined": "the sensor's depth combined with stereo",
-    "sensor": "the sensor's depth",
-    "mvs": "depth by stereo from the images",
-}
 
 
 @dataclass(frozen=True)
@@ -52,6 +43,7 @@ class BuildRequest:
     """What a user asks for.
 
     Attributes:
+        others: Further captures of the same place, which are joined to the source's.
         name: The bundle's name; by default made from that of the card or the source.
         work: Folder of the stages' results; by default `out/.work/<name>`.
         settings: "stage.parameter=value" texts; they win over the card, and later ones over earlier ones.
@@ -67,6 +59,7 @@ class BuildRequest:
     settings: tuple[str, ...] = ()
     until: str | None = None
     version: str | None = None
+    others: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -120,34 +113,25 @@ def plan(request: BuildRequest, card: Card | None = None) -> Plan:
         CaptureError: When the source is missing or its format is unknown.
         CardError: When the card, a setting, the name or the version is wrong.
     """
-    from pipeline.capture.detect import capture_root, probe_and_digest
-    from pipeline.capture.reader import require_images
-
-    source = capture_root(request.source.expanduser())
-    CaptureError.unless_there(source)
+    sources = [_source(path) for path in (request.source, *request.others)]
     if card is None:
         card = read_card(request.card) if request.card else Card()
-    name = name_from(request.name or card.name or source.resolve().stem)
+    name = name_from(request.name or card.name or sources[0].resolve().stem)
     work = (request.work or request.out / ".work" / name).resolve()
-    traits, digest = probe_and_digest(source)
     params = resolve_params(card, request.settings, request.card)
     capture = params["capture"]
     assert isinstance(capture, CaptureParams)
-    if not traits.estimated:
-        require_images(traits.frames, traits.missing, capture, source)
-    if traits.kind == "video" and capture.origin == "generated":
-        traits = replace(traits, kind="generated")
+    probed = [_probed(source, capture) for source in sources]
     last, names = request.until or STAGES[-1].name, [stage.name for stage in STAGES]
     if last not in names:
         raise CardError("--until names a stage", found=repr(last), remedy=f"one of {', '.join(names)}")
     about = {
         "name": name,
-        "source": card.source.url or source.resolve().name,
+        "source": card.source.url or " + ".join(source.resolve().name for source in sources),
         "licence": card.source.licence or "unknown",
         "description": card.description or "",
         **({"movables": card.movables} if card.movables else {}),
     }
-    given = {"source": (digest, source.resolve())}
     if capture.one_object and card.movables:
         raise CardError(
             "movables stand in a place",
@@ -155,9 +139,80 @@ def plan(request: BuildRequest, card: Card | None = None) -> Plan:
             remedy="leave one of them out: an object by itself is movable",
             file=request.card,
         )
-    stages = LONE_STAGES if capture.one_object else STAGES
-    whole = plan_stages(stages, traits, given, params, about, work, request.out, request.version)
-    return replace(whole, stages=whole.stages[: names.index(last) + 1])
+    _refuse_one(request, capture, card)
+    if request.others:
+        whole = _joined(sources, probed, params, card, about, work, request)
+    else:
+        ((traits, digest),) = probed
+        stages = LONE_STAGES if capture.one_object else STAGES
+        given = {"source": (digest, sources[0].resolve())}
+        whole = plan_stages(stages, traits, given, params, about, work, request.out, request.version)
+    ends = [stage.name for stage in whole.stages].index(last)
+    return replace(whole, stages=whole.stages[: ends + 1])
+
+
+def _source(path: Path) -> Path:
+    """The capture's root, which must be there."""
+    from pipeline.capture.detect import capture_root
+
+    source = capture_root(path.expanduser())
+    CaptureError.unless_there(source)
+    return source
+
+
+def _probed(source: Path, params: CaptureParams) -> tuple[Traits, str]:
+    """What a capture holds, and the hash of its files.
+
+    Raises:
+        CaptureError: When its format is unknown or it holds too few images.
+    """
+    from pipeline.capture.detect import probe_and_digest
+    from pipeline.capture.reader import require_images
+
+    traits, digest = probe_and_digest(source)
+    if not traits.estimated:
+        require_images(traits.frames, traits.missing, params, source)
+    if traits.kind == "video" and params.origin == "generated":
+        traits = replace(traits, kind="generated")
+    return traits, digest
+
+
+def _refuse_one(request: BuildRequest, capture: CaptureParams, card: Card) -> None:
+    """A CardError for what has no meaning with the number of captures that are given."""
+    if request.others and capture.one_object:
+        rule, found = "several captures show a place", "capture.one_object, and several captures"
+        raise CardError(rule, found=found, remedy="build the object from one capture", file=request.card)
+    if card.links and not request.others:
+        rule, found = "links are between several captures", f"{len(card.links)} links, and one capture"
+        remedy = "name all captures: `splatyard build A B --card CARD.yaml`, or take the links out"
+        raise CardError(rule, found=found, remedy=remedy, file=request.card)
+
+
+def _joined(
+    sources: Sequence[Path],
+    probed: Sequence[tuple[Traits, str]],
+    params: Mapping[str, Settings],
+    card: Card,
+    about: Mapping[str, Any],
+    work: Path,
+    request: BuildRequest,
+) -> Plan:
+    """The plan of a build from several sources: each has a stage that reads it, and one joins them."""
+    names = list[str]()
+    for source in sources:
+        own = name_from(source.resolve().stem)
+        names.append(own if own not in names else f"{own}-{len(names) + 1}")
+    stages = joined_stages(names)
+    own_params = {stage.name: params["capture"] for stage in stages[: len(names)]}
+    chosen = {**params, **own_params, "capture": JoinParams(links=card.links)}
+    first: list[PlannedStage] = []
+    for stage, source, (traits, digest) in zip(stages[: len(names)], sources, probed, strict=True):
+        given = {"source": (digest, source.resolve())}
+        first += plan_stages((stage,), traits, given, chosen, about, work, request.out, None).stages
+    given = {stage.name: (stage.key, stage.folder) for stage in first}
+    traits = Traits.together([traits for traits, _ in probed])
+    rest = plan_stages(stages[len(names) :], traits, given, chosen, about, work, request.out, request.version, first)
+    return replace(rest, stages=(*first, *rest.stages))
 
 
 def plan_stages(
@@ -169,6 +224,7 @@ def plan_stages(
     work: Path,
     out: Path,
     version: str | None,
+    before: Sequence[PlannedStage] = (),
 ) -> Plan:
     """Choose the backend of each stage of a list that ends in a bundle, and compute all keys.
 
@@ -181,6 +237,7 @@ def plan_stages(
         work: Folder of the stages' results.
         out: Folder of bundles.
         version: The bundle's; None for the next free one.
+        before: Stages of another plan, which the bundle is made of, too.
 
     Raises:
         CardError: As `version_for`.
@@ -188,7 +245,7 @@ def plan_stages(
     results, planned, bundle_folder = dict(given), list[PlannedStage](), out.resolve() / about["name"]
     for stage in stages:
         if stage.params is BundleParams:
-            chosen = _bundle_params(about, bundle_folder, version, planned)
+            chosen = _bundle_params(about, bundle_folder, version, [*before, *planned])
             bundle_folder /= chosen.version
         else:
             chosen = params[stage.name]
@@ -208,36 +265,6 @@ def plan_stages(
         planned.append(PlannedStage(stage, chosen, choice.backend, choice.reason, key, folder, inputs, log, images))
         results[stage.name] = key, folder
     return Plan(about["name"], traits, tuple(planned), work, bundle_folder)
-
-
-def summary(traits: Traits, backends: Mapping[str, str], align: ScaleSources | None) -> str:
-    """As `Plan.summary`, from the chosen backend by stage; `align` is None where the build ends before that stage."""
-    missing = f" ({len(traits.missing)} more are listed, but not there)" if traits.missing else ""
-    about = "about " if traits.estimated else ""
-    parts = [f"{about}{traits.frames} images of a {traits.kind} capture{missing}"]
-    parts += [
-        phrases[backends[stage]]
-        for stage, phrases in (("poses", POSES_FROM), ("depth", DEPTH_FROM))
-        if backends.get(stage) in phrases
-    ]
-    if align is not None:
-        gravity = "the sensor, floor, walls and plumb lines" if traits.has_gravity else "floor, walls and plumb lines"
-        parts += [f"gravity from {gravity}", f"scale {_scale(traits, align)}"]
-    return "; ".join(["; ASSUMED: ".join([", ".join(parts), *traits.assumed]), *traits.unused])
-
-
-def _scale(traits: Traits, align: ScaleSources) -> str:
-    sources = {
-        "the sensor": traits.has_scale or None,
-        "the tags' size": align.tag_size,
-        "a known length": align.known_length,
-        f"{align.sheet} sheets": align.sheet,
-        "the camera's height": align.camera_height,
-    }
-    given = [name for name, value in sources.items() if value is not None]
-    if not given:
-        return "hinted by GPS or usual sizes, or assumed (its gate may fail: give --known-length or --tag-size)"
-    return f"from {given[0]}" if len(given) == 1 else f"from the most certain of {', '.join(given)}"
 
 
 def build(request: BuildRequest, run: Callable[[PlannedStage], bool] = execute) -> BuildResult:
@@ -274,8 +301,10 @@ def _errors_reported(planned: Plan) -> Iterator[None]:
         try:
             yield
         except (CaptureError, ReconstructionError) as error:
-            if error.file in {str(stage.folder) for stage in planned.stages}:
-                raise error.at(planned.stages[0].inputs["source"]) from error
+            ours = {str(stage.folder): stage for stage in planned.stages}
+            if error.file in ours:
+                source = ours[error.file].inputs.get("source", planned.stages[0].inputs["source"])
+                raise error.at(source) from error
             raise
     except BaseException:
         log_traceback(planned.log, "the build stopped")

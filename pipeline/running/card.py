@@ -13,6 +13,7 @@ from pydantic import Field
 from pipeline.align.params import ScaleSources
 from pipeline.bundle.params import Movables
 from pipeline.errors import CardError
+from pipeline.joining.params import SameSpot
 from pipeline.parameters import Inside, Known, Label, Means, Settings, checked, read_yaml
 from pipeline.regions.params import Area
 from pipeline.scenes.manifest import MAX_NAME, NAME
@@ -42,6 +43,8 @@ class Card(Settings):
     source: CardSource = CardSource()
     description: Label = ""
     """One line about the scene."""
+    links: Annotated[tuple[SameSpot, ...], Field(max_length=100)] = ()
+    """Of several captures, pairs of frames that see the same spot: they decide between readings."""
     recipe: Annotated[dict[str, dict[str, Any]], Means("known")] = Field(default_factory=dict)
     """Stage parameters that differ from their defaults."""
     scale: ScaleSources = ScaleSources()

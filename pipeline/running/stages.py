@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from pipeline.align.params import AlignParams
@@ -11,6 +11,7 @@ from pipeline.capture.params import CaptureParams, SelectParams
 from pipeline.check.params import CheckParams
 from pipeline.coverage.params import CoverageParams
 from pipeline.depth import params as depth
+from pipeline.joining.params import PREFIX, JoinParams
 from pipeline.machine import Machine
 from pipeline.mesh import params as mesh
 from pipeline.parameters import Settings
@@ -23,6 +24,10 @@ from pipeline.stage import Backend, Choice, Stage, Traits
 
 def _reader(traits: Traits, _params: Settings, _machine: Machine) -> Choice:
     return Choice(traits.kind, "by the capture's files")
+
+
+def _readers(traits: Traits, _params: Settings, _machine: Machine) -> Choice:
+    return Choice(traits.kind, "captures of one place")
 
 
 def _blur_models(params: CaptureParams) -> dict[str, str]:
@@ -83,6 +88,14 @@ LONE_STAGES: tuple[Stage, ...] = tuple(
     replace(stage, function=f"pipeline.objects.alone:{LONE[stage.name]}") if stage.name in LONE else stage
     for stage in STAGES
 )
+
+
+def joined_stages(sources: Iterable[str]) -> tuple[Stage, ...]:
+    """The stages of a build from several sources: each is read by itself; what `capture` makes is one of them all."""
+    own = tuple(replace(STAGES[0], name=PREFIX + name, function="pipeline.capture.stage:run") for name in sources)
+    needs = tuple(stage.name for stage in own)
+    return *own, Stage("capture", 1, needs, JoinParams, _readers, function="pipeline.joining.stage:run"), *STAGES[1:]
+
 
 PARAMS: dict[str, type[Settings]] = {stage.name: stage.params for stage in STAGES if stage.name != "bundle"}
 """What users may set, by stage; the plan makes the bundle stage's parameters."""

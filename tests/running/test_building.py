@@ -15,8 +15,9 @@ from pipeline.errors import BusyError, CaptureError, CardError, MachineError, Re
 from pipeline.io.results import locked
 from pipeline.machine import Gpu, Machine, package_versions
 from pipeline.running import building
-from pipeline.running.building import run_plan, summary
+from pipeline.running.building import run_plan
 from pipeline.running.stages import STAGES
+from pipeline.running.summary import summary
 from pipeline.stage import Traits
 from tests.capture.writers.video import write_video
 from tests.synthetic import Room, walk, write_photos, write_polycam
@@ -407,3 +408,34 @@ def test_an_object_by_itself_has_no_movables(scan: Path, tmp_path: Path):
     card.write_text("movables: [all]\nrecipe: {capture: {one_object: true}}\n")
     with pytest.raises(CardError, match="movables"):
         plan(BuildRequest(scan, out=tmp_path, card=card))
+
+
+def test_several_sources_are_read_each_by_itself_and_joined(scan, room, tmp_path):
+    """What comes after is made of all; another source beside them reads none again; one alone is as it was."""
+    for name in ("stairs", "attic"):
+        write_polycam(tmp_path / name, room, walk(3))
+    stairs, attic = tmp_path / "stairs", tmp_path / "attic"
+    place = BuildRequest(scan, name="house", out=tmp_path / "out")
+    two, three = (plan(replace(place, others=others)) for others in ((stairs,), (stairs, attic)))
+    assert [stage.name for stage in two.stages][:4] == ["capture-scan", "capture-stairs", "capture", "select"]
+    assert two.stages[2].inputs.keys() == {"capture-scan", "capture-stairs"}
+    assert two.traits.frames == 6
+    first, second = ({stage.name: stage.key for stage in planned.stages} for planned in (two, three))
+    assert first["capture-scan"] == second["capture-scan"]
+    assert first["capture"] != second["capture"]
+    assert first["bundle"] != second["bundle"]
+    records = two.stages[-1].params.stages
+    assert [record.name for record in records] == [stage.name for stage in two.stages[:-1]]
+    assert [stage.name for stage in plan(replace(place, others=(stairs,), until="capture")).pending] == [
+        "capture-scan",
+        "capture-stairs",
+        "capture",
+    ]
+
+
+def test_links_are_between_several_captures(scan, tmp_path):
+    """A card that was written for two says so when one is forgotten."""
+    card = tmp_path / "card.yaml"
+    card.write_text("links: [{a: scan/1, b: stairs/2}]\n")
+    with pytest.raises(CardError, match="1 links, and one capture"):
+        plan(BuildRequest(scan, card=card, out=tmp_path / "out"))

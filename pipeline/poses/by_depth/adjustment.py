@@ -76,7 +76,7 @@ def adjust(
         matrix, right = np.zeros((count, 6, count, 6)), np.zeros((count, 6))
         _add_depth(matrix, right, frames, poses, pairs, gate)
         if matched is not None:
-            _scatter(matrix, right, matched.pairs, *matched.compare(poses))
+            scatter(matrix, right, matched.pairs, *matched.compare(poses))
         _add_given(matrix, right, given, poses)
         _add_steps(matrix, right, given, poses, frames.steps)
         normal = matrix.reshape(6 * count, 6 * count)[np.ix_(rows, rows)]
@@ -109,7 +109,7 @@ def differences(poses: F64, others: F64) -> F64:
 
 def _add_depth(matrix: F64, right: F64, frames: Frames, poses: F64, pairs: I64, gate: float) -> None:
     found = compare(frames, poses, pairs, gate)
-    _scatter(matrix, right, pairs, found.hessian, found.gradient)
+    scatter(matrix, right, pairs, found.hessian, found.gradient)
 
 
 def _add_given(matrix: F64, right: F64, given: Given, poses: F64) -> None:
@@ -142,10 +142,10 @@ def _add_steps(matrix: F64, right: F64, given: Given, poses: F64, steps: I64) ->
     slope = np.concatenate([-by_second @ adjoint, by_second], 2)
     weighted = np.swapaxes(slope, 1, 2) * weights[:, None]
     blocks, gradient = weighted @ slope, -np.einsum("nij,nj->ni", weighted, off)
-    _scatter(matrix, right, steps[~given.cut], blocks, gradient)
+    scatter(matrix, right, steps[~given.cut], blocks, gradient)
 
 
-def _scatter(matrix: F64, right: F64, pairs: I64, hessian: F64, gradient: F64) -> None:
+def scatter(matrix: F64, right: F64, pairs: I64, hessian: F64, gradient: F64) -> None:
     """Add the terms (M, 12, 12), (M, 12) of pairs (M, 2) of poses to the normal equations (N, 6, N, 6), (N, 6)."""
     for p, first in enumerate(pairs.T):
         np.add.at(right, first, gradient[:, 6 * p : 6 * p + 6])

@@ -13,7 +13,7 @@ from PIL import Image
 from pipeline.capture.detect import probe
 from pipeline.capture.model import Capture
 from pipeline.errors import CaptureError
-from pipeline.running.building import summary
+from pipeline.running.summary import summary
 from tests.capture.conftest import fill
 
 Read = Callable[[Path], Capture]

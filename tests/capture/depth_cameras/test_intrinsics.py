@@ -16,7 +16,7 @@ from pipeline.capture.model import Capture
 from pipeline.capture.params import CaptureParams
 from pipeline.capture.source import open_source
 from pipeline.errors import CaptureError
-from pipeline.running.building import summary
+from pipeline.running.summary import summary
 from tests.capture.conftest import SMALL
 from tests.capture.depth_cameras.test_rgbd import write_seven_scenes
 from tests.capture.writers.reading import read_with

@@ -1,0 +1,136 @@
+"""Captures become one where they show one place; else an error says what belongs together."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.capture.model import Capture
+from pipeline.errors import CaptureError, CardError, ReconstructionError
+from pipeline.geometry import Pose, angle_deg
+from pipeline.io.results import resume_folder
+from pipeline.joining.params import JoinParams, SameSpot
+from pipeline.joining.stage import JOINING_FILE, run
+from tests.joining.walks import own_world, repainted, round_the_room, write
+from tests.synthetic import Room
+
+ONE, OTHER = round_the_room(0.0, 0.6), round_the_room(0.4, 1.0, inward=0.25)
+
+
+@pytest.fixture(scope="module")
+def hall(tmp_path_factory: pytest.TempPathFactory, room: Room) -> Path:
+    """A walk through the room."""
+    return write(tmp_path_factory.mktemp("hall") / "capture", room, ONE, own_world(1), 1).root
+
+
+@pytest.fixture(scope="module")
+def stairs(tmp_path_factory: pytest.TempPathFactory, room: Room) -> Path:
+    """Another, by another way, in another world."""
+    return write(tmp_path_factory.mktemp("stairs") / "capture", room, OTHER, own_world(2), 2).root
+
+
+@pytest.fixture(scope="module")
+def alike(tmp_path_factory: pytest.TempPathFactory, room: Room) -> Path:
+    """That walk in a room with another frieze."""
+    other = repainted(room, np.random.default_rng(6))
+    return write(tmp_path_factory.mktemp("alike") / "capture", other, OTHER, own_world(3), 3).root
+
+
+def joined(folder: Path, links: Sequence[SameSpot] = (), **captures: Path) -> Capture:
+    out = folder / ".key.partial"
+    out.mkdir()
+    run({f"capture-{name}": path for name, path in captures.items()}, JoinParams(links=tuple(links)), out)
+    return Capture.load(out)
+
+
+def off(capture: Capture, source: str, truth: Sequence[Pose], world: Pose) -> tuple[float, float]:
+    """Median error of a source's poses [m, deg], in that world."""
+    poses = [f.world_from_camera for f in capture.frames if f.name.startswith(source) and f.world_from_camera]
+    assert len(poses) == len(truth)
+    wanted = [world @ pose for pose in truth]
+    shifts = [np.linalg.norm(p.translation - w.translation) for p, w in zip(poses, wanted, strict=True)]
+    turns = [angle_deg(p.rotation, w.rotation) for p, w in zip(poses, wanted, strict=True)]
+    return float(np.median(shifts)), float(np.median(turns))
+
+
+def test_two_walks_become_one_capture(tmp_path: Path, hall: Path, stairs: Path):
+    """In the world of the source whose gravity is the surest, to what both drift; nothing collides."""
+    capture = joined(tmp_path, stairs=stairs, hall=hall)
+    for source, truth in (("hall", ONE), ("stairs", OTHER)):
+        shift, turn = off(capture, source, truth, own_world(1))
+        assert shift < 0.025
+        assert turn < 0.5
+    assert len({frame.name for frame in capture.frames}) == len(ONE) + len(OTHER)
+    assert {frame.sensor for frame in capture.frames} == {"hall", "stairs"}
+    for frame in capture.frames:
+        assert frame.depth is not None
+        assert (capture.root / frame.image).read_bytes()
+        assert (capture.root / frame.depth).read_bytes()
+    assert capture.up_sigma_deg == Capture.load(hall).up_sigma_deg
+    (link,) = json.loads((capture.root / JOINING_FILE).read_text())["links"]
+    assert (link["a"], link["b"], link["verdict"]) == ("hall", "stairs", "joined")
+    assert any("hall - stairs: joined" in note for note in capture.notes)
+
+
+def test_a_twin_of_other_paint_is_no_place_of_it(tmp_path: Path, hall: Path, tmp_path_factory: pytest.TempPathFactory):
+    """Equal walls to the millimetre; the error names both parts, and nothing is written."""
+    twin = write(tmp_path_factory.mktemp("twin") / "capture", Room.make(9), OTHER, own_world(4), 4).root
+    with pytest.raises(
+        ReconstructionError, match=r"2 parts \(part 1: hall; part 2: twin\)\. hall - twin: (apart|ambig)"
+    ):
+        joined(tmp_path, hall=hall, twin=twin)
+    assert not (tmp_path / ".key.partial" / "capture.json").exists()
+
+
+def test_a_room_that_looks_alike_is_ambiguous(tmp_path: Path, hall: Path, alike: Path):
+    """The same room with another frieze could be the room next door: a person decides by the images."""
+    with pytest.raises(ReconstructionError, match="hall - other: ambiguous, a place that looks alike") as error:
+        joined(tmp_path, hall=hall, other=alike)
+    images = [*(resume_folder(tmp_path / ".key.partial") / "readings").glob("hall-other-*.png")]
+    assert images
+    assert str(images[0].parent) in error.value.remedy
+    assert "links: [{a: hall/FRAME, b: other/FRAME}]" in error.value.remedy
+
+
+def test_a_person_decides(tmp_path: Path, hall: Path, alike: Path):
+    """Frames that see the same spot, by a card's links."""
+    pairs = [(i, j) for i in range(len(ONE)) for j in range(len(OTHER))]
+    i, j = min(pairs, key=lambda p: float(angle_deg(ONE[p[0]].rotation, OTHER[p[1]].rotation)))
+    capture = joined(tmp_path, [SameSpot(a=f"other/{j:04d}", b=f"hall/{i:04d}")], hall=hall, other=alike)
+    shift, turn = off(capture, "other", OTHER, own_world(1))
+    assert shift < 0.03
+    assert turn < 0.6
+
+
+def test_a_wrong_word_is_not_believed(tmp_path: Path, hall: Path, stairs: Path):
+    """Frames that look at opposite walls."""
+    pairs = [(i, j) for i in range(len(ONE)) for j in range(len(OTHER))]
+    i, j = max(pairs, key=lambda p: float(angle_deg(ONE[p[0]].rotation, OTHER[p[1]].rotation)))
+    with pytest.raises(ReconstructionError, match=r"apart, .* what the given links say"):
+        joined(tmp_path, [SameSpot(a=f"hall/{i:04d}", b=f"stairs/{j:04d}")], hall=hall, stairs=stairs)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "found"), [("hall/9999", "stairs/0001", "'hall/9999'"), ("hall/0001",) * 2 + ("hall",)]
+)
+def test_links_name_frames_of_two_sources(tmp_path: Path, hall: Path, stairs: Path, a: str, b: str, found: str):
+    """Before anything is computed."""
+    with pytest.raises(CardError) as error:
+        joined(tmp_path, [SameSpot(a=a, b=b)], hall=hall, stairs=stairs)
+    assert found in error.value.found
+
+
+def test_what_lacks_depth_is_named(tmp_path: Path, hall: Path, stairs: Path):
+    """Photos can't be joined yet."""
+    capture = Capture.load(stairs)
+    root = tmp_path / "photos"
+    root.mkdir()
+    frames = tuple(replace(frame, depth=None, world_from_camera=None) for frame in capture.frames)
+    replace(capture, root=root, kind="photos", frames=frames, scale_sigma=None).save()
+    with pytest.raises(CaptureError, match=r"photos \(photos\) lacks depth images, poses, a metric scale"):
+        joined(tmp_path, hall=hall, photos=root)
