@@ -127,6 +127,8 @@ def _turn(cache: Any) -> Iterator[None]:
         cache._impl.locator.ensure_cache_path()
         lock = os.open(f"{index}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     except OSError:
+        lock = None
+    if lock is None:  # outside, so that errors of the compiler have no cause
         yield
         return
     _compiled_now.add(index)

@@ -131,14 +131,15 @@ def cut_out(
             found=f"{manifest.reference} has objects",
             remedy=f"cut all of them out of {', '.join(manifest.parents) or 'the version before'} at once",
         )
-    solid, shown = cut_together(bundle, objects, behind, proposed=proposed)
-    names = sorted(one.name for one in solid.objects)
+    made = cut_together(bundle, objects, behind, proposed=True) if proposed else None  # which tells what stays
+    names = sorted(one.name for one in (made[0].objects if made else objects))
     content = json.dumps([CUT_VERSION, bundle.files.sha256, names, *([behind.sha256] if behind else [])])
     key = hashlib.sha256(content.encode()).hexdigest()[:20]
     scene_folder = out.resolve() / manifest.name
     found, least = version_for(scene_folder, key, version), Version.parse(manifest.version).next("minor")
     if (scene_folder / found).is_dir():  # of this key
         return scene_folder / found
+    solid, shown = made or cut_together(bundle, objects, behind)
     folder = scene_folder / (found if version else str(max(Version.parse(found), least)))
     stage = StageRecord(name="objects", key=key, backend="own", reason="asked for", params={"names": tuple(names)})
     stages = (*manifest.provenance.stages, stage)

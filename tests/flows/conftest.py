@@ -23,6 +23,7 @@ from pipeline.geometry.spherical_harmonics import SH_C0
 from pipeline.regions.regions import Regions, RobotPose
 from pipeline.splat.ply import save_splat
 from pipeline.splat.sog import save_sog
+from tests.prefect_home import prefect_home
 from tests.synthetic import SIZE, Room, posed_scene, walk
 
 GATES = (
@@ -147,4 +148,4 @@ def own_bundle(room_bundle, tmp_path) -> Path:
 def with_own_prefect(home: Path) -> dict[str, str]:
     """The environment of a process with a Prefect of its own: an earlier test may have begun a server here."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
-    return {**kept, "PREFECT_HOME": str(home)}
+    return {**kept, "PREFECT_HOME": prefect_home(home)}

@@ -22,6 +22,7 @@ from pipeline.io.results import preview_folder
 from pipeline.previews import PUBLISHING
 from tests.flows.test_build_view import address
 from tests.paths import ROOT
+from tests.prefect_home import prefect_home
 from tests.synthetic import CAMERA, Room, walk, write_photos, write_polycam
 
 TINY = (
@@ -73,7 +74,7 @@ def settings() -> list[str]:
 
 def splatyard(*arguments: str, home: Path) -> subprocess.CompletedProcess[str]:
     """Run the installed command as a user does."""
-    environment = {**os.environ, "PREFECT_HOME": str(home / "prefect")}
+    environment = {**os.environ, "PREFECT_HOME": prefect_home(home / "prefect")}
     command = [str(Path(sys.executable).with_name("splatyard")), *arguments]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, check=False)
 
@@ -153,7 +154,7 @@ def test_looking_on_changes_nothing(whole, scan, tmp_path):
     program = [str(Path(sys.executable).with_name("splatyard")), "build", str(scan), "--name", "room", *settings()]
     build = subprocess.Popen(
         [*program, "--out", str(tmp_path), "--view"],
-        env={**os.environ, "PREFECT_HOME": str(tmp_path / "prefect")},
+        env={**os.environ, "PREFECT_HOME": prefect_home(tmp_path / "prefect")},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.prefect_home import prefect_home
 from tests.running_yard import PASSWORD, Yard, wait_for
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs pip install 'splatyard[dev]'")
@@ -85,6 +86,7 @@ def lab(tmp_path: Path) -> Iterator[Yard]:
     (tmp_path / "prefect.yaml").write_text(DEPLOYMENTS)
     (tmp_path / "lab_flows.py").write_text(FLOWS)
     made = Yard(tmp_path)
+    prefect_home(made.home)
     made.start()
     yield made
     made.end()

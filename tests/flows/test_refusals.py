@@ -18,6 +18,7 @@ from flows.cli.commands import ALIASES, TOP
 from pipeline.running import building
 from pipeline.running.stages import STAGES
 from tests.paths import ROOT
+from tests.prefect_home import prefect_home
 from tests.refusals import build_here, check_refusal
 from tests.synthetic import CAMERA, Room, walk, write_photos
 
@@ -264,7 +265,7 @@ def test_every_command_is_refused_something():
 def test_a_process_says_no_more(terminal: bool, place: Path, tmp_path: Path):
     """A build that a stage refuses, with Prefect and its server, in a pipe and on a terminal."""
     command = [*PROGRAM, "build", str(place / "copies"), "--out", str(tmp_path / "out")]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "PREFECT_HOME": str(tmp_path)}
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "PREFECT_HOME": prefect_home(tmp_path / "prefect")}
     ours, theirs = pty.openpty() if terminal else os.pipe()
     with subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=theirs, stderr=theirs) as process:
         os.close(theirs)

@@ -29,6 +29,7 @@ from flows.server import own_origins, own_pages_only, refused
 from pipeline.errors import MachineError
 from tests.flows.conftest import with_own_prefect
 from tests.paths import ROOT
+from tests.prefect_home import prefect_home
 
 STARTER = """
 import signal, time
@@ -44,7 +45,7 @@ def starter(tmp_path) -> Iterator[subprocess.Popen[str]]:
     """A process, leader of its group, that has the server started and writes the URL."""
     process = subprocess.Popen(
         [sys.executable, "-c", STARTER],
-        env={**os.environ, "PREFECT_HOME": str(tmp_path)},
+        env={**os.environ, "PREFECT_HOME": prefect_home(tmp_path)},
         cwd=ROOT,
         stdout=subprocess.PIPE,
         text=True,

@@ -13,6 +13,7 @@ import pytest
 
 from tests.conftest import made_once
 from tests.paths import ROOT
+from tests.prefect_home import prefect_home
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]
 
@@ -45,7 +46,7 @@ def follow(page: str, folder: Path) -> str:
     environment |= {
         "PATH": f"{programs}:{os.environ['PATH']}",
         "PYTHONPATH": str(ROOT),
-        "PREFECT_HOME": str(folder / ".prefect"),
+        "PREFECT_HOME": prefect_home(folder / ".prefect"),
         "COLUMNS": "200",
     }
     done = subprocess.run(

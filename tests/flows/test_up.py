@@ -27,6 +27,7 @@ from flows import up as module
 from flows import yard
 from flows.server import page_token
 from pipeline.errors import BusyError, MachineError
+from tests.prefect_home import prefect_home
 from tests.running_yard import PASSWORD, Yard, free_port, lives, wait_for
 
 if TYPE_CHECKING:
@@ -223,6 +224,7 @@ def _do(lab: Yard, *command: str) -> None:
 @pytest.mark.slow
 def test_a_deployment_that_is_wrong_ends_it(lab: Yard):
     """It says where to look, and nothing is left."""
+    prefect_home(lab.home)
     (lab.folder / "prefect.yaml").write_text(DEPLOYMENTS.replace("lab_flows.quick", "lab_flows.slow"))
     done = subprocess.run(lab.command(), cwd=lab.folder, env=lab.environment(), capture_output=True, text=True)
     assert done.returncode == 2

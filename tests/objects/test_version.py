@@ -168,7 +168,7 @@ def test_the_same_cut_is_the_same_version(whole: Bundle, cut: Bundle, objects: l
 def test_a_cut_is_found_again_below_another_ones_version(tmp_path: Path, room: Room, monkeypatch: pytest.MonkeyPatch):
     """The next minor version has other objects: it is not what was asked for. Nothing is really cut here."""
 
-    def cut(bundle: Bundle, objects: Sequence[SceneObject], behind: object, *, proposed: bool) -> tuple[Any, None]:
+    def cut(bundle: Bundle, objects: Sequence[SceneObject], behind: object) -> tuple[Any, None]:
         return SimpleNamespace(objects=objects), None
 
     def write(bundle: Bundle, solid: Any, shown: None, folder: Path, **changes: Any) -> None:

@@ -169,8 +169,20 @@ def two_nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 
 @pytest.mark.slow
-def test_a_machine_is_killed_and_training_goes_on(tmp_path: Path, two_nodes: Any, monkeypatch: pytest.MonkeyPatch):
-    """By SIGKILL of its Ray; when another one joins, it gets an actor. A cluster of another version is refused."""
+def test_actors_of_a_cluster_send(tmp_path: Path, two_nodes: Any):
+    """One on each machine. A cluster of another version is refused."""
+    run = make_run(tmp_path)
+    with training(run, 2, two_nodes.address) as process:
+        until(run, process, both)
+        process.kill()
+    _pretend_version(two_nodes.address, "2.0.0")
+    with pytest.raises(TrainError, match=r"(?s)answers at .*Version mismatch|2\.0\.0"):
+        train_run(run, [open_scene(SCENE)], iterations=10**6, actors=ActorPlan(2, two_nodes.address))
+
+
+@pytest.mark.soak  # test_pool has silent actors replaced, without Ray
+def test_a_machine_is_killed_and_training_goes_on(tmp_path: Path, two_nodes: Any):
+    """By SIGKILL of its Ray; when another one joins, it gets an actor."""
     run = make_run(tmp_path, **{"actors.silent_seconds": 120})
     with training(run, 2, two_nodes.address) as process:
         until(run, process, both)
@@ -181,9 +193,6 @@ def test_a_machine_is_killed_and_training_goes_on(tmp_path: Path, two_nodes: Any
         two_nodes.more()
         until(run, process, lambda newest: newest["actors/replaced"] >= 1 and both(newest))
         process.kill()
-    _pretend_version(two_nodes.address, "2.0.0")
-    with pytest.raises(TrainError, match=r"(?s)answers at .*Version mismatch|2\.0\.0"):
-        train_run(run, [open_scene(SCENE)], iterations=10**6, actors=ActorPlan(2, two_nodes.address))
 
 
 def _pretend_version(address: str, version: str) -> None:
