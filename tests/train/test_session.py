@@ -369,7 +369,7 @@ def test_two_halves_are_a_whole(tmp_path: Path, room_scene: SimScene, more: dict
     scenes = [room_scene, other]
     locks = [scene.lock for scene in scenes]
     # a seed by which some robot succeeds in the first half
-    whole, broken = (make_run(tmp_path, locks, seed=1, **{**SMALL, **more}) for _ in range(2))
+    whole, broken = (make_run(tmp_path, locks, seed=1, **{**SMALL, **more, "save_interval": half}) for _ in range(2))
     train_run(whole, scenes, iterations=2 * half)
     assert train_run(broken, scenes, iterations=half) == half
     assert train_run(Run.open(broken.folder), scenes, iterations=2 * half) == 2 * half
