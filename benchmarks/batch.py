@@ -124,7 +124,7 @@ class Lab:
         return str(self.folder / "cards" / "*.yaml")
 
     def batch(self, *options: str) -> Run:
-        """Run `splatyard batch` over all cards.
+        """Run `splatyard scene batch` over all cards.
 
         Raises:
             SystemExit: When it fails.
@@ -250,7 +250,8 @@ def main() -> None:
         rows += throughput(folder / "throughput", options.scenes, options.stage_seconds)
         rows += real_throughput(folder / "real", options.real)
     text = (
-        "`splatyard batch` as users run it, with its own Prefect server on SQLite. Captures are three images of 64x48. "
+        "`splatyard scene batch` as users run it, with its own Prefect server on SQLite. Captures are three images of "
+        "64x48. "
         f"Stages are stand-ins: each of a scene's {len(STAGES)} computes for {options.stage_seconds:g} CPU-seconds to "
         "measure throughput, and for none to measure the time between stages. The bare stages run in as many processes "
         "as the command has workers. Start and end of server and processes are included, creating Prefect's database "

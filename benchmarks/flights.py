@@ -257,7 +257,7 @@ def main() -> None:
     """Measure, and write with --write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=("gait", "driver", "colors"))
-    parser.add_argument("--rooms", help="rooms of `splatyard rooms 24 --with stairs --seed 1000`, for colors")
+    parser.add_argument("--rooms", help="rooms of `splatyard scene rooms 24 --with stairs --seed 1000`, for colors")
     parser.add_argument("--eyes", type=Path, help="others than those that come along")
     parser.add_argument("--scene", help="a place with stairs")
     parser.add_argument("--write", action="store_true", help="write the pages of docs/benchmarks")

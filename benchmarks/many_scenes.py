@@ -1,6 +1,6 @@
 """What many scenes cost a simulation: memory, time to make it, steps per CPU-second; each number in a fresh process.
 
-    splatyard rooms 64 --out yard
+    splatyard scene rooms 64 --out yard
     NUMBA_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 python benchmarks/many_scenes.py yard/* --write
 
 Where there are fewer bundles than scenes, some are opened several times, which the simulator takes for different ones.

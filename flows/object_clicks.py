@@ -55,7 +55,7 @@ class ObjectClicks:
                 return
             size = " x ".join(f"{edge:.2f}" for edge in one.body.size)
             can = f"part of the building: {one.fixed}" if one.fixed else "could be moved"
-            asked = f"splatyard objects {self._bundle.manifest.reference} --cut {one.name}"
+            asked = f"splatyard bundle objects {self._bundle.manifest.reference} --cut {one.name}"
             lines = [markdown("**{}**, {} m, {} of it seen", one.name, size, f"{one.seen:.0%}"), markdown("{}", can)]
             self.text.content = joined(lines if one.fixed else [*lines, code(asked)])
             edges = bounds_of(one.body)[np.array(BOX_EDGES)].astype(np.float32)

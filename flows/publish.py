@@ -1,4 +1,4 @@
-"""Bundles published, and the gallery made, by Prefect flows: what `splatyard publish` and `splatyard gallery` do."""
+"""Bundles published, and the gallery made, by Prefect flows, as `splatyard registry publish` and `gallery` do."""
 
 from __future__ import annotations
 
@@ -118,6 +118,6 @@ def make_gallery(registry: str = "", out: Path = Path("site"), push_to: str = ""
         raise BundleError(
             "all versions can be shown",
             found="; ".join(f"{name}: {why.splitlines()[0]}" for name, why in left_out.items()),
-            remedy="`splatyard verify` says more; the others are shown",
+            remedy="`splatyard registry verify` says more; the others are shown",
         )
     return address

@@ -1,4 +1,4 @@
-"""Old results of stages removed by a Prefect flow, on a schedule: what `splatyard gc` does."""
+"""Old results of stages removed by a Prefect flow, on a schedule: what `splatyard scene gc` does."""
 
 from __future__ import annotations
 

@@ -299,7 +299,7 @@ def run_stage_job(
     store: Address | None = None,
     one_object: bool = False,
 ) -> State[bool]:
-    """Run one stage of a batch, which starts this itself; see `splatyard batch --runner pool`.
+    """Run one stage of a batch, which starts this itself; see `splatyard scene batch --runner pool`.
 
     Args:
         stage: Its name.

@@ -133,7 +133,7 @@ def _recognise(source: CaptureSource) -> tuple[Reader, CaptureSource]:
             if fitting:
                 return reader, next(iter(fitting.values()))
     suffixes = {suffix_of(name) for name in source.names}
-    known = "`splatyard formats` lists the forms, and what lies on disk of each"
+    known = "`splatyard scene formats` lists the forms, and what lies on disk of each"
     raise CaptureError(
         "a capture must have a form that can be read: photos, a video, a phone's scan, a robot's recording ...",
         found=listed(source, source.names),

@@ -106,7 +106,9 @@ def _draw(version: Listed, folder: Path) -> Drawn:
     try:
         bundle = version.open()
         # numbers that every reader accepts can still be beyond what can be drawn
-        with reading("a bundle of the gallery can be drawn", bundle.root, "`splatyard check` and `splatyard view` it"):
+        with reading(
+            "a bundle of the gallery can be drawn", bundle.root, "`splatyard bundle check` and `splatyard view` it"
+        ):
             card, view = card_of(bundle, version.summary), _write_content(bundle, files)
         return Drawn(version, SceneFile(content=content, summary=version.summary, card=card, view=view), folder, files)
     except BaseException:

@@ -124,7 +124,7 @@ def scenes(address: str) -> dict[str, list[Listed]]:
         raise BundleError(
             "a gallery shows the scenes of a registry, or of a folder of bundles",
             found="there is none",
-            remedy="name the registry that `splatyard publish` writes to, or the folder of `splatyard build`",
+            remedy="name the registry that `splatyard registry publish` writes to, or the folder of `splatyard build`",
             file=address,
         )
     return found

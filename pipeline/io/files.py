@@ -190,7 +190,7 @@ def no_room(folder: Path | None, found: str) -> MachineError:
     return MachineError(
         "the disk must have room for the results",
         found=f"{found}, {readable(free_bytes(folder))} free" if folder else found,
-        remedy="free some space (`splatyard gc` removes old results) or choose another disk, then run it again",
+        remedy="free some space (`splatyard scene gc` removes old results) or choose another disk, then run it again",
         file=folder,
     )
 

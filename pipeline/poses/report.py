@@ -74,7 +74,7 @@ class PosesReport(BackendReport):
 
 
 def notes(report: PosesReport) -> Iterator[str]:
-    """The main facts in sentences, for the log and for `splatyard inspect`."""
+    """The main facts in sentences, for the log and for `splatyard bundle inspect`."""
     yield f"{report['registered']} of {report['keyframes']} keyframes have poses"
     for one in report["focal_lengths_corrected"]:
         source = "EXIF" if one["source"] == "exif" else "a guess"

@@ -50,7 +50,7 @@ def check_gates(bundle: Bundle, *, allow_failed: bool) -> None:
         raise BundleError(
             "a published bundle passes its gates",
             found=f"{bundle.manifest.reference} fails {', '.join(failed)}",
-            remedy="`splatyard check` says why; to publish it all the same, shown red everywhere: --allow-failed",
+            remedy="`splatyard bundle check` says why; --allow-failed publishes it all the same, shown red everywhere",
             file=bundle.root,
         )
 

@@ -106,7 +106,7 @@ def yank(registry: Writable, reference: Reference, why: str) -> None:
         raise BundleError(
             f"a yank names one version, and why in {MAX_LINE} characters",
             found=f"{reference.name}@{reference.range}, {why.strip()!r:.60}",
-            remedy="such as splatyard yank hall@1.0.0 --why 'its scale is wrong, see 1.0.1'",
+            remedy="such as splatyard registry yank hall@1.0.0 --why 'its scale is wrong, see 1.0.1'",
         )
     if isinstance(registry, HubRegistry):
         hub_writing.yank(registry, reference, why)

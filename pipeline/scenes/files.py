@@ -53,7 +53,7 @@ class BundleFiles:
             remedy = f"there are {', '.join(sorted(self.manifest.files))}"
             raise damaged("a bundle holds what its manifest lists", f"{name} is not listed", self.root, remedy)
         if problem := self.problem(name, entry, with_hash=False):
-            remedy = "run `splatyard check`, and get the bundle again from its source"
+            remedy = "run `splatyard bundle check`, and get the bundle again from its source"
             raise damaged("a bundle's files are as its manifest says", problem, self.root / name, remedy)
         return self.root / name
 

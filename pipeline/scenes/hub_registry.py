@@ -144,7 +144,7 @@ class HubRegistry:
             summaries = sorted(Index.model_validate_json(content).entries, key=lambda one: one.order)
         except (ValidationError, BundleError) as error:
             raise BundleError(
-                f"{INDEX} is as `splatyard publish` writes it",
+                f"{INDEX} is as `splatyard registry publish` writes it",
                 found=str(error).splitlines()[0],
                 remedy="somebody changed it by hand: restore it on the hub from an earlier commit",
                 file=self.address,

@@ -128,7 +128,7 @@ def parse_published(content: bytes, name: str, version: Version, file: str) -> M
     manifest = parse_manifest(content, file)
     if (manifest.name, manifest.version) != (name, str(version)):
         rule = "a published version lies under its name and version"
-        remedy = "the registry is damaged or hostile: `splatyard verify` says more"
+        remedy = "the registry is damaged or hostile: `splatyard registry verify` says more"
         raise damaged(rule, f"{manifest.reference} in {name}/{version}", file, remedy)
     return manifest
 
@@ -156,7 +156,7 @@ def missing(registry: Registry, reference: Reference) -> MissingBundleError:
     else:
         near = difflib.get_close_matches(reference.name, registry.names(), 3, 0.4)
         found = f"no scene {reference.name!r}"
-        remedy = f"did you mean {' or '.join(near)}?" if near else "`splatyard list` shows what there is"
+        remedy = f"did you mean {' or '.join(near)}?" if near else "`splatyard registry list` shows what there is"
     return MissingBundleError(
         "a registry has the version that is asked for", found=found, remedy=remedy, file=registry.address
     )

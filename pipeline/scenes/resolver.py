@@ -184,7 +184,7 @@ def read_lock(path: Path = LOCK_FILE) -> Lock:
             return Lock.model_validate_json(file.read(MAX_LOCK_BYTES))
     except ValidationError as error:
         raise BundleError(
-            "a lock file is as `splatyard pull --lock` writes it",
+            "a lock file is as `splatyard registry pull --lock` writes it",
             found=str(error).splitlines()[0],
             remedy="delete it and pull with --lock again, or get the one that was checked in",
             file=path,
@@ -228,7 +228,7 @@ def find_locked(reference: Path | str, path: Path = LOCK_FILE) -> BundleFiles:
             "a locked scene has the bytes that it was locked with",
             found=f"{pin.bundle} has manifest {files.sha256[:12]}, locked was {pin.sha256[:12]}",
             remedy="somebody changed what was published: get the right one, or lock it again with "
-            f"`splatyard pull --lock {pin.reference}`",
+            f"`splatyard registry pull --lock {pin.reference}`",
             file=path,
         )
     logger.info("%s: %s is %s", path, reference, pin.bundle)
@@ -319,9 +319,9 @@ def _check_folder(folder: Path, *, create: bool) -> None:
         found, remedy = f"no folder {parent}", f"check the address; if it is right, make that folder: mkdir -p {parent}"
     else:
         found = "no such folder"
-        remedy = f"check the address; `splatyard publish hall@1.0.0 --to {PREFIX}{folder}` makes it"
+        remedy = f"check the address; `splatyard registry publish hall@1.0.0 --to {PREFIX}{folder}` makes it"
     raise (BundleError if folder.exists() else MissingBundleError)(
-        "a registry is a folder made by `splatyard publish`, or an address such as s3://bucket/path",
+        "a registry is a folder made by `splatyard registry publish`, or an address such as s3://bucket/path",
         found=found,
         remedy=remedy,
         file=folder,

@@ -128,7 +128,7 @@ class StoreRegistry:
             raise BundleError(
                 "a registry has every file of its versions",
                 found=f"{blob} {'is missing' if stat is None else f'has {stat.bytes} bytes, not {entry.bytes}'}",
-                remedy="`splatyard verify` says more; publishing the version again from its bundle brings it back",
+                remedy="`splatyard registry verify` says more; publishing the bundle again brings it back",
                 file=self.store.address,
             )
         starts = range(0, entry.bytes, CHUNK)

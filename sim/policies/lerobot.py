@@ -90,8 +90,8 @@ class LeRobotDriver:
         return SimError(
             "a checkpoint of LeRobot's (0.4 or newer) fits what this robot observes and does",
             found=found,
-            remedy="name the folder pretrained_model of a policy that was trained on what `splatyard record` wrote for "
-            "this robot and task",
+            remedy="name the folder pretrained_model of a policy that was trained on what `splatyard policy record` "
+            "wrote for this robot and task",
             file=self._folder,
         )
 

@@ -157,7 +157,7 @@ class OnnxDriver:
         return SimError(
             "an ONNX file's inputs are what this robot observes, its output an action",
             found=found,
-            remedy="docs/policies.md says what inputs and outputs are named; `splatyard export RUN` writes one",
+            remedy="docs/policies.md says what inputs and outputs are named; `splatyard bundle export RUN` writes one",
             file=self._file,
         )
 

@@ -155,7 +155,8 @@ class ServedDriver:
             raise SimError(
                 f"this robot is driven by {self._env.controller.size} numbers, see docs/policies.md",
                 found=f"actions of {chunk.shape[1]}, from {self._server.address}",
-                remedy="serve a policy that was trained on what `splatyard record` wrote for this robot and task",
+                remedy="serve a policy that was trained on what `splatyard policy record` wrote for this robot "
+                "and task",
             )
         return chunk
 

@@ -206,8 +206,8 @@ def _no_object(names: Sequence[str], known: Sequence[str], reference: str) -> Si
     return SimError(
         "objects are cut out of a bundle before they are loose",
         found=f"{', '.join(names)} of {reference}, which has {', '.join(known) or 'none'}",
-        remedy="`splatyard objects BUNDLE --all-movable` writes a version with them; an object by itself is given by "
-        "its bundle, such as mug@1.0.0",
+        remedy="`splatyard bundle objects BUNDLE --all-movable` writes a version with them; an object by itself is "
+        "given by its bundle, such as mug@1.0.0",
     )
 
 

@@ -68,7 +68,7 @@ def checked(values: Mapping[str, object], known: Mapping[str, Parameter], task: 
     for name, value in values.items():
         if name not in known:
             raise SimError(
-                f"the parameters of {task} have the names in `splatyard tasks {task}`",
+                f"the parameters of {task} have the names in `splatyard policy tasks {task}`",
                 found=name,
                 remedy=f"one of {', '.join(known)}" if known else "leave it out: it has none",
             )

@@ -14,7 +14,7 @@ class RewardSettings(Settings):
     """A term of a task's reward."""
 
     weight: Annotated[float, Field(ge=-1e6, le=1e6)]
-    """What a value of 1 is worth, each time it happens or by the second, as `splatyard tasks NAME` has it."""
+    """What a value of 1 is worth, each time it happens or by the second, as `splatyard policy tasks NAME` has it."""
 
 
 class TaskSettings(Settings):

@@ -255,7 +255,7 @@ class Task:
         """
         if unknown := settings.rewards.keys() - self.rewards.keys():
             raise SimError(
-                f"the rewards of {self.name} have the names in `splatyard tasks {self.name}`",
+                f"the rewards of {self.name} have the names in `splatyard policy tasks {self.name}`",
                 found=", ".join(sorted(unknown)),
                 remedy=f"one of {', '.join(self.rewards)}",
             )
@@ -305,8 +305,8 @@ class Task:
             raise SimError(
                 f"{self.name} is about one loose object, the same in every scene",
                 found=names or "none",
-                remedy="--objects NAME (objects=[NAME]): one that was cut out of the bundle, see `splatyard objects "
-                "BUNDLE`, or a bundle that is an object by itself, such as mug@1.0.0",
+                remedy="--objects NAME (objects=[NAME]): one that was cut out of the bundle, see "
+                "`splatyard bundle objects BUNDLE`, or a bundle that is an object by itself, such as mug@1.0.0",
             )
         return self.picks(self, robot, objects[0]), [replace(scene, objects=()) for scene in scenes]
 

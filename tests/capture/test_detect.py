@@ -42,7 +42,7 @@ def test_empty_folder_is_told_in_three_lines(tmp_path: Path) -> None:
     """Nothing found, and the command that lists the forms: all of them would hide what happened."""
     with pytest.raises(CaptureError, match="no files") as error:
         probe(tmp_path)
-    assert "splatyard formats" in error.value.remedy
+    assert "splatyard scene formats" in error.value.remedy
     assert len(str(error.value).splitlines()) == 3
     assert all(len(line) < 120 + len(str(tmp_path)) for line in str(error.value).splitlines())
     assert error.value.file == str(tmp_path)

@@ -151,7 +151,10 @@ CASES = {
         "", lambda f: (fill(f / "a", 4), fill(f / "b", 4)), "name one of these folders", lambda f: f / "b"
     ),
     "nothing that can be read": Case(
-        "", lambda f: (f / "notes.docx").write_bytes(b"x"), "`splatyard formats` lists the forms", lambda f: fill(f, 4)
+        "",
+        lambda f: (f / "notes.docx").write_bytes(b"x"),
+        "`splatyard scene formats` lists the forms",
+        lambda f: fill(f, 4),
     ),
     "depth without intrinsics": Case(
         "rgbd",

@@ -1,4 +1,4 @@
-"""`splatyard publish`, `pull`, `list`, `diff`, `yank` and `verify`, as a user calls them."""
+"""`splatyard registry publish`, `pull`, `list`, `diff`, `yank` and `verify`, as a user calls them."""
 
 from __future__ import annotations
 
@@ -121,10 +121,10 @@ def test_verify_says_what_is_wrong_and_clears_away(made, capsys, tmp_path):
 @pytest.mark.parametrize(
     ("command", "teaches"),
     [
-        (["list", "nowhere"], "splatyard publish hall@1.0.0 --to registry:nowhere"),
+        (["list", "nowhere"], "splatyard registry publish hall@1.0.0 --to registry:nowhere"),
         (["pull", "Hall"], "hall@^1.2"),
-        (["pull", "registry:./nowhere/hall"], "splatyard publish"),
-        (["yank", "hall@1.0.0", "--why", "x"], "splatyard publish"),
+        (["pull", "registry:./nowhere/hall"], "splatyard registry publish"),
+        (["yank", "hall@1.0.0", "--why", "x"], "splatyard registry publish"),
         (["publish", "nothing@1.0.0"], "docs/registry.md"),
         (["list", "hf://owner"], "hf://owner/repository"),
     ],

@@ -107,11 +107,11 @@ def test_the_page_says_what_matters(site):
     ("registry", "commands"),
     [
         ("", ["splatyard view room/1.0.0"]),
-        ("s3://bucket/yard", ["splatyard pull s3://bucket/yard/room@1.0.0"]),
+        ("s3://bucket/yard", ["splatyard registry pull s3://bucket/yard/room@1.0.0"]),
         (
             "hf://owner/scenes",
             [
-                "splatyard pull hf://owner/scenes/room@1.0.0",
+                "splatyard registry pull hf://owner/scenes/room@1.0.0",
                 'hf download owner/scenes --repo-type dataset --include "room/1.0.0/*" --local-dir .',
                 'href="https://huggingface.co/datasets/owner/scenes/resolve/main/room/1.0.0/mesh.ply"',
             ],
@@ -126,7 +126,7 @@ def test_the_page_says_how_a_visitor_gets_it(yard, tmp_path, registry, commands)
     assert "pip install splatyard" in text
     assert [command for command in commands if command not in text] == []
     assert (asked in text) == (not registry)
-    assert ("splatyard pull" in text) == bool(registry)
+    assert ("splatyard registry pull" in text) == bool(registry)
 
 
 def test_a_second_run_makes_nothing_anew(own_site, yard, monkeypatch):

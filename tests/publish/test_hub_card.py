@@ -114,7 +114,7 @@ def test_the_card_helps_who_has_never_heard_of_splatyard(row: Row):
     text = card("owner/scenes", [row], versions=1, has_table=True)
     assert "pip install splatyard\n" in text
     assert 'hf download owner/scenes --repo-type dataset --include "room/1.2.3/*" --local-dir .' in text
-    assert "splatyard pull hf://owner/scenes/room@1.2.3" in text
+    assert "splatyard registry pull hf://owner/scenes/room@1.2.3" in text
     assert all(f"`{file}`" in text for file in ("splat.ply", "collision.ply", "walkable.npz", "quality.html"))
     assert "@misc{owner_scenes," in text
     assert "<em>room@1.2.3, a held-out view: photo, splat," in text

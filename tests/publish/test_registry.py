@@ -416,7 +416,7 @@ def test_what_is_no_registry(tmp_path, bucket):
     ):
         with pytest.raises(BundleError, match=rf"(?m){match}") as caught:
             open_registry(address, create=create)
-        assert not (create and "splatyard publish" in caught.value.remedy), "that is what was tried"
+        assert not (create and "splatyard registry publish" in caught.value.remedy), "that is what was tried"
     with pytest.raises(MachineError, match="what was sent is not sent again"):
         open_registry("s3://nobody/yard")
     assert not (tmp_path / "not mounted").exists()

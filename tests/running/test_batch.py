@@ -222,7 +222,7 @@ def test_what_another_process_builds_is_busy(lab):
 
 
 def build(lab: Path, run: Any = execute, **options) -> Scene:
-    """A single build, and the file that it leaves for `splatyard status`."""
+    """A single build, and the file that it leaves for `splatyard scene status`."""
     planned = plan(BuildRequest(lab / "photos", name="hall", out=lab / "out", **options))
     with suppress(KeyboardInterrupt):
         attempt((lab / "photos").resolve(), planned, run)
@@ -352,7 +352,7 @@ def test_without_room_for_the_captures_nothing_begins(lab, monkeypatch):
     scenes = plan_batch([str(card(lab, "hall"))], lab / "out")
     check_room(scenes, lab / "out")
     monkeypatch.setattr(module, "free_bytes", lambda _: 100)
-    with pytest.raises(MachineError, match=r"the captures alone have .* KiB, .*free\n.*splatyard gc"):
+    with pytest.raises(MachineError, match=r"the captures alone have .* KiB, .*free\n.*splatyard scene gc"):
         check_room(scenes, lab / "out")
 
 

@@ -90,7 +90,7 @@ class GroundViews:
             raise TrainError(
                 "robots learn to see stairs where there are some",
                 found=f"none in {len(scenes)} scenes",
-                remedy="splatyard rooms 64 --with stairs --out stairs makes scenes that have some",
+                remedy="splatyard scene rooms 64 --with stairs --out stairs makes scenes that have some",
             )
 
     def draw(self, count: int, rng: np.random.Generator) -> GroundImages:

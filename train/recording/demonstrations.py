@@ -43,7 +43,7 @@ RANGE = 1 + 1e-4
 NUMBERS = ("episode_index", "next.reward", "next.done", "next.success")
 UNREADABLE = (OSError, ValueError, LookupError, TypeError, NotImplementedError, MemoryError)
 """Errors of reading damaged files, pyarrow's and PyAV's among them."""
-REMEDY = "record them again: splatyard record RUN --lerobot DIR, or --driver auto instead of RUN"
+REMEDY = "record them again: splatyard policy record RUN --lerobot DIR, or --driver auto instead of RUN"
 
 
 class _Feature(BaseModel):
@@ -166,7 +166,7 @@ def read_demonstrations(
         _Info,
         folder / "meta/info.json",
         "demonstrations are a LeRobot dataset, version 3",
-        "name the folder that `splatyard record --lerobot` wrote",
+        "name the folder that `splatyard policy record --lerobot` wrote",
         2**24,
     )
     _check(info, contract, folder)

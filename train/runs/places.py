@@ -115,7 +115,8 @@ class Places:
                 found=f"{len(train)} to train in and {len(validation)} held out, of {len(known)} scenes with "
                 f"{len(both)} that are tested in; the others are {counted(len(names), 'place')}, whose versions stay "
                 "together",
-                remedy="name more places: `splatyard rooms` draws some; or hold out fewer, or a number: --hold-out 1",
+                remedy="name more places: `splatyard scene rooms` draws some; or hold out fewer, or a number: "
+                "--hold-out 1",
             )
         if hold_out:
             _tell_versions(rest)

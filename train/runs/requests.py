@@ -141,7 +141,7 @@ class EvaluationRequest(DriverRequest):
         return Matrix.of([self._evaluate(run, scenes, ablations=["none"]) for run in runs])
 
     def of_driver(self) -> list[Line]:
-        """Shares of the driver's episodes, from starts that are held out of what `splatyard record` writes."""
+        """Shares of the driver's episodes, from starts that are held out of what `splatyard policy record` writes."""
         self._opened()
         episodes = self.episodes or EPISODES
         with self.driven(min(episodes, NUM_ENVS), "held_out", colors=sees(self.driver)) as (env, actor):
@@ -189,7 +189,7 @@ class RecordRequest(DriverRequest):
             raise TrainError(
                 "the policy of a run drives, or a driver",
                 found="neither" if self.run_name is None else "both",
-                remedy="splatyard record RUN --lerobot DIR, or with --driver auto --scene BUNDLE instead of RUN",
+                remedy="splatyard policy record RUN --lerobot DIR, or with --driver auto --scene BUNDLE instead of RUN",
             )
         if self.episodes < 1:
             raise TrainError("there are episodes to record", found=f"{self.episodes}", remedy="--episodes 100")

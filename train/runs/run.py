@@ -160,7 +160,7 @@ class Run:
         if is_address(name) and not self._began_here:
             if folder := pulled(Pin(reference=name, bundle=scene.lock.reference, sha256=scene.lock.sha256)):
                 return str(folder)
-            way = f"splatyard pull {name}"
+            way = f"splatyard registry pull {name}"
         if not name.startswith(TERRAIN):
             self._check_here("scene", name, f"if you know it: --scene {name}, or {way}")
         return name

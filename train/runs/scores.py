@@ -63,7 +63,7 @@ def gap(own: Interval | None, unseen: Interval) -> str:
         return ""
     return (
         f"success is {own} where it trains and {unseen} where it never did: it learns its places by heart; "
-        "train it in more of them, which `splatyard rooms` draws and --scene takes"
+        "train it in more of them, which `splatyard scene rooms` draws and --scene takes"
     )
 
 

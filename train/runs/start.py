@@ -47,7 +47,7 @@ def begin_with(agent: Agent, name: str) -> None:
             "a training begins with the networks of a policy like its own",
             found=f"{other[0]} is {_shape(weights.get(other[0]))} there, {_shape(own.get(other[0]))} here"
             + (f", and {len(other) - 1} more differ" if len(other) > 1 else ""),
-            remedy="the preset, task and robot that it was trained with; splatyard runs shows them",
+            remedy="the preset, task and robot that it was trained with; splatyard policy runs shows them",
             file=name,
         )
     agent.begin_with(weights)

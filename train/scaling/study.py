@@ -74,7 +74,7 @@ class Study:
                 "there are as many places to train in as the largest of --counts, and some are held out",
                 found=f"{len(names)} to train in and {len(places.validation)} held out; --counts "
                 f"{','.join(map(str, counts))}",
-                remedy="name more places (`splatyard rooms` draws some), or fewer counts",
+                remedy="name more places (`splatyard scene rooms` draws some), or fewer counts",
             )
         once = preset.save_interval * math.ceil(preset.iterations / preset.save_interval)
         changes = {"evaluate_every": once, "unseen_episodes": episodes, "patience": 0}
@@ -186,5 +186,5 @@ def _kept(path: Path, kind: type[M], make: Callable[[], M], max_bytes: int = 2**
     """
     if not path.exists():
         write_atomically(path, (make().model_dump_json(indent=1) + "\n").encode())
-    rule, remedy = f"a {path.name} is as splatyard curve writes it", "delete it: it is measured again"
+    rule, remedy = f"a {path.name} is as splatyard policy curve writes it", "delete it: it is measured again"
     return read_model(kind, path, rule, remedy, max_bytes)

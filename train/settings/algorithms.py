@@ -269,7 +269,9 @@ class AlgorithmSettings(Settings):
         name = values.get("algorithm", DEFAULT)
         name = TAUGHT if name == DEFAULT and values.get("teacher") else name
         if name in WITH_DEMOS and not values.get("demos"):
-            raise ValueError(f"{name} learns from demonstrations: --demos FOLDER, a dataset of `splatyard record`")
+            raise ValueError(
+                f"{name} learns from demonstrations: --demos FOLDER, a dataset of `splatyard policy record`"
+            )
         name = WITH_DEMOS.get(name, name)
         if name not in ALGORITHMS:
             raise ValueError(f"algorithm is one of {', '.join([*ALGORITHMS, *WITH_DEMOS])}")
@@ -286,7 +288,9 @@ class AlgorithmSettings(Settings):
         """Check that nothing is set that the algorithm would ignore, nor anything missing that it needs."""
         name, kind, learning = self.algorithm, self.kind, self.learning
         if kind.demos == "always" and not self.demos:
-            raise ValueError(f"{name} learns from demonstrations: --demos FOLDER, a dataset of `splatyard record`")
+            raise ValueError(
+                f"{name} learns from demonstrations: --demos FOLDER, a dataset of `splatyard policy record`"
+            )
         if kind.demos == "never" and self.demos:
             others = those_with("demos", "maybe", "always")
             raise ValueError(f"{name} learns from no demonstrations: leave demos away, or take {others}")

@@ -37,7 +37,7 @@ class PolicySettings(Settings):
     encoder: str = DEFAULT
     """Encoder of its images, a name in `train.settings.encoders`; none for a blind policy."""
     encoder_file: str = ""
-    """Weights of the encoder gaussian_regressor, a file that `splatyard pretrain-encoder` wrote."""
+    """Weights of the encoder gaussian_regressor, a file that `splatyard policy pretrain-encoder` wrote."""
     encoder_sha256: str = ""
     """Hash of that file when the run began; filled in by itself."""
     modality: Literal["rgb", "depth", "rgbd"] = "rgb"

@@ -135,7 +135,7 @@ def _look_for(scene: SimScene, size: float) -> tuple[Station, ...]:
             f"an arm stands before a level surface of {100 * (far - near):.0f} x {100 * (left - right):.0f} cm, with "
             "90 cm of free space above and round it",
             found=f"none in {scene.lock.reference}, on {len(tables)} tables and the floor",
-            remedy="clear a table and scan it again, or cut out what lies there: `splatyard objects BUNDLE "
+            remedy="clear a table and scan it again, or cut out what lies there: `splatyard bundle objects BUNDLE "
             "--all-movable`, then --objects",
         )
     return tuple(chosen)

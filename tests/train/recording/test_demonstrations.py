@@ -140,7 +140,7 @@ def test_identity_is_that_of_the_images_too(dataset: Path):
 )
 def test_demonstrations_of_something_else_are_refused(dataset: Path, changes: dict, found: str):
     """One error says what differs."""
-    with pytest.raises(TrainError, match=rf"(?s)demonstrations are of the robot.*{found}.*splatyard record"):
+    with pytest.raises(TrainError, match=rf"(?s)demonstrations are of the robot.*{found}.*splatyard policy record"):
         read(dataset, replace(CONTRACT, **changes))
 
 

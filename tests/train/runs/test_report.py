@@ -105,7 +105,7 @@ def test_report_of_places_kept_apart(run, scene, rover):
     found = results(scene, rover, {"hall@1.0.0": 3})
     page = write_report(run, found).read_text()
     assert "Success is 90.0 %" in page
-    assert "splatyard rooms" in page
+    assert "splatyard scene rooms" in page
     assert page.count('class="line"') == 4  # success twice: its own, and where it was held out
     attic = results(scene, rover, {"attic@2.1.0": 1})
     page = write_report(run, found.model_copy(update={"unseen": {"validation": attic}})).read_text()

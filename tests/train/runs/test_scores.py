@@ -47,7 +47,7 @@ def test_who_waits_counts_what_is_no_better(shares: tuple[float, ...], expected:
 
 def test_success_at_home_alone_is_a_warning():
     """By more than both intervals allow, and by 20 points; it says what to do."""
-    assert "splatyard rooms" in gap(wilson(180, 200), wilson(50, 100))
+    assert "splatyard scene rooms" in gap(wilson(180, 200), wilson(50, 100))
     assert gap(wilson(180, 200), wilson(75, 100)) == ""  # within 20 points
     assert gap(wilson(9, 10), wilson(6, 10)) == ""  # within chance
     assert gap(None, wilson(0, 10)) == ""

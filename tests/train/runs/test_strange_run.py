@@ -102,7 +102,7 @@ def test_no_request_leaves(
     assert code == 2
     told = " ".join(capsys.readouterr().err.split())
     assert "a run from elsewhere names what is here" in told
-    assert f"--scene {source}, or splatyard pull {source}" in told
+    assert f"--scene {source}, or splatyard registry pull {source}" in told
 
 
 def test_the_command_line_may_say_otherwise(here: Path, asked: list[str], monkeypatch: pytest.MonkeyPatch):
