@@ -113,8 +113,7 @@ def test_the_page_shows_the_run(name: str, out: Path, monkeypatch: pytest.Monkey
 def test_next_to_nothing_is_compiled(out: Path, tmp_path: Path):
     """Neither kernels nor physics are needed to show the run."""
     code = (
-        "import sys; from flows.cli import main
-from flows.demo.page import DemoPage, demo_bundle, find_player; from pathlib import Path; "
+        "import sys; from flows.demo.page import DemoPage, demo_bundle, find_player; from pathlib import Path; "
         f"page = DemoPage(demo_bundle(Path({str(out)!r})), *find_player(), 8771); page.show(3.0); page.close(); "
         "print(*sys.modules)"
     )
