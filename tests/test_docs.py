@@ -6,6 +6,7 @@ import ast
 import importlib
 import re
 import shlex
+from pathlib import Path
 
 import pytest
 
@@ -69,6 +70,38 @@ def test_wrong_command_is_noticed():
         ["check", "a", "b"],
         ["doctor"],
     ]
+
+
+OLDER = re.compile(rf"\bsplatyard ({'|'.join(map(re.escape, ALIASES))})(?![\w-])")
+"""A command without its group."""
+KINDS = (".py", ".html", ".md", ".yaml")
+
+
+def texts(file: Path) -> str:
+    """What a file of a package may show: of Python all literals, those that stand beside each other in one piece."""
+    content = file.read_text()
+    if file.suffix != ".py":
+        return content
+    known = (node for node in ast.walk(ast.parse(content)) if isinstance(node, ast.Constant | ast.JoinedStr))
+    return "\n".join(
+        "".join(str(getattr(part, "value", "")) for part in getattr(node, "values", [node])) for node in known
+    )
+
+
+@pytest.mark.parametrize("package", ["splatyard", "pipeline", "sim", "train", "flows", "examples", "docs"])
+def test_texts_name_commands_with_their_group(package):
+    """Errors, logs, docstrings, pages and cards name no command by its name of the time before there were groups."""
+    files = [path for path in (ROOT / package).rglob("*") if path.suffix in KINDS]
+    assert files
+    assert not {str(path): found for path in files if (found := OLDER.findall(texts(path)))}
+
+
+def test_a_command_without_its_group_is_noticed(tmp_path):
+    """The check above can fail; a word that only begins so is none."""
+    file = tmp_path / "module.py"
+    file.write_text('rule, remedy = f"a {1} b", ("run `splatyard "\n  f"publish {2}`")\n')
+    assert {*OLDER.findall(texts(file))} == {"publish"}
+    assert not OLDER.findall("`splatyard registry publish x` and splatyard lists, splatyard check-up")
 
 
 @pytest.mark.parametrize("name", COMMANDS)

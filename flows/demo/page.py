@@ -16,7 +16,7 @@ from flows.server import HOST
 from flows.view import begin_at, stop, viser_server
 from flows.watching.shapes import FIRST_COLOR, add_mesh, add_robot, bytes_of, surface_of
 from pipeline import Bundle
-from pipeline.errors import SplatyardError
+from pipeline.errors import BundleError, SplatyardError
 from pipeline.gallery.layers import show_splat
 from pipeline.io.files import machine_errors
 from pipeline.io.results import partial_result, writing_alone
@@ -35,14 +35,27 @@ REFRESH = 0.04
 
 
 def demo_bundle(out: Path) -> Bundle:
-    """The bundle that comes along, unpacked into a folder of bundles where all commands find it, if it isn't there."""
+    """The bundle that comes along, unpacked into a folder of bundles where all commands find it, if it isn't there.
+
+    Raises:
+        BundleError: When a bundle of its name and version is another one, in which the recorded runs mean nothing.
+    """
     folder = out / NAME / VERSION
     if not folder.is_dir():
         with machine_errors(folder):
             folder.parent.mkdir(parents=True, exist_ok=True)
         with writing_alone(folder, "the demo"), partial_result(folder) as half, tarfile.open(HERE / BUNDLE) as packed:
             packed.extractall(half, filter=_below_the_top)
-    return Bundle.open(folder)
+    bundle = Bundle.open(folder)
+    if bundle.manifest.provenance.build_key != recording(ROVER).build_key:
+        raise BundleError(
+            f"{NAME}@{VERSION} is the bundle that comes along with splatyard",
+            found=f"another place, from {bundle.manifest.provenance.source!r}",
+            remedy=f"give yours another name: `splatyard bundle rename {NAME}@{VERSION} NEWNAME`; or have the demo "
+            f"unpacked elsewhere: SPLATYARD_BUNDLES=DIR splatyard demo",
+            file=folder,
+        )
+    return bundle
 
 
 def _below_the_top(member: tarfile.TarInfo, folder: str) -> tarfile.TarInfo | None:

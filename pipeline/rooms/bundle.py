@@ -82,7 +82,7 @@ def _params(seed: int, recipe: Recipe) -> BundleParams:
         name=name_of(seed),
         version=VERSION,
         build_key=key,
-        source=f"splatyard rooms, seed {seed}" + (f", painted like {recipe.like}" if recipe.like else ""),
+        source=f"splatyard scene rooms, seed {seed}" + (f", painted like {recipe.like}" if recipe.like else ""),
         licence=recipe.licence,
         description="a room drawn by a seed",
         stages=(StageRecord(name="rooms", key=key, backend="drawn", reason="asked for", params=stated),),

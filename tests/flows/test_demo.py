@@ -12,15 +12,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from flows.cli import main
 from flows.demo.page import BUNDLE, GO2, HERE, ROVER, DemoPage, demo_bundle, find_player, recording
 from flows.demo.recording import Recording, images_in
 from flows.view import address_of
 from flows.watching.shapes import surface_of
-from pipeline.errors import MachineError
+from pipeline.errors import BundleError, MachineError
 from sim.robots.catalog import load
 from sim.robots.model import Robot
 from sim.tasks.catalog import find_task
 from tests.paths import ROOT
+from tests.publish.variants import variant
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +40,15 @@ def test_the_bundle_is_whole_and_its_gates_hold(out: Path):
     assert bundle.manifest.quality_passed
     assert [file.name for file in (out / "demo").iterdir()] == [bundle.manifest.version]
     assert (HERE / BUNDLE).stat().st_size < 12e6
+
+
+def test_a_place_of_the_user_is_not_shown_with_runs_of_another(room_bundle: Path, tmp_path: Path, capsys):
+    """The demo says so, and works once that bundle has another name."""
+    variant(room_bundle, tmp_path, "1.0.0", name="demo")
+    with pytest.raises(BundleError, match="another place"):
+        demo_bundle(tmp_path)
+    assert main(["bundle", "rename", "demo@1.0.0", "mine", "--out", str(tmp_path)]) == 0
+    assert demo_bundle(tmp_path).manifest.provenance.build_key == recording(ROVER).build_key
 
 
 @pytest.mark.parametrize("name", [GO2, ROVER])
