@@ -76,15 +76,20 @@ def export(
     folder = out or Path(f"{bundle.manifest.name}_{form}")
     tables.begin(f"writing {bundle.manifest.reference} as {form} to {folder}")
     export(bundle, FORMS[form], folder)
+    _say_exported(form, folder, FORMS[form].missing)
+    return 0
+
+
+def _say_exported(form: str, folder: Path, missing: str) -> None:
+    """What lies in the folder of an export, how large it is, what it lacks, and what opens it."""
     for path in sorted(folder.iterdir()):
         sizes = [file.stat().st_size for file in (path, *path.rglob("*")) if file.is_file()]
         count = f" in {len(sizes)} files" if path.is_dir() else ""
         tables.say(f"written    {tables.quoted(path)}  {readable(sum(sizes))}{count}")
-    if FORMS[form].missing:
-        tables.say(f"without    {FORMS[form].missing}")
+    if missing:
+        tables.say(f"without    {missing}")
     tables.say(f"opens in   {PROGRAMS[form].names}")
     tables.say(f"open       {PROGRAMS[form].how(folder)}")
-    return 0
 
 
 def _export_policy(run: str, onnx: Path, runs: Path, checkpoint: str | None, *, allow_failed: bool) -> int:

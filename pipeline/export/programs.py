@@ -32,7 +32,7 @@ class Programs:
 PROGRAMS: Mapping[str, Programs] = MappingProxyType(
     {
         "mjcf": Programs("MuJoCo", "scene.xml", "python -m mujoco.viewer --mjcf={shell}"),
-        "urdf": Programs("SAPIEN, PyBullet", "*.urdf", "SAPIEN: scene.create_urdf_loader().parse('{}')"),
+        "urdf": Programs("SAPIEN, PyBullet", "*.urdf", "SAPIEN: scene.create_urdf_loader().load_multiple('{}')"),
         "usd": Programs("Isaac Sim, Omniverse", "scene.usdc", "Isaac Sim: File > Open, {}"),
         "glb": Programs(
             "Blender, Unity, Unreal, web pages", "scene.glb", "Blender: File > Import > glTF 2.0 (.glb/.gltf), {}"

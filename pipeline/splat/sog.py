@@ -23,6 +23,7 @@ from pipeline.geometry import Gaussians, logit, morton_order
 from pipeline.geometry.jit import njit, prange
 from pipeline.io.image_files import open_image
 from pipeline.parallel import map_in_order
+from pipeline.progress import bar
 from pipeline.splat.ply import MAX_GAUSSIANS, MAX_LOG_SCALE
 from pipeline.types import F32, F64, I64, U8, Floats
 
@@ -159,20 +160,22 @@ def palette(rows: F32, max_entries: int) -> tuple[I64, F32]:
     """
     labels, columns = np.zeros(len(rows), np.int64), np.ascontiguousarray(rows.T)
     count = 1
-    while count < max_entries:
-        mean = _means(columns, labels, count)
-        spread = _spreads(columns, labels, mean)
-        splittable = spread.sum(1) > MIN_SPREAD
-        if not splittable.any():
-            break
-        worst = np.argsort(np.where(splittable, -spread.sum(1), 0), kind="stable")
-        chosen = np.zeros(count, bool)
-        chosen[worst[: min(int(splittable.sum()), max_entries - count)]] = True
-        column = spread.argmax(1)
-        above = rows[np.arange(len(rows)), column[labels]] > mean[labels, column[labels]]
-        fresh = count + np.cumsum(chosen) - 1
-        labels = np.where(chosen[labels] & above, fresh[labels], labels)
-        count += int(chosen.sum())
+    with bar(min(max_entries, len(rows)), "grouping view-dependent colours") as shown:
+        while count < max_entries:
+            mean = _means(columns, labels, count)
+            spread = _spreads(columns, labels, mean)
+            splittable = spread.sum(1) > MIN_SPREAD
+            if not splittable.any():
+                break
+            worst = np.argsort(np.where(splittable, -spread.sum(1), 0), kind="stable")
+            chosen = np.zeros(count, bool)
+            chosen[worst[: min(int(splittable.sum()), max_entries - count)]] = True
+            column = spread.argmax(1)
+            above = rows[np.arange(len(rows)), column[labels]] > mean[labels, column[labels]]
+            fresh = count + np.cumsum(chosen) - 1
+            labels = np.where(chosen[labels] & above, fresh[labels], labels)
+            count += int(chosen.sum())
+            shown.update(int(chosen.sum()))
     return labels, _means(columns, labels, count).astype(np.float32)
 
 

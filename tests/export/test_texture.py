@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from pipeline.export.texture import TexturedMesh, textured
 from pipeline.geometry import SH_C0, Gaussians, Mesh, Pose
 from pipeline.geometry.rays import RayCaster, sample_surface
+from pipeline.progress import Part, parts_of
 from pipeline.scenes.bundle import BundleCamera
 from tests.export.conftest import SMALL, image, psnr
 from tests.synthetic import CAMERA, Room, walk
@@ -82,6 +84,11 @@ def test_without_a_splat_vertices_colour_it(room: Room):
 
 
 def test_equal_bundles_have_equal_textures(room: Room, made: TexturedMesh):
-    """To the bit."""
-    again: Any = textured(room.mesh, room.mesh, painted(room), views(walk(24)), TEXEL)
+    """To the bit; progress is told of what takes longest."""
+    told = list[Part | None]()
+    with parts_of(told.append):
+        again: Any = textured(room.mesh, room.mesh, painted(room), views(walk(24)), TEXEL)
     np.testing.assert_array_equal(again.image, made.image)
+    choosing, _, painting, _ = map(str, told)
+    assert choosing == "choosing cameras for the texture: 24 of 24"
+    assert re.fullmatch(r"painting the texture: (\d+) of \1", painting)

@@ -270,7 +270,7 @@ def load_regressor(file: str | Path, sha256: str = "") -> GaussianRegressor:
     """
     safetensors = _safetensors()
     path, rule = Path(file).expanduser(), "the encoder gaussian_regressor has a file of its weights"
-    remedy = "splatyard policy pretrain-encoder --scenes SCENE --out FILE, then --set policy.encoder_file=FILE"
+    remedy = "splatyard policy pretrain-encoder --scene SCENE --out FILE, then --set policy.encoder_file=FILE"
     try:
         if not str(file):
             raise ValueError("none is named")

@@ -101,7 +101,7 @@ class GroundEyes:
 
     def __init__(self, file: Path) -> None:
         rule = "eyes for the ground are NAME.npz with their card NAME.json, as splatyard writes them"
-        remedy = "make some: splatyard policy pretrain-ground --scenes 'stairs/*' --out NAME.npz"
+        remedy = "make some: splatyard policy pretrain-ground --scene 'stairs/*' --out NAME.npz"
         with weights_errors(rule, remedy, file):
             self.card, self.arrays = read_weights(file, GroundEyesCard, NAMES, limit=MAX_BYTES)
             for layer, pair in LAYERS.items():

@@ -207,7 +207,7 @@ def test_sapien_and_mujoco_read_the_joint(cut_room: Path, tmp_path: Path, kind: 
     assert not actors
     base, body = read.link_builders
     assert (base.name, body.name, body.joint_record.name) == ("base", "body", "joint")
-    assert body.joint_record.joint_type == {"hinge": "revolute", "slide": "prismatic"}[kind]
+    assert body.joint_record.joint_type == {"hinge": "revolute_unwrapped", "slide": "prismatic"}[kind]
     np.testing.assert_allclose(np.ravel(body.joint_record.limits), [0, 0.7], atol=1e-6)
     assert body._mass == pytest.approx(one.record.mass, rel=1e-5)
     model = mujoco.MjModel.from_xml_path(file)
