@@ -34,7 +34,9 @@ def walked(maps: Elevation, pose: np.ndarray, sign: float, seconds: float) -> tu
     """Poses (T, 3) of a point that does as it is told, and what it goes by."""
     climber, poses, by = Climber(1, PERIOD), [pose], []
     for _ in range(round(seconds / PERIOD)):
-        forward, turn = climber.speeds(maps, pose[None], np.array([ground(maps, pose[:2])]), Orders.only(np.array([sign])))
+        forward, turn = climber.speeds(
+            maps, pose[None], np.array([ground(maps, pose[:2])]), Orders.only(np.array([sign]))
+        )
         pose = pose + PERIOD * np.array([forward[0] * np.cos(pose[2]), forward[0] * np.sin(pose[2]), turn[0]])
         poses.append(pose)
         by.append(int(climber.goes_by[0]))
