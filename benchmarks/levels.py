@@ -19,7 +19,6 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 import sim  # noqa: E402
-from benchmarks.flights import FAULTY  # noqa: E402
 from benchmarks.page import Row, section, update_page  # noqa: E402
 from pipeline.scenes.resolver import find_scenes  # noqa: E402
 from sim.climbing.levels import Levels  # noqa: E402
@@ -30,15 +29,13 @@ from sim.tasks.settings import TaskSettings  # noqa: E402
 from train.runs.results import wilson  # noqa: E402
 
 SECONDS, SEED = 45.0, 40
-GROUNDS = {"map": MapSettings(), "faulty map": FAULTY}
 
 
-def measured(scenes: list[str], count: int, ground: MapSettings) -> tuple[list[str], np.ndarray, np.ndarray]:
+def measured(scenes: list[str], count: int) -> tuple[list[str], np.ndarray, np.ndarray]:
     """Whether episodes lead up or down, and which reached the goal and which fell (N,)."""
     settings = TaskSettings(seconds=SECONDS)
-    env = sim.make(
-        "levels", scenes, count, cameras=(), ground=ground, reduced_collision=True, seed=SEED, task_settings=settings
-    )
+    shapes = {"cameras": (), "reduced_collision": True}
+    env = sim.make("levels", scenes, count, **shapes, ground=MapSettings(), seed=SEED, task_settings=settings)
     seen, _ = env.reset(seed=SEED)
     kinds = [*env.scenario.kinds()]
     running, reached, fell = (np.full(count, value) for value in (True, False, False))
@@ -53,9 +50,9 @@ def measured(scenes: list[str], count: int, ground: MapSettings) -> tuple[list[s
     return kinds, reached, fell
 
 
-def rows(name: str, scenes: list[str], count: int, ground: MapSettings) -> list[Row]:
+def rows(name: str, scenes: list[str], count: int) -> list[Row]:
     """Shares with their intervals, up and down apart."""
-    kinds, reached, fell = measured(scenes, count, ground)
+    kinds, reached, fell = measured(scenes, count)
     found = list[Row]()
     for kind in sorted({*kinds}, reverse=True):
         those = np.array(kinds) == kind
@@ -75,10 +72,7 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="write the page of docs/benchmarks")
     options = parser.parse_args()
     rooms = [str(room) for room in find_scenes((options.rooms,)) if Levels(open_scene(room).regions).passages]
-    found = list[Row]()
-    for name, ground in GROUNDS.items():
-        found += rows(f"the scene, {name}", [options.scene], options.episodes, ground)
-        found += rows(f"{len(rooms)} rooms, {name}", rooms, options.episodes, ground)
+    found = rows("the scene", [options.scene], options.episodes) + rows(f"{len(rooms)} rooms", rooms, options.episodes)
     text = f"go2 with --driver stairs --task levels, {SECONDS:.0f} s an episode, in sapien with reduced shapes."
     command = "python benchmarks/levels.py --scene BUNDLE --rooms 'ROOM/*'"
     page = section("stairs: levels", command, text, found)
