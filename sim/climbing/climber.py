@@ -185,10 +185,8 @@ def towards(off: F64) -> tuple[F64, F64]:
 @njit(cache=True, nogil=True)
 def _is_known(known: F64, place: F64) -> bool:
     """Whether a robot has looked there."""
-    for k in range(len(known)):
-        if (known[k, 0] - place[0]) ** 2 + (known[k, 1] - place[1]) ** 2 < SEEN**2:
-            return True
-    return False
+    away = known - place
+    return bool((away[:, 0] ** 2 + away[:, 1] ** 2 < SEEN**2).any())
 
 
 @njit(cache=True, nogil=True)

@@ -42,7 +42,7 @@ class Route:
 
     @staticmethod
     def begin(levels: Levels, start: Floats, believed: Floats, goal: Floats, place: str) -> Route:
-        """The way from a pose (3,), x, y [m] and heading [rad], that a robot believes to be another one, to a goal (2,).
+        """The way to a goal (2,) from a pose (3,), x, y [m] and heading [rad], that a robot believes to be another one.
 
         Raises:
             SimError: When none leads there.
@@ -102,7 +102,9 @@ class Guide:
     def orders(self, planar: F64, lowest: F64, highest: F64) -> Orders:
         """What they are told, by believed poses (N, 3), and heights (N,) of the ground under their feet [m]."""
         told = [
-            route.told(planar[row], float(lowest[row]), float(highest[row])) if route else (0.0, *np.full((2, 2), np.nan))
+            route.told(planar[row], float(lowest[row]), float(highest[row]))
+            if route
+            else (0.0, *np.full((2, 2), np.nan))
             for row, route in enumerate(self.routes)
         ]
         sign, ahead, to = zip(*told, strict=True)

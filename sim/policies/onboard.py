@@ -10,7 +10,7 @@ import numpy as np
 from pipeline.errors import SimError
 from pipeline.geometry import Camera, Pose, matrix_from_quaternion
 from pipeline.types import F32, U8, Floats, Mask
-from sim.climbing.climber import NOTHING, ON, RIM, STAIRS, Climber
+from sim.climbing.climber import NOTHING, ON, RIM, STAIRS, Climber, Orders
 from sim.control.state import Sensed
 from sim.controlled import find_robot
 from sim.robots.catalog import sdk_joints

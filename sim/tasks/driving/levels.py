@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.errors import SimError
 from pipeline.geometry import farthest_points, masks
 from pipeline.geometry.grids import Grids
 from pipeline.types import F32, I64, Mask

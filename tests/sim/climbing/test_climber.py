@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pipeline.types import F32
-from sim.climbing.climber import NOTHING, RIM, STAIRS, TURN, Climber, Orders, towards
+from sim.climbing.climber import BACK, BACKWARD, NOTHING, PLACE, RIM, STAIRS, STILL, TURN, Climber, Orders, towards
 from sim.climbing.surroundings import CELL
 from sim.sensors.ground import elevation
 from sim.sensors.ground.elevation import Elevation
@@ -34,7 +34,9 @@ def walked(maps: Elevation, pose: np.ndarray, sign: float, seconds: float) -> tu
     """Poses (T, 3) of a point that does as it is told, and what it goes by."""
     climber, poses, by = Climber(1, PERIOD), [pose], []
     for _ in range(round(seconds / PERIOD)):
-        forward, turn = climber.speeds(maps, pose[None], np.array([ground(maps, pose[:2])]), Orders.only(np.array([sign])))
+        forward, turn = climber.speeds(
+            maps, pose[None], np.array([ground(maps, pose[:2])]), Orders.only(np.array([sign]))
+        )
         pose = pose + PERIOD * np.array([forward[0] * np.cos(pose[2]), forward[0] * np.sin(pose[2]), turn[0]])
         poses.append(pose)
         by.append(int(climber.goes_by[0]))
@@ -96,3 +98,20 @@ def test_towards():
     forward, turn = towards(np.array([0.0, 0.2, 1.0, -3.0]))
     assert forward.tolist() == pytest.approx([0.4, 0.352, 0, 0])
     assert turn.tolist() == pytest.approx([0, 0.36, TURN, -TURN])
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_who_gets_no_farther_goes_back(known: bool):
+    """For a while, then on as told; who knows no ground behind turns on the spot."""
+    height = np.zeros((SIDE, SIDE), np.float32)
+    if not known:
+        height[: SIDE // 2 - 3] = np.nan
+    maps, climber = maps_of(height), Climber(1, PERIOD)
+    orders = Orders(np.zeros(1), np.full((1, 2), np.nan), np.array([[1.0, 0.0]]))
+    told = [climber.speeds(maps, np.zeros((1, 3)), np.zeros(1), orders) for _ in range(round(2 * STILL / PERIOD))]
+    forward, turn = (np.array([one[number][0] for one in told]) for number in (0, 1))
+    before, back = round(STILL / PERIOD) - 1, round((STILL + BACK / 2) / PERIOD)
+    assert (forward[:before] > 0.1).all()
+    assert (forward[back], turn[back]) == ((-BACKWARD, 0) if known else (0, TURN))
+    assert forward[-1] > 0.1
+    assert climber.goes_by[0] == PLACE
