@@ -151,7 +151,7 @@ def test_sides_that_nobody_saw_are_said():
     one = find_alone(mesh.with_faces(facing), views(0.4), floor_found=False, file=HERE)
     gate = _size_gate(in_scene(one), 0.01)
     assert not gate.passed
-    assert "nobody saw" in gate.how
+    assert "unobserved" in gate.how
     whole = _size_gate(in_scene(find_alone(mesh, views(), floor_found=False, file=HERE)), 0.01)
     assert whole.passed
     assert whole.value == pytest.approx(0.01)
