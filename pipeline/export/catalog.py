@@ -18,7 +18,7 @@ FORMS: Mapping[str, Form] = {
     "obj": Form(export_obj),
     "sog": Form(export_sog, Y_DOWN),
     "spz": Form(export_spz, Y_UP),
-    "nav2": Form(export_nav2, missing="areas on levels other than the bundle's floor"),
+    "nav2": Form(export_nav2),
     "nerfstudio": Form(
         export_nerfstudio, missing="photos: a bundle has none, images/ holds its thumbnails and their cameras"
     ),

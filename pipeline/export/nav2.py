@@ -20,6 +20,7 @@ from pipeline.mesh.walkable import cliffs
 from pipeline.regions.levels import Levels, find_levels
 from pipeline.regions.regions import Regions
 from pipeline.scenes.bundle import Bundle
+from pipeline.scenes.manifest import MANIFEST_FILE, reading
 from pipeline.types import F64, U8, Mask
 
 OCCUPIED, UNKNOWN, FREE = 0, 205, 254
@@ -74,10 +75,15 @@ def export_nav2(bundle: Bundle, folder: Path) -> None:
 
 
 def robot_of(bundle: Bundle) -> WalkableParams:
-    """The robot that the bundle's walkable floor is for, with the grid's cell."""
+    """The robot that the bundle's walkable floor is for, with the grid's cell.
+
+    Raises:
+        BundleError: When the manifest states one that can't be.
+    """
     stated = next((one.params for one in bundle.manifest.provenance.stages if one.name == "regions"), {})
     known = {name: stated[name] for name in WalkableParams.model_fields if name in stated}
-    return WalkableParams.model_validate({**known, "cell": bundle.regions.cell})
+    with reading("the parameters of the regions stage are a robot's", bundle.root / MANIFEST_FILE):
+        return WalkableParams.model_validate({**known, "cell": bundle.regions.cell})
 
 
 def level_map(levels: Levels, index: int, regions: Regions, robot: WalkableParams) -> LevelMap:
@@ -179,5 +185,6 @@ A folder for each level, 0 is the ground; `levels.json` has the heights of their
 - White (254) is free. Grey (205) is unknown: never seen, or floor that was closed by a guess.
 - Keep-out: areas of the scene card with a `cost`. Speed: in areas with a `friction` factor f below 1, sqrt(f) of the
   full speed, so that the way to stop stays the same; a mask's pixel is how many percent slower.
+  Both count on the bundle's own floor only.
 
 {about}"""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -102,3 +103,12 @@ def test_without_photos_it_shows_what_there_is(page):
 def test_it_says_what_was_left_out(page):
     """Which images of the capture were not used, and why; names from outside stay text."""
     assert "images left out: 1 of 24: image file is truncated (&lt;b&gt;.jpg)" in page(0.01)
+
+
+def test_floor_plans_are_shown(page, tmp_path: Path):
+    """Each level's as an image, from below; other files of the folder are not."""
+    (tmp_path / "plans").mkdir()
+    for name in ("level_1.svg", "level_0.svg", "level_-1.svg", "level_x.svg", "level_0.png", 'level_"><b>.svg'):
+        (tmp_path / "plans" / name).touch()
+    shown = page(0.01)
+    assert re.findall(r'src="(plans/[^"]*)"', shown) == [f"plans/level_{number}.svg" for number in (-1, 0, 1)]

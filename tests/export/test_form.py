@@ -21,6 +21,7 @@ FILES = {
     "obj": {"scene.obj", "scene.mtl", "scene.png"},
     "sog": {"scene.sog"},
     "spz": {"scene.spz"},
+    "nav2": {"level_0", "levels.json", "README.md"},
     "nerfstudio": {"transforms.json", "points.ply", "splat.ply", "images"},
     "colmap": {"sparse"},
 }
@@ -29,6 +30,7 @@ CARRY_IT = {
     "glb": {"scene.glb"},
     "obj": {"scene.mtl"},
     "sog": {"scene.sog"},
+    "nav2": {"README.md"},
     "nerfstudio": {"transforms.json", "splat.ply"},
 }
 """Files that say the licence themselves; SPZ and COLMAP's binary files have no room for it."""
