@@ -4,8 +4,8 @@
     python benchmarks/coach.py SEED ... --write  write the page in docs/benchmarks
 
 Of a phone's walk through each place, the first half of the frames makes a mesh. Then come 12 frames more: the coach's;
-random ones at the same heights and tilts from random floor cells of that mesh, mean of `DRAWS` draws; 12 of the walk's
-second half, evenly spaced; and the 12 next of the walk. Depth and poses are exact: nothing but the choice counts.
+random ones at the same heights and tilts from random floor cells of that mesh (means of `DRAWS` draws, but one mesh);
+12 of the walk's second half, evenly spaced; and its 12 next. Depth and poses are exact: nothing but the choice counts.
 
 Counted is true surface that robots on the true floor can see, with a level camera or within 50 cm over their floor:
 what is in a frame, no farther than 5 m and not hidden; and what the mesh fused of all frames (voxels of 4 cm) has

@@ -10,7 +10,6 @@ from itertools import takewhile
 from flows.cli import (
     build,
     bundles,
-    coach,
     completion,
     curve,
     demo,
@@ -54,7 +53,7 @@ TOP: tuple[Command, ...] = (
 GROUPS: dict[str, Group] = {
     "scene": Group(
         "captures: formats, scene cards, batches and their state; where to film again; generated rooms",
-        (build.card, build.formats, build.params, coach.coach, lab.Batch, lab.status, lab.gc, rooms.rooms),
+        (build.card, build.formats, build.params, rooms.coach, lab.Batch, lab.status, lab.gc, rooms.rooms),
     ),
     "bundle": Group(
         "bundles on this machine: inspect, check, compare, cut out objects, export, import, delete, rename",
