@@ -43,6 +43,14 @@ Capture = Annotated[
         check=lambda path: CaptureError.unless_there(path.expanduser()),
     ),
 ]
+Others = Annotated[
+    tuple[Path, ...],
+    Arg(
+        "further captures of the same place, joined to it",
+        "PATH",
+        check=lambda paths: CaptureError.unless_there(*(path.expanduser() for path in paths)),
+    ),
+]
 StageSettings = Annotated[
     tuple[str, ...],
     Arg(
@@ -59,6 +67,10 @@ KnownLength = Annotated[
         group=SCALE,
     ),
 ]
+TagSize = Annotated[float | None, Arg("side length of printed AprilTag or ArUco tags", "METRES", group=SCALE)]
+OneObject = Annotated[
+    bool, Arg("the capture shows one object: make a bundle of it, without its stand", flag="--object")
+]
 CameraHeight = Annotated[
     tuple[float, float | None] | None,
     Arg(
@@ -73,14 +85,7 @@ CameraHeight = Annotated[
 @command(resumes=True)
 def build(
     path: Capture,
-    others: Annotated[
-        tuple[Path, ...],
-        Arg(
-            "further captures of the same place, to be joined to it",
-            "PATH",
-            check=lambda paths: CaptureError.unless_there(*(path.expanduser() for path in paths)),
-        ),
-    ] = (),
+    others: Others = (),
     *,
     name: Annotated[str | None, Arg("bundle name; default: from the folder's name")] = None,
     out: Bundles = Path("bundles"),
@@ -88,15 +93,11 @@ def build(
     settings: StageSettings = (),
     until: Until = None,
     dry_run: Annotated[bool, Arg("show the plan, run nothing")] = False,
-    one_object: Annotated[
-        bool, Arg("the capture shows one object: make a bundle of it, without its stand", flag="--object")
-    ] = False,
+    one_object: OneObject = False,
     blur_faces: Annotated[bool, Arg("blur faces before anything else")] = False,
     blur_plates: Annotated[bool, Arg("blur number plates too; see docs/privacy.md")] = False,
     known_length: KnownLength = None,
-    tag_size: Annotated[
-        float | None, Arg("side length of printed AprilTag or ArUco tags", "METRES", group=SCALE)
-    ] = None,
+    tag_size: TagSize = None,
     camera_height: CameraHeight = None,
     version: Version = None,
     view: Annotated[bool, Arg("watch it live in the browser, until Ctrl-C")] = False,
@@ -135,9 +136,7 @@ def build(
         *(("capture.blur_plates=true",) if blur_plates else ()),
         *settings,
     )
-    request = pipeline.BuildRequest(
-        path, name, out, card=card, settings=chosen, until=until, version=version, others=others
-    )
+    request = pipeline.BuildRequest(path, name, out, None, card, chosen, until, version, others)
     if dry_run:
         _show_plan(pipeline.plan(request), as_json=as_json)
     else:
