@@ -136,7 +136,7 @@ def build(
         *(("capture.blur_plates=true",) if blur_plates else ()),
         *settings,
     )
-    request = pipeline.BuildRequest(path, name, out, None, card, chosen, until, version, others)
+    request = pipeline.BuildRequest(path, name, out, None, card, chosen, until, version, tuple(others))
     if dry_run:
         _show_plan(pipeline.plan(request), as_json=as_json)
     else:
