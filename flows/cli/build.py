@@ -114,7 +114,7 @@ def build(
 
     Examples:
         splatyard build scene_cards/samples/hall --name hall
-        splatyard build hall.zip stairs.zip --name house  one place from several captures with depth and poses
+        splatyard build hall.zip stairs.zip --name house   one place from captures with depth and poses
         splatyard build scan/ --view                      watch it live in the browser
         splatyard build photos/ --known-length 0.30@0001.jpg:412,900:655,910
         splatyard build photos/ --known-length 'A4 sheet'   scale from sheets of paper in the images
