@@ -43,6 +43,14 @@ def _capture_exists(path: Path | None) -> None:
 
 
 Capture = Annotated[Path, Arg("the capture: a folder or a zip of it", "PATH", check=_capture_exists)]
+Others = Annotated[
+    tuple[Path, ...],
+    Arg(
+        "further captures of the same place, joined to it",
+        "PATH",
+        check=lambda paths: CaptureError.unless_there(*(path.expanduser() for path in paths)),
+    ),
+]
 StageSettings = Annotated[
     tuple[str, ...],
     Arg(
@@ -59,6 +67,10 @@ KnownLength = Annotated[
         group=SCALE,
     ),
 ]
+TagSize = Annotated[float | None, Arg("side length of printed AprilTag or ArUco tags", "METRES", group=SCALE)]
+OneObject = Annotated[
+    bool, Arg("the capture shows one object: make a bundle of it, without its stand", flag="--object")
+]
 CameraHeight = Annotated[
     tuple[float, float | None] | None,
     Arg(
@@ -73,14 +85,7 @@ CameraHeight = Annotated[
 @command(resumes=True)
 def build(
     path: Capture,
-    others: Annotated[
-        tuple[Path, ...],
-        Arg(
-            "further captures of the same place, to be joined to it",
-            "PATH",
-            check=lambda paths: CaptureError.unless_there(*(path.expanduser() for path in paths)),
-        ),
-    ] = (),
+    others: Others = (),
     *,
     name: Annotated[str | None, Arg("bundle name; default: from the folder's name")] = None,
     out: Bundles = Path("bundles"),
@@ -88,15 +93,11 @@ def build(
     settings: StageSettings = (),
     until: Until = None,
     dry_run: Annotated[bool, Arg("show the plan, run nothing")] = False,
-    one_object: Annotated[
-        bool, Arg("the capture shows one object: make a bundle of it, without its stand", flag="--object")
-    ] = False,
+    one_object: OneObject = False,
     blur_faces: Annotated[bool, Arg("blur faces before anything else")] = False,
     blur_plates: Annotated[bool, Arg("blur number plates too; see docs/privacy.md")] = False,
     known_length: KnownLength = None,
-    tag_size: Annotated[
-        float | None, Arg("side length of printed AprilTag or ArUco tags", "METRES", group=SCALE)
-    ] = None,
+    tag_size: TagSize = None,
     camera_height: CameraHeight = None,
     version: Version = None,
     view: Annotated[bool, Arg("watch it live in the browser, until Ctrl-C")] = False,
@@ -113,7 +114,7 @@ def build(
 
     Examples:
         splatyard build scene_cards/samples/hall --name hall
-        splatyard build hall.zip stairs.zip --name house  one place from several captures with depth and poses
+        splatyard build hall.zip stairs.zip --name house   one place from captures with depth and poses
         splatyard build scan/ --view                      watch it live in the browser
         splatyard build photos/ --known-length 0.30@0001.jpg:412,900:655,910
         splatyard build photos/ --known-length 'A4 sheet'   scale from sheets of paper in the images
@@ -135,9 +136,7 @@ def build(
         *(("capture.blur_plates=true",) if blur_plates else ()),
         *settings,
     )
-    request = pipeline.BuildRequest(
-        path, name, out, card=card, settings=chosen, until=until, version=version, others=others
-    )
+    request = pipeline.BuildRequest(path, name, out, None, card, chosen, until, version, tuple(others))
     if dry_run:
         _show_plan(pipeline.plan(request), as_json=as_json)
     else:

@@ -171,7 +171,7 @@ def grouped(b: Submap, links: Sequence[Link]) -> list[Group]:
         best = int(np.argmax(np.where(left, (agree & left) @ count, -1)))
         members = agree[best] & left
         members[best] = True
-        chosen = tuple(links[k] for k in np.flatnonzero(members))
+        chosen = tuple(links[int(k)] for k in np.flatnonzero(members))
         p, q = (np.concatenate([getattr(link, side) for link in chosen]) for side in ("points", "others"))
         found.append(Group(chosen, fit_upright(p, q)))
         left &= ~members

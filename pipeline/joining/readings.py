@@ -40,8 +40,9 @@ def draw(a: Submap, b: Submap, a_from_b: F64, title: str) -> U8:
         points = points[(points[:, 2] > eye + LOW) & (points[:, 2] < eye + HIGH)]
         path = submap.poses[:, :3, 3]
         parts.append([x @ motion[:3, :3].T + motion[:3, 3] for x in (points, path)])
-    everything = np.concatenate([x for part in parts for x in part])[:, :2]
-    low, high = np.quantile(everything, [0.002, 0.998], axis=0)
+    bounds = [np.quantile(np.concatenate([part[0] for part in parts])[:, :2], [0.002, 0.998], axis=0)]
+    bounds += [[path[:, :2].min(0), path[:, :2].max(0)] for _, path in parts]
+    low, high = np.min(bounds, axis=(0, 1)), np.max(bounds, axis=(0, 1))
     scale = (LONG_SIDE - 2 * MARGIN) / max(float((high - low).max()), 1.0)
     width, height = ((high - low) * scale + 2 * MARGIN).astype(int).tolist()
     image = np.full((height, max(width, 500), 3), 255, np.uint8)

@@ -11,7 +11,7 @@ import numpy as np
 from pipeline.capture.model import Capture, Frame
 from pipeline.geometry import Camera, Pose, matrix_from_rotvec
 from tests.poses.by_depth.walks import LENS, drifting, noisy_depth
-from tests.synthetic import CAMERA, SIZE, Room, look_at
+from tests.synthetic import CAMERA, Room, look_at
 
 COUNT = 22
 
@@ -50,13 +50,3 @@ def write(root: Path, room: Room, poses: list[Pose], world: Pose, seed: int, cam
     capture = Capture(root, "rgbd", tuple(frames), True, up_in_world=up, up_sigma_deg=sigma, scale_sigma=0.01)
     capture.save()
     return capture
-
-
-def repainted(room: Room, rng: np.random.Generator) -> Room:
-    """The same room with another frieze on its walls."""
-    places = room._cells.data
-    on_wall = ((places[:, :2] < 0.01) | (places[:, :2] > SIZE[:2] - 0.01)).any(1)
-    frieze = on_wall & (places[:, 2] > 0.9) & (places[:, 2] < 1.5)
-    colors = room._cell_colors.copy()
-    colors[frieze] = rng.uniform(8, 247, (int(frieze.sum()), 3))
-    return replace(room, _cell_colors=colors)
