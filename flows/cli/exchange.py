@@ -59,8 +59,6 @@ def export(
         splatyard bundle export bundles/hall/1.0.0 --format gaussgym --out gaussgym/hall
         splatyard bundle export hall@1.0.0 --format mjcf --out hall_mjcf
         splatyard bundle export hall --format glb --out hall_blender
-        splatyard bundle export hall --format usd --out hall_usd
-        splatyard bundle export hall --format sog --out hall_web
         splatyard bundle export navigate-hall-1 --onnx policy.onnx
     """
     if onnx:

@@ -12,8 +12,7 @@ from pipeline.geometry import Mesh, PointCloud
 from pipeline.geometry.rays import sample_surface
 from pipeline.importing.measure import write_lookouts
 from pipeline.points.stage import write_points_ply
-from pipeline.regions.sheet import write_plans
-from pipeline.rooms.made import ALIGNMENT, REGIONS, coverage_of, make_room
+from pipeline.rooms.made import ALIGNMENT, coverage_of, make_room
 from pipeline.rooms.quality import LENS
 from pipeline.rooms.recipe import Recipe, name_of
 from pipeline.scenes.bundle import BundleCamera
@@ -37,7 +36,6 @@ def write_room(folder: Path, seed: int, recipe: Recipe) -> None:
     made.mesh.save(folder / "mesh.ply")
     made.mesh.save(folder / "collision.ply")
     made.regions.save(folder)
-    write_plans(made.mesh, made.mesh, made.regions, REGIONS, folder)
     coverage_of(made.room).save(folder)
     write_points_ply(folder / "points.ply", _cloud(made.mesh))
     cameras = (
