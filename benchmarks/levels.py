@@ -34,8 +34,7 @@ SECONDS, SEED = 45.0, 40
 def measured(scenes: list[str], count: int) -> tuple[list[str], np.ndarray, np.ndarray]:
     """Whether episodes lead up or down, and which reached the goal and which fell (N,)."""
     settings = TaskSettings(seconds=SECONDS)
-    shapes = {"cameras": (), "reduced_collision": True}
-    env = sim.make("levels", scenes, count, **shapes, ground=MapSettings(), seed=SEED, task_settings=settings)
+    env = sim.make("levels", scenes, count, cameras=(), ground=MapSettings(), seed=SEED, task_settings=settings)
     seen, _ = env.reset(seed=SEED)
     kinds = [*env.scenario.kinds()]
     running, reached, fell = (np.full(count, value) for value in (True, False, False))
@@ -73,7 +72,7 @@ def main() -> None:
     options = parser.parse_args()
     rooms = [str(room) for room in find_scenes((options.rooms,)) if Levels(open_scene(room).regions).passages]
     found = rows("the scene", [options.scene], options.episodes) + rows(f"{len(rooms)} rooms", rooms, options.episodes)
-    text = f"go2 with --driver stairs --task levels, {SECONDS:.0f} s an episode, in sapien with reduced shapes."
+    text = f"go2 with --driver stairs --task levels, {SECONDS:.0f} s an episode, in sapien."
     command = "python benchmarks/levels.py --scene BUNDLE --rooms 'ROOM/*'"
     page = section("stairs: levels", command, text, found)
     print(page)

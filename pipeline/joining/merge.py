@@ -12,6 +12,11 @@ from pipeline.capture.model import Blurred, Capture, Credentialed, Frame
 from pipeline.geometry import Pose
 
 
+def joined_name(source: str, frame: str) -> str:
+    """The name of a source's frame among those of all sources; files are called by it."""
+    return f"{source}--{frame}"
+
+
 def best_source(captures: Mapping[str, Capture]) -> str:
     """The source whose gravity, then whose scale is the surest; of equals the one of most frames."""
 
@@ -71,7 +76,7 @@ def _of_source(source: str, frame: Frame, place: Pose) -> Frame:
     rig = frame.in_rig
     return replace(
         frame,
-        name=f"{source}/{frame.name}",
+        name=joined_name(source, frame.name),
         image=f"{source}/{frame.image}",
         world_from_camera=frame.world_from_camera and place @ frame.world_from_camera,
         depth=inside(frame.depth),

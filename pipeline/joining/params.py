@@ -12,7 +12,7 @@ class SameSpot(Settings):
     """A person's word that two frames of two captures see the same spot."""
 
     a: Label
-    """A frame, as source/name."""
+    """A frame, as SOURCE--NAME."""
     b: Label
     """A frame of another source."""
 

@@ -15,7 +15,7 @@ from pipeline.errors import CardError, ReconstructionError
 from pipeline.geometry import Pose
 from pipeline.io.results import resume_folder
 from pipeline.joining.judge import Judgement
-from pipeline.joining.merge import best_source, merged
+from pipeline.joining.merge import best_source, joined_name, merged
 from pipeline.joining.params import PREFIX, JoinParams
 from pipeline.joining.readings import draw_readings
 from pipeline.joining.submap import Submap, submap_of
@@ -75,13 +75,13 @@ Spot = tuple[str, str]
 
 def _words(params: JoinParams, captures: Mapping[str, Capture]) -> list[tuple[Spot, Spot]]:
     """The links of a card, each in the order of the sources."""
-    frames = {f"{name}/{frame.name}": (name, frame.name) for name, c in captures.items() for frame in c.frames}
+    frames = {joined_name(name, frame.name): (name, frame.name) for name, c in captures.items() for frame in c.frames}
     found = []
     for link in params.links:
         for text in (link.a, link.b):
             if text not in frames:
                 raise CardError(
-                    "a link names frames of two sources, as source/frame",
+                    "a link names frames of two sources",
                     found=f"{text!r}",
                     remedy=f"the sources are {', '.join(captures)}; a frame is for example {next(iter(frames))}",
                 )
@@ -131,7 +131,7 @@ def _apart(maps: Sequence[Submap], found: Together, folder: Path) -> Reconstruct
     remedy = "film one capture that shows both, with a few steps of overlap, or build the parts by themselves"
     if images:
         pair = next(pair for pair, one in between.items() if one.verdict == "ambiguous")
-        example = ", ".join(f"{key}: {maps[k].name}/FRAME" for key, k in zip("ab", pair, strict=True))
+        example = ", ".join(f"{key}: {joined_name(maps[k].name, 'FRAME')}" for key, k in zip("ab", pair, strict=True))
         remedy = (
             f"look at {images[0].parent}, then name two frames that see the same spot in a card, "
             f"`links: [{{{example}}}]`, and build with --card; or {remedy}"

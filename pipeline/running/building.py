@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -200,7 +201,7 @@ def _joined(
     """The plan of a build from several sources: each has a stage that reads it, and one joins them."""
     names = list[str]()
     for source in sources:
-        own = name_from(source.resolve().stem)
+        own = re.sub("-{2,}", "-", name_from(source.resolve().stem))  # two part it from a frame's name
         names.append(own if own not in names else f"{own}-{len(names) + 1}")
     stages = joined_stages(names)
     own_params = {stage.name: params["capture"] for stage in stages[: len(names)]}

@@ -91,11 +91,11 @@ def test_a_person_decides(tmp_path: Path, hall: Path, stairs: Path, monkeypatch:
     (image,) = (resume_folder(tmp_path / ".key.partial") / "readings").glob("hall-stairs-*.png")
     assert np.asarray(cv2.imread(str(image))).ndim == 3
     assert str(image.parent) in error.value.remedy
-    assert "links: [{a: hall/FRAME, b: stairs/FRAME}]" in error.value.remedy
+    assert "links: [{a: hall--FRAME, b: stairs--FRAME}]" in error.value.remedy
     pairs = [(i, j) for i in range(len(ONE)) for j in range(len(OTHER))]
     i, j = min(pairs, key=lambda p: float(angle_deg(ONE[p[0]].rotation, OTHER[p[1]].rotation)))
     shutil.rmtree(tmp_path / ".key.partial")
-    capture = joined(tmp_path, [SameSpot(a=f"stairs/{j:04d}", b=f"hall/{i:04d}")], hall=hall, stairs=stairs)
+    capture = joined(tmp_path, [SameSpot(a=f"stairs--{j:04d}", b=f"hall--{i:04d}")], hall=hall, stairs=stairs)
     shift, turn = off(capture, "stairs", OTHER, own_world(1))
     assert shift < 0.025
     assert turn < 0.5
@@ -106,11 +106,11 @@ def test_a_wrong_word_is_not_believed(tmp_path: Path, hall: Path, stairs: Path):
     pairs = [(i, j) for i in range(len(ONE)) for j in range(len(OTHER))]
     i, j = max(pairs, key=lambda p: float(angle_deg(ONE[p[0]].rotation, OTHER[p[1]].rotation)))
     with pytest.raises(ReconstructionError, match=r"apart, .* what the given links say"):
-        joined(tmp_path, [SameSpot(a=f"hall/{i:04d}", b=f"stairs/{j:04d}")], hall=hall, stairs=stairs)
+        joined(tmp_path, [SameSpot(a=f"hall--{i:04d}", b=f"stairs--{j:04d}")], hall=hall, stairs=stairs)
 
 
 @pytest.mark.parametrize(
-    ("a", "b", "found"), [("hall/9999", "stairs/0001", "'hall/9999'"), ("hall/0001",) * 2 + ("hall",)]
+    ("a", "b", "found"), [("hall--9999", "stairs--0001", "'hall--9999'"), ("hall--0001",) * 2 + ("hall",)]
 )
 def test_links_name_frames_of_two_sources(tmp_path: Path, hall: Path, stairs: Path, a: str, b: str, found: str):
     """Before anything is computed."""

@@ -436,6 +436,6 @@ def test_several_sources_are_read_each_by_itself_and_joined(scan, room, tmp_path
 def test_links_are_between_several_captures(scan, tmp_path):
     """A card that was written for two says so when one is forgotten."""
     card = tmp_path / "card.yaml"
-    card.write_text("links: [{a: scan/1, b: stairs/2}]\n")
+    card.write_text("links: [{a: scan--1, b: stairs--2}]\n")
     with pytest.raises(CardError, match="1 links, and one capture"):
         plan(BuildRequest(scan, card=card, out=tmp_path / "out"))

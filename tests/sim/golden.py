@@ -84,6 +84,7 @@ CASES = (
     Case("navigate", "g1"),
     Case("walk", "go2", "terrain:0", ("mujoco-worlds",), {"observation_noise": True, "level": 3}),
     Case("flights", "go2", "terrain:0:flights:16", ("mujoco-worlds",), {"cameras": ()}),  # far ground is slow to draw
+    Case("levels", "go2", "hall"),
     Case("climb", "go2", "hall", settings={"level": 2}),
     Case("climb-joints", "go2", "hall", settings={"reduced_collision": True}),
     *(Case(task, "panda", "item" if task == "pick_object" else "room") for task in HELD),

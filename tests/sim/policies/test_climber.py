@@ -153,7 +153,7 @@ def reached(env: SceneEnv) -> np.ndarray:
 @pytest.mark.slow
 def test_goals_on_another_level(hall_scene: SimScene):
     """From the floor of the hall up its stairs to the landing."""
-    settings = {"ground": MapSettings(drift=0), "reduced_collision": True, "cameras": ()}
+    settings = {"ground": MapSettings(drift=0), "cameras": ()}
     env = sim.make("levels", [hall_scene], 1, **settings, task_settings=TaskSettings(seconds=25))
     assert set(env.scenario.kinds()) <= {"up", "down"}
     assert reached(env).all()
