@@ -25,9 +25,9 @@ from sim.tasks.task import Curriculum
 
 Make = Callable[..., SceneEnv]
 ANY_SCENE = [name for name, task in TASKS.items() if task.controller is None and not task.scenes]
-ALL_OVER = [name for name in ANY_SCENE if name != "levels"]
-"""Tasks that begin all over the floor; landings have few places, and are not split into those of training and others."""
 """Tasks for wheels, in any scene."""
+ALL_OVER = [name for name in ANY_SCENE if name != "levels"]
+"""Those that begin all over the floor: landings have few places; these are not split for training."""
 
 
 @pytest.fixture

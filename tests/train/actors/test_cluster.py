@@ -274,7 +274,7 @@ def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch):
 
     monkeypatch.setattr("importlib.import_module", missing)
     with (
-        pytest.raises(TrainError, match=r"(?s)--actors needs ray.*splatyard\[scale\]"),
+        pytest.raises(TrainError, match=r"(?s)--actors needs ray.*splatyard\[lab\]"),
         cluster.connected("", 1, FORM, _preset(algorithm="sac")),
     ):
         pass
