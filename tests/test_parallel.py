@@ -148,6 +148,6 @@ print(type(job) is ray.client_builder.JobConfig, ray.is_initialized())
 @pytest.mark.slow
 def test_rays_modules_are_loaded_once():
     """Though prefect_ray leaves one that loads at its first use; whichever test came next failed, far from here."""
-    pytest.importorskip("prefect_ray", reason="needs pip install 'splatyard[scale]'")
+    pytest.importorskip("prefect_ray", reason="needs pip install 'splatyard[lab]'")
     done = subprocess.run([sys.executable, "-c", LAZY], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.stdout == "True False\n", done.stderr

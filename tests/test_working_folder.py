@@ -99,7 +99,7 @@ def test_spawned_processes_import_nothing_from_here(tmp_path: Path):
 
 def test_ray_leaves_the_folder_away_for_jobs_like_ours():
     """Its own code asks for the mark that `ray_job` sets, which is private; another version may ask for another."""
-    worker = pytest.importorskip("ray", reason="needs pip install 'splatyard[scale]'")._private.worker
+    worker = pytest.importorskip("ray", reason="needs pip install 'splatyard[lab]'")._private.worker
     assert ray_job()._client_job
     adds = inspect.getsource(worker.connect).partition("os.path.abspath(os.path.curdir)")[0].splitlines()
     assert adds[-2].strip().startswith("if not job_config._client_job and"), adds[-2:]
@@ -108,7 +108,7 @@ def test_ray_leaves_the_folder_away_for_jobs_like_ours():
 @pytest.mark.slow
 def test_rays_workers_import_nothing_from_here(tmp_path: Path):
     """Neither those that are started here, nor the process that looks whether a cluster answers."""
-    pytest.importorskip("ray", reason="needs pip install 'splatyard[scale]'")
+    pytest.importorskip("ray", reason="needs pip install 'splatyard[lab]'")
     mark = trapped(tmp_path / "capture")
     done = python(tmp_path / "capture", RAY, "unused", "", timeout=400)
     assert done.stdout == "looked\n", done.stderr[-3000:]
@@ -118,7 +118,7 @@ def test_rays_workers_import_nothing_from_here(tmp_path: Path):
 @pytest.mark.slow
 def test_nobody_answers_without_importing_from_here(tmp_path: Path):
     """Where `--ray-address` leads to nobody, the process that asks has imported Ray's own."""
-    pytest.importorskip("ray", reason="needs pip install 'splatyard[scale]'")
+    pytest.importorskip("ray", reason="needs pip install 'splatyard[lab]'")
     mark = trapped(tmp_path / "capture")
     code = "from pipeline import errors, parallel; parallel.CONNECT_SECONDS = 15; "
     code += "parallel.check_ray('{}', errors.TrainError)"

@@ -130,7 +130,7 @@ def test_licence_and_mark_are_in_the_file(folder: Path, tmp_path: Path):
 def test_the_library_may_be_missing(bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """The error names the extra, and nothing is left."""
     monkeypatch.setitem(sys.modules, "pxr.UsdVol", None)
-    with pytest.raises(MachineError, match=r"splatyard\[usd\]"):
+    with pytest.raises(MachineError, match=r"splatyard\[export\]"):
         export(bundle, FORMS["usd"], tmp_path / "new" / "out")
     assert not list((tmp_path / "new").iterdir())
 

@@ -200,5 +200,5 @@ def test_nothing_else_is_read(tmp_path: Path):
 def test_without_pycollada_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """By pip's command."""
     monkeypatch.setitem(sys.modules, "collada", None)
-    with pytest.raises(MachineError, match=r"pycollada(?s:.*)splatyard\[sim\]"):
+    with pytest.raises(MachineError, match=r"pycollada(?s:.*)splatyard\[simulate\]"):
         load(tmp_path, document())
