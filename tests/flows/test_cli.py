@@ -216,12 +216,12 @@ def test_help_is_shown_to_who_asks_for_it_by_words_or_by_none(line: str, shown: 
 def test_help_names_all_choices():
     """Also those whose modules help doesn't import."""
     from flows.cli import build
-    from pipeline.export.programs import OPENS_IN
+    from pipeline.export.programs import PROGRAMS
     from pipeline.running.stages import STAGES
     from sim.scene.export.catalog import FORMS
 
     assert tuple(stage.name for stage in STAGES) == build.STAGES
-    assert {*OPENS_IN} == {*FORMS}
+    assert {*PROGRAMS} == {*FORMS}
 
 
 @pytest.mark.parametrize(

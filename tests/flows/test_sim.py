@@ -63,7 +63,7 @@ def test_it_says_how_episodes_ended_and_films_them(bundle: Path, tmp_path: Path,
 def test_an_unknown_task_is_an_error_with_its_remedy(bundle: Path, capsys: pytest.CaptureFixture[str]):
     """All tasks are named."""
     assert main(["sim", str(bundle), "--task", "fly"]) == 2
-    assert "navigate, search, find, stairs, avoid, climb, climb-joints, explore, weave" in " ".join(
+    assert "navigate, search, find, stairs, levels, avoid, climb, climb-joints, explore, weave" in " ".join(
         capsys.readouterr().err.split()
     )
 
