@@ -74,8 +74,8 @@ def main() -> None:
     found = rows("the scene", [options.scene], options.episodes) + rows(f"{len(rooms)} rooms", rooms, options.episodes)
     text = (
         f"go2 with --driver stairs --task levels, {SECONDS:.0f} s an episode, in sapien. The scene is the sample hall, "
-        "whose landing is too short to begin on; rooms are of `splatyard scene rooms 24 --with stairs --seed 2000`, with "
-        "steps of 10 to 20 cm. Of the rooms' failures most are robots that ran out of time."
+        "whose landing is too short to begin on; rooms are of `splatyard scene rooms 24 --with stairs --seed 2000`, "
+        "with steps of 10 to 20 cm. Of the rooms' failures most are robots that ran out of time."
     )
     command = "python benchmarks/levels.py --scene BUNDLE --rooms 'ROOM/*'"
     page = section("stairs: levels", command, text, found)
