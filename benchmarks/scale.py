@@ -1,9 +1,9 @@
 """Cost of 1 000 and 100 000 scenes, from the run records of real builds.
 
 Usage:
-    python benchmarks/scale.py bundles/.work/hall bundles/.work/kitchen           print the tables of docs/scale.md
+    python benchmarks/scale.py bundles/.work/hall bundles/.work/kitchen           print docs/benchmarks/notes-scale.md
     python benchmarks/scale.py bundles/.work/* --core-hour 0.03 --gpu-hour 1.8    with one's own prices
-    python benchmarks/scale.py bundles/.work/* --write                            put the tables into docs/scale.md
+    python benchmarks/scale.py bundles/.work/* --write                            put the tables into that page
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ sys.path.insert(0, str(ROOT))
 from benchmarks.scale_queue import Load, Outcome, Queue, SceneCost, StageCost, Yard  # noqa: E402
 from pipeline.running.stages import STAGES  # noqa: E402
 
-PAGE = ROOT / "docs" / "scale.md"
+PAGE = ROOT / "docs" / "benchmarks" / "notes-scale.md"
 CASES = (
     (Load(1_000), Yard(16)),
     (Load(1_000), Yard(64)),
@@ -178,7 +178,7 @@ def main() -> None:
     options.add_argument("--core-hour", type=float, default=Prices.core_hour)
     options.add_argument("--gpu-hour", type=float, default=Prices.gpu_hour)
     options.add_argument("--gigabyte-month", type=float, default=Prices.gigabyte_month)
-    options.add_argument("--write", action="store_true", help="put the tables into docs/scale.md")
+    options.add_argument("--write", action="store_true", help="put the tables into that page")
     given = options.parse_args()
     prices = Prices(given.core_hour, given.gpu_hour, given.gigabyte_month)
     scenes = [read_scene(work.resolve()) for work in given.work]
