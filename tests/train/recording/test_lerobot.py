@@ -252,6 +252,6 @@ def test_a_full_disk_is_an_error_with_its_remedy(tmp_path: Path, monkeypatch: py
 def test_without_pyarrow_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """It comes with an extra of its own."""
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(MachineError, match="imitation"), new_dataset(tmp_path / "hall", **ABOUT):
+    with pytest.raises(MachineError, match="record"), new_dataset(tmp_path / "hall", **ABOUT):
         pass
     assert list(tmp_path.iterdir()) == []
