@@ -86,10 +86,10 @@ def room() -> Room:
 
 @pytest.fixture
 def small_textures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Exports' images of 200 000 texels instead of eight million, which take four seconds each."""
+    """Exports' images of a million texels instead of eight, which take four seconds each."""
     from pipeline.export import atlas
 
-    monkeypatch.setattr(atlas, "MAX_TEXELS", 200_000)
+    monkeypatch.setattr(atlas, "MAX_TEXELS", 1_000_000)
 
 
 @pytest.fixture(scope="session")

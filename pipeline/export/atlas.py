@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 from scipy.ndimage import maximum_filter1d
 
+from pipeline.errors import BundleError
 from pipeline.geometry import Mesh, rotation_between
 from pipeline.geometry.jit import njit
 from pipeline.types import F32, F64, I32, I64
@@ -53,6 +54,9 @@ def unwrap(mesh: Mesh, texel: float) -> Atlas:
     """Lay a mesh out with texels of `texel` [m], or larger ones where the image would have over `MAX_TEXELS`.
 
     Equal meshes give equal atlases.
+
+    Raises:
+        BundleError: When the mesh falls into more charts than an image has room for.
     """
     chart = np.full(len(mesh.triangles), -1, np.int32)
     seeds: I64 = np.zeros(0, np.int64)
@@ -143,14 +147,25 @@ def _pack(corners: F64, chart: I32, charts: int, texel: float) -> tuple[float, t
         width = min(max(widest, 2 ** round(math.log2(math.sqrt(cells.prod(1).sum())))), MAX_SIDE)
         excess = max(cells.prod(1).sum() / MAX_TEXELS, (widest / MAX_SIDE) ** 2)
         if excess > 1:
-            texel *= max(1.02, math.sqrt(excess))
+            texel = _larger(texel, excess, extent)
             continue
         places, height = _stacked(cells, width)
         excess = max(width * height / MAX_TEXELS, height / MAX_SIDE)
         if excess <= 1:
             placed = (corners - low[chart][:, None]) / texel + (places[chart] + GAP + 0.5)[:, None]
             return texel, (height, width), placed
-        texel *= max(1.02, math.sqrt(excess))
+        texel = _larger(texel, excess, extent)
+
+
+def _larger(texel: float, excess: float, extent: F64) -> float:
+    """A texel [m] for an image that has so many times too few, while charts of these extents (N, 2) [m] get smaller."""
+    if extent.max() < texel:
+        raise BundleError(
+            "a texture has room for every part of a mesh",
+            found=f"{len(extent)} parts, and at most {MAX_TEXELS} texels",
+            remedy="export a form without a texture, such as usd",
+        )
+    return texel * max(1.02, math.sqrt(excess))
 
 
 def _stacked(cells: I64, width: int) -> tuple[I64, int]:

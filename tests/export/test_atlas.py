@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from pipeline.errors import BundleError
 from pipeline.export import atlas as atlas_module
 from pipeline.export.atlas import Atlas, unwrap
 from pipeline.geometry import Mesh
@@ -87,3 +88,12 @@ def test_equal_meshes_have_equal_atlases(room: Room):
     one, other = unwrap(room.mesh, TEXEL), unwrap(room.mesh, TEXEL)
     for name in ("vertex", "triangles", "uv", "shows"):
         np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+
+
+def test_a_mesh_of_too_many_pieces_is_refused(monkeypatch: pytest.MonkeyPatch):
+    """However large texels get, each piece takes some."""
+    monkeypatch.setattr(atlas_module, "MAX_TEXELS", 10_000)
+    corners = np.random.default_rng(0).normal(0, 1, (400, 1, 3)) + np.array([[0, 0, 0], [0.1, 0, 0], [0, 0.1, 0]])
+    pieces = Mesh.from_arrays(corners.reshape(-1, 3), np.arange(1200).reshape(-1, 3))
+    with pytest.raises(BundleError, match="400 parts"):
+        unwrap(pieces, TEXEL)
