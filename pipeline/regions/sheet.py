@@ -265,7 +265,7 @@ def _draw_strip(sheet: Drawing, title: str, north: F64 | None) -> None:
         aside = 0.4 * np.array([-back[1], back[0]])
         sheet.shape(np.array([tip, tip + back + aside, tip + back - aside]), Style(INK), closed=True)
         sheet.text(tip + 10 * direction * [1, -1], name, TEXT - 2, INK)
-    x = 12.0
+    x, row = 12.0, top + 2 * ROW
     for text, style in (
         ("wall", Style(WALL)),
         ("other side unseen", Style(BEHIND, WALL, 1.6)),
@@ -273,7 +273,9 @@ def _draw_strip(sheet: Drawing, title: str, north: F64 | None) -> None:
         ("furniture", Style(FURNITURE, FURNITURE_LINE, 1.2)),
         ("end of what was seen", Style(FLOOR, GREY, 1.4, 4)),
     ):
-        row = top + 2 * ROW
+        wide = 24 + 0.56 * (TEXT - 2) * len(text) + 16
+        if x > 12 and x + wide > sheet.width:
+            x, row = 12.0, row + ROW
         sheet.shape(np.array([[x, row - 6], [x + 18, row - 6], [x + 18, row + 6], [x, row + 6]]), style, closed=True)
         sheet.text(np.array([x + 24, row]), text, TEXT - 2, INK, "start")
-        x += 24 + 0.56 * (TEXT - 2) * len(text) + 16
+        x += wide
