@@ -15,7 +15,8 @@ from pipeline.preview.time_left import TimeLeft
 from pipeline.running.batch import Attempt, attempt
 from pipeline.running.building import BuildRequest, BuildResult, Plan, check_machine, run_plan
 from pipeline.running.building import plan as make_plan
-from pipeline.running.engine import PlannedStage
+from pipeline.running.engine import PlannedStage, logged
+from pipeline.running.needs import check_needs
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import State
@@ -36,6 +37,8 @@ def run(request: BuildRequest, page: BuildView | None = None) -> BuildResult:
     if not planned.pending:
         return run_plan(planned)
     check_machine(planned)  # before a server is started for it
+    with logged(planned.log):
+        check_needs(planned.pending, planned.traits, planned.work)
     return _run_flow(request, planned, left, page)
 
 

@@ -145,11 +145,14 @@ def build(
 
 
 def _show_plan(planned: pipeline.Plan, *, as_json: bool) -> None:
+    from pipeline.running.needs import expected
+
+    taken = expected(planned.pending, planned.traits) if planned.pending else ""
     if as_json:
         names = ("name", "backend", "reason", "cached", "key")
         stages = [{name: getattr(stage, name) for name in names} for stage in planned.stages]
         whole = {"name": planned.name, "bundle": planned.bundle_folder, "log": planned.log}
-        tables.show_json({**whole, "summary": planned.summary, "stages": stages})
+        tables.show_json({**whole, "summary": planned.summary, "expected": taken, "stages": stages})
         return
     tables.say(planned.summary)
     rows = [
@@ -158,6 +161,8 @@ def _show_plan(planned: pipeline.Plan, *, as_json: bool) -> None:
     ]
     tables.table(f"plan of {planned.name}", ["stage", "backend", "why", "state", "key"], rows)
     tables.say(f"bundle: {tables.quoted(tables.shown(planned.bundle_folder))}")
+    if taken:
+        tables.say(f"expected: {taken}")
 
 
 def _build(request: pipeline.BuildRequest, show: Callable[[BuildResult], object], *, view: bool) -> None:

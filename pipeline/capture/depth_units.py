@@ -30,6 +30,8 @@ DEPTH_FACTORS = {
     0.2: "1/5000 m (TUM's scale)",
     0.001: "micrometres",
 }
+WELL = 5000.0
+"""Farther readings of depth cameras and phones are hardly better than guesses [mm]."""
 _AGREE = 0.04  # relative depth difference that still counts as the same surface
 _UNIT_REMEDY = "convert the depth from {} to millimetres; if it is in millimetres, the poses are not in metres"
 _NOTHING_FITS = (
@@ -45,14 +47,13 @@ _COMPARABLE = 0.1  # share of what both views see that must not be hidden in one
 _MIN_SEEN = 100  # fewest points in the other view, of all pairs
 _EDGE = 1.1  # farthest by nearest of neighbouring readings, from which on they aren't of one surface
 _CONFIDENT = 100  # of 255; ARKit's lowest level is 0, the middle one 127
-_WELL = 5000.0  # farther readings of depth cameras and phones are hardly better than guesses [mm]
 _DELAYS = np.arange(1, 10.1, 0.25)  # [s], in both directions; shorter ones are measured on the images and corrected
 _PARALLAX = 0.15  # share by which what is named must beat depth without parallax: smooth depth agrees with itself
 _CLEARLY = 0.8  # what is declared is wrong when it reaches less than this share of the best one's points
 
 
 @dataclass(frozen=True, eq=False)
-class _DepthSample:
+class DepthSample:
     """Points (N, 3) [mm as stored] of a depth image in camera axes, and the image itself (H, W) [mm].
 
     Both without untrusted readings (of no confidence, far, at edges): they are 0 in the image.
@@ -75,10 +76,10 @@ def check_depth_unit(capture: Capture, source: Path, pairs: int = 16) -> str:
     Raises:
         CaptureError: Naming the unit, convention or delay that fits.
     """
-    most = _WELL if capture.depth_range is None else 1000 * capture.depth_range
+    most = WELL if capture.depth_range is None else 1000 * capture.depth_range
     usable = [frame for frame in capture.frames if frame.depth and frame.depth_camera and frame.world_from_camera]
     spread = np.linspace(0, len(usable) - 1, min(len(usable), 48)).round().astype(int)
-    samples = [_sample(capture.root, usable[i], most) for i in spread]
+    samples = [depth_sample(capture.root, usable[i], most) for i in spread]
     stored = np.concatenate([sample.points[:, 2] for sample in samples]) if samples else np.zeros(0)
     if not len(stored):
         raise CaptureError(
@@ -125,7 +126,8 @@ def _note(share: float) -> str:
     return f"depth and poses agree within {_AGREE:.0%} in {share:.0%} of the compared points"
 
 
-def _sample(root: Path, frame: Frame, most: float) -> _DepthSample:
+def depth_sample(root: Path, frame: Frame, most: float) -> DepthSample:
+    """Some readings of a frame that has depth and a pose, at most `most` [mm] away."""
     assert frame.depth and frame.depth_camera and frame.world_from_camera
     depth = np.asarray(load_written(root / frame.depth, cv2.IMREAD_UNCHANGED), np.uint16).copy()
     if frame.confidence:
@@ -141,7 +143,7 @@ def _sample(root: Path, frame: Frame, most: float) -> _DepthSample:
     v, u = np.mgrid[step // 2 : camera.height : step, step // 2 : camera.width : step].reshape(2, -1)
     z = depth[v, u].astype(np.float64)
     points = camera.rays(np.stack([u, v], -1) + 0.5)[z > 0] * z[z > 0, None]
-    return _DepthSample(points, depth, camera, frame.world_from_camera, frame.time)
+    return DepthSample(points, depth, camera, frame.world_from_camera, frame.time)
 
 
 def _pairs(poses: Sequence[Pose], count: int, apart: float) -> list[tuple[int, int]]:
@@ -160,7 +162,7 @@ def _pairs(poses: Sequence[Pose], count: int, apart: float) -> list[tuple[int, i
     return [(int(i), int(partner[i])) for i in best if np.isfinite(least[i])]
 
 
-def _agreement(samples: Sequence[_DepthSample], pairs: Sequence[tuple[int, int]], factor: float) -> float | None:
+def _agreement(samples: Sequence[DepthSample], pairs: Sequence[tuple[int, int]], factor: float) -> float | None:
     """Share of points of one depth image that lie on the surface of another, of those that can be compared.
 
     Those are in the other's view, where it has a trusted reading. A point behind that reading is hidden from the other
@@ -185,7 +187,7 @@ def _agreement(samples: Sequence[_DepthSample], pairs: Sequence[tuple[int, int]]
     return agreeing / compared if compared > _COMPARABLE * seen else 0.0
 
 
-def _measured(sample: _DepthSample, points: F64, factor: float) -> tuple[F64, F64, F64]:
+def _measured(sample: DepthSample, points: F64, factor: float) -> tuple[F64, F64, F64]:
     """Depth (M,) of the points (N, 3) [m, camera axes] where the image has a reading, that (M,), and their rays."""
     points = points[points[:, 2] > 1e-4]
     column, row = np.floor(sample.camera.project(points)).astype(np.int64).T
@@ -198,7 +200,7 @@ def _measured(sample: _DepthSample, points: F64, factor: float) -> tuple[F64, F6
 
 
 def _best_hypothesis(
-    frames: Sequence[Frame], rows: Sequence[int], samples: Sequence[_DepthSample], pairs: int
+    frames: Sequence[Frame], rows: Sequence[int], samples: Sequence[DepthSample], pairs: int
 ) -> tuple[float, str, str]:
     """Share of agreeing points, text and remedy of what the poses of all frames may be instead of what is declared.
 
@@ -212,7 +214,7 @@ def _best_hypothesis(
     return best
 
 
-def _best_delay(samples: Sequence[_DepthSample], pairs: int) -> tuple[float, str, str]:
+def _best_delay(samples: Sequence[DepthSample], pairs: int) -> tuple[float, str, str]:
     """Share of agreeing points, name and remedy of the delay with which the poses of other times agree best."""
     times = np.array([np.nan if sample.time is None else sample.time for sample in samples])
     best = (0.0, "", "")
@@ -228,7 +230,7 @@ def _best_delay(samples: Sequence[_DepthSample], pairs: int) -> tuple[float, str
     return best
 
 
-def _overlap_agreement(samples: Sequence[_DepthSample], pairs: int) -> float:
+def _overlap_agreement(samples: Sequence[DepthSample], pairs: int) -> float:
     """Share of agreeing points between views a fifth of the track apart; 0 where there are too few."""
     poses = [sample.pose for sample in samples]
     if len(poses) < 2:

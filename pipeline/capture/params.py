@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from pipeline.constants import DECLARED
-from pipeline.parameters import Known, Settings
+from pipeline.parameters import Known, Settings, zero_or
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -58,11 +58,16 @@ class CaptureParams(Settings):
         return self
 
 
+KEYFRAMES = 240
+"""Of a room."""
+
+
 class SelectParams(Settings):
     """Which frames become keyframes, and which of those are held out."""
 
-    max_keyframes: Annotated[int, Field(ge=3)] = 240
-    """Largest number of keyframes; above it the sharpest of evenly spread groups stay."""
+    max_keyframes: Annotated[int, zero_or(3)] = 0
+    """Largest number of keyframes; above it the sharpest of evenly spread groups stay. 0 is 240 for a room, more in
+    larger places, whose size depth and given poses tell."""
     held_out_every: Annotated[int, Field(ge=2)] = 8
     """Keyframe 0, 8, 16 ... is kept from map and training to measure them; nothing is held out of fewer than this."""
     min_sharpness: Share = 0.15

@@ -11,21 +11,24 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from pipeline.capture.depth_units import WELL, depth_sample
 from pipeline.capture.model import (
     SELECTION_FILE,
     Capture,
     Dropped,
+    Frame,
     Keyframe,
     Selection,
     left_out_by_reason,
     left_out_line,
 )
-from pipeline.capture.params import SelectParams
+from pipeline.capture.params import KEYFRAMES, SelectParams
 from pipeline.capture.reader import in_threads
 from pipeline.errors import CaptureError
 from pipeline.io.working_images import load_written, shrunk_grey
+from pipeline.place import by_place, rooms, seen_cells, surface_of
 from pipeline.progress import track
-from pipeline.types import F32, F64, U8
+from pipeline.types import F32, F64, I64, U8
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +38,8 @@ NEIGHBOURS = 5
 """Frames on each side whose median sharpness a frame of an ordered capture is compared with."""
 SOFT = 0.55
 """Blur above which low relative sharpness means blur; below it the frame shows a plain wall."""
+REVISITED = 0.25
+"""What movement counts where nothing new is seen."""
 _MAX_MOVE = 0.25  # movement [share of the long side] above which frames count as equally far apart
 _BLACK, _FLAT = 16, 2.0  # 99th percentile of the grey values; their standard deviation
 
@@ -55,7 +60,8 @@ class Quality:
 def select_keyframes(capture: Capture, params: SelectParams) -> Selection:
     """Drop black, blurred and repeated frames, thin out what is too much and hold out every nth keyframe.
 
-    Photos without an order are only dropped when black or blurred, or above `max_keyframes`.
+    Photos without an order are only dropped when black or blurred, or above the largest number. In places larger than a
+    room that grows with the surface, and frames stay by how much they add to it.
 
     Raises:
         CaptureError: When too few usable frames are left.
@@ -82,11 +88,13 @@ def select_keyframes(capture: Capture, params: SelectParams) -> Selection:
             if (seen := [i for i in camera if i in left])
         ]
         usable, moves = [i for kept, _ in found for i in kept], np.concatenate([moved for _, moved in found])
-    kept = usable
-    if len(usable) > params.max_keyframes:
-        kept = _thinned(usable, moves, sharpness, params.max_keyframes)
+    kept, most = usable, params.max_keyframes or KEYFRAMES
+    if len(usable) > most and not params.max_keyframes:
+        most, moves = _by_place(capture, usable, moves)
+    if len(usable) > most:
+        kept = _thinned(usable, moves, sharpness, most)
         for i in set(usable) - set(kept):
-            reasons[i] = f"thinned out to {params.max_keyframes} keyframes"
+            reasons[i] = f"thinned out to {most} keyframes"
     shots = {shot: n for n, shot in enumerate(dict.fromkeys(capture.frames[i].shot for i in kept))}
     hold_out = len(shots) >= params.held_out_every  # those of one shot together: they show the same from one place
     keyframes = tuple(
@@ -202,6 +210,34 @@ def _without_repeats(
             kept.append(i)
             moves.append(move)
     return kept, np.array(moves)
+
+
+def _by_place(capture: Capture, usable: Sequence[int], moves: F64) -> tuple[int, F64]:
+    """How many keyframes the place gets, and by how much each frame counts as farther on than the one before.
+
+    Without depth and poses nothing tells its size. A room's frames count by movement; those of larger places by the
+    share of what they show that is new, so that what is filmed twice gets fewer.
+    """
+    if not (capture.has_depth and capture.has_poses):
+        logger.info("keyframes of a room: without depth and poses nothing tells the size of the place")
+        return KEYFRAMES, moves
+    views = in_threads(lambda i: _seen(capture, capture.frames[i]), usable, "measuring the place")
+    surface = surface_of(views)
+    if rooms(surface) == 1:
+        return KEYFRAMES, moves
+    known = np.unique(np.concatenate(views))
+    seen, new = np.zeros(len(known), bool), []
+    for view in views:
+        at = np.searchsorted(known, view)
+        new.append(float(np.mean(~seen[at])) if len(at) else 0.0)
+        seen[at] = True
+    return by_place(KEYFRAMES, surface, "keyframes"), np.array(new) + REVISITED * moves
+
+
+def _seen(capture: Capture, frame: Frame) -> I64:
+    """The `seen_cells` of a frame, by some of its depth."""
+    sample = depth_sample(capture.root, frame, 1000 * capture.depth_range if capture.depth_range else WELL)
+    return seen_cells(sample.pose.apply(sample.points / 1000), sample.pose.translation)
 
 
 def _thinned(usable: Sequence[int], moves: F64, sharpness: F64, count: int) -> list[int]:

@@ -10,7 +10,7 @@ from pipeline.geometry import Camera, Gaussians, Pose, matrix_from_rotvec
 from pipeline.raster import render
 from pipeline.regions.regions import Regions
 from pipeline.splat.lod import make_sim_lod
-from pipeline.splat.params import SplatParams
+from pipeline.splat.params import SIM_GAUSSIANS, SplatParams
 from pipeline.splat.views import TrainingView, training_view
 from pipeline.types import F64
 
@@ -28,9 +28,7 @@ WORLD_FROM_UPRIGHT_CAMERA = np.array([[0.0, 0, 1], [-1, 0, 0], [0, -1, 0]])
 """An OpenCV camera that looks along +X, upright."""
 
 
-def sim_lod_from_renders(
-    gaussians: Gaussians, regions: Regions, max_gaussians: int = SplatParams().sim_gaussians
-) -> Gaussians:
+def sim_lod_from_renders(gaussians: Gaussians, regions: Regions, max_gaussians: int = SIM_GAUSSIANS) -> Gaussians:
     """Make the level of detail that the splat stage makes from photos, from images of the splat (world frame) itself.
 
     The images are taken where robots are, all round: over the spawn poses (at least one), the goals and positions

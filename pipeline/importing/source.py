@@ -25,7 +25,7 @@ from pipeline.importing.skin import Skin, load_skin, names_beside
 from pipeline.importing.splats import files_of, is_splat, ply_header, read_splat
 from pipeline.scenes.bundle import BundleCamera
 from pipeline.scenes.manifest import ORIGINS, file_sha256, reading
-from pipeline.splat.params import SplatParams
+from pipeline.splat.params import SIM_GAUSSIANS
 from pipeline.types import F64
 
 TRANSFORMS, DATAPARSER = "transforms.json", "dataparser_transforms.json"
@@ -165,7 +165,7 @@ def _made_of_mesh(found: SourceFiles) -> ImportSource:
         )
     up = np.array([0, 0, 1.0]) if found.mesh.suffix.lower() == ".glb" else None
     given = {"the splat is made of the mesh": Similarity.identity()}
-    full, small = (surfels(skin.mesh, count, skin.colors_at) for count in (BUDGET, SplatParams().sim_gaussians))
+    full, small = (surfels(skin.mesh, count, skin.colors_at) for count in (BUDGET, SIM_GAUSSIANS))
     no_track = np.zeros((0, 3))
     return ImportSource("mesh", skin.mesh, full, given, no_track, (), up, 1.0, "assumed", small, found.origin)
 

@@ -30,8 +30,9 @@ from pipeline.importing.sim_lod import sim_lod_from_renders
 from pipeline.importing.source import MESH_OF_CAPTURE, ImportSource, read_source
 from pipeline.machine import Machine
 from pipeline.mesh.decimate import decimate
-from pipeline.mesh.params import MeshParams
+from pipeline.mesh.params import COLLISION_TRIANGLES
 from pipeline.parameters import Settings
+from pipeline.place import by_place, seen_surface
 from pipeline.points.stage import write_points_ply
 from pipeline.regions.params import RegionsParams
 from pipeline.regions.regions import Regions
@@ -39,7 +40,7 @@ from pipeline.regions.sheet import copy_plans, write_plans
 from pipeline.regions.stage import find_regions
 from pipeline.scenes.bundle import BundleCamera, load_cameras
 from pipeline.scenes.manifest import SceneOrigin
-from pipeline.splat.params import SplatParams
+from pipeline.splat.params import SIM_GAUSSIANS
 from pipeline.splat.ply import drawing_mode, load_splat, save_splat
 from pipeline.splat.sog import save_sog
 from pipeline.stage import Choice, Stage, Traits
@@ -191,7 +192,8 @@ def _scale(params: ImportParams, source: ImportSource, registration: Registratio
 def simplify(inputs: Mapping[str, Path], _params: Settings, out_dir: Path) -> None:
     """Make the collision mesh, and a cloud of points sampled from the mesh."""
     mesh = Mesh.load(inputs["capture"] / "mesh.ply")
-    decimate(mesh, MeshParams().collision_triangles).save(out_dir / "collision.ply")
+    triangles = by_place(COLLISION_TRIANGLES, seen_surface(mesh), "collision triangles")
+    decimate(mesh, triangles).save(out_dir / "collision.ply")
     points, faces = sample_surface(mesh, CLOUD_POINTS, np.random.default_rng(0))
     corners = mesh.triangles[faces]
     count = len(points)
@@ -225,16 +227,18 @@ def make_levels(inputs: Mapping[str, Path], _params: Settings, out_dir: Path) ->
     if given.exists():
         small = load_splat(given)
     else:
-        small = sim_lod_from_renders(splat, regions) if regions.spawn_poses else _strongest(splat)
+        surface = seen_surface(Mesh.load(inputs["capture"] / "mesh.ply"))
+        count = by_place(SIM_GAUSSIANS, surface, "Gaussians for simulators")
+        small = sim_lod_from_renders(splat, regions, count) if regions.spawn_poses else _strongest(splat, count)
     save_splat(small, out_dir / "sim.ply")
     save_sog(splat, out_dir / "web.sog")
 
 
-def _strongest(splat: Gaussians) -> Gaussians:
-    """The Gaussians that show most, without view-dependent colour, for a scene where no robot can stand."""
+def _strongest(splat: Gaussians, count: int) -> Gaussians:
+    """So many Gaussians that show most, without view-dependent colour, for a scene where no robot can stand."""
     opacity = sigmoid(splat.opacity_logits)
     shown = opacity * np.exp(np.sort(splat.log_scales, 1)[:, 1:].sum(1))
-    chosen = splat[np.sort(np.argsort(-shown, kind="stable")[: SplatParams().sim_gaussians])]
+    chosen = splat[np.sort(np.argsort(-shown, kind="stable")[:count])]
     return replace(chosen, sh=chosen.sh[:, :1])
 
 
@@ -325,8 +329,8 @@ def _form(traits: Traits, _params: Settings, _machine: Machine) -> Choice:
 
 IMPORT_STAGES = (
     Stage("capture", 1, ("source", "mesh_file"), ImportParams, _form, function=f"{__name__}:read"),
-    Stage("mesh", 2, ("capture",), Settings, function=f"{__name__}:simplify"),
+    Stage("mesh", 3, ("capture",), Settings, function=f"{__name__}:simplify"),
     Stage("regions", 2, ("capture", "mesh"), RegionsParams, function=f"{__name__}:find_floor"),
-    Stage("splat", 1, ("capture", "regions"), Settings, function=f"{__name__}:make_levels"),
+    Stage("splat", 2, ("capture", "regions"), Settings, function=f"{__name__}:make_levels"),
     Stage("bundle", 5, ("capture", "mesh", "regions", "splat"), BundleParams, function=f"{__name__}:write_bundle"),
 )

@@ -10,6 +10,9 @@ from pipeline.machine import Machine
 from pipeline.parameters import Interpreter, Settings, zero_or
 from pipeline.stage import Backend, Choice, Traits
 
+COLLISION_TRIANGLES = 40_000
+"""Of a room."""
+
 
 class WalkableParams(Settings):
     """Which robot the walkable floor is for."""
@@ -66,8 +69,8 @@ class MeshParams(Settings):
     horizontal surface slits up to 4.5 cm wide, are closed and marked as guessed."""
     floor_gap: Annotated[float, Field(ge=0)] = 0.5
     """Widest gap between floor and walls that is bridged [m]."""
-    collision_triangles: Annotated[int, Field(ge=100)] = 40_000
-    """Largest number of triangles of the collision mesh."""
+    collision_triangles: Annotated[int, zero_or(100)] = 0
+    """Largest number of triangles of the collision mesh; 0 is 40 000 for a room, more in larger places."""
     collision_error: Annotated[float, Field(gt=0)] = 0.01
     """Distance that 99 % of the collision mesh should keep from the full mesh, and the full mesh from it [m]; a warning
     is logged when the triangles don't suffice."""

@@ -18,8 +18,9 @@ from pipeline.mesh.clean import camera_path, clean, in_free_space, observe
 from pipeline.mesh.decimate import decimate, surface_error
 from pipeline.mesh.flatten import flatten
 from pipeline.mesh.floor import close_floor, close_levels, close_slits
-from pipeline.mesh.params import BACKENDS, MeshParams
+from pipeline.mesh.params import BACKENDS, COLLISION_TRIANGLES, MeshParams
 from pipeline.mesh.topology import border_report
+from pipeline.place import by_place, seen_surface
 from pipeline.points.completion import Completion
 from pipeline.points.levels import Levels
 from pipeline.types import Floats
@@ -149,7 +150,8 @@ def build_mesh(
 
 def _for_physics(whole: Mesh, params: MeshParams, rng: np.random.Generator) -> tuple[Mesh, dict[str, object]]:
     """A mesh decimated for physics, and how far either surface is from the other."""
-    collision = decimate(whole, params.collision_triangles)
+    triangles = params.collision_triangles or by_place(COLLISION_TRIANGLES, seen_surface(whole), "collision triangles")
+    collision = decimate(whole, triangles)
     errors = {"of_collision": surface_error(collision, whole, rng), "of_mesh": surface_error(whole, collision, rng)}
     worst = max(error.p99 for error in errors.values())
     if worst > params.collision_error:
@@ -157,7 +159,7 @@ def _for_physics(whole: Mesh, params: MeshParams, rng: np.random.Generator) -> t
             "1 %% of the collision mesh is over %.1f mm off, limit %.1f mm: raise mesh.collision_triangles (%d)",
             worst * 1000,
             params.collision_error * 1000,
-            params.collision_triangles,
+            triangles,
         )
     return collision, {
         "vertices": len(collision.vertices),

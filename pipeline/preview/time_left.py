@@ -8,9 +8,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
-from pipeline.preview.stage_costs import COMPILE_SECONDS, usual_seconds
 from pipeline.running.building import Plan, RunRecord, read_records
 from pipeline.running.engine import PlannedStage
+from pipeline.running.stage_costs import COMPILE_SECONDS, usual_seconds
 
 ALIKE = 5
 """Earlier runs of a stage that its time is told by: those on about as many images."""

@@ -29,6 +29,7 @@ from pipeline.parameters import (
 )
 from pipeline.running.card import Card, name_from
 from pipeline.running.engine import PlannedStage, execute, log_traceback, missing_library, stage_key
+from pipeline.running.needs import check_needs, keyframes_of, recounted
 from pipeline.running.records import build_lock
 from pipeline.running.settings import read_card, resolve_params
 from pipeline.running.stages import LONE_STAGES, STAGES, joined_stages
@@ -262,7 +263,7 @@ def plan_stages(
         if isinstance(capture, CaptureParams):
             images = math.ceil(images / capture.stride)
         if isinstance(select, SelectParams) and "select" in results:
-            images = min(images, select.max_keyframes)
+            images = keyframes_of(select, results["select"][1], images)
         planned.append(PlannedStage(stage, chosen, choice.backend, choice.reason, key, folder, inputs, log, images))
         results[stage.name] = key, folder
     return Plan(about["name"], traits, tuple(planned), work, bundle_folder)
@@ -277,7 +278,9 @@ def build(request: BuildRequest, run: Callable[[PlannedStage], bool] = execute) 
         SplatyardError: Its text says what to do.
         BusyError: When another process builds the same name.
     """
-    return run_plan(plan(request), run)
+    planned = plan(request)
+    check_needs(planned.pending, planned.traits, planned.work)
+    return run_plan(planned, run)
 
 
 def run_plan(planned: Plan, run: Callable[[PlannedStage], bool] = execute) -> BuildResult:
@@ -288,7 +291,7 @@ def run_plan(planned: Plan, run: Callable[[PlannedStage], bool] = execute) -> Bu
     """
     check_machine(planned)
     with locked(build_lock(planned.work), f"the bundle {planned.name!r}"), _errors_reported(planned):
-        executed = [stage.name for stage in planned.pending if run(stage)]
+        executed = [stage.name for stage in planned.pending if run(recounted(planned.stages, stage))]
     bundle = planned.bundle_folder if planned.stages[-1].name == "bundle" else None
     records = {stage.name: run_record(stage.folder) for stage in planned.stages}
     seconds = {name: json.loads(path.read_text())["seconds"] for name, path in records.items() if path.exists()}

@@ -12,6 +12,7 @@ from pydantic import Field
 
 from pipeline.align.params import ScaleSources
 from pipeline.bundle.params import Movables
+from pipeline.capture.params import KEYFRAMES
 from pipeline.errors import CardError
 from pipeline.joining.params import SameSpot
 from pipeline.parameters import Inside, Known, Label, Means, Settings, checked, read_yaml
@@ -103,7 +104,7 @@ def write_card(path: Path, probe: Traits) -> str:
         "# Stage parameters that differ from their defaults, as {stage: {parameter: value}}.",
         "recipe: {}",
         "#  select:",
-        f"#    max_keyframes: {min(240, max(3, probe.frames))}",
+        f"#    max_keyframes: {min(KEYFRAMES, max(3, probe.frames))}",
         "",
     ]
     lines += [

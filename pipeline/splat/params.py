@@ -10,6 +10,9 @@ from pipeline.machine import Machine
 from pipeline.parameters import Interpreter, Settings, zero_or
 from pipeline.stage import Choice, Traits
 
+SIM_GAUSSIANS = 30_000
+"""Of a room."""
+
 
 class SplatParams(Settings):
     """How the splat is trained."""
@@ -18,8 +21,8 @@ class SplatParams(Settings):
     """Trainer: our own on the CPU, or gsplat on a CUDA GPU."""
     gaussians: Annotated[int, zero_or(100)] = 0
     """Largest number of Gaussians; 0 takes as many as suit the length of the training (40 000 for a minute on one core,
-    50 000 for two); with gsplat one for 90 pixels of all images, at most a million, or what fits into the GPU's
-    memory."""
+    50 000 for two) and the size of the place; with gsplat one for 90 pixels of all images, at most a million, or what
+    fits into the GPU's memory."""
     iterations: Annotated[int, Field(ge=0)] = 0
     """Training steps, one view each; the schedule stretches with it. 0 takes as many as keep the work about equal for
     all image sizes (6000 at 320x240, 3500 at 272x480), but at least 55 for every view; with gsplat 7000, at least 35
@@ -39,8 +42,8 @@ class SplatParams(Settings):
     out."""
     ssim_weight: Annotated[float, Field(ge=0, le=1)] = 0.2
     """Share of the structural dissimilarity in the photometric loss."""
-    sim_gaussians: Annotated[int, Field(ge=100)] = 30_000
-    """Largest number of Gaussians of the `sim` level of detail."""
+    sim_gaussians: Annotated[int, zero_or(100)] = 0
+    """Largest number of Gaussians of the `sim` level of detail; 0 is 30 000 for a room, more in larger places."""
     sim_iterations: Annotated[int, Field(ge=0)] = 300
     """Steps that fit the `sim` level of detail to the photos again."""
     depth_priors: bool = True

@@ -45,13 +45,13 @@ PIXELS_IN_ALL = 4.6e8
 VISITS = 55
 """Lower bound of how often each view is trained on: large captures hold more to learn."""
 MIN_ITERATIONS, MAX_ITERATIONS = 1500, 14_000
-"""Bounds of the iterations when they are left to the trainer."""
+"""Bounds of the iterations of a room when they are left to the trainer."""
 GAUSSIANS = 40_000
 """Gaussians of a training through `PIXELS_IN_ALL` pixels."""
 GAUSSIANS_EXPONENT = 0.3
 """Power of the pixels with which the number of Gaussians grows."""
 MIN_GAUSSIANS, MAX_GAUSSIANS = 10_000, 200_000
-"""Bounds of the Gaussians when they are left to the trainer."""
+"""Bounds of the Gaussians of a room when they are left to the trainer."""
 START_SHARE = 0.5
 """Share of the largest number of Gaussians that is drawn from the cloud at the start."""
 SHARES = 100
@@ -176,21 +176,28 @@ class Budget:
     gaussians: int
 
 
-def planned_budget(params: SplatParams, views: Sequence[TrainingView]) -> Budget:
-    """The requested iterations and Gaussians, or as many as the size and number of the images suggest."""
+def planned_budget(params: SplatParams, views: Sequence[TrainingView], rooms: float = 1.0) -> Budget:
+    """The requested iterations and Gaussians, or as many as the size and number of the images suggest.
+
+    A place of several `rooms` gets what each of them would get with its share of the images.
+    """
     iterations = params.iterations or MIN_ITERATIONS
     if views and not params.iterations:
-        suggested = max(PIXELS_IN_ALL / _pixels(views), VISITS * len(views))
-        iterations = int(np.clip(suggested, MIN_ITERATIONS, MAX_ITERATIONS))
-    return _budget(params, views, iterations)
+        suggested = max(rooms * PIXELS_IN_ALL / _pixels(views), VISITS * len(views))
+        iterations = int(np.clip(suggested, rooms * MIN_ITERATIONS, rooms * MAX_ITERATIONS))
+    return _budget(params, views, iterations, rooms)
 
 
 def budget_within(
-    seconds: float, params: SplatParams, views: Sequence[TrainingView], step_seconds: Callable[[float, int], float]
+    seconds: float,
+    params: SplatParams,
+    views: Sequence[TrainingView],
+    step_seconds: Callable[[float, int], float],
+    rooms: float = 1.0,
 ) -> Budget:
     """The longest training within CPU-seconds; `step_seconds(share of the run, Gaussians)` is what a step takes."""
     schedule = Schedule(1, small_every=SMALL_EVERY if params.antialiased else 0)
-    many = planned_budget(params, views).gaussians
+    many = planned_budget(params, views, rooms).gaussians
     few = many // 2
     shares = (np.arange(SHARES) + 0.5) / SHARES
     # a step late in each image size: all SH degrees that it ever uses are in use
@@ -198,7 +205,7 @@ def budget_within(
     costs = {level: (step_seconds(share, few), step_seconds(share, many)) for level, share in late.items()}
 
     def duration(iterations: int) -> float:
-        largest = _budget(params, views, iterations).gaussians
+        largest = _budget(params, views, iterations, rooms).gaussians
         total = 0.0
         for share in shares:
             count = largest * (START_SHARE + (1 - START_SHARE) * schedule.densified(share))
@@ -212,7 +219,7 @@ def budget_within(
         middle = (low + high) // 2
         low, high = (middle, high) if duration(middle) <= seconds else (low, middle)
     logger.info("%.0f CPU-s are enough for %d iterations", seconds, low)
-    return _budget(params, views, low)
+    return _budget(params, views, low, rooms)
 
 
 def timed(step: Callable[[], object]) -> float:
@@ -224,11 +231,12 @@ def timed(step: Callable[[], object]) -> float:
     return (time.process_time() - start) / (TRIAL_STEPS - 1)
 
 
-def _budget(params: SplatParams, views: Sequence[TrainingView], iterations: int) -> Budget:
+def _budget(params: SplatParams, views: Sequence[TrainingView], iterations: int, rooms: float) -> Budget:
     if params.gaussians or not views:
         return Budget(iterations, params.gaussians or GAUSSIANS)
-    work = iterations * _pixels(views) / PIXELS_IN_ALL
-    return Budget(iterations, int(np.clip(GAUSSIANS * work**GAUSSIANS_EXPONENT, MIN_GAUSSIANS, MAX_GAUSSIANS)))
+    work = iterations * _pixels(views) / PIXELS_IN_ALL / rooms
+    of_each = np.clip(GAUSSIANS * work**GAUSSIANS_EXPONENT, MIN_GAUSSIANS, MAX_GAUSSIANS)
+    return Budget(iterations, int(rooms * of_each))
 
 
 def _pixels(views: Sequence[TrainingView]) -> float:

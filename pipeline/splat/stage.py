@@ -21,6 +21,7 @@ from pipeline.io.files import write_whole
 from pipeline.io.results import preview_folder, resume_folder
 from pipeline.mesh.stage import MESH_FILE
 from pipeline.parallel import map_in_order
+from pipeline.place import by_place, rooms, seen_surface
 from pipeline.points.completion import Completion
 from pipeline.poses.scene import PosedScene, View, read_image, read_mask
 from pipeline.previews import MAX_ROWS, Arrays, Publisher
@@ -31,7 +32,7 @@ from pipeline.splat.exposure import gains_of_all, save_gains
 from pipeline.splat.gsplat import Scene, image_size, train_by_gsplat
 from pipeline.splat.lod import make_sim_lod
 from pipeline.splat.loss import psnr
-from pipeline.splat.params import SplatParams
+from pipeline.splat.params import SIM_GAUSSIANS, SplatParams
 from pipeline.splat.ply import drawing_mode, save_splat
 from pipeline.splat.sog import save_sog
 from pipeline.splat.state import Checkpoint
@@ -63,10 +64,12 @@ def run(inputs: Mapping[str, Path], params: SplatParams, out_dir: Path) -> None:
     """
     rng, start = np.random.default_rng(params.seed), time.process_time()
     scene = load_world_scene(inputs["poses"], inputs["align"])
-    trained = _train(scene, inputs, params, rng, out_dir)
+    mesh = Mesh.load(inputs["mesh"] / MESH_FILE)
+    trained = _train(scene, inputs, mesh, params, rng, out_dir)
     logger.info("training took %.1f CPU-s", time.process_time() - start)
     gaussians, views = trained.gaussians, trained.views
-    sim = make_sim_lod(gaussians, views, params, rng, trained.fixed)
+    small = params.sim_gaussians or by_place(SIM_GAUSSIANS, seen_surface(mesh), "Gaussians for simulators")
+    sim = make_sim_lod(gaussians, views, params.changed(sim_gaussians=small), rng, trained.fixed)
     save_splat(gaussians, out_dir / SPLAT_FILE)
     save_splat(sim, out_dir / SIM_FILE)
     save_sog(gaussians, out_dir / WEB_FILE)
@@ -82,7 +85,12 @@ def run(inputs: Mapping[str, Path], params: SplatParams, out_dir: Path) -> None:
 
 
 def _train(
-    scene: PosedScene, inputs: Mapping[str, Path], params: SplatParams, rng: np.random.Generator, out_dir: Path
+    scene: PosedScene,
+    inputs: Mapping[str, Path],
+    mesh: Mesh,
+    params: SplatParams,
+    rng: np.random.Generator,
+    out_dir: Path,
 ) -> Trained:
     """Train by the requested backend; gsplat trains at a larger image size than the views'."""
     kept, previews = resume_folder(out_dir), Publisher(preview_folder(out_dir))
@@ -99,7 +107,6 @@ def _train(
             remedy="look at the reports of the poses and points stages; more overlapping images help",
             file=inputs["points"] / CLOUD_FILE,
         )
-    mesh = Mesh.load(inputs["mesh"] / MESH_FILE)
     guessed = mesh.with_faces(mesh.face_guessed())
     sheet = LivePreview(kept / PREVIEW_FILE, views)
 
@@ -108,7 +115,8 @@ def _train(
         previews.offer("splat", lambda: published(gaussians, views))
 
     if not by_gsplat:
-        return train(views, cloud, params, rng, observe, Checkpoint(kept, repr(params)), guessed)
+        size = rooms(seen_surface(mesh))
+        return train(views, cloud, params, rng, observe, Checkpoint(kept, repr(params)), guessed, size)
     return train_by_gsplat(Scene(views, others[0], cloud, guessed), params, rng, kept, observe)
 
 

@@ -141,19 +141,21 @@ def train(
     observe: Observer | None = None,
     checkpoint: Checkpoint | None = None,
     guessed: Mesh | None = None,
+    rooms: float = 1.0,
 ) -> Trained:
     """Train a splat on views in the order of time, with or without depth, from the shared cloud [world frame].
 
     Guessed faces that close a mesh are lined. The checkpoint is where an earlier run left off, if it did, and where
-    this one saves itself.
+    this one saves itself. `rooms` is how many rooms' budget the place gets.
 
     Raises:
         ValueError: When there is no view or hardly a point.
     """
     clock = Clock(params.seconds) if params.seconds else None
-    budget = planned_budget(params, views)
+    budget = planned_budget(params, views, rooms)
     if params.seconds and views:
-        budget = budget_within(params.seconds, params, views, _step_clock(views, cloud, params))
+        budget = budget_within(params.seconds, params, views, _step_clock(views, cloud, params), rooms)
+    logger.info("%d iterations, at most %d Gaussians, as for %.1f rooms", budget.iterations, budget.gaussians, rooms)
     initial = initialize(cloud, views, budget.gaussians, params, rng, guessed=guessed)
     schedule = training_schedule(params, views, replace(budget, gaussians=budget.gaussians - initial.fixed))
     trained = fit(initial, views, schedule, params, rng, observe=observe, checkpoint=checkpoint, clock=clock)

@@ -10,13 +10,15 @@ import cv2
 import numpy as np
 import pytest
 
+from pipeline import place
 from pipeline.capture import select as select_stage
 from pipeline.capture import stage
+from pipeline.capture.depth_images import save_depth
 from pipeline.capture.model import Capture, Frame, Selection
 from pipeline.capture.params import CaptureParams, SelectParams
 from pipeline.capture.select import blur_of, movement, relative_sharpness, select_keyframes
 from pipeline.errors import CaptureError
-from pipeline.geometry import Camera
+from pipeline.geometry import Camera, Pose
 from tests.paths import FOX, REDKITCHEN, needs_real
 
 CAMERA = Camera(320, 240, 300, 300, 160, 120)
@@ -144,6 +146,45 @@ def test_thinning_takes_the_sharpest(tmp_path: Path, wide: np.ndarray) -> None:
     images = [blurred(p, 1.0) if s else p for p, s in zip(images, soft, strict=True)]
     selection = select_keyframes(capture_of(tmp_path, images, ordered=False), SelectParams(max_keyframes=8))
     assert [int(name[:3]) for name in selection.names] == list(range(1, 24, 3))
+
+
+def along_a_wall(folder: Path, wide: np.ndarray, offsets: list[int]) -> Capture:
+    """A camera that slides along a wall 2 m away, at 1 m for 150 px, with depth and poses."""
+    capture = capture_of(folder, pan(wide, offsets), ordered=True)
+    save_depth(np.full((240, 320), 2000, np.uint16), folder / "depth.png")
+    frames = [
+        replace(
+            frame,
+            depth="depth.png",
+            depth_camera=CAMERA,
+            world_from_camera=Pose(np.eye(3), np.array([offset / 150, 0.0, 0.0])),
+        )
+        for frame, offset in zip(capture.frames, offsets, strict=True)
+    ]
+    return replace(capture, frames=tuple(frames))
+
+
+def test_a_larger_place_gets_more_keyframes_where_it_shows_more(tmp_path, wide, monkeypatch):
+    """Twice a room's wall, then back: twice as many keyframes, most of them on the way out."""
+    offsets = [*range(0, 1200, 20), *range(1200, 0, -20)]
+    capture = along_a_wall(tmp_path, wide, offsets)
+    monkeypatch.setattr(select_stage, "KEYFRAMES", 10)
+    a_room = select_keyframes(capture, SelectParams())
+    assert a_room == select_keyframes(capture, SelectParams(max_keyframes=10)), "as ever"
+    monkeypatch.setattr(place, "ROOM", place.CELL_AREA * 42 * 8 / 2)  # cells of 25 cm that hold it
+    larger = select_keyframes(capture, SelectParams())
+    assert len(larger.names) == pytest.approx(20, abs=3)
+    out = sum(int(name[:3]) < 60 for name in larger.names)
+    assert out > 0.7 * len(larger.names)
+    assert len(select_keyframes(capture, SelectParams(max_keyframes=10)).names) == 10, "as asked for"
+
+
+def test_without_depth_and_poses_keyframes_are_a_rooms(tmp_path, wide, monkeypatch):
+    """Nothing tells how large the place is."""
+    monkeypatch.setattr(select_stage, "KEYFRAMES", 10)
+    monkeypatch.setattr(place, "ROOM", 0.1)
+    capture = capture_of(tmp_path, pan(wide, list(range(0, 800, 40))), ordered=True)
+    assert len(select_keyframes(capture, SelectParams()).names) == 10
 
 
 def test_blur_grows_with_the_filter(wide: np.ndarray) -> None:

@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 
 from benchmarks.f_score import f_scores
+from pipeline import place
 from pipeline.align.alignment import Alignment
 from pipeline.check.surface import depth_difference, floor_flatness, table_flatness
 from pipeline.depth.maps import StoredMaps, save_depth_map, write_index
 from pipeline.depth.params import DepthParams
 from pipeline.depth.sensor import clean_sensor_depth, measure_noise
 from pipeline.geometry import Camera, Mesh, PointCloud, Pose, Similarity, ransac_plane, rotation_between
+from pipeline.mesh import stage
 from pipeline.mesh.params import MeshParams
 from pipeline.mesh.stage import build_mesh, colored, run
 from pipeline.points.completion import Completion
@@ -189,3 +191,17 @@ def test_an_empty_cloud_changes_nothing():
     """Grey stays grey."""
     mesh = grid_floor((0, 0), (0.2, 0.2))
     assert np.array_equal(colored(mesh, cloud()[:0]).colors, mesh.colors)
+
+
+def test_a_larger_place_gets_more_collision_triangles(monkeypatch):
+    """A bumpy floor of three times what is called a room here."""
+    floor = grid_floor((0, 0), (3, 2))
+    bumps = np.random.default_rng(0).normal(0, 0.01, (len(floor.vertices), 1)) * [0, 0, 1]
+    bumpy = replace(floor, vertices=floor.vertices + bumps)
+    monkeypatch.setattr(stage, "COLLISION_TRIANGLES", 300)
+    sizes = []
+    for share in (1.0, 1 / 3):
+        monkeypatch.setattr(place, "ROOM", share * float(bumpy.face_areas().sum()))
+        sizes.append(len(stage._for_physics(bumpy, MeshParams(), np.random.default_rng(0))[0].triangles))
+    assert sizes[0] <= 300
+    assert 700 < sizes[1] <= 900

@@ -26,6 +26,16 @@ def test_iterations_follow_images_and_views():
     assert planned_budget(SplatParams(), _views(160, 120, 3)).iterations == 14_000  # the upper bound
 
 
+@pytest.mark.parametrize("count", [3, 40, 200, 400])
+def test_a_place_of_two_rooms_gets_what_both_would(count):
+    """With as many views each; a room's bounds are those of each of them."""
+    one = planned_budget(SplatParams(), _views(320, 240, count))
+    two = planned_budget(SplatParams(), _views(320, 240, 2 * count), 2.0)
+    assert two.iterations == pytest.approx(2 * one.iterations, abs=1)
+    assert two.gaussians == pytest.approx(2 * one.gaussians, abs=1)
+    assert planned_budget(SplatParams(), _views(320, 240, count), 1.0) == one
+
+
 def test_longer_trainings_get_more_gaussians():
     """More, but not in proportion: each must be seen often enough."""
     short, long = (planned_budget(SplatParams(iterations=n), _views(320, 240, 9)).gaussians for n in (2000, 16_000))

@@ -14,9 +14,11 @@ from pipeline.errors import ReconstructionError
 from pipeline.geometry import Mesh, PointCloud, Similarity, matrix_from_rotvec
 from pipeline.geometry.rays import RayCaster
 from pipeline.io.results import resume_folder
+from pipeline.place import ROOM
 from pipeline.points.completion import Completion
 from pipeline.points.levels import Levels
 from pipeline.points.mirrors import Mirrors
+from pipeline.splat import stage
 from pipeline.splat.params import SplatParams
 from pipeline.splat.ply import load_splat
 from pipeline.splat.stage import run
@@ -135,3 +137,13 @@ def test_empty_cloud_is_an_error_with_a_remedy(inputs, tmp_path):
     Completion(Mirrors.none(), Levels.none(np.zeros(2), 0.02, (1, 1))).save(tmp_path / "points")
     with pytest.raises(ReconstructionError, match="point cloud"):
         run({**inputs, "points": tmp_path / "points"}, PARAMS, tmp_path)
+
+
+def test_a_larger_place_gets_more_gaussians(inputs, tmp_path, monkeypatch, caplog):
+    """Of twice a room's surface: twice the sim level's, and a training as for two rooms."""
+    monkeypatch.setattr(stage, "seen_surface", lambda _mesh: 2 * ROOM)
+    monkeypatch.setattr(stage, "SIM_GAUSSIANS", 300)
+    with caplog.at_level("INFO"):
+        run(inputs, PARAMS.changed(sim_gaussians=0, iterations=10, sim_iterations=0), tmp_path)
+    assert len(load_splat(tmp_path / "sim.ply")) == 600
+    assert "as for 2.0 rooms" in caplog.text
