@@ -17,18 +17,17 @@ from pipeline.types import F64, I64
 logger = logging.getLogger(__name__)
 
 ROOM = 160.0
-"""Seen surface [m²] that a room's budgets are for: floor, ceiling, walls and furniture of 35 m² of floor."""
+"""Seen surface [m²] that a room's budgets are for: floor, ceiling, walls and furniture. The sample hall, 35 m² of
+floor, has 123."""
 MEMORY = 4 * 2**30
 """What a build may take [bytes]: budgets stop growing there, and larger places become coarser."""
-ROOM_MEMORY = 512 * 2**20
-"""What training a splat takes for a room's keyframes and Gaussians [bytes]."""
-MOST_ROOMS = MEMORY / ROOM_MEMORY
-
-
+PROGRAM_MEMORY, ROOM_MEMORY = 1200 * 2**20, 550 * 2**20
+"""What it takes without a place, and for each room's surface [bytes], by the mesh stage of 123 and of 417 m²."""
+MOST_ROOMS = (MEMORY - PROGRAM_MEMORY) / ROOM_MEMORY
 CELL = 0.25
 """Edge of the cells by which the surface is told before there is a mesh [m]."""
-CELL_AREA = 0.036
-"""Surface for each cell that holds some [m²], as measured; depth is noisy, and a wall runs along their borders."""
+CELL_AREA = 0.045
+"""Surface for each cell that holds some [m²]: 0.043 in the sample hall, 0.051 in a drawn building."""
 _BITS, _OCTANTS = 20, 3  # of a cell's number along each axis; of the directions that it is seen from
 
 

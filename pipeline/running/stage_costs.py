@@ -1,8 +1,9 @@
 """What stages take on a machine with two cores that does nothing else: told before a build that has no records yet.
 
-Measured on the sample hall with 23 and 68 images and on larger captures, as CPU time because the machine (AMD EPYC) was
-shared; memory and disk on captures with depth at 640 x 480. Another machine is faster or slower, which `TimeLeft`
-learns from the first stages.
+Times are measured on the sample hall with 23 and 68 images and on larger captures, as CPU time because the machine (AMD
+EPYC) was shared; another one is faster or slower, which `TimeLeft` learns from the first stages. Memory and disk are
+the hall's, with photos of 640 x 480 and a phone's depth: larger images take more. What an image adds to memory is
+measured for the mesh (a drawn building of 350 images) and the first two stages, and assumed for others.
 """
 
 from __future__ import annotations
@@ -13,28 +14,28 @@ from pipeline.running.engine import PlannedStage
 
 
 class Cost(NamedTuple):
-    """Wall time [s] that any capture takes and what each image adds, the same of memory, and each image's results."""
+    """What any capture takes and what each image adds."""
 
-    seconds: float
+    seconds: float  # wall time
     seconds_each: float
     memory: float  # [MB]
     memory_each: float  # [MB]
-    result_each: float  # [MB]
+    result_each: float  # of disk [MB]
 
 
 COSTS = {
     "capture": Cost(0.0, 0.02, 450, 0.1, 0.1),
-    "select": Cost(0.0, 0.02, 450, 0.1, 0.0),
-    "poses": Cost(0.0, 0.5, 800, 4.0, 0.4),
-    "depth": Cost(0.0, 0.8, 800, 1.0, 3.6),
-    "align": Cost(0.0, 0.06, 600, 0.5, 0.0),
-    "points": Cost(0.0, 0.09, 600, 1.0, 0.45),
-    "mesh": Cost(15.0, 0.6, 800, 1.0, 0.1),
-    "splat": Cost(5.0, 1.0, 800, 4.0, 0.16),
-    "coverage": Cost(3.0, 0.13, 600, 1.0, 0.0),
-    "regions": Cost(0.0, 0.02, 600, 0.5, 0.0),
-    "check": Cost(0.0, 0.1, 600, 1.0, 0.0),
-    "bundle": Cost(0.0, 0.03, 600, 0.5, 0.45),
+    "select": Cost(0.0, 0.02, 470, 0.1, 0.0),
+    "poses": Cost(0.0, 0.5, 900, 2.0, 0.4),
+    "depth": Cost(0.0, 0.8, 1050, 1.5, 0.76),
+    "align": Cost(0.0, 0.06, 1000, 1.0, 0.0),
+    "points": Cost(0.0, 0.09, 1100, 3.0, 0.44),
+    "mesh": Cost(15.0, 0.6, 1450, 3.0, 0.28),
+    "splat": Cost(5.0, 1.0, 1350, 3.0, 0.22),
+    "coverage": Cost(3.0, 0.13, 1600, 2.0, 0.0),
+    "regions": Cost(0.0, 0.02, 1650, 1.5, 0.0),
+    "check": Cost(0.0, 0.1, 1700, 2.0, 0.01),
+    "bundle": Cost(0.0, 0.03, 1450, 1.0, 0.71),
 }
 """By stage, with kernels compiled."""
 COLMAP_SECONDS = 1.3
