@@ -27,7 +27,7 @@ MOST_ROOMS = (MEMORY - PROGRAM_MEMORY) / ROOM_MEMORY
 CELL = 0.25
 """Edge of the cells by which the surface is told before there is a mesh [m]."""
 CELL_AREA = 0.045
-"""Surface for each cell that holds some [m²]: 0.043 in the sample hall, 0.051 in a drawn building."""
+"""Surface for each cell that holds some [m²]: 0.043 in the sample hall, 0.044 to 0.050 in drawn buildings."""
 _BITS, _OCTANTS = 20, 3  # of a cell's number along each axis; of the directions that it is seen from
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -44,8 +45,8 @@ class Needs:
     @property
     def told(self) -> str:
         """In words, without its keyframes."""
-        minutes = self.seconds / 60
-        time = f"{minutes:.0f} min" if minutes < 95 else f"{minutes / 60:.1f} h"
+        minutes = math.ceil(self.seconds / 60)
+        time = f"{minutes} min" if minutes < 95 else f"{minutes / 60:.1f} h"
         return f"{time} on two idle cores, {readable(self.memory)} of memory, {readable(self.disk)} of disk"
 
 
