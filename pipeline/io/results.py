@@ -62,6 +62,11 @@ def resume_folder(out_dir: Path) -> Path:
     return out_dir.parent / f".{out_dir.name.lstrip('.').removesuffix('.partial')}.resume"
 
 
+def tiles_folder(out_dir: Path) -> Path:
+    """Where a stage that runs in `out_dir` keeps tiles of large places, by keys of their own, for its other results."""
+    return out_dir.parent.with_name(f"{out_dir.parent.name}-tiles")
+
+
 def preview_folder(out_dir: Path) -> Path:
     """Where a stage that runs in `out_dir` publishes previews; who looks on makes it, else nothing is published."""
     return resume_folder(out_dir) / "preview"

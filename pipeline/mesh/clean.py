@@ -5,7 +5,7 @@ What cameras looked or went through goes, islands go, and every face is oriented
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import cv2
@@ -107,6 +107,11 @@ class SurfaceVotes:
 
 
 def observe(points: Floats, normals: Floats, maps: Sequence[DepthMap], margin: float) -> SurfaceVotes:
+    """As `votes_of`, with its progress shown."""
+    return votes_of(points, normals, track(maps, "compare surface with depth maps", len(maps)), margin)
+
+
+def votes_of(points: Floats, normals: Floats, maps: Iterable[DepthMap], margin: float) -> SurfaceVotes:
     """Compare points (N, 3) [m, world] with normals (N, 3) with every depth map.
 
     A map sees through a point when all 3x3 depths round its pixel lie `margin` [m] and three sigma behind the point;
@@ -116,7 +121,7 @@ def observe(points: Floats, normals: Floats, maps: Sequence[DepthMap], margin: f
     directions = np.ascontiguousarray(normals, np.float64)
     votes = np.zeros((3, len(positions)), np.int32)
     window = np.ones((3, 3), np.uint8)
-    for depth_map in track(maps, "compare surface with depth maps", len(maps)):
+    for depth_map in maps:
         camera, camera_from_world = depth_map.camera, depth_map.world_from_camera.inverse()
         depth = np.where(depth_map.guessed, 0, depth_map.depth).astype(np.float32)
         # a window with an unknown depth gives 0

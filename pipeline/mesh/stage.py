@@ -14,12 +14,15 @@ from scipy.spatial import KDTree
 from pipeline.align.alignment import Alignment, load_world_scene
 from pipeline.depth.maps import DepthMap, StoredMaps
 from pipeline.geometry import Camera, Mesh, PointCloud, Pose
-from pipeline.mesh.clean import camera_path, clean, in_free_space, observe
+from pipeline.io.results import tiles_folder
+from pipeline.mesh.clean import SurfaceVotes, camera_path, clean, in_free_space, observe
 from pipeline.mesh.decimate import decimate, surface_error
 from pipeline.mesh.flatten import flatten
 from pipeline.mesh.floor import close_floor, close_levels, close_slits
 from pipeline.mesh.params import BACKENDS, COLLISION_TRIANGLES, MeshParams
+from pipeline.mesh.tiles import is_large, surface_in_tiles
 from pipeline.mesh.topology import border_report
+from pipeline.mesh.tsdf import automatic_voxel_size
 from pipeline.place import by_place, seen_surface
 from pipeline.points.completion import Completion
 from pipeline.points.levels import Levels
@@ -80,7 +83,8 @@ def write_mesh(
     cameras = [(view.camera, view.world_from_camera) for view in scene.training]
     track = np.array([pose.translation for _, pose in cameras]).reshape(-1, 3)
     bound = (lambda mesh: close(mesh, cameras, maps, params.carve_margin)) if close else None
-    built = build_mesh(maps, cloud, track, params, levels, bound, floor_found=alignment.floor_found)
+    tiles = tiles_folder(out_dir)
+    built = build_mesh(maps, cloud, track, params, levels, bound, floor_found=alignment.floor_found, tiles=tiles)
     built.mesh.save(out_dir / MESH_FILE, built.closing)
     built.collision.save(out_dir / COLLISION_FILE)
     (out_dir / REPORT_FILE).write_text(json.dumps(built.report, indent=1))
@@ -95,20 +99,20 @@ def build_mesh(
     close: Callable[[Mesh], Closed] | None = None,
     *,
     floor_found: bool = True,
+    tiles: Path | None = None,
 ) -> BuiltMesh:
     """Fuse, clean, close the floor and objects, and decimate, by any backend but auto; all in the world frame [m].
 
     The cloud gives colours (and for poisson and nksr the surface), `track` (N, 3) has the camera centres, `levels` the
     level surfaces that complete the maps, `close` closes what stands on a floor, and `floor_found` says whether z = 0
-    is a floor that was seen.
+    is a floor that was seen. Large places are fused in tiles where there is a folder for these.
 
     Raises:
         ReconstructionError: When no surface comes out.
         MachineError: When the GPU's backend can't run.
     """
     rng = np.random.default_rng(SEED)
-    raw, voxel_size = BACKENDS[params.backend].load()(maps, cloud, params)
-    votes = observe(raw.corners().mean(1), raw.face_normals(), maps, params.carve_margin)
+    raw, votes, voxel_size = _surface(maps, cloud, params, tiles)
     mesh, cleaning = clean(raw, votes, camera_path(track)[0], voxel_size, params.island_volume)
     flat = floor = slits = None
     if params.flatten:
@@ -146,6 +150,17 @@ def build_mesh(
         "borders": border_report(whole),
     }
     return BuiltMesh(mesh, closing, collision, report)
+
+
+def _surface(
+    maps: Sequence[DepthMap], cloud: PointCloud, params: MeshParams, tiles: Path | None
+) -> tuple[Mesh, SurfaceVotes, float]:
+    """The surface by the backend, what the maps say of it, and its voxel size [m]."""
+    if tiles is not None and params.backend == "tsdf" and is_large(cloud):
+        voxel_size = params.voxel_size or automatic_voxel_size(maps)
+        return *surface_in_tiles(maps, params, voxel_size, tiles), voxel_size
+    raw, voxel_size = BACKENDS[params.backend].load()(maps, cloud, params)
+    return raw, observe(raw.corners().mean(1), raw.face_normals(), maps, params.carve_margin), voxel_size
 
 
 def _for_physics(whole: Mesh, params: MeshParams, rng: np.random.Generator) -> tuple[Mesh, dict[str, object]]:

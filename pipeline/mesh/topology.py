@@ -83,8 +83,13 @@ def canonical(mesh: Mesh) -> Mesh:
     Each triangle starts at its smallest index, which keeps its orientation. Of merged vertices the first one's colour
     stays; a merged vertex is guessed only if all were.
     """
+    return canonical_order(mesh)[0]
+
+
+def canonical_order(mesh: Mesh) -> tuple[Mesh, I64]:
+    """As `canonical`, and which triangle (F,) of the mesh each was."""
     if not len(mesh.triangles):
-        return Mesh.from_arrays(np.zeros((0, 3)), np.zeros((0, 3), np.int32))
+        return Mesh.from_arrays(np.zeros((0, 3)), np.zeros((0, 3), np.int32)), np.zeros(0, np.int64)
     vertices = mesh.vertices + np.float32(0)  # turns -0 into 0, so that equal numbers are equal keys
     keys = [*mesh.colors.T[::-1], mesh.guessed, *vertices.T[::-1]]
     order = np.lexsort(keys)
@@ -94,18 +99,19 @@ def canonical(mesh: Mesh) -> Mesh:
     merged = np.empty(len(vertices), np.int64)
     merged[order] = np.cumsum(new) - 1
     first = order[new]
-    triangles = sorted_triangles(merged[mesh.triangles])
+    triangles, which = sorted_triangles(merged[mesh.triangles])
     result = Mesh(vertices[first], triangles, mesh.colors[first], mesh.guessed[first])
-    return result.with_faces(np.ones(len(triangles), bool))
+    return result.with_faces(np.ones(len(triangles), bool)), which
 
 
-def sorted_triangles(triangles: NDArray[np.integer]) -> I32:
+def sorted_triangles(triangles: NDArray[np.integer]) -> tuple[I32, I64]:
     """Triangles (F, 3) without degenerate and repeated ones, each led by its smallest index, in lexical order.
 
-    Of two triangles with the same corners and opposite orientation the first stays.
+    Of two triangles with the same corners and opposite orientation the first stays. Also says which (F,) each was.
     """
     a, b, c = triangles.T
-    kept = triangles[(a != b) & (b != c) & (c != a)].astype(np.int64)
+    which = np.flatnonzero((a != b) & (b != c) & (c != a))
+    kept = triangles[which].astype(np.int64)
     lead = kept.argmin(1)
     rolled = np.take_along_axis(kept, (lead[:, None] + np.arange(3)) % 3, 1)
     a, b, c = rolled.T
@@ -114,6 +120,7 @@ def sorted_triangles(triangles: NDArray[np.integer]) -> I32:
     order = np.lexsort((b > c, last, pair))  # equal corners side by side
     new = np.ones(len(order), bool)
     new[1:] = (np.diff(pair[order]) != 0) | (np.diff(last[order]) != 0)
-    rolled = rolled[order[new]]
+    rolled, which = rolled[order[new]], which[order[new]]
     a, b, c = rolled.T
-    return np.ascontiguousarray(rolled[np.lexsort((c, a * base + b))], np.int32)
+    order = np.lexsort((c, a * base + b))
+    return np.ascontiguousarray(rolled[order], np.int32), which[order]

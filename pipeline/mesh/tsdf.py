@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -41,14 +42,37 @@ class TooManyVoxelsError(ReconstructionError):
     """The scene is too large for its voxels."""
 
 
+@dataclass(frozen=True, eq=False)
+class Part:
+    """A box of blocks, low <= (x, y, z) < high.
+
+    Its surface ends on the voxels where the next part's begins, for which the blocks ahead of it are needed, too.
+    """
+
+    low: I64  # (3,)
+    high: I64  # (3,)
+
+    def of(self, keys: I64) -> I64:
+        """Those of the blocks with these keys (K,) that it needs."""
+        blocks = unpacked(keys)
+        return keys[((blocks >= self.low) & (blocks <= self.high)).all(1)]
+
+    def voxels(self, blocks: I32) -> Mask:
+        """Which voxels (B, 8, 8, 8) of blocks (B, 3), indexed [z, y, x], its surface lies between."""
+        place = blocks[:, :, None] * RESOLUTION + np.arange(RESOLUTION)
+        x, y, z = np.moveaxis(place <= self.high[:, None] * RESOLUTION, 1, 0)
+        return z[:, :, None, None] & y[:, None, :, None] & x[:, None, None, :]
+
+
 class BlockGrid:
     """A sparse signed distance field of blocks of 8x8x8 voxels; voxel (i, j, k) lies at (i, j, k) * voxel_size [m].
 
-    `tsdf` (>= B, 8, 8, 8) is the signed distance / truncation [m], indexed [z, y, x], positive on the free side.
+    `tsdf` (>= B, 8, 8, 8) is the signed distance / truncation [m], indexed [z, y, x], positive on the free side. Of a
+    part it holds what the grid of all blocks would hold there.
     """
 
-    def __init__(self, voxel_size: float, truncation: float) -> None:
-        self.voxel_size, self.truncation = voxel_size, truncation
+    def __init__(self, voxel_size: float, truncation: float, part: Part | None = None) -> None:
+        self.voxel_size, self.truncation, self.part = voxel_size, truncation, part
         self.keys = np.zeros(0, np.int64)  # (B,) packed block coordinates in order of their creation
         shape = (0, RESOLUTION, RESOLUTION, RESOLUTION)
         self.tsdf = np.zeros(shape, np.float32)
@@ -77,7 +101,9 @@ class BlockGrid:
 
     def integrate(self, depth_map: DepthMap) -> None:
         """Average one map into the blocks around its surface."""
-        keys = _touched_blocks(depth_map, self.voxel_size * RESOLUTION, self.truncation)
+        keys = touched_blocks(depth_map, self.voxel_size * RESOLUTION, self.truncation)
+        if self.part is not None:
+            keys = self.part.of(keys)
         if not len(keys):
             return
         slots = self.slots(keys)
@@ -86,7 +112,7 @@ class BlockGrid:
         # pixels next to a surface that lies more than the truncation behind them
         rims = np.asarray(cv2.dilate(depth, np.ones((3, 3), np.uint8))) > depth + np.float32(self.truncation)
         _integrate_blocks(
-            _unpacked(keys),
+            unpacked(keys),
             slots,
             self.tsdf,
             self.weight,
@@ -105,8 +131,10 @@ class BlockGrid:
     def surface(self, min_count: int) -> Mesh:
         """The zero crossing between voxels that at least `min_count` maps observed, as a canonical grey mesh."""
         blocks = len(self.keys)
-        known = self.count[:blocks] >= min_count
-        vertices, triangles = zero_crossing(_unpacked(self.keys), self.tsdf[:blocks], known)
+        known, places = self.count[:blocks] >= min_count, unpacked(self.keys)
+        if self.part is not None:
+            known &= self.part.voxels(places)
+        vertices, triangles = zero_crossing(places, self.tsdf[:blocks], known)
         return canonical(Mesh.from_arrays(vertices * self.voxel_size, triangles))
 
 
@@ -133,18 +161,28 @@ def fuse(maps: Sequence[DepthMap], voxel_size: float, truncation_voxels: float, 
     Raises:
         ReconstructionError: When the scene needs too many voxels or no surface comes out.
     """
-    grid = BlockGrid(voxel_size, voxel_size * float(np.clip(THIN / voxel_size, 2, truncation_voxels)))
+    grid = BlockGrid(voxel_size, truncation_of(voxel_size, truncation_voxels))
     for depth_map in track(maps, "fuse depth maps", len(maps)):
         grid.integrate(depth_map)
     mesh = grid.surface(min(min_views, len(maps)))
     logger.info("TSDF: %d blocks of %g m, %d triangles", len(grid.keys), voxel_size * RESOLUTION, len(mesh.triangles))
     if not len(mesh.triangles):
-        raise ReconstructionError(
-            "the depth maps must share a surface",
-            found=f"{len(maps)} maps, {len(grid.keys)} blocks with depth, no surface seen by {min_views} of them",
-            remedy="check poses and depth with `splatyard build --until depth`, or set mesh.min_views=1",
-        )
+        raise no_surface(len(maps), min_views)
     return mesh
+
+
+def no_surface(maps: int, min_views: int) -> ReconstructionError:
+    """The error where so many maps have no common surface."""
+    return ReconstructionError(
+        "the depth maps must share a surface",
+        found=f"{maps} maps, no surface seen by {min_views} of them",
+        remedy="check poses and depth with `splatyard build --until depth`, or set mesh.min_views=1",
+    )
+
+
+def truncation_of(voxel_size: float, voxels: float) -> float:
+    """The truncation distance [m] where so many voxels [m] are asked for."""
+    return voxel_size * float(np.clip(THIN / voxel_size, 2, voxels))
 
 
 def automatic_voxel_size(maps: Sequence[DepthMap]) -> float:
@@ -167,8 +205,8 @@ def automatic_voxel_size(maps: Sequence[DepthMap]) -> float:
     return float(np.clip(max(by_size, np.median(np.concatenate(sigmas))), 0.004, 0.1))
 
 
-def _touched_blocks(depth_map: DepthMap, block_size: float, truncation: float) -> I64:
-    """Sorted keys of the blocks that hold the truncation band round the map's points."""
+def touched_blocks(depth_map: DepthMap, block_size: float, truncation: float) -> I64:
+    """Sorted keys (K,) of the blocks that hold the truncation band round the map's points."""
     camera, pose = depth_map.camera, depth_map.world_from_camera
     coordinates = _band_blocks(
         depth_map.depth,
@@ -218,7 +256,7 @@ def _band_blocks(
     return found[:count]
 
 
-def _unpacked(keys: I64) -> I32:
+def unpacked(keys: I64) -> I32:
     """Coordinates (N, 3) of blocks with these keys."""
     mask = (1 << KEY_BITS) - 1
     parts = [(keys >> (2 * KEY_BITS)) & mask, (keys >> KEY_BITS) & mask, keys & mask]
