@@ -73,7 +73,7 @@ def small_islands(mesh: Mesh, least_volume: float, voxel_size: float) -> tuple[M
     order = members[np.argsort(labels[members], kind="stable")]
     owner = np.repeat(number[labels[order]], 3)
     first = np.searchsorted(owner, np.arange(few.sum()))
-    points = mesh.corners()[order].reshape(-1, 3).astype(np.float64)
+    points = mesh.vertices[mesh.triangles[order]].reshape(-1, 3).astype(np.float64)
     count = np.diff(first, append=len(points))
     local = points - (np.add.reduceat(points, first) / count[:, None])[owner]
     axes = np.linalg.eigh(np.add.reduceat(local[:, :, None] * local[:, None, :], first))[1]

@@ -15,7 +15,7 @@ import numpy as np
 from pipeline.geometry import Mesh
 from pipeline.geometry.jit import njit
 from pipeline.mesh.planes import Planes, find_planes
-from pipeline.mesh.topology import neighbours_of_vertices
+from pipeline.mesh.topology import links_of, neighbours_of_vertices
 from pipeline.types import F64, I32, I64, Mask
 
 logger = logging.getLogger(__name__)
@@ -51,9 +51,7 @@ def flatten(mesh: Mesh, voxel_size: float) -> tuple[Mesh, FlatReport]:
     old = mesh.vertices.astype(np.float64)
     owner = _vertex_labels(mesh.triangles, planes.labels, len(old))
     drawn = _drawn(old, owner, planes, voxel_size)
-    crosses, corners = np.repeat(_crosses(old[mesh.triangles]), 3, axis=0), mesh.triangles.reshape(-1)
-    normals = np.stack([np.bincount(corners, crosses[:, axis], len(old)) for axis in range(3)], 1).astype(np.float64)
-    moved = _seamed(drawn, normals, owner, planes, mesh.triangles, voxel_size)
+    moved = _seamed(drawn, _vertex_normals(old, mesh.triangles), owner, planes, mesh.triangles, voxel_size)
     moved = _without_folds(moved, drawn, mesh.triangles)
     result = replace(mesh, vertices=moved.astype(np.float32))
     report = FlatReport(
@@ -92,7 +90,7 @@ def _drawn(points: F64, owner: I64, planes: Planes, voxel_size: float) -> F64:
 def _seamed(points: F64, facing: F64, owner: I64, planes: Planes, triangles: I32, voxel_size: float) -> F64:
     """Points (V, 3) between planes moved onto the planes that end at each other, and onto their edges."""
     graph = neighbours_of_vertices(triangles, len(points))
-    links = graph.indptr.astype(np.int64), graph.indices.astype(np.int64)
+    links = links_of(graph)
     near, _ = _near_planes(*links, owner, ROUNDED_RINGS)
     owner = np.where(near[:, 1] < 0, owner, -1)
     near, anchors = _near_planes(*links, owner, SEAM_RINGS)
@@ -102,7 +100,7 @@ def _seamed(points: F64, facing: F64, owner: I64, planes: Planes, triangles: I32
         placed, on = _placed(points, facing, owner, near, anchors, planes, reach)
         alone = graph @ (on >= 0).astype(np.float64) >= ALONE * np.diff(graph.indptr)
         reach[alone] = 2 * ROUNDED * voxel_size
-    return _snapped(placed, points, on, planes, np.stack(graph.nonzero(), 1), SNAP * voxel_size)
+    return _snapped(placed, points, on, planes, _crossing(*links, on), SNAP * voxel_size)
 
 
 def _placed(
@@ -136,12 +134,12 @@ def _placed(
 
 
 def _snapped(placed: F64, points: F64, on: I64, planes: Planes, edges: I64, reach: float) -> F64:
-    """The points with, for each mesh edge (E, 2) from plane to plane, the nearer end on the planes' common line.
+    """The points with, for each edge (E, 2) from one plane to another, the nearer end on the planes' common line.
 
     A vertex with two such lines goes to where three planes meet; nothing moves further than `reach`.
     """
     a, b = on[edges].T
-    crossing = (a >= 0) & (b >= 0) & (a != b) & _meet(a, b, planes)
+    crossing = _meet(a, b, planes)
     (here, there), a, b = edges[crossing].T, a[crossing], b[crossing]
     mine = np.linalg.norm(_onto_edge(placed[here], a, b, planes) - placed[here], axis=1)
     other = np.linalg.norm(_onto_edge(placed[there], a, b, planes) - placed[there], axis=1)
@@ -203,7 +201,41 @@ def _crosses(corners: F64) -> F64:
 
 
 @njit(cache=True, nogil=True)
-def _near_planes(starts: I64, links: I64, owner: I64, rings: int) -> tuple[I64, I64]:
+def _vertex_normals(points: F64, triangles: I32) -> F64:
+    """The sums (V, 3) of the cross products of the triangles round each vertex."""
+    result = np.zeros(points.shape)
+    for f in range(len(triangles)):
+        a, b, c = triangles[f]
+        ux, uy, uz = points[b, 0] - points[a, 0], points[b, 1] - points[a, 1], points[b, 2] - points[a, 2]
+        vx, vy, vz = points[c, 0] - points[a, 0], points[c, 1] - points[a, 1], points[c, 2] - points[a, 2]
+        for v in (a, b, c):
+            result[v, 0] += uy * vz - uz * vy
+            result[v, 1] += uz * vx - ux * vz
+            result[v, 2] += ux * vy - uy * vx
+    return result
+
+
+@njit(cache=True, nogil=True)
+def _crossing(starts: I32, links: I32, on: I64) -> I64:
+    """The mesh's edges (E, 2) from a vertex on a plane to one on another plane, from both of their ends."""
+    found = np.empty((0, 2), np.int64)
+    for turn in range(2):
+        count = 0
+        for v in range(len(on)):
+            for index in range(starts[v], starts[v + 1]):
+                u = links[index]
+                if on[v] < 0 or on[u] < 0 or on[v] == on[u]:
+                    continue
+                if turn:
+                    found[count, 0], found[count, 1] = v, u
+                count += 1
+        if not turn:
+            found = np.empty((count, 2), np.int64)
+    return found
+
+
+@njit(cache=True, nogil=True)
+def _near_planes(starts: I32, links: I32, owner: I64, rings: int) -> tuple[I64, I64]:
     """Up to three planes (V, 3) within `rings` edges of each vertex, -1-padded, and the vertex on each by which."""
     near, anchors = np.full((len(owner), 3), -1), np.full((len(owner), 3), -1)
     ring = np.full((len(owner), 3), -1)

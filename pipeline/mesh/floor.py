@@ -17,7 +17,7 @@ from scipy.spatial import KDTree
 
 from pipeline.geometry import Mesh, Plane, masks, ransac_plane
 from pipeline.geometry.rays import RayCaster
-from pipeline.mesh.topology import canonical
+from pipeline.mesh.topology import border_sides, canonical
 from pipeline.points.levels import Levels
 from pipeline.types import F64, I64, Floats, Mask
 
@@ -236,13 +236,8 @@ def close_slits(mesh: Mesh, beside: Mesh | None = None) -> tuple[Mesh, SlitRepor
 
 def _rims(mesh: Mesh) -> tuple[I64, F64]:
     """Edges (E, 2) of floors at which nothing goes on, and the horizontal directions (E, 3) away from the floor."""
-    start = mesh.triangles.astype(np.int64)
-    directed = np.stack([start, np.roll(start, -1, 1)], -1).reshape(-1, 2)
-    count = len(mesh.vertices)
-    keys = directed.min(1) * count + directed.max(1)
-    _, inverse, used = np.unique(keys, return_inverse=True, return_counts=True)
-    level = np.repeat(mesh.face_normals()[:, 2] > MIN_UPWARD, 3)
-    edges = directed[(used[inverse] == 1) & level]
+    triangle, side = np.nonzero(border_sides(mesh) & (mesh.face_normals()[:, 2] > MIN_UPWARD)[:, None])
+    edges = np.stack([mesh.triangles[triangle, side], mesh.triangles[triangle, (side + 1) % 3]], 1).astype(np.int64)
     along = (mesh.vertices[edges[:, 1]] - mesh.vertices[edges[:, 0]]).astype(np.float64)
     away = np.stack([along[:, 1], -along[:, 0], np.zeros(len(along))], -1)  # the floor lies to the left of its edges
     length = np.linalg.norm(away, axis=1)

@@ -13,8 +13,8 @@ import numpy as np
 
 from pipeline.geometry import Mesh
 from pipeline.geometry.jit import njit
-from pipeline.mesh.topology import neighbours_of_triangles
-from pipeline.types import F64, I64, Mask
+from pipeline.mesh.topology import links_of, neighbours_of_triangles
+from pipeline.types import F64, I32, I64, Mask
 
 MIN_AREA = 60.0  # [voxels^2] of a plane
 GROW_COSINE = float(np.cos(np.deg2rad(25)))  # between a triangle's smoothed normal and its plane's
@@ -41,11 +41,10 @@ class Planes:
 
 def find_planes(mesh: Mesh, voxel_size: float) -> Planes:
     """Planes of at least 60 voxels^2 of surface, grown from the flattest triangles first."""
-    triangles = mesh.triangles.astype(np.int64)
-    centres, areas = mesh.corners().astype(np.float64).mean(1), mesh.face_areas()
-    normals, evenness = _smoothed_normals(triangles, mesh.face_normals(), areas, len(mesh.vertices))
-    graph = neighbours_of_triangles(mesh.triangles)
-    links = graph.indptr.astype(np.int64), graph.indices.astype(np.int64)
+    vertices, (a, b, c), areas = mesh.vertices.astype(np.float64), mesh.triangles.T, mesh.face_areas()
+    centres = (vertices[a] + vertices[b] + vertices[c]) / 3
+    normals, evenness = _smoothed_normals(mesh.triangles, mesh.face_normals(), areas, len(mesh.vertices))
+    links = links_of(neighbours_of_triangles(mesh.triangles))
     seeds = np.argsort(-np.round(evenness, 3), kind="stable")
     labels, count = _grow(
         *links, centres, normals, areas, seeds, GROW_COSINE, GROW_DISTANCE * voxel_size, MIN_AREA * voxel_size**2
@@ -168,7 +167,7 @@ def _bend(points: F64, normal: F64) -> float:
 
 
 @njit(cache=True, nogil=True)
-def _smoothed_normals(triangles: I64, normals: F64, areas: F64, count: int) -> tuple[F64, F64]:
+def _smoothed_normals(triangles: I32, normals: F64, areas: F64, count: int) -> tuple[F64, F64]:
     """Unit normals (F, 3) averaged over three rings, and the averages' lengths (F,): 1 where it is flat."""
     current = normals.copy()
     for _ in range(SMOOTHING):
@@ -217,8 +216,8 @@ def _least_axis(total: float, first: F64, second: F64, near: F64) -> F64:
 
 @njit(cache=True, nogil=True)
 def _grow(
-    starts: I64,
-    links: I64,
+    starts: I32,
+    links: I32,
     centres: F64,
     normals: F64,
     areas: F64,
@@ -276,7 +275,7 @@ def _grow(
 
 
 @njit(cache=True, nogil=True)
-def _inside(starts: I64, links: I64, labels: I64, member: Mask) -> Mask:
+def _inside(starts: I32, links: I32, labels: I64, member: Mask) -> Mask:
     """Members (F,) with three neighbours that are members of the same plane."""
     inner = np.zeros(len(labels), np.bool_)
     for f in range(len(labels)):

@@ -15,14 +15,14 @@ from pipeline.align.alignment import Alignment, load_world_scene
 from pipeline.depth.maps import DepthMap, StoredMaps
 from pipeline.geometry import Camera, Mesh, PointCloud, Pose
 from pipeline.io.results import tiles_folder
-from pipeline.mesh.clean import SurfaceVotes, camera_path, clean, in_free_space, observe
+from pipeline.mesh.clean import CleanReport, camera_path, clean, in_free_space, observe
 from pipeline.mesh.decimate import decimate, surface_error
 from pipeline.mesh.flatten import flatten
 from pipeline.mesh.floor import close_floor, close_levels, close_slits
 from pipeline.mesh.params import BACKENDS, COLLISION_TRIANGLES, MeshParams
 from pipeline.mesh.tiles import is_large, surface_in_tiles
 from pipeline.mesh.topology import border_report
-from pipeline.mesh.tsdf import automatic_voxel_size
+from pipeline.mesh.tsdf import fitting
 from pipeline.place import by_place, seen_surface
 from pipeline.points.completion import Completion
 from pipeline.points.levels import Levels
@@ -112,8 +112,7 @@ def build_mesh(
         MachineError: When the GPU's backend can't run.
     """
     rng = np.random.default_rng(SEED)
-    raw, votes, voxel_size = _surface(maps, cloud, params, tiles)
-    mesh, cleaning = clean(raw, votes, camera_path(track)[0], voxel_size, params.island_volume)
+    mesh, cleaning, voxel_size = _clean_surface(maps, cloud, track, params, tiles)
     flat = floor = slits = None
     if params.flatten:
         mesh, flat = flatten(mesh, voxel_size)
@@ -152,15 +151,16 @@ def build_mesh(
     return BuiltMesh(mesh, closing, collision, report)
 
 
-def _surface(
-    maps: Sequence[DepthMap], cloud: PointCloud, params: MeshParams, tiles: Path | None
-) -> tuple[Mesh, SurfaceVotes, float]:
-    """The surface by the backend, what the maps say of it, and its voxel size [m]."""
+def _clean_surface(
+    maps: Sequence[DepthMap], cloud: PointCloud, track: Floats, params: MeshParams, tiles: Path | None
+) -> tuple[Mesh, CleanReport, float]:
+    """The surface by the backend, cleaned by what the maps say of it, and its voxel size [m]."""
     if tiles is not None and params.backend == "tsdf" and is_large(cloud):
-        voxel_size = params.voxel_size or automatic_voxel_size(maps)
-        return *surface_in_tiles(maps, params, voxel_size, tiles), voxel_size
-    raw, voxel_size = BACKENDS[params.backend].load()(maps, cloud, params)
-    return raw, observe(raw.corners().mean(1), raw.face_normals(), maps, params.carve_margin), voxel_size
+        (raw, votes), voxel_size = fitting(lambda size: surface_in_tiles(maps, params, size, tiles), maps, params)
+    else:
+        raw, voxel_size = BACKENDS[params.backend].load()(maps, cloud, params)
+        votes = observe(raw.corners().mean(1), raw.face_normals(), maps, params.carve_margin)
+    return *clean(raw, votes, camera_path(track)[0], voxel_size, params.island_volume), voxel_size
 
 
 def _for_physics(whole: Mesh, params: MeshParams, rng: np.random.Generator) -> tuple[Mesh, dict[str, object]]:

@@ -23,7 +23,16 @@ from pipeline.machine import package_versions
 from pipeline.mesh.clean import SurfaceVotes, votes_of
 from pipeline.mesh.params import MeshParams
 from pipeline.mesh.topology import canonical_order
-from pipeline.mesh.tsdf import RESOLUTION, BlockGrid, Part, no_surface, touched_blocks, truncation_of, unpacked
+from pipeline.mesh.tsdf import (
+    RESOLUTION,
+    BlockGrid,
+    Part,
+    TooManyVoxelsError,
+    no_surface,
+    touched_blocks,
+    truncation_of,
+    unpacked,
+)
 from pipeline.parallel import core_count, map_in_order
 from pipeline.progress import track
 from pipeline.types import F64
@@ -34,10 +43,12 @@ ONE_TILE = 60.0
 """Floor plan that is one tile [m^2]: any room, and no more than a tile of the lattice has."""
 CELL = 0.16
 """Edge of the squares by which a floor plan is measured [m]."""
-SIZE = np.array([48, 48, 24])
-"""Blocks of a tile: 7.7 x 7.7 x 3.8 m at voxels of 2 cm, 0.1 GB where rooms are, 0.3 GB at most."""
-FIRST = np.array([-24, -24, -6])
-"""The first block of tile (0, 0, 0): a storey's floor, near z = 0, lies inside."""
+SIZE = np.array([48, 48, 32])
+"""Blocks of a tile: 7.7 x 7.7 x 5.1 m at voxels of 2 cm, 0.1 GB where rooms are, 0.4 GB at most."""
+FIRST = np.array([-24, -24, -8])
+"""The first block of tile (0, 0, 0): a storey on z = 0 lies inside, from floor to ceiling."""
+MAX_BLOCKS = 300_000
+"""In all tiles: their mesh has some 12 million triangles, which take 4 GB while planes and objects are found."""
 AT_ONCE = 4
 """Tiles that are made at the same time: what they need in memory adds up."""
 VERSION = 1
@@ -83,7 +94,7 @@ def surface_in_tiles(
     Tiles are kept in the folder; those that are there already are taken from it.
 
     Raises:
-        ReconstructionError: When no surface comes out.
+        ReconstructionError: When no surface comes out, or the voxels are too many.
         BusyError: When another process is at one of the tiles.
         MachineError: When the disk is full, or the folder can't be written.
     """
@@ -101,13 +112,19 @@ def surface_in_tiles(
 
 
 def find_tiles(maps: Sequence[DepthMap], lattice: Lattice) -> list[Tile]:
-    """The tiles in which maps have surface, in order of their places."""
-    views, places = [], set[tuple[int, ...]]()
+    """The tiles in which maps have surface, in order of their places.
+
+    Raises:
+        ReconstructionError: When the voxels are too many for what is made of all tiles.
+    """
+    views, blocks = [], set[int]()
     for depth_map in track(maps, "find tiles", len(maps)):
         views.append(_View.of(depth_map, lattice))
-        blocks = unpacked(touched_blocks(depth_map, lattice.block, lattice.truncation))
-        places.update(map(tuple, np.unique((blocks - FIRST) // SIZE, axis=0).tolist()))
-    low = np.array(sorted(places), np.int64).reshape(-1, 3) * SIZE + FIRST
+        blocks.update(touched_blocks(depth_map, lattice.block, lattice.truncation).tolist())
+        if len(blocks) > MAX_BLOCKS:
+            raise TooManyVoxelsError.over(MAX_BLOCKS, lattice.voxel_size)
+    places = (unpacked(np.fromiter(blocks, np.int64)) - FIRST) // SIZE
+    low = np.unique(places, axis=0) * SIZE + FIRST
     meets = np.array([view.meets((low - 1) * lattice.block, (low + SIZE + 1) * lattice.block) for view in views])
     tiles = []
     for number, first in enumerate(low):

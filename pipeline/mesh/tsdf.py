@@ -8,8 +8,9 @@ SIGGRAPH Asia 2013.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -26,6 +27,7 @@ from pipeline.types import F32, F64, I32, I64, U16, Mask
 
 logger = logging.getLogger(__name__)
 
+Made = TypeVar("Made")
 RESOLUTION = 8  # voxels along a block's edge
 PIXEL_STRIDE = 4  # of the pixels that decide which blocks exist; finer than a block everywhere
 REFERENCE_SIGMA = 0.01  # [m]; a depth of this sigma has weight 1
@@ -40,6 +42,15 @@ KEY_OFFSET, KEY_BITS = 1 << 20, 21  # block coordinates as one sortable int64
 
 class TooManyVoxelsError(ReconstructionError):
     """The scene is too large for its voxels."""
+
+    @staticmethod
+    def over(blocks: int, voxel_size: float) -> TooManyVoxelsError:
+        """The error where it needs more than so many blocks of voxels of this size [m]."""
+        return TooManyVoxelsError(
+            f"the scene must fit into {blocks} blocks of {RESOLUTION}^3 voxels",
+            found=f"more, at a voxel size of {voxel_size:g} m",
+            remedy="use larger voxels: --set mesh.voxel_size=0.05",
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,11 +96,7 @@ class BlockGrid:
         if len(new):
             blocks, held = len(self.keys) + len(new), len(self.tsdf)
             if blocks > MAX_BLOCKS:
-                raise TooManyVoxelsError(
-                    f"the scene must fit into {MAX_BLOCKS} blocks of {RESOLUTION}^3 voxels",
-                    found=f"more, at a voxel size of {self.voxel_size:g} m",
-                    remedy="use larger voxels: --set mesh.voxel_size=0.05",
-                )
+                raise TooManyVoxelsError.over(MAX_BLOCKS, self.voxel_size)
             self.keys = np.concatenate([self.keys, new])
             if blocks > held:
                 added = (max(blocks, min(2 * held, MAX_BLOCKS)) - held, RESOLUTION, RESOLUTION, RESOLUTION)
@@ -139,19 +146,28 @@ class BlockGrid:
 
 
 def reconstruct(maps: Sequence[DepthMap], _cloud: PointCloud | None, params: MeshParams) -> tuple[Mesh, float]:
-    """The surface that the maps agree on, and its voxel size [m]; an automatic one grows until the scene fits.
+    """The surface that the maps agree on, and its voxel size [m].
 
     Raises:
         ReconstructionError: When no surface comes out, or the voxels asked for are too many.
     """
+    return fitting(lambda size: fuse(maps, size, params.truncation_voxels, params.min_views), maps, params)
+
+
+def fitting(make: Callable[[float], Made], maps: Sequence[DepthMap], params: MeshParams) -> tuple[Made, float]:
+    """What is made of voxels of a size, and their size [m]; an automatic one grows until the scene fits.
+
+    Raises:
+        ReconstructionError: What `make` raises; `TooManyVoxelsError` only for voxels that are asked for.
+    """
     size = params.voxel_size or automatic_voxel_size(maps)
     while True:
         try:
-            return fuse(maps, size, params.truncation_voxels, params.min_views), size
-        except TooManyVoxelsError:
+            return make(size), size
+        except TooManyVoxelsError as error:
             if params.voxel_size:
                 raise
-            logger.info("voxels of %.3f m need more than %d blocks: larger ones", size, MAX_BLOCKS)
+            logger.info("voxels of %.3f m are too many (%s): larger ones", size, error.rule)
             size *= COARSER
 
 

@@ -17,7 +17,7 @@ from pipeline.mesh.clean import SurfaceVotes, observe
 from pipeline.mesh.params import MeshParams
 from pipeline.mesh.stage import build_mesh
 from pipeline.mesh.tiles import is_large, surface_in_tiles
-from pipeline.mesh.tsdf import fuse
+from pipeline.mesh.tsdf import TooManyVoxelsError, fuse
 from tests.mesh.scenes import PARAMS, VOXEL, built, cloud, maps, same, track
 
 
@@ -128,6 +128,14 @@ def test_maps_without_a_common_surface_are_refused(tmp_path: Path) -> None:
     blind = replace(maps()[0], depth=np.zeros_like(maps()[0].depth))
     with pytest.raises(ReconstructionError, match="share a surface"):
         in_tiles([blind], tmp_path)
+
+
+def test_too_many_voxels_are_refused_before_any_tile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The limit is on all tiles together: what follows works on the whole."""
+    monkeypatch.setattr(tiles, "MAX_BLOCKS", 100)
+    with pytest.raises(TooManyVoxelsError, match="100 blocks"):
+        in_tiles(maps(), tmp_path)
+    assert not files(tmp_path)
 
 
 def test_the_stage_makes_the_same_of_tiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

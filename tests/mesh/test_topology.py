@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from itertools import pairwise
+
 import numpy as np
 
 from pipeline.geometry import Mesh
-from pipeline.mesh.topology import border_report, canonical, sorted_triangles, triangle_components
+from pipeline.mesh.topology import (
+    border_report,
+    canonical,
+    neighbours_of_triangles,
+    neighbours_of_vertices,
+    sorted_triangles,
+    triangle_components,
+)
 from tests.mesh.scenes import box, grid_floor, same
 
 
@@ -25,6 +35,28 @@ def test_a_turned_triangle_is_a_patch_of_its_own():
     labels = triangle_components(turned, same_winding=True)
     assert (labels == labels[7]).sum() == 1
     assert len(np.unique(triangle_components(turned))) == 1
+
+
+def test_neighbours_of_a_soup(rng):
+    """Of triangles of which many share an edge: the next ones at each edge, and how many there are, by hand."""
+    triangles = np.array([rng.choice(9, 3, replace=False) for _ in range(40)])
+    at = defaultdict[tuple[int, int], list[tuple[int, bool]]](list)
+    for f, corners in enumerate(triangles.tolist()):
+        for a, b in zip(corners, [*corners[1:], corners[0]], strict=True):
+            at[min(a, b), max(a, b)].append((f, a < b))
+    alike, any_way = np.zeros((40, 40), bool), np.zeros((40, 40), bool)
+    around = np.zeros((9, 9), int)
+    for (a, b), found in at.items():
+        around[a, b] = around[b, a] = len(found)
+        for (e, up), (f, other) in pairwise(found):
+            any_way[e, f] = any_way[f, e] = True
+            alike[e, f] |= up != other
+            alike[f, e] |= up != other
+    assert np.array_equal(neighbours_of_triangles(triangles, same_winding=False).toarray(), any_way)
+    assert np.array_equal(neighbours_of_triangles(triangles).toarray(), alike)
+    assert np.array_equal(neighbours_of_vertices(triangles, 9).toarray(), around)
+    assert neighbours_of_triangles(triangles).has_sorted_indices
+    assert max(map(len, at.values())) > 2
 
 
 def test_a_box_is_watertight_and_a_sheet_is_not():
