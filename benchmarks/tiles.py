@@ -1,6 +1,6 @@
 """The surface of a drawn building's floor in tiles and in one piece: cost, memory, a changed frame, a kill.
 
-    python benchmarks/tiles.py [--seed 7] [--south 2] [--north 1] [--frames 200] [--write]
+    python benchmarks/tiles.py [--seed 7] [--south 2] [--north 1] [--frames 150] [--write]
 
 Depth is exact but for noise, poses are exact. Each measurement is a process of its own.
 """
@@ -108,9 +108,10 @@ def measure(way: str, depth: Path, tiles: Path) -> Cost:
 def kill(depth: Path, tiles: Path) -> int:
     """Kill -9 a process within a tile; says how many are complete."""
     context = multiprocessing.get_context("spawn")
-    process = context.Process(target=_measured, args=("tiled", depth, tiles, context.Queue()))
+    sent = context.Queue()
+    process = context.Process(target=_measured, args=("tiled", depth, tiles, sent))
     process.start()
-    while len(contents(tiles)) < KILLED_AFTER:
+    while process.is_alive() and len(contents(tiles)) < KILLED_AFTER:
         time.sleep(0.02)
     process.kill()
     process.join()
@@ -165,7 +166,7 @@ def rows_of(building: Building, folder: Path) -> list[Row]:
 def main() -> None:
     """Measure, print, and with --write update docs/benchmarks/."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, default in (("seed", 7), ("south", 2), ("north", 1), ("frames", 200)):
+    for name, default in (("seed", 7), ("south", 2), ("north", 1), ("frames", 150)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--write", action="store_true", help="write the page in docs/benchmarks")
     asked = parser.parse_args()

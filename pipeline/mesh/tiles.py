@@ -24,6 +24,7 @@ from pipeline.mesh.clean import SurfaceVotes, votes_of
 from pipeline.mesh.params import MeshParams
 from pipeline.mesh.topology import canonical_order
 from pipeline.mesh.tsdf import (
+    MAX_BLOCKS,
     RESOLUTION,
     BlockGrid,
     Part,
@@ -44,13 +45,11 @@ ONE_TILE = 60.0
 CELL = 0.16
 """Edge of the squares by which a floor plan is measured [m]."""
 SIZE = np.array([48, 48, 32])
-"""Blocks of a tile: 7.7 x 7.7 x 5.1 m at voxels of 2 cm, 0.1 GB where rooms are, 0.4 GB at most."""
+"""Blocks of a tile: 7.7 x 7.7 x 5.1 m at voxels of 2 cm, one in seven of them near a surface where rooms are."""
 FIRST = np.array([-24, -24, -8])
 """The first block of tile (0, 0, 0): a storey on z = 0 lies inside, from floor to ceiling."""
-MAX_BLOCKS = 300_000
-"""In all tiles: their mesh has some 12 million triangles, which take 4 GB while planes and objects are found."""
 AT_ONCE = 4
-"""Tiles that are made at the same time: what they need in memory adds up."""
+"""Tiles that are made at the same time: they take some 0.2 GB each."""
 VERSION = 1
 """Raised whenever the same maps make another tile."""
 SURFACE_FILE = "surface.npz"
@@ -82,8 +81,8 @@ class Tile:
 
 def is_large(cloud: PointCloud) -> bool:
     """Whether the floor plan of a place, by its points [m], is more than one tile."""
-    cells = np.unique(np.floor(cloud.points[:, :2] / CELL).astype(np.int64), axis=0)
-    return len(cells) * CELL**2 > ONE_TILE
+    x, y = np.floor(cloud.points[:, :2] / CELL).astype(np.int64).T
+    return len(np.unique((x << 32) + y)) * CELL**2 > ONE_TILE
 
 
 def surface_in_tiles(
@@ -94,7 +93,8 @@ def surface_in_tiles(
     Tiles are kept in the folder; those that are there already are taken from it.
 
     Raises:
-        ReconstructionError: When no surface comes out, or the voxels are too many.
+        ReconstructionError: When no surface comes out.
+        TooManyVoxelsError: As `fuse`.
         BusyError: When another process is at one of the tiles.
         MachineError: When the disk is full, or the folder can't be written.
     """
@@ -115,7 +115,7 @@ def find_tiles(maps: Sequence[DepthMap], lattice: Lattice) -> list[Tile]:
     """The tiles in which maps have surface, in order of their places.
 
     Raises:
-        ReconstructionError: When the voxels are too many for what is made of all tiles.
+        TooManyVoxelsError: Where one piece would have too many, too: what follows works on the whole.
     """
     views, blocks = [], set[int]()
     for depth_map in track(maps, "find tiles", len(maps)):

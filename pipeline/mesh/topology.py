@@ -51,7 +51,7 @@ def _same_edge(triangles: I32, e: int, f: int) -> tuple[bool, bool]:
 
 @njit(cache=True, nogil=True)
 def _linked(triangles: I32, order: I32, same_winding: bool) -> tuple[I64, I32]:
-    """Row ends (F + 1,) and columns of the triangles beside each, sorted, each once."""
+    """Row ends (F + 1,) and columns of the triangles beside each, in any order, some of them twice."""
     ends = np.zeros(len(triangles) + 1, np.int64)
     columns = np.empty(0, np.int32)
     for turn in range(2):
@@ -69,24 +69,9 @@ def _linked(triangles: I32, order: I32, same_winding: bool) -> tuple[I64, I32]:
         if turn == 0:
             ends = np.cumsum(ends)
             columns = np.empty(ends[-1], np.int32)
-    kept, start = 0, 0
-    for f in range(len(triangles)):  # after the second turn each entry is the end of its row
-        stop, first = ends[f], kept
-        for index in range(start, stop):
-            value, at = columns[index], kept
-            while at > first and columns[at - 1] >= value:
-                at -= 1
-            if at < kept and columns[at] == value:
-                continue
-            for later in range(kept, at, -1):
-                columns[later] = columns[later - 1]
-            columns[at] = value
-            kept += 1
-        start = stop
-        ends[f] = kept
-    ends[1:] = ends[:-1].copy()
+    ends[1:] = ends[:-1].copy()  # after the second turn each entry is the end of its row
     ends[0] = 0
-    return ends, columns[:kept].copy()
+    return ends, columns
 
 
 @njit(cache=True, nogil=True)
@@ -151,7 +136,9 @@ def neighbours_of_triangles(triangles: NDArray[np.integer], *, same_winding: boo
     """Matrix (F, F) with a mark where two triangles share an edge (of one winding), rows sorted."""
     corners, order = _edges(triangles)
     ends, columns = _linked(corners, order, same_winding)
-    return csr_array((np.ones(len(columns), np.int8), columns, ends), shape=(len(corners), len(corners)))
+    graph = csr_array((np.ones(len(columns), np.int8), columns, ends), shape=(len(corners), len(corners)))
+    graph.sum_duplicates()
+    return graph
 
 
 def neighbours_of_vertices(triangles: NDArray[np.integer], count: int) -> csr_array:
