@@ -41,8 +41,8 @@ def merged(captures: Mapping[str, Capture], places: Mapping[str, Pose], best: st
     frames = []
     for name, capture in captures.items():
         for frame in capture.frames:
-            _bring_files(capture.root, frame, root / name)
-            frames.append(_of_source(name, frame, places[name]))
+            bring_files(capture.root, frame, root / name)
+            frames.append(of_source(name, frame, places[name]))
     every, known = [*captures.values()], captures[best]
     ranges = [capture.depth_range for capture in every if capture.depth_range is not None]
     return Capture(
@@ -67,7 +67,7 @@ def merged(captures: Mapping[str, Capture], places: Mapping[str, Pose], best: st
     )
 
 
-def _of_source(source: str, frame: Frame, place: Pose) -> Frame:
+def of_source(source: str, frame: Frame, place: Pose) -> Frame:
     """A frame under its source's name; what satellites say is from another middle, and left out."""
 
     def inside(path: str | None) -> str | None:
@@ -89,7 +89,7 @@ def _of_source(source: str, frame: Frame, place: Pose) -> Frame:
     )
 
 
-def _bring_files(root: Path, frame: Frame, folder: Path) -> None:
+def bring_files(root: Path, frame: Frame, folder: Path) -> None:
     """A frame's files, without taking room where the disk can name a file twice: results are never changed."""
     for path in filter(None, (frame.image, frame.depth, frame.confidence, frame.mask)):
         target = folder / path
