@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 
 from pipeline.changes.compare import Changes, Motion, find_changes
 from pipeline.changes.pieces import Piece
-from pipeline.changes.register import Registration, Scan, register_near, register_scans
+from pipeline.changes.register import Registration, Scan, register_near, register_scans, require_two
 from pipeline.check.report import overview_pose, shaded_view
 from pipeline.geometry import Camera, Mesh, Pose, Similarity, angle_deg
 from pipeline.io.files import machine_errors, write_whole
@@ -167,9 +167,10 @@ def compare_bundles(first: Bundle, second: Bundle, page: Path) -> list[Differenc
     """Find what differs between two bundles of a place, and write the page that shows it.
 
     Raises:
-        BundleError: When they are not of one place, or not of one scale.
+        BundleError: When they are one scan, not of one place, or not of one scale.
         MachineError: When the page can't be written.
     """
+    require_two(first, second)
     scans, names = (Scan.of(first), Scan.of(second)), (first.manifest.reference, second.manifest.reference)
     if names[0] in second.manifest.parents or names[1] in first.manifest.parents:  # in one frame
         registration = register_near(*scans, Pose.identity())

@@ -97,6 +97,20 @@ class Registration:
     agreement: float
 
 
+def require_two(first: Bundle, second: Bundle) -> None:
+    """Refuse to compare a bundle with itself.
+
+    Raises:
+        BundleError: When both are one.
+    """
+    if first.files.sha256 == second.files.sha256:
+        raise BundleError(
+            "what moved is found between two scans",
+            found=f"{first.manifest.reference} twice",
+            remedy="name the bundle of another scan of the place",
+        )
+
+
 def register_scans(first: Scan, second: Scan) -> Registration:
     """Lay the second scan of a place on the first.
 
