@@ -140,7 +140,7 @@ def build(
     if dry_run:
         _show_plan(pipeline.plan(request), as_json=as_json)
     else:
-        _build(request, _result_as_json if as_json else partial(_show_result, request), view=view)
+        _build(request, _result_as_json if as_json else partial(_show_result, until), view=view)
     return 0
 
 
@@ -189,7 +189,7 @@ def _result_as_json(result: BuildResult) -> None:
     tables.show_json({**vars(result), "quality": gates})
 
 
-def _show_result(request: pipeline.BuildRequest, result: BuildResult) -> None:
+def _show_result(until: str | None, result: BuildResult) -> None:
     if result.executed:
         seconds = {name: result.seconds[name] for name in result.executed}
         rows: list[Sequence[tables.Part]] = [(name, f"{spent:.1f}") for name, spent in seconds.items()]
@@ -199,7 +199,7 @@ def _show_result(request: pipeline.BuildRequest, result: BuildResult) -> None:
         tables.say("nothing to do: all stages are up to date")
     log = tables.quoted(tables.shown(result.log))
     if result.bundle is None:
-        tables.say(f"stopped after {request.until}; log: {log}")
+        tables.say(f"stopped after {until}; log: {log}")
         return
     bundle = pipeline.Bundle.open(result.bundle)
     tables.show_quality(bundle)
@@ -230,19 +230,19 @@ def update(
         splatyard update house@1.2.0 kitchen_again.zip
         splatyard update house kitchen_again.zip --version 2.0.0   registries want another mesh to be a major change
     """
-    from flows.build import run, run_planned
+    from flows.build import run_planned
     from pipeline.changes.differences import PAGE_FILE, load_differences
-    from pipeline.changes.update import plan_update, request_again
+    from pipeline.changes.update import plan_again, plan_update
 
     before = pipeline.Bundle.open(bundle)
-    request = request_again(before, path, settings)
-    run(request)
-    planned = plan_update(before, pipeline.plan(request), settings, version)
+    again = plan_again(before, path, settings)
+    planned = plan_update(before, again, settings, version)
+    run_planned(again, path.absolute())
     result = run_planned(planned, path.absolute())
     if as_json:
         _result_as_json(result)
         return 0
-    _show_result(request, result)
+    _show_result(None, result)
     tables.show_differences((before.manifest.reference, path.name), load_differences(planned.bundle_folder))
     tables.say(f"images     {tables.quoted(tables.shown(planned.bundle_folder / PAGE_FILE))}")
     return 0

@@ -11,10 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from pipeline.changes.update_stages import AGAIN, BEFORE, UpdateParams
-from pipeline.errors import BundleError, CardError
+from pipeline.errors import BundleError, CaptureError, CardError
 from pipeline.machine import Machine
 from pipeline.parameters import Settings, checked, machine_settings, parse_settings, with_changes
-from pipeline.running.building import BuildRequest, Plan, plan_stages
+from pipeline.running.building import BuildRequest, Plan, plan, plan_stages
 from pipeline.running.card import name_from
 from pipeline.running.stages import PARAMS, STAGES
 from pipeline.scenes.bundle import Bundle
@@ -50,15 +50,28 @@ UPDATE_STAGES: tuple[Stage, ...] = (
 )
 
 
-def request_again(bundle: Bundle, capture: Path, settings: Iterable[str] = ()) -> BuildRequest:
-    """The build of the re-scan by itself, in the folders of the version's build.
+def plan_again(bundle: Bundle, capture: Path, settings: Iterable[str] = ()) -> Plan:
+    """The plan of the re-scan by itself, in the folders of the version's build.
 
     Raises:
         BundleError: When the version is no place, or what its build left isn't there.
+        CaptureError: When the re-scan can't be read, or lacks depth, poses or scale.
+        CardError: When a setting is wrong.
     """
     _left(bundle)
     out = bundle.root.parent.parent
-    return BuildRequest(capture, bundle.manifest.name, out, settings=tuple(settings), until=UNTIL)
+    planned = plan(BuildRequest(capture, bundle.manifest.name, out, settings=tuple(settings), until=UNTIL))
+    traits = planned.traits
+    if not (traits.has_depth and traits.has_poses and traits.has_scale):
+        raise CaptureError(
+            "a re-scan has depth, and poses in metres (phones with LiDAR, RGB-D cameras)",
+            found=f"a {traits.kind} capture with{'' if traits.has_depth else 'out'} depth, "
+            f"with{'' if traits.has_poses and traits.has_scale else 'out'} metric poses",
+            remedy="film it with such a camera, or build it as a bundle of its own; "
+            "`splatyard bundle diff A B --page FILE` compares two",
+            file=capture,
+        )
+    return planned
 
 
 def plan_update(bundle: Bundle, again: Plan, settings: Iterable[str] = (), version: str | None = None) -> Plan:
@@ -67,7 +80,7 @@ def plan_update(bundle: Bundle, again: Plan, settings: Iterable[str] = (), versi
     Stages run as in the version's build, but for what the settings change.
 
     Raises:
-        BundleError: As `request_again`.
+        BundleError: As `plan_again`.
         CardError: When a setting or the version is wrong.
     """
     manifest, out, work = bundle.manifest, bundle.root.parent.parent, again.work

@@ -33,7 +33,7 @@ from pipeline.changes.masks import masks_of, outdated
 from pipeline.changes.place import Mapped, find_place
 from pipeline.changes.register import Scan, register_near
 from pipeline.geometry import Mesh, Pose, Similarity
-from pipeline.joining.merge import bring_files, joined_name, of_source
+from pipeline.joining.merge import all_blurred, all_credentials, bring_files, joined_name, of_source
 from pipeline.objects import loosening
 from pipeline.objects.views import Views
 from pipeline.parameters import Settings
@@ -143,7 +143,19 @@ def write_capture(inputs: Mapping[str, Path], params: UpdateParams, out_dir: Pat
         placed = replace(frame, world_from_camera=found.poses[frame.name])
         frames.append(of_source(params.source, placed, Pose.identity()))
     told = f"{len(new.frames)} images of {params.source} were added to {len(old.frames)}"
-    replace(old, root=out_dir, frames=tuple(frames), world_origin=None, notes=(*old.notes, told)).save()
+    replace(
+        old,
+        root=out_dir,
+        kind="+".join(dict.fromkeys((*old.kind.split("+"), new.kind))),
+        frames=tuple(frames),
+        on_machine=old.on_machine or new.on_machine,
+        world_origin=None,
+        skipped=(*old.skipped, *(replace(one, file=f"{params.source}/{one.file}") for one in new.skipped)),
+        notes=(*old.notes, told),
+        blurred=all_blurred((old.blurred, new.blurred)),
+        credentials=all_credentials((old.credentials, new.credentials)),
+        assumed=tuple(dict.fromkeys((*old.assumed, *new.assumed))),
+    ).save()
 
 
 def write_selection(inputs: Mapping[str, Path], params: UpdateParams, out_dir: Path) -> None:

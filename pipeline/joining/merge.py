@@ -61,8 +61,8 @@ def merged(captures: Mapping[str, Capture], places: Mapping[str, Pose], best: st
         location=known.location,
         skipped=tuple(replace(s, file=f"{name}/{s.file}") for name, c in captures.items() for s in c.skipped),
         notes=tuple(f"{name}: {note}" for name, c in captures.items() for note in c.notes),
-        blurred=_blurred(capture.blurred for capture in every),
-        credentials=_credentials(capture.credentials for capture in every),
+        blurred=all_blurred(capture.blurred for capture in every),
+        credentials=all_credentials(capture.credentials for capture in every),
         assumed=tuple(dict.fromkeys(clause for c in every for clause in c.assumed)),
     )
 
@@ -102,7 +102,8 @@ def bring_files(root: Path, frame: Frame, folder: Path) -> None:
             shutil.copyfile(root / path, target)
 
 
-def _blurred(parts: Iterable[Blurred | None]) -> Blurred | None:
+def all_blurred(parts: Iterable[Blurred | None]) -> Blurred | None:
+    """What was blurred in several captures."""
     known = [part for part in parts if part is not None]
     if not known:
         return None
@@ -113,6 +114,7 @@ def _blurred(parts: Iterable[Blurred | None]) -> Blurred | None:
     return Blurred(sum(faces) if faces else None, sum(plates) if plates else None, images, detectors)
 
 
-def _credentials(parts: Iterable[Credentialed | None]) -> Credentialed | None:
+def all_credentials(parts: Iterable[Credentialed | None]) -> Credentialed | None:
+    """What the files of several captures state."""
     known = [part for part in parts if part is not None]
     return Credentialed(sum(p.signed for p in known), sum(p.generated for p in known)) if known else None

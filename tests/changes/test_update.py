@@ -18,7 +18,7 @@ from pipeline.changes.differences import differences, load_differences, pictures
 from pipeline.changes.masks import masks_of, outdated
 from pipeline.changes.place import Mapped, find_place
 from pipeline.changes.register import Scan, register_near
-from pipeline.changes.update import UPDATE_STAGES, request_again
+from pipeline.changes.update import UPDATE_STAGES, plan_again
 from pipeline.changes.update_stages import UPDATE_FILE, UpdateParams, write_alignment, write_poses
 from pipeline.errors import BundleError, CaptureError, ReconstructionError
 from pipeline.geometry import Pose, Similarity, angle_deg, matrix_from_rotvec
@@ -186,7 +186,7 @@ def test_what_the_build_left_must_be_there(room: Room, tmp_path: Path):
     """The error names the stages, and how to get them."""
     bundle = Bundle.open(make_bundle(tmp_path, room))
     with pytest.raises(BundleError) as caught:
-        request_again(bundle, tmp_path)
+        plan_again(bundle, tmp_path)
     assert "no results of capture, select, poses, align" in caught.value.found
     assert "splatyard build CAPTURE --name room --version 1.0.0" in caught.value.remedy
 
