@@ -244,7 +244,7 @@ def update(
         return 0
     _show_result(None, result)
     tables.show_differences((before.manifest.reference, path.name), load_differences(planned.bundle_folder))
-    tables.say(f"images     {tables.quoted(tables.shown(planned.bundle_folder / PAGE_FILE))}")
+    tables.say(f"changes    {tables.quoted(tables.shown(planned.bundle_folder / PAGE_FILE))}")
     return 0
 
 

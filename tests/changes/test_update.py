@@ -52,6 +52,7 @@ def found(scans: tuple[Scan, Scan]) -> tuple[Changes, Pose]:
     return find_changes(*scans, registration), registration.first_from_second
 
 
+@pytest.mark.slow
 def test_what_moved_is_told_by_the_centimetre(found: tuple[Changes, Pose], tmp_path: Path):
     """In the first's frame; a table says it."""
     changes, pose = found
@@ -71,6 +72,7 @@ def test_what_moved_is_told_by_the_centimetre(found: tuple[Changes, Pose], tmp_p
     assert f"by {np.linalg.norm(box.shift):.3f} m" in row[3]
 
 
+@pytest.mark.slow
 def test_the_pictures_show_it_blue(scans: tuple[Scan, Scan], found: tuple[Changes, Pose]):
     """Before and after, in one view; where it was nothing is blue afterwards."""
     before, after = (image.astype(int) for image in pictures(*scans, *found))
@@ -79,16 +81,16 @@ def test_the_pictures_show_it_blue(scans: tuple[Scan, Scan], found: tuple[Change
     assert not (blue[0] & blue[1]).any()
 
 
-def test_what_is_no_more_is_masked(scans: tuple[Scan, Scan], found: tuple[Changes, Pose]):
+def test_what_is_no_more_is_masked(scans: tuple[Scan, Scan]):
     """Of the first's images: the box where it was, and what is behind where it is now; nothing far from either."""
-    poses = [FIRST_FROM_ROOM @ pose for pose in cameras()]
-    views = [View(str(n), "", CAMERA, pose, held_out=False) for n, pose in enumerate(poses)]
-    gone, new = outdated(*scans, found[1], found[0])
+    poses = cameras()[::3] + cameras()[1::9]
+    views = [View(str(n), "", CAMERA, FIRST_FROM_ROOM @ pose, held_out=False) for n, pose in enumerate(poses)]
+    gone, new = outdated(*scans, SECOND_FROM_FIRST.inverse(), Changes((), (), ()))
     masks = [*masks_of(scans[0].mesh, gone, new, views)]
     whole = [RayCaster(room(later=later, moved=("box",))) for later in (False, True)]
     boxes = [RayCaster(crate((0.45, 0.3, 0.35), place)) for place in (BOX_BEFORE, BOX_AFTER)]
     masked = shown = kept = 0
-    for mask, pose in zip(masks, cameras(), strict=True):
+    for mask, pose in zip(masks, poses, strict=True):
         rays = pose.rotate(CAMERA.rays()).reshape(-1, 3)
         eyes = np.broadcast_to(pose.translation, rays.shape)
         truth = np.zeros(len(rays), bool)
@@ -102,7 +104,7 @@ def test_what_is_no_more_is_masked(scans: tuple[Scan, Scan], found: tuple[Change
             kept += mask is None
     assert shown > 10_000
     assert masked > 0.97 * shown
-    assert kept > 5
+    assert kept
     assert sum(int((~mask).sum()) for mask in masks if mask is not None) < 1.6 * shown
 
 
@@ -129,6 +131,7 @@ def test_a_re_scan_is_placed_in_the_map(tmp_path: Path, room: Room):
         find_place(mapped(captures[0]), mapped(blind))
 
 
+@pytest.mark.slow
 def test_another_place_is_not_found(tmp_path: Path, room: Room):
     """A room of the same plan in other paint."""
     before = write(tmp_path / "before", room, ONE, WORLD, 1)
