@@ -29,6 +29,7 @@ TINY = (
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_a_version_without_the_crate(
     tmp_path: Path, room: Room, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
@@ -54,8 +55,10 @@ def test_a_version_without_the_crate(
         assert np.allclose(kept[view.name], view.world_from_camera.matrix, atol=1e-6)
     assert len(after.cameras) > 1.5 * len(before.cameras)
     assert (after.root / PAGE_FILE).read_text().startswith("<!doctype html>")
-    (gone,) = load_differences(after.root)
+    found = load_differences(after.root)
+    (gone,) = (one for one in found if one.kind != "new")
     assert gone.kind == "gone"
+    assert all(one.area < 0.15 for one in found if one is not gone)  # the table's legs: so coarse a mesh lacks some
     assert gone.size[2] == pytest.approx(high[2] - low[2], abs=0.05)
     assert 0.4 < min(gone.size[:2]) < max(gone.size[:2]) < 0.75
     # where the crate stood, only the later mesh has nothing
