@@ -1,6 +1,7 @@
 """What moved between two scans of a generated room, against the truth: a door, a drawer and a carton.
 
 python benchmarks/moved.py DIR           both captures and bundles are built into DIR, unless they are there
+python benchmarks/moved.py DIR --update  the second capture as an update of the first bundle
 """
 
 from __future__ import annotations
@@ -20,24 +21,46 @@ from benchmarks.room_capture import write_room  # noqa: E402
 from benchmarks.truth import rigid_truth_from_poses  # noqa: E402
 from pipeline import BuildRequest, Bundle, build  # noqa: E402
 from pipeline.changes.objects import compare_scans, cut_moved  # noqa: E402
-from pipeline.geometry import Pose, angle_deg  # noqa: E402
+from pipeline.changes.update import plan_again, plan_update  # noqa: E402
+from pipeline.geometry import Mesh, Pose, angle_deg  # noqa: E402
+from pipeline.geometry.rays import RayCaster, sample_surface  # noqa: E402
+from pipeline.running.building import run_plan  # noqa: E402
 
+POINTS, AWAY = 20_000, 0.05
+"""Points of a mesh that are measured, and how far from the surface they are wrong [m]."""
 UP = np.array([0, 0, 1.0])
 
 
-def built(folder: Path) -> tuple[Bundle, Bundle, Pose]:
-    """Bundles of both captures, and the first's frame from the room's."""
-    bundles, poses = list[Bundle](), dict[str, Pose]()
-    for later in (True, False):
-        room = moved_room(later=later)
-        poses = write_room(room, folder / "captures" / room.name).poses
-        capture, made = folder / "captures" / room.name, folder / room.name / "1.0.0"
-        if not made.is_dir():
-            build(BuildRequest(capture, name=room.name, out=folder))
-        bundles.append(Bundle.open(made))
-    second, first = bundles
-    fitted = rigid_truth_from_poses({view.name: view.world_from_camera for view in first.cameras}, poses)
-    return first, second, Pose(fitted.rotation, fitted.translation).inverse()
+def built(folder: Path, *, later: bool) -> tuple[Bundle, Pose, Mesh]:
+    """The bundle of a capture, its frame from the room's, and the room's exact surface."""
+    room = moved_room(later=later)
+    capture, made = folder / "captures" / room.name, folder / room.name / "1.0.0"
+    truth = write_room(room, capture)
+    if not made.is_dir():
+        build(BuildRequest(capture, name=room.name, out=folder))
+    bundle = Bundle.open(made)
+    fitted = rigid_truth_from_poses({view.name: view.world_from_camera for view in bundle.cameras}, truth.poses)
+    return bundle, Pose(fitted.rotation, fitted.translation).inverse(), truth.mesh
+
+
+def update_rows(folder: Path) -> list[Row]:
+    """The version that an update of the first bundle makes, against the room as it is later."""
+    first, first_from_room, _ = built(folder, later=False)
+    room = moved_room(later=True)
+    truth = write_room(room, folder / "captures" / room.name)
+    again = plan_again(first, folder / "captures" / room.name)
+    planned = plan_update(first, again)
+    run_plan(again)
+    run_plan(planned)
+    after = Bundle.open(planned.bundle_folder)
+    kept = {view.name: view.world_from_camera.matrix for view in after.cameras}
+    off = [np.abs(kept[view.name] - view.world_from_camera.matrix).max() for view in first.cameras]
+    rows = [Row("update: earlier cameras moved by", 1000 * float(max(off)), "mm", "<=", 1)]
+    for name, bundle in (("before", first), ("after", after)):
+        points = sample_surface(bundle.mesh("open"), POINTS, np.random.default_rng(0))[0].astype(np.float64)
+        away = RayCaster(truth.mesh).distances(first_from_room.inverse().apply(points)) > AWAY
+        rows.append(Row(f"mesh {name} it, over 5 cm off the later room", 100 * float(away.mean()), "%"))
+    return rows
 
 
 def rows_of(cut: Bundle, first_from_room: Pose) -> list[Row]:
@@ -68,8 +91,14 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("folder", metavar="DIR", type=Path)
-    folder = parser.parse_args().folder
-    first, second, first_from_room = built(folder)
+    parser.add_argument("--update", action="store_true", help="update the first bundle by the second capture")
+    options = parser.parse_args()
+    folder = options.folder
+    if options.update:
+        for row in update_rows(folder):
+            print(f"{row.metric}: {row.value:.3f} {row.unit}")
+        return
+    (first, first_from_room, _), (second, *_) = (built(folder, later=later) for later in (False, True))
     compared = compare_scans(first, second)
     for thing in compared.things:
         print(thing.object.name if thing.object else "-", thing.kind, f"{thing.motion.score:.2f}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 # Set before Prefect is imported: errors reach the caller as exceptions; Prefect would print their tracebacks first.
@@ -31,6 +32,11 @@ def run(request: BuildRequest, page: BuildView | None = None) -> BuildResult:
         SplatyardError: What to do is in its text.
     """
     planned = make_plan(request)
+    return run_planned(planned, request.card.absolute() if request.card else planned.stages[0].inputs["source"], page)
+
+
+def run_planned(planned: Plan, card: Path, page: BuildView | None = None) -> BuildResult:
+    """Run a plan as `run` does; the card, or the capture, names it in the record of what became of it."""
     left = TimeLeft.of(planned)
     if page is not None:
         page.start(planned, left)
@@ -39,10 +45,10 @@ def run(request: BuildRequest, page: BuildView | None = None) -> BuildResult:
     check_machine(planned)  # before a server is started for it
     with logged(planned.log):
         check_needs(planned.pending, planned.traits, planned.work)
-    return _run_flow(request, planned, left, page)
+    return _run_flow(card, planned, left, page)
 
 
-def _run_flow(request: BuildRequest, planned: Plan, left: TimeLeft, page: BuildView | None) -> BuildResult:
+def _run_flow(card: Path, planned: Plan, left: TimeLeft, page: BuildView | None) -> BuildResult:
     """Run the stages that are left as tasks; Prefect is imported here, once nothing of the request is refused."""
     from prefect import flow
 
@@ -52,7 +58,6 @@ def _run_flow(request: BuildRequest, planned: Plan, left: TimeLeft, page: BuildV
 
     run_one = run_stage.with_options(retries=1, retry_delay_seconds=2)  # the user waits for it
     require_api()
-    card = request.card.absolute() if request.card else planned.stages[0].inputs["source"]
 
     tell = page.tell if page is not None else lambda _line: None
     attempts: list[Attempt] = []

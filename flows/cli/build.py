@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import pipeline
 from flows.cli import tables
-from flows.cli.command import Arg, AsJson, Bundles, Version, command, with_sigma
+from flows.cli.command import Arg, AsJson, BundleName, Bundles, Version, command, with_sigma
 from pipeline.errors import CaptureError, CardError
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ def build(
     if dry_run:
         _show_plan(pipeline.plan(request), as_json=as_json)
     else:
-        _build(request, _result_as_json if as_json else partial(_show_result, request), view=view)
+        _build(request, _result_as_json if as_json else partial(_show_result, until), view=view)
     return 0
 
 
@@ -189,7 +189,7 @@ def _result_as_json(result: BuildResult) -> None:
     tables.show_json({**vars(result), "quality": gates})
 
 
-def _show_result(request: pipeline.BuildRequest, result: BuildResult) -> None:
+def _show_result(until: str | None, result: BuildResult) -> None:
     if result.executed:
         seconds = {name: result.seconds[name] for name in result.executed}
         rows: list[Sequence[tables.Part]] = [(name, f"{spent:.1f}") for name, spent in seconds.items()]
@@ -199,7 +199,7 @@ def _show_result(request: pipeline.BuildRequest, result: BuildResult) -> None:
         tables.say("nothing to do: all stages are up to date")
     log = tables.quoted(tables.shown(result.log))
     if result.bundle is None:
-        tables.say(f"stopped after {request.until}; log: {log}")
+        tables.say(f"stopped after {until}; log: {log}")
         return
     bundle = pipeline.Bundle.open(result.bundle)
     tables.show_quality(bundle)
@@ -207,6 +207,45 @@ def _show_result(request: pipeline.BuildRequest, result: BuildResult) -> None:
     tables.say(f"images     {tables.quoted(root / 'images')}")
     tables.say(f"log        {log}")
     tables.say(f"metrics    splatyard bundle inspect {tables.quoted(root)}")
+
+
+@command(resumes=True)
+def update(
+    bundle: BundleName,
+    path: Capture,
+    *,
+    settings: StageSettings = (),
+    version: Version = None,
+    as_json: AsJson = False,
+) -> int:
+    """Make a new version of a bundle from a re-scan of part of its place.
+
+    Finds the re-scan in the bundle's map, and what moved, is gone or is new. The new version shows the place as it is
+    now, in the frame of the old one: a point has the same coordinates in both. It holds a table and images of what
+    differs (differences.html), and names the version it was made from. The bundle must lie where it was built; both
+    captures need depth, and poses in metres. Finished stages are reused, so an interrupted update resumes when you run
+    it again.
+
+    Examples:
+        splatyard update house@1.2.0 kitchen_again.zip
+        splatyard update house kitchen_again.zip --version 2.0.0   registries want another mesh to be a major change
+    """
+    from flows.build import run_planned
+    from pipeline.changes.differences import PAGE_FILE, load_differences
+    from pipeline.changes.update import plan_again, plan_update
+
+    before = pipeline.Bundle.open(bundle)
+    again = plan_again(before, path, settings)
+    planned = plan_update(before, again, settings, version)
+    run_planned(again, path.absolute())
+    result = run_planned(planned, path.absolute())
+    if as_json:
+        _result_as_json(result)
+        return 0
+    _show_result(None, result)
+    tables.show_differences((before.manifest.reference, path.name), load_differences(planned.bundle_folder))
+    tables.say(f"changes    {tables.quoted(tables.shown(planned.bundle_folder / PAGE_FILE))}")
+    return 0
 
 
 @command()

@@ -323,6 +323,7 @@ def diff(
     before: Annotated[str, Arg("the older bundle: a folder, name@version, or one in a registry", "BUNDLE")],
     after: Annotated[str, Arg("the newer bundle", "BUNDLE")],
     *,
+    page: Annotated[Path | None, Arg("compare surfaces, too, and write a page with images", "FILE.html")] = None,
     as_json: AsJson = False,
 ) -> int:
     """Compare two bundles.
@@ -330,8 +331,11 @@ def diff(
     Compares files, Gaussians, meshes, frame and gate metrics, and says which version number the newer bundle needs.
     From a registry, only the compared files are downloaded.
 
+    With --page, finds what moved, is gone or is new in the place: a table, and images of both states.
+
     Examples:
         splatyard bundle diff hall@1.0.0 hall@1.1.0
+        splatyard bundle diff hall@1.0.0 hall@1.1.0 --page changes.html
         splatyard bundle diff bundles/hall/1.0.0 registry:./yard/hall@latest
         splatyard bundle diff hf://owner/scenes/hall@1.0.0 hf://owner/scenes/hall@1.1.0
     """
@@ -339,10 +343,14 @@ def diff(
 
     bundles = pipeline.Bundle.open(before), pipeline.Bundle.open(after)
     names = [bundle.manifest.reference for bundle in bundles]
-    found = difference(*bundles)
+    found, surfaces = difference(*bundles), None
+    if page:
+        from pipeline.changes.differences import compare_bundles
+
+        surfaces = compare_bundles(*bundles, page)
     if as_json:
         gates = {name: [gate and tables.gate_values(gate) for gate in pair] for name, pair in found.gates.items()}
-        tables.show_json({"before": names[0], "after": names[1], **vars(found), "gates": gates})
+        tables.show_json({"before": names[0], "after": names[1], **vars(found), "gates": gates, "surfaces": surfaces})
         return 0
     if not found.files:
         tables.say(f"{names[0]} and {names[1]} have the same files")
@@ -357,6 +365,9 @@ def diff(
     tables.table("differences", ["item", *columns, ""], rows)
     tables.table("quality", ["gate", *columns, ""], [_gate_change(*pair) for pair in found.gates.values()])
     tables.say(f"{names[1]} needs at least a {found.change} version bump over {names[0]}: {found.why}")
+    if page and surfaces is not None:
+        tables.show_differences((names[0], names[1]), surfaces)
+        tables.say(f"written    {tables.quoted(page)}")
     return 0
 
 

@@ -42,6 +42,7 @@ class Group:
 TOP: tuple[Command, ...] = (
     demo.demo,
     build.build,
+    build.update,
     bundles.view,
     simulate.sim,
     train.Train,

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from pipeline import Bundle
+    from pipeline.changes.differences import Difference
     from pipeline.check.quality import Gate
 
 WIDTH_WITHOUT_TERMINAL = 160
@@ -159,6 +160,13 @@ def say_failed(gates: Sequence[str]) -> None:
     """A line on the gates that a bundle failed; none where there are none."""
     if gates:
         say("quality    ", (f"FAILED: {', '.join(gates)}", "bold red"))
+
+
+def show_differences(names: tuple[str, str], found: Sequence[Difference]) -> None:
+    """What differs between two scans of a place."""
+    from pipeline.changes.differences import COLUMNS, table_rows
+
+    table(f"what differs between {names[0]} and {names[1]}", COLUMNS, table_rows(found))
 
 
 def show_endings(task: str, ended: Mapping[str, int]) -> None:

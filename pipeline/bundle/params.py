@@ -32,6 +32,8 @@ class BundleParams(Settings):
     """One line about the scene."""
     stages: tuple[StageRecord, ...] = ()
     """How every stage was run."""
+    parents: tuple[str, ...] = ()
+    """Bundles that it is made from, "name@version"."""
     movables: Movables = ()
     """Objects that are bodies of their own."""
 

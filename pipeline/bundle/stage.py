@@ -95,6 +95,7 @@ def finish(
         location=capture.location and Location(**asdict(capture.location)),
         source_from_bundle=scene.source_from_scene,
         report=_report(inputs, capture, scene, alignment),
+        parents=params.parents,
     )
 
 

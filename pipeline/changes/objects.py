@@ -12,7 +12,7 @@ import numpy as np
 
 from pipeline.changes.compare import Changes, Motion, find_changes
 from pipeline.changes.joints import Axis, joint_of
-from pipeline.changes.register import Registration, Scan, register_scans
+from pipeline.changes.register import Registration, Scan, register_scans, require_two
 from pipeline.changes.surfaces import FACING
 from pipeline.errors import BundleError
 from pipeline.geometry import Gaussians, Mesh, Pose, Similarity
@@ -81,12 +81,7 @@ def compare_scans(first: Bundle, second: Bundle) -> TwoScans:
     Raises:
         BundleError: When they are one scan, not of one place, or not of one scale.
     """
-    if first.files.sha256 == second.files.sha256:
-        raise BundleError(
-            "what moved is found between two scans",
-            found=f"{first.manifest.reference} twice",
-            remedy="name the bundle of another scan of the place",
-        )
+    require_two(first, second)
     scans = Scan.of(first), Scan.of(second)
     registration = register_scans(*scans)
     changes = find_changes(*scans, registration)

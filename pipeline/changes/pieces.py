@@ -54,13 +54,18 @@ class Piece:
     area: float
 
 
-def pieces_of(own: Scan, other: Scan, other_from_own: Pose) -> list[Piece]:
-    """Parts of a scan that the other's views look through, the largest first."""
+def changed_triangles(own: Scan, other: Scan, other_from_own: Pose) -> Mask:
+    """Which measured triangles (F,) of a scan the other's views look through."""
     mesh = own.mesh
     there, normals = other_from_own.apply(mesh.corners().mean(1)), other_from_own.rotate(mesh.face_normals())
     changed = ~mesh.face_guessed()
     changed[changed] = ~other.has(there[changed], normals[changed], AWAY)
-    changed = looked_through(other, there, changed, EMPTY)
+    return looked_through(other, there, changed, EMPTY)
+
+
+def pieces_of(own: Scan, other: Scan, other_from_own: Pose) -> list[Piece]:
+    """Parts of a scan that the other's views look through, the largest first."""
+    mesh, changed = own.mesh, changed_triangles(own, other, other_from_own)
     areas, rows = mesh.face_areas(), np.flatnonzero(changed)
     if not len(rows):
         return []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -97,6 +97,20 @@ class Registration:
     agreement: float
 
 
+def require_two(first: Bundle, second: Bundle) -> None:
+    """Refuse to compare a bundle with itself.
+
+    Raises:
+        BundleError: When both are one.
+    """
+    if first.files.sha256 == second.files.sha256:
+        raise BundleError(
+            "what moved is found between two scans",
+            found=f"{first.manifest.reference} twice",
+            remedy="name the bundle of another scan of the place",
+        )
+
+
 def register_scans(first: Scan, second: Scan) -> Registration:
     """Lay the second scan of a place on the first.
 
@@ -106,9 +120,7 @@ def register_scans(first: Scan, second: Scan) -> Registration:
         BundleError: When they are not scans of one place, or not of one scale.
     """
     rng = np.random.default_rng(SEED)
-    surfaces = [Surface.of_mesh(scan.measured, POINTS, rng) for scan in (first, second)]
-    if min(len(surface.points) for surface in surfaces) < POINTS:
-        raise _two_places("one of them has no surface")
+    surfaces = _surfaces(first, second, rng)
     few, fewest = ([surface.some(count, rng) for surface in surfaces] for count in (FEW, FEWEST))
     rough = [
         fit(fewest[1], fewest[0], start, np.geomspace(0.5, 0.1, 12), UPRIGHT).target_from_source
@@ -127,6 +139,30 @@ def register_scans(first: Scan, second: Scan) -> Registration:
             f"where they fit best, {agreement:.0%} of what one has and the other looked at is there, "
             f"{covered:.0%} of all that it has"
         )
+    return _exact(surfaces, pose, agreement)
+
+
+def register_near(first: Scan, second: Scan, first_from_second: Pose) -> Registration:
+    """Lay the second scan of a place on the first, from where it is to within a few centimetres.
+
+    Raises:
+        BundleError: When one has no surface, or they are not of one scale.
+    """
+    rng = np.random.default_rng(SEED)
+    surfaces = _surfaces(first, second, rng)
+    found = _exact(surfaces, first_from_second, 0.0)
+    few = [surface.some(FEW, rng) for surface in surfaces]
+    return replace(found, agreement=_likeness(first, second, few[0], few[1], found.first_from_second)[1])
+
+
+def _surfaces(first: Scan, second: Scan, rng: np.random.Generator) -> list[Surface]:
+    surfaces = [Surface.of_mesh(scan.measured, POINTS, rng) for scan in (first, second)]
+    if min(len(surface.points) for surface in surfaces) < POINTS:
+        raise _two_places("one of them has no surface")
+    return surfaces
+
+
+def _exact(surfaces: list[Surface], pose: Pose, agreement: float) -> Registration:
     last = fit(surfaces[1], surfaces[0], pose, np.geomspace(0.06, 0.02, 12))
     _check_scale(surfaces, last.target_from_source)
     turn, shift = last.covariance[:3, :3], last.covariance[3:, 3:]

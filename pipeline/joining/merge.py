@@ -41,8 +41,8 @@ def merged(captures: Mapping[str, Capture], places: Mapping[str, Pose], best: st
     frames = []
     for name, capture in captures.items():
         for frame in capture.frames:
-            _bring_files(capture.root, frame, root / name)
-            frames.append(_of_source(name, frame, places[name]))
+            bring_files(capture.root, frame, root / name)
+            frames.append(of_source(name, frame, places[name]))
     every, known = [*captures.values()], captures[best]
     ranges = [capture.depth_range for capture in every if capture.depth_range is not None]
     return Capture(
@@ -61,13 +61,13 @@ def merged(captures: Mapping[str, Capture], places: Mapping[str, Pose], best: st
         location=known.location,
         skipped=tuple(replace(s, file=f"{name}/{s.file}") for name, c in captures.items() for s in c.skipped),
         notes=tuple(f"{name}: {note}" for name, c in captures.items() for note in c.notes),
-        blurred=_blurred(capture.blurred for capture in every),
-        credentials=_credentials(capture.credentials for capture in every),
+        blurred=all_blurred(capture.blurred for capture in every),
+        credentials=all_credentials(capture.credentials for capture in every),
         assumed=tuple(dict.fromkeys(clause for c in every for clause in c.assumed)),
     )
 
 
-def _of_source(source: str, frame: Frame, place: Pose) -> Frame:
+def of_source(source: str, frame: Frame, place: Pose) -> Frame:
     """A frame under its source's name; what satellites say is from another middle, and left out."""
 
     def inside(path: str | None) -> str | None:
@@ -89,7 +89,7 @@ def _of_source(source: str, frame: Frame, place: Pose) -> Frame:
     )
 
 
-def _bring_files(root: Path, frame: Frame, folder: Path) -> None:
+def bring_files(root: Path, frame: Frame, folder: Path) -> None:
     """A frame's files, without taking room where the disk can name a file twice: results are never changed."""
     for path in filter(None, (frame.image, frame.depth, frame.confidence, frame.mask)):
         target = folder / path
@@ -102,7 +102,8 @@ def _bring_files(root: Path, frame: Frame, folder: Path) -> None:
             shutil.copyfile(root / path, target)
 
 
-def _blurred(parts: Iterable[Blurred | None]) -> Blurred | None:
+def all_blurred(parts: Iterable[Blurred | None]) -> Blurred | None:
+    """What was blurred in several captures."""
     known = [part for part in parts if part is not None]
     if not known:
         return None
@@ -113,6 +114,7 @@ def _blurred(parts: Iterable[Blurred | None]) -> Blurred | None:
     return Blurred(sum(faces) if faces else None, sum(plates) if plates else None, images, detectors)
 
 
-def _credentials(parts: Iterable[Credentialed | None]) -> Credentialed | None:
+def all_credentials(parts: Iterable[Credentialed | None]) -> Credentialed | None:
+    """What the files of several captures state."""
     known = [part for part in parts if part is not None]
     return Credentialed(sum(p.signed for p in known), sum(p.generated for p in known)) if known else None

@@ -48,6 +48,10 @@ build photos --tag-size -1
 build photos --out file
 build photos --out file/below
 build copies
+update nowhere photos
+update half photos
+update room nowhere
+update room photos
 card nowhere
 delete nowhere --yes
 delete registry:./yard/room@1.0.0 --yes
@@ -71,6 +75,7 @@ inspect half
 objects half
 check half
 diff half room
+diff room room --page page.html
 export half --format glb
 export room --format nothing
 export room --format glb --out file
