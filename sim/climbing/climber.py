@@ -25,7 +25,7 @@ NEAR, ASIDE = 0.15, 0.3
 """as near as this [m]; and those go back to there that are before it, but so far to a side [m]."""
 AHEAD = 0.45
 """How far ahead on its way a robot heads for [m]."""
-BEYOND, THERE, BESIDE = 0.9, 0.12, 0.4
+BEYOND, THERE, BESIDE = 0.9, 0.05, 0.4
 """When no edge is left robots go on so far if there is room, by more than this, and no farther aside [m]: their hind
 legs have to come up, too."""
 SEES, LOOKS = 0.6, 0.35

@@ -14,6 +14,8 @@ FEWEST = 10
 """Of fewer cells it isn't known which way they lead."""
 ALIKE = 0.8
 """Cosine of the largest angle between how stairs rise at a place and at the nearest one."""
+STRAIGHT = 0.85
+"""Cosine of the largest angle between how stairs rise and where they lead on."""
 LOOK, LOOK_BACK = 1.5, 0.3
 """So much of their length says how wide they are [m], from so far behind a robot on."""
 WIDE = 1.0
@@ -49,10 +51,16 @@ def alike(slope: F32, row: int, column: int) -> list[int]:
 
 
 @njit(cache=True, nogil=True)
-def _leads_on(height: F32, a: int, b: int, sign: float, level: float) -> bool:
+def _leads_on(height: F32, slope: F32, a: int, b: int, sign: float, level: float) -> bool:
+    """Whether from a cell of stairs on, in their direction, ground is so far above a level, or below it.
+
+    Beside stairs that end at a landing may be the next ones, or the floor below.
+    """
+    x, y = sign * slope[a, b, 0], sign * slope[a, b, 1]
     for u in range(a - REACH, a + REACH + 1):
         for v in range(b - REACH, b + REACH + 1):
-            if sign * (height[u, v] - level) > LEAST:
+            ahead = x * (u - a) + y * (v - b) >= STRAIGHT * np.hypot(x, y) * np.hypot(u - a, v - b)
+            if ahead and sign * (height[u, v] - level) > LEAST:
                 return True
     return False
 
@@ -67,7 +75,7 @@ def _nearest(height: F32, cost: F32, slope: F32, sign: float, level: float) -> l
             for b in range(REACH, columns - REACH):
                 if tried[a, b] or cost[a, b] >= best or np.isnan(slope[a, b, 0]):
                     continue
-                if _leads_on(height, a, b, sign, level):
+                if _leads_on(height, slope, a, b, sign, level):
                     best, first = cost[a, b], a * columns + b
         if first < 0:
             return [first]
