@@ -57,3 +57,24 @@ def test_a_platform_has_none():
     height[30:50, 30:50] = 0.5
     assert not seen(height, (3.2, 3.2), -1, 0.5)[0]
     assert not seen(height, (1.0, 3.2), 1, 0)[0]
+
+
+def turned(angle: float = 0.0) -> F32:
+    """Two steps down along x to a landing, and three more down to its left; what is beside them isn't seen."""
+    centres = (np.arange(80) + 0.5) * CELL - 3.2
+    x, y = np.meshgrid(centres, centres, indexing="ij")
+    u, v = np.cos(angle) * x + np.sin(angle) * y, np.cos(angle) * y - np.sin(angle) * x
+    first = (np.abs(v) < 0.5) & (u > -1.4) & (u < 1.0)
+    second = (u > 0) & (u < 1.0) & (v >= 0.5) & (v < 0.5 + 4 * TREAD)
+    height = np.where(first, RISER * np.clip(np.ceil(-u / TREAD), 0, 2), np.nan)
+    return np.where(second, -RISER * np.clip(np.ceil((v - 0.5) / TREAD), 1, 3), height).astype(np.float32)
+
+
+@pytest.mark.parametrize("angle", [0.0, 0.5, -1.2])
+@pytest.mark.parametrize("ahead", [0.05, 0.3])
+def test_on_a_landing_the_next_flight_leads_on(angle: float, ahead: float):
+    """Not the one that robots come from, though the steps beside its end lead down."""
+    c, s = np.cos(angle), np.sin(angle)
+    found = seen(turned(angle), (3.2 + ahead * c, 3.2 + ahead * s), -1, 0)
+    assert found[0]
+    assert found[1:3] @ [-s, c] > 0.85
