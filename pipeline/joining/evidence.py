@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import cKDTree
 
 from pipeline.geometry import matrix_from_rotvec
 from pipeline.joining.looking import REACH, look, shown_again
@@ -24,16 +26,18 @@ AHEAD = 0.8
 """A camera looks at what is within that cosine of its direction."""
 NEAREST, PARTNERS = 12, 4
 """Of the nearest cameras that see them, so many are compared, spread among them."""
-CELL = 0.25
-"""Edge of the cells in which common surface is counted [m]."""
+CELL, SPOT = 0.25, 0.2
+"""Edge of the cells in which common surface is counted, and of those in which features are found again [m]."""
 PAIRS, WITHIN, TURNED = 160, 1.6, 0.6
 """Most pairs of frames whose features are looked for; how near two views are [m, at 2 m ahead] and how turned [rad]."""
 RADIUS, LIKE = 11.0, 0.75
 """Where a feature is found again [px], and the largest angle of its descriptors [rad]."""
 SAME_SIDE, SAME_SCALE = 0.85, 1.5
 """Least cosine of two views of a spot, and largest ratio of their distances."""
-LEAST_SPOTS, TRIALS, BARE = 8, 15, 0.05
+LEAST_SPOTS, TRIALS, BARE = 8, 8, 0.15
 """Features that a pair must share; trials of a cell that count; share found again below which a cell is bare."""
+TOUCHING = 1.8
+"""Cells whose middles are nearer than that many edges touch, over corners, too."""
 GATES = (0.25, 0.2, 0.15, 0.1, 0.08, 0.06, 0.06, 0.06)
 """Distances of surfaces that are compared, step by step, as a place is refined [m]."""
 PLACE, TILT = 0.08, np.deg2rad(0.5)
@@ -49,7 +53,8 @@ class Evidence:
         cells: Cells of surface where they meet.
         pairs: Pairs of frames that share features' surfaces from one side; with few, `again` says nothing.
         again: Share of features that the other's images show where they should.
-        bare, bare_share: Cells in which none is found again, and their share.
+        bare, bare_share: Cells in which next to none is found again, and their share.
+        patch: The largest number of such cells that are neighbours: a picture that hangs in one capture only.
     """
 
     through: float
@@ -58,6 +63,7 @@ class Evidence:
     again: float
     bare: int
     bare_share: float
+    patch: int = 0
 
 
 def combined(maps: Sequence[Submap]) -> Frames:
@@ -192,11 +198,20 @@ def _found_again(a: Submap, b: Submap, a_from_b: F64, rng: np.random.Generator) 
     if not tested:
         return Evidence(1.0, 0, 0, 0.0, 0, 0.0)
     hit = np.concatenate(hits)
-    _, cell = np.unique(np.floor(np.concatenate(places) / CELL).astype(int), axis=0, return_inverse=True)
-    trials = np.bincount(cell.ravel())
-    share = np.bincount(cell.ravel(), hit)[trials >= TRIALS] / trials[trials >= TRIALS]
-    bare = int((share < BARE).sum())
-    return Evidence(1.0, 0, tested, float(hit.mean()), bare, bare / max(1, len(share)))
+    cells, cell = np.unique(np.floor(np.concatenate(places) / SPOT).astype(int), axis=0, return_inverse=True)
+    trials, found_again = np.bincount(cell.ravel()), np.bincount(cell.ravel(), hit)
+    tried = trials >= TRIALS
+    bare = tried & (found_again < BARE * trials)
+    share = float(bare.sum()) / max(1, int(tried.sum()))
+    return Evidence(1.0, 0, tested, float(hit.mean()), int(bare.sum()), share, _largest_group(cells[bare]))
+
+
+def _largest_group(cells: I64) -> int:
+    """The number of cells (N, 3) of the largest group of which each touches another."""
+    if not len(cells):
+        return 0
+    near = cKDTree(cells).sparse_distance_matrix(cKDTree(cells), TOUCHING)
+    return int(np.bincount(connected_components(near, directed=False)[1]).max())
 
 
 def _seen(a: Submap, i: int, local: F64, away: F64) -> F64:

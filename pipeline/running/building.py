@@ -165,7 +165,9 @@ def _refuse_one(request: BuildRequest, capture: CaptureParams, card: Card) -> No
         raise CardError(rule, found=found, remedy="build the object from one capture", file=request.card)
     if card.links and not request.others:
         rule, found = "links are between several captures", f"{len(card.links)} links, and one capture"
-        remedy = "name all captures: `splatyard build A B --card CARD.yaml`, or `sources` in the card; or take the links out"
+        remedy = (
+            "name all captures: `splatyard build A B --card CARD.yaml`, or `sources` in the card; or take the links out"
+        )
         raise CardError(rule, found=found, remedy=remedy, file=request.card)
 
 

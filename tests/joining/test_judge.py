@@ -12,7 +12,7 @@ import pytest
 from pipeline.joining import judge as rule
 from pipeline.joining.evidence import Evidence
 from pipeline.joining.judge import Judgement, Place
-from pipeline.joining.links import upright_motion
+from pipeline.joining.links import Group, Link, upright_motion
 
 B: Any = SimpleNamespace(poses=np.eye(4)[None])
 SOUND = Evidence(through=0.001, cells=400, pairs=60, again=0.77, bare=0, bare_share=0.0)
@@ -38,6 +38,17 @@ def test_support_never_saves_a_place(wrong: dict[str, float]):
     """A twin flat had 1694 matches."""
     twin = replace(RIGHT, evidence=replace(SOUND, **wrong), matches=40_000)
     assert judged(twin).verdict == "apart"
+
+
+def test_too_little_is_told():
+    """By surface, or by frames; a place that something contradicts is no such thing."""
+    thin = replace(RIGHT, evidence=replace(SOUND, cells=40))
+    assert judged(thin).reason.startswith("too little in common: 40 cells")
+    assert "contradicted" in judged(replace(thin, evidence=replace(thin.evidence, through=0.1))).reason
+    links = tuple(Link(k, 0, HERE, np.zeros((20, 3)), np.zeros((20, 3))) for k in range(3))
+    assert rule._too_little([Group(links, HERE)]) == ""
+    several = tuple(replace(link, second=number) for number, link in enumerate(links))
+    assert "3 frames and 60 matches" in rule._too_little([Group(several, HERE)])
 
 
 @pytest.mark.parametrize("hint", [{"through": 0.012}, {"bare": 9, "bare_share": 0.05}])
