@@ -93,7 +93,8 @@ def draw_building(
             _stairwell(b, lamps, space, floors, storey, rng)
         elif "corridor" in space.name:
             well = [one for one in spaces if one.name == "stairwell"]
-            _corridor(b, lamps, space, [one for one in rows if one is not space] + well, rng, own)
+            shell = _corridor(b, lamps, space, [one for one in rows if one is not space] + well, rng, own)
+            _number(b, start, shell, None if things is None else spaces.index(space))
         elif space.name == alike[1] and first:
             shift = np.array(space.low) - np.array(first[0].low)
             b.faces += [replace(face, corner=face.corner + shift) for face in first[1]]
@@ -106,9 +107,8 @@ def draw_building(
             if space.name == alike[0]:
                 b.faces[start:] = [replace(face, texture=k) for k, face in enumerate(b.faces[start:])]
                 first = space, b.faces[start : None if things is None else pictures]
-            elif things is not None:
-                numbered = enumerate(b.faces[start:furniture], 1000 * spaces.index(space))
-                b.faces[start:furniture] = [replace(face, texture=number) for number, face in numbered]
+            else:
+                _number(b, start, furniture, None if things is None else spaces.index(space))
     paths = _paths(spaces, floors, storey)
     whole = Room(
         f"building-{seed}",
@@ -255,8 +255,8 @@ def _furnish(b: Builder, space: Space, southern: bool, rng: np.random.Generator)
 
 def _corridor(
     b: Builder, lamps: list[Lamp], space: Space, rooms: list[Space], rng: np.random.Generator, own: np.random.Generator
-) -> None:
-    """Shell, pictures and lamps of a corridor, and the doorways to its rooms."""
+) -> int:
+    """Shell, pictures and lamps of a corridor, and doorways to its rooms; number of the face that pictures begin with."""
     (x0, y0, z), (x1, y1, top) = space.low, space.high
     wall, floor = _plaster(rng), _floor(rng)
     b.quad((x0, y0, z), (x1 - x0, 0, 0), (0, y1 - y0, 0), floor)
@@ -275,12 +275,20 @@ def _corridor(
         b.quad((first, y, z + DOOR_HEIGHT), (0, WALL, 0), (last - first, 0, 0), frame)
         b.quad((first, y, z), (0, WALL, 0), (0, 0, DOOR_HEIGHT), frame)
         b.quad((last, y + WALL, z), (0, -WALL, 0), (0, 0, DOOR_HEIGHT), frame)
+    pictures = len(b.faces)
     for x in np.arange(x0 + 1.5, x1 - 0.5, 4.0):
         size = own.uniform(0.4, 0.8, 2)
         free = all(x + size[0] < first - 0.05 or x > last + 0.05 for first, last in north)
         if free:
             b.quad((x, y1 - 0.006, z + 1.2), (size[0], 0, 0), (0, 0, size[1]), _picture(own))
         lamps.append(Lamp((float(x), y0 + 0.7, top - 0.03), (0.6, 0, 0), (0, 0.25, 0), (1.5, 1.45, 1.3)))
+    return pictures
+
+
+def _number(b: Builder, first: int, end: int, space: int | None) -> None:
+    """Give faces textures of their own, whatever else is drawn; none where their space has no number."""
+    if space is not None:
+        b.faces[first:end] = [replace(face, texture=1000 * space + k) for k, face in enumerate(b.faces[first:end])]
 
 
 def _stairwell(

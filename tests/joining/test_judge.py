@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pipeline.joining import judge as rule
-from pipeline.joining.evidence import Evidence
+from pipeline.joining.evidence import Evidence, _largest_group
 from pipeline.joining.judge import Judgement, Place
 from pipeline.joining.links import Group, Link, upright_motion
 
@@ -51,12 +51,20 @@ def test_too_little_is_told():
     assert "3 frames and 60 matches" in rule._too_little([Group(several, HERE)])
 
 
-@pytest.mark.parametrize("hint", [{"through": 0.012}, {"bare": 9, "bare_share": 0.05}])
+@pytest.mark.parametrize("hint", [{"through": 0.012}, {"bare": 9, "bare_share": 0.05}, {"bare": 3, "patch": 3}])
 def test_look_alikes_are_left_to_a_person(hint: dict[str, float]):
     """What passes all tests and isn't clean."""
     found = judged(replace(RIGHT, evidence=replace(SOUND, **hint)))
     assert found.verdict == "ambiguous"
     assert len(found.places) == 1
+
+
+def test_a_picture_is_bare_cells_side_by_side():
+    """Over edges and corners; cells by themselves are noise."""
+    cells = np.array([[0, 0, 0], [1, 0, 0], [2, 1, 0], [9, 9, 9], [5, 0, 0], [5, 2, 0]])
+    assert _largest_group(cells) == 3
+    assert _largest_group(cells[3:]) == 1
+    assert _largest_group(cells[:0]) == 0
 
 
 def test_two_places_are_ambiguous():

@@ -39,9 +39,16 @@ def stairs(tmp_path_factory: pytest.TempPathFactory, room: Room) -> Path:
 
 def joined(folder: Path, links: Sequence[SameSpot] = (), **captures: Path) -> Capture:
     out = folder / ".key.partial"
-    out.mkdir()
+    out.mkdir(parents=True)
     run({f"capture-{name}": path for name, path in captures.items()}, JoinParams(links=tuple(links)), out)
     return Capture.load(out)
+
+
+def same_view(hall: str, other: str) -> SameSpot:
+    """The frames of two walks that look most alike."""
+    pairs = [(i, j) for i in range(len(ONE)) for j in range(len(OTHER))]
+    i, j = min(pairs, key=lambda p: float(angle_deg(ONE[p[0]].rotation, OTHER[p[1]].rotation)))
+    return SameSpot(a=f"{other}--{j:04d}", b=f"{hall}--{i:04d}")
 
 
 def off(capture: Capture, source: str, truth: Sequence[Pose], world: Pose) -> tuple[float, float]:
@@ -74,9 +81,11 @@ def test_two_walks_become_one_capture(tmp_path: Path, hall: Path, stairs: Path):
 
 
 def test_a_moved_sofa_bends_no_wall(tmp_path: Path, hall: Path, room: Room):
-    """Nor shifts what the second walk saw: the walls decide."""
+    """A person says that it is the same room; the second walk is where the walls put it."""
     later = write(tmp_path / "later", moved(room, 0, (-0.35, 0.25, 0.0)), OTHER, own_world(2), 2).root
-    capture = joined(tmp_path, hall=hall, later=later)
+    with pytest.raises(ReconstructionError, match="hall - later: ambiguous, a place that looks alike"):
+        joined(tmp_path, hall=hall, later=later)
+    capture = joined(tmp_path / "told", [same_view("hall", "later")], hall=hall, later=later)
     shift, turn = off(capture, "later", OTHER, own_world(1))
     assert shift < 0.025
     assert turn < 0.5
@@ -138,10 +147,8 @@ def test_a_person_decides(tmp_path: Path, hall: Path, stairs: Path, monkeypatch:
     assert np.asarray(cv2.imread(str(image))).ndim == 3
     assert str(image.parent) in error.value.remedy
     assert "links: [{a: hall--FRAME, b: stairs--FRAME}]" in error.value.remedy
-    pairs = [(i, j) for i in range(len(ONE)) for j in range(len(OTHER))]
-    i, j = min(pairs, key=lambda p: float(angle_deg(ONE[p[0]].rotation, OTHER[p[1]].rotation)))
     shutil.rmtree(tmp_path / ".key.partial")
-    capture = joined(tmp_path, [SameSpot(a=f"stairs--{j:04d}", b=f"hall--{i:04d}")], hall=hall, stairs=stairs)
+    capture = joined(tmp_path, [same_view("hall", "stairs")], hall=hall, stairs=stairs)
     shift, turn = off(capture, "stairs", OTHER, own_world(1))
     assert shift < 0.025
     assert turn < 0.5
