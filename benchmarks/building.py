@@ -88,13 +88,14 @@ def draw_building(
     b, lamps, first = Builder(), list[Lamp](), None
     for space in spaces:
         start, rows = len(b.faces), [one for one in spaces if one.name.startswith(space.name[:8])]
+        number = None if things is None else spaces.index(space)
         own = rng if things is None else np.random.default_rng((4_602, seed, things, spaces.index(space)))
         if space.name == "stairwell":
             _stairwell(b, lamps, space, floors, storey, rng)
         elif "corridor" in space.name:
             well = [one for one in spaces if one.name == "stairwell"]
             shell = _corridor(b, lamps, space, [one for one in rows if one is not space] + well, rng, own)
-            _number(b, start, shell, None if things is None else spaces.index(space))
+            _number(b, start, shell, number)
         elif space.name == alike[1] and first:
             shift = np.array(space.low) - np.array(first[0].low)
             b.faces += [replace(face, corner=face.corner + shift) for face in first[1]]
@@ -108,7 +109,7 @@ def draw_building(
                 b.faces[start:] = [replace(face, texture=k) for k, face in enumerate(b.faces[start:])]
                 first = space, b.faces[start : None if things is None else pictures]
             else:
-                _number(b, start, furniture, None if things is None else spaces.index(space))
+                _number(b, start, furniture, number)
     paths = _paths(spaces, floors, storey)
     whole = Room(
         f"building-{seed}",
@@ -256,7 +257,7 @@ def _furnish(b: Builder, space: Space, southern: bool, rng: np.random.Generator)
 def _corridor(
     b: Builder, lamps: list[Lamp], space: Space, rooms: list[Space], rng: np.random.Generator, own: np.random.Generator
 ) -> int:
-    """Shell, pictures and lamps of a corridor, and doorways to its rooms; number of the face that pictures begin with."""
+    """Shell, pictures, lamps and doorways of a corridor; the number of the face that pictures begin with."""
     (x0, y0, z), (x1, y1, top) = space.low, space.high
     wall, floor = _plaster(rng), _floor(rng)
     b.quad((x0, y0, z), (x1 - x0, 0, 0), (0, y1 - y0, 0), floor)

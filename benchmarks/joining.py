@@ -99,7 +99,7 @@ def film(room: Room, rng: np.random.Generator, *, back: bool = False) -> tuple[F
     for axis in range(2):
         way[:, axis] += np.interp(fine, fine[::100], rng.normal(0, 0.06, len(fine[::100])))
     padded = np.pad(way, ((width, width), (0, 0)), mode="edge")
-    way = np.stack([np.convolve(padded[:, k], kernel, mode="valid") for k in range(3)], 1)
+    way = np.stack([np.convolve(padded[:, k], kernel, mode="valid") for k in range(3)], 1).astype(np.float64)
     ahead = np.gradient(way[:, :2], axis=0)
     heading = np.unwrap(np.arctan2(ahead[:, 1], ahead[:, 0]))
     aside = np.deg2rad(rng.uniform(-ASIDE_DEG, ASIDE_DEG))
@@ -108,7 +108,7 @@ def film(room: Room, rng: np.random.Generator, *, back: bool = False) -> tuple[F
     taken = np.searchsorted(count, np.arange(count[0], count[-1]) + rng.uniform(0, 1)).clip(0, len(way) - 1)
     poses = []
     for k in taken:
-        place = way[k] + [0, 0, EYE] + rng.normal(0, 0.02, 3)
+        place = way[k] + np.array([0, 0, EYE]) + rng.normal(0, 0.02, 3)
         wave = np.deg2rad([10, 7]) * np.sin(0.9 * fine[k] + np.array([0.0, 1.5]))
         turn = heading[k] + aside + wave[0] + rng.normal(0, 0.04)
         poses.append(camera_pose(place, turn, np.deg2rad(PITCH_DEG) + wave[1], rng.normal(0, 0.03)))
@@ -148,7 +148,7 @@ def record(drawn: RenderedRoom, poses: F64, name: str, folder: Path, rng: np.ran
     submap = submap_of(name, capture, threads=1)
     upright_from_world = np.eye(4)
     upright_from_world[:3, :3] = submap.upright_from_world
-    return Recorded(submap, np.linalg.inv(upright_from_world @ world_from_truth.matrix))
+    return Recorded(submap, world_from_truth.inverse().matrix @ upright_from_world.T)
 
 
 def mirrored(room: Room) -> Room:
@@ -216,7 +216,7 @@ def _rendered(room: Room) -> RenderedRoom:
 
 
 def _inside(points: F64, space: Space) -> Mask:
-    return ((points > space.low) & (points < space.high)).all(1)
+    return np.all((points > np.array(space.low)) & (points < np.array(space.high)), axis=1)
 
 
 def judged(kind: str, seed: int, one: Recorded, other: Recorded) -> Outcome:
@@ -257,7 +257,7 @@ def line(outcome: Outcome) -> str:
     for place in outcome.judgement.places[:1]:
         e = place.evidence
         text += f"; {place.frames} frames, {place.matches} matches, walls {place.walls:.2f}, through {e.through:.4f}, "
-        text += f"cells {e.cells}, pairs {e.pairs}, again {e.again:.2f}, bare {e.bare} ({e.bare_share:.3f})"
+        text += f"cells {e.cells}, pairs {e.pairs}, again {e.again:.2f}, bare {e.bare} ({e.patch} side by side)"
     off = "" if outcome.error is None else f"; off {outcome.error[0]:.1f} cm, {outcome.error[1]:.2f} deg"
     return f"{text}{off}; {outcome.seconds:.1f} CPU-s"
 

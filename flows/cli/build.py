@@ -139,14 +139,7 @@ def build(
         *(("capture.blur_plates=true",) if blur_plates else ()),
         *settings,
     )
-    request = replace(
-        pipeline.BuildRequest(path, card=card, others=tuple(others)) if path else _by_card(card),
-        **({"name": name} if name else {}),
-        out=out,
-        settings=chosen,
-        until=until,
-        version=version,
-    )
+    request = replace(_asked(path, others, card, name), out=out, settings=chosen, until=until, version=version)
     if dry_run:
         _show_plan(pipeline.plan(request), as_json=as_json)
     else:
@@ -154,16 +147,19 @@ def build(
     return 0
 
 
-def _by_card(card: Path | None) -> pipeline.BuildRequest:
-    """What a card asks for by itself."""
+def _asked(path: Path | None, others: Sequence[Path], card: Path | None, name: str | None) -> pipeline.BuildRequest:
+    """Which captures are built, under which name; without any those that the card names."""
     from pipeline.running.batch import request_of
     from pipeline.running.settings import read_card
 
+    if path is not None:
+        return pipeline.BuildRequest(path, name=name, card=card, others=tuple(others))
     if card is None:
         raise CaptureError(
             "a build has a capture", found="neither a capture nor a card", remedy="`splatyard build PATH`, or --card"
         )
-    return request_of(card, read_card(card))
+    by_card = request_of(card, read_card(card))
+    return replace(by_card, name=name or by_card.name)
 
 
 def _show_plan(planned: pipeline.Plan, *, as_json: bool) -> None:

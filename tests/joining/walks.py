@@ -7,7 +7,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from scipy.spatial import cKDTree
 
 from pipeline.capture.model import Capture, Frame
 from pipeline.geometry import Camera, Pose, matrix_from_rotvec
@@ -42,7 +41,7 @@ def moved(room: Room, box: int, shift: tuple[float, float, float]) -> Room:
     low, high = vertices[own].min(0) - 1e-3, vertices[own].max(0) + 1e-3
     for points, there in ((vertices, own), (seeds, ((seeds > low) & (seeds < high)).all(1))):
         points[there] += shift
-    return replace(room, mesh=replace(room.mesh, vertices=vertices), _cells=cKDTree(seeds))
+    return replace(room, mesh=replace(room.mesh, vertices=vertices), _cells=type(room._cells)(seeds))
 
 
 def write(root: Path, room: Room, poses: list[Pose], world: Pose, seed: int, camera: Camera = CAMERA) -> Capture:
