@@ -26,8 +26,8 @@ THROUGH, AGAIN = 0.03, 0.45
 PAIRS = 10
 """With fewer pairs of frames from one side, features test nothing: the floor plans must agree."""
 CLEAN, PATCH = 0.005, 4
-"""Look-alike rooms pass all that: a join unasked has less that is looked through, and fewer bare cells side by side than
-a picture makes that hangs in one of them."""
+"""Look-alike rooms pass all that: a join unasked has less that is looked through, and fewer bare cells side by side
+than a picture makes that hangs in one of them."""
 RIVAL = 0.5
 """Share of the best place's matches with which another place makes a pair ambiguous."""
 PLAN = 0.5
