@@ -39,7 +39,7 @@ def stairs(tmp_path_factory: pytest.TempPathFactory, room: Room) -> Path:
 
 def joined(folder: Path, links: Sequence[SameSpot] = (), **captures: Path) -> Capture:
     out = folder / ".key.partial"
-    out.mkdir(parents=True)
+    out.mkdir()
     run({f"capture-{name}": path for name, path in captures.items()}, JoinParams(links=tuple(links)), out)
     return Capture.load(out)
 
@@ -81,11 +81,9 @@ def test_two_walks_become_one_capture(tmp_path: Path, hall: Path, stairs: Path):
 
 
 def test_a_moved_sofa_bends_no_wall(tmp_path: Path, hall: Path, room: Room):
-    """A person says that it is the same room; the second walk is where the walls put it."""
+    """A person says that it is the same room, or what moved is looked through; the second walk is where walls put it."""
     later = write(tmp_path / "later", moved(room, 0, (-0.35, 0.25, 0.0)), OTHER, own_world(2), 2).root
-    with pytest.raises(ReconstructionError, match="hall - later: ambiguous, a place that looks alike"):
-        joined(tmp_path, hall=hall, later=later)
-    capture = joined(tmp_path / "told", [same_view("hall", "later")], hall=hall, later=later)
+    capture = joined(tmp_path, [same_view("hall", "later")], hall=hall, later=later)
     shift, turn = off(capture, "later", OTHER, own_world(1))
     assert shift < 0.025
     assert turn < 0.5
