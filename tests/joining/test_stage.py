@@ -81,7 +81,7 @@ def test_two_walks_become_one_capture(tmp_path: Path, hall: Path, stairs: Path):
 
 
 def test_a_moved_sofa_bends_no_wall(tmp_path: Path, hall: Path, room: Room):
-    """A person says that it is the same room, or what moved is looked through; the second walk is where walls put it."""
+    """A person says that it is the same room; the second walk is where the walls put it."""
     later = write(tmp_path / "later", moved(room, 0, (-0.35, 0.25, 0.0)), OTHER, own_world(2), 2).root
     capture = joined(tmp_path, [same_view("hall", "later")], hall=hall, later=later)
     shift, turn = off(capture, "later", OTHER, own_world(1))
