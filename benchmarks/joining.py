@@ -257,7 +257,7 @@ def line(outcome: Outcome) -> str:
     for place in outcome.judgement.places[:1]:
         e = place.evidence
         text += f"; {place.frames} frames, {place.matches} matches, walls {place.walls:.2f}, through {e.through:.4f}, "
-        text += f"cells {e.cells}, pairs {e.pairs}, again {e.again:.2f}, bare {e.bare} ({e.patch} side by side)"
+        text += f"cells {e.cells}, pairs {e.pairs}, again {e.again:.2f}, bare {e.bare} ({e.bare_share:.3f}, {e.patch} side by side)"
     off = "" if outcome.error is None else f"; off {outcome.error[0]:.1f} cm, {outcome.error[1]:.2f} deg"
     return f"{text}{off}; {outcome.seconds:.1f} CPU-s"
 

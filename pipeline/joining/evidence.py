@@ -56,7 +56,7 @@ class Evidence:
         cells: Cells of surface where they meet.
         pairs: Pairs of frames that share features' surfaces from one side; with few, `again` says nothing.
         again: Share of features that the other's images show where they should.
-        bare: Cells in which nearly all are missed.
+        bare, bare_share: Cells in which nearly all are missed, and their share.
         patch: The largest number of such cells that are neighbours: a picture that hangs in one capture only.
     """
 
@@ -65,6 +65,7 @@ class Evidence:
     pairs: int
     again: float
     bare: int
+    bare_share: float
     patch: int
 
 
@@ -199,13 +200,15 @@ def _found_again(a: Submap, b: Submap, a_from_b: F64, rng: np.random.Generator) 
         places.append(spots.points[kept] @ placed[j, :3, :3].T + placed[j, :3, 3])
         tested += 1
     if not tested:
-        return Evidence(1.0, 0, 0, 0.0, 0, 0)
+        return Evidence(1.0, 0, 0, 0.0, 0, 0.0, 0)
     not_missed = np.concatenate(not_missing)
     cells, cell = np.unique(np.floor(np.concatenate(places) / SPOT).astype(int), axis=0, return_inverse=True)
     trials, left = np.bincount(cell.ravel()), np.bincount(cell.ravel(), not_missed)
-    bare = (trials >= TRIALS) & (left < BARE * not_missed.mean() * trials)
+    tried = trials >= TRIALS
+    bare = tried & (left < BARE * not_missed.mean() * trials)
+    share = float(bare.sum()) / max(1, int(tried.sum()))
     again = float(np.concatenate(hits).mean())
-    return Evidence(1.0, 0, tested, again, int(bare.sum()), _largest_group(cells[bare]))
+    return Evidence(1.0, 0, tested, again, int(bare.sum()), share, _largest_group(cells[bare]))
 
 
 def _largest_group(cells: I64) -> int:

@@ -25,9 +25,9 @@ THROUGH, AGAIN = 0.03, 0.45
 """Largest share of surface that is looked through, and least share of features that are found again."""
 PAIRS = 10
 """With fewer pairs of frames from one side, features test nothing: the floor plans must agree."""
-CLEAN, PATCH = 0.005, 4
-"""Look-alike rooms pass all that: a join unasked has less that is looked through, and fewer bare cells side by side
-than a picture makes that hangs in one of them."""
+CLEAN, BARE_SHARE, PATCH = 0.005, 0.1, 4
+"""Look-alike rooms pass all that: a join unasked has less that is looked through, a smaller share of bare cells, and
+fewer of them side by side than a picture makes that hangs in one of them."""
 RIVAL = 0.5
 """Share of the best place's matches with which another place makes a pair ambiguous."""
 PLAN = 0.5
@@ -76,7 +76,7 @@ class Place:
     def clean(self) -> bool:
         """Whether nothing hints at a look-alike."""
         e = self.evidence
-        return e.through <= CLEAN and e.patch < PATCH
+        return e.through <= CLEAN and e.bare_share <= BARE_SHARE and e.patch < PATCH
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,7 +15,7 @@ from pipeline.joining.judge import Judgement, Place
 from pipeline.joining.links import Group, Link, upright_motion
 
 B: Any = SimpleNamespace(poses=np.eye(4)[None])
-SOUND = Evidence(through=0.001, cells=400, pairs=60, again=0.77, bare=0, patch=0)
+SOUND = Evidence(through=0.001, cells=400, pairs=60, again=0.77, bare=0, bare_share=0.0, patch=0)
 HERE, THERE = upright_motion(0.3, np.array([1.0, 2.0, 0.1])), upright_motion(2.0, np.array([4.0, 2.0, 0.1]))
 RIGHT = Place(HERE, SOUND, frames=20, matches=4000)
 
@@ -51,7 +51,7 @@ def test_too_little_is_told():
     assert "3 frames and 60 matches" in rule._too_little([Group(several, HERE)])
 
 
-@pytest.mark.parametrize("hint", [{"through": 0.012}, {"bare": 9, "patch": 4}])
+@pytest.mark.parametrize("hint", [{"through": 0.012}, {"bare_share": 0.15}, {"patch": 4}])
 def test_look_alikes_are_left_to_a_person(hint: dict[str, float]):
     """What passes all tests and isn't clean."""
     found = judged(replace(RIGHT, evidence=replace(SOUND, **hint)))
