@@ -257,7 +257,8 @@ def line(outcome: Outcome) -> str:
     for place in outcome.judgement.places[:1]:
         e = place.evidence
         text += f"; {place.frames} frames, {place.matches} matches, walls {place.walls:.2f}, through {e.through:.4f}, "
-        text += f"cells {e.cells}, pairs {e.pairs}, again {e.again:.2f}, bare {e.bare} ({e.bare_share:.3f}, {e.patch} side by side)"
+        text += f"cells {e.cells}, pairs {e.pairs}, again {e.again:.2f}, "
+        text += f"bare {e.bare} ({e.bare_share:.3f}, {e.patch} side by side)"
     off = "" if outcome.error is None else f"; off {outcome.error[0]:.1f} cm, {outcome.error[1]:.2f} deg"
     return f"{text}{off}; {outcome.seconds:.1f} CPU-s"
 
@@ -300,7 +301,9 @@ def page(outcomes: Sequence[Outcome], seeds: Sequence[int]) -> str:
     text = (
         f"Captures of {len(seeds)} places drawn anew, {LENGTH} frames each, in pairs. All have a phone's noise and "
         f"drift, and a world of their own; twins, mirrored places and look-alike rooms have the same paint to the "
-        "pixel. The error is that of the second capture's middle, its own drift of 2 cm included."
+        "pixel. The error is that of the second capture's middle, its own drift of 2 cm included. Twins are joined where "
+        "both captures see the same to the pixel, a corridor without a picture: nothing there tells them apart. "
+        "Captures in reverse direction may see nothing from the same side."
     )
     command = f"python benchmarks/joining.py {' '.join(map(str, seeds))} --write"
     return section(TITLE, command, text, rows_of(outcomes), *table)
