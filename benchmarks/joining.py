@@ -302,8 +302,8 @@ def page(outcomes: Sequence[Outcome], seeds: Sequence[int]) -> str:
         f"Captures of {len(seeds)} places drawn anew, {LENGTH} frames each, in pairs. All have a phone's noise and "
         f"drift, and a world of their own; twins, mirrored places and look-alike rooms have the same paint to the "
         "pixel. The error is that of the second capture's middle, its own drift of 2 cm included. Twins are joined "
-        "wrongly where next to nothing differs in what both captures see of the corridor; captures in reverse direction "
-        "may see nothing from the same side."
+        "wrongly where next to nothing differs in what both captures see of the corridor; captures in reverse "
+        "direction may see nothing from the same side."
     )
     command = f"python benchmarks/joining.py {' '.join(map(str, seeds))} --write"
     return section(TITLE, command, text, rows_of(outcomes), *table)
