@@ -73,10 +73,13 @@ class Building:
     alike: tuple[str, str]
 
 
-def draw_building(seed: int, floors: int = 2, south: int = 3, north: int = 2, frames: int = 3000) -> Building:
+def draw_building(
+    seed: int, floors: int = 2, south: int = 3, north: int = 2, frames: int = 3000, things: int | None = None
+) -> Building:
     """Draw a building with so many rooms on each side of a floor's corridor, and images in all its captures.
 
-    The first two southern rooms of the highest floor look the same, as equal bedrooms do.
+    The first two southern rooms of the highest floor look the same, as equal bedrooms do. Buildings of one seed, each
+    with a seed for things, are twins: they differ in furniture and pictures only, and so the two rooms do in pictures.
     """
     rng = np.random.default_rng((4_601, seed))
     storey = float(rng.uniform(2.85, 3.1))
@@ -85,21 +88,28 @@ def draw_building(seed: int, floors: int = 2, south: int = 3, north: int = 2, fr
     b, lamps, first = Builder(), list[Lamp](), None
     for space in spaces:
         start, rows = len(b.faces), [one for one in spaces if one.name.startswith(space.name[:8])]
+        number = None if things is None else spaces.index(space)
+        own = rng if things is None else np.random.default_rng((4_602, seed, things, spaces.index(space)))
         if space.name == "stairwell":
             _stairwell(b, lamps, space, floors, storey, rng)
         elif "corridor" in space.name:
             well = [one for one in spaces if one.name == "stairwell"]
-            _corridor(b, lamps, space, [one for one in rows if one is not space] + well, rng)
+            shell = _corridor(b, lamps, space, [one for one in rows if one is not space] + well, rng, own)
+            _number(b, start, shell, number)
         elif space.name == alike[1] and first:
             shift = np.array(space.low) - np.array(first[0].low)
             b.faces += [replace(face, corner=face.corner + shift) for face in first[1]]
             x, y, z = (float(value) for value in np.array(lamps[-1].corner) + shift)
             lamps.append(replace(lamps[-1], corner=(x, y, z)))
+            if things is not None:
+                _hang_pictures(b, space, own)
         else:
-            _room(b, lamps, space, rng)
+            furniture, pictures = _room(b, lamps, space, rng, own)
             if space.name == alike[0]:
                 b.faces[start:] = [replace(face, texture=k) for k, face in enumerate(b.faces[start:])]
-                first = space, b.faces[start:]
+                first = space, b.faces[start : None if things is None else pictures]
+            else:
+                _number(b, start, furniture, number)
     paths = _paths(spaces, floors, storey)
     whole = Room(
         f"building-{seed}",
@@ -184,8 +194,10 @@ def _wall(
         b.quad(corner + along * last + [0, 0, bottom], along * (first - last), (0, 0, high - bottom), paint)
 
 
-def _room(b: Builder, lamps: list[Lamp], space: Space, rng: np.random.Generator) -> None:
-    """Shell, furniture, pictures and lamp."""
+def _room(
+    b: Builder, lamps: list[Lamp], space: Space, rng: np.random.Generator, own: np.random.Generator
+) -> tuple[int, int]:
+    """Shell, furniture, pictures and lamp; numbers of the faces that furniture and pictures begin with."""
     (x0, y0, z), (x1, y1, top) = space.low, space.high
     wall, floor = _plaster(rng), _floor(rng)
     b.quad((x0, y0, z), (x1 - x0, 0, 0), (0, y1 - y0, 0), floor)
@@ -196,16 +208,24 @@ def _room(b: Builder, lamps: list[Lamp], space: Space, rng: np.random.Generator)
         first, last = space.door
         gap = (first - x0, last - x0) if k == 0 else (x1 - last, x1 - first)
         _wall(b, start, end, z, top, wall, [gap] if k == (2 if southern else 0) else [])
-    _furnish(b, space, southern, rng)
+    furniture = len(b.faces)
+    _furnish(b, space, southern, own)
+    pictures = len(b.faces)
+    _hang_pictures(b, space, own)
+    middle = ((x0 + x1) / 2, (y0 + y1) / 2)
+    red, green, blue = (float(v) for v in rng.uniform(2.2, 3.4) * rng.uniform([1, 0.9, 0.8], [1, 1, 1.1]))
+    corner = (middle[0] - 0.4, middle[1] - 0.15, top - 0.03)
+    lamps.append(Lamp(corner, (0.8, 0, 0), (0, 0.3, 0), (red, green, blue)))
+    return furniture, pictures
+
+
+def _hang_pictures(b: Builder, space: Space, rng: np.random.Generator) -> None:
+    (x0, y0, z), (x1, y1, _) = space.low, space.high
     for side in rng.permutation(2)[: int(rng.integers(1, 3))]:
         size = rng.uniform(0.4, 0.9, 2)
         y = float(rng.uniform(y0 + 0.3, y1 - 0.3 - size[0]))
         face = (x0 + 0.006, y, 1) if side else (x1 - 0.006, y + size[0], -1)
         b.quad((face[0], face[1], z + 1.2), (0, face[2] * size[0], 0), (0, 0, size[1]), _picture(rng))
-    middle = ((x0 + x1) / 2, (y0 + y1) / 2)
-    red, green, blue = (float(v) for v in rng.uniform(2.2, 3.4) * rng.uniform([1, 0.9, 0.8], [1, 1, 1.1]))
-    corner = (middle[0] - 0.4, middle[1] - 0.15, top - 0.03)
-    lamps.append(Lamp(corner, (0.8, 0, 0), (0, 0.3, 0), (red, green, blue)))
 
 
 def _furnish(b: Builder, space: Space, southern: bool, rng: np.random.Generator) -> None:
@@ -234,8 +254,10 @@ def _furnish(b: Builder, space: Space, southern: bool, rng: np.random.Generator)
         b.box(place, place + side, carton, yaw=float(rng.uniform(5, 40)))
 
 
-def _corridor(b: Builder, lamps: list[Lamp], space: Space, rooms: list[Space], rng: np.random.Generator) -> None:
-    """Shell and lamps of a corridor, and the doorways to its rooms."""
+def _corridor(
+    b: Builder, lamps: list[Lamp], space: Space, rooms: list[Space], rng: np.random.Generator, own: np.random.Generator
+) -> int:
+    """Shell, pictures, lamps and doorways of a corridor; the number of the face that pictures begin with."""
     (x0, y0, z), (x1, y1, top) = space.low, space.high
     wall, floor = _plaster(rng), _floor(rng)
     b.quad((x0, y0, z), (x1 - x0, 0, 0), (0, y1 - y0, 0), floor)
@@ -254,12 +276,20 @@ def _corridor(b: Builder, lamps: list[Lamp], space: Space, rooms: list[Space], r
         b.quad((first, y, z + DOOR_HEIGHT), (0, WALL, 0), (last - first, 0, 0), frame)
         b.quad((first, y, z), (0, WALL, 0), (0, 0, DOOR_HEIGHT), frame)
         b.quad((last, y + WALL, z), (0, -WALL, 0), (0, 0, DOOR_HEIGHT), frame)
+    pictures = len(b.faces)
     for x in np.arange(x0 + 1.5, x1 - 0.5, 4.0):
-        size = rng.uniform(0.4, 0.8, 2)
+        size = own.uniform(0.4, 0.8, 2)
         free = all(x + size[0] < first - 0.05 or x > last + 0.05 for first, last in north)
         if free:
-            b.quad((x, y1 - 0.006, z + 1.2), (size[0], 0, 0), (0, 0, size[1]), _picture(rng))
+            b.quad((x, y1 - 0.006, z + 1.2), (size[0], 0, 0), (0, 0, size[1]), _picture(own))
         lamps.append(Lamp((float(x), y0 + 0.7, top - 0.03), (0.6, 0, 0), (0, 0.25, 0), (1.5, 1.45, 1.3)))
+    return pictures
+
+
+def _number(b: Builder, first: int, end: int, space: int | None) -> None:
+    """Give faces textures of their own, whatever else is drawn; none where their space has no number."""
+    if space is not None:
+        b.faces[first:end] = [replace(face, texture=1000 * space + k) for k, face in enumerate(b.faces[first:end])]
 
 
 def _stairwell(

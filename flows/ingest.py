@@ -127,9 +127,9 @@ def ingest_scene(
     """Build the bundle of one scene card, and attach its quality.
 
     Args:
-        card: The card, a YAML file; its source.path leads to the capture.
+        card: The card, a YAML file; its source.path, or sources, lead to the captures.
         out: Folder of bundles.
-        captures: Folder that the capture may lie in besides the card's own.
+        captures: Folder that captures may lie in besides the card's own.
         stage_seconds: Most wall time of a stage in seconds.
         stage_memory: Most memory of a stage in bytes.
         store: Folder or bucket (s3://bucket/path) that machines share results through; without any password.
@@ -334,12 +334,11 @@ def ingest(scene: Scene, captures: Path | None, store: str | None) -> State[Scen
 
 
 def named_for(scene: Scene) -> Task[..., State[Scene]]:
-    """The task `ingest` under the scene's name, with its capture and bundle as assets."""
-    assert scene.capture is not None
+    """The task `ingest` under the scene's name, with its captures and bundle as assets."""
     assert scene.bundle is not None
     return ingest.with_options(
         assets=[asset_key(scene.bundle)],
-        asset_deps=[asset_key(scene.capture)],
+        asset_deps=[*map(asset_key, scene.captures)],
         task_run_name=scene.name.replace("{", "").replace("}", ""),
     )
 

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -42,7 +43,8 @@ def _capture_exists(path: Path | None) -> None:
         CaptureError.unless_there(path.expanduser())
 
 
-Capture = Annotated[Path, Arg("the capture: a folder or a zip of it", "PATH", check=_capture_exists)]
+_CAPTURE = Arg("the capture: a folder or a zip of it", "PATH", check=_capture_exists)
+Capture = Annotated[Path, _CAPTURE]
 Others = Annotated[
     tuple[Path, ...],
     Arg(
@@ -84,7 +86,7 @@ CameraHeight = Annotated[
 
 @command(resumes=True)
 def build(
-    path: Capture,
+    path: Annotated[Path | None, replace(_CAPTURE, help=f"{_CAPTURE.help}; default: what the card names")] = None,
     others: Others = (),
     *,
     name: Annotated[str | None, Arg("bundle name; default: from the folder's name")] = None,
@@ -115,6 +117,7 @@ def build(
     Examples:
         splatyard build scene_cards/samples/hall --name hall
         splatyard build hall.zip stairs.zip --name house   one place from captures with depth and poses
+        splatyard build --card house.yaml                 the captures that a card names, in its folder
         splatyard build scan/ --view                      watch it live in the browser
         splatyard build photos/ --known-length 0.30@0001.jpg:412,900:655,910
         splatyard build photos/ --known-length 'A4 sheet'   scale from sheets of paper in the images
@@ -136,12 +139,27 @@ def build(
         *(("capture.blur_plates=true",) if blur_plates else ()),
         *settings,
     )
-    request = pipeline.BuildRequest(path, name, out, None, card, chosen, until, version, tuple(others))
+    request = replace(_asked(path, others, card, name), out=out, settings=chosen, until=until, version=version)
     if dry_run:
         _show_plan(pipeline.plan(request), as_json=as_json)
     else:
         _build(request, _result_as_json if as_json else partial(_show_result, until), view=view)
     return 0
+
+
+def _asked(path: Path | None, others: Sequence[Path], card: Path | None, name: str | None) -> pipeline.BuildRequest:
+    """Which captures are built, under which name; without any those that the card names."""
+    from pipeline.running.batch import request_of
+    from pipeline.running.settings import read_card
+
+    if path is not None:
+        return pipeline.BuildRequest(path, name=name, card=card, others=tuple(others))
+    if card is None:
+        raise CaptureError(
+            "a build has a capture", found="neither a capture nor a card", remedy="`splatyard build PATH`, or --card"
+        )
+    by_card = request_of(card, read_card(card))
+    return replace(by_card, name=name or by_card.name)
 
 
 def _show_plan(planned: pipeline.Plan, *, as_json: bool) -> None:

@@ -123,7 +123,7 @@ class Batch:
         if bad := [scene for scene in scenes if scene.state == "failed"]:
             _show_outcomes("invalid cards", bad)
         tables.say(f"{len(scenes)} scenes: {counts(scenes)}")
-        captures = [folder_bytes(scene.capture) for scene in scenes if scene.state == "waiting" and scene.capture]
+        captures = [folder_bytes(path) for scene in scenes if scene.state == "waiting" for path in scene.captures]
         if captures:
             tables.say(
                 f"disk: captures to build have {readable(sum(captures))}, {readable(free_bytes(self.out))} are free"

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import KDTree
 
 from pipeline.geometry import matrix_from_rotvec
 from pipeline.joining.looking import REACH, look, shown_again
@@ -24,16 +26,21 @@ AHEAD = 0.8
 """A camera looks at what is within that cosine of its direction."""
 NEAREST, PARTNERS = 12, 4
 """Of the nearest cameras that see them, so many are compared, spread among them."""
-CELL = 0.25
-"""Edge of the cells in which common surface is counted [m]."""
+CELL, SPOT = 0.25, 0.2
+"""Edge of the cells in which common surface is counted, and of those in which features are found again [m]."""
 PAIRS, WITHIN, TURNED = 160, 1.6, 0.6
 """Most pairs of frames whose features are looked for; how near two views are [m, at 2 m ahead] and how turned [rad]."""
 RADIUS, LIKE = 11.0, 0.75
 """Where a feature is found again [px], and the largest angle of its descriptors [rad]."""
+SLIP, VERY_LIKE = 0.1, 0.65
+"""A feature is missed if, even so much farther away [m, by drift], no descriptor is within this angle [rad]."""
 SAME_SIDE, SAME_SCALE = 0.85, 1.5
 """Least cosine of two views of a spot, and largest ratio of their distances."""
-LEAST_SPOTS, TRIALS, BARE = 8, 15, 0.05
-"""Features that a pair must share; trials of a cell that count; share found again below which a cell is bare."""
+LEAST_SPOTS, TRIALS, BARE = 8, 8, 0.25
+"""Features that a pair must share; trials of a cell that count; a cell is bare where less than this part of the usual
+share isn't missed."""
+TOUCHING = 1.8
+"""Cells whose middles are nearer than that many edges touch, over corners, too."""
 GATES = (0.25, 0.2, 0.15, 0.1, 0.08, 0.06, 0.06, 0.06)
 """Distances of surfaces that are compared, step by step, as a place is refined [m]."""
 PLACE, TILT = 0.08, np.deg2rad(0.5)
@@ -49,7 +56,8 @@ class Evidence:
         cells: Cells of surface where they meet.
         pairs: Pairs of frames that share features' surfaces from one side; with few, `again` says nothing.
         again: Share of features that the other's images show where they should.
-        bare, bare_share: Cells in which none is found again, and their share.
+        bare, bare_share: Cells in which nearly all are missed, and their share.
+        patch: The largest number of such cells that are neighbours: a picture that hangs in one capture only.
     """
 
     through: float
@@ -58,6 +66,7 @@ class Evidence:
     again: float
     bare: int
     bare_share: float
+    patch: int
 
 
 def combined(maps: Sequence[Submap]) -> Frames:
@@ -176,7 +185,7 @@ def _found_again(a: Submap, b: Submap, a_from_b: F64, rng: np.random.Generator) 
     if len(pairs) > PAIRS:
         order = score[pairs[:, 0], pairs[:, 1]] + rng.uniform(0, 0.8, len(pairs))
         pairs = pairs[np.argsort(order, kind="stable")[:PAIRS]]
-    places, hits, tested = [], [], 0
+    places, hits, not_missing, tested = [], [], [], 0
     for i, j in pairs.tolist():
         spots, there = b.spots[j], np.linalg.inv(eyes[i]) @ placed[j]
         local = spots.points @ there[:3, :3].T + there[:3, 3]
@@ -185,18 +194,29 @@ def _found_again(a: Submap, b: Submap, a_from_b: F64, rng: np.random.Generator) 
             continue
         shown = local[kept, :2] / local[kept, 2:]
         found = a.spots[i]
-        again = shown_again(shown, found.pixels, spots.descriptors[kept], found.descriptors, RADIUS / a.focal, LIKE)
-        hits.append(again)
+        near, both = np.full(len(kept), RADIUS / a.focal), (spots.descriptors[kept], found.descriptors)
+        hits.append(shown_again(shown, found.pixels, *both, near, LIKE))
+        not_missing.append(shown_again(shown, found.pixels, *both, near + SLIP / local[kept, 2], VERY_LIKE))
         places.append(spots.points[kept] @ placed[j, :3, :3].T + placed[j, :3, 3])
         tested += 1
     if not tested:
-        return Evidence(1.0, 0, 0, 0.0, 0, 0.0)
-    hit = np.concatenate(hits)
-    _, cell = np.unique(np.floor(np.concatenate(places) / CELL).astype(int), axis=0, return_inverse=True)
-    trials = np.bincount(cell.ravel())
-    share = np.bincount(cell.ravel(), hit)[trials >= TRIALS] / trials[trials >= TRIALS]
-    bare = int((share < BARE).sum())
-    return Evidence(1.0, 0, tested, float(hit.mean()), bare, bare / max(1, len(share)))
+        return Evidence(1.0, 0, 0, 0.0, 0, 0.0, 0)
+    not_missed = np.concatenate(not_missing)
+    cells, cell = np.unique(np.floor(np.concatenate(places) / SPOT).astype(int), axis=0, return_inverse=True)
+    trials, left = np.bincount(cell.ravel()), np.bincount(cell.ravel(), not_missed)
+    tried = trials >= TRIALS
+    bare = tried & (left < BARE * not_missed.mean() * trials)
+    share = float(bare.sum()) / max(1, int(tried.sum()))
+    again = float(np.concatenate(hits).mean())
+    return Evidence(1.0, 0, tested, again, int(bare.sum()), share, _largest_group(cells[bare]))
+
+
+def _largest_group(cells: I64) -> int:
+    """The number of cells (N, 3) of the largest group of which each touches another."""
+    if not len(cells):
+        return 0
+    near = KDTree(cells).sparse_distance_matrix(KDTree(cells), TOUCHING)
+    return int(np.bincount(connected_components(near, directed=False)[1]).max())
 
 
 def _seen(a: Submap, i: int, local: F64, away: F64) -> F64:

@@ -6,13 +6,13 @@ The rule and its numbers were fixed on generated flats: twins, mirrored flats, l
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
 
 from pipeline.joining.evidence import Evidence, combined, facing_pairs, looked_through, refined, weigh
-from pipeline.joining.links import find_links, grouped, yaw_of
+from pipeline.joining.links import Group, find_links, grouped, size_ratio, yaw_of
 from pipeline.joining.plans import FloorPlan, fit_plans
 from pipeline.joining.submap import Submap
 from pipeline.types import F64
@@ -25,20 +25,28 @@ THROUGH, AGAIN = 0.03, 0.45
 """Largest share of surface that is looked through, and least share of features that are found again."""
 PAIRS = 10
 """With fewer pairs of frames from one side, features test nothing: the floor plans must agree."""
-CLEAN, BARE, BARE_SHARE = 0.005, 3, 0.025
-"""Look-alike rooms pass all that: a join unasked has less that is looked through, or fewer bare cells."""
+CLEAN, BARE_SHARE, PATCH = 0.005, 0.1, 4
+"""Look-alike rooms pass all that: a join unasked has less that is looked through, a smaller share of bare cells, and
+fewer of them side by side than a picture makes that hangs in one of them."""
 RIVAL = 0.5
 """Share of the best place's matches with which another place makes a pair ambiguous."""
 PLAN = 0.5
 """Least share of walls that floor plans explain."""
 CANDIDATES = 4
 """Places of each kind that are weighed."""
+HINT = 2
+"""Frames of a group of links that is worth a word, though it is too little."""
+OTHER_UNIT = 1.1
+"""Captures of which one is larger than that many times have another unit."""
 SAME_PLACE, SAME_TURN_DEG = 0.5, 5.0
 """Places nearer to each other than that are one [m, degrees]."""
 NOISE = 0.002
 """Share of surface looked through by which two refinements differ by chance."""
 WORD_OVERLAP = 0.3
 """Share of what one frame sees that another must see, too, where a person says so."""
+
+ONE_UNIT = "depth and poses are not in metres"
+"""What a pair of captures of different size is told."""
 
 Verdict = Literal["joined", "ambiguous", "apart"]
 
@@ -54,16 +62,21 @@ class Place:
     walls: float = 0.0
 
     @property
-    def contradicted(self) -> bool:
+    def refuted(self) -> bool:
         """Whether depth or features speak against it."""
         e = self.evidence
-        return e.through > THROUGH or (e.pairs >= PAIRS and e.again < AGAIN) or e.cells < CELLS
+        return e.through > THROUGH or (e.pairs >= PAIRS and e.again < AGAIN)
+
+    @property
+    def contradicted(self) -> bool:
+        """Whether something speaks against it, or too little surface for it."""
+        return self.refuted or self.evidence.cells < CELLS
 
     @property
     def clean(self) -> bool:
         """Whether nothing hints at a look-alike."""
         e = self.evidence
-        return e.through <= CLEAN and not (e.bare >= BARE and e.bare_share > BARE_SHARE)
+        return e.through <= CLEAN and e.bare_share <= BARE_SHARE and e.patch < PATCH
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +116,33 @@ def judge(
     weak = [place.a_from_b for place in images] + [group.a_from_b for group in groups]
     if word:
         return _by_word(a, b, [*images, *by_plan], word)
-    return _decided(b, images, by_plan, weak)
+    decided = _decided(b, images, by_plan, weak)
+    if decided.verdict != "apart" or strong:
+        return decided
+    return replace(decided, reason=_of_other_size(a, b, alike, rng) or _too_little(groups) or decided.reason)
+
+
+def _of_other_size(a: Submap, b: Submap, alike: F64, rng: np.random.Generator) -> str:
+    """That one capture would be found in the other if it were larger or smaller; else nothing."""
+    size = size_ratio(a, b, alike, rng)
+    if max(size, 1 / size) < OTHER_UNIT:
+        return ""
+    larger = b.enlarged(size)
+    groups = grouped(larger, find_links(a, larger, alike, rng))
+    if not groups or groups[0].frames < FRAMES or groups[0].matches < MATCHES:
+        return ""
+    return f"{a.name} shows the same {size:.3g} times as large: {ONE_UNIT} of one of them"
+
+
+def _too_little(groups: Sequence[Group]) -> str:
+    """That links agree on a place, and are too few; else nothing."""
+    found = groups[0] if groups else None
+    if found is None or found.frames < HINT:
+        return ""
+    return (
+        f"too little in common: {found.frames} frames and {found.matches} matches agree on a place, "
+        f"{FRAMES} and {MATCHES} are needed"
+    )
 
 
 def _weighed(
@@ -154,6 +193,9 @@ def _decided(b: Submap, images: Sequence[Place], plans: Sequence[Place], seen: S
         if not images:
             return Judgement("ambiguous", "by floor plans only", tuple(by_plan[:2]))
     if images:
+        if thin := [p for p in images if p.evidence.cells < CELLS and not p.refuted]:
+            cells = max(place.evidence.cells for place in thin)
+            return Judgement("apart", f"too little in common: {cells} cells of surface meet, {CELLS} are needed")
         return Judgement("apart", "what looks alike is contradicted by depth or features")
     return Judgement("apart", "nothing in common was found")
 

@@ -24,6 +24,9 @@ LEVEL = 0.08
 """Largest difference of two heights [m]: both captures are upright."""
 NEAR, NEAR_SHARE = 0.05, 0.02
 """Distance within which a match agrees [m, and share of its depth]."""
+SIZED, SIZES, SIZE_SHARE, SAME_SIZE = 40, 200, 0.35, 0.05
+"""Pairs of frames that say how much larger one capture is, lengths that are drawn in each, the least share of them that
+must agree, and how well [share]."""
 SAME_PLACE, SAME_PLACE_SHARE, SAME_TURN_DEG = 0.45, 0.03, 6.0
 """Links are of one group where they put the camera within so much [m, and share of its way], and turn alike."""
 
@@ -99,6 +102,34 @@ def _link(
     if kept.sum() < LEAST_MATCHES or np.ptp(p[kept], axis=0).max() < LEAST_EXTENT:
         return None
     return Link(i, j, motion, p[kept], q[kept])
+
+
+def size_ratio(a: Submap, b: Submap, alike: F64, rng: np.random.Generator) -> float:
+    """How many times as large as in capture b capture a shows what both show; 1 where nothing says so.
+
+    By lengths between matched features, of the frames that look most alike (N, M); by most of those that agree.
+    """
+    order = np.argsort(-alike, axis=None, kind="stable")[:SIZED]
+    directions = principal_directions([s.descriptors for s in (*a.spots, *b.spots)])
+    found = [np.zeros(0)]
+    for i, j in zip(*np.unravel_index(order, alike.shape), strict=True):
+        one, other = a.spots[i], b.spots[j]
+        sides = [(s.descriptors, s.descriptors.astype(np.float32) @ directions) for s in (one, other)]
+        rows = mutual_nearest(*sides)
+        if len(rows) < LEAST_MATCHES:
+            continue
+        first, second = rng.integers(0, len(rows), (2, SIZES))
+        lengths = [
+            np.linalg.norm(points[rows[first, k]] - points[rows[second, k]], axis=1)
+            for k, points in enumerate((one.points, other.points))
+        ]
+        apart = (lengths[0] > 0) & (lengths[1] > 0)
+        ratios = np.sort(np.log(lengths[0][apart]) - np.log(lengths[1][apart]))
+        near = np.searchsorted(ratios, ratios + SAME_SIZE) - np.searchsorted(ratios, ratios - SAME_SIZE)
+        if len(ratios) and near.max() > SIZE_SHARE * len(ratios):
+            found.append(ratios[[near.argmax()]])
+    every = np.concatenate(found)
+    return float(np.exp(np.median(every))) if len(every) else 1.0
 
 
 def upright_motion(yaw: float, shift: F64) -> F64:

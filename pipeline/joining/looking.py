@@ -33,10 +33,10 @@ def look(frames: Frames, poses: F64, pairs: I64) -> tuple[I64, I64]:
     return met, through
 
 
-def shown_again(pixels: F64, others: F64, descriptors: U8, other: U8, radius: float, angle: float) -> Mask:
+def shown_again(pixels: F64, others: F64, descriptors: U8, other: U8, radius: F64, angle: float) -> Mask:
     """Which features at pixels (N, 2) have one of the others (M, 2) near, with a like descriptor (N or M, 128).
 
-    Within that radius [pixels' unit] and angle [rad].
+    Within a radius (N,) [pixels' unit] and an angle [rad].
     """
     found = np.zeros(len(pixels), np.bool_)
     _shown_again(pixels, others, descriptors, other, radius**2, LENGTH**2 * float(np.cos(angle)), found)
@@ -44,12 +44,10 @@ def shown_again(pixels: F64, others: F64, descriptors: U8, other: U8, radius: fl
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _shown_again(
-    pixels: F64, others: F64, descriptors: U8, other: U8, radius: float, least: float, found: Mask
-) -> None:
+def _shown_again(pixels: F64, others: F64, descriptors: U8, other: U8, radius: F64, least: float, found: Mask) -> None:
     for n in range(len(pixels)):
         for m in range(len(others)):
-            if (pixels[n, 0] - others[m, 0]) ** 2 + (pixels[n, 1] - others[m, 1]) ** 2 < radius:
+            if (pixels[n, 0] - others[m, 0]) ** 2 + (pixels[n, 1] - others[m, 1]) ** 2 < radius[n]:
                 product = 0.0
                 for k in range(descriptors.shape[1]):
                     product += float(descriptors[n, k]) * float(other[m, k])

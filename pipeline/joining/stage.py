@@ -14,7 +14,7 @@ from pipeline.capture.model import Capture
 from pipeline.errors import CardError, ReconstructionError
 from pipeline.geometry import Pose
 from pipeline.io.results import resume_folder
-from pipeline.joining.judge import Judgement
+from pipeline.joining.judge import ONE_UNIT, Judgement
 from pipeline.joining.merge import best_source, joined_name, merged
 from pipeline.joining.params import PREFIX, JoinParams
 from pipeline.joining.readings import draw_readings
@@ -31,14 +31,19 @@ SEED = 0
 def run(inputs: Mapping[str, Path], params: JoinParams, out_dir: Path) -> None:
     """Read the sources' captures, place them in one frame, and write capture.json, their files and joining.json.
 
+    Where all are photos or videos without poses, nothing is placed: the poses stage maps the images of all together.
+
     Raises:
-        CaptureError: When a capture lacks depth, poses or scale.
+        CaptureError: When a capture lacks depth, poses or scale, and another doesn't.
         CardError: When a link names a frame that there isn't.
         ReconstructionError: When the captures don't all hang together; it says which do, and what is missing.
     """
     captures = {name.removeprefix(PREFIX): Capture.load(path) for name, path in sorted(inputs.items())}
     names = [*captures]
     words = _words(params, captures)
+    if not any(capture.has_depth or capture.has_poses for capture in captures.values()):
+        _pool(captures, out_dir)
+        return
     named = {name: [frame for link in words for frame in link if frame[0] == name] for name in names}
     maps = [submap_of(name, captures[name], [frame for _, frame in named[name]]) for name in names]
     found = together(maps, _by_pair(words, maps), np.random.default_rng(SEED))
@@ -54,6 +59,15 @@ def run(inputs: Mapping[str, Path], params: JoinParams, out_dir: Path) -> None:
     capture = replace(capture, notes=(*capture.notes, *lines, told))
     capture.save()
     (out_dir / JOINING_FILE).write_text(json.dumps(_report(maps, found), indent=1))
+    logger.info("%d frames of %d captures; %s", len(capture.frames), len(captures), told)
+
+
+def _pool(captures: Mapping[str, Capture], out_dir: Path) -> None:
+    here = Pose(np.eye(3), np.zeros(3))
+    capture = merged(captures, dict.fromkeys(captures, here), best_source(captures), out_dir)
+    told = "no source has poses or depth: their images are mapped together"
+    replace(capture, notes=(*capture.notes, told)).save()
+    (out_dir / JOINING_FILE).write_text(json.dumps({"sources": [*captures], "links": []}, indent=1))
     logger.info("%d frames of %d captures; %s", len(capture.frames), len(captures), told)
 
 
@@ -129,6 +143,8 @@ def _apart(maps: Sequence[Submap], found: Together, folder: Path) -> Reconstruct
     ]
     together_now = "; ".join(f"part {n}: {', '.join(part)}" for n, part in enumerate(parts, 1))
     remedy = "film one capture that shows both, with a few steps of overlap, or build the parts by themselves"
+    if any(ONE_UNIT in judgement.reason for judgement in between.values()):
+        remedy = "give depth and poses in metres: write them anew, or correct `depth_scale` beside the intrinsics"
     if images:
         pair = next(pair for pair, one in between.items() if one.verdict == "ambiguous")
         example = ", ".join(f"{key}: {joined_name(maps[k].name, 'FRAME')}" for key, k in zip("ab", pair, strict=True))

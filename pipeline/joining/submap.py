@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import cv2
@@ -92,6 +92,12 @@ class Submap:
         shown = [points for points, _ in map(self.surfaces, range(len(self.poses)))]
         return np.array([np.median(points, 0) if len(points) else np.full(3, NOWHERE) for points in shown])
 
+    def enlarged(self, size: float) -> Submap:
+        """As large as that many times, features only."""
+        poses = self.poses.copy()
+        poses[:, :3, 3] *= size
+        return replace(self, poses=poses, spots=[replace(one, points=size * one.points) for one in self.spots])
+
     def cloud(self, stride: int) -> tuple[F64, F64, NDArray[np.intp]]:
         """Every stride-th surface point [m], upright, its normal (K, 3) both, and its frame (K,)."""
         parts = [tuple(rows[::stride] for rows in self.surfaces(k)) for k in range(len(self.poses))]
@@ -142,7 +148,7 @@ def _require_sensors(name: str, capture: Capture) -> None:
         raise CaptureError(
             "captures that are joined have depth, and poses in metres (phones with LiDAR, RGB-D cameras)",
             found=f"{name} ({capture.kind}) lacks {', '.join(lacks)}",
-            remedy="build it by itself; photos of one place go into one folder and are built together",
+            remedy="build it by itself; photos and videos without poses are joined with their like only",
             file=capture.root,
         )
 

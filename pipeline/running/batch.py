@@ -7,9 +7,9 @@ import multiprocessing
 import os
 import pickle
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from pipeline.io.files import folder_bytes, free_bytes, no_room, readable
 from pipeline.machine import available_memory
 from pipeline.parallel import core_count, nothing_from_here
 from pipeline.running.building import BuildRequest, BuildResult, Plan, plan, run_plan
+from pipeline.running.card import Card
 from pipeline.running.cards import find_cards
 from pipeline.running.engine import PlannedStage, execute
 from pipeline.running.records import Reason, Scene, State
@@ -62,32 +63,50 @@ def plan_card(card: Path, out: Path, captures: Path | None = None, until: str | 
         CaptureError: As `pipeline.running.building.plan`.
     """
     content = read_card(card)
+    return plan(replace(request_of(card, content, captures), out=out, until=until), content)
+
+
+def request_of(card: Path, content: Card, captures: Path | None = None) -> BuildRequest:
+    """What a card asks for by itself: its captures, and a name; see `plan_card`.
+
+    Raises:
+        CardError: When it names no capture, or one outside the folders it may read.
+    """
     beside = card.with_suffix("")
-    path = content.source.path or (beside.name if beside.exists() else "")
-    if not path:
+    if content.source.path and content.sources:
+        rule, found = "a card says once where its captures lie", "source.path and sources"
+        raise CardError(rule, found=found, remedy="keep sources for several captures, or source.path", file=card)
+    paths = content.sources or (content.source.path or (beside.name if beside.exists() else ""),)
+    if not all(paths):
         raise CardError(
-            "a card of a batch says where its capture lies, or lies beside it",
-            found=f"neither source.path nor {beside.name} beside the card",
-            remedy="add it: `source: {path: ...}`",
+            "a card that is built by itself says where its captures lie, or lies beside the one",
+            found=f"neither source.path, sources nor {beside.name} beside the card",
+            remedy="add it: `source: {path: ...}`, or `sources: [..., ...]`",
             file=card,
         )
     allowed = [folder.expanduser().resolve() for folder in (card.parent, captures) if folder is not None]
+    first, *others = [_inside(path, card, allowed) for path in paths]
+    name = content.name or (first.stem if first.name == card.stem else card.stem)
+    return BuildRequest(first, name=name, card=card, others=tuple(others))
+
+
+def _inside(path: str, card: Path, allowed: Sequence[Path]) -> Path:
+    """The capture at a card's path, within the allowed (resolved) folders; a CardError where it isn't."""
     candidates = [folder / path for folder in (card.parent, *allowed[1:])]
     try:
         source = next((candidate for candidate in candidates if candidate.exists()), candidates[0]).resolve()
     except (OSError, ValueError) as error:  # too long a name, or one with a zero byte
-        rule, remedy = "a card says where its capture lies", "correct source.path"
+        rule, remedy = "a card says where its captures lie", "correct source.path or sources"
         raise CardError(rule, found=str(error)[:200], remedy=remedy, file=card) from error
     if not any(source.is_relative_to(folder) for folder in allowed):
         raise CardError(
             "a card reads only what lies in its folder",
-            found=f"source.path leads to {source}",
+            found=f"{path} leads to {source}",
             remedy="move the capture there, or name the folder of your captures: --captures DIR",
             file=card,
         )
     refuse_links_out(source, allowed, card)
-    name = content.name or (source.stem if source.name == card.stem else card.stem)
-    return plan(BuildRequest(source, name=name, card=card, out=out, until=until), content)
+    return source
 
 
 def refuse_links_out(source: Path, allowed: Iterable[Path], card: Path) -> None:
@@ -198,7 +217,7 @@ def attempt(card: Path, planned: Plan, run: Callable[[PlannedStage], bool] = exe
 
 def check_room(scenes: Iterable[Scene], out: Path) -> None:
     """A MachineError unless the disk has room for results: at least as much as their captures have."""
-    needed = sum(folder_bytes(scene.capture) for scene in scenes if scene.capture)
+    needed = sum(folder_bytes(capture) for scene in scenes for capture in scene.captures)
     if needed > free_bytes(out):
         raise no_room(out, f"the captures alone have {readable(needed)}")
 
@@ -231,7 +250,7 @@ def scene_of(card: Path, planned: Plan, state: State) -> Scene:
         state=state,
         gates=len(quality.gates) if quality else 0,
         failed_gates=quality.failed if quality else (),
-        capture=planned.stages[0].inputs["source"],
+        captures=planned.sources,
         bundle=planned.bundle_folder,
         work=planned.work,
     )

@@ -6,7 +6,6 @@ import hashlib
 import json
 import logging
 import math
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -24,14 +23,13 @@ from pipeline.io.files import machine_errors
 from pipeline.io.results import locked, run_record
 from pipeline.joining.params import JoinParams
 from pipeline.machine import this_machine
-from pipeline.parameters import (
-    Settings,
-)
+from pipeline.parameters import Settings
 from pipeline.running.card import Card, name_from
 from pipeline.running.engine import PlannedStage, execute, log_traceback, missing_library, stage_key
 from pipeline.running.needs import check_needs, keyframes_of, recounted
 from pipeline.running.records import build_lock
 from pipeline.running.settings import read_card, resolve_params
+from pipeline.running.sources import capture_at, names_of, probed_capture, refuse_copies
 from pipeline.running.stages import LONE_STAGES, STAGES, joined_stages
 from pipeline.running.summary import summary
 from pipeline.scenes.manifest import StageRecord
@@ -45,12 +43,13 @@ class BuildRequest:
     """What a user asks for.
 
     Attributes:
-        others: Further captures of the same place, which are joined to the source's.
+        source: The capture.
         name: The bundle's name; by default made from that of the card or the source.
         work: Folder of the stages' results; by default `out/.work/<name>`.
         settings: "stage.parameter=value" texts; they win over the card, and later ones over earlier ones.
         until: Last stage to run, or None for all.
         version: The bundle's version; by default the next free minor version.
+        others: Further captures of the same place, which are joined to the source's.
     """
 
     source: Path
@@ -78,6 +77,11 @@ class Plan:
     def log(self) -> Path:
         """The build's log file."""
         return log_file(self.work)
+
+    @property
+    def sources(self) -> tuple[Path, ...]:
+        """The captures that are read."""
+        return tuple(stage.inputs["source"] for stage in self.stages if "source" in stage.inputs)
 
     @property
     def summary(self) -> str:
@@ -115,7 +119,7 @@ def plan(request: BuildRequest, card: Card | None = None) -> Plan:
         CaptureError: When the source is missing or its format is unknown.
         CardError: When the card, a setting, the name or the version is wrong.
     """
-    sources = [_source(path) for path in (request.source, *request.others)]
+    sources = [capture_at(path) for path in (request.source, *request.others)]
     if card is None:
         card = read_card(request.card) if request.card else Card()
     name = name_from(request.name or card.name or sources[0].resolve().stem)
@@ -123,7 +127,7 @@ def plan(request: BuildRequest, card: Card | None = None) -> Plan:
     params = resolve_params(card, request.settings, request.card)
     capture = params["capture"]
     assert isinstance(capture, CaptureParams)
-    probed = [_probed(source, capture) for source in sources]
+    probed = [probed_capture(source, capture) for source in sources]
     last, names = request.until or STAGES[-1].name, [stage.name for stage in STAGES]
     if last not in names:
         raise CardError("--until names a stage", found=repr(last), remedy=f"one of {', '.join(names)}")
@@ -142,6 +146,7 @@ def plan(request: BuildRequest, card: Card | None = None) -> Plan:
             file=request.card,
         )
     _refuse_one(request, capture, card)
+    refuse_copies(sources, [digest for _, digest in probed])
     if request.others:
         whole = _joined(sources, probed, params, card, about, work, request)
     else:
@@ -153,32 +158,6 @@ def plan(request: BuildRequest, card: Card | None = None) -> Plan:
     return replace(whole, stages=whole.stages[: ends + 1])
 
 
-def _source(path: Path) -> Path:
-    """The capture's root, which must be there."""
-    from pipeline.capture.detect import capture_root
-
-    source = capture_root(path.expanduser())
-    CaptureError.unless_there(source)
-    return source
-
-
-def _probed(source: Path, params: CaptureParams) -> tuple[Traits, str]:
-    """What a capture holds, and the hash of its files.
-
-    Raises:
-        CaptureError: When its format is unknown or it holds too few images.
-    """
-    from pipeline.capture.detect import probe_and_digest
-    from pipeline.capture.reader import require_images
-
-    traits, digest = probe_and_digest(source)
-    if not traits.estimated:
-        require_images(traits.frames, traits.missing, params, source)
-    if traits.kind == "video" and params.origin == "generated":
-        traits = replace(traits, kind="generated")
-    return traits, digest
-
-
 def _refuse_one(request: BuildRequest, capture: CaptureParams, card: Card) -> None:
     """A CardError for what has no meaning with the number of captures that are given."""
     if request.others and capture.one_object:
@@ -186,7 +165,9 @@ def _refuse_one(request: BuildRequest, capture: CaptureParams, card: Card) -> No
         raise CardError(rule, found=found, remedy="build the object from one capture", file=request.card)
     if card.links and not request.others:
         rule, found = "links are between several captures", f"{len(card.links)} links, and one capture"
-        remedy = "name all captures: `splatyard build A B --card CARD.yaml`, or take the links out"
+        remedy = (
+            "name all captures: `splatyard build A B --card CARD.yaml`, or `sources` in the card; or take the links out"
+        )
         raise CardError(rule, found=found, remedy=remedy, file=request.card)
 
 
@@ -200,10 +181,7 @@ def _joined(
     request: BuildRequest,
 ) -> Plan:
     """The plan of a build from several sources: each has a stage that reads it, and one joins them."""
-    names = list[str]()
-    for source in sources:
-        own = re.sub("-{2,}", "-", name_from(source.resolve().stem))  # two part it from a frame's name
-        names.append(own if own not in names else f"{own}-{len(names) + 1}")
+    names = names_of(sources)
     stages = joined_stages(names)
     own_params = {stage.name: params["capture"] for stage in stages[: len(names)]}
     chosen = {**params, **own_params, "capture": JoinParams(links=card.links)}
@@ -307,7 +285,7 @@ def _errors_reported(planned: Plan) -> Iterator[None]:
         except (CaptureError, ReconstructionError) as error:
             ours = {str(stage.folder): stage for stage in planned.stages}
             if error.file in ours:
-                source = ours[error.file].inputs.get("source", planned.stages[0].inputs["source"])
+                source = ours[error.file].inputs.get("source", planned.sources[0])
                 raise error.at(source) from error
             raise
     except BaseException:

@@ -20,6 +20,9 @@ from pipeline.regions.params import Area
 from pipeline.scenes.manifest import MAX_NAME, NAME
 from pipeline.stage import Traits
 
+MOST_SOURCES = 100
+"""Captures that a card may name."""
+
 
 class CardSource(Settings):
     """Where the capture lies and whose it is."""
@@ -42,6 +45,8 @@ class Card(Settings):
     name: Annotated[Label, Field(pattern=f"^{NAME}$", max_length=MAX_NAME)] | None = None
     """Name of the scene and its bundles: lower-case letters, digits, dot, dash, underscore."""
     source: CardSource = CardSource()
+    sources: Annotated[tuple[Inside, ...], Field(max_length=MOST_SOURCES)] = ()
+    """In place of source.path: several captures of the place, each a folder or zip, relative to the card."""
     description: Label = ""
     """One line about the scene."""
     links: Annotated[tuple[SameSpot, ...], Field(max_length=100)] = ()
@@ -100,6 +105,11 @@ def write_card(path: Path, probe: Traits) -> str:
         "  # author: ...",
         "  licence: unknown  # who may use the images and for what, such as CC-BY-4.0",
         'description: ""  # what the place is',
+        "",
+        "# Several captures of one place, in place of source.path, and frames of theirs that see the same spot.",
+        "# sources: [ground_floor.zip, stairs.zip]",
+        "# links:",
+        "#   - {a: ground_floor--0107, b: stairs--0012}",
         "",
         "# Stage parameters that differ from their defaults, as {stage: {parameter: value}}.",
         "recipe: {}",

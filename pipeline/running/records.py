@@ -87,7 +87,7 @@ class Scene(BaseModel):
     reason: Reason | None = None
     gates: int = 0
     failed_gates: tuple[str, ...] = ()
-    capture: Path | None = None
+    captures: tuple[Path, ...] = ()
     bundle: Path | None = None
     work: Path | None = None
     plan: bytes | None = Field(default=None, exclude=True, repr=False)

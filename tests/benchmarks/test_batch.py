@@ -10,7 +10,7 @@ def test_every_card_of_a_lab_has_a_capture_of_its_own(tmp_path):
     """All can be planned, and no two are the same."""
     scenes = plan_batch([Lab(tmp_path / "lab", 3).pattern], tmp_path / "out")
     assert [scene.state for scene in scenes] == ["waiting"] * 3
-    captures = [scene.capture for scene in scenes if scene.capture]
+    captures = [scene.captures[0] for scene in scenes]
     first, *others = [[path.read_bytes() for path in sorted(capture.iterdir())] for capture in captures]
     assert first not in others
     assert len(first) == 3

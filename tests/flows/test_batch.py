@@ -112,7 +112,7 @@ class Team:
 def work(folder: Path, count: int, **options: Any) -> tuple[dict[str, str], list[str]]:
     """States and told lines of a batch s0, s1, ... under two workers."""
     scenes = [
-        Scene(card=folder / f"s{n}.yaml", name=f"s{n}", state="waiting", capture=folder, bundle=folder / f"s{n}")
+        Scene(card=folder / f"s{n}.yaml", name=f"s{n}", state="waiting", captures=(folder,), bundle=folder / f"s{n}")
         for n in range(count)
     ]
     told: list[str] = []

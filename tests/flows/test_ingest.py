@@ -167,7 +167,7 @@ def lab(tmp_path: Path, room: Room, server: tuple[Path, str, str]) -> Iterator[L
 def test_any_path_is_an_asset(tmp_path: Path):
     """Prefect refuses most punctuation and long keys; what differs in the name still leads to its folder's end."""
     for path in (tmp_path / "Küche & Flur #1 [100%]", Path("/" + "x" * 600)):
-        scene = Scene(card=tmp_path, name="a", state="waiting", capture=path, bundle=path / "1.0.0")
+        scene = Scene(card=tmp_path, name="a", state="waiting", captures=(path,), bundle=path / "1.0.0")
         (asset,) = cast("MaterializingTask", named_for(scene)).assets
         assert asset.key.endswith("/1.0.0")
     assert asset_key(Path("/bundles/hall/1.0.0")) == "file:///bundles/hall/1.0.0"

@@ -29,6 +29,9 @@ build empty
 build file
 build file/below
 build device
+build
+build --card nowhere
+build --card good.yaml --set nowhere.x=1
 build photos --card nowhere
 build photos --card file
 build photos --card empty

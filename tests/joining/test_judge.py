@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from pipeline.joining import judge as rule
-from pipeline.joining.evidence import Evidence
+from pipeline.joining.evidence import Evidence, _largest_group
 from pipeline.joining.judge import Judgement, Place
-from pipeline.joining.links import upright_motion
+from pipeline.joining.links import Group, Link, upright_motion
 
 B: Any = SimpleNamespace(poses=np.eye(4)[None])
-SOUND = Evidence(through=0.001, cells=400, pairs=60, again=0.77, bare=0, bare_share=0.0)
+SOUND = Evidence(through=0.001, cells=400, pairs=60, again=0.77, bare=0, bare_share=0.0, patch=0)
 HERE, THERE = upright_motion(0.3, np.array([1.0, 2.0, 0.1])), upright_motion(2.0, np.array([4.0, 2.0, 0.1]))
 RIGHT = Place(HERE, SOUND, frames=20, matches=4000)
 
@@ -40,12 +40,31 @@ def test_support_never_saves_a_place(wrong: dict[str, float]):
     assert judged(twin).verdict == "apart"
 
 
-@pytest.mark.parametrize("hint", [{"through": 0.012}, {"bare": 9, "bare_share": 0.05}])
+def test_too_little_is_told():
+    """By surface, or by frames; a place that something contradicts is no such thing."""
+    thin = replace(RIGHT, evidence=replace(SOUND, cells=40))
+    assert judged(thin).reason.startswith("too little in common: 40 cells")
+    assert "contradicted" in judged(replace(thin, evidence=replace(thin.evidence, through=0.1))).reason
+    links = tuple(Link(k, 0, HERE, np.zeros((20, 3)), np.zeros((20, 3))) for k in range(3))
+    assert rule._too_little([Group(links, HERE)]) == ""
+    several = tuple(replace(link, second=number) for number, link in enumerate(links))
+    assert "3 frames and 60 matches" in rule._too_little([Group(several, HERE)])
+
+
+@pytest.mark.parametrize("hint", [{"through": 0.012}, {"bare_share": 0.15}, {"patch": 4}])
 def test_look_alikes_are_left_to_a_person(hint: dict[str, float]):
     """What passes all tests and isn't clean."""
     found = judged(replace(RIGHT, evidence=replace(SOUND, **hint)))
     assert found.verdict == "ambiguous"
     assert len(found.places) == 1
+
+
+def test_a_picture_is_bare_cells_side_by_side():
+    """Over edges and corners; cells by themselves are noise."""
+    cells = np.array([[0, 0, 0], [1, 0, 0], [2, 1, 0], [9, 9, 9], [5, 0, 0], [5, 2, 0]])
+    assert _largest_group(cells) == 3
+    assert _largest_group(cells[3:]) == 1
+    assert _largest_group(cells[:0]) == 0
 
 
 def test_two_places_are_ambiguous():

@@ -19,7 +19,7 @@ WORLDS = [upright_motion(k * 0.7, np.array([k, 2.0 * k, 0.1 * k])) for k in rang
 
 def link(a: int, b: int, matches: int, error: F64 | None = None) -> Judgement:
     motion = WORLDS[a] @ np.linalg.inv(WORLDS[b])
-    sound = Evidence(0.0, 400, 60, 0.8, 0, 0.0)
+    sound = Evidence(0.0, 400, 60, 0.8, 0, 0.0, 0)
     return Judgement("joined", "", (Place(motion if error is None else motion @ error, sound, 9, matches),))
 
 

@@ -34,6 +34,16 @@ def own_world(seed: int) -> Pose:
     return Pose(matrix_from_rotvec([0, 0, rng.uniform(-np.pi, np.pi)]), rng.uniform(-4, 4, 3))
 
 
+def moved(room: Room, box: int, shift: tuple[float, float, float]) -> Room:
+    """The room with one of its boxes and its paint elsewhere [m]."""
+    vertices, seeds = room.mesh.vertices.copy(), np.array(room._cells.data)
+    own = np.unique(room.mesh.triangles[room.surface_of_triangle == 6 + box])
+    low, high = vertices[own].min(0) - 1e-3, vertices[own].max(0) + 1e-3
+    for points, there in ((vertices, own), (seeds, ((seeds > low) & (seeds < high)).all(1))):
+        points[there] += shift
+    return replace(room, mesh=replace(room.mesh, vertices=vertices), _cells=type(room._cells)(seeds))
+
+
 def write(root: Path, room: Room, poses: list[Pose], world: Pose, seed: int, camera: Camera = CAMERA) -> Capture:
     """A canonical capture: images, coarser depth, and poses that drift, in its own world."""
     rng = np.random.default_rng(seed)

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from pipeline.capture.detect import probe_and_digest
-from pipeline.errors import CardError, MachineError
+from pipeline.errors import CaptureError, CardError, MachineError
 from pipeline.io.results import locked
 from pipeline.running import batch as module
 from pipeline.running import building, records
@@ -79,7 +79,7 @@ def test_wrong_cards_are_outcomes_and_stop_no_other(lab):
     reasons = [scene.reason.rule for scene in planned if scene.reason]
     assert "no key 'nme'" in reasons[0]
     assert "needs a capture" in reasons[1]
-    assert "where its capture lies" in reasons[2]
+    assert "where its captures lie" in reasons[2]
     assert counts(planned) == "3 failed, 1 waiting"
     assert not (lab / "out").exists(), "planning writes nothing"
 
@@ -116,6 +116,34 @@ def test_a_card_beside_its_capture_needs_neither_path_nor_name(lab, capture, nam
     assert planned.stages[0].inputs["source"] == (lab / capture).resolve()
     with pytest.raises(CardError, match="nor alone beside the card"):
         plan_card(card(lab, "alone", "description: mine"), lab / "out")
+
+
+def test_a_card_of_several_captures(lab: Path, photos: Path, tmp_path_factory: pytest.TempPathFactory, room: Room):
+    """They are read from the card's folder and the operator's, and joined; each of them is a capture of the scene."""
+    write_photos(lab / "more" / "stairs", room, walk(4))
+    (lab / "link").symlink_to(photos)
+    text = "sources: [photos, more/stairs]\nlinks: [{a: photos--1, b: stairs--1}]"
+    planned = plan_card(card(lab, "house", text), lab / "out")
+    assert planned.name == "house"
+    assert [stage.name for stage in planned.stages][:3] == ["capture-photos", "capture-stairs", "capture"]
+    assert planned.sources == (lab / "photos", lab / "more" / "stairs")
+    assert dict(planned.stages[2].params)["links"][0].a == "photos--1"
+    scene = plan_scene(card(lab, "house", text), lab / "out")
+    assert (scene.state, scene.captures) == ("waiting", planned.sources)
+    elsewhere = card(lab, "elsewhere", f"sources: [more/stairs, {photos.name}/../{photos.name}]")
+    assert plan_card(elsewhere, lab / "out", photos.parent).sources[0] == lab / "more" / "stairs"
+    for outside in ("/etc", "../x", "link"):
+        with pytest.raises(CardError, match="only what lies in its folder"):
+            plan_card(card(lab, "out", f"sources: [photos, {outside}]"), lab / "out")
+    for wrong, found in (
+        ("sources: [photos, photos]", "named once"),
+        ('sources: [photos, ""]', "where its captures lie"),
+        ("{sources: [photos], source: {path: photos}}", "source.path and sources"),
+        ("{sources: [photos], links: [{a: photos--1, b: stairs--1}]}", "1 links, and one capture"),
+        (f"sources: {[f'x{k}' for k in range(101)]}", "sources"),
+    ):
+        with pytest.raises((CardError, CaptureError), match=found):
+            plan_card(card(lab, "wrong", wrong), lab / "out")
 
 
 @pytest.mark.parametrize("path", ['"pho\\0tos"', "a" * 300, "a/" * 3000, "~/photos", "$HOME/photos", "file:///etc"])

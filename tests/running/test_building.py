@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from pipeline.io.results import locked
 from pipeline.machine import Gpu, Machine, package_versions
 from pipeline.running import building
 from pipeline.running.building import run_plan
+from pipeline.running.sources import names_of
 from pipeline.running.stages import STAGES
 from pipeline.running.summary import summary
 from pipeline.stage import Traits
@@ -412,14 +414,14 @@ def test_an_object_by_itself_has_no_movables(scan: Path, tmp_path: Path):
 
 def test_several_sources_are_read_each_by_itself_and_joined(scan, room, tmp_path):
     """What comes after is made of all; another source beside them reads none again; one alone is as it was."""
-    for name in ("stairs", "attic"):
-        write_polycam(tmp_path / name, room, walk(3))
+    for count, name in enumerate(("stairs", "attic"), 4):
+        write_polycam(tmp_path / name, room, walk(count))
     stairs, attic = tmp_path / "stairs", tmp_path / "attic"
     place = BuildRequest(scan, name="house", out=tmp_path / "out")
     two, three = (plan(replace(place, others=others)) for others in ((stairs,), (stairs, attic)))
     assert [stage.name for stage in two.stages][:4] == ["capture-scan", "capture-stairs", "capture", "select"]
     assert two.stages[2].inputs.keys() == {"capture-scan", "capture-stairs"}
-    assert two.traits.frames == 6
+    assert two.traits.frames == 7
     first, second = ({stage.name: stage.key for stage in planned.stages} for planned in (two, three))
     assert first["capture-scan"] == second["capture-scan"]
     assert first["capture"] != second["capture"]
@@ -431,6 +433,20 @@ def test_several_sources_are_read_each_by_itself_and_joined(scan, room, tmp_path
         "capture-stairs",
         "capture",
     ]
+
+
+def test_sources_of_one_name_have_names_of_their_own(tmp_path):
+    """Whatever the numbers that they have already."""
+    names = ("hall-2", "hall", "a/hall.zip", "b/hall", "Hall--2", "c/hall")
+    assert names_of([tmp_path / name for name in names]) == ["hall-2", "hall", "hall-3", "hall-4", "hall-2-2", "hall-5"]
+
+
+def test_a_capture_is_named_once(scan, tmp_path):
+    """A copy of it would count twice, under whatever name it is."""
+    shutil.copytree(scan, tmp_path / "again")
+    for other in (scan, tmp_path / "again"):
+        with pytest.raises(CaptureError, match="named once"):
+            plan(BuildRequest(scan, others=(other,), out=tmp_path / "out"))
 
 
 def test_links_are_between_several_captures(scan, tmp_path):

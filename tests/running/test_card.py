@@ -148,12 +148,13 @@ def test_written_examples_are_valid(tmp_path: Path) -> None:
     """Uncommented, the card's examples are right."""
     text = write_card(Path("fox"), Traits("photos", 50, False, False, False, False))
     assert "the scale is hinted or assumed" in text
-    examples = ("# scale:", "#   known", "# areas:", "#   - ")
+    examples = ("# scale:", "#   known", "# areas:", "# sources:", "# links:", "#   - ")
     lines = [line.replace("# ", "", 1) if line.startswith(examples) else line for line in text.splitlines()]
     card = load_card(card_file(tmp_path, "\n".join(lines)))
     assert [area.name for area in card.areas] == ["ice", "patch"]
     assert card.scale.known_length is not None
     assert card.scale.known_length.metres == 0.30
+    assert (len(card.sources), len(card.links)) == (2, 1)
 
 
 def test_names_from_any_text() -> None:
