@@ -25,7 +25,6 @@ from pipeline.importing.skin import Skin, load_skin, names_beside
 from pipeline.importing.splats import files_of, is_splat, ply_header, read_splat
 from pipeline.scenes.bundle import BundleCamera
 from pipeline.scenes.manifest import ORIGINS, file_sha256, reading
-from pipeline.splat.params import SIM_GAUSSIANS
 from pipeline.types import F64
 
 TRANSFORMS, DATAPARSER = "transforms.json", "dataparser_transforms.json"
@@ -47,7 +46,7 @@ class ImportSource:
         up: The axis (3,) of the mesh's frame that the form calls up, or None.
         metres_per_unit: Metres per unit of the mesh, as the form has it.
         scale_source: What says so.
-        small: The level of detail for robots' cameras, where the splat was made with one.
+        skin: The mesh with its colours, where the splat is made of them.
         origin: What `origin.json` says beside an export of ours.
     """
 
@@ -60,7 +59,7 @@ class ImportSource:
     up: F64 | None
     metres_per_unit: float
     scale_source: str
-    small: Gaussians | None = None
+    skin: Skin | None = None
     origin: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -165,9 +164,9 @@ def _made_of_mesh(found: SourceFiles) -> ImportSource:
         )
     up = np.array([0, 0, 1.0]) if found.mesh.suffix.lower() == ".glb" else None
     given = {"the splat is made of the mesh": Similarity.identity()}
-    full, small = (surfels(skin.mesh, count, skin.colors_at) for count in (BUDGET, SIM_GAUSSIANS))
+    full = surfels(skin.mesh, BUDGET, skin.colors_at)
     no_track = np.zeros((0, 3))
-    return ImportSource("mesh", skin.mesh, full, given, no_track, (), up, 1.0, "assumed", small, found.origin)
+    return ImportSource("mesh", skin.mesh, full, given, no_track, (), up, 1.0, "assumed", skin, found.origin)
 
 
 def _pair(path: Path, mesh: Path | None) -> tuple[Path | None, Path]:

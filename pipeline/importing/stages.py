@@ -25,6 +25,7 @@ from pipeline.geometry import Gaussians, Mesh, PointCloud, Pose, Similarity, sig
 from pipeline.geometry.rays import sample_surface
 from pipeline.importing.frame import ROUGH_UP_DEG, Given, eyes_over_floor, facing, find_world
 from pipeline.importing.measure import LENS, look, measure, write_lookouts
+from pipeline.importing.mesh_lod import sim_lod_of_mesh
 from pipeline.importing.registration import Registration, register
 from pipeline.importing.sim_lod import sim_lod_from_renders
 from pipeline.importing.source import MESH_OF_CAPTURE, ImportSource, read_source
@@ -156,8 +157,9 @@ def read(inputs: Mapping[str, Path], params: ImportParams, out_dir: Path) -> Non
     )
     world_from_splat = world_from_mesh @ registration.mesh_from_splat
     splat = source.gaussians.transformed(world_from_splat)
-    if source.small is not None:
-        save_splat(source.small.transformed(world_from_splat), out_dir / "sim.ply")
+    if source.skin is not None:
+        skin = replace(source.skin, mesh=source.skin.mesh.transformed(world_from_mesh))
+        save_splat(sim_lod_of_mesh(skin, eyes, SIM_GAUSSIANS), out_dir / "sim.ply")
     stated = cast(SceneOrigin, source.origin.get("origin", "captured"))
     origin = "generated" if params.generated else stated
     parent = source.origin.get("bundle", "")
@@ -328,7 +330,7 @@ def _form(traits: Traits, _params: Settings, _machine: Machine) -> Choice:
 
 
 IMPORT_STAGES = (
-    Stage("capture", 1, ("source", "mesh_file"), ImportParams, _form, function=f"{__name__}:read"),
+    Stage("capture", 2, ("source", "mesh_file"), ImportParams, _form, function=f"{__name__}:read"),
     Stage("mesh", 3, ("capture",), Settings, function=f"{__name__}:simplify"),
     Stage("regions", 2, ("capture", "mesh"), RegionsParams, function=f"{__name__}:find_floor"),
     Stage("splat", 2, ("capture", "regions"), Settings, function=f"{__name__}:make_levels"),
