@@ -133,6 +133,8 @@ def read_source(path: Path, mesh: Path | None = None) -> ImportSource:
     if found.form == "mesh":
         return _made_of_mesh(found)
     gaussians, surface = read_splat(found.files[0]), read_mesh(found.mesh)
+    if found.files[0].suffix.lower() == ".glb":
+        gaussians = gaussians.transformed(GLTF_AXES)
     if not len(gaussians):
         raise BundleError("a splat has Gaussians", found="none", remedy="export it again", file=found.files[0])
     given = {"both files have one frame": Similarity.identity()}
