@@ -23,6 +23,7 @@ from pipeline.coverage.stage import horizontal_rotation
 from pipeline.errors import CardError, ReconstructionError
 from pipeline.geometry import Gaussians, Mesh, PointCloud, Pose, Similarity, sigmoid
 from pipeline.geometry.rays import sample_surface
+from pipeline.importing.drawn_mesh import mesh_of_splat
 from pipeline.importing.frame import ROUGH_UP_DEG, Given, eyes_over_floor, facing, find_world
 from pipeline.importing.measure import LENS, look, measure, write_lookouts
 from pipeline.importing.mesh_lod import sim_lod_of_mesh
@@ -137,11 +138,15 @@ def read(inputs: Mapping[str, Path], params: ImportParams, out_dir: Path) -> Non
 
     Raises:
         BundleError: When the files are damaged.
-        CardError: When nobody says which axis points up.
+        CardError: When nobody says which axis points up, or how long a unit of a splat alone is.
         ReconstructionError: When the mesh has no floor.
         SimError: When a GaussGym scene has no direction of gravity.
     """
     source = read_source(inputs["source"], inputs["mesh_file"])
+    if source.form == "splat":
+        metres = _scale(params, source)
+        _check_scale(source, metres)
+        source = replace(source, mesh=mesh_of_splat(source.gaussians, _up(params, source), metres.value))
     registration = register(source.gaussians, source.mesh, source.given, _scale(params, source).value)
     mesh, turned = facing(source.mesh, source.track)
     alignment = find_world(mesh, _up(params, source), _scale(params, source, registration), source.track)
@@ -176,7 +181,7 @@ def _up(params: ImportParams, source: ImportSource) -> UpEstimate:
     if source.up is not None:
         return UpEstimate((source.form,), source.up, sigma)
     raise CardError(
-        "somebody must say roughly which axis of the mesh points up",
+        "somebody must say roughly which axis of the mesh, or of a splat alone, points up",
         found="the files don't",
         remedy="--up z, or y, -y ...; floor and walls then tell it exactly",
     )
@@ -189,6 +194,17 @@ def _scale(params: ImportParams, source: ImportSource, registration: Registratio
     if params.scale is None:
         return Given(by_form, params.scale_sigma, source.scale_source)
     return Given(by_form * params.scale, params.scale_sigma, "given")
+
+
+def _check_scale(source: ImportSource, metres: Given) -> None:
+    """Refuse to draw the mesh of a splat whose unit nobody knows: it is built for robots of some size."""
+    if metres.source == "assumed":
+        low, high = np.percentile(source.gaussians.means, [2, 98], axis=0)
+        raise CardError(
+            "somebody must say how many metres a unit of a splat without a mesh is",
+            found="most of it is {:.3g} x {:.3g} x {:.3g} units".format(*(high - low)),
+            remedy="--scale METRES+-SHARE, such as --scale 1+-0.05 where a unit is a metre",
+        )
 
 
 def simplify(inputs: Mapping[str, Path], _params: Settings, out_dir: Path) -> None:
