@@ -14,7 +14,7 @@ from scipy.spatial.transform import Rotation, RotationSpline
 from benchmarks.truth import truth_mesh, truth_poses
 from pipeline.geometry import Camera, Pose
 from pipeline.geometry.rays import RayCaster
-from pipeline.types import F32, F64, I32, U8
+from pipeline.types import F32, F64, I32, I64, U8
 from scene_cards.samples.hall_model import build_model
 from scene_cards.samples.hall_textures import paint
 
@@ -69,14 +69,23 @@ class HallRoom:
         if key not in self._drawn:
             fine = camera.resized(camera.width * SAMPLES, camera.height * SAMPLES)
             points, _, owner = self._hits(fine, world_from_camera)
-            places = np.einsum(
-                "nk,nkc->nc", np.column_stack([points, np.ones(len(points))]), self._columns_from_space[owner]
-            )
-            column, row = np.clip(places.astype(np.int64), 0, self._size[owner] - 1).T
-            color = self._texels[self._start[owner] + row * self._size[owner, 0] + column]
+            color = self._paint(points, owner)
             color = color.reshape(camera.height, SAMPLES, camera.width, SAMPLES, 3).mean((1, 3))
             self._drawn[key] = color.round().astype(np.uint8)
         return self._drawn[key], self.cast(camera, world_from_camera)[1]
+
+    def colors_at(self, triangle: I64, weights: F64) -> F64:
+        """As `Skin.colors_at`, of the mesh."""
+        points = np.einsum("nk,nkc->nc", weights, self.mesh.corners()[triangle].astype(np.float64))
+        return self._paint(points, self._owner[triangle]) / 255.0
+
+    def _paint(self, points: F64, owner: I32) -> U8:
+        """Colours (N, 3) of points (N, 3) on faces (N,)."""
+        places = np.einsum(
+            "nk,nkc->nc", np.column_stack([points, np.ones(len(points))]), self._columns_from_space[owner]
+        )
+        column, row = np.clip(places.astype(np.int64), 0, self._size[owner] - 1).T
+        return self._texels[self._start[owner] + row * self._size[owner, 0] + column]
 
     def _hits(self, camera: Camera, world_from_camera: Pose) -> tuple[F64, F32, I32]:
         """Points (N, 3), depth (N,) and face (N,) under all pixel centres; the hall is closed, every ray hits."""

@@ -121,7 +121,7 @@ def _axis(text: str) -> tuple[str, float | None]:
 Up = Annotated[
     tuple[str, float | None] | None,
     Arg(
-        "up axis of the mesh file: x, y, z, or --up=-y; default: z for GaussGym and nerfstudio",
+        "up axis of the mesh, or of a splat alone: x, y, z, or --up=-y; default: z for GaussGym and nerfstudio",
         "AXIS[+-DEGREES]",
         _axis,
     ),
@@ -129,7 +129,7 @@ Up = Annotated[
 Scale = Annotated[
     tuple[float, float | None] | None,
     Arg(
-        "metres per unit of the mesh (nerfstudio: of the capture), and its relative sigma: 1+-0.02",
+        "metres per unit of the mesh or splat (nerfstudio: of the capture), and its relative sigma: 1+-0.02",
         "METRES[+-SHARE]",
         with_sigma,
     ),
@@ -157,18 +157,20 @@ def import_(
     scale: Scale = None,
     version: Version = None,
 ) -> int:
-    """Import a splat and a mesh of another tool, or a coloured mesh.
+    """Import a splat and a mesh of another tool, or one of both.
 
     Takes a GaussGym scene folder, a nerfstudio export with a mesh, a folder with a splat and a mesh, or these two
     files. The bundle has both in one frame, z up, in metres, with the floor at z = 0, spawn poses, a small level of
     detail, and every gate that can be measured without photos. For a mesh alone (GLB, OBJ or PLY with textures,
-    materials or vertex colours), the splat is sampled from its colours.
+    materials or vertex colours), the splat is sampled from its colours. For a splat alone (PLY, .splat, .ksplat, SPZ,
+    SOG or GLB), the mesh is fused from its depth, and all of it is marked as guessed.
 
     If the frames of splat and mesh differ, the splat is registered to the mesh; a gate measures how well. The up axis
     is refined by floor and walls. A scale without a sigma fails its gate.
 
     Examples:
         splatyard bundle import model.glb --scale 1+-0.01
+        splatyard bundle import scan.spz --scale 1+-0.05
         splatyard bundle import gauss_gym_data/home_night --licence CC-BY-4.0 --scale 1+-0.02
         splatyard bundle import room.ply --mesh room.obj --up y --scale 1+-0.01 --name room
         splatyard bundle import exports/kitchen --scale 1+-0.02          splat.ply, mesh.ply, transforms.json

@@ -30,18 +30,28 @@ LOOKS = np.array([[2, 2, 2], [4, 1, 1], [1, 4, 1], [1, 1, 4]]) / 6.0
 
 ColorsAt = Callable[[I64, F64], F64]
 """Colours (N, 3) in 0..1 of triangles (N,) at places in them, given as weights of their corners (N, 3)."""
+Demand = Callable[[F64], F64]
+"""Gaussians for an area that points (N, 3) on a mesh want, relative to its mean (N,)."""
 
 
-def surfels(mesh: Mesh, budget: int = BUDGET, colors_at: ColorsAt | None = None) -> Gaussians:
-    """About `budget` flat Gaussians, evenly over a mesh, in its vertices' colours unless others are given.
+def evenly(points: F64) -> F64:
+    """The same everywhere."""
+    return np.ones(len(points))
 
-    Triangles that are larger than a Gaussian's share of the area are cut until they aren't, and each piece becomes one
-    Gaussian. Of smaller ones some are taken at equal shares of area along a curve through space, which stand for those
-    between.
+
+def surfels(mesh: Mesh, budget: int = BUDGET, colors_at: ColorsAt | None = None, demand: Demand = evenly) -> Gaussians:
+    """About `budget` flat Gaussians over a mesh, where they are in demand, in its vertices' colours or those given.
+
+    Triangles that want more than one Gaussian are cut until they don't, and each piece becomes one. Of smaller ones
+    some are taken at equal shares along a curve through space, which stand for those between.
     """
     share = float(mesh.face_areas().sum()) / max(1, budget)
-    large = mesh.face_areas() > share
-    rows = [_pieces(mesh, np.flatnonzero(large), 1.4 * share), _drawn(mesh, np.flatnonzero(~large), share)]
+    wanted = demand(mesh.corners().mean(1).astype(np.float64))
+    large = mesh.face_areas() * wanted > share
+    rows = [
+        _pieces(mesh, np.flatnonzero(large), 1.4 * share, demand),
+        _drawn(mesh, np.flatnonzero(~large), share, wanted),
+    ]
     triangle = np.concatenate([row[0] for row in rows])
     weights = np.concatenate([row[1] for row in rows])
     spread = np.concatenate([row[2] for row in rows])
@@ -75,17 +85,21 @@ def flat_gaussians(middles: Floats, first: Floats, second: Floats, colors: Float
     return replace(made, antialiased=True)
 
 
-def triangle_pieces(corners: F64, largest: float) -> tuple[F64, I64]:
-    """Corners (P, 3, 3) of pieces of triangles (N, 3, 3), none larger than an area, and whose pieces they are (P,)."""
+def triangle_pieces(corners: F64, largest: float, demand: Demand = evenly) -> tuple[F64, I64]:
+    """Corners (P, 3, 3) of pieces of triangles (N, 3, 3), and whose pieces they are (P,).
+
+    None is larger than an area, and where more Gaussians are in demand, than so much less.
+    """
     pieces, owner = corners, np.arange(len(corners))
+    done = list[tuple[F64, I64]]()
     for _ in range(MAX_ROUNDS):
         a, b, c = np.moveaxis(pieces, 1, 0)
-        big = np.linalg.norm(np.cross(b - a, c - a), axis=1) > 2 * largest
+        big = np.linalg.norm(np.cross(b - a, c - a), axis=1) * demand(pieces.mean(1)) > 2 * largest
+        done.append((pieces[~big], owner[~big]))
+        pieces, owner = _halved(pieces[big]), np.tile(owner[big], 2)
         if not big.any():
             break
-        halves = _halved(pieces[big])
-        pieces = np.concatenate([pieces[~big], halves])
-        owner = np.concatenate([owner[~big], owner[big], owner[big]])
+    pieces, owner = (np.concatenate(parts) for parts in zip(*done, (pieces, owner), strict=True))
     order = np.argsort(owner, kind="stable")
     return pieces[order], owner[order]
 
@@ -97,27 +111,38 @@ def conjugate_axes(corners: F64) -> tuple[F64, F64]:
     return OF_A_TRIANGLE * first, OF_A_TRIANGLE * second
 
 
-def _pieces(mesh: Mesh, chosen: I64, largest: float) -> tuple[I64, F64, F64]:
+def barycentric(points: F64, corners: F64) -> F64:
+    """Barycentric weights (N, K, 3) of points (N, K, 3) in triangles (N, 3, 3)."""
+    a, b, c = (corners[:, None, k] for k in range(3))
+    normal = np.cross(b - a, c - a)
+    area = np.maximum(np.einsum("nkc,nkc->nk", normal, normal), 1e-30)
+    second = np.einsum("nkc,nkc->nk", np.cross(points - a, c - a), normal) / area
+    third = np.einsum("nkc,nkc->nk", np.cross(b - a, points - a), normal) / area
+    return np.stack([1 - second - third, second, third], -1)
+
+
+def _pieces(mesh: Mesh, chosen: I64, largest: float, demand: Demand) -> tuple[I64, F64, F64]:
     """Cut triangles: owners (P,), corners as weights of theirs (P, 3, 3), and half axes (P, 2, 3)."""
     corners = mesh.corners()[chosen].astype(np.float64)
-    pieces, owner = triangle_pieces(corners, largest)
-    weights = _weights(pieces, corners[owner])
+    pieces, owner = triangle_pieces(corners, largest, demand)
+    weights = barycentric(pieces, corners[owner])
     return chosen[owner], weights, np.stack(conjugate_axes(pieces), 1)
 
 
-def _drawn(mesh: Mesh, chosen: I64, share: float) -> tuple[I64, F64, F64]:
-    """As `_pieces`, of small triangles: one for each share of their area, round, with that area."""
+def _drawn(mesh: Mesh, chosen: I64, share: float, wanted: F64) -> tuple[I64, F64, F64]:
+    """As `_pieces`, of small triangles: one for each share of what they want (F,), round, with its area."""
     if not len(chosen) or share <= 0:
         return np.zeros(0, np.int64), np.zeros((0, 3, 3)), np.zeros((0, 2, 3))
     chosen = chosen[morton_order(mesh.corners()[chosen].mean(1))]  # neighbours follow each other: even in space
-    area = np.cumsum(mesh.face_areas()[chosen])
+    area = np.cumsum((mesh.face_areas() * wanted)[chosen])
     count = max(1, round(float(area[-1]) / share))
     picked = chosen[np.minimum(np.searchsorted(area, (np.arange(count) + 0.5) / count * area[-1]), len(chosen) - 1)]
     a, b, _ = np.moveaxis(mesh.corners()[picked].astype(np.float64), 1, 0)
     along = (b - a) / np.maximum(np.linalg.norm(b - a, axis=1, keepdims=True), 1e-12)
     across = np.cross(mesh.face_normals()[picked], along)
     weights = np.broadcast_to(np.eye(3), (count, 3, 3))
-    return picked, weights, DRAWN * np.sqrt(share) * np.stack([along, across], 1)
+    sizes = DRAWN * np.asarray(np.sqrt(share / wanted[picked]), np.float64)
+    return picked, weights, sizes[:, None, None] * np.stack([along, across], 1)
 
 
 def _halved(corners: F64) -> F64:
@@ -127,16 +152,6 @@ def _halved(corners: F64) -> F64:
     a, b, c = np.moveaxis(np.take_along_axis(corners, turn[:, :, None], 1), 1, 0)
     middle = (a + b) / 2
     return np.concatenate([np.stack([a, middle, c], 1), np.stack([middle, b, c], 1)])
-
-
-def _weights(points: F64, corners: F64) -> F64:
-    """Barycentric weights (N, K, 3) of points (N, K, 3) in triangles (N, 3, 3)."""
-    a, b, c = (corners[:, None, k] for k in range(3))
-    normal = np.cross(b - a, c - a)
-    area = np.maximum(np.einsum("nkc,nkc->nk", normal, normal), 1e-30)
-    second = np.einsum("nkc,nkc->nk", np.cross(points - a, c - a), normal) / area
-    third = np.einsum("nkc,nkc->nk", np.cross(b - a, points - a), normal) / area
-    return np.stack([1 - second - third, second, third], -1)
 
 
 def _principal(first: F64, second: F64) -> tuple[F64, F64]:

@@ -50,7 +50,7 @@ def import_bundle(request: ImportRequest) -> Path:
     Raises:
         BundleError: When the files are of no form that can be read, or damaged.
         CardError: When an option is missing or impossible, or contradicts what the files say.
-        ReconstructionError: When the mesh has no floor.
+        ReconstructionError: When the mesh, or a splat alone, has no floor.
         SimError: When a GaussGym scene has no direction of gravity.
     """
     planned = plan_import(request)

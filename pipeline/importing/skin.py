@@ -205,11 +205,21 @@ def _look_up(corner: F64, uv: F64, which: I64, textures: list[U8]) -> Callable[[
         place = np.einsum("nk,nkc->nc", weights, uv[triangle])
         for number, texture in enumerate(textures):
             own = which[triangle] == number
-            height, width = texture.shape[:2]
-            u, v = np.where((place[own] >= 0) & (place[own] <= 1), place[own], place[own] % 1.0).T
-            column = np.floor(u * width).astype(np.int64).clip(0, width - 1)
-            row = np.floor((1 - v) * height).astype(np.int64).clip(0, height - 1)
-            colors[own] *= texture[row, column] / 255.0
+            colors[own] *= _bilinear(
+                texture, np.where((place[own] >= 0) & (place[own] <= 1), place[own], place[own] % 1.0)
+            )
         return colors
 
     return at
+
+
+def _bilinear(texture: U8, uv: F64) -> F64:
+    """Colours (N, 3), 0..1, of an image (H, W, 3) at places (N, 2) in it, 0..1 from its lower left corner."""
+    last = np.array(texture.shape[1::-1]) - 1
+    place = (np.stack([uv[:, 0], 1 - uv[:, 1]], 1) * (last + 1) - 0.5).clip(0, last)
+    first = place.astype(np.int64)
+    second, share = np.minimum(first + 1, last), place - first
+    (x, y), (u, v) = share.T[..., None], second.T
+    upper = texture[first[:, 1], first[:, 0]] * (1 - x) + texture[first[:, 1], u] * x
+    lower = texture[v, first[:, 0]] * (1 - x) + texture[v, u] * x
+    return (upper * (1 - y) + lower * y) / 255.0

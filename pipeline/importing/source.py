@@ -25,13 +25,12 @@ from pipeline.importing.skin import Skin, load_skin, names_beside
 from pipeline.importing.splats import files_of, is_splat, ply_header, read_splat
 from pipeline.scenes.bundle import BundleCamera
 from pipeline.scenes.manifest import ORIGINS, file_sha256, reading
-from pipeline.splat.params import SIM_GAUSSIANS
 from pipeline.types import F64
 
 TRANSFORMS, DATAPARSER = "transforms.json", "dataparser_transforms.json"
 MAX_ORIGIN_BYTES = 65_536
 MESH_OF_CAPTURE = "the mesh is in the capture's frame"
-FORMS = "a GaussGym scene folder; a nerfstudio export with a mesh; a splat and a mesh; or one coloured mesh"
+FORMS = "a GaussGym scene folder; a nerfstudio export with a mesh; a splat and a mesh; or one splat or coloured mesh"
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,15 +38,15 @@ class ImportSource:
     """Somebody else's scene, as its files have it.
 
     Attributes:
-        form: gaussgym, nerfstudio, pair or mesh.
-        mesh: In the frame of its file, as the Gaussians.
+        form: gaussgym, nerfstudio, pair, mesh or splat.
+        mesh: In the frame of its file, as the Gaussians; empty for a splat alone, see `drawn_mesh`.
         given: mesh_from_splat by its source.
         track: (N, 3) positions of cameras, mesh frame; none where the files don't say.
         cameras: Those with intrinsics, mesh frame.
         up: The axis (3,) of the mesh's frame that the form calls up, or None.
         metres_per_unit: Metres per unit of the mesh, as the form has it.
         scale_source: What says so.
-        small: The level of detail for robots' cameras, where the splat was made with one.
+        skin: The mesh with its colours, where the splat is made of them.
         origin: What `origin.json` says beside an export of ours.
     """
 
@@ -60,7 +59,7 @@ class ImportSource:
     up: F64 | None
     metres_per_unit: float
     scale_source: str
-    small: Gaussians | None = None
+    skin: Skin | None = None
     origin: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -69,8 +68,8 @@ class SourceFiles:
     """Files of a scene that an import reads.
 
     Attributes:
-        form: gaussgym, nerfstudio, pair or mesh.
-        mesh: The mesh's file; GaussGym's folder.
+        form: gaussgym, nerfstudio, pair, mesh or splat.
+        mesh: The mesh's file; GaussGym's folder; a splat's own file where it is alone.
         files: All that are read, the splat's first where there is one file of it.
         origin: What `origin.json` says beside an export of ours.
     """
@@ -97,6 +96,8 @@ def find_source(path: Path, mesh: Path | None = None) -> SourceFiles:
     if not path.exists():
         raise BundleError(f"import reads {FORMS}", found="nothing there", remedy="check the path", file=path)
     splat, surface = _pair(path, mesh)
+    if splat == surface:
+        return SourceFiles("splat", surface, tuple(files_of(surface)), _origin(path) if path.is_dir() else {})
     if splat is None:
         beside = [surface.parent / name for name in names_beside(surface)] if surface.suffix.lower() == ".obj" else []
         return SourceFiles("mesh", surface, (surface, *beside), _origin(path) if path.is_dir() else {})
@@ -133,9 +134,14 @@ def read_source(path: Path, mesh: Path | None = None) -> ImportSource:
         )
     if found.form == "mesh":
         return _made_of_mesh(found)
-    gaussians, surface = read_splat(found.files[0]), read_mesh(found.mesh)
+    gaussians = read_splat(found.files[0])
     if not len(gaussians):
         raise BundleError("a splat has Gaussians", found="none", remedy="export it again", file=found.files[0])
+    if found.files[0].suffix.lower() == ".glb":
+        gaussians = gaussians.transformed(GLTF_AXES)
+    if found.form == "splat":
+        return _splat_alone(found, gaussians)
+    surface = read_mesh(found.mesh)
     given = {"both files have one frame": Similarity.identity()}
     if found.form == "pair":
         no_track = np.zeros((0, 3))
@@ -153,6 +159,16 @@ def read_source(path: Path, mesh: Path | None = None) -> ImportSource:
     )
 
 
+def _splat_alone(found: SourceFiles, gaussians: Gaussians) -> ImportSource:
+    """A splat whose mesh is still to be drawn; what its format says of up and metres."""
+    suffix, nothing = found.mesh.suffix.lower(), Mesh.from_arrays(np.zeros((0, 3)), np.zeros((0, 3), np.int32))
+    up = {".glb": np.array([0, 0, 1.0]), ".spz": np.array([0, 1.0, 0])}.get(suffix)
+    given = {"the mesh is drawn from the splat": Similarity.identity()}
+    metres = "glTF" if suffix == ".glb" else "assumed"
+    no_track = np.zeros((0, 3))
+    return ImportSource("splat", nothing, gaussians, given, no_track, (), up, 1.0, metres, None, found.origin)
+
+
 def _made_of_mesh(found: SourceFiles) -> ImportSource:
     """A mesh alone, and a splat made of its colours."""
     skin = read_skin(found.mesh)
@@ -165,19 +181,21 @@ def _made_of_mesh(found: SourceFiles) -> ImportSource:
         )
     up = np.array([0, 0, 1.0]) if found.mesh.suffix.lower() == ".glb" else None
     given = {"the splat is made of the mesh": Similarity.identity()}
-    full, small = (surfels(skin.mesh, count, skin.colors_at) for count in (BUDGET, SIM_GAUSSIANS))
+    full = surfels(skin.mesh, BUDGET, skin.colors_at)
     no_track = np.zeros((0, 3))
-    return ImportSource("mesh", skin.mesh, full, given, no_track, (), up, 1.0, "assumed", small, found.origin)
+    return ImportSource("mesh", skin.mesh, full, given, no_track, (), up, 1.0, "assumed", skin, found.origin)
 
 
 def _pair(path: Path, mesh: Path | None) -> tuple[Path | None, Path]:
-    """The splat's file and the mesh's; no splat's where there is a mesh that may have colours."""
+    """The splat's file and the mesh's; no splat's where a mesh is alone, and twice the splat's where that is."""
     files = sorted(file for file in path.iterdir() if file.is_file()) if path.is_dir() else [path]
     splats = [file for file in files if is_splat(file)]
     meshes = [mesh] if mesh else [f for f in files if f.suffix.lower() in MESH_SUFFIXES and f not in splats]
     meshes = [f for f in meshes if f.suffix.lower() != ".ply" or not f.is_file() or b"element face" in ply_header(f)]
     if not splats and len(meshes) == 1 and meshes[0].resolve().is_relative_to(path.resolve()):
         return None, meshes[0]
+    if len(splats) == 1 and not meshes and (mesh is None or mesh.resolve() == splats[0].resolve()):
+        return splats[0], splats[0]
     if len(splats) != 1 or len(meshes) != 1:
         raise BundleError(
             f"import reads {FORMS}",

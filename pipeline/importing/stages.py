@@ -23,8 +23,10 @@ from pipeline.coverage.stage import horizontal_rotation
 from pipeline.errors import CardError, ReconstructionError
 from pipeline.geometry import Gaussians, Mesh, PointCloud, Pose, Similarity, sigmoid
 from pipeline.geometry.rays import sample_surface
+from pipeline.importing.drawn_mesh import mesh_of_splat
 from pipeline.importing.frame import ROUGH_UP_DEG, Given, eyes_over_floor, facing, find_world
 from pipeline.importing.measure import LENS, look, measure, write_lookouts
+from pipeline.importing.mesh_lod import sim_lod_of_mesh
 from pipeline.importing.registration import Registration, register
 from pipeline.importing.sim_lod import sim_lod_from_renders
 from pipeline.importing.source import MESH_OF_CAPTURE, ImportSource, read_source
@@ -136,11 +138,15 @@ def read(inputs: Mapping[str, Path], params: ImportParams, out_dir: Path) -> Non
 
     Raises:
         BundleError: When the files are damaged.
-        CardError: When nobody says which axis points up.
+        CardError: When nobody says which axis points up, or how long a unit of a splat alone is.
         ReconstructionError: When the mesh has no floor.
         SimError: When a GaussGym scene has no direction of gravity.
     """
     source = read_source(inputs["source"], inputs["mesh_file"])
+    if source.form == "splat":
+        metres = _scale(params, source)
+        _check_scale(source, metres)
+        source = replace(source, mesh=mesh_of_splat(source.gaussians, _up(params, source), metres.value))
     registration = register(source.gaussians, source.mesh, source.given, _scale(params, source).value)
     mesh, turned = facing(source.mesh, source.track)
     alignment = find_world(mesh, _up(params, source), _scale(params, source, registration), source.track)
@@ -156,8 +162,9 @@ def read(inputs: Mapping[str, Path], params: ImportParams, out_dir: Path) -> Non
     )
     world_from_splat = world_from_mesh @ registration.mesh_from_splat
     splat = source.gaussians.transformed(world_from_splat)
-    if source.small is not None:
-        save_splat(source.small.transformed(world_from_splat), out_dir / "sim.ply")
+    if source.skin is not None:
+        skin = replace(source.skin, mesh=source.skin.mesh.transformed(world_from_mesh))
+        save_splat(sim_lod_of_mesh(skin, eyes, SIM_GAUSSIANS), out_dir / "sim.ply")
     stated = cast(SceneOrigin, source.origin.get("origin", "captured"))
     origin = "generated" if params.generated else stated
     parent = source.origin.get("bundle", "")
@@ -174,7 +181,7 @@ def _up(params: ImportParams, source: ImportSource) -> UpEstimate:
     if source.up is not None:
         return UpEstimate((source.form,), source.up, sigma)
     raise CardError(
-        "somebody must say roughly which axis of the mesh points up",
+        "somebody must say roughly which axis of the mesh, or of a splat alone, points up",
         found="the files don't",
         remedy="--up z, or y, -y ...; floor and walls then tell it exactly",
     )
@@ -187,6 +194,17 @@ def _scale(params: ImportParams, source: ImportSource, registration: Registratio
     if params.scale is None:
         return Given(by_form, params.scale_sigma, source.scale_source)
     return Given(by_form * params.scale, params.scale_sigma, "given")
+
+
+def _check_scale(source: ImportSource, metres: Given) -> None:
+    """Refuse to draw the mesh of a splat whose unit nobody knows: it is built for robots of some size."""
+    if metres.source == "assumed":
+        low, high = np.percentile(source.gaussians.means, [2, 98], axis=0)
+        raise CardError(
+            "somebody must say how many metres a unit of a splat without a mesh is",
+            found="most of it is {:.3g} x {:.3g} x {:.3g} units".format(*(high - low)),
+            remedy="--scale METRES+-SHARE, such as --scale 1+-0.05 where a unit is a metre",
+        )
 
 
 def simplify(inputs: Mapping[str, Path], _params: Settings, out_dir: Path) -> None:
@@ -328,7 +346,7 @@ def _form(traits: Traits, _params: Settings, _machine: Machine) -> Choice:
 
 
 IMPORT_STAGES = (
-    Stage("capture", 1, ("source", "mesh_file"), ImportParams, _form, function=f"{__name__}:read"),
+    Stage("capture", 2, ("source", "mesh_file"), ImportParams, _form, function=f"{__name__}:read"),
     Stage("mesh", 3, ("capture",), Settings, function=f"{__name__}:simplify"),
     Stage("regions", 2, ("capture", "mesh"), RegionsParams, function=f"{__name__}:find_floor"),
     Stage("splat", 2, ("capture", "regions"), Settings, function=f"{__name__}:make_levels"),

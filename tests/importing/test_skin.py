@@ -73,7 +73,7 @@ def test_a_texture_is_on_the_wall(write, tmp_path: Path, monkeypatch: pytest.Mon
     np.testing.assert_allclose(splat.means[:, 1], 0, atol=1e-5)
     corner = source.mesh.colors[np.linalg.norm(source.mesh.vertices - WALL[0], axis=1).argmin()]
     np.testing.assert_allclose(corner, [20, 20, 220], atol=3)
-    assert source.small is not None
+    assert source.skin is not None
 
 
 def test_changed_textures_are_other_sources(tmp_path: Path):

@@ -15,7 +15,7 @@ import pytest
 from pipeline.errors import BundleError
 from pipeline.export.web import save_spz
 from pipeline.geometry import SH_C0, Gaussians
-from pipeline.importing import splats as splats_module
+from pipeline.importing import splat_values
 from pipeline.importing.source import find_source, read_source
 from pipeline.importing.splats import read_splat
 from pipeline.splat.ply import save_splat
@@ -153,16 +153,16 @@ def test_sizes_are_bounded(some: Gaussians, tmp_path: Path, monkeypatch: pytest.
     path.write_bytes(gzip.compress(head[:8] + struct.pack("<I", 2**31 - 1) + head[12:]))
     with pytest.raises(BundleError, match="2147483647 Gaussians"):
         read_splat(path)
-    monkeypatch.setattr(splats_module, "MAX_GAUSSIANS", 599)
+    monkeypatch.setattr(splat_values, "MAX_GAUSSIANS", 599)
     for name in ("a.splat", "a.compressed.ply"):
         with pytest.raises(BundleError, match="600 Gaussians"):
             read_splat(write(name, some, tmp_path)[0])
 
 
-@pytest.mark.parametrize("name", ["a.ksplat", "a.usdz", "a.spz"])
+@pytest.mark.parametrize("name", ["a.lcc", "a.usdz"])
 def test_what_is_not_read_is_named(name: str, some: Gaussians, room: Room, tmp_path: Path) -> None:
-    """With the command that converts it; an SPZ of version 4 is no gzip."""
-    (tmp_path / name).write_bytes(b"NGSP\4\0\0\0" + bytes(100))
+    """With the command that converts it."""
+    (tmp_path / name).write_bytes(bytes(100))
     room.mesh.save(tmp_path / "mesh.ply")
     with pytest.raises(BundleError) as error:
         read_source(tmp_path)
