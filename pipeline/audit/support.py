@@ -19,9 +19,7 @@ CELL = 0.1
 OUTVOTED = 3
 """What so many times as many views look through as see it isn't there."""
 LEVEL = 0.8
-"""Least z of the normal of what looks level,"""
-STANDING = 0.5
-"""and of what carries."""
+"""Least z of the normal of what carries."""
 REACH = 2.0
 """Height over the floor up to which robots touch things [m]."""
 
@@ -62,9 +60,7 @@ def find_phantoms(looks: Looks, floor: float) -> list[Piece]:
 
 def find_missing(looks: Looks, floor: float) -> list[Piece]:
     """Level surface that views see and the collision mesh lacks, the largest first."""
-    mesh = looks.collision
-    carrying = RayCaster(mesh.with_faces(mesh.face_normals()[:, 2] > STANDING))
-    shown = whole(looks.seen > 0) & (_seen_normals(looks) > LEVEL)
+    shown = whole(looks.touched - looks.seen > CLEARLY) & (looks.seen > 0) & (_seen_normals(looks) > LEVEL)
     view = np.nonzero(shown)[0]
     point = looks.eyes[view] + looks.directions[shown] * looks.seen[shown][:, None].astype(np.float64)
     low = point[:, 2] < floor + REACH
@@ -73,7 +69,7 @@ def find_missing(looks: Looks, floor: float) -> list[Piece]:
     votes = _views(cell, view[low], len(first))
     middle = np.column_stack([np.bincount(cell, column) for column in point[low].T]) / np.bincount(cell)[:, None]
     chosen = votes >= VIEWS
-    chosen[chosen] = carrying.distances(middle[chosen]) > CLEARLY
+    chosen[chosen] = RayCaster(looks.collision).distances(middle[chosen]) > CLEARLY
     middle, votes = middle[chosen], votes[chosen]
     kept = votes > OUTVOTED * _through(looks, middle)
     return _pieces(middle[kept], np.ones(int(kept.sum())))
