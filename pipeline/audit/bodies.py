@@ -1,4 +1,4 @@
-"""Hulls of objects against what is seen of them."""
+"""Hulls of objects against their surfaces, which belong to the collision mesh that is compared with what is seen."""
 
 from __future__ import annotations
 
@@ -8,10 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial import ConvexHull
 
-from pipeline.check.views import MIN_ALPHA
 from pipeline.geometry import Camera, Mesh, Pose
 from pipeline.geometry.rays import RayCaster
-from pipeline.raster import contiguous, render
 from pipeline.scenes.objects import BundleObject
 from pipeline.types import F64
 
@@ -27,7 +25,7 @@ SEEN_SIDES = 2
 
 @dataclass(frozen=True)
 class HullGap:
-    """By how much an object's hulls stand out over what is seen of it [m], and its sigma from side to side."""
+    """By how much an object's hulls stand out over its surface [m], and its sigma from side to side."""
 
     name: str
     gap: float
@@ -37,9 +35,9 @@ class HullGap:
 
 
 def measure_hulls(one: BundleObject) -> HullGap | None:
-    """Compare from five sides; None where too little of it is seen."""
-    hulls = RayCaster(functools.reduce(Mesh.joined, [_surface(hull) for hull in one.hulls()]))
-    splat, corners = contiguous(one.splat()), np.concatenate(one.hulls())
+    """Compare from five sides; None where the surface has too few of them."""
+    hulls = RayCaster(functools.reduce(Mesh.joined, [_solid(hull) for hull in one.hulls()]))
+    surface, corners = RayCaster(one.mesh()), np.concatenate(one.hulls())
     middle, size = (corners.min(0) + corners.max(0)) / 2, float(np.ptp(corners, axis=0).max())
     focal = 0.9 * PIXELS * AWAY
     camera = Camera(PIXELS, PIXELS, focal, focal, PIXELS / 2, PIXELS / 2)
@@ -47,11 +45,10 @@ def measure_hulls(one: BundleObject) -> HullGap | None:
     for side in SIDES:
         right = np.cross(side, [0, 0, 1.0] if side[2] == 0 else [0, 1.0, 0])
         pose = Pose(np.column_stack([right, np.cross(-side, right), -side]), middle + AWAY * size * side)
-        image = render(splat, camera, pose)
-        touched = hulls.depth(camera, pose)
-        both = (image.alpha >= MIN_ALPHA) & (touched > 0)
+        depth, touched = surface.depth(camera, pose), hulls.depth(camera, pose)
+        both = (depth > 0) & (touched > 0)
         if both.sum() >= LEAST:
-            gaps.append(float(np.quantile((image.depth - touched)[both], SHARE)))
+            gaps.append(float(np.quantile((depth - touched)[both], SHARE)))
     if len(gaps) < SEEN_SIDES:
         return None
     gap = float(np.median(gaps))
@@ -60,5 +57,5 @@ def measure_hulls(one: BundleObject) -> HullGap | None:
     return HullGap(one.record.name, gap, spread / np.sqrt(len(gaps)), len(gaps), (x, y, z))
 
 
-def _surface(hull: F64) -> Mesh:
+def _solid(hull: F64) -> Mesh:
     return Mesh.from_arrays(hull, ConvexHull(hull).simplices)
