@@ -119,7 +119,8 @@ def lowered(mesh: Mesh, bundle: Bundle) -> Mesh | None:
         return None
     cells, heights = found
     floor = bundle.regions.floor_height
-    riser = float(np.median(np.diff(np.unique(np.round([floor, *heights], 2)))))
+    rises = np.diff(np.sort([floor, *heights]))
+    riser = float(np.median(rises[rises > 0.1]))
     vertices = mesh.vertices.astype(np.float64)
     high = vertices[:, 2] - floor
     stairs = over(vertices, cells, bundle) & (high > 0.02) & (high < heights.max() - floor + 0.02)

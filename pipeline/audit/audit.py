@@ -102,7 +102,7 @@ def audit(bundle: Bundle) -> Audit:
 
 def seen_findings(looks: Looks, patches: Patches, floor: Mask, regions: Regions) -> list[Finding]:
     """All that the comparison of what is seen with what is touched tells."""
-    steps = measure_steps(looks.same, regions, _noise(patches.gap[level(patches)]))
+    steps = measure_steps(looks, regions, _noise(patches.gap[floor]))
     return [
         *frame_findings(patches, floor),
         _steps_finding(steps),

@@ -72,9 +72,11 @@ class Looks:
         seen: (V, H, W) float32 median depth of the splat; 0 where it shows nothing, or no single surface.
         touched: (V, H, W) float32 depth of the mesh; inf where the ray meets nothing.
         face: (V, H, W) triangle of the mesh; -1 where it meets nothing.
+        captured: From which view on they are the capture's.
     """
 
     collision: Mesh
+    captured: int
     poses: tuple[Pose, ...]
     seen: F32
     touched: F32
@@ -128,6 +130,7 @@ def look_round(
     caster = RayCaster(collision)
     poses = [*_stances(caster, regions, coverage)]
     every = slice(None, None, -(-len(captured) // CAPTURED) or 1)
+    stances = len(poses)
     poses += [view.world_from_camera for view in captured[every]]
     packed = pack(contiguous(splat))
     shape = (len(poses), LENS.height, LENS.width)
@@ -141,7 +144,7 @@ def look_round(
         directions = pose.rotate(LENS.rays()).reshape(-1, 3)
         hits = caster.cast(np.broadcast_to(pose.translation, directions.shape), directions)
         touched[number], face[number] = hits.distance.reshape(shape[1:]), hits.triangle.reshape(shape[1:])
-    return Looks(collision, tuple(poses), seen, touched, face)
+    return Looks(collision, stances, tuple(poses), seen, touched, face)
 
 
 def _stances(caster: RayCaster, regions: Regions, coverage: CoverageMap) -> Iterator[Pose]:

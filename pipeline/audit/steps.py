@@ -8,7 +8,7 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from pipeline.audit.looking import Samples
+from pipeline.audit.looking import Looks, Samples
 from pipeline.audit.patches import VIEWS, numbered, percentile_by
 from pipeline.regions.regions import Regions
 from pipeline.types import F64, I64, Mask
@@ -21,6 +21,8 @@ RISERS = (0.06, 0.3)
 """Heights of steps [m]."""
 ON = 0.1
 """What is touched so near to a tread's height is the tread [m]."""
+FAR, PIXELS, FLIGHT = 0.15, 3, 3
+"""Errors of risers add up to so much [m]; pixels of a tread in a view, and edges of a flight, at least."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,51 +50,70 @@ class Steps:
         return self.stretch * riser, self.sigma * riser
 
 
-def measure_steps(samples: Samples, regions: Regions, noise: float) -> Steps | None:
+def measure_steps(looks: Looks, regions: Regions, noise: float) -> Steps | None:
     """The steps that robots' floor has, as far as both treads are seen; None without any.
 
-    `noise` is the deviation of level surfaces' gaps [m]. Where all risers are wrong alike, the error grows from tread
-    to tread; so it is told from heights and gaps of all treads of a flight.
+    `noise` is the deviation of gaps from patch to patch of the floor [m]. Where all risers are wrong alike, the error grows from tread
+    to tread; so it is told from heights and gaps of all treads of a flight. They rise out of robots' sight: where the
+    capture's views show a flight, these tell.
     """
     tread, heights = treads(regions)
     pairs, places = _edges(tread, heights, regions)
-    gaps, tops = _seen_treads(samples, tread, heights, regions)
-    both = np.isfinite(gaps[pairs].sum(1))
-    if not both.any():
+    if not len(pairs):
         return None
-    low, high = pairs[both].T
-    flight = connected_components(coo_array((np.ones(len(low)), (low, high)), shape=(len(heights),) * 2), False)[1]
-    used = np.unique(pairs[both])
-    _, flight = np.unique(flight[used], return_inverse=True)
-    z, gap = (values[used] - _mean(values[used], flight)[flight] for values in (tops, gaps))
-    spread = float(z @ z)
-    stretch = float(z @ gap) / spread
-    off = np.sqrt(((gap - stretch * z) ** 2).sum() / max(1, len(used) - flight.max() - 2))
-    return Steps(
-        places[both], tops[high] - tops[low], gaps[low] - gaps[high], -stretch, max(noise, float(off)) / spread**0.5
-    )
+    samples = looks.samples(np.abs(looks.gaps) < FAR)
+    for chosen in (samples.chosen(samples.view >= looks.captured), samples):
+        seen = _seen_treads(chosen, tread, heights, regions)
+        both = np.isfinite(seen.gap[pairs].sum(1))
+        if both.sum() >= FLIGHT:
+            return _steps(pairs[both], places[both], seen, noise)
+    return _steps(pairs[both], places[both], seen, noise) if both.any() else None
 
 
-def _mean(values: F64, group: I64) -> F64:
-    return np.bincount(group, values) / np.bincount(group)
+@dataclass(frozen=True, eq=False)
+class _Seen:
+    """Of treads (T,): median gap and its sigma, and the height that is touched [m]; NaN where too few views show one."""
+
+    gap: F64
+    sigma: F64
+    top: F64
 
 
-def _seen_treads(samples: Samples, tread: I64, heights: F64, regions: Regions) -> tuple[F64, F64]:
-    """Gaps (T,) of treads, and their heights as they are touched [m]; NaN where too few views show one."""
-    gaps, tops = np.full(len(heights), np.nan), np.full(len(heights), np.nan)
+def _steps(pairs: I64, places: F64, seen: _Seen, noise: float) -> Steps:
+    """Edges (E, 2) between treads; the stretch is that of gaps by heights, each flight about its own middle."""
+    low, high = pairs.T
+    linked = coo_array((np.ones(len(low)), (low, high)), shape=(len(seen.gap),) * 2)
+    used = np.unique(pairs)
+    flight = np.unique(connected_components(linked, directed=False)[1][used], return_inverse=True)[1]
+    weight = 1 / (seen.sigma[used] ** 2 + noise**2 + 1e-8)
+    total = np.bincount(flight, weight)
+    z, gap = (x - (np.bincount(flight, weight * x) / total)[flight] for x in (seen.top[used], seen.gap[used]))
+    spread = float((weight * z * z).sum())
+    stretch = float((weight * z * gap).sum()) / spread
+    off = (weight * (gap - stretch * z) ** 2).sum() / max(1, len(used) - len(total) - 1)
+    sigma = float(np.sqrt(max(1.0, off) / spread))
+    return Steps(places, seen.top[high] - seen.top[low], seen.gap[low] - seen.gap[high], -stretch, sigma)
+
+
+def _seen_treads(samples: Samples, tread: I64, heights: F64, regions: Regions) -> _Seen:
+    """What of treads is seen."""
+    seen = _Seen(*(np.full(len(heights), np.nan) for _ in range(3)))
     index, inside = regions.cells_of(samples.point)
     level = inside & (samples.normal[:, 2] > 0.9)
-    samples, index = samples.chosen(level), index[level]
-    owner = tread[tuple(index.T)]
-    on = (owner >= 0) & (np.abs(samples.point[:, 2] - heights[owner]) < ON) if len(heights) else owner > len(heights)
-    if on.any():
-        look, first = numbered(owner[on], samples.view[on])
-        known, number, views = np.unique(owner[on][first], return_inverse=True, return_counts=True)
-        seen = views >= VIEWS
-        gaps[known[seen]] = percentile_by(number, percentile_by(look, samples.gap[on], 0.5), 0.5)[seen]
-        known, number = np.unique(owner[on], return_inverse=True)
-        tops[known] = percentile_by(number, samples.point[on][:, 2], 0.5)
-    return gaps, tops
+    level[level] = tread[tuple(index[level].T)] >= 0
+    samples, owner = samples.chosen(level), tread[tuple(index[level].T)]
+    on = np.abs(samples.point[:, 2] - heights[owner]) < ON
+    samples, owner = samples.chosen(on), owner[on]
+    look, first = numbered(owner, samples.view)
+    enough = np.bincount(look, minlength=len(first)) >= PIXELS
+    middle, whose = percentile_by(look, samples.gap, 0.5)[enough], owner[first][enough]
+    for one in np.unique(whose):
+        gaps = middle[whose == one]
+        if len(gaps) >= VIEWS:
+            seen.gap[one] = np.median(gaps)
+            seen.sigma[one] = 1.48 * np.median(np.abs(gaps - seen.gap[one])) / np.sqrt(len(gaps))
+            seen.top[one] = np.median(samples.point[owner == one, 2])
+    return seen
 
 
 def treads(regions: Regions) -> tuple[I64, F64]:
