@@ -1,10 +1,11 @@
 """Audit scenes as they are, and copies with one fault put into each: is it found, and named right?
 
-    python benchmarks/audit.py BUNDLE ...            audit bundles, and copies of the first of each kind with faults
-    python benchmarks/audit.py BUNDLE ... --write    write the page in docs/benchmarks
+    python benchmarks/audit.py BUNDLE ...                      audit bundles, and copies with each kind of fault
+    python benchmarks/audit.py BUNDLE ... --clean BUNDLE ...   and others as they are
+    python benchmarks/audit.py BUNDLE ... --write              write the page in docs/benchmarks
 
-Faults are put where a bundle has a place for them: risers, landings and areas need some. Each copy is a bundle of its
-own, whose floor is found again in its collision mesh, as a build would.
+Faults are put where a bundle has a place for them: risers and landings need stairs, hulls objects that were cut out. The
+walkable floor of a copy stays that of the bundle.
 """
 
 from __future__ import annotations
@@ -209,7 +210,7 @@ SEEDED: dict[str, tuple[str, Callable[[Path], bool]]] = {
     "hull": ("a hull 2 cm too large", larger_hull),
     "friction": ("friction halved on one area", halved_friction),
 }
-"""Faults by the name that the audit shall give them."""
+"""By the name that the audit shall give them: what is put in, and how."""
 
 
 def with_fault(folder: Path, fault: str, copy: Path) -> bool:
@@ -248,10 +249,11 @@ def main() -> int:
     """Run it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bundles", nargs="+", type=Path, help="folders of clean bundles")
+    parser.add_argument("--clean", nargs="*", type=Path, default=[], help="folders of bundles without copies")
     parser.add_argument("--faults", nargs="*", default=[*SEEDED], choices=[*SEEDED], help="faults to put in")
     parser.add_argument("--write", action="store_true", help="write the page in docs/benchmarks")
     options = parser.parse_args()
-    found = list(outcomes(options.bundles, options.faults))
+    found = [*outcomes(options.bundles, options.faults), *outcomes(options.clean, ())]
     if options.write:
         update_page({"Audit": page(found)})
     return 0 if all(one.right for one in found) else 1
@@ -271,8 +273,8 @@ def page(found: Sequence[Outcome]) -> str:
     for one in found:
         put = SEEDED[one.fault][0] if one.fault else ""
         lines.append(f"| {one.scene} | {put} | {', '.join(one.named) or 'nothing'} |")
-    text = "Clean scenes and copies with one fault each."
-    return section("Audit", "python benchmarks/audit.py BUNDLE ... --write", text, rows, *lines)
+    text = "The sample hall, drawn rooms of fresh seeds (`splatyard scene rooms`), and copies with one fault each."
+    return section("Audit", "python benchmarks/audit.py BUNDLE ... --clean BUNDLE ... --write", text, rows, *lines)
 
 
 if __name__ == "__main__":

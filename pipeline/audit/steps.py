@@ -53,9 +53,9 @@ class Steps:
 def measure_steps(looks: Looks, regions: Regions, noise: float) -> Steps | None:
     """The steps that robots' floor has, as far as both treads are seen; None without any.
 
-    `noise` is the deviation of gaps from patch to patch of the floor [m]. Where all risers are wrong alike, the error grows from tread
-    to tread; so it is told from heights and gaps of all treads of a flight. They rise out of robots' sight: where the
-    capture's views show a flight, these tell.
+    `noise` is the deviation of gaps from patch to patch of the floor [m]. Where all risers are wrong alike, the error
+    grows from tread to tread; so it is told from heights and gaps of all treads of a flight. They rise out of robots'
+    sight: where the capture's views show a flight, these tell.
     """
     tread, heights = treads(regions)
     pairs, places = _edges(tread, heights, regions)
@@ -72,7 +72,7 @@ def measure_steps(looks: Looks, regions: Regions, noise: float) -> Steps | None:
 
 @dataclass(frozen=True, eq=False)
 class _Seen:
-    """Of treads (T,): median gap and its sigma, and the height that is touched [m]; NaN where too few views show one."""
+    """Of treads (T,): median gap, its sigma, and the height that is touched [m]; NaN where too few views show one."""
 
     gap: F64
     sigma: F64

@@ -15,7 +15,7 @@ from pipeline.geometry.rays import RayCaster
 from pipeline.types import F32, F64, Mask
 
 CELL = 0.1
-"""Edge of the cells that are counted [m]."""
+"""Edge of the cells that are counted; where nothing to touch is nearer to what is seen, support is missing [m]."""
 OUTVOTED = 3
 """What so many times as many views look through as see it isn't there."""
 LEVEL = 0.8
@@ -69,7 +69,7 @@ def find_missing(looks: Looks, floor: float) -> list[Piece]:
     votes = _views(cell, view[low], len(first))
     middle = np.column_stack([np.bincount(cell, column) for column in point[low].T]) / np.bincount(cell)[:, None]
     chosen = votes >= VIEWS
-    chosen[chosen] = RayCaster(looks.collision).distances(middle[chosen]) > CLEARLY
+    chosen[chosen] = RayCaster(looks.collision).distances(middle[chosen]) > CELL
     middle, votes = middle[chosen], votes[chosen]
     kept = votes > OUTVOTED * _through(looks, middle)
     return _pieces(middle[kept], np.ones(int(kept.sum())))
