@@ -4,8 +4,8 @@
     python benchmarks/audit.py BUNDLE ... --clean BUNDLE ...   and others as they are
     python benchmarks/audit.py BUNDLE ... --write              write the page in docs/benchmarks
 
-Faults are put where a bundle has a place for them: risers and landings need stairs, hulls objects that were cut out. The
-walkable floor of a copy stays that of the bundle.
+Faults are put where a bundle has a place for them: risers and landings need stairs, hulls objects that were cut out.
+The walkable floor of a copy stays that of the bundle.
 """
 
 from __future__ import annotations
@@ -185,10 +185,9 @@ def halved_friction(folder: Path) -> bool:
     bundle = Bundle.open(folder)
     regions, cells = bundle.regions, np.full(bundle.regions.height.shape, -1, np.int16)
     cells[: len(cells) // 2] = 0
-    (x0, y0), (x1, y1) = (
-        regions.origin,
-        np.array(regions.origin) + regions.cell * np.array([len(cells) // 2, cells.shape[1]]),
-    )
+    x0, y0 = regions.origin
+    wide, deep = (regions.cell * cells.shape[axis] / (2 - axis) for axis in (0, 1))
+    x1, y1 = x0 + wide, y0 + deep
     area = Area(name="mat", polygon=((x0, y0), (x1, y0), (x1, y1), (x0, y1)), friction=0.8)
     replace(regions, areas=(area.model_copy(update={"friction": 0.4}),), area=cells).save(folder)
     params = {"areas": [area.model_dump(mode="json")]}

@@ -137,21 +137,22 @@ def frame_findings(patches: Patches, floor: Mask) -> list[Finding]:
     names = ("splat_scaled", "collider_turned", "collider_shifted", "floor_height", "floor_tilted")
     if len(patches) < FEW:
         return [Finding(name, None, UNSEEN) for name in names]
-    about, groups = patches.point.mean(0), np.where(floor, -1 - blocks(patches) % 2**40, patches.surface)
-    columns, parts = frame_columns(patches, about), (patches.gap, patches.scatter, groups)
-    rest = ~floor
-    whole = fit(columns[rest], *(part[rest] for part in parts)) if rest.sum() >= FEW else None
+    about = patches.point.mean(0)
+    groups = np.where(floor, -1 - blocks(patches) % 2**40, patches.surface).astype(np.int64)
+    columns, rest, others = frame_columns(patches, about), ~floor, patches.chosen(~floor)
+    simple, few = columns[:, [0, 1, 2, 7]], len(others) < FEW
+    whole = None if few else fit(columns[rest], others, groups[rest])
     scale, turn = _scale(whole), _turn(whole)
-    shift = _shift(
-        fit(columns[:, [0, 1, 2, 7]], *parts), patches, explained=not (scale.gate.passed and turn.gate.passed)
-    )
+    explained = not (scale.gate.passed and turn.gate.passed)
+    shift = _shift(fit(simple, patches, groups), patches, explained=explained)
     height, tilt = Finding("floor_height", None, UNSEEN), Finding("floor_tilted", None, UNSEEN)
     if floor.sum() >= FEW:
-        middle = patches.point[floor].mean(0)
-        own = fit(floor_columns(patches, middle)[floor], *(part[floor] for part in parts))
+        ground = patches.chosen(floor)
+        middle = ground.point.mean(0)
+        own = fit(floor_columns(ground, middle), ground, groups[floor])
         tilt = _tilt(own, whole, middle)
-        simple = fit(columns[rest][:, [0, 1, 2, 7]], *(part[rest] for part in parts)) if rest.sum() >= FEW else None
-        height = _height(own, simple, middle, explained=not (scale.gate.passed and turn.gate.passed))
+        around = None if few else fit(simple[rest], others, groups[rest])
+        height = _height(own, around, middle, explained=explained)
     return [shift, turn, scale, height, tilt]
 
 

@@ -29,14 +29,15 @@ class Fit:
         return np.sqrt(np.diag(self.covariance)[index])
 
 
-def fit(columns: F64, gaps: F64, scatter: F64, group: I64) -> Fit:
-    """Robust least squares of gaps (N,) by columns (N, K); the covariance is that of leaving out groups (N,) in turn.
+def fit(columns: F64, patches: Patches, group: I64) -> Fit:
+    """Robust least squares of patches by columns (P, K); the covariance is that of leaving out groups (P,) in turn.
 
     Gaps of one surface are wrong together, so that their number says nothing of how well the result is known.
     Source of the covariance: B. Efron, C. Stein, The jackknife estimate of variance, Annals of Statistics 1981.
     """
+    gaps = patches.gap
     spread = 1.48 * float(np.median(np.abs(gaps - np.median(gaps)))) if len(gaps) else 1.0
-    base = 1 / (scatter**2 + spread**2 + 1e-8)
+    base = 1 / (patches.scatter**2 + spread**2 + 1e-8)
     weight = base.copy()
     values = np.zeros(columns.shape[1])
     for _ in range(ROUNDS):
@@ -54,7 +55,7 @@ def fit(columns: F64, gaps: F64, scatter: F64, group: I64) -> Fit:
 
 def _solved(columns: F64, gaps: F64, weight: F64) -> F64:
     normal = (columns * weight[:, None]).T @ columns + np.eye(columns.shape[1]) / LOOSE**2
-    return np.linalg.solve(normal, (columns * weight[:, None]).T @ gaps)
+    return np.asarray(np.linalg.solve(normal, (columns * weight[:, None]).T @ gaps), np.float64)
 
 
 def frame_columns(patches: Patches, about: F64) -> F64:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pipeline.regions.regions import Regions
-from pipeline.scenes.manifest import Manifest, reading
+from pipeline.scenes.manifest import MANIFEST_FILE, Manifest, reading
 from pipeline.types import F64
 
 
@@ -14,7 +16,7 @@ def declared_friction(manifest: Manifest) -> dict[str, float]:
         BundleError: When the manifest's areas aren't areas.
     """
     params = next((stage.params for stage in manifest.provenance.stages if stage.name == "regions"), {})
-    with reading("areas have a name and a friction", manifest.reference):
+    with reading("areas have a name and a friction", Path(MANIFEST_FILE)):
         return {str(area["name"]): float(area.get("friction", 1.0)) for area in params.get("areas", ())}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import cast
 
 import numpy as np
 from scipy import ndimage
@@ -120,7 +121,7 @@ class Looks:
 
 def whole(mask: Mask) -> Mask:
     """Pixels (V, H, W) whose neighbours are marked, too: outlines lie a pixel off in any image."""
-    return np.asarray(ndimage.binary_erosion(mask, np.ones((1, 3, 3), bool)))
+    return cast(Mask, ndimage.binary_erosion(mask, np.ones((1, 3, 3), bool)))
 
 
 def look_round(

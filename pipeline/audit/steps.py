@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
+from scipy.spatial import KDTree
 
 from pipeline.audit.looking import Looks, Samples
 from pipeline.audit.patches import VIEWS, numbered, percentile_by
@@ -21,6 +22,8 @@ RISERS = (0.06, 0.3)
 """Heights of steps [m]."""
 ON = 0.1
 """What is touched so near to a tread's height is the tread [m]."""
+BESIDE = 0.8
+"""Floor is compared with treads so near to them: far off it is seen at other angles [m]."""
 FAR, PIXELS, FLIGHT = 0.15, 3, 3
 """Errors of risers add up to so much [m]; pixels of a tread in a view, and edges of a flight, at least."""
 
@@ -62,6 +65,7 @@ def measure_steps(looks: Looks, regions: Regions, noise: float) -> Steps | None:
     if not len(pairs):
         return None
     samples = looks.samples(np.abs(looks.gaps) < FAR)
+    samples = samples.chosen(KDTree(places[:, :2]).query(samples.point[:, :2])[0] < BESIDE)
     for chosen in (samples.chosen(samples.view >= looks.captured), samples):
         seen = _seen_treads(chosen, tread, heights, regions)
         both = np.isfinite(seen.gap[pairs].sum(1))

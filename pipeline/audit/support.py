@@ -9,13 +9,13 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import KDTree
 
-from pipeline.audit.looking import CLEARLY, LENS, Looks, whole
+from pipeline.audit.looking import CLEARLY, LENS, NEAR, Looks, whole
 from pipeline.audit.patches import TURNS, VIEWS, numbered
 from pipeline.geometry.rays import RayCaster
-from pipeline.types import F32, F64, Mask
+from pipeline.types import F32, F64, I64
 
 CELL = 0.1
-"""Edge of the cells that are counted; where nothing to touch is nearer to what is seen, support is missing [m]."""
+"""Edge of the cells that are counted [m]."""
 OUTVOTED = 3
 """What so many times as many views look through as see it isn't there."""
 LEVEL = 0.8
@@ -55,7 +55,7 @@ def find_phantoms(looks: Looks, floor: float) -> list[Piece]:
     unseen = (np.arange(len(point)) >= len(there.view))[low]
     votes = [_views(cell[kind], view[low][kind], len(first)) for kind in (unseen, ~unseen)]
     chosen = (votes[0] >= VIEWS) & (votes[0] > OUTVOTED * votes[1])
-    return _pieces((place[first][chosen] + 0.5) * CELL, normal[low][first][chosen, 2])
+    return _pieces(CELL * (place[first][chosen] + 0.5).astype(np.float64), normal[low][first][chosen, 2])
 
 
 def find_missing(looks: Looks, floor: float) -> list[Piece]:
@@ -69,13 +69,13 @@ def find_missing(looks: Looks, floor: float) -> list[Piece]:
     votes = _views(cell, view[low], len(first))
     middle = np.column_stack([np.bincount(cell, column) for column in point[low].T]) / np.bincount(cell)[:, None]
     chosen = votes >= VIEWS
-    chosen[chosen] = RayCaster(looks.collision).distances(middle[chosen]) > CELL
+    chosen[chosen] = RayCaster(looks.collision).distances(middle[chosen]) > NEAR
     middle, votes = middle[chosen], votes[chosen]
     kept = votes > OUTVOTED * _through(looks, middle)
     return _pieces(middle[kept], np.ones(int(kept.sum())))
 
 
-def _views(cell: np.ndarray, view: np.ndarray, count: int) -> np.ndarray:
+def _views(cell: I64, view: I64, count: int) -> I64:
     """How many views (C,) show each cell."""
     return np.bincount(cell[numbered(cell, view)[1]], minlength=count)
 
@@ -90,14 +90,14 @@ def _seen_normals(looks: Looks) -> F32:
     return normal[..., 2] / np.maximum(np.linalg.norm(normal, axis=-1), 1e-9)
 
 
-def _through(looks: Looks, points: F64) -> np.ndarray:
+def _through(looks: Looks, points: F64) -> I64:
     """How many views (N,) see something clearly behind points (N, 3)."""
     found = np.zeros(len(points), np.int64)
     for number, pose in enumerate(looks.poses):
         local = pose.inverse().apply(points)
         rows = np.flatnonzero(local[:, 2] > CLEARLY)
         pixels = np.floor(LENS.project(local[rows])).astype(np.int64)
-        inside: Mask = ((pixels >= 0) & (pixels < [LENS.width, LENS.height])).all(1)
+        inside = np.asarray(((pixels >= 0) & (pixels < [LENS.width, LENS.height])).all(1))
         rows, (column, row) = rows[inside], pixels[inside].T
         found[rows] += looks.seen[number, row, column] > local[rows, 2] + 2 * CLEARLY
     return found
