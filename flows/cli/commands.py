@@ -44,6 +44,7 @@ TOP: tuple[Command, ...] = (
     build.build,
     build.update,
     bundles.view,
+    local.audit,
     simulate.sim,
     train.Train,
     policies.Evaluate,

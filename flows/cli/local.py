@@ -1,4 +1,4 @@
-"""Versions of bundles on this machine: deleted, renamed."""
+"""Versions of bundles on this machine: audited, deleted, renamed."""
 
 from __future__ import annotations
 
@@ -8,13 +8,68 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import pipeline
 from flows.cli import tables
-from flows.cli.command import Arg, Bundles, command
+from flows.cli.command import Arg, AsJson, BundleName, Bundles, command
 from pipeline.errors import BundleError, MissingBundleError
 from pipeline.io.files import counted, readable
 
 if TYPE_CHECKING:
     from pipeline.running.cleaning import Piece
+
+
+@command()
+def audit(
+    bundle: BundleName,
+    *,
+    out: Annotated[Path, Arg("folder to write audit.html and audit.json to", "DIR")] = Path("audit"),
+    as_json: AsJson = False,
+) -> int:
+    """Compare what robots see of a bundle with what they touch.
+
+    Looks at the splat from where robots may stand, at the heights of their cameras, and compares its depth with the
+    collision mesh on floor, steps, table tops, walls and objects. Names what is wrong: a collision mesh that is shifted
+    or turned, a splat of another scale, a floor that is tilted or too high, steps, surface that can't be seen, support
+    that is missing, hulls of objects, friction of areas. Limits come from the bundle's own noise.
+
+    The bundle isn't changed. Exit code 1 if a fault was found.
+
+    Examples:
+        splatyard audit hall
+        splatyard audit bundles/hall/1.0.0 --out audits/hall
+        splatyard audit hall --json
+    """
+    opened = pipeline.Bundle.open(bundle)
+    from pipeline.audit.audit import audit as audited
+    from pipeline.audit.faults import FAULTS
+    from pipeline.audit.page import write_audit
+
+    found = audited(opened)
+    page, figures = write_audit(found, opened.splat(), out)
+    if as_json:
+        tables.show_json({**found.values(), "page": page, "figures": figures})
+        return 1 if found.faults else 0
+    tables.show_gates(found.quality.gates)
+    columns = ["surface", ">patches", ">gap, median", ">90 %", ">worst patch", ">measured", ">guessed"]
+    rows = [
+        (
+            one.kind,
+            str(one.patches),
+            f"{1000 * one.median:+.1f} mm",
+            f"{1000 * one.ninety:.1f} mm",
+            f"{1000 * one.worst:+.0f} mm",
+            f"{one.measured_area:g} m2",
+            f"{one.guessed_area:g} m2",
+        )
+        for one in found.surfaces
+    ]
+    tables.table("what is touched; positive gaps: seen before it", columns, rows)
+    for name in found.faults:
+        tables.say((f"fault      {FAULTS[name].title}.", "bold red"), f" Remedy: {FAULTS[name].remedy}")
+    if not found.faults:
+        tables.say(("no fault found", "bold green"))
+    tables.say(f"page       {tables.quoted(page)}")
+    return 1 if found.faults else 0
 
 
 @command()

@@ -106,6 +106,8 @@ sim room --objects nothing
 bench sim nowhere
 coach nowhere
 coach half
+audit nowhere
+audit half
 coach ../room
 bench sim room --robot nothing
 train
