@@ -141,8 +141,8 @@ def _drawn(mesh: Mesh, chosen: I64, share: float, wanted: F64) -> tuple[I64, F64
     along = (b - a) / np.maximum(np.linalg.norm(b - a, axis=1, keepdims=True), 1e-12)
     across = np.cross(mesh.face_normals()[picked], along)
     weights = np.broadcast_to(np.eye(3), (count, 3, 3))
-    sizes = DRAWN * np.asarray(np.sqrt(share / wanted[picked]), np.float64)
-    return picked, weights, sizes[:, None, None] * np.stack([along, across], 1)
+    sizes: F64 = DRAWN * np.sqrt(np.divide(share, wanted[picked]))
+    return picked, weights, np.multiply(sizes[:, None, None], np.stack([along, across], 1))
 
 
 def _halved(corners: F64) -> F64:
