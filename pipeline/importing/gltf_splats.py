@@ -49,15 +49,16 @@ def read_glb_splats(path: Path) -> Gaussians:
         raise ValueError(f"its first part is {kind!r} of {size} bytes")
     header = json.loads(content[20 : 20 + size])
     binary = memoryview(content)[20 + size + 8 :]
-    parts = [
-        _splat(header, binary, primitive, path).transformed(pose)
+    placed = [
+        (pose, primitive)
         for pose, mesh in _placed(header)
         for primitive in header["meshes"][mesh]["primitives"]
         if EXTENSION in primitive.get("extensions", {})
     ]
-    if not 0 < len(parts) <= MAX_SPLATS:
-        raise ValueError(f"{len(parts)} splats in its scene")
-    counted(sum(map(len, parts)))
+    if not 0 < len(placed) <= MAX_SPLATS:
+        raise ValueError(f"{len(placed)} splats in its scene")
+    counted(sum(int(header["accessors"][int(one["attributes"]["POSITION"])]["count"]) for _, one in placed))
+    parts = [_splat(header, binary, primitive, path).transformed(pose) for pose, primitive in placed]
     return Gaussians.concatenate(sorted(parts, key=lambda part: -part.sh.shape[1]))
 
 
@@ -69,7 +70,7 @@ def _placed(header: Mapping[str, Any]) -> list[tuple[Similarity, int]]:
     while waiting:
         parent, number = waiting.pop(0)
         visited += 1
-        if visited > MAX_NODES or number < 0:
+        if visited + len(waiting) > MAX_NODES or number < 0:
             raise ValueError(f"more than {MAX_NODES} nodes, or a ring of them")
         node = header["nodes"][number]
         pose = parent @ _pose(node)

@@ -48,7 +48,7 @@ class _Section:
         count, most, capacity, buckets, block, bucket_bytes, _, steps, _, full, partial, degree = struct.unpack_from(
             "<IIIIfHHIIIIH", content, at
         )
-        if degree > MAX_DEGREE or count > most or partial > buckets or (level and bucket_bytes != 12):
+        if degree > MAX_DEGREE or count > most or max(full, partial) > buckets or (level and bucket_bytes != 12):
             raise ValueError(f"a section of {count} of {most} Gaussians, {buckets} buckets, degree {degree}")
         return _Section(
             count, most, capacity, buckets, block, bucket_bytes, steps or (32767 if level else 1), full, partial, degree

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 import struct
+import tracemalloc
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -18,7 +19,7 @@ import pytest
 from pipeline.errors import BundleError
 from pipeline.export.web import save_spz
 from pipeline.geometry import Gaussians, Similarity, matrix_from_quaternion
-from pipeline.importing import splat_values
+from pipeline.importing import gltf_splats, splat_values
 from pipeline.importing.source import find_source, read_source
 from pipeline.importing.splats import is_splat, read_splat
 from pipeline.types import F64
@@ -131,8 +132,8 @@ def test_what_a_glb_may_not_be(change: str, to: str, found: str, tmp_path: Path)
         read_splat(rewritten(tmp_path, change, to))
 
 
-def test_nodes_place_splats(tmp_path: Path) -> None:
-    """Larger, turned and moved; mirrored or in a ring they are refused."""
+def test_nodes_place_splats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Larger, turned and moved; mirrored, in a ring or too many they are refused."""
     content = (FOLDER / "few.glb").read_bytes()
     size = struct.unpack_from("<I", content, 12)[0]
     header = json.loads(content[20 : 20 + size])
@@ -156,6 +157,23 @@ def test_nodes_place_splats(tmp_path: Path) -> None:
     for wrong in ({"mesh": 0, "scale": [1, 1, -1]}, {"mesh": 0, "scale": [1, 2, 1]}, {"children": [0, 0]}):
         with pytest.raises(BundleError):
             read_splat(with_nodes([wrong]))
+    monkeypatch.setattr(splat_values, "MAX_GAUSSIANS", 100)
+    monkeypatch.setattr(gltf_splats, "_splat", lambda *_: pytest.fail("is made before all are counted"))
+    with pytest.raises(BundleError, match="120 Gaussians"):
+        read_splat(with_nodes([{"children": [1, 1, 1]}, {"mesh": 0}]))
+
+
+def test_buckets_of_a_ksplat_are_bounded(tmp_path: Path) -> None:
+    """Full ones that hold nothing take no memory for their number."""
+    content = bytearray((FOLDER / "few1.ksplat").read_bytes())
+    struct.pack_into("<I", content, 4096 + 8, 0)  # Gaussians of a full bucket
+    struct.pack_into("<I", content, 4096 + 32, 2**32 - 1)  # full buckets
+    (tmp_path / "a.ksplat").write_bytes(content)
+    tracemalloc.start()
+    with pytest.raises(BundleError):
+        read_splat(tmp_path / "a.ksplat")
+    assert tracemalloc.get_traced_memory()[1] < 2**20
+    tracemalloc.stop()
 
 
 def test_extensions_of_spz(tmp_path: Path) -> None:
