@@ -245,8 +245,8 @@ def update(
     it again.
 
     Examples:
-        splatyard update house@1.2.0 kitchen_again.zip
-        splatyard update house kitchen_again.zip --version 2.0.0   registries want another mesh to be a major change
+        splatyard bundle update house@1.2.0 kitchen_again.zip
+        splatyard bundle update house kitchen_again.zip --version 2.0.0   to publish: another mesh is a major change
     """
     from flows.build import run_planned
     from pipeline.changes.differences import PAGE_FILE, load_differences

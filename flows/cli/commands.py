@@ -42,9 +42,7 @@ class Group:
 TOP: tuple[Command, ...] = (
     demo.demo,
     build.build,
-    build.update,
     bundles.view,
-    local.audit,
     simulate.sim,
     train.Train,
     policies.Evaluate,
@@ -58,11 +56,13 @@ GROUPS: dict[str, Group] = {
         (build.card, build.formats, build.params, rooms.coach, lab.Batch, lab.status, lab.gc, rooms.rooms),
     ),
     "bundle": Group(
-        "bundles on this machine: inspect, check, compare, cut out objects, export, import, delete, rename",
+        "bundles on this machine: inspect, check, audit, compare, update, objects, export, import, delete, rename",
         (
             bundles.inspect,
             bundles.check,
+            local.audit,
             bundles.diff,
+            build.update,
             bundles.list_objects,
             exchange.export,
             exchange.import_,

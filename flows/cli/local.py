@@ -35,9 +35,9 @@ def audit(
     The bundle isn't changed. Exit code 1 if a fault was found.
 
     Examples:
-        splatyard audit hall
-        splatyard audit bundles/hall/1.0.0 --out audits/hall
-        splatyard audit hall --json
+        splatyard bundle audit hall
+        splatyard bundle audit bundles/hall/1.0.0 --out audits/hall
+        splatyard bundle audit hall --json
     """
     opened = pipeline.Bundle.open(bundle)
     from pipeline.audit.audit import audit as audited

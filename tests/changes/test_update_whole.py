@@ -44,7 +44,7 @@ def test_a_version_without_the_crate(
     write_polycam(tmp_path / "again", empty, round_the_room(0.1, 1.1, inward=0.25))
     chosen = [word for text in TINY for word in ("--set", text)]
     assert main(["build", "first", "--name", "flat", *chosen]) == 0
-    assert main(["update", "flat@1.0.0", "again"]) == 0
+    assert main(["bundle", "update", "flat@1.0.0", "again"]) == 0
     shown = capsys.readouterr().out
     assert "what differs between flat@1.0.0 and again" in shown
     before, after = (Bundle.open(tmp_path / "bundles" / "flat" / version) for version in ("1.0.0", "1.1.0"))

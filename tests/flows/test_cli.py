@@ -182,7 +182,7 @@ def test_every_parameter_is_listed_with_its_default_and_documentation(capsys):
 
 @pytest.mark.parametrize(
     "words",
-    [["buidl", "x"], ["build"], ["build", "x", "--camera-height", "tall"]],
+    [["buidl", "x"], ["scene", "card"], ["build", "x", "--camera-height", "tall"]],
     ids=["misspelt", "no path", "no number"],
 )
 def test_wrong_command_line_ends_with_2(words, capsys):

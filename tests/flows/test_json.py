@@ -25,7 +25,8 @@ from train.runs.results import wilson
 from train.runs.run import Run
 
 HAVE = {"build", "eval", "doctor", "scene formats", "scene status", "bundle inspect", "bundle check", "bundle diff"}
-HAVE |= {"scene coach", "bundle objects", "registry list", "registry publish", "policy runs"}
+HAVE |= {"bundle audit", "bundle objects", "bundle update"}
+HAVE |= {"scene coach", "registry list", "registry publish", "policy runs"}
 
 
 @pytest.fixture(autouse=True)
