@@ -287,13 +287,13 @@ def test_changed_values_are_checked() -> None:
 
 DEFAULTS = {
     "capture": "420a42fe51e4",
-    "select": "ad13716d995a",
+    "select": "baa58c5bc51c",
     "poses": "b7df89668c40",
     "depth": "4605882c281f",
     "align": "8102a68b677b",
     "points": "0ae340d74877",
-    "mesh": "b3dcced5b8e1",
-    "splat": "854d17c72aca",
+    "mesh": "771ce193a8ec",
+    "splat": "cba670b233cf",
     "coverage": "e76d92123b46",
     "regions": "cf6f7a023845",
     "check": "58cc145a002d",
