@@ -45,7 +45,7 @@ def audit(
     from pipeline.audit.page import write_audit
 
     found = audited(opened)
-    page, figures = write_audit(found, opened.splat(), out)
+    page, figures = write_audit(found, out)
     if as_json:
         tables.show_json({**found.values(), "page": page, "figures": figures})
         return 1 if found.faults else 0

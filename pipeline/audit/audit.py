@@ -11,7 +11,7 @@ from pipeline.audit.faults import FAULTS, Finding, place_of
 from pipeline.audit.frame import Fit, blocks, fit, floor_columns, frame_columns, level
 from pipeline.audit.friction import wrong_friction
 from pipeline.audit.looking import Looks, look_round
-from pipeline.audit.patches import Patches, find_patches
+from pipeline.audit.patches import Patches, deviation, find_patches
 from pipeline.audit.steps import Steps, measure_steps
 from pipeline.audit.support import Piece, find_missing, find_phantoms
 from pipeline.check.quality import Quality
@@ -102,18 +102,13 @@ def audit(bundle: Bundle) -> Audit:
 
 def seen_findings(looks: Looks, patches: Patches, floor: Mask, regions: Regions) -> list[Finding]:
     """All that the comparison of what is seen with what is touched tells."""
-    steps = measure_steps(looks, regions, _noise(patches.gap[floor]))
+    steps = measure_steps(looks, regions, deviation(patches.gap[floor]))
     return [
         *frame_findings(patches, floor),
         _steps_finding(steps),
         _support_finding("phantom", find_phantoms(looks, regions.floor_height)),
         _support_finding("missing_support", find_missing(looks, regions.floor_height)),
     ]
-
-
-def _noise(gaps: F64) -> float:
-    """Robust deviation of gaps (N,) [m]."""
-    return 1.48 * float(np.median(np.abs(gaps - np.median(gaps)))) if len(gaps) else 0.0
 
 
 def on_floor(patches: Patches, regions: Regions) -> Mask:

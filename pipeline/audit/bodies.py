@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial import ConvexHull
 
+from pipeline.audit.patches import deviation
 from pipeline.geometry import Camera, Mesh, Pose
 from pipeline.geometry.rays import RayCaster
 from pipeline.scenes.objects import BundleObject
@@ -51,8 +52,7 @@ def measure_hulls(one: BundleObject) -> HullGap | None:
             gaps.append(float(np.quantile((depth - touched)[both], SHARE)))
     if len(gaps) < SEEN_SIDES:
         return None
-    gap = float(np.median(gaps))
-    spread = 1.48 * float(np.median(np.abs(np.array(gaps) - gap)))
+    gap, spread = float(np.median(gaps)), deviation(np.array(gaps))
     x, y, z = one.world_from_body.apply(middle).tolist()
     return HullGap(one.record.name, gap, spread / np.sqrt(len(gaps)), len(gaps), (x, y, z))
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.audit.patches import Patches
+from pipeline.audit.patches import Patches, deviation
 from pipeline.types import F64, I64, Mask
 
 ROUNDS, HUBER = 8, 2.0
@@ -36,8 +36,7 @@ def fit(columns: F64, patches: Patches, group: I64) -> Fit:
     Source of the covariance: B. Efron, C. Stein, The jackknife estimate of variance, Annals of Statistics 1981.
     """
     gaps = patches.gap
-    spread = 1.48 * float(np.median(np.abs(gaps - np.median(gaps)))) if len(gaps) else 1.0
-    base = 1 / (patches.scatter**2 + spread**2 + 1e-8)
+    base = 1 / (patches.scatter**2 + deviation(gaps) ** 2 + 1e-8)
     weight = base.copy()
     values = np.zeros(columns.shape[1])
     for _ in range(ROUNDS):

@@ -14,7 +14,7 @@ from pipeline.check.views import MIN_ALPHA
 from pipeline.coaching.wanted import spread
 from pipeline.coverage.map import TRUSTED, CoverageMap
 from pipeline.coverage.stage import horizontal_rotation
-from pipeline.geometry import Camera, Gaussians, Mesh, Pose
+from pipeline.geometry import Camera, Gaussians, Mesh, Pose, matrix_from_rotvec
 from pipeline.geometry.rays import RayCaster
 from pipeline.progress import track
 from pipeline.raster import contiguous, pack, render_batch
@@ -76,6 +76,7 @@ class Looks:
         captured: From which view on they are the capture's.
     """
 
+    splat: Gaussians
     collision: Mesh
     captured: int
     poses: tuple[Pose, ...]
@@ -145,7 +146,7 @@ def look_round(
         directions = pose.rotate(LENS.rays()).reshape(-1, 3)
         hits = caster.cast(np.broadcast_to(pose.translation, directions.shape), directions)
         touched[number], face[number] = hits.distance.reshape(shape[1:]), hits.triangle.reshape(shape[1:])
-    return Looks(collision, stances, tuple(poses), seen, touched, face)
+    return Looks(splat, collision, stances, tuple(poses), seen, touched, face)
 
 
 def _stances(caster: RayCaster, regions: Regions, coverage: CoverageMap) -> Iterator[Pose]:
@@ -157,8 +158,7 @@ def _stances(caster: RayCaster, regions: Regions, coverage: CoverageMap) -> Iter
             eye = place + np.array([0, 0, height])
             if caster.distances(eye[None])[0] < ROOM:
                 continue
-            tilt = np.deg2rad(down)
-            pitch = np.array([[1, 0, 0], [0, np.cos(tilt), np.sin(tilt)], [0, -np.sin(tilt), np.cos(tilt)]])
+            pitch = matrix_from_rotvec(np.array([-np.deg2rad(down), 0, 0]))
             headings = 2 * np.pi * (np.arange(HEADINGS) + number / len(places)) / HEADINGS
             trust = coverage.trust(np.repeat(place[None], HEADINGS, 0), headings)
             for heading in headings[trust >= TRUSTED]:

@@ -29,7 +29,7 @@ BEFORE, BEHIND, NOTHING = (200, 60, 30), (30, 80, 200), (245, 245, 245)
 MARK = (230, 0, 120)
 
 
-def write_audit(audit: Audit, splat: Gaussians, folder: Path) -> tuple[Path, Path]:
+def write_audit(audit: Audit, folder: Path) -> tuple[Path, Path]:
     """Write page and figures into a folder, which is made if it isn't there; returns both files.
 
     Raises:
@@ -37,7 +37,7 @@ def write_audit(audit: Audit, splat: Gaussians, folder: Path) -> tuple[Path, Pat
     """
     with machine_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    drawn = contiguous(splat)
+    drawn = contiguous(audit.looks.splat)
     shown = [(gate.title, gate.how, gate.detail.get("place")) for gate in audit.quality.gates if gate.passed is False]
     shown += [(f"Worst of {one.kind}", f"{1000 * one.worst:+.0f} mm", one.place) for one in audit.surfaces]
     pictures = [

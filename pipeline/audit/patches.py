@@ -59,6 +59,11 @@ def percentile_by(group: I64, values: F64, share: float) -> F64:
     return values[order][first + np.round(share * (count - 1)).astype(np.int64)]
 
 
+def deviation(values: F64) -> float:
+    """Robust deviation of values (N,); 0 of none."""
+    return 1.48 * float(np.median(np.abs(values - np.median(values)))) if len(values) else 0.0
+
+
 def numbered(*keys: I64) -> tuple[I64, I64]:
     """Numbers (N,) of rows of equal keys (N,) or (N, K), and a row of each number (G,)."""
     one = np.zeros(len(keys[0]), np.int64)

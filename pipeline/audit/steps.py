@@ -10,7 +10,7 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import KDTree
 
 from pipeline.audit.looking import Looks, Samples
-from pipeline.audit.patches import VIEWS, numbered, percentile_by
+from pipeline.audit.patches import VIEWS, deviation, numbered, percentile_by
 from pipeline.regions.regions import Regions
 from pipeline.types import F64, I64, Mask
 
@@ -115,7 +115,7 @@ def _seen_treads(samples: Samples, tread: I64, heights: F64, regions: Regions) -
         gaps = middle[whose == one]
         if len(gaps) >= VIEWS:
             seen.gap[one] = np.median(gaps)
-            seen.sigma[one] = 1.48 * np.median(np.abs(gaps - seen.gap[one])) / np.sqrt(len(gaps))
+            seen.sigma[one] = deviation(gaps) / np.sqrt(len(gaps))
             seen.top[one] = np.median(samples.point[owner == one, 2])
     return seen
 

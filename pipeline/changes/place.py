@@ -6,7 +6,7 @@ The earlier version's frames stay where they are, so that its world frame is kep
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,12 +20,12 @@ from pipeline.joining.evidence import combined, facing_pairs, looked_through
 from pipeline.joining.judge import NOISE, Judgement, Place, judge
 from pipeline.joining.links import likeness
 from pipeline.joining.plans import floor_plan
-from pipeline.joining.submap import Submap, submap_of
+from pipeline.joining.submap import submap_of
 from pipeline.poses.by_depth.adjustment import Given, adjust
 from pipeline.poses.by_depth.correction import LAST_GATES, LEAST_STEP, UNKNOWN
-from pipeline.poses.by_depth.pairs import pairs_of
+from pipeline.poses.by_depth.pairs import Frames, pairs_of
 from pipeline.poses.scene import PosedScene
-from pipeline.types import F64
+from pipeline.types import F64, Mask
 
 logger = logging.getLogger(__name__)
 
@@ -83,9 +83,10 @@ def find_place(before: Mapped, again: Mapped) -> Placed:
     judgement = judge(maps[0], maps[1], (floor_plan(maps[0]), floor_plan(maps[1])), likeness(maps, rng)[0, 1], rng)
     place = _place_of(judgement, again)
     rigid = np.concatenate([maps[0].poses, place.a_from_b @ maps[1].poses])
-    fitted = _fitted(maps, rigid)
+    frames = combined(maps)
+    fitted = _fitted(frames, rigid, np.arange(len(rigid)) >= len(maps[0].poses))
     pairs = facing_pairs(maps, (np.eye(4), place.a_from_b), ((0, 1),))
-    shares = [looked_through(combined(maps), poses, pairs)[0] for poses in (rigid, fitted)]
+    shares = [looked_through(frames, poses, pairs)[0] for poses in (rigid, fitted)]
     own = (fitted if shares[1] <= shares[0] + NOISE else rigid)[len(maps[0].poses) :]
     logger.info("looked through: %.2f %% as a rigid whole, %.2f %% frame by frame", *(100 * share for share in shares))
     poses = {name: Pose.from_matrix(matrix) for name, matrix in zip(maps[1].names, own, strict=True)}
@@ -116,9 +117,8 @@ def _said(judgement: Judgement, place: Place) -> str:
     )
 
 
-def _fitted(maps: Sequence[Submap], poses: F64) -> F64:
-    """All poses (N, 4, 4), those of the second fitted to the first's, which stay."""
-    frames, free = combined(maps), np.repeat([False, True], [len(one.poses) for one in maps])
+def _fitted(frames: Frames, poses: F64, free: Mask) -> F64:
+    """All poses (N, 4, 4), those that are free (N,) fitted to the others, which stay."""
     pairs = pairs_of(frames, poses, LAST_GATES[0])
     pairs = pairs[free[pairs].any(1)]
     given = Given(poses, *UNKNOWN, *LEAST_STEP, np.zeros(len(frames.steps), bool))

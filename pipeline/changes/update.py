@@ -15,7 +15,7 @@ from pipeline.errors import BundleError, CaptureError, CardError
 from pipeline.machine import Machine
 from pipeline.parameters import Settings, checked, machine_settings, parse_settings, with_changes
 from pipeline.running.building import BuildRequest, Plan, plan, plan_stages
-from pipeline.running.card import name_from
+from pipeline.running.sources import names_of
 from pipeline.running.stages import PARAMS, STAGES
 from pipeline.scenes.bundle import Bundle
 from pipeline.scenes.manifest import StageRecord
@@ -136,9 +136,8 @@ def _left(bundle: Bundle) -> dict[str, tuple[str, Path]]:
 
 def _source_name(source: Path, bundle: Bundle) -> str:
     """What the re-scan's frames are called by: its name, with a number where an earlier one has that."""
-    name = re.sub("-{2,}", "-", name_from(source.stem))
     taken = {camera.name.partition("--")[0] for camera in bundle.cameras if "--" in camera.name}
-    return next(one for one in (name, *(f"{name}-{n}" for n in range(2, len(taken) + 3))) if one not in taken)
+    return names_of([source], taken)[0]
 
 
 def _params(records: Iterable[StageRecord], settings: Iterable[str]) -> Mapping[str, Settings]:

@@ -12,6 +12,7 @@ import numpy as np
 
 from pipeline.align.gravity import UpEstimate, fuse, up_from_surfaces
 from pipeline.align.surfaces import Surfaces, find_floor
+from pipeline.coverage.stage import horizontal_rotation
 from pipeline.depth.local_planes import depth_of, drop_flying_pixels, fit_local_planes, plane_normals, window_step
 from pipeline.depth.maps import DepthMap
 from pipeline.errors import ReconstructionError
@@ -29,7 +30,6 @@ from pipeline.geometry import (
     rotation_between,
 )
 from pipeline.importing.registration import SurfacePoints
-from pipeline.importing.sim_lod import WORLD_FROM_UPRIGHT_CAMERA
 from pipeline.mesh.params import MeshParams
 from pipeline.mesh.stage import build_mesh
 from pipeline.objects.closing import close_objects
@@ -142,9 +142,8 @@ def _poses(eyes: F64) -> list[Pose]:
     found = []
     for eye in eyes:
         for number in range(8):
-            yaw = matrix_from_rotvec(np.array([0, 0, number * np.pi / 4]))
             pitch = matrix_from_rotvec(np.array([PITCHES[number % 2], 0, 0]))
-            found.append(Pose(yaw @ WORLD_FROM_UPRIGHT_CAMERA @ pitch, eye))
+            found.append(Pose(horizontal_rotation(number * np.pi / 4) @ pitch, eye))
     return found
 
 

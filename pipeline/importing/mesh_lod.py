@@ -12,10 +12,11 @@ from dataclasses import replace
 import numpy as np
 from scipy.spatial import KDTree
 
-from pipeline.geometry import Camera, Gaussians, Mesh, Pose, matrix_from_rotvec
+from pipeline.coverage.stage import horizontal_rotation
+from pipeline.geometry import Camera, Gaussians, Mesh, Pose
 from pipeline.geometry.rays import RayCaster, sample_surface
 from pipeline.geometry.surfels import Demand, barycentric, surfels
-from pipeline.importing.sim_lod import CAMERA, EYE_HEIGHT, WORLD_FROM_UPRIGHT_CAMERA
+from pipeline.importing.sim_lod import CAMERA, EYE_HEIGHT
 from pipeline.importing.skin import Skin
 from pipeline.raster import contiguous
 from pipeline.splat.initialization import Initialization
@@ -70,8 +71,8 @@ def sim_lod_of_mesh(skin: Skin, eyes: F64, budget: int) -> Gaussians:
 def robot_poses(eyes: F64, count: int, rng: np.random.Generator) -> list[Pose]:
     """World-from-camera poses of cameras that look level in any direction, from some of the eyes (N, 3)."""
     yaws = rng.uniform(0, 2 * np.pi, count)
-    turns = matrix_from_rotvec(np.column_stack([0 * yaws, 0 * yaws, yaws])) @ WORLD_FROM_UPRIGHT_CAMERA
-    return [Pose(turn, eye) for turn, eye in zip(turns, eyes[rng.integers(0, len(eyes), count)], strict=True)]
+    chosen = eyes[rng.integers(0, len(eyes), count)]
+    return [Pose(horizontal_rotation(yaw), eye) for yaw, eye in zip(yaws, chosen, strict=True)]
 
 
 def draw(skin: Skin, camera: Camera, world_from_camera: Pose) -> F64:

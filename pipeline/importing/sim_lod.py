@@ -6,7 +6,8 @@ import logging
 
 import numpy as np
 
-from pipeline.geometry import Camera, Gaussians, Pose, matrix_from_rotvec
+from pipeline.coverage.stage import horizontal_rotation
+from pipeline.geometry import Camera, Gaussians, Pose
 from pipeline.raster import render
 from pipeline.regions.regions import Regions
 from pipeline.splat.lod import make_sim_lod
@@ -24,8 +25,6 @@ EYE_HEIGHT = 0.3
 """Height of a robot's camera over the floor [m]."""
 MAX_POSITIONS = 24
 """Largest number of positions from which images are taken."""
-WORLD_FROM_UPRIGHT_CAMERA = np.array([[0.0, 0, 1], [-1, 0, 0], [0, -1, 0]])
-"""An OpenCV camera that looks along +X, upright."""
 
 
 def sim_lod_from_renders(gaussians: Gaussians, regions: Regions, max_gaussians: int = SIM_GAUSSIANS) -> Gaussians:
@@ -52,8 +51,7 @@ def _eyes(regions: Regions, rng: np.random.Generator) -> F64:
 
 
 def _views(gaussians: Gaussians, eyes: F64) -> list[TrainingView]:
-    yaws = np.arange(4) * np.pi / 2
-    rotations = matrix_from_rotvec(np.column_stack([0 * yaws, 0 * yaws, yaws])) @ WORLD_FROM_UPRIGHT_CAMERA
+    rotations = [horizontal_rotation(quarter * np.pi / 2) for quarter in range(4)]
     poses = [Pose(rotation, eye) for eye in eyes for rotation in rotations]
     width, height = CAMERA.width, CAMERA.height
     fine = CAMERA.resized(OVERSAMPLING * width, OVERSAMPLING * height)

@@ -206,17 +206,11 @@ def _make(tile: Tile, maps: Sequence[DepthMap], lattice: Lattice, file: Path) ->
 
 def _merged(files: Sequence[Path]) -> tuple[Mesh, SurfaceVotes]:
     """All tiles in one: vertices on the tiles' common faces are equal to the last bit, and become one."""
-    vertices, triangles, votes, count = (
-        [np.zeros((0, 3))],
-        [np.zeros((0, 3), np.int32)],
-        [np.zeros((3, 0), np.int32)],
-        0,
-    )
+    vertices, triangles, votes = [np.zeros((0, 3))], [np.zeros((0, 3), np.int32)], [np.zeros((3, 0), np.int32)]
     for file in files:
         with np.load(file, allow_pickle=False) as data:
+            triangles.append(data["triangles"] + np.int32(sum(map(len, vertices))))
             vertices.append(data["vertices"])
-            triangles.append(data["triangles"] + np.int32(count))
             votes.append(data["votes"])
-        count += len(vertices[-1])
     mesh, which = canonical_order(Mesh.from_arrays(np.concatenate(vertices), np.concatenate(triangles)))
     return mesh, SurfaceVotes(*np.concatenate(votes, 1)[:, which])

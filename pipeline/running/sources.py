@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from itertools import chain, combinations, count
 from pathlib import Path
@@ -40,13 +40,13 @@ def probed_capture(source: Path, params: CaptureParams) -> tuple[Traits, str]:
     return traits, digest
 
 
-def names_of(sources: Sequence[Path]) -> list[str]:
-    """A name for each source, by its folder or file; of equal ones the later ones have a number."""
+def names_of(sources: Sequence[Path], taken: Collection[str] = ()) -> list[str]:
+    """A name for each source, by its folder or file; of equal or taken ones the later ones have a number."""
     names = list[str]()
     for source in sources:
         own = re.sub("-{2,}", "-", name_from(source.resolve().stem))  # two part it from a frame's name
         numbered = (f"{own}-{number}" for number in count(2))
-        names.append(next(one for one in chain([own], numbered) if one not in names))
+        names.append(next(one for one in chain([own], numbered) if one not in (*taken, *names)))
     return names
 
 
