@@ -116,9 +116,16 @@ def _finish(frame: F32, threshold: np.float32, finished: U8) -> bool:
     return not left
 
 
+@njit(error_model="numpy")
+def clear(frame: F32) -> None:
+    """Begin an image: all light passes."""
+    frame[:] = ZERO
+    frame[:, LIGHT] = ONE
+
+
 @njit(fastmath=STRICT_MATH, error_model="numpy")
 def blend(records: F32, order: U32, limit: np.float32, threshold: np.float32, frame: F32, finished: U8) -> None:
-    """Blend records (N, 16) in an order, near to far, into a new frame.
+    """Blend records (N, 16) in an order, near to far, into a frame, behind what is there.
 
     `limit` is -log of the least alpha that counts. A tile of 16x16 pixels is finished when none of them has a
     transmittance above the threshold; Gaussians of up to its size that touch no other tiles are left out, and all
@@ -126,8 +133,6 @@ def blend(records: F32, order: U32, limit: np.float32, threshold: np.float32, fr
     """
     columns = frame.shape[2]
     plane = columns * PAIR
-    frame[:] = ZERO
-    frame[:, LIGHT] = ONE
     finished[:] = 0
     first = np.empty(2 * WIDTH, np.float32)
     for lane in range(WIDTH):
