@@ -25,6 +25,8 @@ from pipeline.raster.lanes import (
     line_aligned_buffer,
 )
 from pipeline.raster.layout import (
+    BOUNDS,
+    FIELDS,
     TILE,
     Cutoffs,
     Rendering,
@@ -32,7 +34,7 @@ from pipeline.raster.layout import (
     keep_freed_memory,
     screen_blur,
 )
-from pipeline.raster.packing import BOUNDS, FIELDS, PackedGaussians, pack
+from pipeline.raster.packing import PackedGaussians, pack
 from pipeline.raster.sight import color, in_sight, project
 from pipeline.raster.slabs import Place, draw_slabs
 from pipeline.types import F32, I64, Floats

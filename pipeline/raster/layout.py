@@ -51,6 +51,13 @@ REACH = 12
 FAINT = 13
 """-log(opacity)."""
 
+FIELDS = 13
+"""Rows of a packed table: mean x y z, covariance xx xy xz yy yz zz, -log(opacity), red green blue of
+SH degree 0."""
+FAINT_FIELD, COLOR_FIELD = 9, 10
+BOUNDS, RADIUS, SPREAD = 5, 3, 4
+"""Rows of a table of bounds, see `PackedGaussians`."""
+
 SLOT_COLUMNS = LINE
 """Columns of a gradient slot. With g = dL/dlog(alpha) of a pixel and (dx, dy) its offset from the centre, the sums over
 pixels of g, g dx, g dx^2, g dy, g dx dy, g dy^2; of weight times dL/dred, dL/dgreen, dL/dblue, dL/ddepth; six of

@@ -9,16 +9,10 @@ import numpy as np
 from pipeline.geometry import Gaussians, matrix_from_quaternion, morton_order
 from pipeline.raster.harmonics import C0
 from pipeline.raster.lanes import WIDTH
-from pipeline.raster.layout import line_aligned
+from pipeline.raster.layout import BOUNDS, COLOR_FIELD, FAINT_FIELD, FIELDS, RADIUS, SPREAD, line_aligned
 from pipeline.raster.merging import CLUSTER, Coarse, compact_order, is_large, merged
 from pipeline.types import F32, F64, Floats
 
-FIELDS = 13
-"""Rows of a packed table: mean x y z, covariance xx xy xz yy yz zz, -log(opacity), red green blue of
-SH degree 0."""
-FAINT_FIELD, COLOR_FIELD = 9, 10
-BOUNDS, RADIUS, SPREAD = 5, 3, 4
-"""Rows of a table of bounds, see `PackedGaussians`."""
 NOTHING = -1e18
 """Radius of the sphere around no Gaussians."""
 

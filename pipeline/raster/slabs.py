@@ -15,8 +15,7 @@ from pipeline.geometry.jit import njit
 from pipeline.raster import layout
 from pipeline.raster.frame import ACROSS, LIGHT, PAIR, PLANES, blend, order_by_depth
 from pipeline.raster.lanes import WIDTH, load, total
-from pipeline.raster.layout import ONE, ZERO, ViewConstants
-from pipeline.raster.packing import BOUNDS, RADIUS
+from pipeline.raster.layout import BOUNDS, ONE, RADIUS, ZERO, ViewConstants
 from pipeline.raster.sight import color, in_sight, project
 from pipeline.types import F32, I32, U8
 

@@ -7,7 +7,7 @@ import pytest
 from numba import njit
 
 from pipeline.raster import layout
-from pipeline.raster.frame import BOTTOM, INTERVAL, LEFT, RIGHT, TOP, blend, develop, new_frame, order_by_depth
+from pipeline.raster.frame import BOTTOM, INTERVAL, LEFT, RIGHT, TOP, blend, clear, develop, new_frame, order_by_depth
 from pipeline.raster.layout import DEPTH
 from pipeline.types import F32
 
@@ -36,6 +36,7 @@ def drawn(records: F32, order: np.ndarray, threshold: np.float32, height: int, w
     depth, alpha = np.empty((height, width), np.float32), np.empty((height, width), np.float32)
     median = np.empty((height, width), np.float32)
     frame = new_frame(height, width)
+    clear(frame)
     blend(records, order, LIMIT, threshold, frame, np.empty((-(-height // 16), -(-width // 16)), np.uint8))
     develop(frame, np.zeros(3, np.float32), rgb, depth, alpha, median)
     return rgb, depth, alpha, median
