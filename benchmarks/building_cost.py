@@ -3,7 +3,8 @@
     python benchmarks/building_cost.py FOLDER [--seed 7] [--density 7] [--cases 4] [--write]
 
 draws buildings of about 30, 60, 115 and 170 m² of floor into FOLDER, builds each from its captures (a walk for each
-side of the corridor, joined), and compares them with their exact truth. What is done there stays and is not done again.
+side of the corridor, joined by a card that names two frames of one spot: whether joining needs it is measured by
+benchmarks/joining.py), and compares them with their exact truth. What is done there stays and is not done again.
 The first build on a machine compiles kernels: make another one before.
 """
 
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -28,6 +30,7 @@ from benchmarks.room_renderer import RenderedRoom  # noqa: E402
 from benchmarks.scale import number, table  # noqa: E402
 from benchmarks.truth import Truth, compare_with_truth  # noqa: E402
 from pipeline import Bundle  # noqa: E402
+from pipeline.geometry import Pose  # noqa: E402
 from pipeline.place import seen_surface  # noqa: E402
 from pipeline.running.building import run_records  # noqa: E402
 
@@ -101,17 +104,33 @@ def measure(folder: Path, seed: int, case: tuple[int, int, int], density: float)
     floor = floor_of(draw_building(seed, *case))
     building = draw_building(seed, *case, frames=round(density * floor))
     name = f"{seed}-" + "-".join(map(str, case))
-    drawn, poses, cameras, captures = RenderedRoom(building.whole), {}, {}, list[Path]()
+    drawn, poses, cameras, walks = RenderedRoom(building.whole), {}, {}, list[dict[str, Pose]]()
     for walk, room in building.walks.items():
-        captures.append(folder / name / walk.replace(" ", "_"))
-        truth = write_room(room, captures[-1], drawn)
+        capture = folder / name / walk.replace(" ", "_")
+        truth = write_room(room, capture, drawn)
         # a joined frame has its capture's name, too
-        poses |= {f"{captures[-1].name}--{stamp}": pose for stamp, pose in truth.poses.items()}
-        cameras |= {f"{captures[-1].name}--{stamp}": camera for stamp, camera in truth.cameras.items()}
+        walks.append({f"{capture.name}--{stamp}": pose for stamp, pose in truth.poses.items()})
+        poses |= walks[-1]
+        cameras |= {f"{capture.name}--{stamp}": camera for stamp, camera in truth.cameras.items()}
+    sources = [walk.replace(" ", "_") for walk in building.walks]
+    links = [nearest_frames(walks[0], other) for other in walks[1:]]
+    card = folder / name / "card.yaml"
+    card.write_text(yaml.safe_dump({"name": name, "sources": sources, "links": links}))
     out = folder / "bundles"
-    build = [sys.executable, "-m", "splatyard", "build", *map(str, captures), "--name", name, "--out", str(out)]
-    subprocess.run(build, check=True)
+    subprocess.run([sys.executable, "-m", "splatyard", "build", "--card", str(card), "--out", str(out)], check=True)
     return _cost(floor, Truth(drawn.mesh, poses, cameras, []), out, name)
+
+
+def nearest_frames(first: dict[str, Pose], second: dict[str, Pose]) -> dict[str, str]:
+    """A card's link: the frames of two walks whose views are most alike, a metre as much as a radian."""
+    places, looks = (
+        [np.array([move(pose) for pose in walk.values()]) for walk in (first, second)]
+        for move in (lambda pose: pose.translation, lambda pose: pose.rotation[:, 2])
+    )
+    apart = np.linalg.norm(places[0][:, None] - places[1][None], axis=2)
+    turned = np.arccos(np.clip(looks[0] @ looks[1].T, -1, 1))
+    i, j = np.unravel_index(np.argmin(apart + turned), apart.shape)
+    return {"a": list(first)[i], "b": list(second)[j]}
 
 
 def _cost(floor: float, truth: Truth, out: Path, name: str) -> Cost:
@@ -142,7 +161,8 @@ def page(costs: list[Cost], command: str) -> str:
     lines = [
         f"# {TITLE}",
         "",
-        f"Drawn buildings of one floor, each built from two walks with a phone's depth, noise and drift. `{command}`",
+        f"Drawn buildings of one floor, each built from two walks with a phone's depth, noise and drift, joined by one given "
+        f"link. `{command}`",
         "",
         *table(HEAD, [cost.cells() for cost in costs]),
     ]
