@@ -161,8 +161,8 @@ def page(costs: list[Cost], command: str) -> str:
     lines = [
         f"# {TITLE}",
         "",
-        f"Drawn buildings of one floor, each built from two walks with a phone's depth, noise and drift, joined by one given "
-        f"link. `{command}`",
+        "Drawn buildings of one floor, each built from two walks with a phone's depth, noise and drift, joined by one "
+        f"given link. `{command}`",
         "",
         *table(HEAD, [cost.cells() for cost in costs]),
     ]
