@@ -6,7 +6,7 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 
@@ -88,8 +88,9 @@ Spot = tuple[str, str]
 
 
 def _words(params: JoinParams, captures: Mapping[str, Capture]) -> list[tuple[Spot, Spot]]:
-    """The links of a card, each in the order of the sources."""
+    """The links of a card, each in the order of the sources; frames are named with or without their suffix."""
     frames = {joined_name(name, frame.name): (name, frame.name) for name, c in captures.items() for frame in c.frames}
+    frames |= {PurePath(name).stem: spot for name, spot in frames.items()}
     found = []
     for link in params.links:
         for text in (link.a, link.b):
