@@ -83,6 +83,8 @@ def export(bundle: Bundle, form: Form, folder: Path) -> None:
         }
         if (source_from_world := bundle.source_from_world) is not None:
             frame["source_from_file"] = (source_from_world @ form.axes.inverse()).matrix.tolist()
+        if (earth := bundle.manifest.frame.earth) is not None:
+            frame["earth"] = {**earth.model_dump(), "north": (form.axes.rotate(earth.north) + 0.0).tolist()}
         missing = {"missing": form.missing} if form.missing else {}
         (made / ORIGIN_FILE).write_text(json.dumps({**origin(bundle), **frame, **missing}, indent=1))
 

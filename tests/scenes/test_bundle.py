@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from flows.cli.bundles import facts
 from pipeline import Bundle
 from pipeline.errors import BundleError
 from pipeline.export.form import Y_UP, Form, export
+from pipeline.scenes.earth import Earth
 from pipeline.scenes.manifest import Location, Manifest, Origin, file_sha256, manifest_text
 from pipeline.scenes.migrations import MINOR
 from pipeline.scenes.resolver import BUNDLES_VARIABLE
@@ -291,6 +293,22 @@ def test_the_place_is_told_only_where_it_was_asked_for(folder):
     (folder / "bundle.json").write_text(manifest_text(told).replace("-33.51", "-133.51"))
     with pytest.raises(BundleError, match="damaged or hostile"):
         Bundle.open(folder)
+
+
+def test_the_place_on_the_earth_goes_along(folder, tmp_path):
+    """In the manifest, and in exports with the north of their own axes; without one there is no such key."""
+    manifest = Bundle.open(folder).manifest
+    assert '"earth"' not in manifest_text(manifest)
+    earth = Earth(latitude_deg=47.25, longitude_deg=8.5, heading_deg=30.0)
+    told = manifest.model_copy(update={"frame": manifest.frame.model_copy(update={"earth": earth})})
+    (folder / "bundle.json").write_text(manifest_text(told))
+    bundle = Bundle.open(folder)
+    assert bundle.manifest.frame.earth == earth
+    assert ("on the Earth", "47.250000, 8.500000 (WGS 84); x looks 30.0 degrees from north, clockwise") in facts(bundle)
+    export(bundle, Form(lambda _, __: None, axes=Y_UP), tmp_path / "out")
+    told = json.loads((tmp_path / "out" / "origin.json").read_text())["earth"]
+    np.testing.assert_allclose(told["north"], [np.cos(np.pi / 6), 0, -0.5], atol=1e-12)
+    assert told["latitude_deg"] == 47.25
 
 
 def test_the_way_back_to_the_source_s_world(folder, tmp_path):
