@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 from typing import Annotated
 
+from pipeline.earth import Earth
 from pipeline.errors import CardError
 from pipeline.parameters import Label, Means, Settings
-from pipeline.scenes.earth import Earth
 from pipeline.scenes.manifest import StageRecord
 from pipeline.scenes.references import VERSION, Version
 

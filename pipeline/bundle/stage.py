@@ -19,13 +19,13 @@ from pipeline.bundle.params import BundleParams, OnEarth
 from pipeline.bundle.quality_page import write_quality_page
 from pipeline.capture.model import Capture, Selection, image_report
 from pipeline.check.quality import Quality
+from pipeline.earth import Earth
 from pipeline.errors import CardError
 from pipeline.geometry import Similarity
 from pipeline.machine import package_versions
 from pipeline.poses.scene import PosedScene, View, read_image
 from pipeline.regions.sheet import copy_plans
 from pipeline.scenes.bundle import BundleCamera
-from pipeline.scenes.earth import Earth
 from pipeline.scenes.manifest import (
     MANIFEST_FILE,
     Frame,

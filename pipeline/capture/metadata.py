@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image
 
 from pipeline.capture.model import Credentials, Location
-from pipeline.scenes.earth import metres_a_degree
+from pipeline.earth import metres_a_degree
 from pipeline.types import F64
 
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")

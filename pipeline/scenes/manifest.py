@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator
 
 from pipeline.constants import GRAVITY
+from pipeline.earth import Earth
 from pipeline.errors import BundleError
-from pipeline.scenes.earth import Earth
 from pipeline.scenes.migrations import MAJOR, MINOR, FormatVersion, read
 
 if TYPE_CHECKING:

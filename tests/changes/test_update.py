@@ -22,12 +22,12 @@ from pipeline.changes.place import Mapped, find_place
 from pipeline.changes.register import Scan, register_near
 from pipeline.changes.update import UPDATE_STAGES, about, plan_again
 from pipeline.changes.update_stages import UPDATE_FILE, UpdateParams, write_alignment, write_poses
+from pipeline.earth import Earth
 from pipeline.errors import BundleError, CaptureError, ReconstructionError
 from pipeline.geometry import Pose, Similarity, angle_deg, matrix_from_rotvec
 from pipeline.geometry.rays import RayCaster
 from pipeline.poses.scene import PosedScene, View, read_mask
 from pipeline.running.stages import STAGES
-from pipeline.scenes.earth import Earth
 from tests.bundles import make_bundle
 from tests.changes.two_scans import BOX_AFTER, BOX_BEFORE, CAMERA, FIRST_FROM_ROOM, cameras, crate, room, scan
 from tests.joining.walks import own_world, round_the_room, write

@@ -11,9 +11,9 @@ import pytest
 
 from flows.cli.bundles import facts
 from pipeline import Bundle
+from pipeline.earth import Earth
 from pipeline.errors import BundleError
 from pipeline.export.form import Y_UP, Form, export
-from pipeline.scenes.earth import Earth
 from pipeline.scenes.manifest import Location, Manifest, Origin, file_sha256, manifest_text
 from pipeline.scenes.migrations import MINOR
 from pipeline.scenes.resolver import BUNDLES_VARIABLE

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from pipeline.bundle.params import OnEarth
 from pipeline.bundle.stage import earth_of
+from pipeline.earth import ECCENTRICITY, EQUATOR, Earth
 from pipeline.errors import CardError
 from pipeline.geometry import Pose
 from pipeline.poses.scene import View
-from pipeline.scenes.earth import ECCENTRICITY, EQUATOR, Earth
 from pipeline.types import F64
 from tests.synthetic import CAMERA
 
