@@ -19,18 +19,19 @@ from pathlib import Path
 
 import numpy as np
 import yaml
+from scipy.ndimage import label
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.building import Building, draw_building  # noqa: E402
+from benchmarks.building import Building, Space, draw_building  # noqa: E402
 from benchmarks.page import update_page  # noqa: E402
 from benchmarks.room_capture import write_room  # noqa: E402
 from benchmarks.room_renderer import RenderedRoom  # noqa: E402
 from benchmarks.scale import number, table  # noqa: E402
 from benchmarks.truth import Truth, compare_with_truth  # noqa: E402
 from pipeline import Bundle  # noqa: E402
-from pipeline.geometry import Pose  # noqa: E402
+from pipeline.geometry import Pose, fit_similarity  # noqa: E402
 from pipeline.place import seen_surface  # noqa: E402
 from pipeline.running.building import run_records  # noqa: E402
 
@@ -58,6 +59,8 @@ class Cost:
     f_fine: float  # F-score of the mesh at 2 cm
     f_coarse: float  # at 5 cm
     ate: float  # [m]
+    rooms: int
+    reached: int  # of the rooms, those that a Go2 walks to from the corridor
 
     def cells(self) -> list[str]:
         """Its line of the table."""
@@ -74,6 +77,7 @@ class Cost:
             f"{self.psnr:.1f}",
             f"{self.f_fine:.3f} / {self.f_coarse:.3f}",
             f"{100 * self.ate:.1f}",
+            f"{self.reached} of {self.rooms}",
         ]
 
 
@@ -90,6 +94,7 @@ HEAD = (
     "held-out PSNR [dB]",
     "F at 2 / 5 cm",
     "ATE [cm]",
+    "rooms a Go2 reaches",
 )
 
 
@@ -101,8 +106,7 @@ def floor_of(building: Building) -> float:
 
 def measure(folder: Path, seed: int, case: tuple[int, int, int], density: float) -> Cost:
     """Draw a building, build it and compare it with the truth."""
-    floor = floor_of(draw_building(seed, *case))
-    building = draw_building(seed, *case, frames=round(density * floor))
+    building = draw_building(seed, *case, frames=round(density * floor_of(draw_building(seed, *case))))
     name = f"{seed}-" + "-".join(map(str, case))
     drawn, poses, cameras, walks = RenderedRoom(building.whole), {}, {}, list[dict[str, Pose]]()
     for walk, room in building.walks.items():
@@ -118,7 +122,7 @@ def measure(folder: Path, seed: int, case: tuple[int, int, int], density: float)
     card.write_text(yaml.safe_dump({"name": name, "sources": sources, "links": links}))
     out = folder / "bundles"
     subprocess.run([sys.executable, "-m", "splatyard", "build", "--card", str(card), "--out", str(out)], check=True)
-    return _cost(floor, Truth(drawn.mesh, poses, cameras, []), out, name)
+    return _cost(building, Truth(drawn.mesh, poses, cameras, []), out, name)
 
 
 def nearest_frames(first: dict[str, Pose], second: dict[str, Pose]) -> dict[str, str]:
@@ -133,14 +137,35 @@ def nearest_frames(first: dict[str, Pose], second: dict[str, Pose]) -> dict[str,
     return {"a": list(first)[i], "b": list(second)[j]}
 
 
-def _cost(floor: float, truth: Truth, out: Path, name: str) -> Cost:
+def rooms_reached(building: Building, truth: Truth, bundle: Bundle) -> list[bool]:
+    """Whether the bundle's walkable cells lead from the corridor into each room, by a legged robot's footprint."""
+    named = {camera.name: camera.world_from_camera.translation for camera in bundle.cameras}
+    pairs = [(truth.poses[stem].translation, named[name]) for name in named if (stem := Path(name).stem) in truth.poses]
+    bundle_from_truth = fit_similarity(*(np.array(side) for side in zip(*pairs, strict=True)))
+    truth_from_bundle = bundle_from_truth.inverse()
+    regions = bundle.regions
+    numbers = np.asarray(label(regions.walkable)[0])[regions.walkable]  # pyright: ignore[reportIndexIssue]
+    cells = np.concatenate([regions.centres(), regions.height[..., None]], 2)[regions.walkable]
+    places = truth_from_bundle.apply(cells)
+
+    def within(space: Space) -> set[int]:
+        inside = (places[:, :2] > space.low[:2]).all(1) & (places[:, :2] < space.high[:2]).all(1)
+        return set(numbers[inside].tolist())
+
+    (corridor,) = (within(space) for space in building.spaces if "corridor" in space.name)
+    rooms = [space for space in building.spaces if not {"corridor", "stairwell"} & set(space.name.split())]
+    return [bool(within(space) & corridor) for space in rooms]
+
+
+def _cost(building: Building, truth: Truth, out: Path, name: str) -> Cost:
     """What run records, bundle and truth say of the newest version."""
     bundle = Bundle.open(max((out / name).glob("[0-9]*"), key=lambda path: path.stat().st_mtime))
     records = run_records(out / ".work" / name, bundle.root)
     compared = compare_with_truth(bundle, truth=truth)
+    reached = rooms_reached(building, truth, bundle)
     gates = {gate["name"]: gate["value"] for gate in json.loads((bundle.root / "quality.json").read_text())["gates"]}
     return Cost(
-        floor,
+        floor_of(building),
         seen_surface(bundle.mesh()),
         len(truth.poses),
         len(bundle.cameras),
@@ -153,6 +178,8 @@ def _cost(floor: float, truth: Truth, out: Path, name: str) -> Cost:
         compared.f_score[0.02],
         compared.f_score[0.05],
         compared.ate,
+        len(reached),
+        sum(reached),
     )
 
 
