@@ -119,7 +119,7 @@ def fingerprint(
     rungs = []
     for name, one in LADDER.items():
         try:
-            results = run_suite(suite, scenes, scripted(name, one), watch)
+            results = run_suite(suite, scenes, scripted(name, one), watch=watch)
         except _CannotDriveError:
             continue
         scores = {attempt.condition: attempt.score for attempt in results.attempts}

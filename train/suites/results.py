@@ -9,17 +9,32 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from pipeline.errors import TrainError
 from train.files import read_model, write_atomically
 from train.runs.results import Episode, FloorPlan, Interval, wilson
-from train.suites.statistics import Estimate, mean_difference, paired_difference
-from train.suites.suite import MAX_CONDITIONS, MAX_SCENES, Id, Name, Score, Sha, Strict, Text, digest_of
+from train.suites.statistics import Estimate, mean_difference, mean_of, paired_difference
+from train.suites.suite import (
+    LEVELS,
+    MAX_CONDITIONS,
+    MAX_SCENES,
+    SOLVED,
+    Id,
+    Name,
+    Rung,
+    Score,
+    Sha,
+    Strict,
+    Text,
+    digest_of,
+)
 
 FILE = "results.json"
 MAX_BYTES = 512 * 2**20
 ALL = "all"
+FARTHEST = 1e5
+"""Positions are nearer to the origin of their scene [m]."""
 
 
 class PolicyId(Strict):
@@ -43,6 +58,15 @@ class Attempt(Strict):
     level: Text
     score: Score
     episode: Episode
+
+    @model_validator(mode="after")
+    def _check(self) -> Attempt:
+        xy = np.array([*self.episode.path, *([self.episode.goal] if self.episode.goal else [])], np.float64)
+        if not self.episode.path or not (np.abs(xy) < FARTHEST).all():
+            raise ValueError(f"an episode has a path, within {FARTHEST:g} m of the scene's origin")
+        if (self.score == SOLVED) != self.episode.success:
+            raise ValueError("a solved episode scores 5, and no other does")
+        return self
 
 
 class SuiteResults(Strict):
@@ -84,32 +108,45 @@ class SuiteResults(Strict):
 
 @dataclass(frozen=True)
 class Row:
-    """Figures of some attempts; `score` is the mean score, `ended` what ended them with its number."""
+    """Figures of some attempts.
+
+    Attributes:
+        score: The mean.
+        interval: It with its interval; None where all scores are alike.
+        ended: What ended them with its number.
+    """
 
     name: str
     success: Interval
-    score: Estimate | None
+    score: float
+    interval: Estimate | None
     episodes: int
     ended: str
 
 
 def rows_of(results: SuiteResults) -> list[Row]:
     """Figures of all attempts, of each scene if there are several, and of each level of difficulty."""
-    scenes, levels = results.scenes, dict.fromkeys(attempt.level for attempt in results.attempts if attempt.level)
+    scenes, levels = results.scenes, {attempt.level for attempt in results.attempts if attempt.level}
     rows = [_row(ALL, results.attempts)]
     if len(scenes) > 1:
         rows += [_row(name, (one for one in results.attempts if one.scene == name)) for name in scenes]
-    return rows + [_row(name, (one for one in results.attempts if one.level == name)) for name in levels]
+    return rows + [_row(name, (one for one in results.attempts if one.level == name)) for name in in_order(levels)]
+
+
+def in_order(levels: Iterable[str]) -> list[str]:
+    """Levels from near to far, then kinds of episodes by name."""
+    return sorted(levels, key=lambda name: (LEVELS.index(name) if name in LEVELS else len(LEVELS), name))
 
 
 def _row(name: str, attempts: Iterable[Attempt]) -> Row:
     chosen = [*attempts]
     ended = Counter(attempt.episode.ended_by for attempt in chosen).most_common()
-    scores = [float(attempt.score) for attempt in chosen]
+    scores = np.array([attempt.score for attempt in chosen], np.float64)
     return Row(
         name,
         wilson(sum(attempt.episode.success for attempt in chosen), len(chosen)),
-        mean_difference(scores, [0.0] * len(scores)),
+        float(scores.mean()),
+        mean_of(scores, 0, SOLVED),
         len(chosen),
         ", ".join(f"{ending} {count}" for ending, count in ended),
     )
@@ -153,15 +190,23 @@ def compared(one: SuiteResults, other: SuiteResults) -> list[Comparison]:
     chosen = [(ALL, pairs)]
     if len(scenes) > 1:
         chosen += [(scene, [pair for pair in pairs if pair[0].scene == scene]) for scene in scenes]
-    return [_comparison(one.policy.name, other.policy.name, scene, some) for scene, some in chosen]
+    names = one.policy.name, other.policy.name
+    return [_comparison(*names, scene, [(a.score, b.score) for a, b in some]) for scene, some in chosen]
 
 
-def _comparison(one: str, other: str, scene: str, pairs: Sequence[tuple[Attempt, Attempt]]) -> Comparison:
-    ours, theirs = (np.array([pair[side].episode.success for pair in pairs]) for side in (0, 1))
-    scores = [[float(pair[side].score) for pair in pairs] for side in (0, 1)]
-    better, worse = int((ours & ~theirs).sum()), int((theirs & ~ours).sum())
-    success = paired_difference(ours.tolist(), theirs.tolist())
-    return Comparison(one, other, scene, success, mean_difference(*scores), better, worse, len(pairs))
+def beside(results: SuiteResults, rung: Rung) -> Comparison:
+    """A driver of a suite's fingerprint here, such as in another engine, against what the suite has."""
+    pairs = [(attempt.score, rung.scores.get(attempt.condition, 0)) for attempt in results.attempts]
+    return _comparison(f"{results.policy.name} in {results.engine}", f"fingerprint in {rung.engine}", ALL, pairs)
+
+
+def _comparison(one: str, other: str, scene: str, pairs: Sequence[tuple[int, int]]) -> Comparison:
+    """Of pairs of scores."""
+    ours, theirs = np.array(pairs).T
+    mine, yours = ours == SOLVED, theirs == SOLVED
+    success, score = paired_difference(mine.tolist(), yours.tolist()), mean_difference(ours.tolist(), theirs.tolist())
+    better, worse = int((mine & ~yours).sum()), int((yours & ~mine).sum())
+    return Comparison(one, other, scene, success, score, better, worse, len(pairs))
 
 
 def differences(published: SuiteResults, again: SuiteResults) -> list[str]:

@@ -157,14 +157,20 @@ def run_suite(
     suite: Suite,
     scenes: Mapping[str, SimScene],
     who: Contestant,
+    *,
+    engine: str = "",
     watch: Callable[[str], object] = lambda _: None,
 ) -> SuiteResults:
-    """Let somebody act once from each condition of a suite. `watch` is called with the name of each scene.
+    """Let somebody act once from each condition of a suite, in its physics engine or in another one.
+
+    `watch` is called with the name of each scene.
 
     Raises:
         TrainError: When this version of splatyard begins episodes elsewhere than the suite has it.
         SimError: When who acts doesn't fit.
     """
+    digest, engine = suite.digest(), engine or suite.engine
+    suite = suite.model_copy(update={"engine": engine})
     attempts, plans = list[Attempt](), dict[str, FloorPlan]()
     for scene in suite.scenes:
         watch(scene.label)
@@ -180,9 +186,9 @@ def run_suite(
             attempt = {"condition": condition.id, "scene": scene.label, "level": condition.level, "score": score}
             attempts.append(Attempt(**attempt, episode=episode))
     results = SuiteResults(
-        suite=suite.digest(),
+        suite=digest,
         task=suite.task,
-        engine=suite.engine,
+        engine=engine,
         policy=who.identity,
         bundles={scene.reference: scene.sha256 for scene in suite.scenes},
         attempts=tuple(attempts),

@@ -10,6 +10,7 @@ import numpy as np
 
 from pipeline.types import F64, Floats
 from train.runs.results import CONFIDENCE, wilson
+from train.suites.suite import SOLVED
 
 FEWEST_POLICIES = 3
 """With fewer points there is no rank and no correlation worth the name."""
@@ -101,14 +102,19 @@ def _difference(successes: int, count: int, others: int, other_count: int, phi: 
 
 
 def mean_difference(one: Sequence[float], other: Sequence[float]) -> Estimate | None:
-    """By how much more the first scores than the second in the same trials, by Student's t; None below two trials."""
+    """By how much more the first scores than the second in the same trials; None where there is no interval."""
+    return mean_of(np.asarray(one, np.float64) - np.asarray(other, np.float64), -SOLVED, SOLVED)
+
+
+def mean_of(values: Floats, low: float, high: float) -> Estimate | None:
+    """Mean of values (n,) between bounds, by Student's t; None below two values, or where all are alike."""
     from scipy.stats import t
 
-    gaps = np.asarray(one, np.float64) - np.asarray(other, np.float64)
-    if len(gaps) < 2:
+    if len(values) < 2 or np.ptp(values) == 0:
         return None
-    reach = float(t.ppf((1 + CONFIDENCE) / 2, len(gaps) - 1) * gaps.std(ddof=1) / math.sqrt(len(gaps)))
-    return Estimate(float(gaps.mean()), float(gaps.mean()) - reach, float(gaps.mean()) + reach)
+    mean = float(values.mean())
+    reach = float(t.ppf((1 + CONFIDENCE) / 2, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values)))
+    return Estimate(mean, max(mean - reach, low), min(mean + reach, high))
 
 
 class Powered(NamedTuple):
