@@ -165,7 +165,8 @@ class Suite(Strict):
             return SOLVED
         if episode.way is None or episode.way[0] <= 0:
             return 0
-        return sum(1 - episode.way[1] / episode.way[0] >= share for share in self.rubric)
+        covered = round(1 - episode.way[1] / episode.way[0], 6)
+        return sum(covered >= share for share in self.rubric)
 
 
 def digest_of(content: object) -> str:
