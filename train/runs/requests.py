@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import sim
 from pipeline.errors import TrainError
-from sim.drivers import Policy
-from sim.env import SceneEnv
 from sim.policies.catalog import ground_of, open_driver, sees, task_of
 from sim.scene.floors import Split
-from sim.scene.scene import SimScene
 from sim.scene.sources import find_sources
 from sim.tasks.catalog import find_task
 from train.distributed import use_one_thread
@@ -65,19 +62,9 @@ class DriverRequest:
 
     @contextmanager
     def driven(
-        self,
-        num_envs: int,
-        starts: Split,
-        *,
-        colors: bool = True,
-        depth: bool = False,
-        scenes: Sequence[SimScene] = (),
-        drive: Callable[[SceneEnv], Policy] | None = None,
-        **config: Any,
+        self, num_envs: int, starts: Split, *, colors: bool = True, depth: bool = False
     ) -> Iterator[tuple[TrainEnv, Actor]]:
-        """Robots, who see colours and possibly depths, or nothing, and their driver, or else what `drive` makes.
-
-        In `scenes` that are open already, if there are any; `config` are further fields of `sim.config.EnvConfig`.
+        """Robots, who see colours and possibly depths, or nothing, and their driver.
 
         Raises:
             TrainError: When there is no scene.
@@ -85,7 +72,7 @@ class DriverRequest:
             BundleError: When there is no such bundle.
         """
         task = find_task(self.task_name)
-        sources = scenes or find_sources(self.scenes or task.scenes)
+        sources = find_sources(self.scenes or task.scenes)
         if not sources:
             raise TrainError("a driver has a scene to drive in", found="none", remedy="--scene BUNDLE")
         seen = cameras_of(task, self.robot, self.gait or "", ("rgb", "depth")) if depth else None
@@ -101,12 +88,10 @@ class DriverRequest:
             allow_failed=self.allow_failed,
             starts=starts,
             ground=ground_of(self.driver, self.ground),
-            **config,
         )
-        named, replanned = self.driver or "auto", self.replan_steps or 0
         with (
             closing(TrainEnv(robots, [Images("rgb")] if colors else [], seed=self.seed)) as env,
-            nullcontext(drive(robots)) if drive else open_driver(named, robots, self.seed, replanned) as policy,
+            open_driver(self.driver or "auto", robots, self.seed, self.replan_steps or 0) as policy,
         ):
             yield env, DrivenActor(policy, env)
 

@@ -3,32 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 
 from sim.scene.scene import SimScene
 from sim.video import ChaseVideo
 from train.runs.play import play
-from train.suites.results import Attempt, SuiteResults
-from train.suites.running import Contestant
+from train.suites.contestants import Contestant
+from train.suites.results import Attempt, Film, SuiteResults
 from train.suites.suite import Suite
 
 FOLDER = "films"
-
-
-@dataclass(frozen=True)
-class Film:
-    """A film of a failed attempt.
-
-    Attributes:
-        file: Relative to the page.
-        again: What ended it this time: alone, last bits of images differ, and now and then so does the end.
-    """
-
-    file: str
-    attempt: Attempt
-    again: str
 
 
 def failures(results: SuiteResults, count: int) -> list[Attempt]:

@@ -10,8 +10,6 @@ import numpy as np
 import sim
 from pipeline.errors import SimError, TrainError
 from pipeline.parameters import require_known
-from sim.drivers import Policy
-from sim.env import SceneEnv
 from sim.ranges import seed_of
 from sim.robots.catalog import ROBOTS
 from sim.scene.opening import ALL as ALL_OBJECTS
@@ -19,10 +17,9 @@ from sim.scene.opening import open_scene
 from sim.scene.scene import SimScene
 from sim.scene.sources import find_sources
 from sim.tasks.catalog import find_task
-from train.runs.requests import DriverRequest
-from train.suites.ladder import LADDER, Driver
-from train.suites.results import PolicyId
-from train.suites.running import Contestant, Opened, camera_settings, run_suite, versions
+from train.suites.contestants import CannotDriveError, scripted
+from train.suites.ladder import LADDER
+from train.suites.running import run_suite, versions
 from train.suites.suite import MAX_CONDITIONS, PLAIN, VARIANTS, Condition, Rung, Suite, SuiteScene, levels_of
 
 STARTS = "held_out"
@@ -120,29 +117,8 @@ def fingerprint(
     for name, one in LADDER.items():
         try:
             results = run_suite(suite, scenes, scripted(name, one), watch=watch)
-        except _CannotDriveError:
+        except CannotDriveError:
             continue
         scores = {attempt.condition: attempt.score for attempt in results.attempts}
         rungs.append(Rung(driver=name, about=one.about, engine=suite.engine, scores=scores))
     return tuple(rungs)
-
-
-class _CannotDriveError(Exception):
-    """A scripted driver can't do a task."""
-
-
-def scripted(name: str, one: Driver) -> Contestant:
-    """A driver of the ladder."""
-
-    def opens(scene: SimScene, suite: Suite, which: SuiteScene, count: int) -> Opened:
-        def drive(env: SceneEnv) -> Policy:
-            policy = one.make(env, suite.seed)
-            if policy is None:
-                raise _CannotDriveError(name)
-            return policy
-
-        request = DriverRequest(task=suite.task, robot=suite.robot, seed=suite.seed)
-        config = {"engine": suite.engine, "camera_settings": camera_settings(suite, which)}
-        return request.driven(count, which.starts, colors=one.sees, scenes=[scene], drive=drive, **config)
-
-    return Contestant(PolicyId(name=name, about=f"scripted: {one.about}"), opens)

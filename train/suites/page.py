@@ -12,9 +12,8 @@ from pipeline.io.pages import render
 from train.files import write_atomically
 from train.runs.report import COLORS, DONE, Ending, episode_map, line_chart, share_bar
 from train.runs.results import Interval, wilson
-from train.suites.films import Film
 from train.suites.real import Reality
-from train.suites.results import Comparison, Row, SuiteResults, rows_of
+from train.suites.results import Comparison, Film, Row, SuiteResults, rows_of
 from train.suites.suite import SOLVED, Rung, Suite
 
 FILE = "report.html"

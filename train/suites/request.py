@@ -9,15 +9,23 @@ from pathlib import Path
 from pipeline.errors import TrainError
 from train.distributed import use_one_thread
 from train.runs import checkpoint
-from train.runs.requests import DriverRequest
 from train.runs.run import Run
-from train.suites.films import Film, write_films
+from train.suites.contestants import Contestant, driver, scripted, trained
+from train.suites.films import write_films
 from train.suites.ladder import LADDER
-from train.suites.making import scripted
 from train.suites.page import write_page
 from train.suites.real import Reality, read_trials, reality
-from train.suites.results import Comparison, SuiteResults, beside, compared, differences, read_results, write_results
-from train.suites.running import Contestant, driver, open_scenes, run_suite, trained
+from train.suites.results import (
+    Comparison,
+    Film,
+    SuiteResults,
+    beside,
+    compared,
+    differences,
+    read_results,
+    write_results,
+)
+from train.suites.running import open_scenes, run_suite
 from train.suites.suite import Suite, read_suite
 
 
@@ -114,8 +122,7 @@ class SuiteRequest:
         if self.driver in LADDER:
             return scripted(self.driver, LADDER[self.driver])
         if self.driver:
-            request = DriverRequest(driver=self.driver, replan_steps=self.replan_steps, device=self.device)
-            return driver(request, self.name)
+            return driver(self.driver, self.name, self.replan_steps or 0, self.device)
         return None
 
 

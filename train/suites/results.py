@@ -107,6 +107,20 @@ class SuiteResults(Strict):
 
 
 @dataclass(frozen=True)
+class Film:
+    """A film of a failed attempt.
+
+    Attributes:
+        file: Relative to the page.
+        again: What ended it this time: alone, last bits of images differ, and now and then so does the end.
+    """
+
+    file: str
+    attempt: Attempt
+    again: str
+
+
+@dataclass(frozen=True)
 class Row:
     """Figures of some attempts.
 

@@ -14,9 +14,10 @@ from sim.drivers import Policy, find_driver
 from sim.env import SceneEnv
 from sim.scene.scene import SimScene
 from tests.train.suites.conftest import EPISODES
+from train.suites.contestants import scripted
 from train.suites.ladder import LADDER, Driver
-from train.suites.making import fingerprint, scripted
-from train.suites.real import reality, read_trials
+from train.suites.making import fingerprint
+from train.suites.real import read_trials, reality
 from train.suites.results import SuiteResults, compared, differences, read_results, write_results
 from train.suites.running import open_scenes, run_suite
 from train.suites.suite import Suite, read_suite
