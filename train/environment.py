@@ -129,9 +129,9 @@ class TrainEnv(VecEnv):
         self._reward = np.zeros(self.num_envs, np.float32)
         self._observations = self.reset(seed)
 
-    def reset(self, seed: int | None = None) -> TensorDict:
-        """Begin all episodes; the same seed gives the same ones."""
-        observations, info = self.env.reset(seed=seed)
+    def reset(self, seed: int | None = None, seeds: Sequence[int] | None = None) -> TensorDict:
+        """Begin all episodes; the same seed gives the same ones, and so does a seed of each (N,)."""
+        observations, info = self.env.reset(seed=seed, options=None if seeds is None else {"seeds": seeds})
         self._reward[:] = 0
         self.episode_length_buf[:] = 0
         self._observations = self._grouped(observations, info[TRUTH])
