@@ -128,7 +128,7 @@ class World:
             bodies = bodies if poses.bodies is None else bodies.joined(poses.bodies)
             bodies = replace(bodies, position=self._raised(scenes, bodies.position).astype(np.float32))
             self.engine.place_bodies(envs, bodies, asleep=poses.bodies is None)
-        self.randomiser.reset(envs, scenes, state.position, rng)
+        self.randomiser.reset(envs, rng)
         return joints
 
     def _raised(self, scenes: I64, position: Floats) -> Floats:
