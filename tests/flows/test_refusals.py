@@ -108,7 +108,6 @@ coach nowhere
 coach half
 audit nowhere
 audit half
-audit room --policy nowhere
 audit room --perturb turn
 coach ../room
 bench sim room --robot nothing
