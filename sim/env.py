@@ -144,7 +144,6 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
         self._act(action)
         self.episodes.steps += 1
         state = self.engine.read()
-        self.randomiser.moved(self.scene_of, state.position)
         self.senses.update(state, self.np_random)
         step = self.last_step = self.senses.now(action, state)
         reward = self.episodes.reward(step)

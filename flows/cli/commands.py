@@ -60,7 +60,7 @@ GROUPS: dict[str, Group] = {
         (
             bundles.inspect,
             bundles.check,
-            local.audit,
+            local.Audit,
             bundles.diff,
             build.update,
             bundles.list_objects,

@@ -108,6 +108,7 @@ coach nowhere
 coach half
 audit nowhere
 audit half
+audit room --perturb turn
 coach ../room
 bench sim room --robot nothing
 train
