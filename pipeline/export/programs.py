@@ -23,15 +23,22 @@ class Programs:
     opened: str
     line: str
 
-    def how(self, folder: Path) -> str:
-        """The line for an export in a folder."""
+    def how(self, folder: Path, start: Path | None = None) -> str:
+        """The line for an export in a folder, with its path as seen from another folder if one is given."""
         opened = max(folder.glob(self.opened)) if self.opened else folder
-        return self.line.format(opened, shell=shlex.quote(str(opened)))
+        opened = opened.relative_to(start) if start else opened
+        return self.line.format(*[opened] * self.line.count("{}"), shell=shlex.quote(str(opened)))
 
 
 PROGRAMS: Mapping[str, Programs] = MappingProxyType(
     {
         "mjcf": Programs("MuJoCo", "scene.xml", "python -m mujoco.viewer --mjcf={shell}"),
+        "mujoco_warp": Programs(
+            "mujoco_warp, mjlab",
+            "",
+            "mujoco_warp.create_render_context(mujoco.MjModel.from_xml_path('{}/scene.xml'), nworld=N, "
+            "render_rgb=True, samples_per_pixel=2, **numpy.load('{}/splat.npz'))",
+        ),
         "urdf": Programs("SAPIEN, PyBullet", "*.urdf", "SAPIEN: scene.create_urdf_loader().load_multiple('{}')"),
         "usd": Programs("Isaac Sim, Omniverse", "scene.usdc", "Isaac Sim: File > Open, {}"),
         "glb": Programs(
