@@ -20,7 +20,7 @@ from pipeline.scenes.bundle import Bundle, BundleCamera
 from pipeline.splat.loss import psnr
 from pipeline.types import U8
 
-PICTURE_FILE = "agreement.png"
+EXPORT_FILE, PICTURE_FILE = "export.json", "agreement.png"
 VIEWS, SIDE = 3, 320
 """Number of views, and the longer side of their pictures [px]."""
 
@@ -85,7 +85,7 @@ def agreement(bundle: Bundle, drawing: Drawing | None, folder: Path) -> dict[str
     """
     cameras = views(bundle)
     if not drawing or not cameras:
-        why = "the bundle has no views of a scene" if drawing else "splatyard can't draw with the programs that open it"
+        why = "the bundle has no views of a scene" if drawing else "splatyard draws with no program that opens it"
         return {"not_rendered": why}
     try:
         theirs = drawing.draw(folder)

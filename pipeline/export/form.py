@@ -12,7 +12,7 @@ from typing import TypedDict
 import numpy as np
 
 from pipeline.errors import SimError
-from pipeline.export.agreement import Drawing, agreement, told_views, views
+from pipeline.export.agreement import EXPORT_FILE, Drawing, agreement, told_views, views
 from pipeline.export.programs import PROGRAMS, Programs
 from pipeline.geometry import Similarity
 from pipeline.io.results import partial_result, writing_alone
@@ -29,7 +29,7 @@ Y_DOWN = Similarity(1.0, np.diag([-1.0, -1, 1]), np.zeros(3)) @ Y_UP
 mostly have y down; there the scene then stands as in `Y_UP`."""
 FRICTION = 1.0
 """Friction of the scene's surfaces, as in `sim`; areas of the floor with another are in regions.json."""
-ORIGIN_FILE, EXPORT_FILE = "origin.json", "export.json"
+ORIGIN_FILE = "origin.json"
 DIGITAL_SOURCE = {
     "captured": "http://cv.iptc.org/newscodes/digitalsourcetype/computationalCapture",
     "rendered": "http://cv.iptc.org/newscodes/digitalsourcetype/algorithmicMedia",
@@ -105,8 +105,9 @@ def export(bundle: Bundle, form: Form, folder: Path) -> None:
             "open": form.programs.how(made, made),
             "lost": form.lost,
             "views": told_views(views(bundle), form.axes),
-            "render_agreement": agreement(bundle, form.drawing, made),
         }
+        (made / EXPORT_FILE).write_text(json.dumps(told))  # whoever draws asks it for the views
+        told["render_agreement"] = agreement(bundle, form.drawing, made)
         (made / EXPORT_FILE).write_text(json.dumps(told, indent=1))
 
 

@@ -39,10 +39,25 @@ PROGRAMS: Mapping[str, Programs] = MappingProxyType(
             "mujoco_warp.create_render_context(mujoco.MjModel.from_xml_path('{}/scene.xml'), nworld=N, "
             "render_rgb=True, samples_per_pixel=2, **numpy.load('{}/splat.npz'))",
         ),
+        "newton": Programs(
+            "Newton",
+            "",
+            "builder.add_shape_gaussian(-1, gaussian=newton.Gaussian(**numpy.load('{}/splat.npz'))); "
+            "builder.add_shape_mesh(-1, mesh=newton.Mesh(**numpy.load('{}/collision.npz')), "
+            "cfg=newton.ModelBuilder.ShapeConfig(is_visible=False))",
+        ),
+        "maniskill": Programs(
+            "ManiSkill",
+            "scene_builder.py",
+            "in a task: runpy.run_path('{}')['BundleSceneBuilder'](self).build()",
+        ),
         "urdf": Programs("SAPIEN, PyBullet", "*.urdf", "SAPIEN: scene.create_urdf_loader().load_multiple('{}')"),
         "usd": Programs("Isaac Sim, Omniverse", "scene.usdc", "Isaac Sim: File > Open, {}"),
         "glb": Programs(
             "Blender, Unity, Unreal, web pages", "scene.glb", "Blender: File > Import > glTF 2.0 (.glb/.gltf), {}"
+        ),
+        "glb_splat": Programs(
+            "CesiumJS, Babylon.js, three.js", "scene.glb", "CesiumJS: Cesium.Model.fromGltfAsync({{ url: '{}' }})"
         ),
         "obj": Programs(
             "Blender, Unity, MeshLab",
@@ -52,6 +67,12 @@ PROGRAMS: Mapping[str, Programs] = MappingProxyType(
         "gaussgym": Programs("GaussGym", "", "gauss_train --terrain.scenes.iphone_data.repo_id=local:{shell}"),
         "sog": Programs("SuperSplat, PlayCanvas", "scene.sog", "SuperSplat: drag {} onto superspl.at/editor"),
         "spz": Programs("Spark, Babylon.js", "scene.spz", "Spark: new SplatMesh({{ url: '{}' }})"),
+        "spz4": Programs("viewers that read SPZ 4", "scene.spz", 'spz: spz::loadSpz("{}", {{}})'),
+        "habitat_gs": Programs(
+            "Habitat-GS",
+            "stages/*.gs.ply",
+            "python examples/gaussian_viewer.py --input {shell}",
+        ),
         "nav2": Programs(
             "Nav2 and what else reads maps of ROS",
             "level_*/map.yaml",

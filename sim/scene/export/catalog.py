@@ -10,8 +10,11 @@ from pipeline.export.catalog import FORMS as FORMATS
 from pipeline.export.form import Form
 from sim.scene.export.drawing import drawn_by_mujoco
 from sim.scene.export.gaussgym import export_gaussgym
+from sim.scene.export.maniskill import export_maniskill
 from sim.scene.export.models import export_mjcf, export_urdf
 from sim.scene.export.mujoco_warp import HEADROOM, LEVEL, drawn_by_mujoco_warp, export_mujoco_warp
+from sim.scene.export.newton import LEVEL as NEWTON_LEVEL
+from sim.scene.export.newton import drawn_by_newton, export_newton
 
 MESHES = "the splat is a file beside, which no program that opens it draws"
 
@@ -30,6 +33,14 @@ FORMS: Mapping[str, Form] = MappingProxyType(
                 with_floor=True,
                 drawing=Drawing(drawn_by_mujoco_warp, LEVEL),
             ),
+            Form(
+                "newton",
+                export_newton,
+                "view dependence, the full splat, objects as bodies of their own",
+                with_floor=True,
+                drawing=Drawing(drawn_by_newton, NEWTON_LEVEL),
+            ),
+            Form("maniskill", export_maniskill, "the splat: SAPIEN shows the mesh with a texture", with_floor=True),
             *FORMATS.values(),
         )
     }

@@ -3,11 +3,12 @@
     python -m sim.scene.export.drawing PROGRAM FOLDER IMAGES.npy
 
 A process of its own can be given a display that this one hasn't, and may fail as it likes. Cameras are those whose name
-begins with `view_` in `scene.xml`.
+begins with `view_` in `scene.xml`, or the views of `export.json`.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -19,12 +20,15 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.errors import MachineError, install
-from pipeline.export.agreement import Drawn
+from pipeline.export.agreement import EXPORT_FILE, Drawn
+from pipeline.geometry import CV_FROM_GL, Camera, Pose, quaternion_from_matrix
 from pipeline.types import U8
 from sim import libraries
 
 SAMPLES = 2
 """Rays of mujoco_warp along each side of a pixel: it has no other anti-aliasing."""
+HITS = 64
+"""Gaussians of a ray that Newton blends; its own 20 end before the wall."""
 SECONDS = 600
 """For all pictures; a program's first ones may have to be compiled."""
 
@@ -96,7 +100,32 @@ def _mujoco_warp(folder: Path) -> U8:
     return np.stack(images)
 
 
-PROGRAMS: Mapping[str, Callable[[Path], U8]] = {"mujoco": _mujoco, "mujoco_warp": _mujoco_warp}
+def _newton(folder: Path) -> U8:
+    wp, newton = (libraries.load(name, "newton draws", "pip install newton") for name in ("warp", "newton"))
+    views = json.loads((folder / EXPORT_FILE).read_text())["views"]
+    images = []
+    with wp.ScopedDevice("cpu"), np.load(folder / "splat.npz", allow_pickle=False) as splat:
+        builder = newton.ModelBuilder()
+        builder.add_shape_gaussian(-1, gaussian=newton.Gaussian(**splat))
+        model = builder.finalize(device="cpu")
+        whole = newton.sensors.SensorCamera.RenderConfig(gaussians_max_num_hits=HITS)
+        sensor = newton.sensors.SensorCamera(model, default_render_config=whole)
+        for told in views:
+            lens, pose = Camera.from_json(told["camera"]), Pose.from_matrix(told["file_from_camera"])
+            w, x, y, z = quaternion_from_matrix(pose.rotation @ CV_FROM_GL)
+            rays = np.zeros((lens.height, lens.width, 1, 2, 3), np.float32)
+            directions = lens.rays() @ CV_FROM_GL.T
+            rays[:, :, 0, 1] = directions / np.linalg.norm(directions, axis=-1, keepdims=True)
+            color = sensor.allocate_image_color(1, lens.width, lens.height)
+            placed = wp.array(np.array([(*pose.translation, x, y, z, w)], np.float32), dtype=wp.transformf)
+            world = wp.zeros(1, dtype=wp.int32)
+            sensor.update(model.state(), placed, wp.array(rays, dtype=wp.vec3f), color_image=color, world_indices=world)
+            rgba = color.numpy().view(np.uint8).reshape(lens.height, lens.width, 4)
+            images.append(rgba[..., :3].copy())
+    return np.stack(images)
+
+
+PROGRAMS: Mapping[str, Callable[[Path], U8]] = {"mujoco": _mujoco, "mujoco_warp": _mujoco_warp, "newton": _newton}
 """By the name of their package."""
 
 

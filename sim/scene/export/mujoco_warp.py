@@ -84,7 +84,11 @@ def splat_arrays(splat: Gaussians, path: Path) -> None:
         "splat_rgba": np.column_stack([colors, splat.opacities]),
     }
     with path.open("wb") as file:
-        np.savez(file, **{name: np.ascontiguousarray(values, np.float32) for name, values in arrays.items()})
+        np.savez(
+            file,
+            allow_pickle=False,
+            **{name: np.ascontiguousarray(values, np.float32) for name, values in arrays.items()},
+        )
 
 
 def ground(bundle: Bundle) -> tuple[F32, F64, F64]:
@@ -117,7 +121,7 @@ def _nearest_floor(regions: Regions, places: F64, bundle: Bundle) -> F64:
             remedy="export as mjcf, whose collision mesh needs none",
             file=bundle.root,
         )
-    nearest = distance_transform_edt(missing, return_distances=False, return_indices=True)
+    nearest = np.asarray(distance_transform_edt(missing, return_distances=False, return_indices=True))
     cells = np.clip(regions.cells_of(places)[0], 0, np.array(missing.shape) - 1)
     return regions.height[tuple(nearest[:, cells[:, 0], cells[:, 1]])].astype(np.float64)
 
