@@ -40,14 +40,18 @@ def export(
 ) -> int:
     """Export a bundle to another format, or a policy to ONNX.
 
-    Formats, each with licence and origin in origin.json:
+    Formats, each with licence and origin in origin.json, and in export.json what was lost and how its program shows it:
       simulators, with spawn poses, goals and floor:
         mjcf, urdf            meshes with a texture and a model file
         usd                   splat and collision mesh
+        mujoco_warp, newton   splat as arrays, and ground or collision mesh
+        maniskill             scene builder
+        habitat_gs            scene dataset
         gaussgym              mesh slices and a nerfstudio splat
       viewers and web pages:
         glb, obj              mesh with a texture
-        sog, spz              splat
+        glb_splat             splat, and mesh with a texture
+        sog, spz, spz4        splat
       navigation:
         nav2                  occupancy grid and masks of each level
       reconstruction tools:
