@@ -92,6 +92,18 @@ def small_textures(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(atlas, "MAX_TEXELS", 1_000_000)
 
 
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exports that no program draws: each takes seconds."""
+    from pipeline.errors import MachineError
+    from sim.scene.export import drawing
+
+    def refuse(program: str, *_: object) -> None:
+        raise MachineError(f"{program} draws", found="not in this test", remedy="ask for it")
+
+    monkeypatch.setattr(drawing, "in_own_process", refuse)
+
+
 @pytest.fixture(scope="session")
 def cut_room(tmp_path_factory: pytest.TempPathFactory, room: Room) -> Path:
     """A bundle of a room with four boxes that are loose; don't change it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -39,14 +40,18 @@ def export(
 ) -> int:
     """Export a bundle to another format, or a policy to ONNX.
 
-    Formats, each with licence and origin in origin.json:
+    Formats, each with licence and origin in origin.json, and in export.json what was lost and how its program shows it:
       simulators, with spawn poses, goals and floor:
         mjcf, urdf            meshes with a texture and a model file
         usd                   splat and collision mesh
+        mujoco_warp, newton   splat as arrays, and ground or collision mesh
+        maniskill             scene builder
+        habitat_gs            scene dataset
         gaussgym              mesh slices and a nerfstudio splat
       viewers and web pages:
         glb, obj              mesh with a texture
-        sog, spz              splat
+        glb_splat             splat, and mesh with a texture
+        sog, spz, spz4        splat
       navigation:
         nav2                  occupancy grid and masks of each level
       reconstruction tools:
@@ -74,18 +79,23 @@ def export(
     folder = out or Path(f"{bundle.manifest.name}_{form}")
     tables.begin(f"writing {bundle.manifest.reference} as {form} to {folder}")
     export(bundle, FORMS[form], folder)
-    _say_exported(form, folder, FORMS[form].missing)
+    _say_exported(form, folder, FORMS[form].lost)
     return 0
 
 
-def _say_exported(form: str, folder: Path, missing: str) -> None:
-    """What lies in the folder of an export, how large it is, what it lacks, and what opens it."""
+def _say_exported(form: str, folder: Path, lost: str) -> None:
+    """What lies in the folder of an export, how large it is, what it lacks, how it looks, and what opens it."""
     for path in sorted(folder.iterdir()):
         sizes = [file.stat().st_size for file in (path, *path.rglob("*")) if file.is_file()]
         count = f" in {len(sizes)} files" if path.is_dir() else ""
         tables.say(f"written    {tables.quoted(path)}  {readable(sum(sizes))}{count}")
-    if missing:
-        tables.say(f"without    {missing}")
+    tables.say(f"without    {lost}")
+    agreement = json.loads((folder / "export.json").read_text())["render_agreement"]
+    if "psnr_db" in agreement:
+        values = ", ".join(f"{value:.1f}" for value in agreement["psnr_db"])
+        tables.say(f"agrees     {agreement['program']} shows held-out views as splatyard does: {values} dB")
+    else:
+        tables.say(f"agrees     not rendered: {agreement['not_rendered']}")
     tables.say(f"opens in   {PROGRAMS[form].names}")
     tables.say(f"open       {PROGRAMS[form].how(folder)}")
 
