@@ -55,6 +55,11 @@ def is_splat(file: Path) -> bool:
     return suffix in (*_READERS, *NOT_READ) and suffix != ".json"
 
 
+def splat_by_name(name: str) -> bool:
+    """Whether a file of this name is a splat that is read, whatever else such files may be."""
+    return name.lower().endswith((".splat", ".ksplat", ".spz", ".sog", ".compressed.ply"))
+
+
 def files_of(splat: Path) -> list[Path]:
     """All files that are read of a splat, the one that names it first."""
     if splat.name != META_FILE:

@@ -25,9 +25,9 @@ from pipeline.geometry import Gaussians, Mesh, PointCloud, Pose, Similarity, sig
 from pipeline.geometry.rays import sample_surface
 from pipeline.importing.drawn_mesh import mesh_of_splat
 from pipeline.importing.frame import ROUGH_UP_DEG, Given, eyes_over_floor, facing, find_world
+from pipeline.importing.layouts.notes import copy_notes, save_notes
 from pipeline.importing.measure import LENS, look, measure, write_lookouts
 from pipeline.importing.mesh_lod import sim_lod_of_mesh
-from pipeline.importing.notes import copy_notes, save_notes
 from pipeline.importing.registration import Registration, register
 from pipeline.importing.sim_lod import sim_lod_from_renders
 from pipeline.importing.source import MESH_OF_CAPTURE, ImportSource, read_source
@@ -213,8 +213,7 @@ def _check_scale(source: ImportSource, metres: Given) -> None:
 def simplify(inputs: Mapping[str, Path], _params: Settings, out_dir: Path) -> None:
     """Make the collision mesh, and a cloud of points sampled from the mesh."""
     mesh = Mesh.load(inputs["capture"] / "mesh.ply")
-    triangles = by_place(COLLISION_TRIANGLES, seen_surface(mesh), "collision triangles")
-    decimate(mesh, triangles).save(out_dir / "collision.ply")
+    collider_of(mesh).save(out_dir / "collision.ply")
     points, faces = sample_surface(mesh, CLOUD_POINTS, np.random.default_rng(0))
     corners = mesh.triangles[faces]
     count = len(points)
@@ -227,6 +226,11 @@ def simplify(inputs: Mapping[str, Path], _params: Settings, out_dir: Path) -> No
         np.asarray(mesh.guessed[corners].any(1)),
     )
     write_points_ply(out_dir / "points.ply", cloud)
+
+
+def collider_of(mesh: Mesh) -> Mesh:
+    """The mesh for physics, of as many triangles as its place may have."""
+    return decimate(mesh, by_place(COLLISION_TRIANGLES, seen_surface(mesh), "collision triangles"))
 
 
 def find_floor(inputs: Mapping[str, Path], params: RegionsParams, out_dir: Path) -> None:

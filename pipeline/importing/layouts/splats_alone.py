@@ -24,7 +24,7 @@ from pipeline.importing.splat_values import color_coefficients, counted
 from pipeline.importing.splats import read_splat
 from pipeline.io.arrays import array_of_npy
 from pipeline.io.files import read_plain
-from pipeline.io.image_files import open_image
+from pipeline.io.image_files import BadImageError, open_image
 from pipeline.scenes.manifest import check_near, reading
 from pipeline.splat.ply import MAX_LOG_SCALE
 from pipeline.splat.sog import MIN_OPACITY
@@ -145,8 +145,11 @@ def _free(about: Path, image: Path) -> tuple[F64, float]:
         content = json.loads(read_plain(about, MAX_JSON_BYTES))
         cell = float(content["scale"])
         low = np.array(content.get("lower", content.get("min")), np.float64)[:2].reshape(2)
-        with open_image(read_plain(image, MAX_JSON_BYTES), ("PNG",), max_pixels=MAX_MAP_PIXELS) as opened:
-            rows, columns = np.nonzero(np.array(opened.convert("L")) == FREE)
+        try:
+            with open_image(read_plain(image, MAX_JSON_BYTES), ("PNG",), max_pixels=MAX_MAP_PIXELS) as opened:
+                rows, columns = np.nonzero(np.array(opened.convert("L")) == FREE)
+        except (BadImageError, OSError) as error:
+            raise ValueError(f"{image.name}: {error}") from error
         if not 0 < cell < np.inf:
             raise ValueError(f"cells of {cell}")
         middles = np.column_stack([low + (np.column_stack([columns, rows]) + 0.5) * cell, np.zeros(len(rows))])
