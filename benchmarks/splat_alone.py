@@ -40,6 +40,13 @@ LEAST_PHOTOS, CLEAR = 2, 0.002
 """Photos that must show a surface, and how far rays begin off it [m]."""
 HEIGHTS, EYES, FAR = (0.3, 0.9, 1.5), 40, 10.0
 """Of cameras that may see the place, their number at each height, and how far they see [m]."""
+COMMAND = "python benchmarks/splat_alone.py --hall bundles/hall/1.0.0"
+TEXT = (
+    "A splat alone becomes a collider. It is compared with the exact surfaces of its place, both as far as cameras "
+    f"over the walkable floor see them from {', '.join(map(str, HEIGHTS))} m of height and up to {FAR:g} m away. The "
+    f"hall's splat is of a build of its photos, and of its surfaces those count that at least {LEAST_PHOTOS} photos "
+    "show; the others are of drawn rooms. Constants were chosen on the hall and 5001."
+)
 
 
 def of_place(name: str, splat: Gaussians, truth: Mesh, photos: Sequence[BundleCamera] = ()) -> list[Row]:
@@ -147,17 +154,11 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="write the page of docs/benchmarks")
     options = parser.parse_args()
     rows = of_place("hall", *_of_hall(options.hall)) if options.hall else []
-    rows += [row for seed in options.places for row in of_place(str(seed), *_of_seed(seed))]
-    print("\n".join(row.line() for row in rows))
+    for seed in options.places:
+        rows += of_place(str(seed), *_of_seed(seed))
+    print("\n".join(row.line() for row in rows), flush=True)
     if options.write:
-        text = (
-            "A splat alone becomes a collider. It is compared with the exact surfaces of its place, both as far as "
-            f"cameras over the walkable floor see them from {', '.join(map(str, HEIGHTS))} m of height and up to "
-            f"{FAR:g} m away. The hall's splat is of a build of its photos, and of its surfaces those count that at "
-            f"least {LEAST_PHOTOS} photos show; the others are of drawn rooms."
-        )
-        command = "python benchmarks/splat_alone.py --hall bundles/hall/1.0.0"
-        update_page({"Splat alone": section("Splat alone", command, text, rows)})
+        update_page({"Splat alone": section("Splat alone", COMMAND, TEXT, rows)})
 
 
 if __name__ == "__main__":

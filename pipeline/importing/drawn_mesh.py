@@ -30,7 +30,7 @@ from pipeline.geometry import (
     matrix_from_rotvec,
     rotation_between,
 )
-from pipeline.importing.registration import SurfacePoints
+from pipeline.importing.registration import SurfacePoints, spread_points
 from pipeline.mesh.params import MeshParams
 from pipeline.mesh.stage import build_mesh
 from pipeline.objects.closing import close_objects
@@ -40,8 +40,8 @@ from pipeline.types import F32, F64, I64
 logger = logging.getLogger(__name__)
 
 SEED = 0
-POINTS = 200_000
-"""Points over the splat's surfaces: for the floor, for what is in the way, and for colours."""
+POINTS, SUPPORTING = 200_000, 400_000
+"""Points over the splat's surfaces, for the floor and what is in the way, and over all its Gaussians, for its depth."""
 LEVEL = np.cos(np.deg2rad(20))
 """Least cosine between up and a normal of either sign that may be the floor's."""
 CELL, LEAST_POINTS = 0.1, 3
@@ -53,8 +53,8 @@ APART, ASIDE = 1.0, 0.35
 FEWEST_PLACES, MAX_PLACES = 4, 30
 REACH = 40.0
 """What is farther from the middle, along x or y, is the view out of a window [m]."""
-EYES = 0.9
-"""Height of the cameras over the floor [m]: tables are seen from above and, from afar, from below."""
+EYES = (0.9, 1.4)
+"""Heights of the cameras over the floor [m]: tables are seen from above and, from afar, from below."""
 CAMERA = Camera(224, 168, 112.0, 112.0, 112.0, 84.0)
 """Sees a quarter of the horizon."""
 PITCHES = np.deg2rad([-30.0, 25.0])
@@ -80,9 +80,10 @@ def mesh_of_splat(gaussians: Gaussians, up: UpEstimate, metres_per_unit: float) 
     world_from_splat = _world(surface, up, metres_per_unit)
     splat, points = gaussians.transformed(world_from_splat), world_from_splat.apply(surface.points)
     places = _places(points)
-    cameras = [(CAMERA, pose) for pose in _poses(places + np.array([0, 0, EYES]))]
+    eyes = np.concatenate([places + np.array([0, 0, height]) for height in EYES])
+    cameras = [(CAMERA, pose) for pose in _poses(eyes)]
     logger.info("depth of the splat from %d places, %d images", len(places), len(cameras))
-    maps = _depth(splat, points, [pose for _, pose in cameras])
+    maps = _depth(splat, spread_points(splat, SUPPORTING, rng), [pose for _, pose in cameras])
     track = np.array([pose.translation for _, pose in cameras])
     params = MeshParams(backend="tsdf", voxel_size=VOXEL)
     built = build_mesh(
@@ -151,7 +152,7 @@ def _poses(eyes: F64) -> list[Pose]:
 
 
 def _depth(splat: Gaussians, points: F64, poses: list[Pose]) -> list[DepthMap]:
-    """Median depth of each view where a surface's points (N, 3) support it, smoothed by local planes."""
+    """Median depth of each view where points (N, 3) over the Gaussians support it, smoothed by local planes."""
     packed, maps, tree = pack(splat), list[DepthMap](), cKDTree(points)
     rays = CAMERA.rays()
     for number, pose in enumerate(poses):
