@@ -15,6 +15,8 @@ from pipeline.errors import BundleError, CaptureError
 from pipeline.export.form import ORIGIN_FILE
 from pipeline.geometry import Camera, Gaussians, Mesh, Similarity
 from pipeline.geometry.surfels import BUDGET, surfels
+from pipeline.importing.formats.usd import SUFFIXES as USD_SUFFIXES
+from pipeline.importing.formats.usd import read_usd
 from pipeline.importing.forms import ImportSource, SourceFiles
 from pipeline.importing.gaussgym import gaussgym_files, is_gaussgym, splat_from_capture
 from pipeline.importing.layouts.catalog import LAYOUTS, layout_of
@@ -106,9 +108,12 @@ def _splat_alone(found: SourceFiles, gaussians: Gaussians) -> ImportSource:
     suffix, nothing = found.mesh.suffix.lower(), Mesh.from_arrays(np.zeros((0, 3)), np.zeros((0, 3), np.int32))
     up = {".glb": np.array([0, 0, 1.0]), ".spz": np.array([0, 1.0, 0])}.get(suffix)
     given = {"the mesh is drawn from the splat": Similarity.identity()}
-    metres = "glTF" if suffix == ".glb" else "assumed"
+    metres, said = 1.0, "glTF" if suffix == ".glb" else "assumed"
+    if suffix in USD_SUFFIXES:
+        stated = read_usd(found.files[0])
+        up, metres, said = stated.up, stated.metres or 1.0, "USD" if stated.metres else "assumed"
     no_track = np.zeros((0, 3))
-    return ImportSource("splat", nothing, gaussians, given, no_track, (), up, 1.0, metres, None, found.origin)
+    return ImportSource("splat", nothing, gaussians, given, no_track, (), up, metres, said, None, found.origin)
 
 
 def _made_of_mesh(found: SourceFiles) -> ImportSource:
