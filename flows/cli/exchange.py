@@ -197,23 +197,8 @@ def import_(
     from pipeline.importing.bundle import ImportRequest, import_bundle
     from pipeline.importing.collections.places import open_collection
 
-    axis, up_sigma = up or (None, None)
-    metres, scale_sigma = scale or (None, None)
-    request = ImportRequest(
-        source=Path(source),
-        mesh=mesh,
-        name=name,
-        out=out,
-        licence=licence,
-        about=about,
-        description=description,
-        generated=generated,
-        up=axis,
-        up_sigma=up_sigma,
-        scale=metres,
-        scale_sigma=scale_sigma,
-        version=version,
-    )
+    frame = *(up or (None, None)), *(scale or (None, None))
+    request = ImportRequest(Path(source), mesh, name, out, licence, about, description, generated, *frame, version)
     if (scenes := open_collection(source)) is not None:
         return _import_all(scenes, request)
     bundle = pipeline.Bundle.open(import_bundle(request))
