@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import importlib
 import json
 import zipfile
 from collections.abc import Iterator
@@ -47,9 +48,14 @@ def write_streamed(folder: Path) -> Path:
     return folder / "lod-meta.json"
 
 
+def pxr(*names: str) -> list[Any]:
+    """Modules of OpenUSD."""
+    return [importlib.import_module(f"pxr.{name}") for name in names]
+
+
 def write_usd(path: Path, *, half: bool = False) -> Path:
     """A stage with a splat, z up and in centimetres, the splat moved."""
-    from pxr import Gf, Usd, UsdGeom, UsdVol, Vt
+    Gf, Usd, UsdGeom, UsdVol, Vt = pxr("Gf", "Usd", "UsdGeom", "UsdVol", "Vt")  # noqa: N806
 
     splat, suffix = few(), "h" if half else ""
     stage = Usd.Stage.CreateNew(str(path))
@@ -92,7 +98,7 @@ def payload(**changes: object) -> bytes:
 
 def write_nurec(path: Path, content: bytes | None = None) -> Path:
     """A USDZ with a volume that a stage places."""
-    from pxr import Gf, Usd, UsdGeom
+    Gf, Usd, UsdGeom = pxr("Gf", "Usd", "UsdGeom")  # noqa: N806
 
     root = path.parent / "default.usda"
     stage = Usd.Stage.CreateNew(str(root))
