@@ -197,8 +197,9 @@ def import_(
     from pipeline.importing.bundle import ImportRequest, import_bundle
     from pipeline.importing.collections.places import open_collection
 
-    frame = *(up or (None, None)), *(scale or (None, None))
-    request = ImportRequest(Path(source), mesh, name, out, licence, about, description, generated, *frame, version)
+    (axis, degrees), (metres, share) = up or (None, None), scale or (None, None)
+    said = (licence, about, description, generated)
+    request = ImportRequest(Path(source), mesh, name, out, *said, axis, degrees, metres, share, version)
     if (scenes := open_collection(source)) is not None:
         return _import_all(scenes, request)
     bundle = pipeline.Bundle.open(import_bundle(request))

@@ -9,7 +9,7 @@ import logging
 from dataclasses import replace
 
 import numpy as np
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 from pipeline.align.gravity import UpEstimate, fuse, up_from_surfaces
 from pipeline.align.surfaces import Surfaces, find_floor
@@ -153,7 +153,7 @@ def _poses(eyes: F64) -> list[Pose]:
 
 def _depth(splat: Gaussians, points: F64, poses: list[Pose]) -> list[DepthMap]:
     """Median depth of each view where points (N, 3) over the Gaussians support it, smoothed by local planes."""
-    packed, maps, tree = pack(splat), list[DepthMap](), cKDTree(points)
+    packed, maps, tree = pack(splat), list[DepthMap](), KDTree(points)
     rays = CAMERA.rays()
     for number, pose in enumerate(poses):
         drawn = render_batch(packed, CAMERA, [pose], sh_count=1)

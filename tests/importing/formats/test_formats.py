@@ -93,7 +93,7 @@ def payload(**changes: object) -> bytes:
     }
     state = {f"{nurec.PREFIX}{name}": values.astype("<f2").tobytes() for name, values in rows.items()}
     layer = {"precision": 16, "density_activation": "sigmoid", "scale_activation": "exp", **changes}
-    return msgpack.packb({"nre_data": {"config": {"layers": {"gaussians": layer}}, "state_dict": state}})
+    return bytes(msgpack.packb({"nre_data": {"config": {"layers": {"gaussians": layer}}, "state_dict": state}}) or b"")
 
 
 def write_nurec(path: Path, content: bytes | None = None) -> Path:
