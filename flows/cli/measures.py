@@ -267,8 +267,8 @@ def _show(found: Evaluated) -> None:
 def _show_comparisons(comparisons: Sequence[Comparison]) -> None:
     columns = ["policies", "scene", ">success", ">score", ">only the first", ">only the other"]
     rows = [
-        (f"{one.one} - {one.other}", one.scene, str(one.success), str(one.score), str(one.better), str(one.worse))
-        for one in comparisons
+        (f"{c.one} - {c.other}", c.scene, str(c.success), str(c.score or "-"), str(c.better), str(c.worse))
+        for c in comparisons
     ]
     tables.table("differences, from the same initial conditions", columns, rows)
 
