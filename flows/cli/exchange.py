@@ -49,18 +49,14 @@ def export(
     Formats, each with licence and origin in origin.json, and in export.json what was lost and how its program shows it:
       simulators, with spawn poses, goals and floor:
         mjcf, urdf            meshes with a texture and a model file
-        usd                   splat and collision mesh
+        usd, habitat_gs       splat and collision mesh
         mujoco_warp, newton   splat as arrays, and ground or collision mesh
-        maniskill             scene builder
-        habitat_gs            scene dataset
-        gaussgym              mesh slices and a nerfstudio splat
+        maniskill, gaussgym   scene builder; mesh slices and a nerfstudio splat
       viewers and web pages:
-        glb, obj              mesh with a texture
-        glb_splat             splat, and mesh with a texture
+        glb, obj, glb_splat   mesh with a texture; of glb_splat, the splat, too
         sog, spz, spz4        splat
-      navigation:
+      navigation and reconstruction:
         nav2                  occupancy grid and masks of each level
-      reconstruction tools:
         nerfstudio, colmap    cameras
 
     With --onnx, exports a run's policy as one ONNX file, from sensor values to actuator targets. Runs an episode with
