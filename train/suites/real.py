@@ -203,6 +203,6 @@ def _forecast(results: SuiteResults, trials: Sequence[Trial]) -> Forecast:
         if attempt.scene in scenes and attempt.condition not in tried
     ]
     found = powered(real, simulated, more)
-    why_not = "" if found else too_few(np.array(real, float), np.array(more, float)) or "all pairs differ alike"
+    why_not = too_few(np.array(real, float), np.array(more, float))
     alone = wilson(sum(trial.success for trial in trials), len(trials))
     return Forecast(results.policy.name, alone, found, why_not)

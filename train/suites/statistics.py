@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pipeline.types import F64, Floats
+from pipeline.types import F64, Floats, Mask
 from train.runs.results import CONFIDENCE, wilson
 from train.suites.suite import SOLVED
 
@@ -17,6 +17,10 @@ FEWEST_POLICIES = 3
 FEWEST_PAIRS, FEWEST_OF_EACH = 20, 5
 """Pairs of a real and a simulated trial for an interval, and real successes and failures among them: with fewer the
 normal approximation covers less than it says (measured: tests/train/suites/test_statistics.py)."""
+
+
+UNSEEN = np.array([1.0, -1.0])
+"""What real outcomes of two further pairs would be more than simulated ones."""
 
 
 class Estimate(NamedTuple):
@@ -145,10 +149,11 @@ def too_few(real: Floats, more: Floats) -> str:
     return "" if len(more) >= FEWEST_PAIRS else f"{len(more)} further simulated trials, {FEWEST_PAIRS} are needed"
 
 
-def powered(real: Sequence[bool], paired: Sequence[bool], more: Sequence[bool]) -> Powered | None:
+def powered(real: Sequence[bool] | Mask, paired: Sequence[bool] | Mask, more: Sequence[bool] | Mask) -> Powered | None:
     """Real success from n real trials, the simulated ones of the same conditions (n,), and N further simulated ones.
 
-    None where there are too few (`too_few`), or where the interval would have no width. Sources: Angelopoulos et al.,
+    None where there are too few (`too_few`). The variance is as if two further pairs had disagreed, once either way:
+    otherwise, where hardly any pair disagrees, the interval is too short. Sources: Angelopoulos et al.,
     Prediction-powered inference, Science 382, 2023; the weight of simulation by Angelopoulos, Duchi and Zrnic, PPI++,
     2023, section 6; Student's t instead of the normal quantile, for few trials.
     """
@@ -160,9 +165,8 @@ def powered(real: Sequence[bool], paired: Sequence[bool], more: Sequence[bool]) 
     count, further = len(y), len(unpaired)
     weight = _weight(y, f, unpaired)
     value = float(weight * unpaired.mean() + (y - weight * f).mean())
-    variance = weight**2 * unpaired.var(ddof=1) / further + (y - weight * f).var(ddof=1) / count
-    if variance == 0:
-        return None
+    gaps = np.concatenate([y - weight * f, weight * UNSEEN])  # a few pairs that agree don't show that all do
+    variance = weight**2 * unpaired.var(ddof=1) / further + gaps.var(ddof=1) / count
     reach = float(t.ppf((1 + CONFIDENCE) / 2, count - 1)) * math.sqrt(variance)
     estimate = Estimate(float(np.clip(value, 0, 1)), max(value - reach, 0.0), min(value + reach, 1.0))
     return Powered(estimate, weight, count, further)
