@@ -217,6 +217,7 @@ def test_a_nurec_volume(tmp_path: Path) -> None:
         (gzip.compress(payload())[:-20], "no end"),
         (b"plain", "header"),
     ],
+    ids=["endless", "array", "activation", "precision", "cut", "plain"],  # gzip writes the time
 )
 def test_bad_volumes_are_refused(content: bytes, found: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By one error, before memory is taken."""
