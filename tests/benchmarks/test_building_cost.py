@@ -16,7 +16,10 @@ def test_larger_buildings_are_on_a_line():
     """400 s and 20 s per m²: 400 m² take 8 400 s; disk is in proportion to the largest."""
     two = replace(ONE, floor=100.0, cpu_seconds=2400.0, disk=500_000_000)
     text = page([replace(ONE, cpu_seconds=1000.0), two], "command")
-    assert "| 30 | 140 | 200 of 210 | 1000 | 33.3 | 2.0 | 5.0 | 30,000 | 40,000 | 33.1 | 0.960 / 0.990 | 1.2 | 1 of 2 |" in text
+    assert (
+        "| 30 | 140 | 200 of 210 | 1000 | 33.3 | 2.0 | 5.0 | 30,000 | 40,000 | 33.1 | 0.960 / 0.990 | 1.2 | 1 of 2 |"
+        in text
+    )
     assert "- 400 m²: 2.33 core-hours, 2 GB of results." in text
     assert "- 10,000 m²: 55.7 core-hours, 50 GB of results." in text
     assert "Extrapolated" not in page([ONE], "command"), "nothing comes of one alone"
