@@ -66,7 +66,8 @@ def read_usd(path: Path) -> UsdSplat:
     up, metres = arrays.pop("up", None), arrays.pop("metres", None)
     if metres is not None and not METRES[0] < metres[0] < METRES[1]:
         raise ValueError(f"units of {metres[0]} m")
-    gaussians = Gaussians(*(np.ascontiguousarray(arrays[name], np.float32) for name in VALUES))
+    means, log_scales, quaternions, logits, sh = (np.ascontiguousarray(arrays[name], np.float32) for name in VALUES)
+    gaussians = Gaussians(means, log_scales, quaternions, logits, sh)
     return UsdSplat(gaussians, up, None if metres is None else float(metres[0]))
 
 
