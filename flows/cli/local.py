@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import pipeline
 from flows.cli import tables
-from flows.cli.command import Arg, AsJson, BundleName, Bundles, Robot, Runs, asked, command, count
+from flows.cli.command import Arg, AsJson, BundleName, Bundles, Robot, Runs, asked, command, count, names
 from pipeline.errors import BundleError, MissingBundleError
 from pipeline.io.files import counted, readable
 
@@ -19,10 +19,6 @@ if TYPE_CHECKING:
     from pipeline.audit.audit import Audit as Audited
     from pipeline.running.cleaning import Piece
     from train.assay.assay import Assay
-
-
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(text.split(",")))
 
 
 @command("audit")
@@ -55,7 +51,7 @@ class Audit:
     policy: Annotated[str | None, Arg("repeat the task of this run or driver, with errors", "RUN")] = None
     task: Annotated[str | None, Arg("task of a driver; default: its own, else navigate")] = None
     robot: Robot = ""
-    perturb: Annotated[tuple[str, ...], Arg("only these errors, such as shift_x,turn,friction", "NAMES", _names)] = ()
+    perturb: Annotated[tuple[str, ...], Arg("only these errors, such as shift_x,turn,friction", "NAMES", names)] = ()
     episodes: Annotated[int, Arg("episodes at each size of an error", "N", count)] = 100
     runs: Runs = Path("runs")
     seed: Annotated[int, Arg("random seed of the episodes")] = 0

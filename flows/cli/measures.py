@@ -26,6 +26,7 @@ from flows.cli.command import (
     asked,
     command,
     count,
+    names,
     runs_exist,
 )
 from flows.cli.training import INTERRUPTED, TrainingLine, interruptible
@@ -44,10 +45,6 @@ if TYPE_CHECKING:
 
 def _counts(text: str) -> tuple[int, ...]:
     return tuple(map(count, text.split(",")))
-
-
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(text.split(",")))
 
 
 @command("curve", resumes=True)
@@ -149,7 +146,7 @@ class MakeSuite:
     episodes: Annotated[int, Arg("initial conditions per bundle and variant", "N", count)] = 100
     variants: Annotated[
         tuple[str, ...],
-        Arg("of each bundle: empty (as scanned), dark, bright, loose (its objects can be pushed)", "NAME,NAME", _names),
+        Arg("of each bundle: empty (as scanned), dark, bright, loose (its objects can be pushed)", "NAME,NAME", names),
     ] = ("empty",)
     engine: Engine = "sapien"
     seed: Annotated[int, Arg("random seed of the initial conditions")] = 0

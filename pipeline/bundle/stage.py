@@ -7,7 +7,7 @@ import platform
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -17,7 +17,7 @@ from scipy.spatial.transform import Rotation
 from pipeline.align.alignment import Alignment, load_world_scene
 from pipeline.bundle.params import BundleParams, OnEarth
 from pipeline.bundle.quality_page import write_quality_page
-from pipeline.capture.model import Capture, Selection, image_report
+from pipeline.capture.model import Capture, Selection, as_named, image_report
 from pipeline.check.quality import Quality
 from pipeline.earth import Earth
 from pipeline.errors import CardError
@@ -115,7 +115,7 @@ def earth_of(given: OnEarth, views: Sequence[View]) -> Earth:
     frame = Earth.model_validate(given.model_dump(exclude={"image"}))
     if given.image is None:
         return frame
-    named = {PurePath(view.name).stem: view for view in views} | {view.name: view for view in views}
+    named = as_named({view.name: view for view in views})
     if given.image not in named:
         raise CardError(
             "`earth` names an image of the scene",

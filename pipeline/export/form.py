@@ -111,6 +111,12 @@ def export(bundle: Bundle, form: Form, folder: Path) -> None:
         (made / EXPORT_FILE).write_text(json.dumps(told, indent=1))
 
 
+def refuse_object(bundle: Bundle, rule: str, form: str) -> None:
+    """Raise a SimError where a bundle is an object by itself, which another form takes."""
+    if bundle.manifest.is_object:
+        raise SimError(rule, found="an object by itself", remedy=f"export it as {form}", file=bundle.root)
+
+
 class Origin(TypedDict):
     """Where a bundle comes from and what may be done with it, for people and for programs."""
 

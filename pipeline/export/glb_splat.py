@@ -37,10 +37,9 @@ def export_glb_splat(bundle: Bundle, folder: Path) -> None:
 
 def _primitive(splat: Gaussians, parts: Parts) -> dict[str, Any]:
     there = splat.transformed(Y_UP)
-    unit = there.quaternions / np.linalg.norm(there.quaternions, axis=1, keepdims=True)
     arrays = {
         "SCALE": (np.exp(there.log_scales), "VEC3"),
-        "ROTATION": (np.roll(unit, -1, 1), "VEC4"),
+        "ROTATION": (np.roll(there.unit_quaternions, -1, 1), "VEC4"),
         "OPACITY": (there.opacities, "SCALAR"),
     }
     names = [f"SH_DEGREE_{degree}_COEF_{n}" for degree in range(4) for n in range(2 * degree + 1)]

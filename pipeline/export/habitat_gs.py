@@ -11,8 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.errors import SimError
-from pipeline.export.form import FRICTION, Y_UP, short_origin
+from pipeline.export.form import FRICTION, Y_UP, refuse_object, short_origin
 from pipeline.geometry import quaternion_from_matrix
 from pipeline.scenes.bundle import Bundle
 from pipeline.splat.ply import save_splat
@@ -24,9 +23,7 @@ def export_habitat_gs(bundle: Bundle, folder: Path) -> None:
     Raises:
         SimError: When the bundle is an object by itself.
     """
-    if bundle.manifest.is_object:
-        rule, remedy = "Habitat-GS shows the splat of a scene", "export it as usd"
-        raise SimError(rule, found="an object by itself", remedy=remedy, file=bundle.root)
+    refuse_object(bundle, "Habitat-GS shows the splat of a scene", "usd")
     name = re.sub(r"\W", "_", bundle.manifest.name)
     stage = {
         "render_asset": f"../../stages/{name}.gs.ply",

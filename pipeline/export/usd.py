@@ -93,7 +93,7 @@ def export_usd(bundle: Bundle, folder: Path) -> None:
 
 
 def _write_frames(pxr: SimpleNamespace, stage: Any, root: str, bundle: Bundle) -> None:
-    """The export's views as cameras, whose aperture is an image of 1 mm a pixel, and spawn poses, x forward."""
+    """The export's views as cameras, whose aperture is an image with pixels 1 mm wide, and spawn poses, x forward."""
     frames = [(f"spawn_{number}", pose) for number, pose in enumerate(bundle.spawn_poses)]
     cameras = {f"view_{number}": one for number, one in enumerate(views(bundle))}
     frames += [
@@ -107,11 +107,12 @@ def _write_frames(pxr: SimpleNamespace, stage: Any, root: str, bundle: Bundle) -
         placed.AddOrientOp().Set(pxr.Gf.Quatf(*map(float, pose.quaternion)))
         if one := cameras.get(name):
             lens = one.camera
-            placed.CreateFocalLengthAttr((lens.fx + lens.fy) / 2)
+            tall = lens.fx / lens.fy  # of a pixel [mm]: a camera has one focal length
+            placed.CreateFocalLengthAttr(lens.fx)
             placed.CreateHorizontalApertureAttr(float(lens.width))
-            placed.CreateVerticalApertureAttr(float(lens.height))
+            placed.CreateVerticalApertureAttr(tall * lens.height)
             placed.CreateHorizontalApertureOffsetAttr(lens.width / 2 - lens.cx)
-            placed.CreateVerticalApertureOffsetAttr(lens.cy - lens.height / 2)
+            placed.CreateVerticalApertureOffsetAttr(tall * (lens.cy - lens.height / 2))
             placed.CreateClippingRangeAttr(pxr.Gf.Vec2f(0.01, 1000))
 
 
@@ -164,7 +165,7 @@ def _write_splat(pxr: SimpleNamespace, field: Any, gaussians: Gaussians) -> None
     sh = gaussians.sh
     if 1 < sh.shape[1] < SH_WHOLE:
         sh = np.pad(sh, ((0, 0), (0, SH_WHOLE - sh.shape[1]), (0, 0)))
-    unit = gaussians.quaternions / np.linalg.norm(gaussians.quaternions, axis=1, keepdims=True)
+    unit = gaussians.unit_quaternions
     scales, opacity = np.exp(gaussians.log_scales), gaussians.opacities
     field.CreatePositionsAttr(_vectors(pxr, gaussians.means))
     field.CreateScalesAttr(_vectors(pxr, scales))

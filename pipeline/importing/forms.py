@@ -8,6 +8,8 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from pipeline.geometry import Gaussians, Mesh, Similarity
 from pipeline.importing.skin import Skin
 from pipeline.scenes.bundle import BundleCamera
@@ -68,6 +70,23 @@ class ImportSource:
     skin: Skin | None = None
     origin: Mapping[str, str] = field(default_factory=dict)
     notes: Notes | None = None
+
+
+def alone(
+    found: SourceFiles,
+    gaussians: Gaussians,
+    up: F64 | None,
+    metres_per_unit: float,
+    scale_source: str,
+    notes: Notes | None = None,
+) -> ImportSource:
+    """A splat whose mesh is still to be drawn."""
+    nothing, nowhere = Mesh.from_arrays(np.zeros((0, 3)), np.zeros((0, 3), np.int32)), np.zeros((0, 3))
+    given = {"the mesh is drawn from the splat": Similarity.identity()}
+    origin = found.origin
+    return ImportSource(
+        found.form, nothing, gaussians, given, nowhere, (), up, metres_per_unit, scale_source, None, origin, notes
+    )
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,25 +14,23 @@ from pipeline.capture.reconstructions.transforms_json import MAIN, Entry, list_f
 from pipeline.capture.source import open_source
 from pipeline.errors import BundleError, CaptureError
 from pipeline.export.form import ORIGIN_FILE
-from pipeline.geometry import Camera, Gaussians, Mesh, Similarity
+from pipeline.geometry import Camera, Mesh, Similarity
 from pipeline.geometry.surfels import BUDGET, surfels
 from pipeline.importing.formats.usd import SUFFIXES as USD_SUFFIXES
-from pipeline.importing.formats.usd import read_usd
-from pipeline.importing.forms import ImportSource, SourceFiles
+from pipeline.importing.forms import ImportSource, SourceFiles, alone
 from pipeline.importing.gaussgym import gaussgym_files, is_gaussgym, splat_from_capture
 from pipeline.importing.layouts.catalog import LAYOUTS, layout_of
 from pipeline.importing.meshes import GLTF_AXES, MESH_SUFFIXES, read_mesh, read_skin
 from pipeline.importing.skin import names_beside
-from pipeline.importing.splats import files_of, is_splat, ply_header, read_splat
+from pipeline.importing.splat_values import StatedSplat
+from pipeline.importing.splats import files_of, is_splat, ply_header, read_stated
 from pipeline.scenes.bundle import BundleCamera
 from pipeline.scenes.manifest import ORIGINS, reading
 
 TRANSFORMS, DATAPARSER = "transforms.json", "dataparser_transforms.json"
 MAX_ORIGIN_BYTES = 65_536
 MESH_OF_CAPTURE = "the mesh is in the capture's frame"
-FORMS = (
-    "a scene folder of a collection; a nerfstudio export with a mesh; a splat and a mesh; one splat or coloured mesh"
-)
+FORMS = "a GaussGym scene folder, or one of another collection; a nerfstudio export with a mesh; a splat and a mesh; one splat or coloured mesh"
 
 
 def find_source(path: Path, mesh: Path | None = None) -> SourceFiles:
@@ -78,13 +77,14 @@ def read_source(path: Path, mesh: Path | None = None) -> ImportSource:
         return LAYOUTS[found.form].read(found)
     if found.form == "mesh":
         return _made_of_mesh(found)
-    gaussians = read_splat(found.files[0])
+    stated = read_stated(found.files[0])
+    gaussians = stated.gaussians
     if not len(gaussians):
         raise BundleError("a splat has Gaussians", found="none", remedy="export it again", file=found.files[0])
     if found.files[0].suffix.lower() == ".glb":
         gaussians = gaussians.transformed(GLTF_AXES)
     if found.form == "splat":
-        return _splat_alone(found, gaussians)
+        return _splat_alone(found, replace(stated, gaussians=gaussians))
     surface = read_mesh(found.mesh)
     given = {"both files have one frame": Similarity.identity()}
     if found.form == "pair":
@@ -103,17 +103,14 @@ def read_source(path: Path, mesh: Path | None = None) -> ImportSource:
     )
 
 
-def _splat_alone(found: SourceFiles, gaussians: Gaussians) -> ImportSource:
+def _splat_alone(found: SourceFiles, stated: StatedSplat) -> ImportSource:
     """A splat whose mesh is still to be drawn; what its format says of up and metres."""
-    suffix, nothing = found.mesh.suffix.lower(), Mesh.from_arrays(np.zeros((0, 3)), np.zeros((0, 3), np.int32))
+    suffix = found.mesh.suffix.lower()
     up = {".glb": np.array([0, 0, 1.0]), ".spz": np.array([0, 1.0, 0])}.get(suffix)
-    given = {"the mesh is drawn from the splat": Similarity.identity()}
     metres, said = 1.0, "glTF" if suffix == ".glb" else "assumed"
     if suffix in USD_SUFFIXES:
-        stated = read_usd(found.files[0])
         up, metres, said = stated.up, stated.metres or 1.0, "USD" if stated.metres else "assumed"
-    no_track = np.zeros((0, 3))
-    return ImportSource("splat", nothing, gaussians, given, no_track, (), up, metres, said, None, found.origin)
+    return alone(found, stated.gaussians, up, metres, said)
 
 
 def _made_of_mesh(found: SourceFiles) -> ImportSource:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from pipeline.export.web import OTHERS
-from pipeline.geometry import SH_C0, Similarity, logit
+from pipeline.geometry import SH_C0, Gaussians, Similarity, logit
 from pipeline.splat.ply import MAX_GAUSSIANS
 from pipeline.splat.sog import MIN_OPACITY
 from pipeline.types import F32, F64, U8, U32, Floats
@@ -15,6 +17,15 @@ CONVERT = "convert it to PLY: npx @playcanvas/splat-transform IN OUT.ply, or in 
 
 UNIFORM = 1e-3
 """Relative difference of a transform's scales along its axes up to which they are one."""
+
+
+@dataclass(frozen=True, eq=False)
+class StatedSplat:
+    """The Gaussians of a file in its frame, and the up axis (3,) and metres per unit where it states them."""
+
+    gaussians: Gaussians
+    up: F64 | None = None
+    metres: float | None = None
 
 
 def similarity_of(matrix: F64) -> Similarity:

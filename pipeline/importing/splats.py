@@ -19,10 +19,17 @@ from pipeline.errors import BundleError, MachineError
 from pipeline.geometry import Gaussians
 from pipeline.geometry.ply import MAX_HEADER_BYTES, check_ply
 from pipeline.importing.formats.streamed_sog import LOD_FILE, parts_of, read_streamed_sog
-from pipeline.importing.formats.usd import SUFFIXES, read_usd_splats
+from pipeline.importing.formats.usd import SUFFIXES, read_usd
 from pipeline.importing.gltf_splats import has_splats, read_glb_splats
 from pipeline.importing.ksplat import read_ksplat
-from pipeline.importing.splat_values import CONVERT, color_coefficients, counted, opacity_logits, whole_quaternions
+from pipeline.importing.splat_values import (
+    CONVERT,
+    StatedSplat,
+    color_coefficients,
+    counted,
+    opacity_logits,
+    whole_quaternions,
+)
 from pipeline.importing.spz import read_spz
 from pipeline.scenes.manifest import reading
 from pipeline.splat.ply import MAX_LOG_SCALE, load_splat
@@ -55,7 +62,7 @@ def is_splat(file: Path) -> bool:
             return JSON_FILES[file.name] in opened.read(MAX_META_BYTES)
     if suffix == ".glb":
         return has_splats(file)
-    return suffix in (*_READERS, *NOT_READ) and suffix != ".json"
+    return suffix in (*_READERS, *SUFFIXES, *NOT_READ) and suffix != ".json"
 
 
 def splat_by_name(name: str) -> bool:
@@ -80,7 +87,12 @@ def ply_header(file: Path) -> bytes:
 
 
 def read_splat(path: Path) -> Gaussians:
-    """Read a splat in the frame of its file.
+    """As `read_stated`, the Gaussians alone."""
+    return read_stated(path).gaussians
+
+
+def read_stated(path: Path) -> StatedSplat:
+    """Read a splat in the frame of its file, with what a USD states of that.
 
     Raises:
         BundleError: When it is of a format that isn't read, too large, damaged, or holds values that no splat can have.
@@ -90,14 +102,15 @@ def read_splat(path: Path) -> Gaussians:
         formats = "PLY, compressed PLY, .splat, .ksplat, SPZ, SOG, GLB and USD"
         raise BundleError(f"splats are read as {formats}", found=NOT_READ[suffix], remedy=CONVERT, file=path)
     if suffix == ".ply" and b" packed_position" not in ply_header(path):
-        return load_splat(path)
+        return StatedSplat(load_splat(path))
     if suffix == ".sog":
-        return load_sog(path)
+        return StatedSplat(load_sog(path))
     try:
         if path.stat().st_size > MAX_BYTES:
             raise ValueError(f"{path.stat().st_size} bytes")
         with np.errstate(all="ignore"):  # what isn't finite is refused below
-            gaussians = _READERS[suffix](path)
+            stated = read_usd(path) if suffix in SUFFIXES else StatedSplat(_READERS[suffix](path))
+            gaussians = stated.gaussians
         if not all(np.isfinite(values).all() for values in vars(gaussians).values()):
             raise ValueError("values that are not finite")
         if np.abs(gaussians.log_scales).max(initial=0) > MAX_LOG_SCALE:
@@ -110,7 +123,7 @@ def read_splat(path: Path) -> Gaussians:
     except Exception as error:  # decoders raise many kinds on damaged files
         found = f"{type(error).__name__}: {error}".splitlines()[0][:200]
         raise BundleError(f"a {suffix} file holds a whole splat", found=found, remedy=CONVERT, file=path) from error
-    return gaussians
+    return stated
 
 
 def _read_splat(path: Path) -> Gaussians:
@@ -198,5 +211,4 @@ _READERS: dict[str, Callable[[Path], Gaussians]] = {
     ".glb": read_glb_splats,
     ".sog": load_sog,
     ".json": _read_json,
-    **dict.fromkeys(SUFFIXES, read_usd_splats),
 }

@@ -12,7 +12,6 @@ from pipeline.errors import SimError, TrainError
 from pipeline.parameters import require_known
 from sim.ranges import seed_of
 from sim.robots.catalog import ROBOTS
-from sim.scene.opening import ALL as ALL_OBJECTS
 from sim.scene.opening import open_scene
 from sim.scene.scene import SimScene
 from sim.scene.sources import find_sources
@@ -54,8 +53,7 @@ def make_suite(
     drawn, opened = list[SuiteScene](), dict[str, SimScene]()
     for number, source in enumerate(find_sources(bundles)):
         for variant in variants:
-            objects = [ALL_OBJECTS] if VARIANTS[variant].loose else []
-            scene = open_scene(source, allow_failed=allow_failed, objects=objects)
+            scene = open_scene(source, allow_failed=allow_failed, objects=VARIANTS[variant].objects)
             seeds = [seed_of(seed, number, episode) for episode in range(episodes)]
             conditions = _drawn(scene, task, robot, engine, f"{scene.lock.place}-{variant}", seeds)
             reference, sha256 = scene.lock.reference, scene.lock.sha256

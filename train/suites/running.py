@@ -10,7 +10,6 @@ from pipeline.errors import MissingBundleError, SimError, TrainError
 from pipeline.machine import package_versions
 from pipeline.parameters import require_known
 from sim.robots.catalog import ROBOTS
-from sim.scene.opening import ALL as ALL_OBJECTS
 from sim.scene.opening import open_scene
 from sim.scene.scene import SimScene
 from train.runs.evaluation import evaluate
@@ -38,7 +37,7 @@ def open_scenes(suite: Suite, sources: Sequence[str] = (), *, allow_failed: bool
     given = {open_scene(source, allow_failed=True).lock.sha256: source for source in sources}
     found = dict[str, SimScene]()
     for scene in suite.scenes:
-        objects = [ALL_OBJECTS] if suite.variants[scene.variant].loose else []
+        objects = suite.variants[scene.variant].objects
         try:
             source = given.get(scene.sha256, scene.reference)
             opened = open_scene(source, allow_failed=allow_failed, objects=objects)

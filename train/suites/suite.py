@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from pipeline.errors import TrainError
 from sim.scene.floors import Split
+from sim.scene.opening import ALL as ALL_OBJECTS
 from train.files import read_model, write_atomically
 from train.runs.results import Episode
 
@@ -50,6 +51,11 @@ class Variant(Strict):
 
     gain: Annotated[float, Field(ge=0.05, le=8)] = 1.0
     loose: bool = False
+
+    @property
+    def objects(self) -> list[str]:
+        """Names of the objects that can be pushed, as `open_scene` takes them."""
+        return [ALL_OBJECTS] if self.loose else []
 
 
 VARIANTS = {PLAIN: Variant(), "dark": Variant(gain=0.5), "bright": Variant(gain=1.6), "loose": Variant(loose=True)}

@@ -9,7 +9,6 @@ import json
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +16,8 @@ import numpy as np
 from pipeline import errors
 from pipeline.geometry import Gaussians
 from pipeline.importing.formats.usd_worker import REFUSED
+from pipeline.importing.splat_values import StatedSplat
 from pipeline.io.arrays import arrays_of_npz
-from pipeline.types import F64
 
 SUFFIXES = (".usd", ".usda", ".usdc", ".usdz")
 VALUES = ("means", "log_scales", "quaternions", "opacity_logits", "sh")
@@ -28,16 +27,7 @@ METRES = 1e-6, 1e6
 """Of a unit."""
 
 
-@dataclass(frozen=True, eq=False)
-class UsdSplat:
-    """The Gaussians of a stage in its frame, and the up axis (3,) and metres per unit where it states them."""
-
-    gaussians: Gaussians
-    up: F64 | None
-    metres: float | None
-
-
-def read_usd(path: Path) -> UsdSplat:
+def read_usd(path: Path) -> StatedSplat:
     """Read all splats of a stage.
 
     Raises:
@@ -68,9 +58,4 @@ def read_usd(path: Path) -> UsdSplat:
         raise ValueError(f"units of {metres[0]} m")
     means, log_scales, quaternions, logits, sh = (np.ascontiguousarray(arrays[name], np.float32) for name in VALUES)
     gaussians = Gaussians(means, log_scales, quaternions, logits, sh)
-    return UsdSplat(gaussians, up, None if metres is None else float(metres[0]))
-
-
-def read_usd_splats(path: Path) -> Gaussians:
-    """As `read_usd`, the Gaussians alone."""
-    return read_usd(path).gaussians
+    return StatedSplat(gaussians, up, None if metres is None else float(metres[0]))

@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.errors import BundleError
-from pipeline.geometry import Gaussians, Mesh, Similarity, logit
-from pipeline.importing.forms import ImportSource, Layout, Notes, SourceFiles
+from pipeline.geometry import Gaussians, Similarity, logit
+from pipeline.importing.forms import ImportSource, Layout, Notes, SourceFiles, alone
 from pipeline.importing.meshes import read_mesh
 from pipeline.importing.splat_values import color_coefficients, counted
 from pipeline.importing.splats import read_splat
@@ -104,13 +104,10 @@ def _read_arrays(found: SourceFiles) -> ImportSource:
 def _alone(
     found: SourceFiles, gaussians: Gaussians, up: F64 | None, metres: str, notes: Notes | None = None
 ) -> ImportSource:
-    """A splat whose mesh is still to be drawn."""
+    """As `alone`, of at least one Gaussian."""
     if not len(gaussians):
         raise BundleError("a splat has Gaussians", found="none", remedy=REMEDY, file=found.files[0])
-    nothing = Mesh.from_arrays(np.zeros((0, 3)), np.zeros((0, 3), np.int32))
-    given = {"the mesh is drawn from the splat": Similarity.identity()}
-    nowhere = np.zeros((0, 3))
-    return ImportSource(found.form, nothing, gaussians, given, nowhere, (), up, 1.0, metres, None, found.origin, notes)
+    return alone(found, gaussians, up, 1.0, metres, notes)
 
 
 def _objects(path: Path) -> tuple[tuple[str, F64], ...]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline.errors import SimError
+from pipeline.export.form import refuse_object
 from pipeline.scenes.bundle import Bundle
 from sim.scene.export.models import export_urdf
 
@@ -54,8 +54,6 @@ def export_maniskill(bundle: Bundle, folder: Path) -> None:
     Raises:
         SimError: When the bundle is an object by itself.
     """
-    if bundle.manifest.is_object:
-        rule, remedy = "a scene builder of ManiSkill builds a scene", "export it as urdf"
-        raise SimError(rule, found="an object by itself", remedy=remedy, file=bundle.root)
+    refuse_object(bundle, "a scene builder of ManiSkill builds a scene", "urdf")
     export_urdf(bundle, folder)
     (folder / BUILDER_FILE).write_text(BUILDER)

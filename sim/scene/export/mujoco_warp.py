@@ -77,18 +77,13 @@ def export_mujoco_warp(bundle: Bundle, folder: Path) -> None:
 def splat_arrays(splat: Gaussians, path: Path) -> None:
     """Write Gaussians as arguments of `mujoco_warp.create_render_context`; view dependence is left out."""
     colors = np.maximum(0.5 + SH_C0 * splat.sh[:, 0], 0)
-    arrays = {
-        "splat_position": splat.means,
-        "splat_rotation": splat.quaternions / np.linalg.norm(splat.quaternions, axis=1, keepdims=True),
-        "splat_scale": np.exp(splat.log_scales),
-        "splat_rgba": np.column_stack([colors, splat.opacities]),
-    }
-    with path.open("wb") as file:
-        np.savez(
-            file,
-            allow_pickle=False,
-            **{name: np.ascontiguousarray(values, np.float32) for name, values in arrays.items()},
-        )
+    np.savez(
+        path,
+        splat_position=splat.means,
+        splat_rotation=splat.unit_quaternions,
+        splat_scale=np.exp(splat.log_scales),
+        splat_rgba=np.column_stack([colors, splat.opacities]).astype(np.float32),
+    )
 
 
 def ground(bundle: Bundle) -> tuple[F32, F64, F64]:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.errors import SimError
 from pipeline.export.agreement import Drawn
+from pipeline.export.form import refuse_object
 from pipeline.geometry import Gaussians
 from pipeline.scenes.bundle import Bundle
 from sim.scene.export.drawing import in_own_process
@@ -30,13 +30,11 @@ def export_newton(bundle: Bundle, folder: Path) -> None:
     Raises:
         SimError: When the bundle is an object by itself.
     """
-    if bundle.manifest.is_object:
-        rule, remedy = "Newton gets the splat of a scene", "export it as usd"
-        raise SimError(rule, found="an object by itself", remedy=remedy, file=bundle.root)
+    refuse_object(bundle, "Newton gets the splat of a scene", "usd")
     mesh = bundle.mesh("collision")
     gaussian_arrays(with_backdrop(bundle.splat(LEVEL)), folder / "splat.npz")
-    with (folder / "collision.npz").open("wb") as file:
-        np.savez(file, vertices=mesh.vertices.astype(np.float32), indices=mesh.triangles.astype(np.int32).ravel())
+    vertices, indices = mesh.vertices.astype(np.float32), mesh.triangles.astype(np.int32).ravel()
+    np.savez(folder / "collision.npz", vertices=vertices, indices=indices)
 
 
 def with_backdrop(splat: Gaussians) -> Gaussians:
@@ -58,21 +56,15 @@ def with_backdrop(splat: Gaussians) -> Gaussians:
 
 def gaussian_arrays(splat: Gaussians, path: Path) -> None:
     """Write Gaussians as arguments of `newton.Gaussian`."""
-    unit = splat.quaternions / np.linalg.norm(splat.quaternions, axis=1, keepdims=True)
-    arrays = {
-        "positions": splat.means,
-        "rotations": np.roll(unit, -1, 1),  # xyzw
-        "scales": np.exp(splat.log_scales),
-        "opacities": splat.opacities,
-        "sh_coeffs": splat.sh.reshape(len(splat), -1),
-        "min_response": np.array(MIN_RESPONSE),
-    }
-    with path.open("wb") as file:
-        np.savez(
-            file,
-            allow_pickle=False,
-            **{name: np.asarray(values, np.float32) for name, values in arrays.items()},
-        )
+    np.savez(
+        path,
+        positions=splat.means,
+        rotations=np.roll(splat.unit_quaternions, -1, 1),  # xyzw
+        scales=np.exp(splat.log_scales),
+        opacities=splat.opacities.astype(np.float32),
+        sh_coeffs=splat.sh.reshape(len(splat), -1),
+        min_response=np.float32(MIN_RESPONSE),
+    )
 
 
 def drawn_by_newton(folder: Path) -> Drawn:
