@@ -30,7 +30,10 @@ from pipeline.scenes.manifest import ORIGINS, reading
 TRANSFORMS, DATAPARSER = "transforms.json", "dataparser_transforms.json"
 MAX_ORIGIN_BYTES = 65_536
 MESH_OF_CAPTURE = "the mesh is in the capture's frame"
-FORMS = "a GaussGym scene folder, or one of another collection; a nerfstudio export with a mesh; a splat and a mesh; one splat or coloured mesh"
+FORMS = (
+    "a GaussGym scene folder, or one of another collection; a nerfstudio export with a mesh; a splat and a mesh; "
+    "one splat or coloured mesh"
+)
 
 
 def find_source(path: Path, mesh: Path | None = None) -> SourceFiles:
