@@ -72,21 +72,11 @@ def test_what_works_and_what_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.slow
-def test_doctor_tries_all_that_is_here(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """On this machine everything for CPUs works: here in this process, where the test above starts others; one does."""
-    in_its_own = trials.run_trial
-
-    def here(name: str, folder: Path, python: str) -> trials.Result:
-        if name == "flow prefect":  # it starts a server
-            return in_its_own(name, folder, python)
-        trials._try(name, folder, python)
-        return trials.Result(name, "works")
-
-    monkeypatch.setattr(trials, "run_trial", here)
+def test_doctor_tries_all_that_is_here(capsys: pytest.CaptureFixture[str]) -> None:
+    """On this machine everything for CPUs works."""
     code = main(["doctor", "--try", "--json"])
     tried = {result["name"]: result for result in json.loads(capsys.readouterr().out)["trials"]}
     assert {result["detail"] for result in tried.values() if result["state"] == "fails"} == set()
     assert code == 0
     works = {name for name, result in tried.items() if result["state"] == "works"}
     assert works >= {"poses colmap", "depth mvs", "mesh poisson", "splat cpu", "physics sapien", "whole build"}
-    assert "flow prefect" in works

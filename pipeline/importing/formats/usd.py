@@ -37,7 +37,7 @@ def read_usd(path: Path) -> StatedSplat:
     """
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "splat.npz"
-        command = [sys.executable, "-m", f"{__package__}.usd_worker", str(path.absolute()), str(out)]
+        command = [sys.executable, "-P", "-m", f"{__package__}.usd_worker", str(path.absolute()), str(out)]
         try:
             done = subprocess.run(
                 command, capture_output=True, text=True, errors="replace", timeout=MAX_SECONDS, check=False
