@@ -237,7 +237,7 @@ class IsaacGymEngine(PhysicsEngine):
         self._write_targets()
 
     def _rub(self, robots: I64) -> None:
-        self._memory["ground"][np.ix_(robots, self._body_of)] = self._ground[robots]
+        self._memory["ground"][np.ix_(robots, self._body_of)] = self._ground_friction[robots]
         self._worker.ask("change", robots=np.asarray(robots).tolist())
 
     def save(self) -> bytes:

@@ -54,7 +54,7 @@ def in_own_process(program: str, folder: Path, remedy: str) -> Drawn:
         environment.setdefault("MUJOCO_GL", "egl")
     with tempfile.TemporaryDirectory() as made:
         images = Path(made, "images.npy")
-        command = [sys.executable, "-m", __name__, program, str(folder.absolute()), str(images)]
+        command = [sys.executable, "-P", "-m", __name__, program, str(folder.absolute()), str(images)]
         try:
             done = subprocess.run(
                 command, capture_output=True, text=True, timeout=SECONDS, env=environment, check=False
