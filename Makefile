@@ -26,7 +26,7 @@ BUILD_HALL = $(BIN)/splatyard build scene_cards/samples/hall --card scene_cards/
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-train test test-slow test-all lint types test-soak docs site docs-images bench bench-batch bench-coverage bench-splat bench-geometry bench-formats bench-publish bench-kernels bench-places bench-train wheel-test format lock apt-packages clean
+.PHONY: help setup demo demo-train test test-slow test-all test-own test-foreign lint types test-soak docs site docs-images bench bench-batch bench-coverage bench-splat bench-geometry bench-formats bench-publish bench-kernels bench-places bench-train wheel-test format lock apt-packages clean
 
 help: ## show this help
 	@echo "apt-get install -y $(APT_PACKAGES)"
@@ -56,8 +56,9 @@ $(TRAIN_STAMP): $(STAMP)
 
 # Interpreters for what conflicts with our packages: a network, LeRobot, RLinf; their own packages take precedence over ours.
 .venv-%/.installed: tests/%.txt $(DEV_STAMP)
-	$(BIN)/python -m venv --clear .venv-$*
-	.venv-$*/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement tests/$*.txt
+	$(BIN)/python -m venv --clear --without-pip .venv-$*
+	$(BIN)/python -m pip --python .venv-$*/bin/python install --quiet --disable-pip-version-check --no-compile --no-deps \
+		--requirement tests/$*.txt
 	$(BIN)/python -c 'import site; print(site.getsitepackages()[0])' \
 		> $$(.venv-$*/bin/python -c 'import site; print(site.getsitepackages()[0])')/ours.pth
 	@touch $@
@@ -81,8 +82,14 @@ test: $(DEV_STAMP) ## run the test suite without slow and soak tests: a quarter 
 test-slow: $(NETWORKS_STAMP) $(POLICIES_STAMP) $(RLINF_STAMP) ## test formats from files to bundle, clusters, servers, long trainings: half an hour
 	$(PYTEST) -m 'slow and not soak'
 
-test-all: $(NETWORKS_STAMP) $(POLICIES_STAMP) $(RLINF_STAMP) ## both of them in one run, which collects tests and waits for the last one once
-	$(PYTEST) -m 'not soak'
+test-all: test-own test-foreign ## both of them in one run, which collects tests and waits for the last one once
+
+# Three tests need other interpreters: `make --jobs 2 test-all` installs them beside all other tests.
+test-own: $(DEV_STAMP)
+	$(PYTEST) -m 'not soak and not foreign'
+
+test-foreign: $(NETWORKS_STAMP) $(POLICIES_STAMP) $(RLINF_STAMP)
+	$(BIN)/python -m pytest -m foreign tests/poses/test_network_workers.py tests/sim/test_maniskill.py tests/sim/policies/test_lerobot.py
 
 test-soak: $(DEV_STAMP) ## fuzz each format with 500 captures; kill servers and processes, fill disks, shift clocks: an hour or two
 	$(BIN)/python -m pytest -m soak

@@ -3,7 +3,8 @@
     python benchmarks/building_cost.py FOLDER [--seed 7] [--density 7] [--cases 4] [--write]
 
 draws buildings of about 30, 60, 115 and 170 m² of floor into FOLDER, builds each from its captures (a walk for each
-side of the corridor, joined), and compares them with their exact truth. What is done there stays and is not done again.
+side of the corridor, joined by a card that names two frames of one spot: whether joining needs it is measured by
+benchmarks/joining.py), and compares them with their exact truth. What is done there stays and is not done again.
 The first build on a machine compiles kernels: make another one before.
 """
 
@@ -17,17 +18,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import yaml
+from scipy.ndimage import label
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.building import Building, draw_building  # noqa: E402
+from benchmarks.building import Building, Space, draw_building  # noqa: E402
 from benchmarks.page import update_page  # noqa: E402
 from benchmarks.room_capture import write_room  # noqa: E402
 from benchmarks.room_renderer import RenderedRoom  # noqa: E402
 from benchmarks.scale import number, table  # noqa: E402
 from benchmarks.truth import Truth, compare_with_truth  # noqa: E402
 from pipeline import Bundle  # noqa: E402
+from pipeline.geometry import Pose, fit_similarity  # noqa: E402
 from pipeline.place import seen_surface  # noqa: E402
 from pipeline.running.building import run_records  # noqa: E402
 
@@ -55,6 +59,8 @@ class Cost:
     f_fine: float  # F-score of the mesh at 2 cm
     f_coarse: float  # at 5 cm
     ate: float  # [m]
+    rooms: int
+    reached: int  # of the rooms, those that a Go2 walks to from the corridor
 
     def cells(self) -> list[str]:
         """Its line of the table."""
@@ -71,6 +77,7 @@ class Cost:
             f"{self.psnr:.1f}",
             f"{self.f_fine:.3f} / {self.f_coarse:.3f}",
             f"{100 * self.ate:.1f}",
+            f"{self.reached} of {self.rooms}",
         ]
 
 
@@ -87,6 +94,7 @@ HEAD = (
     "held-out PSNR [dB]",
     "F at 2 / 5 cm",
     "ATE [cm]",
+    "rooms a Go2 reaches",
 )
 
 
@@ -98,30 +106,66 @@ def floor_of(building: Building) -> float:
 
 def measure(folder: Path, seed: int, case: tuple[int, int, int], density: float) -> Cost:
     """Draw a building, build it and compare it with the truth."""
-    floor = floor_of(draw_building(seed, *case))
-    building = draw_building(seed, *case, frames=round(density * floor))
+    building = draw_building(seed, *case, frames=round(density * floor_of(draw_building(seed, *case))))
     name = f"{seed}-" + "-".join(map(str, case))
-    drawn, poses, cameras, captures = RenderedRoom(building.whole), {}, {}, list[Path]()
+    drawn, poses, cameras, walks = RenderedRoom(building.whole), {}, {}, list[dict[str, Pose]]()
     for walk, room in building.walks.items():
-        captures.append(folder / name / walk.replace(" ", "_"))
-        truth = write_room(room, captures[-1], drawn)
+        capture = folder / name / walk.replace(" ", "_")
+        truth = write_room(room, capture, drawn)
         # a joined frame has its capture's name, too
-        poses |= {f"{captures[-1].name}--{stamp}": pose for stamp, pose in truth.poses.items()}
-        cameras |= {f"{captures[-1].name}--{stamp}": camera for stamp, camera in truth.cameras.items()}
+        walks.append({f"{capture.name}--{stamp}": pose for stamp, pose in truth.poses.items()})
+        poses |= walks[-1]
+        cameras |= {f"{capture.name}--{stamp}": camera for stamp, camera in truth.cameras.items()}
+    sources = [walk.replace(" ", "_") for walk in building.walks]
+    links = [nearest_frames(walks[0], other) for other in walks[1:]]
+    card = folder / name / "card.yaml"
+    card.write_text(yaml.safe_dump({"name": name, "sources": sources, "links": links}))
     out = folder / "bundles"
-    build = [sys.executable, "-m", "splatyard", "build", *map(str, captures), "--name", name, "--out", str(out)]
-    subprocess.run(build, check=True)
-    return _cost(floor, Truth(drawn.mesh, poses, cameras, []), out, name)
+    subprocess.run([sys.executable, "-m", "splatyard", "build", "--card", str(card), "--out", str(out)], check=True)
+    return _cost(building, Truth(drawn.mesh, poses, cameras, []), out, name)
 
 
-def _cost(floor: float, truth: Truth, out: Path, name: str) -> Cost:
+def nearest_frames(first: dict[str, Pose], second: dict[str, Pose]) -> dict[str, str]:
+    """A card's link: the frames of two walks whose views are most alike, a metre as much as a radian."""
+    places, looks = (
+        [np.array([move(pose) for pose in walk.values()]) for walk in (first, second)]
+        for move in (lambda pose: pose.translation, lambda pose: pose.rotation[:, 2])
+    )
+    apart = np.linalg.norm(places[0][:, None] - places[1][None], axis=2)
+    turned = np.arccos(np.clip(looks[0] @ looks[1].T, -1, 1))
+    i, j = np.unravel_index(np.argmin(apart + turned), apart.shape)
+    return {"a": list(first)[i], "b": list(second)[j]}
+
+
+def rooms_reached(building: Building, truth: Truth, bundle: Bundle) -> list[bool]:
+    """Whether the bundle's walkable cells lead from the corridor into each room, by a legged robot's footprint."""
+    named = {camera.name: camera.world_from_camera.translation for camera in bundle.cameras}
+    pairs = [(truth.poses[stem].translation, named[name]) for name in named if (stem := Path(name).stem) in truth.poses]
+    bundle_from_truth = fit_similarity(*(np.array(side) for side in zip(*pairs, strict=True)))
+    truth_from_bundle = bundle_from_truth.inverse()
+    regions = bundle.regions
+    numbers = np.asarray(label(regions.walkable)[0])[regions.walkable]  # pyright: ignore[reportIndexIssue]
+    cells = np.concatenate([regions.centres(), regions.height[..., None]], 2)[regions.walkable]
+    places = truth_from_bundle.apply(cells)
+
+    def within(space: Space) -> set[int]:
+        inside = (places[:, :2] > space.low[:2]).all(1) & (places[:, :2] < space.high[:2]).all(1)
+        return set(numbers[inside].tolist())
+
+    (corridor,) = (within(space) for space in building.spaces if "corridor" in space.name)
+    rooms = [space for space in building.spaces if not {"corridor", "stairwell"} & set(space.name.split())]
+    return [bool(within(space) & corridor) for space in rooms]
+
+
+def _cost(building: Building, truth: Truth, out: Path, name: str) -> Cost:
     """What run records, bundle and truth say of the newest version."""
     bundle = Bundle.open(max((out / name).glob("[0-9]*"), key=lambda path: path.stat().st_mtime))
     records = run_records(out / ".work" / name, bundle.root)
     compared = compare_with_truth(bundle, truth=truth)
+    reached = rooms_reached(building, truth, bundle)
     gates = {gate["name"]: gate["value"] for gate in json.loads((bundle.root / "quality.json").read_text())["gates"]}
     return Cost(
-        floor,
+        floor_of(building),
         seen_surface(bundle.mesh()),
         len(truth.poses),
         len(bundle.cameras),
@@ -134,6 +178,8 @@ def _cost(floor: float, truth: Truth, out: Path, name: str) -> Cost:
         compared.f_score[0.02],
         compared.f_score[0.05],
         compared.ate,
+        len(reached),
+        sum(reached),
     )
 
 
@@ -142,7 +188,8 @@ def page(costs: list[Cost], command: str) -> str:
     lines = [
         f"# {TITLE}",
         "",
-        f"Drawn buildings of one floor, each built from two walks with a phone's depth, noise and drift. `{command}`",
+        "Drawn buildings of one floor, each built from two walks with a phone's depth, noise and drift, joined by one "
+        f"given link. `{command}`",
         "",
         *table(HEAD, [cost.cells() for cost in costs]),
     ]

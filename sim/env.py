@@ -15,7 +15,7 @@ from pipeline.geometry import Gaussians
 from pipeline.types import F32, F64, I64, Floats, Mask
 from sim.config import EnvConfig
 from sim.control.controller import Controller
-from sim.episodes import Episodes
+from sim.episodes import Episodes, drawn_by
 from sim.randomisation import Randomisation
 from sim.rigs import make_ground, make_rigs
 from sim.robots.model import Robot
@@ -121,13 +121,15 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
     ) -> tuple[Observations, dict[str, Any]]:
         """Begin all episodes, or those of the environments that are true in `options["reset_mask"]` (N,).
 
-        `seed` makes everything after it repeatable.
+        `seed` makes everything after it repeatable; by `options["seeds"]` (N,) each begins whatever the others do.
         """
         super().reset(seed=seed)
         if seed is not None:
             self.episodes.begin()
-        envs = np.flatnonzero((options or {}).get("reset_mask", np.ones(self.num_envs, bool)))
-        self._reset_envs(envs)
+        asked = options or {}
+        envs = np.flatnonzero(asked.get("reset_mask", np.ones(self.num_envs, bool)))
+        for some, rng in drawn_by(envs, asked.get("seeds"), self.np_random):
+            self._reset_envs(some, rng)
         if self.config.stagger:
             self.episodes.steps[envs] = self.np_random.integers(self.longest, size=len(envs))
         self.now = self.last_step = self.senses.begin(envs, self.np_random)
@@ -142,7 +144,6 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
         self._act(action)
         self.episodes.steps += 1
         state = self.engine.read()
-        self.randomiser.moved(self.scene_of, state.position)
         self.senses.update(state, self.np_random)
         step = self.last_step = self.senses.now(action, state)
         reward = self.episodes.reward(step)
@@ -160,7 +161,7 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
         if len(done) and self.config.autoreset:
             info.update(self._final(done, step))
             self.episodes.change_levels(step, terminated, done, self.np_random)
-            self._reset_envs(done)
+            self._reset_envs(done, self.np_random)
             step = self.senses.begin(done, self.np_random, step.contact_force)
         self.now = step
         observations, info[TRUTH] = self._observe(step)
@@ -221,9 +222,9 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
         """Free the engine."""
         self.engine.close()
 
-    def _reset_envs(self, envs: I64) -> None:
+    def _reset_envs(self, envs: I64, rng: np.random.Generator) -> None:
         """Begin new episodes in environments (M,)."""
-        rng, scenes = self.np_random, self.episodes.draw_scenes(envs, self.np_random)
+        scenes = self.episodes.draw_scenes(envs, rng)
         poses = self.scenario.reset(envs, scenes, self.level[envs], rng)
         joints = self._world.reset(envs, scenes, poses, rng)
         self.controller.reset(envs, joints, rng)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,20 @@ def ended_by(task: Task, info: Mapping[str, Any], row: int) -> str:
     """What ended an environment's episode, by what its step says: a termination's name, "time" or "invalid action"."""
     reasons = {name: info[f"ended_by_{name}"] for name in task.terminations} | {INVALID: info["invalid_action"]}
     return next((name for name, ended in reasons.items() if ended[row]), TIME)
+
+
+def drawn_by(
+    envs: I64, seeds: Sequence[int] | None, rng: np.random.Generator
+) -> Iterator[tuple[I64, np.random.Generator]]:
+    """By which random numbers episodes in environments (M,) begin: all by the same, or each by a seed of its own.
+
+    With seeds (N,) an episode's beginning doesn't depend on how many others begin with it.
+    """
+    if seeds is None:
+        yield envs, rng
+        return
+    for env in envs:
+        yield np.array([env]), np.random.default_rng(seeds[env])
 
 
 class Episodes(Saved):

@@ -10,15 +10,18 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from pipeline.regions.regions import Regions
-from pipeline.types import F32, F64, I64, Floats
+from pipeline.types import F32, F64, I64
 from sim.physics.state import Dynamics, PhysicsEngine
 from sim.ranges import NotNegative, Range, draw
+from sim.robots.kinematics import lowest_points
 from sim.robots.model import Robot
 from sim.saved import Saved
 
 FRICTION, MASS, STRENGTH = range(3)
 """Columns of the array of factors."""
 MAX_LATENCY = 2.0
+GROUND_PERIOD = 0.02
+"""Time between two looks at what links stand on [s]: robots come 2 cm far in it."""
 MAX_BASE_HEIGHT, MAX_DISTRACTORS = 0.05, 4
 """Beyond, hands don't reach all of a table any more [m]; more don't fit on one, apart from what a task is about."""
 
@@ -61,8 +64,8 @@ class Randomisation:
 class Randomiser(Saved):
     """Sets the dynamics of each robot in an engine, delays its actions and pushes it.
 
-    A robot's friction is multiplied by that of the area (`Regions.areas`) under the origin of its base, looked up at
-    control steps: the wheels or feet of a robot share one ground.
+    The friction of each link is multiplied by that of the area (`Regions.areas`) under its lowest shape, which is
+    looked up every `GROUND_PERIOD`: each wheel and each foot has its own ground.
     """
 
     ROWS = ("_factors", "_ground", "_in_engine", "_delay", "_targets", "_until_push")
@@ -70,11 +73,11 @@ class Randomiser(Saved):
     def __init__(
         self, settings: Randomisation, engine: PhysicsEngine, robot: Robot, regions: Sequence[Regions], substeps: int
     ) -> None:
-        count = engine.num_robots
+        count, self._robot = engine.num_robots, robot
         self._settings, self._engine, self._regions, self._substeps = settings, engine, regions, substeps
         self._patchy = any(region.areas for region in regions)
         self._factors = np.ones((count, 3), np.float32)
-        self._ground = np.ones(count, np.float32)
+        self._ground = np.ones((count, len(robot.links)) if self._patchy else count, np.float32)
         self._in_engine = np.ones((count, 3), np.float32)
         columns = robot.driven
         held = np.array([actuator.mode == "position" for actuator in robot.actuators], np.float32)
@@ -84,8 +87,8 @@ class Randomiser(Saved):
         self._targets = np.zeros((count, int(oldest) + 1, len(columns)), np.float32)  # the newest first
         self._until_push = np.zeros(count)
 
-    def reset(self, envs: I64, scenes: I64, position: Floats, rng: np.random.Generator) -> None:
-        """Begin episodes in environments (M,), in scenes (M,), at positions (M, 3) [m]."""
+    def reset(self, envs: I64, rng: np.random.Generator) -> None:
+        """Begin episodes in environments (M,)."""
         settings, count = self._settings, len(envs)
         self._factors[envs, FRICTION] = draw(settings.friction, rng, count)
         masses = draw(settings.mass, rng, count)
@@ -95,24 +98,24 @@ class Randomiser(Saved):
         self._delay[envs] = self._in_substeps(draw(settings.latency, rng, count))
         self._targets[envs] = self._at_rest
         self._until_push[envs] = draw(settings.push_interval, rng, count)
-        self._apply(envs, scenes, position)
-
-    def moved(self, scene_of: I64, position: Floats) -> None:
-        """Robots in scenes (N,) are at positions (N, 3) [m] now: friction changes where the area does."""
-        if self._patchy:
-            self._apply(np.arange(len(scene_of)), scene_of, position)
-
-    def _apply(self, envs: I64, scenes: I64, position: Floats) -> None:
-        """Pass the dynamics of environments (M,) that differ from the engine's, with the ground's friction, to it."""
-        for scene in np.unique(scenes):
-            rows = scenes == scene
-            self._ground[envs[rows]] = self._regions[scene].surface(position[rows])[0]
         factors = self._factors[envs]
-        factors[:, FRICTION] *= self._ground[envs]
         changed = (factors != self._in_engine[envs]).any(1)
         if changed.any():
             self._engine.set_dynamics(envs[changed], Dynamics(*factors[changed].T))
             self._in_engine[envs] = factors
+
+    def _feel(self) -> None:
+        """Pass the friction of the ground under each link to the engine, where it is another than before."""
+        scenes, points = self._engine.scene_of, lowest_points(self._robot, self._engine.read())
+        ground = np.ones_like(self._ground)
+        for scene in np.unique(scenes):
+            rows = scenes == scene
+            found = self._regions[scene].surface(points[rows].reshape(-1, 3))[0]
+            ground[rows] = found.reshape(-1, ground.shape[1])
+        changed = np.flatnonzero((ground != self._ground).any(1))
+        if len(changed):
+            self._engine.set_ground(changed, ground[changed])
+            self._ground = ground
 
     def step(self, targets: F32, rng: np.random.Generator) -> None:
         """Push the robots that are due, and advance the engine by one control period.
@@ -124,10 +127,15 @@ class Randomiser(Saved):
         self._targets = np.roll(self._targets, 1, axis=1)
         self._targets[:, 0] = targets
         changes = np.unique(np.append(self._delay % self._substeps, 0))  # the substeps before which targets arrive
+        if self._patchy:
+            often = max(1, round(GROUND_PERIOD / self._engine.time_step))
+            changes = np.union1d(changes, np.arange(0, self._substeps, often))
         robots = np.arange(len(targets))
         for now, then in zip(changes, [*changes[1:], self._substeps], strict=True):
             steps_old = -((now - self._delay) // self._substeps)
             self._engine.set_targets(self._targets[robots, np.maximum(steps_old, 0)])
+            if self._patchy:
+                self._feel()
             self._engine.step(int(then - now))
 
     def _push(self, rng: np.random.Generator) -> None:

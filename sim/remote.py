@@ -61,9 +61,9 @@ class RemoteEnv:
         pipe.close()
         self._stepping = False
 
-    def reset(self, *, seed: int) -> tuple[Observations, dict[str, object]]:
+    def reset(self, *, seed: int, options: dict[str, Any] | None = None) -> tuple[Observations, dict[str, object]]:
         """As `SceneEnv.reset`."""
-        return self._ask("reset", seed=seed)
+        return self._ask("reset", seed=seed, options=options)
 
     def begin_step(self, actions: F32) -> None:
         """Let it act (N, A); the next `step` returns the result."""

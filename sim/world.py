@@ -99,32 +99,45 @@ class World:
         loose: LooseBodies,
         config: EnvConfig,
     ) -> None:
-        self._robot, self.loose, self._count = robot, loose, num_envs
+        self._robot, self.loose, self._count, self._scenes = robot, loose, num_envs, scenes
         period, time_step = controller.period or task.control_period, controller.time_step or task.time_step
         self.loops, self.period = round(task.control_period / period), period
         body = reduced(robot) if controller.legs and config.reduced_collision else robot
         touches_itself = robot.fixed_base if config.self_collision is None else config.self_collision
         body = with_self_contacts(body) if touches_itself else body
-        make, meshes = find_engine(config.engine, config.device), [scene.collision for scene in scenes]
+        make, meshes = find_engine(config.engine, config.device), [scene.touched for scene in scenes]
         self.engine = make(body, meshes, num_envs, time_step, loose.groups)
         randomisation, regions = config.randomisation or Randomisation(), [scene.regions for scene in scenes]
         self.randomiser = Randomiser(randomisation, self.engine, robot, regions, round(period / time_step))
 
     def reset(self, envs: I64, scenes: I64, poses: ResetPoses, rng: np.random.Generator) -> F32:
-        """Put robots and bodies of environments (M,) where episodes begin, in scenes (M,); returns joints (M, J)."""
+        """Put robots and bodies of environments (M,) where episodes begin, in scenes (M,); returns joints (M, J).
+
+        All of them stand on what is touched, wherever that is (`SimScene.moved_from_world`).
+        """
         half, zeros = poses.yaw / 2, np.zeros(len(envs))
         quaternion = np.column_stack([np.cos(half), zeros, zeros, np.sin(half)])
         rest = np.tile(self._robot.default_position.astype(np.float32), (len(envs), 1))
         joints = rest if poses.joints is None else poses.joints
         drop = np.array([0, 0, 0 if self._robot.fixed_base else DROP])
-        state = RobotState.at_rest(poses.position + drop, quaternion, joints)
+        position = self._raised(scenes, poses.position)
+        state = RobotState.at_rest(position + drop, quaternion, joints)
         self.engine.reset(envs, state, scenes)
         if self.engine.bodies:
             bodies = self.loose.at_rest(self._robot, poses.position, rng)
             bodies = bodies if poses.bodies is None else bodies.joined(poses.bodies)
+            bodies = replace(bodies, position=self._raised(scenes, bodies.position).astype(np.float32))
             self.engine.place_bodies(envs, bodies, asleep=poses.bodies is None)
-        self.randomiser.reset(envs, scenes, state.position, rng)
+        self.randomiser.reset(envs, rng)
         return joints
+
+    def _raised(self, scenes: I64, position: Floats) -> Floats:
+        """Positions (M, ..., 3) in scenes (M,) [m], as high above what is touched as they are above what is seen."""
+        raised = np.array(position, np.float64)
+        for scene in np.unique(scenes):
+            rows = scenes == scene
+            raised[rows, ..., 2] += self._scenes[scene].rise(position[rows])
+        return raised
 
     def contact_force(self) -> F32:
         """Horizontal contact force on the bases (N,), relative to the weight; costs SAPIEN a loop over contacts.

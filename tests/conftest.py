@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import gc
 import os
 import sys
 import tempfile
@@ -50,6 +51,19 @@ def pytest_collection() -> Iterator[object]:
         return (yield)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionstart() -> None:
+    """Nothing is garbage while modules are imported; see below."""
+    gc.disable()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    """What was imported and collected is never garbage: to look through it takes a second each time."""
+    gc.freeze()
+    gc.enable()
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files with slow tests come first: begun last, one of them would keep a single worker busy for minutes."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
@@ -90,6 +104,18 @@ def small_textures(monkeypatch: pytest.MonkeyPatch) -> None:
     from pipeline.export import atlas
 
     monkeypatch.setattr(atlas, "MAX_TEXELS", 1_000_000)
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exports that no program draws: each takes seconds."""
+    from pipeline.errors import MachineError
+    from sim.scene.export import drawing
+
+    def refuse(program: str, *_: object) -> None:
+        raise MachineError(f"{program} draws", found="not in this test", remedy="ask for it")
+
+    monkeypatch.setattr(drawing, "in_own_process", refuse)
 
 
 @pytest.fixture(scope="session")

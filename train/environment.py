@@ -129,9 +129,9 @@ class TrainEnv(VecEnv):
         self._reward = np.zeros(self.num_envs, np.float32)
         self._observations = self.reset(seed)
 
-    def reset(self, seed: int | None = None) -> TensorDict:
-        """Begin all episodes; the same seed gives the same ones."""
-        observations, info = self.env.reset(seed=seed)
+    def reset(self, seed: int | None = None, seeds: Sequence[int] | None = None) -> TensorDict:
+        """Begin all episodes; the same seed gives the same ones, and so does a seed of each (N,)."""
+        observations, info = self.env.reset(seed=seed, options=None if seeds is None else {"seeds": seeds})
         self._reward[:] = 0
         self.episode_length_buf[:] = 0
         self._observations = self._grouped(observations, info[TRUTH])
@@ -245,18 +245,20 @@ def make_env(
     starts: Split = "train",
     device: str = "cpu",
     taught: bool = False,
+    **config: Any,
 ) -> TrainEnv:
     """Make a preset's simulation, for training or, with starts "held_out", for evaluation.
 
     With `taught` its cameras are those of its teacher, too, as in training. Cameras are randomised in training only.
     Evaluation of a task with a curriculum is at its hardest level. The number of robots is the preset's by default.
+    `config` are fields of `EnvConfig` in place of the preset's.
 
     Raises:
         SimError: When there is no such task or robot, or the scenes have no room for them.
         TrainError: When there is no such encoder.
     """
     settings = simulation_settings(preset, scenes, num_envs or preset.num_envs, seed, starts, device, taught=taught)
-    env = sim.make(**settings)
+    env = sim.make(**settings | config)
     groups = training_groups(preset, env, device) if starts == "train" else groups_of(preset.policy, env, device)
     return TrainEnv(env, groups, device, seed)
 

@@ -217,6 +217,14 @@ def facts(bundle: Bundle) -> Iterator[tuple[str, str]]:
     yield "parents", ", ".join(manifest.parents) or "-"
     yield "quality", "all gates passed" if manifest.quality_passed else f"FAILED: {', '.join(manifest.failed_gates)}"
     yield "frame", f"z up, metres; floor {'found' if frame.floor_found else 'guessed'}"
+    if frame.earth is not None:
+        yield (
+            "on the Earth",
+            (
+                f"{frame.earth.latitude_deg:.6f}, {frame.earth.longitude_deg:.6f} (WGS 84); "
+                f"x looks {frame.earth.heading_deg % 360:.1f} degrees from north, clockwise"
+            ),
+        )
     yield "gravity from", _measured(frame.gravity_from.source, frame.gravity_from.sigma, "degrees", 1)
     yield "scale from", _measured(frame.scale_from.source, frame.scale_from.sigma, "%", 100)
     cameras = bundle.cameras

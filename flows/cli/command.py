@@ -239,6 +239,11 @@ def count(text: str) -> int:
     return number
 
 
+def names(text: str) -> tuple[str, ...]:
+    """Names between commas, each once."""
+    return tuple(dict.fromkeys(text.split(",")))
+
+
 def seconds(text: str) -> float:
     """Seconds above 0."""
     number = float(text)

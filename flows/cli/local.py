@@ -5,26 +5,25 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import pipeline
 from flows.cli import tables
-from flows.cli.command import Arg, AsJson, BundleName, Bundles, command
+from flows.cli.command import Arg, AsJson, BundleName, Bundles, Robot, Runs, asked, command, count, names
 from pipeline.errors import BundleError, MissingBundleError
 from pipeline.io.files import counted, readable
 
 if TYPE_CHECKING:
+    from pipeline.audit.audit import Audit as Audited
     from pipeline.running.cleaning import Piece
+    from train.assay.assay import Assay
 
 
-@command()
-def audit(
-    bundle: BundleName,
-    *,
-    out: Annotated[Path, Arg("folder to write audit.html and audit.json to", "DIR")] = Path("audit"),
-    as_json: AsJson = False,
-) -> int:
+@command("audit")
+@dataclass(frozen=True)
+class Audit:
     """Compare what robots see of a bundle with what they touch.
 
     Looks at the splat from where robots may stand, at the heights of their cameras, and compares its depth with the
@@ -32,23 +31,68 @@ def audit(
     or turned, a splat of another scale, a floor that is tilted or too high, steps, surface that can't be seen, support
     that is missing, hulls of objects, friction of areas. Limits come from the bundle's own noise.
 
-    The bundle isn't changed. Exit code 1 if a fault was found.
+    With --policy, a task is repeated with errors of known size, from the same starts: the collision mesh moved, turned
+    or scaled against the images, friction, latency, camera mounts, brightness. Tells at which size success falls by
+    half, and whether the bundle's own errors are smaller.
+
+    The bundle isn't changed. Exit code 1 if a fault was found, or an error of the bundle's own is not on the safe side.
 
     Examples:
         splatyard bundle audit hall
+        splatyard bundle audit hall --policy navigate-hall-1
+        splatyard bundle audit hall --policy auto --task navigate --perturb shift_x,turn,latency
         splatyard bundle audit bundles/hall/1.0.0 --out audits/hall
         splatyard bundle audit hall --json
     """
-    opened = pipeline.Bundle.open(bundle)
-    from pipeline.audit.audit import audit as audited
-    from pipeline.audit.faults import FAULTS
-    from pipeline.audit.page import write_audit
 
-    found = audited(opened)
-    page, figures = write_audit(found, out)
-    if as_json:
-        tables.show_json({**found.values(), "page": page, "figures": figures})
-        return 1 if found.faults else 0
+    bundle: BundleName
+    _: KW_ONLY
+    out: Annotated[Path, Arg("folder to write audit.html and audit.json to", "DIR")] = Path("audit")
+    policy: Annotated[str | None, Arg("repeat the task of this run or driver, with errors", "RUN")] = None
+    task: Annotated[str | None, Arg("task of a driver; default: its own, else navigate")] = None
+    robot: Robot = ""
+    perturb: Annotated[tuple[str, ...], Arg("only these errors, such as shift_x,turn,friction", "NAMES", names)] = ()
+    episodes: Annotated[int, Arg("episodes at each size of an error", "N", count)] = 100
+    runs: Runs = Path("runs")
+    seed: Annotated[int, Arg("random seed of the episodes")] = 0
+    as_json: AsJson = False
+
+    def run(self) -> int:
+        """Audit."""
+        opened, request, more = pipeline.Bundle.open(self.bundle), None, None
+        if self.policy is None and (self.task or self.robot or self.perturb):
+            raise BundleError(
+                "a task is repeated by a policy", found="none", remedy="--policy RUN, or a driver such as --policy auto"
+            )
+        from pipeline.audit.audit import audit
+        from pipeline.audit.page import Section, write_audit
+
+        if self.policy is not None:
+            from train.assay.request import AssayRequest
+
+            request = asked(AssayRequest, self)
+        found = audit(opened)
+        assay = request.of(opened, found) if request else None
+        if assay:
+            from train.assay.page import section
+
+            more = Section("assay", section(assay), assay.values())
+        page, figures = write_audit(found, self.out, more)
+        if self.as_json:
+            values = {more.name: more.values} if more else {}
+            tables.show_json({**found.values(), **values, "page": page, "figures": figures})
+        else:
+            _show_audit(found)
+            if assay:
+                _show_assay(assay)
+            tables.say(f"page       {tables.quoted(page)}")
+        return 0 if found.quality.passed and (assay is None or assay.quality.passed) else 1
+
+
+def _show_audit(found: Audited) -> None:
+    """Faults, and how well what is touched agrees with what is seen."""
+    from pipeline.audit.faults import FAULTS
+
     tables.show_gates(found.quality.gates)
     columns = ["surface", ">patches", ">gap, median", ">90 %", ">worst patch", ">measured", ">guessed"]
     rows = [
@@ -68,8 +112,25 @@ def audit(
         tables.say((f"fault      {FAULTS[name].title}.", "bold red"), f" Remedy: {FAULTS[name].remedy}")
     if not found.faults:
         tables.say(("no fault found", "bold green"))
-    tables.say(f"page       {tables.quoted(page)}")
-    return 1 if found.faults else 0
+
+
+def _show_assay(assay: Assay) -> None:
+    """Where success falls by half, and whether the bundle's own errors are smaller."""
+    from train.assay.page import cliffs, sized
+
+    verdicts = {True: ("safe", "green"), False: ("NOT SAFE", "bold red"), None: ("", "")}
+    rows = [
+        (
+            one.gate.title,
+            " and ".join(cliffs(one)),
+            sized(one, one.bears),
+            sized(one, one.own.size) if one.own else "-",
+            verdicts[one.gate.passed],
+        )
+        for one in assay.responses
+    ]
+    title = f"{assay.policy}, {assay.task}: {assay.without} without errors, {assay.without.count} episodes at each"
+    tables.table(title, ["error", "success is half at", ">surely borne", ">the bundle's own", ""], rows)
 
 
 @command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -29,7 +30,16 @@ BEFORE, BEHIND, NOTHING = (200, 60, 30), (30, 80, 200), (245, 245, 245)
 MARK = (230, 0, 120)
 
 
-def write_audit(audit: Audit, folder: Path) -> tuple[Path, Path]:
+@dataclass(frozen=True)
+class Section:
+    """What else belongs to an audit: HTML for its page, and plain JSON values under a name."""
+
+    name: str
+    html: str
+    values: dict[str, object]
+
+
+def write_audit(audit: Audit, folder: Path, more: Section | None = None) -> tuple[Path, Path]:
     """Write page and figures into a folder, which is made if it isn't there; returns both files.
 
     Raises:
@@ -57,9 +67,11 @@ def write_audit(audit: Audit, folder: Path) -> tuple[Path, Path]:
         before=_css(BEFORE),
         behind=_css(BEHIND),
         most=round(1000 * NEAR),
+        more=more.html if more else "",
     )
+    values = {**audit.values(), **({more.name: more.values} if more else {})}
     files = folder / PAGE_FILE, folder / JSON_FILE
-    for file, content in zip(files, (page, json.dumps(audit.values(), indent=1)), strict=True):
+    for file, content in zip(files, (page, json.dumps(values, indent=1)), strict=True):
         with machine_errors(file):
             write_whole(file, content, alone=True)
     return files

@@ -6,13 +6,23 @@ import json
 from pathlib import Path
 from typing import Annotated
 
+from pipeline.earth import Earth
 from pipeline.errors import CardError
-from pipeline.parameters import Means, Settings
+from pipeline.parameters import Label, Means, Settings
 from pipeline.scenes.manifest import StageRecord
 from pipeline.scenes.references import VERSION, Version
 
 Movables = Annotated[tuple[str | tuple[float, float, float], ...], Means("known")]
 """Objects by their names, by points on or in them (world frame) [m], or "all" for all that stay where they stand."""
+
+
+class OnEarth(Earth):
+    """Where a camera stood (WGS 84), and which way it looked, from north clockwise.
+
+    A person says it of one image; an update, of the earlier version's origin and x axis: without an image.
+    """
+
+    image: Label | None = None
 
 
 class BundleParams(Settings):
@@ -34,6 +44,8 @@ class BundleParams(Settings):
     """How every stage was run."""
     parents: tuple[str, ...] = ()
     """Bundles that it is made from, "name@version"."""
+    earth: OnEarth | None = None
+    """Where the scene lies on the Earth."""
     movables: Movables = ()
     """Objects that are bodies of their own."""
 

@@ -5,21 +5,25 @@ from __future__ import annotations
 import json
 import platform
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 from PIL import Image
+from scipy.spatial.transform import Rotation
 
 from pipeline.align.alignment import Alignment, load_world_scene
-from pipeline.bundle.params import BundleParams
+from pipeline.bundle.params import BundleParams, OnEarth
 from pipeline.bundle.quality_page import write_quality_page
-from pipeline.capture.model import Capture, Selection, image_report
+from pipeline.capture.model import Capture, Selection, as_named, image_report
 from pipeline.check.quality import Quality
+from pipeline.earth import Earth
+from pipeline.errors import CardError
 from pipeline.geometry import Similarity
 from pipeline.machine import package_versions
-from pipeline.poses.scene import PosedScene, read_image
+from pipeline.poses.scene import PosedScene, View, read_image
 from pipeline.regions.sheet import copy_plans
 from pipeline.scenes.bundle import BundleCamera
 from pipeline.scenes.manifest import (
@@ -46,6 +50,8 @@ COPIED = {
 }
 LEVEL_FILES = {"full": "splat.ply", "sim": "sim.ply", "web": "web.sog"}
 REPORTS = {"points": "points.json", "mesh": "mesh.json", "splat": "training.json"}
+LEVEL = 0.3
+"""Least level part of a unit vector that has a heading."""
 THUMBNAIL_SIZE = 128
 """Long side of the photos that viewers show at the cameras [px]."""
 PACKAGES = ("numpy", "scipy", "numba", "opencv-python", "pycolmap", "open3d", "open3d-cpu", "sapien", "splatyard")
@@ -94,9 +100,39 @@ def finish(
         origin=_origin(params, capture),
         location=capture.location and Location(**asdict(capture.location)),
         source_from_bundle=scene.source_from_scene,
+        earth=params.earth and earth_of(params.earth, scene.views),
         report=_report(inputs, capture, scene, alignment),
         parents=params.parents,
     )
+
+
+def earth_of(given: OnEarth, views: Sequence[View]) -> Earth:
+    """Where the views' frame lies on the Earth, by one of them or as given; images have their suffix or not.
+
+    Raises:
+        CardError: When the image is not there, or looks so far up or down that it has no heading.
+    """
+    frame = Earth.model_validate(given.model_dump(exclude={"image"}))
+    if given.image is None:
+        return frame
+    named = as_named({view.name: view for view in views})
+    if given.image not in named:
+        raise CardError(
+            "`earth` names an image of the scene",
+            found=f"{given.image!r}, which is no keyframe",
+            remedy=f"name another, such as {views[0].name}: what is built stays",
+        )
+    pose = named[given.image].world_from_camera
+    ahead = pose.rotation[:, 2]
+    if np.hypot(ahead[0], ahead[1]) < LEVEL:
+        raise CardError(
+            "`earth` names an image that looks to the side",
+            found=f"{given.image} looks {'up' if ahead[2] > 0 else 'down'}",
+            remedy="name another: what is built stays",
+        )
+    left_deg = float(np.rad2deg(np.arctan2(ahead[1], ahead[0])))
+    camera_from_world = Rotation.from_euler("z", -left_deg, degrees=True)
+    return frame.moved(camera_from_world.apply(-pose.translation).tolist(), -left_deg)
 
 
 def write_cameras(cameras: Iterable[BundleCamera], folder: Path) -> None:
@@ -124,6 +160,7 @@ def write_manifest(
     report: Mapping[str, object],
     location: Location | None = None,
     source_from_bundle: Similarity | None = None,
+    earth: Earth | None = None,
     parents: tuple[str, ...] = (),
 ) -> None:
     """Write `quality.html` and `bundle.json`, the last files of a bundle: that lists and hashes all others there.
@@ -141,6 +178,7 @@ def write_manifest(
             scale_from=Measured(source=alignment.scale_source, sigma=alignment.scale_sigma),
             floor_found=alignment.floor_found,
             origin=source_from_bundle and Origin.model_validate(source_from_bundle.to_json()),
+            earth=earth,
         ),
         splats={name: Splats(file=LEVEL_FILES[name], **asdict(info)) for name, info in splats.items()},
         files={},

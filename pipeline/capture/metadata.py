@@ -20,6 +20,7 @@ import numpy as np
 from PIL import Image
 
 from pipeline.capture.model import Credentials, Location
+from pipeline.earth import metres_a_degree
 from pipeline.types import F64
 
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
@@ -54,8 +55,6 @@ GpsPosition = tuple[float, float, float]
 """Latitude and longitude [deg, WGS 84], altitude [m] or NaN."""
 GPS_SIGMA = (3.0, 5.0)
 """One sigma of positions of phones and drones without corrections, horizontal and vertical [m]."""
-EQUATOR, ECCENTRICITY = 6_378_137.0, 0.0818191908426215
-"""Radius of the Earth's ellipsoid at the equator [m], and its eccentricity."""
 
 
 def without_metadata(data: bytes) -> bytes | None:
@@ -279,9 +278,7 @@ def from_middle(positions: Sequence[GpsPosition | None]) -> list[F64 | None]:
     first = known[0, 1]
     east = (known[:, 1] - first + 180) % 360 - 180  # also across the date line
     latitude, longitude, altitude = np.median(known[:, 0]), np.median(east), np.nanmedian(known[:, 2])
-    curved = 1 - (ECCENTRICITY * np.sin(np.deg2rad(latitude))) ** 2
-    along = np.deg2rad(EQUATOR / curved**0.5 * np.cos(np.deg2rad(latitude)))
-    north = np.deg2rad(EQUATOR * (1 - ECCENTRICITY**2) / curved**1.5)
+    along, north = metres_a_degree(float(latitude))
     return [
         np.array([((lon - first + 180) % 360 - 180 - longitude) * along, (lat - latitude) * north, up - altitude])
         if np.isfinite(up)

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache
-from pathlib import Path
-from typing import Annotated, Literal
+from pathlib import Path, PurePath
+from typing import Annotated, Literal, TypeVar
 
 import numpy as np
 from pydantic import Field, PlainSerializer, PlainValidator, TypeAdapter, ValidationError
 
 from pipeline.geometry import Camera, Pose
 from pipeline.types import F64
+
+T = TypeVar("T")
 
 CAPTURE_FILE = "capture.json"
 SELECTION_FILE = "selection.json"
@@ -93,6 +95,11 @@ class Frame:
     def shot(self) -> str:
         """What the images of one moment and place have in common."""
         return self.in_rig.shot if self.in_rig else self.name
+
+
+def as_named(images: Mapping[str, T]) -> dict[str, T]:
+    """What images are by their names, and by names without the suffix where no image is called so."""
+    return {PurePath(name).stem: image for name, image in images.items()} | dict(images)
 
 
 @dataclass(frozen=True)

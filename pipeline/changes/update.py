@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from pipeline.changes.update_stages import AGAIN, BEFORE, UpdateParams
 from pipeline.errors import BundleError, CaptureError, CardError
@@ -18,7 +19,7 @@ from pipeline.running.building import BuildRequest, Plan, plan, plan_stages
 from pipeline.running.sources import names_of
 from pipeline.running.stages import PARAMS, STAGES
 from pipeline.scenes.bundle import Bundle
-from pipeline.scenes.manifest import StageRecord
+from pipeline.scenes.manifest import Manifest, StageRecord
 from pipeline.stage import Choice, Stage, Traits
 
 LEFT = ("capture", "select", "poses", "align")
@@ -94,13 +95,6 @@ def plan_update(bundle: Bundle, again: Plan, settings: Iterable[str] = (), versi
     }
     own = UpdateParams(source=_source_name(source, bundle))
     params = {**_params(manifest.provenance.stages, settings), **dict.fromkeys(("update", *LEFT), own)}
-    about = {
-        "name": manifest.name,
-        "source": f"{manifest.provenance.source} + {source.name}",
-        "licence": manifest.provenance.licence,
-        "description": manifest.provenance.description,
-        "parents": (manifest.reference,),
-    }
     origin = manifest.provenance.origin
     traits = replace(
         again.traits,
@@ -108,7 +102,19 @@ def plan_update(bundle: Bundle, again: Plan, settings: Iterable[str] = (), versi
         frames=again.traits.frames + len(bundle.cameras),
     )
     first = [replace(stage, stage=replace(stage.stage, name=stage.name + AGAIN)) for stage in again.stages]
-    return plan_stages(UPDATE_STAGES, traits, given, params, about, work, out, version, first)
+    return plan_stages(UPDATE_STAGES, traits, given, params, about(manifest, source.name), work, out, version, first)
+
+
+def about(manifest: Manifest, source: str) -> dict[str, Any]:
+    """What a new version says of itself: what the version says, and that a re-scan came to it."""
+    return {
+        "name": manifest.name,
+        "source": f"{manifest.provenance.source} + {source}",
+        "licence": manifest.provenance.licence,
+        "description": manifest.provenance.description,
+        "parents": (manifest.reference,),
+        **({"earth": manifest.frame.earth.model_dump()} if manifest.frame.earth else {}),
+    }
 
 
 def _left(bundle: Bundle) -> dict[str, tuple[str, Path]]:

@@ -12,6 +12,8 @@ from typing import TypedDict
 import numpy as np
 
 from pipeline.errors import SimError
+from pipeline.export.agreement import EXPORT_FILE, Drawing, agreement, told_views, views
+from pipeline.export.programs import PROGRAMS, Programs
 from pipeline.geometry import Similarity
 from pipeline.io.results import partial_result, writing_alone
 from pipeline.regions.regions import GRID_FILE, REGIONS_FILE
@@ -41,23 +43,34 @@ class Form:
     """A format that bundles are exported in.
 
     Attributes:
+        name: As in `PROGRAMS`.
         write: Writes a bundle's files into an empty folder.
+        lost: What the bundle has and the files don't.
         axes: The files' frame from the bundle's.
         with_floor: Whether `regions.json` and `walkable.npz` are added, in the bundle's frame.
-        missing: What people may expect of the format and don't get.
+        drawing: How a program that opens it draws it on this machine; None where none does.
     """
 
+    name: str
     write: Callable[[Bundle, Path], None]
+    lost: str
     axes: Similarity = Z_UP
     with_floor: bool = False
-    missing: str = ""
+    drawing: Drawing | None = None
+
+    @property
+    def programs(self) -> Programs:
+        """What opens it, and how."""
+        return PROGRAMS[self.name]
 
 
 def export(bundle: Bundle, form: Form, folder: Path) -> None:
     """Write a bundle into a folder in another format, all or nothing; what a kill left half is removed.
 
     The folder, which must not exist or be empty, also gets `origin.json`: source, licence, whether the scene was
-    captured, rendered or generated, frame, gravity and friction, and the way back to the world of the source's poses.
+    captured, rendered or generated, frame, gravity and friction, and the way back to the world of the source's poses;
+    and `export.json`: what opens it and how, what was lost, three held-out views, and how far the program's own
+    pictures of them agree with ours.
 
     Raises:
         SimError: When something is in the folder, or the bundle lacks what the form needs.
@@ -83,8 +96,25 @@ def export(bundle: Bundle, form: Form, folder: Path) -> None:
         }
         if (source_from_world := bundle.source_from_world) is not None:
             frame["source_from_file"] = (source_from_world @ form.axes.inverse()).matrix.tolist()
-        missing = {"missing": form.missing} if form.missing else {}
-        (made / ORIGIN_FILE).write_text(json.dumps({**origin(bundle), **frame, **missing}, indent=1))
+        if (earth := bundle.manifest.frame.earth) is not None:
+            frame["earth"] = {**earth.model_dump(), "north": (form.axes.rotate(earth.north) + 0.0).tolist()}
+        (made / ORIGIN_FILE).write_text(json.dumps({**origin(bundle), **frame}, indent=1))
+        told = {
+            "format": form.name,
+            "opens_in": form.programs.names,
+            "open": form.programs.how(made, made),
+            "lost": form.lost,
+            "views": told_views(views(bundle), form.axes),
+        }
+        (made / EXPORT_FILE).write_text(json.dumps(told))  # whoever draws asks it for the views
+        told["render_agreement"] = agreement(bundle, form.drawing, made)
+        (made / EXPORT_FILE).write_text(json.dumps(told, indent=1))
+
+
+def refuse_object(bundle: Bundle, rule: str, form: str) -> None:
+    """Raise a SimError where a bundle is an object by itself, which another form takes."""
+    if bundle.manifest.is_object:
+        raise SimError(rule, found="an object by itself", remedy=f"export it as {form}", file=bundle.root)
 
 
 class Origin(TypedDict):

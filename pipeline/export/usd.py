@@ -7,6 +7,8 @@
     /<scene>/object_...  Xform of each object that was cut out, a rigid body: splat, convex pieces, surface; splat and
                          collision of the scene are then without them
     /<scene>/joint_...   the revolute or prismatic joint that holds an object, in the scene
+    /<scene>/spawn_0...  Xform of each spawn pose, x forward
+    /<scene>/view_0...   Camera of each held-out view in export.json
     /physicsScene        gravity; left out where the scene is referenced into another stage
 
 Source: OpenUSD 26.11, schemas UsdVol (ParticleField3DGaussianSplat), UsdPhysics and UsdMedia (AuthorshipAPI).
@@ -26,8 +28,9 @@ import numpy as np
 from scipy.spatial import ConvexHull
 
 from pipeline.errors import MachineError, install
+from pipeline.export.agreement import views
 from pipeline.export.form import FRICTION, origin
-from pipeline.geometry import Gaussians, Mesh, Pose, matrix_from_quaternion, rotation_between
+from pipeline.geometry import CV_FROM_GL, Gaussians, Mesh, Pose, matrix_from_quaternion, rotation_between
 from pipeline.scenes.bundle import Bundle
 from pipeline.scenes.objects import BundleObject, Joint
 from pipeline.types import F32
@@ -80,12 +83,37 @@ def export_usd(bundle: Bundle, folder: Path) -> None:
         _write_object(pxr, stage, f"{root}/{name}", one, bundle.classic_object(one))
         if one.record.joint:
             _write_joint(pxr, stage, root, name, one, one.record.joint)
+    _write_frames(pxr, stage, root, bundle)
     gravity = np.array(bundle.manifest.frame.gravity)
     size = float(np.linalg.norm(gravity))
     physics = pxr.UsdPhysics.Scene.Define(stage, "/physicsScene")
     physics.CreateGravityDirectionAttr(pxr.Gf.Vec3f(*(gravity / size).tolist()))
     physics.CreateGravityMagnitudeAttr(size)
     stage.GetRootLayer().Save()
+
+
+def _write_frames(pxr: SimpleNamespace, stage: Any, root: str, bundle: Bundle) -> None:
+    """The export's views as cameras, whose aperture is an image with pixels 1 mm wide, and spawn poses, x forward."""
+    frames = [(f"spawn_{number}", pose) for number, pose in enumerate(bundle.spawn_poses)]
+    cameras = {f"view_{number}": one for number, one in enumerate(views(bundle))}
+    frames += [
+        (name, Pose(one.world_from_camera.rotation @ CV_FROM_GL, one.world_from_camera.translation))
+        for name, one in cameras.items()
+    ]
+    for name, pose in frames:
+        kind = pxr.UsdGeom.Camera if name in cameras else pxr.UsdGeom.Xform
+        placed = kind.Define(stage, f"{root}/{name}")
+        placed.AddTranslateOp().Set(pxr.Gf.Vec3d(*pose.translation.tolist()))
+        placed.AddOrientOp().Set(pxr.Gf.Quatf(*map(float, pose.quaternion)))
+        if one := cameras.get(name):
+            lens = one.camera
+            tall = lens.fx / lens.fy  # of a pixel [mm]: a camera has one focal length
+            placed.CreateFocalLengthAttr(lens.fx)
+            placed.CreateHorizontalApertureAttr(float(lens.width))
+            placed.CreateVerticalApertureAttr(tall * lens.height)
+            placed.CreateHorizontalApertureOffsetAttr(lens.width / 2 - lens.cx)
+            placed.CreateVerticalApertureOffsetAttr(tall * (lens.cy - lens.height / 2))
+            placed.CreateClippingRangeAttr(pxr.Gf.Vec2f(0.01, 1000))
 
 
 def _bind_surface(pxr: SimpleNamespace, stage: Any, path: str, friction: float, shapes: Sequence[Any]) -> None:
@@ -137,7 +165,7 @@ def _write_splat(pxr: SimpleNamespace, field: Any, gaussians: Gaussians) -> None
     sh = gaussians.sh
     if 1 < sh.shape[1] < SH_WHOLE:
         sh = np.pad(sh, ((0, 0), (0, SH_WHOLE - sh.shape[1]), (0, 0)))
-    unit = gaussians.quaternions / np.linalg.norm(gaussians.quaternions, axis=1, keepdims=True)
+    unit = gaussians.unit_quaternions
     scales, opacity = np.exp(gaussians.log_scales), gaussians.opacities
     field.CreatePositionsAttr(_vectors(pxr, gaussians.means))
     field.CreateScalesAttr(_vectors(pxr, scales))

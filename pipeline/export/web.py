@@ -1,7 +1,7 @@
 """Splats for pages: SOG for PlayCanvas's viewers, SPZ for the others.
 
-Source: github.com/nianticlabs/spz, README.md and src/cc/load-spz.cc, version 3: a gzip of columns of bytes. Version 4
-is newer, but fewer viewers read it.
+Source: github.com/nianticlabs/spz, README.md and src/cc/load-spz.cc. Version 3 is a gzip of columns of bytes; version 4
+has a zstd frame for each column, and fewer viewers read it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,15 @@ def export_spz(bundle: Bundle, folder: Path) -> None:
     save_spz(bundle.splat().transformed(Y_UP), folder / "scene.spz")
 
 
-MAGIC, VERSION = 0x5053474E, 3
+def export_spz4(bundle: Bundle, folder: Path) -> None:
+    """Write `scene.spz`, the full splat, in version 4."""
+    save_spz4(bundle.splat().transformed(Y_UP), folder / "scene.spz")
+
+
+MAGIC, GZIPPED, ZSTD = 0x5053474E, 3, 4
+"""What files begin with, and the versions."""
+HEADER_BYTES = 32
+"""Of version 4; what it needs none of is zero."""
 FRACTION_BITS = 12
 """Fraction bits of a position, as the reference writes it: steps of a quarter of a millimetre, within 2 km."""
 LARGEST = 2**23 - 1
@@ -44,11 +52,36 @@ OTHERS = np.array([[1, 2, 3], [0, 2, 3], [0, 1, 3], [0, 1, 2]])
 
 
 def save_spz(gaussians: Gaussians, path: Path) -> None:
-    """Write an SPZ; y is up by its specification, so turn the Gaussians before. Equal splats make equal files.
+    """Write an SPZ of version 3; y is up by its specification, so turn the Gaussians before.
+
+    Equal splats make equal files.
 
     Raises:
         ValueError: When there is no Gaussian or a value is not finite.
     """
+    about, columns = _columns(gaussians)
+    header = struct.pack("<IIIBBBB", MAGIC, GZIPPED, len(gaussians), *about, 0)
+    path.write_bytes(gzip.compress(header + b"".join(columns), mtime=0))
+
+
+def save_spz4(gaussians: Gaussians, path: Path) -> None:
+    """Write an SPZ of version 4, as `save_spz`: a header, the sizes of each column, and the columns.
+
+    Raises:
+        ValueError: When there is no Gaussian or a value is not finite.
+    """
+    from backports import zstd
+
+    about, columns = _columns(gaussians)
+    whole = [column for column in columns if column]
+    packed = [zstd.compress(column) for column in whole]
+    header = struct.pack("<IIIBBBBI", MAGIC, ZSTD, len(gaussians), *about, len(packed), HEADER_BYTES)
+    sizes = b"".join(struct.pack("<QQ", len(small), len(column)) for small, column in zip(packed, whole, strict=True))
+    path.write_bytes(header.ljust(HEADER_BYTES, b"\0") + sizes + b"".join(packed))
+
+
+def _columns(gaussians: Gaussians) -> tuple[tuple[int, int, int], list[bytes]]:
+    """Degree, fraction bits and flags; and the columns of both versions."""
     if not len(gaussians) or not all(np.isfinite(values).all() for values in vars(gaussians).values()):
         raise ValueError("a splat needs at least one Gaussian, all of them finite")
     farthest = max(float(np.abs(gaussians.means).max()), 1.0)
@@ -64,8 +97,7 @@ def save_spz(gaussians: Gaussians, path: Path) -> None:
         _bytes(gaussians.sh[:, 1:] * SH_STEPS + SH_STEPS),
     ]
     flags = ANTIALIASED if gaussians.antialiased else 0
-    header = struct.pack("<IIIBBBB", MAGIC, VERSION, len(gaussians), degree, fraction, flags, 0)
-    path.write_bytes(gzip.compress(header + b"".join(column.tobytes() for column in columns), mtime=0))
+    return (degree, fraction, flags), [column.tobytes() for column in columns]
 
 
 def _bytes(values: Floats) -> U8:

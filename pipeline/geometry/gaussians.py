@@ -70,6 +70,11 @@ class Gaussians:
         """Opacities (N,) in 0..1."""
         return np.asarray(sigmoid(self.opacity_logits.astype(np.float64)), np.float64)
 
+    @property
+    def unit_quaternions(self) -> F32:
+        """Quaternions (N, 4) of length one."""
+        return self.quaternions / np.linalg.norm(self.quaternions, axis=1, keepdims=True)
+
     def __len__(self) -> int:
         return len(self.means)
 

@@ -77,7 +77,7 @@ def plan_import(request: ImportRequest) -> Plan:
     }
     traits = Traits(source.form, 0, has_poses=False, has_depth=False, has_gravity=False, ordered=False)
     digest = source.sha256()
-    given = {"source": (digest, path.resolve()), "mesh_file": (digest, source.mesh.resolve())}
+    given = {"source": (digest, path.absolute()), "mesh_file": (digest, source.mesh.absolute())}
     params = {"capture": chosen, "mesh": Settings(), "regions": RegionsParams(), "splat": Settings()}
     work = request.out.resolve() / ".work" / name
     return plan_stages(IMPORT_STAGES, traits, given, params, about, work, request.out, request.version)

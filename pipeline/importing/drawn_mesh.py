@@ -9,6 +9,7 @@ import logging
 from dataclasses import replace
 
 import numpy as np
+from scipy.spatial import KDTree
 
 from pipeline.align.gravity import UpEstimate, fuse, up_from_surfaces
 from pipeline.align.surfaces import Surfaces, find_floor
@@ -29,7 +30,7 @@ from pipeline.geometry import (
     matrix_from_rotvec,
     rotation_between,
 )
-from pipeline.importing.registration import SurfacePoints
+from pipeline.importing.registration import SurfacePoints, spread_points
 from pipeline.mesh.params import MeshParams
 from pipeline.mesh.stage import build_mesh
 from pipeline.objects.closing import close_objects
@@ -39,8 +40,8 @@ from pipeline.types import F32, F64, I64
 logger = logging.getLogger(__name__)
 
 SEED = 0
-POINTS = 200_000
-"""Points over the splat's surfaces: for the floor, for what is in the way, and for colours."""
+POINTS, SUPPORTING = 200_000, 400_000
+"""Points over the splat's surfaces, for the floor and what is in the way, and over all its Gaussians, for its depth."""
 LEVEL = np.cos(np.deg2rad(20))
 """Least cosine between up and a normal of either sign that may be the floor's."""
 CELL, LEAST_POINTS = 0.1, 3
@@ -52,14 +53,16 @@ APART, ASIDE = 1.0, 0.35
 FEWEST_PLACES, MAX_PLACES = 4, 30
 REACH = 40.0
 """What is farther from the middle, along x or y, is the view out of a window [m]."""
-EYES = 0.9
-"""Height of the cameras over the floor [m]: tables are seen from above and, from afar, from below."""
+EYES = (0.9, 1.4)
+"""Heights of the cameras over the floor [m]: tables are seen from above and, from afar, from below."""
 CAMERA = Camera(224, 168, 112.0, 112.0, 112.0, 84.0)
 """Sees a quarter of the horizon."""
 PITCHES = np.deg2rad([-30.0, 25.0])
 """Cameras look down and up, the next by half of a quarter aside."""
-OPAQUE, FARTHEST = 0.9, 12.0
+OPAQUE, FARTHEST = 0.7, 12.0
 """Depth counts where so much of the light is stopped, and up to here [m]."""
+SUPPORT = 0.03
+"""Depth counts so near to a Gaussian's own surface [m]; elsewhere it is a mean of what lies behind one another."""
 VOXEL = 0.03
 """Edge of the voxels that depth is fused in [m]."""
 NOISE, NOISE_SHARE = 0.008, 0.006
@@ -77,9 +80,10 @@ def mesh_of_splat(gaussians: Gaussians, up: UpEstimate, metres_per_unit: float) 
     world_from_splat = _world(surface, up, metres_per_unit)
     splat, points = gaussians.transformed(world_from_splat), world_from_splat.apply(surface.points)
     places = _places(points)
-    cameras = [(CAMERA, pose) for pose in _poses(places + np.array([0, 0, EYES]))]
+    eyes = np.concatenate([places + np.array([0, 0, height]) for height in EYES])
+    cameras = [(CAMERA, pose) for pose in _poses(eyes)]
     logger.info("depth of the splat from %d places, %d images", len(places), len(cameras))
-    maps = _depth(splat, [pose for _, pose in cameras])
+    maps = _depth(splat, spread_points(splat, SUPPORTING, rng), [pose for _, pose in cameras])
     track = np.array([pose.translation for _, pose in cameras])
     params = MeshParams(backend="tsdf", voxel_size=VOXEL)
     built = build_mesh(
@@ -147,13 +151,17 @@ def _poses(eyes: F64) -> list[Pose]:
     return found
 
 
-def _depth(splat: Gaussians, poses: list[Pose]) -> list[DepthMap]:
-    """Median depth of each view, without pixels between surfaces, smoothed by local planes."""
-    packed, maps = pack(splat), list[DepthMap]()
+def _depth(splat: Gaussians, points: F64, poses: list[Pose]) -> list[DepthMap]:
+    """Median depth of each view where points (N, 3) over the Gaussians support it, smoothed by local planes."""
+    packed, maps, tree = pack(splat), list[DepthMap](), KDTree(points)
+    rays = CAMERA.rays()
     for number, pose in enumerate(poses):
         drawn = render_batch(packed, CAMERA, [pose], sh_count=1)
         median = drawn.depth if drawn.median_depth is None else drawn.median_depth
         depth: F32 = np.where((drawn.alpha[0] >= OPAQUE) & (median[0] < FARTHEST), median[0], 0).astype(np.float32)
+        shown = depth > 0
+        places = pose.apply(rays[shown] * depth[shown][:, None])
+        depth[shown] *= tree.query(places, distance_upper_bound=SUPPORT)[0] < SUPPORT
         noise = np.float32(NOISE) + np.float32(NOISE_SHARE) * depth
         planes = fit_local_planes(drop_flying_pixels(depth, noise, CAMERA.fx), noise, CAMERA.fx, window_step(CAMERA.fx))
         depth = depth_of(planes[0])

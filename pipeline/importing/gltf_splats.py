@@ -15,7 +15,7 @@ import numpy as np
 
 from pipeline.errors import BundleError
 from pipeline.geometry import Gaussians, Similarity, logit, matrix_from_quaternion
-from pipeline.importing.splat_values import CONVERT, counted
+from pipeline.importing.splat_values import CONVERT, counted, similarity_of
 from pipeline.splat.ply import MAX_LOG_SCALE
 from pipeline.splat.sog import MIN_OPACITY
 from pipeline.types import F64
@@ -24,8 +24,6 @@ EXTENSION = "KHR_gaussian_splatting"
 MAX_JSON_BYTES, MAX_NODES, MAX_SPLATS = 16 * 2**20, 10_000, 1000
 TYPES = {5120: "i1", 5121: "u1", 5122: "<i2", 5123: "<u2", 5126: "<f4"}
 SIZES = {"SCALAR": 1, "VEC3": 3, "VEC4": 4}
-UNIFORM = 1e-3
-"""Relative difference of a node's scales along its axes up to which they are one."""
 
 
 def has_splats(path: Path) -> bool:
@@ -82,18 +80,13 @@ def _placed(header: Mapping[str, Any]) -> list[tuple[Similarity, int]]:
 
 def _pose(node: Mapping[str, Any]) -> Similarity:
     if "matrix" in node:
-        matrix = np.array(node["matrix"], np.float64).reshape(4, 4).T
-        scales = np.linalg.norm(matrix[:3, :3], axis=0)
-        rotation, shift = matrix[:3, :3] / np.maximum(scales, 1e-12), matrix[:3, 3]
-    else:
-        scales = np.array(node.get("scale", (1, 1, 1)), np.float64)
-        x, y, z, w = (float(value) for value in node.get("rotation", (0, 0, 0, 1)))
-        rotation = matrix_from_quaternion(np.array([w, x, y, z]))
-        shift = np.array(node.get("translation", (0, 0, 0)), np.float64)
-    scale = float(scales.mean())
-    if not (scale > 0 and np.ptp(scales) <= UNIFORM * scale and np.linalg.det(rotation) > 0 and shift.shape == (3,)):
-        raise ValueError(f"a node whose scales are {scales.tolist()}: Gaussians aren't mirrored or stretched")
-    return Similarity(scale, rotation, shift)
+        return similarity_of(np.array(node["matrix"], np.float64).reshape(4, 4).T)
+    matrix = np.eye(4)
+    x, y, z, w = (float(value) for value in node.get("rotation", (0, 0, 0, 1)))
+    scales = np.array(node.get("scale", (1, 1, 1)), np.float64)
+    matrix[:3, :3] = matrix_from_quaternion(np.array([w, x, y, z])) * scales
+    matrix[:3, 3] = node.get("translation", (0, 0, 0))
+    return similarity_of(matrix)
 
 
 def _splat(header: Mapping[str, Any], binary: memoryview, primitive: Mapping[str, Any], path: Path) -> Gaussians:

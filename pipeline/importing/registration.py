@@ -46,7 +46,7 @@ class SurfacePoints:
     @staticmethod
     def of_splat(gaussians: Gaussians, count: int, rng: np.random.Generator) -> SurfacePoints:
         """Over the opaque Gaussians by their area; centres alone leave gaps where Gaussians are large."""
-        points = _spread(gaussians, count, rng)
+        points = spread_points(gaussians, count, rng, LARGE)
         tree = KDTree(points)
         around = points[tree.query(points, min(NEIGHBOURS, len(points)))[1]].reshape(len(points), -1, 3)
         local = around - around.mean(1, keepdims=True)
@@ -60,10 +60,11 @@ class SurfacePoints:
         return SurfacePoints(self.points[chosen], self.normals[chosen], KDTree(self.points[chosen]))
 
 
-def _spread(gaussians: Gaussians, count: int, rng: np.random.Generator) -> F64:
+def spread_points(gaussians: Gaussians, count: int, rng: np.random.Generator, large: float = 1.0) -> F64:
+    """Points (N, 3) over opaque Gaussians by their area, without those of sizes above a quantile."""
     sizes = np.exp(np.sort(gaussians.log_scales.astype(np.float64), 1))
     opacity = gaussians.opacities
-    solid = (opacity > OPAQUE) & (sizes[:, 2] <= np.quantile(sizes[:, 2], LARGE))
+    solid = (opacity > OPAQUE) & (sizes[:, 2] <= np.quantile(sizes[:, 2], large))
     if solid.sum() < NEIGHBOURS:
         solid = np.ones(len(gaussians), bool)
     index = np.flatnonzero(solid)

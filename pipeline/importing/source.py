@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
 import json
 import logging
-import struct
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,71 +14,26 @@ from pipeline.capture.reconstructions.transforms_json import MAIN, Entry, list_f
 from pipeline.capture.source import open_source
 from pipeline.errors import BundleError, CaptureError
 from pipeline.export.form import ORIGIN_FILE
-from pipeline.geometry import Camera, Gaussians, Mesh, Similarity
+from pipeline.geometry import Camera, Mesh, Similarity
 from pipeline.geometry.surfels import BUDGET, surfels
-from pipeline.importing.gaussgym import gaussgym_files, is_gaussgym, read_gaussgym, splat_from_capture
-from pipeline.importing.skin import Skin, load_skin, names_beside
-from pipeline.importing.splats import files_of, is_splat, ply_header, read_splat
+from pipeline.importing.formats.usd import SUFFIXES as USD_SUFFIXES
+from pipeline.importing.forms import ImportSource, SourceFiles, alone
+from pipeline.importing.gaussgym import gaussgym_files, is_gaussgym, splat_from_capture
+from pipeline.importing.layouts.catalog import LAYOUTS, layout_of
+from pipeline.importing.meshes import GLTF_AXES, MESH_SUFFIXES, read_mesh, read_skin
+from pipeline.importing.skin import names_beside
+from pipeline.importing.splat_values import StatedSplat
+from pipeline.importing.splats import files_of, is_splat, ply_header, read_stated
 from pipeline.scenes.bundle import BundleCamera
-from pipeline.scenes.manifest import ORIGINS, file_sha256, reading
-from pipeline.types import F64
+from pipeline.scenes.manifest import ORIGINS, reading
 
 TRANSFORMS, DATAPARSER = "transforms.json", "dataparser_transforms.json"
 MAX_ORIGIN_BYTES = 65_536
 MESH_OF_CAPTURE = "the mesh is in the capture's frame"
-FORMS = "a GaussGym scene folder; a nerfstudio export with a mesh; a splat and a mesh; or one splat or coloured mesh"
-
-
-@dataclass(frozen=True, eq=False)
-class ImportSource:
-    """Somebody else's scene, as its files have it.
-
-    Attributes:
-        form: gaussgym, nerfstudio, pair, mesh or splat.
-        mesh: In the frame of its file, as the Gaussians; empty for a splat alone, see `drawn_mesh`.
-        given: mesh_from_splat by its source.
-        track: (N, 3) positions of cameras, mesh frame; none where the files don't say.
-        cameras: Those with intrinsics, mesh frame.
-        up: The axis (3,) of the mesh's frame that the form calls up, or None.
-        metres_per_unit: Metres per unit of the mesh, as the form has it.
-        scale_source: What says so.
-        skin: The mesh with its colours, where the splat is made of them.
-        origin: What `origin.json` says beside an export of ours.
-    """
-
-    form: str
-    mesh: Mesh
-    gaussians: Gaussians
-    given: Mapping[str, Similarity]
-    track: F64
-    cameras: tuple[BundleCamera, ...]
-    up: F64 | None
-    metres_per_unit: float
-    scale_source: str
-    skin: Skin | None = None
-    origin: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class SourceFiles:
-    """Files of a scene that an import reads.
-
-    Attributes:
-        form: gaussgym, nerfstudio, pair, mesh or splat.
-        mesh: The mesh's file; GaussGym's folder; a splat's own file where it is alone.
-        files: All that are read, the splat's first where there is one file of it.
-        origin: What `origin.json` says beside an export of ours.
-    """
-
-    form: str
-    mesh: Path
-    files: tuple[Path, ...]
-    origin: Mapping[str, str]
-
-    def sha256(self) -> str:
-        """Hash of the names and contents of all files."""
-        digests = [[file.name, file_sha256(file)] for file in self.files]
-        return hashlib.sha256(json.dumps([self.form, digests, self.origin]).encode()).hexdigest()
+FORMS = (
+    "a GaussGym scene folder, or one of another collection; a nerfstudio export with a mesh; a splat and a mesh; "
+    "one splat or coloured mesh"
+)
 
 
 def find_source(path: Path, mesh: Path | None = None) -> SourceFiles:
@@ -93,6 +44,16 @@ def find_source(path: Path, mesh: Path | None = None) -> SourceFiles:
     """
     if path.is_dir() and is_gaussgym(path):
         return SourceFiles("gaussgym", path, gaussgym_files(path), _origin(path))
+    if path.is_dir() and (laid := layout_of(path)) is not None:
+        layout, files = laid
+        if absent := [file.relative_to(path).as_posix() for file in files if not file.is_file()]:
+            raise BundleError(
+                f"a scene laid out as {layout.form} has all its files",
+                found=f"no {', '.join(absent[:3])}",
+                remedy="get the scene again from its source",
+                file=path,
+            )
+        return SourceFiles(layout.form, path, files, _origin(path))
     if not path.exists():
         raise BundleError(f"import reads {FORMS}", found="nothing there", remedy="check the path", file=path)
     splat, surface = _pair(path, mesh)
@@ -115,32 +76,18 @@ def read_source(path: Path, mesh: Path | None = None) -> ImportSource:
         SimError: When a GaussGym scene has no direction of gravity.
     """
     found = find_source(path, mesh)
-    if found.form == "gaussgym":
-        scene = read_gaussgym(path)
-        given = {"dataparser_transforms.json": Similarity.identity()}
-        up = np.array([0, 0, 1.0])
-        return ImportSource(
-            "gaussgym",
-            scene.collision,
-            scene.gaussians,
-            given,
-            scene.track,
-            (),
-            up,
-            1.0,
-            "gaussgym",
-            None,
-            found.origin,
-        )
+    if found.form in LAYOUTS:
+        return LAYOUTS[found.form].read(found)
     if found.form == "mesh":
         return _made_of_mesh(found)
-    gaussians = read_splat(found.files[0])
+    stated = read_stated(found.files[0])
+    gaussians = stated.gaussians
     if not len(gaussians):
         raise BundleError("a splat has Gaussians", found="none", remedy="export it again", file=found.files[0])
     if found.files[0].suffix.lower() == ".glb":
         gaussians = gaussians.transformed(GLTF_AXES)
     if found.form == "splat":
-        return _splat_alone(found, gaussians)
+        return _splat_alone(found, replace(stated, gaussians=gaussians))
     surface = read_mesh(found.mesh)
     given = {"both files have one frame": Similarity.identity()}
     if found.form == "pair":
@@ -159,14 +106,14 @@ def read_source(path: Path, mesh: Path | None = None) -> ImportSource:
     )
 
 
-def _splat_alone(found: SourceFiles, gaussians: Gaussians) -> ImportSource:
+def _splat_alone(found: SourceFiles, stated: StatedSplat) -> ImportSource:
     """A splat whose mesh is still to be drawn; what its format says of up and metres."""
-    suffix, nothing = found.mesh.suffix.lower(), Mesh.from_arrays(np.zeros((0, 3)), np.zeros((0, 3), np.int32))
+    suffix = found.mesh.suffix.lower()
     up = {".glb": np.array([0, 0, 1.0]), ".spz": np.array([0, 1.0, 0])}.get(suffix)
-    given = {"the mesh is drawn from the splat": Similarity.identity()}
-    metres = "glTF" if suffix == ".glb" else "assumed"
-    no_track = np.zeros((0, 3))
-    return ImportSource("splat", nothing, gaussians, given, no_track, (), up, 1.0, metres, None, found.origin)
+    metres, said = 1.0, "glTF" if suffix == ".glb" else "assumed"
+    if suffix in USD_SUFFIXES:
+        up, metres, said = stated.up, stated.metres or 1.0, "USD" if stated.metres else "assumed"
+    return alone(found, stated.gaussians, up, metres, said)
 
 
 def _made_of_mesh(found: SourceFiles) -> ImportSource:
@@ -288,103 +235,3 @@ def _camera(entry: Entry) -> Camera:
         found = f"fl_x {entry.fl_x}, fl_y {entry.fl_y}, cx {entry.cx}, cy {entry.cy} for {width} x {height}"
         raise CaptureError("a camera's numbers fit its image", found=found, remedy="export it again", file=entry.where)
     return camera
-
-
-MESH_SUFFIXES = (".ply", ".obj", ".stl", ".off", ".glb")
-MAX_MESH_BYTES = 2**30
-MAX_TRIANGLES = 10_000_000
-MAX_GLTF_BYTES = 16 * 2**20
-"""Size of the JSON part of a GLB."""
-GLTF_AXES = Similarity(1.0, np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]]), np.zeros(3))
-"""Z up from glTF, which is Y up."""
-
-
-def read_mesh(path: Path) -> Mesh:
-    """Triangles and colours of a mesh; GLB, whose up is y by its specification, is turned to z up.
-
-    Raises:
-        BundleError: When there is no such file, it is too large, damaged, empty or holds numbers that aren't finite.
-    """
-    return _read(path, _plain).mesh
-
-
-def read_skin(path: Path) -> Skin:
-    """As `read_mesh`, with the colours of materials and textures.
-
-    Raises:
-        BundleError: Also when a texture can't be used.
-    """
-    return _read(path, _painted)
-
-
-def _read(path: Path, load: Callable[[Path], Skin]) -> Skin:
-    suffix = path.suffix.lower()
-    remedy = "export the mesh as PLY, OBJ, STL, OFF or GLB, triangles only"
-    if suffix not in MESH_SUFFIXES or not path.is_file():
-        raise BundleError(f"a mesh is a {', '.join(MESH_SUFFIXES)} file", found="none", remedy=remedy, file=path)
-    if path.stat().st_size > MAX_MESH_BYTES:
-        found = f"{path.stat().st_size} bytes"
-        raise BundleError(f"a mesh has at most {MAX_MESH_BYTES} bytes", found=found, remedy="simplify it", file=path)
-    try:
-        skin = load(path)
-    except Exception as error:  # its parsers raise many kinds on damaged files
-        found = f"{type(error).__name__}: {error}".splitlines()[0][:200]
-        raise BundleError("a mesh is a readable file of triangles", found=found, remedy=remedy, file=path) from error
-    mesh = skin.mesh
-    if not 0 < len(mesh.triangles) <= MAX_TRIANGLES:
-        found = f"{len(mesh.triangles)} triangles"
-        raise BundleError(f"a mesh has 1 to {MAX_TRIANGLES} triangles", found=found, remedy="simplify it", file=path)
-    if not np.isfinite(mesh.vertices).all():
-        broken = int((~np.isfinite(mesh.vertices)).any(1).sum())
-        raise BundleError(
-            "a mesh's vertices are finite", found=f"{broken} that aren't", remedy="export it again", file=path
-        )
-    return replace(skin, mesh=mesh.transformed(GLTF_AXES)) if suffix == ".glb" else skin
-
-
-def _plain(path: Path) -> Skin:
-    """The mesh in the colours of its vertices; no file beside it is opened."""
-    if path.suffix.lower() == ".ply":
-        mesh = Mesh.load(path)
-        return Skin.of_vertices(mesh, colored=bool((mesh.colors != mesh.colors[:1]).any()))
-    return _by_trimesh(path)
-
-
-def _painted(path: Path) -> Skin:
-    """The mesh with its materials and textures."""
-    if path.suffix.lower() not in (".glb", ".obj"):
-        return _plain(path)
-    if path.suffix.lower() == ".glb":
-        _check_glb(path.read_bytes())
-    return load_skin(path, MAX_TRIANGLES)
-
-
-def _by_trimesh(path: Path) -> Skin:
-    import trimesh
-
-    # from memory and without a resolver: a file may name others, anywhere
-    content, kind = path.read_bytes(), path.suffix[1:].lower()
-    if kind == "glb":
-        _check_glb(content)
-    loaded = trimesh.load_scene(io.BytesIO(content), file_type=kind, skip_materials=True, process=False)
-    placed = [loaded.geometry[loaded.graph[node][1]] for node in loaded.graph.nodes_geometry]
-    shown = sum(len(getattr(one, "faces", ())) for one in placed)
-    if shown > MAX_TRIANGLES:  # a small file can place one mesh many times
-        raise ValueError(f"{shown} triangles, {MAX_TRIANGLES} are allowed")
-    merged = loaded.to_mesh()
-    mesh = Mesh.from_arrays(merged.vertices, merged.faces)
-    if getattr(merged.visual, "kind", None) != "vertex":
-        return Skin.of_vertices(mesh, colored=False)
-    colors = np.ascontiguousarray(np.asarray(merged.visual.vertex_colors)[:, :3], np.uint8)
-    return Skin.of_vertices(Mesh(mesh.vertices, mesh.triangles, colors, mesh.guessed), colored=True)
-
-
-def _check_glb(content: bytes) -> None:
-    """Check that it holds as many values as it says, for which readers allocate memory."""
-    length, kind = struct.unpack_from("<I4s", content, 12)
-    if kind != b"JSON" or length > MAX_GLTF_BYTES:
-        raise ValueError(f"its first part is {kind!r} of {length} bytes, and not JSON of at most {MAX_GLTF_BYTES}")
-    header = json.loads(content[20 : 20 + length])
-    values = sum(int(accessor["count"]) for accessor in header.get("accessors", ()))
-    if values > len(content):
-        raise ValueError(f"it says that it holds {values} values, and has {len(content)} bytes")

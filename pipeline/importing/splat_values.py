@@ -2,15 +2,43 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from pipeline.export.web import OTHERS
-from pipeline.geometry import SH_C0, logit
+from pipeline.geometry import SH_C0, Gaussians, Similarity, logit
 from pipeline.splat.ply import MAX_GAUSSIANS
 from pipeline.splat.sog import MIN_OPACITY
 from pipeline.types import F32, F64, U8, U32, Floats
 
 CONVERT = "convert it to PLY: npx @playcanvas/splat-transform IN OUT.ply, or in the editor at superspl.at"
+
+
+UNIFORM = 1e-3
+"""Relative difference of a transform's scales along its axes up to which they are one."""
+
+
+@dataclass(frozen=True, eq=False)
+class StatedSplat:
+    """The Gaussians of a file in its frame, and the up axis (3,) and metres per unit where it states them."""
+
+    gaussians: Gaussians
+    up: F64 | None = None
+    metres: float | None = None
+
+
+def similarity_of(matrix: F64) -> Similarity:
+    """A transform (4, 4) of columns, as far as Gaussians can follow it.
+
+    Raises:
+        ValueError: When it mirrors or stretches.
+    """
+    scales = np.linalg.norm(matrix[:3, :3], axis=0)
+    rotation, scale = matrix[:3, :3] / np.maximum(scales, 1e-12), float(scales.mean())
+    if not (scale > 0 and np.ptp(scales) <= UNIFORM * scale and np.linalg.det(rotation) > 0):
+        raise ValueError(f"scales of {scales.tolist()}: Gaussians aren't mirrored or stretched")
+    return Similarity(scale, rotation, matrix[:3, 3])
 
 
 def counted(count: int) -> int:

@@ -1,4 +1,4 @@
-"""Splats of other programs by their content: PLY, PlayCanvas's compressed PLY, .splat, .ksplat, SPZ, SOG and GLB.
+"""Splats of other programs: PLY, PlayCanvas's compressed PLY, .splat, .ksplat, SPZ, SOG in one or many, GLB and USD.
 
 Sources: github.com/antimatter15/splat (README.md, convert.py); github.com/playcanvas/engine
 (gsplat-compressed-data.js) and PlayCanvas's pages on SOG.
@@ -15,13 +15,23 @@ from pathlib import Path
 import numpy as np
 from plyfile import PlyData
 
-from pipeline.errors import BundleError
+from pipeline.errors import BundleError, MachineError
 from pipeline.geometry import Gaussians
 from pipeline.geometry.ply import MAX_HEADER_BYTES, check_ply
+from pipeline.importing.formats.streamed_sog import LOD_FILE, parts_of, read_streamed_sog
+from pipeline.importing.formats.usd import SUFFIXES, read_usd
 from pipeline.importing.gltf_splats import has_splats, read_glb_splats
 from pipeline.importing.ksplat import read_ksplat
-from pipeline.importing.splat_values import CONVERT, color_coefficients, counted, opacity_logits, whole_quaternions
+from pipeline.importing.splat_values import (
+    CONVERT,
+    StatedSplat,
+    color_coefficients,
+    counted,
+    opacity_logits,
+    whole_quaternions,
+)
 from pipeline.importing.spz import read_spz
+from pipeline.scenes.manifest import reading
 from pipeline.splat.ply import MAX_LOG_SCALE, load_splat
 from pipeline.splat.sog import META_FILE, load_sog
 from pipeline.types import F64
@@ -29,13 +39,13 @@ from pipeline.types import F64
 NOT_READ = {
     ".lcc": "a splat of XGRIDS",
     ".gltf": "glTF in several files",
-    ".usdz": "USD",
-    ".usd": "USD",
 }
 """What splats in files of these names are that are not read, to be refused by name."""
 SPLAT_BYTES = 32
 MAX_BYTES = 2**32
 """Largest size of a splat's file."""
+JSON_FILES = {META_FILE: b'"means"', LOD_FILE: b'"lodLevels"'}
+"""Files that name the others of a splat, and what is in them."""
 MAX_META_BYTES, MAX_SOG_BYTES = 2**20, 2**30
 CHUNK = 256
 """Number of Gaussians of a compressed PLY that share bounds."""
@@ -47,16 +57,24 @@ def is_splat(file: Path) -> bool:
     if suffix == ".ply":
         header = ply_header(file)
         return b" f_dc_0" in header or b" packed_position" in header
-    if file.name == META_FILE:
+    if file.name in JSON_FILES:
         with file.open("rb") as opened:
-            return b'"means"' in opened.read(MAX_META_BYTES)
+            return JSON_FILES[file.name] in opened.read(MAX_META_BYTES)
     if suffix == ".glb":
         return has_splats(file)
-    return suffix in (*_READERS, *NOT_READ) and suffix != ".json"
+    return suffix in (*_READERS, *SUFFIXES, *NOT_READ) and suffix != ".json"
+
+
+def splat_by_name(name: str) -> bool:
+    """Whether a file of this name is a splat that is read, whatever else such files may be."""
+    return name.lower().endswith((".splat", ".ksplat", ".spz", ".sog", ".usdz", ".compressed.ply"))
 
 
 def files_of(splat: Path) -> list[Path]:
     """All files that are read of a splat, the one that names it first."""
+    if splat.name == LOD_FILE:
+        with reading("lod-meta.json names the parts of a streamed SOG", splat, CONVERT):
+            return [splat, *(file for part in parts_of(splat) for file in files_of(part))]
     if splat.name != META_FILE:
         return [splat]
     return [splat, *sorted(file for file in splat.parent.glob("*.webp") if file.is_file())]
@@ -69,24 +87,30 @@ def ply_header(file: Path) -> bytes:
 
 
 def read_splat(path: Path) -> Gaussians:
-    """Read a splat in the frame of its file.
+    """As `read_stated`, the Gaussians alone."""
+    return read_stated(path).gaussians
+
+
+def read_stated(path: Path) -> StatedSplat:
+    """Read a splat in the frame of its file, with what a USD states of that.
 
     Raises:
         BundleError: When it is of a format that isn't read, too large, damaged, or holds values that no splat can have.
     """
     suffix = path.suffix.lower()
     if suffix in NOT_READ:
-        formats = "PLY, compressed PLY, .splat, .ksplat, SPZ, SOG and GLB"
+        formats = "PLY, compressed PLY, .splat, .ksplat, SPZ, SOG, GLB and USD"
         raise BundleError(f"splats are read as {formats}", found=NOT_READ[suffix], remedy=CONVERT, file=path)
     if suffix == ".ply" and b" packed_position" not in ply_header(path):
-        return load_splat(path)
+        return StatedSplat(load_splat(path))
     if suffix == ".sog":
-        return load_sog(path)
+        return StatedSplat(load_sog(path))
     try:
         if path.stat().st_size > MAX_BYTES:
             raise ValueError(f"{path.stat().st_size} bytes")
         with np.errstate(all="ignore"):  # what isn't finite is refused below
-            gaussians = _READERS[suffix](path)
+            stated = read_usd(path) if suffix in SUFFIXES else StatedSplat(_READERS[suffix](path))
+            gaussians = stated.gaussians
         if not all(np.isfinite(values).all() for values in vars(gaussians).values()):
             raise ValueError("values that are not finite")
         if np.abs(gaussians.log_scales).max(initial=0) > MAX_LOG_SCALE:
@@ -94,12 +118,12 @@ def read_splat(path: Path) -> Gaussians:
         lengths = np.linalg.norm(gaussians.quaternions.astype(np.float64), axis=1)
         if not ((lengths > 1e-6) & (lengths < 1e6)).all():
             raise ValueError("rotations without a length")
-    except BundleError:
+    except (BundleError, MachineError):
         raise
     except Exception as error:  # decoders raise many kinds on damaged files
         found = f"{type(error).__name__}: {error}".splitlines()[0][:200]
         raise BundleError(f"a {suffix} file holds a whole splat", found=found, remedy=CONVERT, file=path) from error
-    return gaussians
+    return stated
 
 
 def _read_splat(path: Path) -> Gaussians:
@@ -116,6 +140,10 @@ def _read_splat(path: Path) -> Gaussians:
         opacity_logits(rows["color"][:, 3]),
         color_coefficients(rows["color"][:, :3] / 255),
     )
+
+
+def _read_json(path: Path) -> Gaussians:
+    return read_streamed_sog(path) if path.name == LOD_FILE else _read_sog_folder(path)
 
 
 def _read_sog_folder(path: Path) -> Gaussians:
@@ -182,5 +210,5 @@ _READERS: dict[str, Callable[[Path], Gaussians]] = {
     ".spz": read_spz,
     ".glb": read_glb_splats,
     ".sog": load_sog,
-    ".json": _read_sog_folder,
+    ".json": _read_json,
 }

@@ -25,6 +25,7 @@ from pipeline.geometry import Gaussians, Mesh, PointCloud, Pose, Similarity, sig
 from pipeline.geometry.rays import sample_surface
 from pipeline.importing.drawn_mesh import mesh_of_splat
 from pipeline.importing.frame import ROUGH_UP_DEG, Given, eyes_over_floor, facing, find_world
+from pipeline.importing.layouts.notes import copy_notes, save_notes
 from pipeline.importing.measure import LENS, look, measure, write_lookouts
 from pipeline.importing.mesh_lod import sim_lod_of_mesh
 from pipeline.importing.registration import Registration, register
@@ -143,7 +144,7 @@ def read(inputs: Mapping[str, Path], params: ImportParams, out_dir: Path) -> Non
         SimError: When a GaussGym scene has no direction of gravity.
     """
     source = read_source(inputs["source"], inputs["mesh_file"])
-    if source.form == "splat":
+    if not len(source.mesh.triangles):
         metres = _scale(params, source)
         _check_scale(source, metres)
         source = replace(source, mesh=mesh_of_splat(source.gaussians, _up(params, source), metres.value))
@@ -170,6 +171,8 @@ def read(inputs: Mapping[str, Path], params: ImportParams, out_dir: Path) -> Non
     parent = source.origin.get("bundle", "")
     mesh.save(out_dir / "mesh.ply")
     save_splat(splat, out_dir / "splat.ply")
+    if source.notes is not None:
+        save_notes(source.notes.transformed(world_from_mesh), out_dir)
     Imported(alignment, registration, track, eyes, cameras, turned, origin, parent).save(out_dir)
 
 
@@ -210,8 +213,7 @@ def _check_scale(source: ImportSource, metres: Given) -> None:
 def simplify(inputs: Mapping[str, Path], _params: Settings, out_dir: Path) -> None:
     """Make the collision mesh, and a cloud of points sampled from the mesh."""
     mesh = Mesh.load(inputs["capture"] / "mesh.ply")
-    triangles = by_place(COLLISION_TRIANGLES, seen_surface(mesh), "collision triangles")
-    decimate(mesh, triangles).save(out_dir / "collision.ply")
+    collider_of(mesh).save(out_dir / "collision.ply")
     points, faces = sample_surface(mesh, CLOUD_POINTS, np.random.default_rng(0))
     corners = mesh.triangles[faces]
     count = len(points)
@@ -224,6 +226,11 @@ def simplify(inputs: Mapping[str, Path], _params: Settings, out_dir: Path) -> No
         np.asarray(mesh.guessed[corners].any(1)),
     )
     write_points_ply(out_dir / "points.ply", cloud)
+
+
+def collider_of(mesh: Mesh) -> Mesh:
+    """The mesh for physics, of as many triangles as its place may have."""
+    return decimate(mesh, by_place(COLLISION_TRIANGLES, seen_surface(mesh), "collision triangles"))
 
 
 def find_floor(inputs: Mapping[str, Path], params: RegionsParams, out_dir: Path) -> None:
@@ -299,6 +306,7 @@ def write_bundle(inputs: Mapping[str, Path], params: BundleParams, out_dir: Path
         "cameras": "of the capture" if imported.cameras else f"{len(cameras)} lookouts, which no camera took",
         "turned_triangles": imported.turned,
         "points": "sampled from the mesh",
+        **copy_notes(inputs["capture"], out_dir, regions),
     }
     write_manifest(
         out_dir,
@@ -346,9 +354,9 @@ def _form(traits: Traits, _params: Settings, _machine: Machine) -> Choice:
 
 
 IMPORT_STAGES = (
-    Stage("capture", 2, ("source", "mesh_file"), ImportParams, _form, function=f"{__name__}:read"),
+    Stage("capture", 3, ("source", "mesh_file"), ImportParams, _form, function=f"{__name__}:read"),
     Stage("mesh", 3, ("capture",), Settings, function=f"{__name__}:simplify"),
     Stage("regions", 2, ("capture", "mesh"), RegionsParams, function=f"{__name__}:find_floor"),
     Stage("splat", 2, ("capture", "regions"), Settings, function=f"{__name__}:make_levels"),
-    Stage("bundle", 5, ("capture", "mesh", "regions", "splat"), BundleParams, function=f"{__name__}:write_bundle"),
+    Stage("bundle", 6, ("capture", "mesh", "regions", "splat"), BundleParams, function=f"{__name__}:write_bundle"),
 )

@@ -7,6 +7,7 @@ import io
 import math
 import struct
 import threading
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -75,7 +76,7 @@ def _read(file: IO[bytes], size: int) -> np.ndarray:
             major, _ = np.lib.format.read_magic(file)
             header = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
             shape, by_columns, kind = header(file)
-    except (ValueError, SyntaxError, TypeError, EOFError, RecursionError, MemoryError) as error:
+    except (ValueError, SyntaxError, TypeError, EOFError, RecursionError, MemoryError, tokenize.TokenError) as error:
         raise BadArrayError(f"no NumPy file: {error}") from error
     if kind.kind not in "fiub" or min(shape, default=0) < 0:
         raise BadArrayError(f"an array of {kind} of shape {shape}")

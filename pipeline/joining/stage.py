@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.capture.model import Capture
+from pipeline.capture.model import Capture, as_named
 from pipeline.errors import CardError, ReconstructionError
 from pipeline.geometry import Pose
 from pipeline.io.results import resume_folder
@@ -88,18 +88,18 @@ Spot = tuple[str, str]
 
 
 def _words(params: JoinParams, captures: Mapping[str, Capture]) -> list[tuple[Spot, Spot]]:
-    """The links of a card, each in the order of the sources."""
+    """The links of a card, each in the order of the sources; frames are named with or without their suffix."""
     frames = {joined_name(name, frame.name): (name, frame.name) for name, c in captures.items() for frame in c.frames}
-    found = []
+    named, found = as_named(frames), []
     for link in params.links:
         for text in (link.a, link.b):
-            if text not in frames:
+            if text not in named:
                 raise CardError(
                     "a link names frames of two sources",
                     found=f"{text!r}",
                     remedy=f"the sources are {', '.join(captures)}; a frame is for example {next(iter(frames))}",
                 )
-        one, other = sorted((frames[link.a], frames[link.b]))
+        one, other = sorted((named[link.a], named[link.b]))
         if one[0] == other[0]:
             rule, remedy = "a link is between two sources", "name a frame of each"
             raise CardError(rule, found=f"{link.a} and {link.b}", remedy=remedy)

@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 
 from pipeline.check.quality import QUALITY_FILE, Quality
-from pipeline.errors import BusyError, CardError
+from pipeline.errors import BusyError, CardError, MachineError
 from pipeline.io.files import folder_bytes, free_bytes, no_room, readable
 from pipeline.machine import available_memory
 from pipeline.parallel import core_count, nothing_from_here
@@ -24,6 +24,7 @@ from pipeline.running.building import BuildRequest, BuildResult, Plan, plan, run
 from pipeline.running.card import Card
 from pipeline.running.cards import find_cards
 from pipeline.running.engine import PlannedStage, execute
+from pipeline.running.needs import check_needs
 from pipeline.running.records import Reason, Scene, State
 from pipeline.running.settings import read_card
 
@@ -178,6 +179,10 @@ def build_scene(
         return scene.become("busy", reason=Reason.of(error))
     except Exception as error:
         return scene.failed("fetch", error).save(planned.bundle_folder.parents[1])
+    try:
+        check_needs(planned.pending, planned.traits, planned.work)
+    except MachineError as error:
+        return scene.failed(planned.pending[0].name, error).save(planned.bundle_folder.parents[1])
     return attempt(scene.card, planned, run).scene
 
 

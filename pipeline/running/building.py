@@ -137,6 +137,7 @@ def plan(request: BuildRequest, card: Card | None = None) -> Plan:
         "licence": card.source.licence or "unknown",
         "description": card.description or "",
         **({"movables": card.movables} if card.movables else {}),
+        **({"earth": card.earth.model_dump()} if card.earth else {}),
     }
     if capture.one_object and card.movables:
         raise CardError(
@@ -213,7 +214,7 @@ def plan_stages(
         traits: What backends are chosen by.
         given: Hash and path of what no stage makes, by name.
         params: All stages' but the bundle's.
-        about: Name, source, licence, description and movables of the bundle.
+        about: Name, source, licence, description, place on the Earth and movables of the bundle.
         work: Folder of the stages' results.
         out: Folder of bundles.
         version: The bundle's; None for the next free one.

@@ -11,7 +11,7 @@ import yaml
 from pydantic import Field
 
 from pipeline.align.params import ScaleSources
-from pipeline.bundle.params import Movables
+from pipeline.bundle.params import Movables, OnEarth
 from pipeline.capture.params import KEYFRAMES
 from pipeline.errors import CardError
 from pipeline.joining.params import SameSpot
@@ -59,6 +59,8 @@ class Card(Settings):
     """Parts of the floor with a friction and a cost of their own."""
     gates: dict[Known, float] = Field(default_factory=dict)
     """Thresholds that differ from the gates' defaults."""
+    earth: OnEarth | None = None
+    """Where one image was taken on the Earth, and which way its camera looked."""
     movables: Movables = ()
     """Objects that the bundle has as bodies of their own."""
 
@@ -134,6 +136,9 @@ def write_card(path: Path, probe: Traits) -> str:
         "",
         "# Thresholds of gates that differ from their defaults, as {gate: threshold}.",
         "gates: {}",
+        "",
+        "# Where one image was taken (WGS 84), and which way its camera looked, from north clockwise.",
+        "# earth: {image: IMG_0001.jpg, latitude_deg: 47.3769, longitude_deg: 8.5417, heading_deg: 120}",
         "",
         "# Objects that are bodies of their own, which robots can push: by name, by a point (x, y, z) on them, or all.",
         "# movables: [all]",

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from json import JSONDecodeError
 from pathlib import Path
 from types import ModuleType
@@ -83,6 +84,33 @@ class Repository:
             if file_sha256(kept) != entry.sha256:  # the client's copy may be damaged
                 kept = self._download(path, again=True)
         return kept
+
+    def files(self, most: int) -> dict[str, tuple[int, str]]:
+        """Size and hash of all files by path.
+
+        Raises:
+            BundleError: When there are more than `most`, or there is no such repository.
+            MachineError: When the hub can't be reached.
+        """
+        hub = client()
+        with hub_errors(f"{HUB}{self.name}"):
+            tree = hub.HfApi().list_repo_tree
+            asked = partial(tree, self.name, repo_type=KIND, revision=self.commit, recursive=True)
+            listed = retried(lambda: list(islice(asked(), most + 1)))
+        if len(listed) > most:
+            raise damaged(f"a repository has at most {most} files", "more", f"{HUB}{self.name}", "name another one")
+        return {one.path: (one.size, one.blob_id) for one in listed if isinstance(one, hub.hf_api.RepoFile)}
+
+    def bring(self, path: str) -> Path:
+        """Download a file, unless the cache has it; returns its path below a folder laid out as the repository.
+
+        Raises:
+            BundleError: When there is no such file.
+            MachineError: When the hub can't be reached.
+        """
+        with hub_errors(self._where(path)):
+            fetch = partial(client().hf_hub_download, self.name, path, repo_type=KIND, revision=self.commit)
+            return Path(retried(fetch))
 
     def _size(self, path: str) -> int | None:
         """Size of a file [bytes], as the hub says."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator
 
 from pipeline.constants import GRAVITY
+from pipeline.earth import Earth
 from pipeline.errors import BundleError
 from pipeline.scenes.migrations import MAJOR, MINOR, FormatVersion, read
 
@@ -75,6 +76,7 @@ class Frame(Strict):
     scale_from: Measured
     floor_found: bool
     origin: Origin | None = None
+    earth: Earth | None = None
 
 
 class StageRecord(Strict):
@@ -273,10 +275,11 @@ def read_manifest(path: Path) -> Manifest:
 
 
 def manifest_text(manifest: Manifest) -> str:
-    """bundle.json; location and origin are written only where they are known."""
+    """bundle.json; location, origin and the place on the Earth are written only where they are known."""
+    frame = manifest.frame
     unknown = {
         "provenance": set() if manifest.provenance.location else {"location"},
-        "frame": set() if manifest.frame.origin else {"origin"},
+        "frame": {name for name in ("origin", "earth") if getattr(frame, name) is None},
     }
     return manifest.model_dump_json(indent=1, exclude=unknown)
 

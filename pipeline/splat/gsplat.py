@@ -73,6 +73,7 @@ class Scene:
     images: Sequence[TrainingView]  # the same views at the size that gsplat is trained at
     cloud: PointCloud
     guessed: Mesh | None = None  # guessed faces of a mesh
+    rooms: float = 1.0  # how many of them the place is as large as
 
 
 def image_size(cameras: Sequence[Camera]) -> int:
@@ -135,11 +136,13 @@ class _Run:
         self._max_gaussians = max_gaussians
         self._checkpoint, self._observe = kept / CHECKPOINT_FILE, observe
         self._initial = initial = initialize(
-            scene.cloud, scene.views, max_gaussians, params, rng, START_SHARES[params.strategy], scene.guessed
+            *(scene.cloud, scene.views, max_gaussians, params, rng, START_SHARES[params.strategy]),
+            guessed=scene.guessed,
+            rooms=scene.rooms,
         )
         self.count = len(initial.gaussians)
         self._inpainted = initial.gaussians[: initial.fixed]
-        self._extent, self._radius = scene_size(scene.views, initial.gaussians)
+        self._extent, self._radius = scene_size(scene.views, initial.gaussians, scene.rooms)
         iterations = params.iterations or min(max(ITERATIONS, VISITS * len(scene.views)), MAX_ITERATIONS)
         self._schedule = replace(
             training_schedule(params, scene.views, Budget(iterations, max_gaussians - initial.fixed)),

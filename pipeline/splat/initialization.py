@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.cluster.vq import kmeans2
 from scipy.ndimage import distance_transform_edt
 from scipy.spatial import KDTree
 
@@ -50,7 +51,7 @@ MIN_OPEN_SHARE = 0.05
 SKYBOX_DISTANCE = 8.0
 """Distance of the skybox from the cameras' centre [radii of the scene]; the steps of training hardly move it."""
 SKYBOX_MAX_SIZE = 0.4
-"""Largest standard deviation of its Gaussians [radii of the scene]: larger ones are pruned."""
+"""Largest standard deviation of its Gaussians [radii of a room]: larger ones are pruned."""
 SKYBOX_OVERLAP = 0.6
 """Standard deviation over the spacing."""
 SKYBOX_OPACITY = float(1 / (1 + np.exp(-2.0)))
@@ -84,17 +85,18 @@ def initialize(
     rng: np.random.Generator,
     cloud_share: float = START_SHARE,
     guessed: Mesh | None = None,
+    rooms: float = 1.0,
 ) -> Initialization:
     """Gaussians on the shared cloud [world frame], for the sky, for gaps of the cloud and for what no view shows.
 
     `cloud_share` of the number that training may reach, `max_gaussians`, is drawn from the cloud. Guessed faces that
-    close a mesh (world frame) tell of what no view shows.
+    close a mesh (world frame) tell of what no view shows. The place is as large as so many `rooms`.
     """
     gaussians = on_cloud(cloud, int(cloud_share * max_gaussians), params, rng)
     near = len(gaussians)
     if views:
         limit = max(1, int(SKYBOX_SHARE * max_gaussians))
-        sky = skybox(gaussians, views, scene_size(views, gaussians)[1], limit)
+        sky = skybox(gaussians, views, whole_size(views, gaussians)[1], limit, scene_size(views, gaussians, rooms)[1])
         gaussians = Gaussians.concatenate([gaussians, sky])
     background = len(gaussians) - near
     gaussians = fill_gaps(gaussians, views, int(GAP_SHARE * max_gaussians))
@@ -106,7 +108,29 @@ def initialize(
     return Initialization(replace(gaussians, antialiased=params.antialiased), fixed, background, *known)
 
 
-def scene_size(views: Sequence[TrainingView], gaussians: Gaussians) -> tuple[float, float]:
+def scene_size(views: Sequence[TrainingView], gaussians: Gaussians, rooms: float = 1.0) -> tuple[float, float]:
+    """`whole_size` of one of so many `rooms` that the place consists of, the median of them.
+
+    What learning rates and priors take as a length must not grow with the place: steps that suit a building are coarse
+    for each of its rooms.
+    """
+    centers = np.array([view.world_from_camera.translation for view in views])
+    far = [0]
+    while len(far) < min(round(rooms), len(views)):  # the parts begin as far from each other as they can
+        far.append(int(KDTree(centers[far]).query(centers)[0].argmax()))
+    middles, of_view = kmeans2(centers, centers[far], minit="matrix")
+    of_gaussian = np.asarray(KDTree(middles).query(gaussians.means, workers=-1)[1])
+    sizes = [
+        whole_size(
+            [view for view, its in zip(views, of_view, strict=True) if its == part], gaussians[of_gaussian == part]
+        )
+        for part in np.intersect1d(of_view, of_gaussian)
+    ]
+    extent, radius = np.median(sizes, axis=0)
+    return float(extent), float(radius)
+
+
+def whole_size(views: Sequence[TrainingView], gaussians: Gaussians) -> tuple[float, float]:
     """Radius [world units] of the cameras about their centre, for learning rates, and of nearly all Gaussians."""
     centers = np.array([view.world_from_camera.translation for view in views])
     middle = centers.mean(0)
@@ -151,10 +175,12 @@ def discs_on(
     )
 
 
-def skybox(gaussians: Gaussians, views: Sequence[TrainingView], radius: float, limit: int) -> Gaussians:
+def skybox(
+    gaussians: Gaussians, views: Sequence[TrainingView], radius: float, limit: int, room: float = np.inf
+) -> Gaussians:
     """At most `limit` far Gaussians in open directions, in the photos' mean colours; none where few pixels are open.
 
-    `gaussians` are those on the cloud, `radius` is the scene's [world units].
+    `gaussians` are those on the cloud, `radius` is the scene's and `room` that of one of its rooms [world units].
     """
     directions, colors, pixels = _open_pixels(gaussians, views)
     if len(directions) < MIN_OPEN_SHARE * pixels:
@@ -169,7 +195,7 @@ def skybox(gaussians: Gaussians, views: Sequence[TrainingView], radius: float, l
             break
         count = finer
     spacing = np.sqrt(4 * np.pi / count)
-    distance = min(SKYBOX_DISTANCE, SKYBOX_MAX_SIZE / (SKYBOX_OVERLAP * spacing)) * radius
+    distance = min(SKYBOX_DISTANCE * radius, SKYBOX_MAX_SIZE * min(radius, room) / (SKYBOX_OVERLAP * spacing))
     directions, size = candidate[chosen], SKYBOX_OVERLAP * spacing * distance
     return Gaussians.from_colors(
         middle + distance * directions,

@@ -21,12 +21,18 @@ REFIT_POSITION_RATE = 3e-5
 
 
 def make_sim_lod(
-    gaussians: Gaussians, views: Sequence[TrainingView], params: SplatParams, rng: np.random.Generator, fixed: int = 0
+    gaussians: Gaussians,
+    views: Sequence[TrainingView],
+    params: SplatParams,
+    rng: np.random.Generator,
+    fixed: int = 0,
+    rooms: float = 1.0,
 ) -> Gaussians:
     """Keep the Gaussians that the training views show most of, drop SH above degree 0, and fit the rest again.
 
     Gaussians trained at one size come out too bold at a smaller one (Z. Yu et al., Mip-Splatting, CVPR 2024, section
     4), so the refit sees the photos at half the training size too. The first `fixed`, inpainted ones, stay unchanged.
+    Each of the place's `rooms` gets the parameters' steps.
     """
     importance = shown_weight(gaussians, views)
     importance[:fixed] = np.inf
@@ -36,11 +42,12 @@ def make_sim_lod(
     if params.sim_iterations == 0:
         return small
     schedule = Schedule(
-        params.sim_iterations, half_from=0, whole_from=0, densify=None, position_rate=REFIT_POSITION_RATE
+        round(rooms * params.sim_iterations), half_from=0, whole_from=0, densify=None, position_rate=REFIT_POSITION_RATE
     )
     halves = [replace(view, levels=view.levels[1:]) for view in views]
     initial = Initialization(small, min(fixed, len(small)))
-    return fit(initial, [*views, *halves], schedule, params, rng, description="sim level of detail").gaussians
+    views = [*views, *halves]
+    return fit(initial, views, schedule, params, rng, rooms=rooms, description="sim level of detail").gaussians
 
 
 def shown_weight(gaussians: Gaussians, views: Sequence[TrainingView]) -> F32:

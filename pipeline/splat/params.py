@@ -45,7 +45,7 @@ class SplatParams(Settings):
     sim_gaussians: Annotated[int, zero_or(100)] = 0
     """Largest number of Gaussians of the `sim` level of detail; 0 is 30 000 for a room, more in larger places."""
     sim_iterations: Annotated[int, Field(ge=0)] = 300
-    """Steps that fit the `sim` level of detail to the photos again."""
+    """Steps that fit the `sim` level of detail of a room to the photos again; more in larger places."""
     depth_priors: bool = True
     """Whether Gaussians are kept on the surfaces and out of the free space that depth proves: off the camera path that
     shows floors and walls instead of mist, at a price of some tenths of a dB on it."""

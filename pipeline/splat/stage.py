@@ -65,11 +65,13 @@ def run(inputs: Mapping[str, Path], params: SplatParams, out_dir: Path) -> None:
     rng, start = np.random.default_rng(params.seed), time.process_time()
     scene = load_world_scene(inputs["poses"], inputs["align"])
     mesh = Mesh.load(inputs["mesh"] / MESH_FILE)
-    trained = _train(scene, inputs, mesh, params, rng, out_dir)
+    surface = seen_surface(mesh)
+    size = rooms(surface)
+    trained = _train(scene, inputs, mesh, params, rng, out_dir, size)
     logger.info("training took %.1f CPU-s", time.process_time() - start)
     gaussians, views = trained.gaussians, trained.views
-    small = params.sim_gaussians or by_place(SIM_GAUSSIANS, seen_surface(mesh), "Gaussians for simulators")
-    sim = make_sim_lod(gaussians, views, params.changed(sim_gaussians=small), rng, trained.fixed)
+    small = params.sim_gaussians or by_place(SIM_GAUSSIANS, surface, "Gaussians for simulators")
+    sim = make_sim_lod(gaussians, views, params.changed(sim_gaussians=small), rng, trained.fixed, size)
     save_splat(gaussians, out_dir / SPLAT_FILE)
     save_splat(sim, out_dir / SIM_FILE)
     save_sog(gaussians, out_dir / WEB_FILE)
@@ -91,8 +93,9 @@ def _train(
     params: SplatParams,
     rng: np.random.Generator,
     out_dir: Path,
+    size: float,
 ) -> Trained:
-    """Train by the requested backend; gsplat trains at a larger image size than the views'."""
+    """Train by the requested backend; gsplat trains at a larger image size than the views'. `size` is in rooms."""
     kept, previews = resume_folder(out_dir), Publisher(preview_folder(out_dir))
     by_gsplat = params.backend == "gsplat"
     sizes = [0 if by_gsplat else params.image_size]
@@ -115,9 +118,8 @@ def _train(
         previews.offer("splat", lambda: published(gaussians, views))
 
     if not by_gsplat:
-        size = rooms(seen_surface(mesh))
         return train(views, cloud, params, rng, observe, Checkpoint(kept, repr(params)), guessed, size)
-    return train_by_gsplat(Scene(views, others[0], cloud, guessed), params, rng, kept, observe)
+    return train_by_gsplat(Scene(views, others[0], cloud, guessed, size), params, rng, kept, observe)
 
 
 def load_training_views(scene: PosedScene, inputs: Mapping[str, Path], params: SplatParams) -> list[TrainingView]:

@@ -154,15 +154,19 @@ def train(
     clock = Clock(params.seconds) if params.seconds else None
     budget = planned_budget(params, views, rooms)
     if params.seconds and views:
-        budget = budget_within(params.seconds, params, views, _step_clock(views, cloud, params), rooms)
+        budget = budget_within(params.seconds, params, views, _step_clock(views, cloud, params, rooms), rooms)
     logger.info("%d iterations, at most %d Gaussians, as for %.1f rooms", budget.iterations, budget.gaussians, rooms)
-    initial = initialize(cloud, views, budget.gaussians, params, rng, guessed=guessed)
+    initial = initialize(cloud, views, budget.gaussians, params, rng, guessed=guessed, rooms=rooms)
     schedule = training_schedule(params, views, replace(budget, gaussians=budget.gaussians - initial.fixed))
-    trained = fit(initial, views, schedule, params, rng, observe=observe, checkpoint=checkpoint, clock=clock)
+    trained = fit(
+        initial, views, schedule, params, rng, rooms=rooms, observe=observe, checkpoint=checkpoint, clock=clock
+    )
     return replace(trained, background=initial.background)
 
 
-def _step_clock(views: Sequence[TrainingView], cloud: PointCloud, params: SplatParams) -> Callable[[float, int], float]:
+def _step_clock(
+    views: Sequence[TrainingView], cloud: PointCloud, params: SplatParams, rooms: float
+) -> Callable[[float, int], float]:
     """Function from (share of the run, number of Gaussians) to the CPU-seconds of a step."""
     schedule = Schedule(TRIAL_ITERATIONS, densify=None, exposure_from=EXPOSURE_FROM, poses_from=poses_from(params))
 
@@ -170,7 +174,7 @@ def _step_clock(views: Sequence[TrainingView], cloud: PointCloud, params: SplatP
         rng = np.random.default_rng(params.seed)
         gaussians = replace(on_cloud(cloud, count, params, rng), antialiased=params.antialiased)
         trainer = Trainer(views, schedule, params)
-        state = TrainingState.start(gaussians, views, schedule, *scene_size(views, gaussians), rng)
+        state = TrainingState.start(gaussians, views, schedule, *scene_size(views, gaussians, rooms), rng)
         state.iteration = int(share * TRIAL_ITERATIONS)
         return LATER_COST * timed(lambda: trainer.step(state))
 
@@ -184,6 +188,7 @@ def fit(
     params: SplatParams,
     rng: np.random.Generator,
     *,
+    rooms: float = 1.0,
     description: str = "splat",
     observe: Observer | None = None,
     checkpoint: Checkpoint | None = None,
@@ -192,14 +197,15 @@ def fit(
     """Fit Gaussians to views by gradient descent.
 
     The initial Gaussians are copied; views come in the order of time; `params` gives the weights of the losses, and
-    `description` the name in the progress bar. What the clock leaves of a budget of seconds shortens the schedule.
+    `description` the name in the progress bar. The place is as large as so many `rooms`. What the clock leaves of a
+    budget of seconds shortens the schedule.
 
     Raises:
         ValueError: When there is no view.
     """
     if not views:
         raise ValueError("training a splat needs at least one view that is not held out, got none")
-    size = scene_size(views, initial.gaussians)
+    size = scene_size(views, initial.gaussians, rooms)
     state = TrainingState.start(initial.gaussians, views, schedule, *size, rng, initial.fixed)
     restored = checkpoint is not None and checkpoint.restore(state)
     priors = None

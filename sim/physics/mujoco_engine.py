@@ -269,10 +269,8 @@ class MujocoEngine(PhysicsEngine):
     def set_dynamics(self, robots: I64, dynamics: Dynamics) -> None:
         """Set friction, mass and motor strength of robots (M,)."""
         self._dynamics[:, robots] = dynamics.friction, dynamics.mass, dynamics.strength
+        self._rub(robots)
         model, nominal = self._model, self._nominal
-        geoms = np.isin(self._robot_of_geom, robots)
-        factor = self._dynamics[0, self._robot_of_geom[geoms]]
-        model.geom_friction[geoms, 0] = nominal["geom_friction"][geoms, 0] * factor
         bases = np.flatnonzero(np.isin(self._robot_of_body, robots) & (self._link_of_body == 0))
         mass = self._dynamics[1, self._robot_of_body[bases]]
         model.body_mass[bases] = nominal["body_mass"][bases] * mass
@@ -280,6 +278,12 @@ class MujocoEngine(PhysicsEngine):
         for name in ("actuator_gainprm", "actuator_biasprm", "actuator_forcerange"):
             columns = self._control_at[robots]
             getattr(model, name)[columns] = nominal[name][columns] * self._dynamics[2, robots, None, None]
+
+    def _rub(self, robots: I64) -> None:
+        geoms = np.flatnonzero(np.isin(self._robot_of_geom, robots))
+        links = self._link_of_body[self._model.geom_bodyid[geoms]]
+        factor = self._frictions(self._robot_of_geom[geoms])[np.arange(len(geoms)), links]
+        self._model.geom_friction[geoms, 0] = self._nominal["geom_friction"][geoms, 0] * factor
 
     def _arrays(self) -> dict[str, np.ndarray]:
         state = np.empty(self._mujoco.mj_stateSize(self._model, self._mujoco.mjtState.mjSTATE_INTEGRATION))

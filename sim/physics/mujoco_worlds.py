@@ -184,16 +184,29 @@ class MujocoWorldsEngine(PhysicsEngine):
         """Give robots (M,) the model of their tile, or a copy of it with their dynamics."""
         for robot in robots:
             model = self._model(int(self._scene_of[robot]), int(self._tile[robot]))
-            friction, mass, strength = self._dynamics[:, robot].astype(np.float64)
-            if (self._dynamics[:, robot] != 1).any():
+            _, mass, strength = self._dynamics[:, robot].astype(np.float64)
+            friction = self._frictions(np.array([robot]))[0].astype(np.float64)
+            if (self._dynamics[:, robot] != 1).any() or (friction != 1).any():
                 model = copy.copy(model)
-                model.geom_friction[:, 0] *= friction
+                model.geom_friction[:, 0] *= np.append(friction, self._dynamics[0, robot])[self._link_of_geom(model)]
                 model.body_mass[self._base] *= mass
                 model.body_inertia[self._base] *= mass
                 model.actuator_gainprm[:] *= strength
                 model.actuator_biasprm[:] *= strength
                 model.actuator_forcerange[:] *= strength
             self._own[robot] = model
+
+    def _rub(self, robots: I64) -> None:
+        self._choose_models(robots)
+
+    def _link_of_geom(self, model: MjModel) -> I64:
+        """Links (G,) that have the shapes of a model, by number; of all else that there is no more."""
+        links = np.full(model.nbody, len(self.link_names))
+        bodies = [model.body(name).id for name in self.link_names]
+        links[bodies] = np.arange(len(bodies))
+        for body in range(1, model.nbody):  # a URDF's fixed links are bodies here, but parts of a link in `Robot`
+            links[body] = links[body] if body in bodies else links[model.body_parentid[body]]
+        return links[model.geom_bodyid]
 
     def _robot_spec(self) -> MjSpec:
         """The robot without a ground, with its shapes, actuators and sensors."""

@@ -88,8 +88,13 @@ class SapienBase(PhysicsEngine):
         """Set friction, mass and motor strength of robots (M,)."""
         self._dynamics[:, robots] = dynamics.friction, dynamics.mass, dynamics.strength
         for robot in robots:
-            self._bodies[robot].change(*self._dynamics[:, robot].tolist())
+            self._bodies[robot].change(*self._dynamics[1:, robot].tolist())
             self._bodies[robot].aim(self._targets[robot].tolist())  # a drive's target depends on its strength
+        self._rub(robots)
+
+    def _rub(self, robots: I64) -> None:
+        for robot, factors in zip(robots, self._frictions(robots).tolist(), strict=True):
+            self._bodies[robot].rub(factors)
 
     def save(self) -> bytes:
         """The whole state. The engine continues in a new world, which takes as long as making an engine.

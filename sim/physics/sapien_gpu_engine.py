@@ -89,7 +89,8 @@ class SapienGpuEngine(SapienBase):
         self._make_world(system)
         for body, position, dynamics in zip(self._bodies, self._parking, self._dynamics.T.tolist(), strict=True):
             body.articulation.set_root_pose(self._sapien.Pose(position.tolist()))
-            body.change(*dynamics)
+            body.change(*dynamics[1:])
+        self._rub(np.arange(self.num_robots))
         self._read_shares(np.arange(self.num_robots))
         system.gpu_init()  # simulates a step: robots must be apart, with their dynamics, before it
         # views of PhysX's memory, made once: each conversion leaks some

@@ -163,12 +163,15 @@ class SapienRobot:
             body.qvel[self.ours_from_engine],
         )
 
-    def change(self, friction: float, mass: float, strength: float) -> None:
-        """Set the factors of `Dynamics`."""
-        for link, frictions in zip(self.links, self._frictions, strict=True):
+    def rub(self, factors: Sequence[float]) -> None:
+        """Set the factors (L,) of the links' friction."""
+        for link, frictions, factor in zip(self.links, self._frictions, factors, strict=True):
             for shape, nominal in zip(link.collision_shapes, frictions, strict=True):
-                shape.physical_material.set_static_friction(nominal * friction)
-                shape.physical_material.set_dynamic_friction(nominal * friction)
+                shape.physical_material.set_static_friction(nominal * factor)
+                shape.physical_material.set_dynamic_friction(nominal * factor)
+
+    def change(self, mass: float, strength: float) -> None:
+        """Set these factors of `Dynamics`."""
         self.links[0].set_mass(self._mass * mass)
         self.links[0].set_inertia(self._inertia * mass)
         for drive in self.drives:

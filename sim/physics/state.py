@@ -105,6 +105,7 @@ class PhysicsEngine:
         self._scene_of = np.zeros(num_robots, np.int64)
         self._targets = np.zeros((num_robots, len(robot.actuators)), np.float32)
         self._dynamics = np.ones((3, num_robots), np.float32)
+        self._ground_friction = np.ones((num_robots, len(robot.links)), np.float32)
         self._driven = robot.driven
         self._is_position = np.array([actuator.mode == "position" for actuator in robot.actuators], bool)
         self._mass_centre = robot.links[0].link_from_inertia.translation
@@ -170,13 +171,32 @@ class PhysicsEngine:
         """Set friction, mass and motor strength of robots (M,)."""
         raise NotImplementedError
 
+    def set_ground(self, robots: I64, friction: F32) -> None:
+        """Set the friction of the ground under each link of robots (M,): factors (M, L) of the links' own."""
+        self._ground_friction[robots] = friction
+        self._rub(robots)
+
+    def _rub(self, robots: I64) -> None:
+        """Let the engine know the friction of robots (M,), as `_frictions` has it."""
+        raise NotImplementedError
+
+    def _frictions(self, robots: I64) -> F32:
+        """Factors (M, L) of the nominal friction of the links of robots (M,)."""
+        return self._dynamics[0, robots, None] * self._ground_friction[robots]
+
+    @property
+    def scene_of(self) -> I64:
+        """Scenes (N,) that the robots are in."""
+        return self._scene_of
+
     def save(self) -> bytes:
         """The whole state: `restore` of it gives the same future."""
-        return packed(self._arrays())
+        return packed({**self._arrays(), "ground": self._ground_friction})
 
     def restore(self, state: bytes) -> None:
         """Go back to what `save` returned."""
         with np.load(io.BytesIO(state), allow_pickle=False) as saved:
+            self._ground_friction[:] = saved.get("ground", 1)  # states of before have none
             self._set_arrays(saved)
 
     def _arrays(self) -> dict[str, np.ndarray]:

@@ -23,6 +23,12 @@ STAIRS = "stairs"
 FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
+def is_driver(name: str) -> bool:
+    """Whether it has the form of a driver's name, see `open_driver`; files and servers may be missing."""
+    known = name in (*get_args(DriverName), STAIRS) or name.startswith(("ws://", "wss://")) or name.endswith(".onnx")
+    return known or bool(eyes_named(name)) or Path(name).is_dir() or bool(FUNCTION.fullmatch(name))
+
+
 @contextmanager
 def open_driver(name: str, env: SceneEnv, seed: int, replan_steps: int = 0) -> Iterator[Policy]:
     """What drives robots, for as long as the context lasts.

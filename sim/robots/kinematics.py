@@ -24,6 +24,18 @@ def link_poses(robot: Robot, state: RobotState) -> F64:
     return _poses(base, state.joint_position, *tree_of(robot))
 
 
+def lowest_points(robot: Robot, state: RobotState) -> F64:
+    """Centres (N, L, 3) of the lowest collision shape of each link [m]; of a link without any its origin."""
+    poses = link_poses(robot, state)
+    points, low = poses[..., :3, 3].copy(), np.full(poses.shape[:2], np.inf)
+    for number, link in enumerate(robot.links):
+        for shape in link.shapes:
+            centre = poses[:, number, :3, :3] @ shape.link_from_shape.translation + poses[:, number, :3, 3]
+            lower = centre[:, 2] < low[:, number]
+            points[lower, number], low[lower, number] = centre[lower], centre[lower, 2]
+    return points
+
+
 def poses_at(robot: Robot, joints: F64) -> F64:
     """Base from links (N, L, 4, 4), with joints at positions (N, J)."""
     origin, identity = np.zeros((len(joints), 3)), np.tile([1.0, 0, 0, 0], (len(joints), 1))

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from pipeline.geometry import Gaussians, Mesh, Pose
+from pipeline.geometry import Gaussians, Mesh, Pose, Similarity
 from pipeline.regions.params import RegionsParams
 from pipeline.regions.regions import Regions
-from pipeline.types import F64
+from pipeline.types import F64, Floats
 
 if TYPE_CHECKING:
     from sim.physics.bodies import RigidBody
@@ -75,6 +75,8 @@ class SimScene:
         measured_for: Radius and height of the robot that the regions have room for [m].
         objects: Loose bodies; the collision mesh and the splat are without them.
         terrain: The procedural ground that it is; None for scans.
+        moved_from_world: Puts what is touched elsewhere than what is seen and known: the splat, the mesh that depth
+            cameras see, floor, starts and goals stay. None leaves it where it is.
     """
 
     lock: SceneLock
@@ -84,6 +86,22 @@ class SimScene:
     measured_for: tuple[float, float] = (RegionsParams().radius, RegionsParams().height)
     objects: tuple[SceneObject, ...] = ()
     terrain: Terrain | None = None
+    moved_from_world: Similarity | None = None
+
+    @cached_property
+    def touched(self) -> Mesh:
+        """The collision mesh where bodies meet it."""
+        return self.collision.transformed(self.moved_from_world) if self.moved_from_world else self.collision
+
+    def rise(self, points: Floats) -> F64:
+        """How much higher level ground at points (..., 3) [m] is touched than it is seen (...) [m]."""
+        points = np.asarray(points, np.float64)
+        if self.moved_from_world is None:
+            return np.zeros(points.shape[:-1])
+        matrix = self.moved_from_world.matrix
+        aside = points[..., :2] - matrix[:2, 3] - points[..., 2:] * matrix[:2, 2]
+        before = np.concatenate([aside @ np.linalg.inv(matrix[:2, :2]).T, points[..., 2:]], -1)
+        return self.moved_from_world.apply(before)[..., 2] - points[..., 2]
 
     @cached_property
     def gaussians(self) -> Gaussians:

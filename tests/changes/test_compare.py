@@ -30,8 +30,7 @@ from tests.changes.two_scans import (
     sheet,
     true_motion,
 )
-from tests.objects.furniture import JOINT, furnished_bundle, with_joint
-from tests.synthetic import Room
+from tests.objects.furniture import JOINT, before_the_cut, with_joint
 
 FIRST_FROM_SECOND = FIRST_FROM_ROOM @ SECOND_FROM_ROOM.inverse()
 
@@ -217,9 +216,9 @@ def test_a_hostile_joint_is_refused(cut_room: Path, damage: dict[str, object], t
         _ = Bundle.open(folder).objects
 
 
-def test_one_scan_twice_is_refused(tmp_path: Path, room_mesh: Mesh, capsys: pytest.CaptureFixture[str]):
+def test_one_scan_twice_is_refused(cut_room: Path, capsys: pytest.CaptureFixture[str]):
     """By the command; and what would cut other objects as well."""
-    bundle = furnished_bundle(tmp_path, Room.make(), room_mesh)
+    bundle = before_the_cut(cut_room)
     assert main(["objects", str(bundle), "--moved", str(bundle)]) == 2
     assert "room@1.0.0 twice" in capsys.readouterr().err
     assert main(["objects", str(bundle), "--moved", str(bundle), "--all-movable"]) == 2

@@ -11,6 +11,8 @@ import pytest
 
 from pipeline import Bundle
 from pipeline.align.alignment import Alignment
+from pipeline.bundle.params import BundleParams
+from pipeline.bundle.stage import earth_of
 from pipeline.capture.images import save_mask
 from pipeline.capture.model import Capture
 from pipeline.changes.compare import Changes, find_changes
@@ -18,8 +20,9 @@ from pipeline.changes.differences import differences, load_differences, pictures
 from pipeline.changes.masks import masks_of, outdated
 from pipeline.changes.place import Mapped, find_place
 from pipeline.changes.register import Scan, register_near
-from pipeline.changes.update import UPDATE_STAGES, plan_again
+from pipeline.changes.update import UPDATE_STAGES, about, plan_again
 from pipeline.changes.update_stages import UPDATE_FILE, UpdateParams, write_alignment, write_poses
+from pipeline.earth import Earth
 from pipeline.errors import BundleError, CaptureError, ReconstructionError
 from pipeline.geometry import Pose, Similarity, angle_deg, matrix_from_rotvec
 from pipeline.geometry.rays import RayCaster
@@ -192,6 +195,16 @@ def test_what_the_build_left_must_be_there(room: Room, tmp_path: Path):
         plan_again(bundle, tmp_path)
     assert "no results of capture, select, poses, align" in caught.value.found
     assert "splatyard build CAPTURE --name room --version 1.0.0" in caught.value.remedy
+
+
+def test_a_new_version_keeps_its_place_on_the_earth(room: Room, tmp_path: Path):
+    """It is in the same frame."""
+    manifest = Bundle.open(make_bundle(tmp_path, room)).manifest
+    assert "earth" not in about(manifest, "again")
+    earth = Earth(latitude_deg=47.25, longitude_deg=8.5, altitude_m=400.0, heading_deg=30.0)
+    told = about(manifest.model_copy(update={"frame": manifest.frame.model_copy(update={"earth": earth})}), "again")
+    assert earth_of(BundleParams(**told).earth or pytest.fail("none"), []) == earth
+    assert told["source"].endswith(" + again")
 
 
 def test_every_stage_of_an_update_gets_what_it_needs():

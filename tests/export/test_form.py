@@ -14,13 +14,16 @@ from pipeline.export.catalog import FORMS
 from pipeline.export.programs import PROGRAMS
 from tests.export.conftest import change
 
-pytestmark = pytest.mark.usefixtures("small_textures")
+pytestmark = pytest.mark.usefixtures("small_textures", "undrawn")
 FILES = {
     "usd": {"scene.usdc", "regions.json", "walkable.npz"},
     "glb": {"scene.glb"},
+    "glb_splat": {"scene.glb"},
     "obj": {"scene.obj", "scene.mtl", "scene.png"},
     "sog": {"scene.sog"},
     "spz": {"scene.spz"},
+    "spz4": {"scene.spz"},
+    "habitat_gs": {"room.scene_dataset_config.json", "configs", "stages", "meshes", "starts.json"},
     "nav2": {"level_0", "levels.json", "README.md"},
     "nerfstudio": {"transforms.json", "points.ply", "splat.ply", "images"},
     "colmap": {"sparse"},
@@ -28,13 +31,15 @@ FILES = {
 CARRY_IT = {
     "usd": {"scene.usdc"},
     "glb": {"scene.glb"},
+    "glb_splat": {"scene.glb"},
+    "habitat_gs": {"room.gs.ply"},
     "obj": {"scene.mtl"},
     "sog": {"scene.sog"},
     "nav2": {"README.md"},
     "nerfstudio": {"transforms.json", "splat.ply"},
 }
 """Files that say the licence themselves; SPZ and COLMAP's binary files have no room for it."""
-UP = {"glb": "y", "spz": "y", "sog": "-y"}
+UP = {"glb": "y", "glb_splat": "y", "spz": "y", "spz4": "y", "habitat_gs": "y", "sog": "-y"}
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -43,7 +48,7 @@ def test_command_writes_it_with_licence_and_mark(folder: Path, tmp_path: Path, f
     change(folder, origin="generated", licence="CC-BY-4.0")
     out = tmp_path / "exports" / form
     assert main(["export", str(folder), "--format", form, "--out", str(out)]) == 0
-    assert {path.name for path in out.iterdir()} == FILES[form] | {"origin.json"}
+    assert {path.name for path in out.iterdir()} == FILES[form] | {"export.json", "origin.json"}
     assert [path.name for path in out.parent.iterdir()] == [form]
     origin = json.loads((out / "origin.json").read_text())
     assert (origin["bundle"], origin["licence"], origin["origin"]) == ("room@1.0.0", "CC-BY-4.0", "generated")
@@ -58,7 +63,11 @@ def test_command_writes_it_with_licence_and_mark(folder: Path, tmp_path: Path, f
     assert str(out / "origin.json") in told
     assert f"opens in   {PROGRAMS[form].names}\n" in told
     assert any(line.startswith("open       ") and str(out) in line for line in told.splitlines())
-    assert ("without    photos" in told) == ("missing" in origin) == (form in ("nerfstudio", "colmap"))
+    about = json.loads((out / "export.json").read_text())
+    assert f"without    {about['lost']}\n" in told
+    assert about["format"] == form and str(out) not in about["open"]
+    assert about["render_agreement"] == {"not_rendered": "splatyard draws with no program that opens it"}
+    assert "agrees     not rendered: " in told
 
 
 def test_a_captured_place_says_so(folder: Path, tmp_path: Path):
@@ -86,7 +95,7 @@ def test_what_a_kill_left_half_is_removed(folder: Path, tmp_path: Path):
     (tmp_path / ".out.lock").write_text("123456")
     assert main(["export", str(folder), "--format", "spz", "--out", str(tmp_path / "out")]) == 0
     assert not list(tmp_path.glob(".*"))
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"scene.spz", "origin.json"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"scene.spz", "export.json", "origin.json"}
 
 
 def test_a_folder_that_is_a_disk_of_its_own_is_named(

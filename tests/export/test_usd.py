@@ -12,6 +12,7 @@ import pytest
 from pxr import Usd, UsdGeom, UsdMedia, UsdPhysics, UsdShade, UsdValidation, UsdVol
 
 from pipeline.errors import MachineError
+from pipeline.export.agreement import views
 from pipeline.export.catalog import FORMS
 from pipeline.export.form import export
 from pipeline.export.usd import export_usd
@@ -178,3 +179,19 @@ def test_objects_are_rigid_bodies(cut_room: Path, tmp_path: Path):
         assert approximation == UsdPhysics.Tokens.convexHull
         field = UsdVol.ParticleField3DGaussianSplat(stage.GetPrimAtPath(f"{path}/splat"))
         np.testing.assert_allclose(field.GetPositionsAttr().Get(), one.splat().means, atol=1e-6)
+
+
+def test_cameras_are_those_of_the_views(bundle: Bundle, tmp_path: Path):
+    """A point lies in OpenUSD's own picture where it lies in the view's; spawn poses have x forward."""
+    stage = opened(bundle, tmp_path)
+    for number, view in enumerate(views(bundle)):
+        camera = UsdGeom.Camera(stage.GetPrimAtPath(f"/room/view_{number}")).GetCamera(Usd.TimeCode.Default())
+        ours = np.array([[0.3, -0.2, 1.5], [-0.4, 0.1, 2.0], [0, 0, 3.0]])
+        there = camera.frustum.ComputeViewMatrix() * camera.frustum.ComputeProjectionMatrix()
+        shown = np.array([there.Transform(view.world_from_camera.apply(point).tolist()) for point in ours])
+        size = np.array([view.camera.width, view.camera.height])
+        pixels = (shown[:, :2] * [1, -1] + 1) / 2 * size
+        np.testing.assert_allclose(pixels, view.camera.project(ours), atol=1e-2)
+    for number, pose in enumerate(bundle.spawn_poses):
+        place = UsdGeom.Xformable(stage.GetPrimAtPath(f"/room/spawn_{number}")).ComputeLocalToWorldTransform(0)
+        np.testing.assert_allclose(np.array(place).T, pose.matrix, atol=1e-6)

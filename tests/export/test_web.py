@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import struct
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,8 +16,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.export.web import export_sog, export_spz, save_spz
+from pipeline.export.web import export_sog, export_spz, save_spz, save_spz4
 from pipeline.geometry import Gaussians, Pose
+from pipeline.importing.spz import read_spz
 from pipeline.scenes.bundle import Bundle
 from tests.export.conftest import image, psnr, splat_of, turned, y_up
 from tests.synthetic import Room
@@ -119,3 +121,31 @@ def test_spz_wants_numbers(room: Room, tmp_path: Path):
     splat.means[3] = np.nan
     with pytest.raises(ValueError, match="finite"):
         save_spz(splat, tmp_path / "x.spz")
+
+
+@pytest.mark.parametrize("coefficients", [1, 16])
+def test_spz_4_holds_the_columns_of_3(room: Room, tmp_path: Path, coefficients: int):
+    """Which another library reads: each in a frame of zstd, by another library than ours, listed with both sizes."""
+    zstandard = pytest.importorskip("zstandard")
+    splat = splat_of(room, coefficients)
+    save_spz(splat, tmp_path / "3.spz")
+    save_spz4(splat, tmp_path / "4.spz")
+    old, new = gzip.decompress((tmp_path / "3.spz").read_bytes()), (tmp_path / "4.spz").read_bytes()
+    assert (old[:4], old[8:15]) == (new[:4], new[8:15])
+    assert struct.unpack_from("<I", new, 4) == (4,)
+    streams, at = new[15], struct.unpack_from("<I", new, 16)[0]
+    assert (streams, at) == (5 + (coefficients > 1), 32)
+    start, columns = at + 16 * streams, b""
+    for packed, whole in struct.iter_unpack("<QQ", new[at:start]):
+        columns += zstandard.ZstdDecompressor().decompress(new[start : start + packed], max_output_size=whole)
+        start += packed
+    assert (start, columns) == (len(new), old[16:])
+
+
+def test_spz_4_is_read_again(bundle: Bundle, tmp_path: Path):
+    """As version 3: the same values."""
+    save_spz(bundle.splat(), tmp_path / "3.spz")
+    save_spz4(bundle.splat(), tmp_path / "4.spz")
+    read = [read_spz(tmp_path / name) for name in ("3.spz", "4.spz")]
+    for name in Gaussians.ARRAYS:
+        np.testing.assert_array_equal(getattr(read[0], name), getattr(read[1], name))

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from pipeline import BuildRequest, Bundle, plan
 from pipeline.geometry import fit_similarity
 from pipeline.io.results import preview_folder
 from pipeline.previews import PUBLISHING
+from tests.capture.test_images import with_tags
 from tests.flows.test_build_view import address
 from tests.paths import ROOT
 from tests.prefect_home import prefect_home
@@ -55,18 +57,70 @@ def tell_too_much(image: Path) -> None:
     exif[0x013B] = "SECRET owner"
     exif.get_ifd(0x8769).update({0xA431: "SECRET body", 0xA435: "SECRET lens", 0x927C: b"SECRET maker note"})
     exif.get_ifd(0x8825).update({1: "N", 2: (47.0, 22.0, 12.5), 3: "E", 4: (8.0, 32.0, 1.0), 29: "2026:01:02"})
+    write_into(image, exif)
+
+
+def write_into(image: Path, exif: Image.Exif) -> None:
+    """Add an EXIF block to a JPEG, whose pixels stay."""
     told, data = exif.tobytes(), image.read_bytes()
     image.write_bytes(data[:2] + b"\xff\xe1" + (len(told) + 2).to_bytes(2, "big") + told + data[2:])
 
 
+@dataclass(frozen=True)
+class Watched:
+    """A build that somebody looked on: its folder and stages, previews that it showed, and lines that it printed."""
+
+    out: Path
+    stages: list[str]
+    previews: set[str]
+    stdout: list[str]
+    stderr: list[str]
+
+
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory, scan) -> Path:
-    """A bundle built by the command without interruption."""
+def watched(tmp_path_factory, scan) -> Watched:
+    """A bundle built by the command without interruption; its page stays until Ctrl-C, which is no error."""
     out = tmp_path_factory.mktemp("whole")
-    done = splatyard("build", str(scan), "--name", "room", "--out", str(out), *settings(), home=out)
-    assert done.returncode == 0, done.stderr
-    assert "quality" in done.stdout
-    return out
+    build = subprocess.Popen(
+        command("build", str(scan), "--name", "room", "--out", str(out), *settings(), "--view"),
+        env=environment(out),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert build.stdout is not None and build.stderr is not None
+    try:
+        said, told = list[str](), list[str]()
+        page = address(line for line in build.stderr if told.append(line) is None)
+        seen = set[str]()
+        stages = plan(BuildRequest(scan, name="room", out=out, settings=TINY)).stages
+        previews = [preview_folder(stage.folder) for stage in stages if stage.name in PUBLISHING]
+        end = time.monotonic() + 600
+        while not (out / "room" / "1.0.0").is_dir():
+            assert time.monotonic() < end and build.poll() is None, told
+            with contextlib.suppress(FileNotFoundError):  # a preview that goes as the next one is listed
+                seen |= {path.name for folder in previews if folder.is_dir() for path in folder.iterdir()}
+            time.sleep(0.02)
+        assert any("Ctrl-C" in line for line in build.stdout if said.append(line) is None)
+        assert answers(page)
+        build.send_signal(signal.SIGINT)
+        assert build.wait(60) == 0
+        assert not answers(page)
+        assert not any(folder.exists() for folder in previews)
+        said += build.stdout
+        told += build.stderr
+    finally:
+        build.kill()  # its page ends with it
+        build.wait()
+    build.stdout.close()
+    build.stderr.close()
+    return Watched(out, [stage.name for stage in stages], seen, said, told)
+
+
+@pytest.fixture(scope="module")
+def whole(watched: Watched) -> Path:
+    """Where that bundle is."""
+    return watched.out
 
 
 def settings() -> list[str]:
@@ -75,13 +129,33 @@ def settings() -> list[str]:
 
 def splatyard(*arguments: str, home: Path) -> subprocess.CompletedProcess[str]:
     """Run the installed command as a user does."""
-    environment = {**os.environ, "PREFECT_HOME": prefect_home(home / "prefect")}
-    command = [str(Path(sys.executable).with_name("splatyard")), *arguments]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, check=False)
+    return subprocess.run(
+        command(*arguments), env=environment(home), capture_output=True, text=True, timeout=600, check=False
+    )
+
+
+def command(*arguments: str) -> list[str]:
+    """The installed one."""
+    return [str(Path(sys.executable).with_name("splatyard")), *arguments]
+
+
+def environment(home: Path) -> dict[str, str]:
+    """With a Prefect of its own."""
+    return {**os.environ, "PREFECT_HOME": prefect_home(home / "prefect")}
 
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def check_cameras(bundle: Bundle) -> None:
+    """Upright and metric, each within 3 cm."""
+    centres = np.array([camera.world_from_camera.translation for camera in bundle.cameras])
+    truth = np.array([pose.translation for pose in walk(FRAMES)])
+    fitted = fit_similarity(centres, truth)
+    assert fitted.scale == pytest.approx(1, abs=0.03)
+    assert fitted.rotation[2, 2] > np.cos(np.deg2rad(2))
+    assert np.abs(fitted.apply(centres) - truth).max() < 0.03
 
 
 def test_bundle_is_whole(whole):
@@ -96,6 +170,7 @@ def test_bundle_is_whole(whole):
     assert bundle.quality.gate("scale").passed
     assert bundle.manifest.frame.scale_from.source == "sensor"
     assert {record.name: record.backend for record in bundle.manifest.provenance.stages}["poses"] == "refined"
+    check_cameras(bundle)
 
 
 def test_no_file_tells_place_owner_or_serial_number(whole, scan):
@@ -131,7 +206,10 @@ def test_second_run_executes_nothing(whole, scan):
 
 @pytest.mark.slow
 def test_killed_in_every_stage(whole, scan, tmp_path):
-    """Each run after a kill -9 redoes at most the killed stage; the bundle equals one built without interruption."""
+    """Each run after a kill -9 redoes at most the killed stage.
+
+    The bundle equals, bit for bit, one that was built without interruption, while somebody looked on.
+    """
     request = BuildRequest(scan, name="room", out=tmp_path, settings=TINY)
     planned = plan(request)
     with Builds(scan, tmp_path) as builds:
@@ -149,48 +227,13 @@ def test_killed_in_every_stage(whole, scan, tmp_path):
     assert [name for name in sorted(built.keys() | expected) if built.get(name) != expected.get(name)] == []
 
 
-@pytest.mark.slow
-def test_looking_on_changes_nothing(whole, scan, tmp_path):
-    """The bundle is that of a build nobody looked at, bit for bit; the page stays until Ctrl-C, which is no error."""
-    program = [str(Path(sys.executable).with_name("splatyard")), "build", str(scan), "--name", "room", *settings()]
-    build = subprocess.Popen(
-        [*program, "--out", str(tmp_path), "--view"],
-        env={**os.environ, "PREFECT_HOME": prefect_home(tmp_path / "prefect")},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert build.stdout is not None and build.stderr is not None
-    try:
-        printed = list[str]()
-        page = address(line for line in build.stderr if printed.append(line) is None)
-        seen = set[str]()
-        stages = plan(BuildRequest(scan, name="room", out=tmp_path, settings=TINY)).stages
-        previews = [preview_folder(stage.folder) for stage in stages if stage.name in PUBLISHING]
-        bundle = tmp_path / "room" / "1.0.0"
-        end = time.monotonic() + 600
-        while not bundle.is_dir():
-            assert time.monotonic() < end
-            with contextlib.suppress(FileNotFoundError):  # a preview that goes as the next one is listed
-                seen |= {path.name for folder in previews if folder.is_dir() for path in folder.iterdir()}
-            time.sleep(0.02)
-        assert "splat.npz" in seen
-        assert any("Ctrl-C" in line for line in build.stdout)
-        assert answers(page)
-        build.send_signal(signal.SIGINT)
-        assert build.wait(60) == 0
-        assert not answers(page)
-        assert not any(folder.exists() for folder in previews)
-        printed += build.stderr
-        for number, stage in enumerate(stages, 1):
-            assert any(line.startswith(f"{stage.name} ({number} of {len(stages)})") for line in printed), stage.name
-    finally:
-        build.kill()  # its page ends with it
-        build.wait()
-    built, expected = contents(bundle), contents(whole / "room" / "1.0.0")
-    assert [name for name in sorted(built.keys() | expected) if built.get(name) != expected.get(name)] == []
-    build.stdout.close()
-    build.stderr.close()
+def test_who_looks_on_sees_every_stage(watched: Watched):
+    """Previews on a page, lines on the screen; that it changes nothing, the test above shows."""
+    assert "splat.npz" in watched.previews
+    assert "quality" in "".join(watched.stdout)
+    for number, stage in enumerate(watched.stages, 1):
+        begun = f"{stage} ({number} of {len(watched.stages)})"
+        assert any(line.startswith(begun) for line in watched.stderr), stage
 
 
 FORKS = f"""
@@ -248,29 +291,48 @@ def wait_for(path: Path, process: int) -> None:
         time.sleep(0.005)
 
 
-@pytest.mark.slow
-def test_photos_alone_with_a_known_length(tmp_path, room):
-    """Nothing but images and one length: the room comes out upright and at its true size."""
-    poses = walk(FRAMES)
-    write_photos(tmp_path / "photos", room, poses)
-    hits = room.cast(CAMERA, poses[4])[0]
+@pytest.fixture(scope="module")
+def of_photos(tmp_path_factory, room: Room) -> Path:
+    """What the command makes, in its folder, of photos that say where they were taken, and one length."""
+    out = tmp_path_factory.mktemp("photos")
+    write_photos(out / "photos", room, walk(FRAMES))
+    for i, image in enumerate(sorted((out / "photos").iterdir())):
+        exif = with_tags({0x010F: "Acme", 0x0110: "secret"})
+        exif.get_ifd(0x8825).update({1: "S", 2: (33.0, 30.0, 36.0 + 0.1 * i), 3: "E", 4: (18.0, 30.0, 0.0)})
+        write_into(image, exif)
+    hits = room.cast(CAMERA, walk(FRAMES)[4])[0]
     metres = float(np.linalg.norm(hits[180, 60] - hits[170, 260]))
     known = f"{metres:.4f}@0004.jpg:60.5,180.5:260.5,170.5"
-    options = ["--name", "photos", "--out", str(tmp_path), "--known-length", known, *settings()]
-    done = splatyard("build", str(tmp_path / "photos"), *options, home=tmp_path)
+    options = ["--name", "photos", "--out", str(out), "--known-length", known, "--set", "capture.keep_gps=true"]
+    done = splatyard("build", str(out / "photos"), *options, *settings(), home=out)
     assert done.returncode == 0, done.stderr
-    bundle = Bundle.open(tmp_path / "photos" / "1.0.0")
+    return out
+
+
+@pytest.mark.slow
+def test_photos_alone_with_a_known_length(of_photos: Path):
+    """Nothing but images and one length: the room comes out upright and at its true size."""
+    bundle = Bundle.open(of_photos / "photos" / "1.0.0")
     assert bundle.verify() == []
     assert bundle.manifest.provenance.origin == "captured"
     assert len(bundle.cameras) == FRAMES
     assert bundle.manifest.frame.scale_from.source == "known_length"
     assert bundle.quality.gate("scale").passed
-    centres = np.array([camera.world_from_camera.translation for camera in bundle.cameras])
-    fitted = fit_similarity(centres, np.array([pose.translation for pose in poses]))
-    assert fitted.scale == pytest.approx(1, abs=0.03)
-    assert fitted.rotation[2, 2] > np.cos(np.deg2rad(2))
-    assert np.abs(fitted.apply(centres) - [pose.translation for pose in poses]).max() < 0.03
+    check_cameras(bundle)
     assert {r.name: r.backend for r in bundle.manifest.provenance.stages}["depth"] == "mvs"
+
+
+@pytest.mark.slow
+def test_the_bundle_tells_the_place_only_in_its_manifest(of_photos: Path):
+    """The manifest has the median of the places; no file of work folder or bundle holds what EXIF said."""
+    location = Bundle.open(of_photos / "photos" / "1.0.0").manifest.provenance.location
+    assert location is not None
+    assert location.latitude_deg == pytest.approx(-(33 + 30 / 60 + 36.85 / 3600))
+    assert (location.longitude_deg, location.altitude_m, location.images) == (pytest.approx(18.5), None, FRAMES)
+    made = [path for folder in (".work", "photos/1.0.0") for path in (of_photos / folder).rglob("*")]
+    images = [path for path in made if path.suffix in (".jpg", ".png", ".html", ".ply")]
+    assert len(images) > 36
+    assert not [path for path in images if b"Exif" in path.read_bytes() or b"secret" in path.read_bytes()]
 
 
 @pytest.mark.parametrize(

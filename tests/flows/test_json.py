@@ -26,7 +26,7 @@ from train.runs.run import Run
 
 HAVE = {"build", "eval", "doctor", "scene formats", "scene status", "bundle inspect", "bundle check", "bundle diff"}
 HAVE |= {"bundle audit", "bundle objects", "bundle update"}
-HAVE |= {"scene coach", "registry list", "registry publish", "policy runs"}
+HAVE |= {"scene coach", "registry list", "registry publish", "policy runs", "policy evaluate"}
 
 
 @pytest.fixture(autouse=True)

@@ -11,8 +11,7 @@ import viser
 
 from flows.object_clicks import NOTHING, ObjectClicks
 from pipeline import Bundle
-from tests.objects.furniture import BOXES, furnished_bundle, scanned_room
-from tests.synthetic import Room
+from tests.objects.furniture import BOXES, before_the_cut
 
 
 def centre(foot: tuple[float, ...], size: tuple[float, ...]) -> np.ndarray:
@@ -32,9 +31,9 @@ def server() -> Iterator[viser.ViserServer]:
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+def whole(cut_room: Path) -> Bundle:
     """A furnished room."""
-    return Bundle.open(furnished_bundle(tmp_path_factory.mktemp("whole"), Room.make(), scanned_room()))
+    return Bundle.open(before_the_cut(cut_room))
 
 
 def test_a_click_names_and_cuts_out(server: viser.ViserServer, whole: Bundle, tmp_path: Path):

@@ -108,6 +108,7 @@ coach nowhere
 coach half
 audit nowhere
 audit half
+audit room --perturb turn
 coach ../room
 bench sim room --robot nothing
 train
@@ -134,6 +135,12 @@ eval
 eval nowhere
 eval --driver auto
 eval --driver auto --scene nowhere
+suite nowhere --out suite
+suite room --task nothing --out suite
+suite room --variants night --out suite
+evaluate --driver auto --suite nowhere
+evaluate nowhere --suite nowhere
+evaluate --driver auto --suite file
 play nowhere --view
 compare nowhere
 compare half half

@@ -1,4 +1,4 @@
-"""A hall larger than a phone's depth reaches, taken by two cameras and a scanner, from files to a bundle."""
+"""A hall larger than a phone's depth reaches, taken by two cameras and a scanner, from files to a mesh."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from scipy.spatial import cKDTree
 
-from pipeline import BuildRequest, Bundle, build
+from pipeline import BuildRequest, build, plan
+from pipeline.align.alignment import load_world_scene
 from pipeline.geometry import Mesh, Pose, angle_deg, fit_similarity
 from tests.capture.writers.slam import KITTI_BASELINE, KITTI_RIGHT, write_kitti
 from tests.flows.test_end_to_end import TINY
@@ -27,19 +28,19 @@ def hall(room: Room) -> Room:
 
 
 @pytest.mark.slow
-def test_both_cameras_and_far_walls_are_in_the_bundle(hall: Room, tmp_path: Path):
+def test_both_cameras_and_far_walls_are_in_the_mesh(hall: Room, tmp_path: Path):
     """All images of both are registered where they were, and what the scanner measured beyond 5 m is in the mesh."""
     left = [Pose(pose.rotation, TIMES * pose.translation) for pose in walk(MOMENTS)]
     right = [pose @ Pose(np.eye(3), KITTI_BASELINE - KITTI_RIGHT) for pose in left]
     write_kitti(tmp_path / "source", hall, left, CAMERA, right=True)
     settings = (*TINY, "mesh.voxel_size=0.15", "capture.cameras=image_2,image_3", "depth.backend=sensor")
-    result = build(BuildRequest(tmp_path / "source", name="hall", out=tmp_path / "out", settings=settings))
-    assert result.bundle is not None
-    bundle = Bundle.open(result.bundle)
-    assert bundle.verify() == []
+    request = BuildRequest(tmp_path / "source", name="hall", out=tmp_path / "out", settings=settings, until="mesh")
+    build(request)
+    folders = {stage.name: stage.folder for stage in plan(request).stages}
     truth = {f"image_2_{i:06d}.png": pose for i, pose in enumerate(left)}
     truth |= {f"image_3_{i:06d}.png": pose for i, pose in enumerate(right)}
-    found = {camera.name: camera.world_from_camera for camera in bundle.cameras}
+    views = load_world_scene(folders["poses"], folders["align"]).views
+    found = {view.name: view.world_from_camera for view in views}
     assert set(found) == set(truth)
     there = np.array([truth[name].translation for name in found])
     fitted = fit_similarity(np.array([pose.translation for pose in found.values()]), there)
@@ -50,6 +51,6 @@ def test_both_cameras_and_far_walls_are_in_the_bundle(hall: Room, tmp_path: Path
     exact = KITTI_BASELINE - KITTI_RIGHT
     assert np.median([np.linalg.norm(pose.translation - exact) for pose in between]) < 0.05
     assert np.median([angle_deg(pose.rotation, np.eye(3)) for pose in between]) < 0.5
-    surface = fitted.apply(bundle.mesh().vertices)
+    surface = fitted.apply(Mesh.load(folders["mesh"] / "mesh.ply").vertices)
     size = np.ptp(np.percentile(surface, [1, 99], axis=0), axis=0)
     assert (size[:2] > [15, 11]).all()

@@ -14,8 +14,9 @@ from pipeline.errors import BundleError
 from pipeline.geometry import SH_C0, Mesh
 from pipeline.importing import skin as skin_module
 from pipeline.importing.bundle import ImportRequest, import_bundle
+from pipeline.importing.meshes import read_skin
 from pipeline.importing.skin import names_beside
-from pipeline.importing.source import find_source, read_skin, read_source
+from pipeline.importing.source import find_source, read_source
 from pipeline.types import U8
 from tests.synthetic import Room
 
@@ -128,7 +129,7 @@ def test_sizes_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     with pytest.raises(BundleError, match="more than 10"):
         read_skin(path)
     monkeypatch.undo()
-    monkeypatch.setattr("pipeline.importing.source.MAX_TRIANGLES", 1)
+    monkeypatch.setattr("pipeline.importing.meshes.MAX_TRIANGLES", 1)
     with pytest.raises(BundleError, match="1 are allowed"):
         read_skin(path)
 

@@ -12,8 +12,9 @@ import trimesh
 
 from pipeline.errors import BundleError
 from pipeline.geometry import CV_FROM_GL, Gaussians, Mesh, Similarity, matrix_from_rotvec
-from pipeline.importing import source as source_module
-from pipeline.importing.source import read_mesh, read_source
+from pipeline.importing import meshes
+from pipeline.importing.meshes import read_mesh
+from pipeline.importing.source import read_source
 from pipeline.splat.ply import save_splat
 from tests.synthetic import Room, walk
 
@@ -128,10 +129,10 @@ def test_bad_meshes_are_refused(name: str, content: bytes, found: str, pair: Pat
 
 def test_sizes_are_bounded(pair: Path, monkeypatch: pytest.MonkeyPatch):
     """Before anything is read, and after."""
-    monkeypatch.setattr(source_module, "MAX_TRIANGLES", 10)
+    monkeypatch.setattr(meshes, "MAX_TRIANGLES", 10)
     with pytest.raises(BundleError, match="1 to 10 triangles"):
         read_source(pair)
-    monkeypatch.setattr(source_module, "MAX_MESH_BYTES", 100)
+    monkeypatch.setattr(meshes, "MAX_MESH_BYTES", 100)
     with pytest.raises(BundleError, match="at most 100 bytes"):
         read_source(pair)
 

@@ -159,7 +159,7 @@ def test_sizes_are_bounded(some: Gaussians, tmp_path: Path, monkeypatch: pytest.
             read_splat(write(name, some, tmp_path)[0])
 
 
-@pytest.mark.parametrize("name", ["a.lcc", "a.usdz"])
+@pytest.mark.parametrize("name", ["a.lcc", "a.gltf"])
 def test_what_is_not_read_is_named(name: str, some: Gaussians, room: Room, tmp_path: Path) -> None:
     """With the command that converts it."""
     (tmp_path / name).write_bytes(bytes(100))

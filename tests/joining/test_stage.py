@@ -18,7 +18,7 @@ from pipeline.geometry import Pose, angle_deg
 from pipeline.io.results import resume_folder
 from pipeline.joining.judge import Place
 from pipeline.joining.params import JoinParams, SameSpot
-from pipeline.joining.stage import JOINING_FILE, run
+from pipeline.joining.stage import JOINING_FILE, _words, run
 from tests.joining.walks import moved, own_world, round_the_room, write
 from tests.synthetic import Room
 
@@ -168,6 +168,16 @@ def test_links_name_frames_of_two_sources(tmp_path: Path, hall: Path, stairs: Pa
     with pytest.raises(CardError) as error:
         joined(tmp_path, [SameSpot(a=a, b=b)], hall=hall, stairs=stairs)
     assert found in error.value.found
+
+
+@pytest.mark.parametrize("suffix", ["", ".jpg"])
+def test_links_name_frames_as_a_person_does(hall: Path, suffix: str):
+    """With the suffix of the image or without."""
+    capture = Capture.load(hall)
+    photos = replace(capture, frames=tuple(replace(frame, name=f"{frame.name}.jpg") for frame in capture.frames))
+    links = (SameSpot(a=f"stairs--0002{suffix}", b=f"hall--0001{suffix}"),)
+    found = _words(JoinParams(links=links), {"hall": photos, "stairs": photos})
+    assert found == [(("hall", "0001.jpg"), ("stairs", "0002.jpg"))]
 
 
 def test_what_lacks_depth_is_named(tmp_path: Path, hall: Path, stairs: Path):

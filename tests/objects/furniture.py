@@ -9,12 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
+from flows.cli import main
 from pipeline.coverage.map import CoverageMap
 from pipeline.geometry import Camera, Gaussians, Mesh, matrix_from_rotvec, quaternions_from_z
 from pipeline.geometry.rays import sample_surface
 from pipeline.mesh.marching_cubes import zero_crossing
-from pipeline.objects.listing import objects_of
-from pipeline.objects.version import chosen_objects, cut_out
 from pipeline.regions.params import RegionsParams
 from pipeline.regions.regions import AN_OBJECT, Regions
 from pipeline.regions.stage import find_regions
@@ -110,7 +109,12 @@ def splat_of(mesh: Mesh, count: int) -> Gaussians:
 
 
 def furnished_bundle(
-    root: Path, room: Room, mesh: Mesh, regions: Regions | None = None, closing: Mesh | None = None
+    root: Path,
+    room: Room,
+    mesh: Mesh,
+    regions: Regions | None = None,
+    closing: Mesh | None = None,
+    gaussians: tuple[int, int] = (40_000, 9_000),
 ) -> Path:
     """Write a bundle of the room, filmed from all around, and closed by further faces."""
     folder = make_bundle(root, room, regions=regions)
@@ -123,7 +127,7 @@ def furnished_bundle(
         views.append({"name": f"{number}.jpg", "camera": camera.to_json(), "world_from_camera": pose.matrix.tolist()})
     content = {"cameras": [{**view, "held_out": False} for view in views]}
     (folder / "cameras.json").write_text(json.dumps(content))
-    splats = {"full": splat_of(mesh, 40_000), "sim": splat_of(mesh, 9_000)}
+    splats = {name: splat_of(mesh, count) for name, count in zip(("full", "sim"), gaussians, strict=True)}
     mesh.save(folder / "mesh.ply", closing)
     (mesh.joined(closing) if closing else mesh).save(folder / "collision.ply")
     for name, file in (("full", "splat.ply"), ("sim", "sim.ply")):
@@ -140,13 +144,19 @@ def furnished_bundle(
 
 
 def cut_bundle(root: Path, room: Room) -> Path:
-    """Write the bundle, and the version in which all boxes are loose."""
+    """Write the bundle, and, by the command, the version in which all boxes are loose; see `before_the_cut`."""
     mesh = scanned_room()
     trusted = CoverageMap(np.array([[1.6, 1.2, 0.0]], np.float32), np.full((1, 8), 1e-3, np.float32), 5.0, 5.0, np.pi)
     track = np.array([[2.4, 1.8, 1.2], [1.4, 0.5, 1.2]])
     regions = find_regions(mesh, track, trusted, RegionsParams(radius=0.15))
-    whole = Bundle.open(furnished_bundle(root, room, mesh, regions))
-    return cut_out(whole, chosen_objects(objects_of(whole), all_movable=True), root / "cut")
+    whole, out = furnished_bundle(root, room, mesh, regions), root / "cut"
+    assert main(["objects", str(whole), "--all-movable", "--out", str(out)]) == 0
+    return out / "room" / "1.1.0"
+
+
+def before_the_cut(cut: Path) -> Path:
+    """The bundle that `cut_bundle` cut."""
+    return cut.parents[2] / "room" / "1.0.0"
 
 
 def lone_bundle(root: Path, room: Room, cut: Path, *, like: str = "parcel on the crate", name: str = "parcel") -> Path:

@@ -190,6 +190,7 @@ def test_depth_anything_answers_alike(fakes, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.foreign
 @pytest.mark.skipif(not NETWORKS.is_file(), reason="make .venv-networks/.installed brings the real network")
 def test_the_real_depth_anything_gives_these_shapes(tmp_path):
     """Its smallest network with weights of chance, in its own interpreter: calls, shapes and conventions are right."""

@@ -17,7 +17,7 @@ from pipeline.capture.detect import probe_and_digest
 from pipeline.errors import CaptureError, CardError, MachineError
 from pipeline.io.results import locked
 from pipeline.running import batch as module
-from pipeline.running import building, records
+from pipeline.running import building, needs, records
 from pipeline.running.batch import attempt, build_scene, check_room, plan_batch, plan_card, plan_scene
 from pipeline.running.building import BuildRequest, plan
 from pipeline.running.cards import find_cards
@@ -382,6 +382,16 @@ def test_without_room_for_the_captures_nothing_begins(lab, monkeypatch):
     monkeypatch.setattr(module, "free_bytes", lambda _: 100)
     with pytest.raises(MachineError, match=r"the captures alone have .* KiB, .*free\n.*splatyard scene gc"):
         check_room(scenes, lab / "out")
+
+
+def test_what_does_not_fit_into_memory_fails_before_it_begins(lab, monkeypatch):
+    """Its first stage says why, as a single build does."""
+    monkeypatch.setattr(needs, "available_memory", lambda: 1)
+    failed = build_card(card(lab, "hall"), lab / "out")
+    assert (failed.state, failed.stage) == ("failed", "capture")
+    assert failed.reason is not None
+    assert failed.reason.rule == "the build must fit into memory"
+    assert ran(lab) == []
 
 
 def test_many_cards_are_planned_in_processes_alike(lab, monkeypatch):

@@ -404,6 +404,21 @@ def test_a_card_names_what_is_loose(scan: Path, tmp_path: Path):
     assert changed(replace(request, card=plain), replace(request, card=card)) == ["bundle"]
 
 
+def test_a_card_says_where_on_the_earth_an_image_was_taken(scan: Path, tmp_path: Path):
+    """Only the bundle is another."""
+    card = tmp_path / "hall.yaml"
+    card.write_text("earth: {image: IMG_1, latitude_deg: 47.3, longitude_deg: 8.5, heading_deg: 120}\n")
+    plain = tmp_path / "plain.yaml"
+    plain.write_text("name: hall\n")
+    request = BuildRequest(scan, name="hall", out=tmp_path)
+    told = dict(plan(replace(request, card=card)).stages[-1].params)["earth"]
+    assert (told.image, told.latitude_deg, told.heading_deg) == ("IMG_1", 47.3, 120)
+    assert changed(replace(request, card=plain), replace(request, card=card)) == ["bundle"]
+    card.write_text("earth: {latitude_deg: 91, longitude_deg: 8.5, heading_deg: 120}\n")
+    with pytest.raises(CardError, match="latitude_deg"):
+        plan(replace(request, card=card))
+
+
 def test_an_object_by_itself_has_no_movables(scan: Path, tmp_path: Path):
     """It is one."""
     card = tmp_path / "mug.yaml"

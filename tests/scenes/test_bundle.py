@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from flows.cli.bundles import facts
 from pipeline import Bundle
+from pipeline.earth import Earth
 from pipeline.errors import BundleError
 from pipeline.export.form import Y_UP, Form, export
 from pipeline.scenes.manifest import Location, Manifest, Origin, file_sha256, manifest_text
@@ -293,6 +295,22 @@ def test_the_place_is_told_only_where_it_was_asked_for(folder):
         Bundle.open(folder)
 
 
+def test_the_place_on_the_earth_goes_along(folder, tmp_path):
+    """In the manifest, and in exports with the north of their own axes; without one there is no such key."""
+    manifest = Bundle.open(folder).manifest
+    assert '"earth"' not in manifest_text(manifest)
+    earth = Earth(latitude_deg=47.25, longitude_deg=8.5, heading_deg=30.0)
+    told = manifest.model_copy(update={"frame": manifest.frame.model_copy(update={"earth": earth})})
+    (folder / "bundle.json").write_text(manifest_text(told))
+    bundle = Bundle.open(folder)
+    assert bundle.manifest.frame.earth == earth
+    assert ("on the Earth", "47.250000, 8.500000 (WGS 84); x looks 30.0 degrees from north, clockwise") in facts(bundle)
+    export(bundle, Form("spz", lambda _, folder: (folder / "scene.spz").touch(), "all", axes=Y_UP), tmp_path / "out")
+    told = json.loads((tmp_path / "out" / "origin.json").read_text())["earth"]
+    np.testing.assert_allclose(told["north"], [np.cos(np.pi / 6), 0, -0.5], atol=1e-12)
+    assert told["latitude_deg"] == 47.25
+
+
 def test_the_way_back_to_the_source_s_world(folder, tmp_path):
     """A manifest without an origin has no such key; one with it says where the bundle and its exports lie."""
     manifest = Bundle.open(folder).manifest
@@ -304,7 +322,7 @@ def test_the_way_back_to_the_source_s_world(folder, tmp_path):
     bundle = Bundle.open(folder)
     assert bundle.source_from_world is not None
     np.testing.assert_allclose(bundle.source_from_world.apply([1, 2, 3]), [4.5e5 - 4, 5.4e6 + 2, 486])
-    export(bundle, Form(lambda _, __: None, axes=Y_UP), tmp_path / "out")
+    export(bundle, Form("spz", lambda _, folder: (folder / "scene.spz").touch(), "all", axes=Y_UP), tmp_path / "out")
     source_from_file = np.array(json.loads((tmp_path / "out" / "origin.json").read_text())["source_from_file"])
     np.testing.assert_allclose(source_from_file @ [1, 3, -2, 1], [4.5e5 - 4, 5.4e6 + 2, 486, 1])
     (folder / "bundle.json").write_text(manifest_text(told).replace("480.0", '"x"'))

@@ -93,6 +93,7 @@ def test_robots_without_a_hand_are_refused(room_scene: SimScene):
 
 
 @pytest.mark.slow
+@pytest.mark.foreign
 @pytest.mark.skipif(not RLINF.is_file(), reason="make .venv-rlinf/.installed brings RLinf and ManiSkill")
 def test_rlinf_runs_on_it():
     """Its own environment, by its interpreter."""

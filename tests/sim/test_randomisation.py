@@ -40,6 +40,19 @@ class Recorder:
     pushes: list[tuple[int, np.ndarray, np.ndarray]] = field(default_factory=list)
     """Substep, robots, changes of velocity."""
     dynamics: list[tuple[np.ndarray, Dynamics]] = field(default_factory=list)
+    ground: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list)
+    state: RobotState | None = None
+
+    def __post_init__(self) -> None:
+        self.scene_of = np.zeros(self.num_robots, np.int64)
+
+    def read(self) -> RobotState | None:
+        """Where they stand."""
+        return self.state
+
+    def set_ground(self, robots: np.ndarray, friction: np.ndarray) -> None:
+        """In the order of the calls."""
+        self.ground.append((robots, friction))
 
     def set_targets(self, targets: np.ndarray) -> None:
         """Held from now on."""
@@ -67,10 +80,10 @@ def plain(*areas: Area) -> Regions:
     return replace(regions, areas=areas, area=paint_areas(areas, regions.centres(), regions.height, 0.1, nothing))
 
 
-def start(randomiser: Randomiser, count: int, seed: int = 0, x: float = 0.0) -> np.random.Generator:
-    """All robots begin at x; gives what the randomiser draws from."""
+def start(randomiser: Randomiser, count: int, seed: int = 0) -> np.random.Generator:
+    """All robots begin; gives what the randomiser draws from."""
     rng = np.random.default_rng(seed)
-    randomiser.reset(np.arange(count), np.zeros(count, np.int64), np.tile([x, 0, 0], (count, 1)), rng)
+    randomiser.reset(np.arange(count), rng)
     return rng
 
 
@@ -81,7 +94,6 @@ def test_off_it_draws_nothing_and_changes_nothing(rover: Robot) -> None:
     rng = start(randomiser, 3)
     targets = np.arange(6, dtype=np.float32).reshape(3, 2)
     randomiser.step(targets, rng)
-    randomiser.moved(np.zeros(3, np.int64), np.zeros((3, 3)))
     assert rng.bit_generator.state == np.random.default_rng(0).bit_generator.state
     assert not engine.pushes and not engine.dynamics
     assert len(engine.targets) == SUBSTEPS
@@ -114,7 +126,7 @@ def test_a_new_episode_forgets_old_actions(rover: Robot) -> None:
     randomiser = Randomiser(Randomisation(latency=(0.04, 0.04)), engine, rover, [plain()], SUBSTEPS)  # type: ignore[arg-type]
     rng = start(randomiser, 2)
     randomiser.step(np.ones((2, 2), np.float32), rng)
-    randomiser.reset(np.array([1]), np.zeros(1, np.int64), np.zeros((1, 3)), rng)
+    randomiser.reset(np.array([1]), rng)
     randomiser.step(np.full((2, 2), 5, np.float32), rng)
     assert engine.targets[-1].tolist() == [[1, 1], [0, 0]]
 
@@ -131,12 +143,12 @@ def test_factors_are_drawn_for_each_episode(rover: Robot) -> None:
         assert low <= values.min() < low + 0.02 and high - 0.02 < values.max() <= high
         assert values.mean() == pytest.approx((low + high) / 2, abs=0.05)
     assert abs(np.corrcoef(drawn.friction, drawn.mass)[0, 1]) < 0.15
-    randomiser.reset(np.array([7]), np.zeros(1, np.int64), np.zeros((1, 3)), rng)
+    randomiser.reset(np.array([7]), rng)
     robots, again = engine.dynamics[-1]
     assert robots.tolist() == [7]
     assert again.mass[0] != drawn.mass[7]
     engine.mass_requires_rebuild = True
-    randomiser.reset(np.array([7]), np.zeros(1, np.int64), np.zeros((1, 3)), rng)
+    randomiser.reset(np.array([7]), rng)
     _, third = engine.dynamics[-1]
     assert third.mass[0] == again.mass[0] and third.friction[0] != again.friction[0]
 
@@ -160,23 +172,19 @@ def test_pushes_come_in_their_intervals(rover: Robot) -> None:
     assert np.abs(velocity.mean(0)).max() < 0.06
 
 
-def test_the_areas_friction_multiplies_the_robots(rover: Robot) -> None:
-    """Only who crosses an edge is changed; each scene has its own areas."""
-    engine = Recorder(3)
-    ice = Area(name="ice", polygon=((1.0, -1), (2, -1), (2, 1), (1, 1)), friction=0.1)
-    regions = [plain(ice), plain()]
-    randomiser = Randomiser(Randomisation(friction=(0.5, 0.5)), engine, rover, regions, SUBSTEPS)  # type: ignore[arg-type]
-    scenes = np.array([0, 0, 1])
-    begun = np.array([[0.0, 0, 0], [1.5, 0, 0], [1.5, 0, 0]])
-    randomiser.reset(np.arange(3), scenes, begun, np.random.default_rng(0))
-    assert engine.dynamics[0][1].friction.tolist() == pytest.approx([0.5, 0.05, 0.5])
-    randomiser.moved(scenes, begun + np.array([0.1, 0, 0]))
-    assert len(engine.dynamics) == 1
-    randomiser.moved(scenes, begun + np.array([1.2, 0.3, 0]))
-    robots, dynamics = engine.dynamics[1]
-    assert robots.tolist() == [0, 1]
-    assert dynamics.friction.tolist() == pytest.approx([0.05, 0.5])
-    assert (dynamics.mass == 1).all() and (dynamics.strength == 1).all()
+def test_each_link_has_its_own_ground(rover: Robot) -> None:
+    """Only who has a wheel on the area is told; each scene has its own areas."""
+    ice = Area(name="ice", polygon=((-3.0, 0), (3, 0), (3, 3), (-3, 3)), friction=0.1)
+    engine = Recorder(3, state=at_rest(rover, [[0.0, 0, 0], [0, -1.5, 0], [0, 0, 0]], yaw=0.0))
+    engine.scene_of[2] = 1
+    randomiser = Randomiser(Randomisation(friction=(0.5, 0.5)), engine, rover, [plain(ice), plain()], 5)  # type: ignore[arg-type]
+    randomiser.step(np.zeros((3, 2), np.float32), start(randomiser, 3))
+    [(robots, friction)] = engine.ground
+    assert robots.tolist() == [0]
+    found = dict(zip((link.name for link in rover.links), friction[0].tolist(), strict=True))
+    assert found["left_wheel"] == pytest.approx(0.1) and found["right_wheel"] == 1
+    [(_, drawn)] = engine.dynamics
+    assert (drawn.friction == 0.5).all()
 
 
 @pytest.mark.parametrize(
@@ -231,13 +239,35 @@ def test_ice_is_slippery(make: Make, rover: Robot) -> None:
     state = RobotState(rest.position, rest.quaternion, speed, *(getattr(rest, n) for n in list(vars(rest))[3:]))
     scenes, rng = np.zeros(2, np.int64), np.random.default_rng(0)
     engine.reset(np.arange(2), state, scenes)
-    randomiser.reset(np.arange(2), scenes, rest.position, rng)
+    randomiser.reset(np.arange(2), rng)
     for _ in range(30):
         randomiser.step(np.zeros((2, 2), np.float32), rng)
-        randomiser.moved(scenes, engine.read().position)
     way = engine.read().position[:, 0] + 2
     assert 0.04 < way[0] < 0.07  # v^2 / 2 g = 4 cm if the wheels carried all the weight
     assert 6 < way[1] / way[0] < 11
+
+
+def test_two_patches_under_two_wheels(make: Make, rover: Robot) -> None:
+    """Sliding with held wheels along the edge of ice, the wheel that grips brakes: the robot turns towards its side.
+
+    As much weight is on each wheel, so the force that brakes is the mean of both grounds': v^2 / (2 a) to its stop, and
+    the torque turns it at once. On even ground it goes straight.
+    """
+    engine = make(rover, 3)
+    left = Area(name="ice", polygon=((-6.0, 0.0), (6, 0), (6, 1), (-6, 1)), friction=0.05)
+    right = Area(name="ice too", polygon=((-6.0, -3), (6, -3), (6, -2), (-6, -2)), friction=0.05)
+    randomiser = Randomiser(Randomisation(), engine, rover, [plain(left, right)], SUBSTEPS)
+    rest = at_rest(rover, [[-2.0, 0.0, 0.003], [-2.0, -2.0, 0.003], [-2.0, -1.0, 0.003]], yaw=0.0)
+    speed = np.array([[0.9, 0, 0]] * 3, np.float32)
+    state = RobotState(rest.position, rest.quaternion, speed, *(getattr(rest, n) for n in list(vars(rest))[3:]))
+    engine.reset(np.arange(3), state, np.zeros(3, np.int64))
+    rng = np.random.default_rng(0)
+    randomiser.reset(np.arange(3), rng)
+    for _ in range(5):
+        randomiser.step(np.zeros((3, 2), np.float32), rng)
+    yaw = engine.read().planar[:, 2]
+    assert yaw[0] < -0.05 and yaw[1] > 0.05 and abs(yaw[2]) < 0.01
+    assert yaw[0] == pytest.approx(-yaw[1], abs=0.02)
 
 
 def test_a_push_moves_a_standing_robot(make: Make, rover: Robot) -> None:
@@ -249,7 +279,7 @@ def test_a_push_moves_a_standing_robot(make: Make, rover: Robot) -> None:
     scenes, rng = np.zeros(2, np.int64), np.random.default_rng(3)
     rest = at_rest(rover, [[-1.0, 0, 0.003], [1.0, 0, 0.003]])
     engine.reset(np.arange(2), rest, scenes)
-    randomiser.reset(np.arange(2), scenes, rest.position, rng)
+    randomiser.reset(np.arange(2), rng)
     for _ in range(2):
         randomiser.step(np.zeros((2, 2), np.float32), rng)
     before = np.linalg.norm(engine.read().position[:, :2] - rest.position[:, :2], axis=1)

@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.geometry import SH_C0, Camera, PointCloud
 from pipeline.raster import render
-from pipeline.splat.initialization import SKYBOX_DISTANCE, discs_on, skybox
+from pipeline.splat.initialization import SKYBOX_DISTANCE, SKYBOX_MAX_SIZE, discs_on, skybox
 from pipeline.splat.params import SplatParams
 from pipeline.splat.train import train
 from pipeline.splat.views import TrainingView, ViewDepth, training_view
@@ -69,6 +69,14 @@ def test_open_sky_gets_a_skybox_in_its_colours(meadow):
     assert directions[:, 2].min() > -0.6
     assert np.abs(box.sh[:, 0] * SH_C0 + 0.5 - sky(directions)).mean() < 0.04
     assert box.sh.shape[1] == 4
+
+
+def test_a_large_place_gets_one_that_is_not_pruned(meadow):
+    """Its Gaussians are smaller than what is pruned in a room of it, however large the whole is."""
+    views, cloud = meadow
+    start = discs_on(cloud, 1000, 4, np.random.default_rng(0), opacity=0.9, flatness=0.1)
+    for room in (3.0, 1.0):
+        assert np.exp(skybox(start, views, 3.0, 150, room).log_scales).max() <= 1.001 * SKYBOX_MAX_SIZE * room
 
 
 def test_room_gets_none():

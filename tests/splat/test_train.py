@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numba
 import numpy as np
 import pytest
 
-from pipeline.geometry import Gaussians, PointCloud
+from pipeline.geometry import Gaussians, PointCloud, Pose
 from pipeline.raster import render
 from pipeline.splat.initialization import scene_size
 from pipeline.splat.lod import make_sim_lod, shown_weight
@@ -172,3 +174,22 @@ def test_scene_size_is_measured_from_the_cameras(views, trained):
     assert 1.5 < radius < 3.5
     still, _ = scene_size(views[:1], trained)
     assert 0.1 < still < 0.5
+
+
+def shifted(pose: Pose, x: float) -> Pose:
+    return replace(pose, translation=pose.translation + np.array([x, 0, 0]))
+
+
+def test_a_room_is_as_large_in_a_row_of_them(views, trained):
+    """Four rooms one after another are a long place, but steps and priors keep to the length of one."""
+    row = [
+        (
+            [replace(view, world_from_camera=shifted(view.world_from_camera, x)) for view in views],
+            replace(trained, means=trained.means + np.array([x, 0, 0], np.float32)),
+        )
+        for x in (0.0, 10.0, 20.0, 30.0)
+    ]
+    all_views = [view for its, _ in row for view in its]
+    gaussians = Gaussians.concatenate([its for _, its in row])
+    np.testing.assert_allclose(scene_size(all_views, gaussians, 4.0), scene_size(views, trained), rtol=1e-4)
+    assert scene_size(all_views, gaussians)[1] > 4 * scene_size(views, trained)[1]

@@ -32,7 +32,7 @@ class Scripted:
         self.seeds: list[int] = []
         self.actions: list[torch.Tensor] = []
         scene = floor_scene(np.ones((4, 5), bool), goals=((0.0, 0.0),))
-        scenario = SimpleNamespace(state=self._way, kinds=tuple)
+        scenario = SimpleNamespace(state=self._way, kinds=tuple, has_paths=False)
         self.env = SimpleNamespace(engine=SimpleNamespace(read=self._state), scenario=scenario, scenes=[scene])
         self.reset(0)
 

@@ -97,6 +97,7 @@ def evaluate(
     seed: int = SEED,
     about: str = "",
     watch: Callable[[Episode, Observations], object] = lambda *_: None,
+    seeds: Sequence[int] | None = None,
 ) -> Evaluation:
     """Evaluate a policy, acting by its mean, or a driver, in N episodes.
 
@@ -104,7 +105,8 @@ def evaluate(
     end within some time counted, short ones would be too many. Each round has a seed of its own. A policy's
     memory and mode are restored afterwards; the environment's episodes are reset, so it must not be the one in
     training. The last round uses only as many environments as are still missing. Progress is shown as `about`. `watch`
-    is called for each episode as it ends, with what all robots observed before the last action in it.
+    is called for each episode as it ends, with what all robots observed before the last action in it. With a seed for
+    each episode (N,) it begins by that, whatever the others do.
 
     Raises:
         TrainError: When the ablation can't act here.
@@ -120,8 +122,14 @@ def evaluate(
                 progress.update()
                 watch(episode, seen)
 
-            done += _round(actor, env, count, ablation_of(ablation, own), own, ended)
+            chosen = None if seeds is None else _filled(seeds[len(done) : len(done) + count], env.num_envs)
+            done += _round(actor, env, count, ablation_of(ablation, own), own, ended, chosen)
     return Evaluation(ablation=ablation, episodes=tuple(done))
+
+
+def _filled(seeds: Sequence[int], count: int) -> list[int]:
+    """As many seeds as there are environments; those whose episode isn't counted do the last one's."""
+    return [*seeds, *[seeds[-1]] * (count - len(seeds))]
 
 
 @contextmanager
@@ -254,13 +262,15 @@ def _round(
     ablate: Callable[[TensorDict], TensorDict],
     seed: int,
     ended: Callable[[Episode, Observations], object],
+    seeds: Sequence[int] | None = None,
 ) -> list[Episode]:
     """First episodes of the first `count` environments."""
-    observations = env.reset(seed)
+    observations = env.reset(seed) if seeds is None else env.reset(seed, seeds)
     actor.reset()
     goals: Floats | None = getattr(env.env.scenario.state(), "goal", None)
     kinds: list[str] = [*env.env.scenario.kinds()] or [""] * env.num_envs
     poses = [env.env.engine.read().planar]
+    ways = [_ways(env, poses[0])]
     done: dict[int, Episode] = {}
     while len(done) < count:
         before = env.seen
@@ -269,15 +279,24 @@ def _round(
         for index, row in enumerate(env.done_info.env.tolist()):
             if row < count and row not in done:
                 goal = None if goals is None else goals[row]
-                path = np.array([pose[row] for pose in poses])
-                done[row] = _episode(env, index, seed, goal, path, kinds[row])
+                path, way = (np.array([one[row] for one in all_rows]) for all_rows in (poses, ways))
+                done[row] = _episode(env, index, seed, goal, path, way, kinds[row])
                 ended(done[row], before)
         poses.append(env.env.engine.read().planar)
+        ways.append(_ways(env, poses[-1]))
     return [done[row] for row in range(count)]
 
 
-def _episode(env: TrainEnv, index: int, seed: int, goal: Floats | None, path: Floats, kind: str) -> Episode:
-    """An episode of the last step's `done_info`; goal (2,), path (steps, 3)."""
+def _ways(env: TrainEnv, pose: Floats) -> Floats:
+    """Paths that are left to the goals (N,) from poses (N, 3) [m]; inf off the floor, and where there are none."""
+    scenario, count = env.env.scenario, env.num_envs
+    return scenario.path_length(pose[:, :2], np.arange(count)) if scenario.has_paths else np.full(count, np.inf)
+
+
+def _episode(
+    env: TrainEnv, index: int, seed: int, goal: Floats | None, path: Floats, way: Floats, kind: str
+) -> Episode:
+    """An episode of the last step's `done_info`; goal (2,), path (steps, 3), the path left at each step (steps,)."""
     info = env.done_info
     x, y, heading = path[0].round(4).tolist()
     return Episode(
@@ -293,4 +312,5 @@ def _episode(env: TrainEnv, index: int, seed: int, goal: Floats | None, path: Fl
         reward=float(info.reward[index]),
         outcomes={name: bool(values[index]) for name, values in info.outcomes.items()},
         path=tuple((x, y) for x, y in path[:, :2].round(3).tolist()),
+        way=(round(float(way[0]), 3), round(float(way.min()), 3)) if np.isfinite(way[0]) else None,
     )

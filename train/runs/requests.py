@@ -12,6 +12,7 @@ import sim
 from pipeline.errors import TrainError
 from sim.policies.catalog import ground_of, open_driver, sees, task_of
 from sim.scene.floors import Split
+from sim.scene.scene import SimScene
 from sim.scene.sources import find_sources
 from sim.tasks.catalog import find_task
 from train.distributed import use_one_thread
@@ -62,9 +63,18 @@ class DriverRequest:
 
     @contextmanager
     def driven(
-        self, num_envs: int, starts: Split, *, colors: bool = True, depth: bool = False
+        self,
+        num_envs: int,
+        starts: Split,
+        *,
+        colors: bool = True,
+        depth: bool = False,
+        opened: Sequence[SimScene] = (),
+        **config: Any,
     ) -> Iterator[tuple[TrainEnv, Actor]]:
         """Robots, who see colours and possibly depths, or nothing, and their driver.
+
+        `opened` are in place of the scenes that were asked for; `config` are further fields of `EnvConfig`.
 
         Raises:
             TrainError: When there is no scene.
@@ -72,7 +82,7 @@ class DriverRequest:
             BundleError: When there is no such bundle.
         """
         task = find_task(self.task_name)
-        sources = find_sources(self.scenes or task.scenes)
+        sources = opened or find_sources(self.scenes or task.scenes)
         if not sources:
             raise TrainError("a driver has a scene to drive in", found="none", remedy="--scene BUNDLE")
         seen = cameras_of(task, self.robot, self.gait or "", ("rgb", "depth")) if depth else None
@@ -88,6 +98,7 @@ class DriverRequest:
             allow_failed=self.allow_failed,
             starts=starts,
             ground=ground_of(self.driver, self.ground),
+            **config,
         )
         with (
             closing(TrainEnv(robots, [Images("rgb")] if colors else [], seed=self.seed)) as env,

@@ -74,6 +74,7 @@ class Episode(_Record):
         kind: What kind of episode it is, where the task has several.
         ended_by: A termination's name, or time.
         path: Positions of the robot before each action (steps, 2) [m].
+        way: Path to the goal at the start, and the shortest before any action, dearer near edges [m]; None without.
     """
 
     scene: str
@@ -88,6 +89,7 @@ class Episode(_Record):
     reward: float
     outcomes: dict[str, bool]
     path: tuple[tuple[float, float], ...]
+    way: tuple[float, float] | None = None
 
 
 class Evaluation(_Record):

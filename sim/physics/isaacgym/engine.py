@@ -79,6 +79,7 @@ class IsaacGymEngine(PhysicsEngine):
             layout = self.num_robots, len(self.joint_names), len(self.link_names)
             self._memory = map_memory(str(folder / "memory"), *layout, create=True)
             self._memory["dynamics"][:] = dynamics.friction, dynamics.mass, dynamics.strength
+            self._memory["ground"][:] = 1
             self._worker = WorkerProcess(folder)
 
     def _drives(self) -> dict[str, dict[str, str | float]]:
@@ -230,9 +231,14 @@ class IsaacGymEngine(PhysicsEngine):
             for name, values in kept.items():
                 self._memory[name][:] = values
             self._memory["moved"][:] = 1
+            self._rub(np.arange(self.num_robots))
         else:
             self._worker.ask("change", robots=np.asarray(robots).tolist())
         self._write_targets()
+
+    def _rub(self, robots: I64) -> None:
+        self._memory["ground"][np.ix_(robots, self._body_of)] = self._ground_friction[robots]
+        self._worker.ask("change", robots=np.asarray(robots).tolist())
 
     def save(self) -> bytes:
         """The state. The engine continues from it, without what PhysX remembers of contacts."""
@@ -246,6 +252,7 @@ class IsaacGymEngine(PhysicsEngine):
     def _set_arrays(self, saved: Mapping[str, np.ndarray]) -> None:
         self._scene_of[:] = saved["scenes"]
         self.set_dynamics(np.arange(self.num_robots), Dynamics(*saved["dynamics"]))
+        self._rub(np.arange(self.num_robots))
         for name in ("root", "dof", "contact"):
             self._memory[name][:] = saved[name]
         self.set_targets(saved["targets"])

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 MAGIC = 0x5350595D
-MEMORY_VERSION = 1
+MEMORY_VERSION = 2
 HEADER = 8
 """int32 numbers ahead of the arrays: magic, version, robots, DOFs and bodies of each; the rest is spare."""
 MISSING = 3
@@ -34,8 +34,9 @@ def map_memory(path: str, robots: int, dofs: int, bodies: int, create: bool = Fa
 
     Returns:
         root (N, 13): position, quaternion xyzw, linear and angular velocity; dof (N, D, 2): position, velocity;
-        contact (N, B, 3) [N]; body (N, B, 13) as root; target (2, N, D): positions, velocities; dynamics (3, N):
-        friction, mass, strength; all float32; moved (N,) int32: whose root and dof the parent changed.
+        contact (N, B, 3) [N]; ground (N, B): friction under each body; body (N, B, 13) as root;
+        target (2, N, D): positions, velocities; dynamics (3, N): friction, mass, strength; all float32;
+        moved (N,) int32: whose root and dof the parent changed.
 
     Raises:
         ValueError: When the file is of another layout.
@@ -47,6 +48,7 @@ def map_memory(path: str, robots: int, dofs: int, bodies: int, create: bool = Fa
         "body": (robots, bodies, 13),
         "target": (2, robots, dofs),
         "dynamics": (3, robots),
+        "ground": (robots, bodies),
         "moved": (robots,),
     }
     head = np.array([MAGIC, MEMORY_VERSION, robots, dofs, bodies, 0, 0, 0], np.int32)
@@ -143,13 +145,13 @@ class World:
         self.gym.add_triangle_mesh(self.sim, vertices.ravel(), triangles.ravel(), params)
 
     def shape_frictions(self) -> list:
-        """Friction of each collision shape, in Isaac Gym's order."""
+        """Friction of each collision shape, and the number of the body that has it, in Isaac Gym's order."""
         found = []
-        for name, span in zip(self.bodies, self.gym.get_asset_rigid_body_shape_indices(self.asset)):
+        for body, (name, span) in enumerate(zip(self.bodies, self.gym.get_asset_rigid_body_shape_indices(self.asset))):
             expected = self.setup["frictions"].get(name, [])
             ensure(span.count == len(expected), f"shapes of {name}: {span.count} of {len(expected)}")
-            found.extend((span.start + number, friction) for number, friction in enumerate(expected))
-        return [friction for _, friction in sorted(found)]
+            found.extend((span.start + number, friction, body) for number, friction in enumerate(expected))
+        return [(friction, body) for _, friction, body in sorted(found)]
 
     def add_robot(self, number: int) -> tuple:
         """An environment with its actor; gives the handles of both."""
@@ -166,8 +168,9 @@ class World:
             friction, mass, strength = self.memory["dynamics"][:, robot].tolist()
             env, actor = self.actors[robot]
             shapes = self.gym.get_actor_rigid_shape_properties(env, actor)
-            for shape, nominal in zip(shapes, self.frictions):
-                shape.friction = 2 * nominal * friction  # the ground has none, PhysX takes the mean
+            for shape, (nominal, body) in zip(shapes, self.frictions):
+                factor = friction * float(self.memory["ground"][robot, body])
+                shape.friction = 2 * nominal * factor  # the ground has none, PhysX takes the mean
                 shape.restitution = 0.0
             ensure(self.gym.set_actor_rigid_shape_properties(env, actor, shapes), "set_actor_rigid_shape_properties")
             if mass != self.masses[robot]:

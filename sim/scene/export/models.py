@@ -9,10 +9,11 @@ from xml.etree import ElementTree
 
 import numpy as np
 
+from pipeline.export.agreement import views
 from pipeline.export.form import FRICTION, short_origin
 from pipeline.export.obj import write_bare_obj, write_obj
 from pipeline.export.texture import textured, textured_rest
-from pipeline.geometry import Mesh, quaternion_from_matrix
+from pipeline.geometry import CV_FROM_GL, Mesh, quaternion_from_matrix
 from pipeline.scenes.bundle import Bundle
 from pipeline.scenes.objects import BundleObject
 from pipeline.splat.ply import save_splat
@@ -24,6 +25,8 @@ OBJECT_TEXEL = 0.004
 """Of objects' textures [m]: their meshes have colours at vertices, which are farther apart."""
 GROUPS = {"visual": "2", "collision": "3"}
 """MuJoCo's viewers show group 2 and hide group 3."""
+PIXEL = 1e-5
+"""Of a camera's sensor [m]; only its ratio to other lengths matters."""
 EFFORT, VELOCITY = "1000", "10"
 """Limits of a joint, which URDF asks for and nobody knows: as good as none [N m or N, rad/s or m/s]."""
 
@@ -39,16 +42,14 @@ def export_mjcf(bundle: Bundle, folder: Path) -> None:
     renderers; `custom` names their files, and `scene_from_splat` (4x4, by rows) brings the scene's into its frame.
     """
     _write_meshes(bundle, folder, below_skin)
-    model = ElementTree.Element("mujoco", model=_name(bundle))
+    model = ElementTree.Element("mujoco", model=model_name(bundle))
     ElementTree.SubElement(
-        model, "option", gravity=_text(*bundle.manifest.frame.gravity), cone="elliptic", integrator="implicitfast"
+        model, "option", gravity=numbers(*bundle.manifest.frame.gravity), cone="elliptic", integrator="implicitfast"
     )
-    custom = ElementTree.SubElement(model, "custom")
-    for name, text in short_origin(bundle).items():
-        ElementTree.SubElement(custom, "text", name=name, data=text or "unknown")
+    custom = add_origin(model, bundle)
     for name, file in _write_splats(bundle, folder).items():
         ElementTree.SubElement(custom, "text", name=name, data=file)
-    ElementTree.SubElement(custom, "numeric", name="scene_from_splat", data=_text(*np.eye(4).ravel()))
+    ElementTree.SubElement(custom, "numeric", name="scene_from_splat", data=numbers(*np.eye(4).ravel()))
     assets = ElementTree.SubElement(model, "asset")
     world = ElementTree.SubElement(model, "worldbody")
     ElementTree.SubElement(world, "light", pos="0 0 2", dir="0 0 -1", directional="true", castshadow="false")
@@ -56,12 +57,44 @@ def export_mjcf(bundle: Bundle, folder: Path) -> None:
         _add_place(world, assets)
     for one in bundle.objects:
         _add_object(world, assets, one)
+    add_views(world, bundle)
+    add_places(world, bundle)
+    write_xml(model, folder / "scene.xml")
+
+
+def add_origin(model: ElementTree.Element, bundle: Bundle) -> ElementTree.Element:
+    """Where a model comes from, in its custom texts; these, for more."""
+    custom = ElementTree.SubElement(model, "custom")
+    for name, text in short_origin(bundle).items():
+        ElementTree.SubElement(custom, "text", name=name, data=text or "unknown")
+    return custom
+
+
+def add_views(world: ElementTree.Element, bundle: Bundle) -> None:
+    """The export's views as cameras `view_0` and so on, with their lens and size."""
+    for number, one in enumerate(views(bundle)):
+        camera, pose = one.camera, one.world_from_camera
+        width, height = camera.width, camera.height
+        ElementTree.SubElement(
+            world,
+            "camera",
+            name=f"view_{number}",
+            pos=numbers(*pose.translation),
+            quat=numbers(*quaternion_from_matrix(pose.rotation @ CV_FROM_GL)),
+            resolution=numbers(width, height),
+            sensorsize=numbers(width * PIXEL, height * PIXEL),
+            focalpixel=numbers(camera.fx, camera.fy),
+            principalpixel=numbers(width / 2 - camera.cx, height / 2 - camera.cy),  # of the middle from the axis
+        )
+
+
+def add_places(world: ElementTree.Element, bundle: Bundle) -> None:
+    """Spawn poses and goals as sites, x forward and z up."""
     for kind, poses in (("spawn", bundle.regions.spawn_poses), ("goal", bundle.regions.goals)):
         for number, pose in enumerate(poses):
-            position = _text(*pose.position)
-            quaternion = _text(*quaternion_from_matrix(pose.world_from_base.rotation))
+            position = numbers(*pose.position)
+            quaternion = numbers(*quaternion_from_matrix(pose.world_from_base.rotation))
             ElementTree.SubElement(world, "site", name=f"{kind}_{number}", size="0.02", pos=position, quat=quaternion)
-    _write_xml(model, folder / "scene.xml")
 
 
 def _add_place(world: ElementTree.Element, assets: ElementTree.Element) -> None:
@@ -78,8 +111,8 @@ def _add_place(world: ElementTree.Element, assets: ElementTree.Element) -> None:
         radius=str(SKIN),
         group=GROUPS["collision"],
     )
-    friction = _text(FRICTION, 0.005, 0.0001)  # turning and rolling as MuJoCo's own
-    ElementTree.SubElement(flex, "contact", selfcollide="none", friction=friction, solref=_text(*STIFF))
+    friction = numbers(FRICTION, 0.005, 0.0001)  # turning and rolling as MuJoCo's own
+    ElementTree.SubElement(flex, "contact", selfcollide="none", friction=friction, solref=numbers(*STIFF))
 
 
 def _shown(assets: ElementTree.Element, name: str, file: str) -> dict[str, str]:
@@ -103,7 +136,7 @@ def export_urdf(bundle: Bundle, folder: Path) -> None:
         _write_object_urdf(one, folder)
     if bundle.manifest.is_object:
         return
-    robot = ElementTree.Element("robot", name=_name(bundle))
+    robot = ElementTree.Element("robot", name=model_name(bundle))
     robot.append(
         ElementTree.Comment(
             " Static, and hollow: the loader must take the triangles of the collision mesh, not their convex hull. "
@@ -117,7 +150,7 @@ def export_urdf(bundle: Bundle, folder: Path) -> None:
         ElementTree.SubElement(ElementTree.SubElement(part, "geometry"), "mesh", filename=file)
     contact = ElementTree.SubElement(link, "contact")  # Bullet's extension, like `concave`; others skip both
     ElementTree.SubElement(contact, "lateral_friction", value=str(FRICTION))
-    _write_xml(robot, folder / "scene.urdf")
+    write_xml(robot, folder / "scene.urdf")
 
 
 def _write_meshes(bundle: Bundle, folder: Path, contacts: Callable[[Mesh], Mesh]) -> None:
@@ -151,31 +184,31 @@ def _add_object(world: ElementTree.Element, assets: ElementTree.Element, one: Bu
     """A body, free or on its joint: its closed mesh to look at, its convex pieces for contacts."""
     record, pose, (inertial, moments) = one.record, one.world_from_body, rigid_body(one).inertia
     name = f"object_{record.name}"
-    place = {"pos": _text(*pose.translation), "quat": _text(*pose.quaternion)}
+    place = {"pos": numbers(*pose.translation), "quat": numbers(*pose.quaternion)}
     body = ElementTree.SubElement(world, "body", {"name": name, **place})
     if record.joint:
         axis, point = one.joint_in_body(record.joint)
         travel = (
             np.rad2deg(record.joint.range) if record.joint.kind == "hinge" else record.joint.range
         )  # MJCF's default
-        held = {"name": f"{name}_joint", "type": record.joint.kind, "axis": _text(*axis), "pos": _text(*point)}
-        ElementTree.SubElement(body, "joint", {**held, "limited": "true", "range": _text(*travel)})
+        held = {"name": f"{name}_joint", "type": record.joint.kind, "axis": numbers(*axis), "pos": numbers(*point)}
+        ElementTree.SubElement(body, "joint", {**held, "limited": "true", "range": numbers(*travel)})
     else:
         ElementTree.SubElement(body, "freejoint")
     ElementTree.SubElement(
         body,
         "inertial",
-        mass=_text(record.mass),
-        pos=_text(*inertial.translation),
-        quat=_text(*inertial.quaternion),
-        diaginertia=_text(*moments),
+        mass=numbers(record.mass),
+        pos=numbers(*inertial.translation),
+        quat=numbers(*inertial.quaternion),
+        diaginertia=numbers(*moments),
     )
     # the visual mesh is in its own frame: MuJoCo moves meshes, and geoms back
     ElementTree.SubElement(body, "geom", _shown(assets, name, _object_file(one)))
     for number, hull in enumerate(record.hulls):
         piece = f"{name}_{number}"
-        ElementTree.SubElement(assets, "mesh", name=piece, vertex=_text(*(x for corner in hull for x in corner)))
-        contact = {"friction": _text(record.friction, 0.005, 0.0001), "solref": _text(*STIFF), "priority": "1"}
+        ElementTree.SubElement(assets, "mesh", name=piece, vertex=numbers(*(x for corner in hull for x in corner)))
+        contact = {"friction": numbers(record.friction, 0.005, 0.0001), "solref": numbers(*STIFF), "priority": "1"}
         shape = {"type": "mesh", "mesh": piece, "group": GROUPS["collision"]}
         ElementTree.SubElement(body, "geom", {**shape, **contact})
 
@@ -185,7 +218,7 @@ def _write_object_urdf(one: BundleObject, folder: Path) -> None:
 
     record, pose, (inertial, moments) = one.record, one.world_from_body, rigid_body(one).inertia
     robot = ElementTree.Element("robot", name=f"object_{record.name}")
-    place = f" stands at xyz {_text(*pose.translation)}, quaternion wxyz {_text(*pose.quaternion)} "
+    place = f" stands at xyz {numbers(*pose.translation)}, quaternion wxyz {numbers(*pose.quaternion)} "
     robot.append(ElementTree.Comment(place.replace("--", "- -")))
     link = ElementTree.SubElement(robot, "link", name="body")
     start = np.zeros(3)
@@ -196,16 +229,16 @@ def _write_object_urdf(one: BundleObject, folder: Path) -> None:
         joint = ElementTree.SubElement(robot, "joint", name="joint", type=kind)
         ElementTree.SubElement(joint, "parent", link="base")
         ElementTree.SubElement(joint, "child", link="body")
-        ElementTree.SubElement(joint, "origin", xyz=_text(*start))
-        ElementTree.SubElement(joint, "axis", xyz=_text(*axis))
-        low, high = map(_text, record.joint.range)
+        ElementTree.SubElement(joint, "origin", xyz=numbers(*start))
+        ElementTree.SubElement(joint, "axis", xyz=numbers(*axis))
+        low, high = map(numbers, record.joint.range)
         ElementTree.SubElement(joint, "limit", lower=low, upper=high, effort=EFFORT, velocity=VELOCITY)
     body = ElementTree.SubElement(link, "inertial")
-    ElementTree.SubElement(body, "origin", xyz=_text(*(inertial.translation - start)))
-    ElementTree.SubElement(body, "mass", value=_text(record.mass))
+    ElementTree.SubElement(body, "origin", xyz=numbers(*(inertial.translation - start)))
+    ElementTree.SubElement(body, "mass", value=numbers(record.mass))
     whole = inertial.rotation @ np.diag(moments) @ inertial.rotation.T
     entries = {"ixx": (0, 0), "iyy": (1, 1), "izz": (2, 2), "ixy": (0, 1), "ixz": (0, 2), "iyz": (1, 2)}
-    ElementTree.SubElement(body, "inertia", {name: _text(whole[at]) for name, at in entries.items()})
+    ElementTree.SubElement(body, "inertia", {name: numbers(whole[at]) for name, at in entries.items()})
     files = [("visual", _object_file(one))]
     for number, hull in enumerate(record.hulls):
         file = f"object_{record.name}_{number}.obj"
@@ -214,21 +247,24 @@ def _write_object_urdf(one: BundleObject, folder: Path) -> None:
     for element, file in files:
         part = ElementTree.SubElement(link, element)
         if record.joint:
-            ElementTree.SubElement(part, "origin", xyz=_text(*-start))
+            ElementTree.SubElement(part, "origin", xyz=numbers(*-start))
         ElementTree.SubElement(ElementTree.SubElement(part, "geometry"), "mesh", filename=file)
     contact = ElementTree.SubElement(link, "contact")
     ElementTree.SubElement(contact, "lateral_friction", value=str(record.friction))
-    _write_xml(robot, folder / f"object_{record.name}.urdf")
+    write_xml(robot, folder / f"object_{record.name}.urdf")
 
 
-def _write_xml(root: ElementTree.Element, path: Path) -> None:
+def write_xml(root: ElementTree.Element, path: Path) -> None:
+    """Write a model, indented."""
     ElementTree.indent(root)
     ElementTree.ElementTree(root).write(path, encoding="unicode", xml_declaration=False)
 
 
-def _name(bundle: Bundle) -> str:
+def model_name(bundle: Bundle) -> str:
+    """What a model of a bundle is called."""
     return f"{bundle.manifest.name}-{bundle.manifest.version}"
 
 
-def _text(*numbers: float) -> str:
-    return " ".join(f"{number:.9g}" for number in numbers)
+def numbers(*values: float) -> str:
+    """Values as an attribute."""
+    return " ".join(f"{value:.9g}" for value in values)

@@ -61,6 +61,7 @@ def test_an_interpreter_without_lerobot_is_told(tmp_path: Path, monkeypatch: pyt
 
 
 @pytest.mark.slow
+@pytest.mark.foreign
 @pytest.mark.skipif(not LEROBOT.is_file(), reason="make .venv-policies/.installed brings LeRobot")
 def test_lerobot_drives():
     """Real policies of LeRobot's, by its interpreter."""

@@ -46,6 +46,7 @@ def test_both_sides_see_the_same_numbers(tmp_path: Path):
         "root": (3, 13),
         "dof": (3, 5, 2),
         "contact": (3, 4, 3),
+        "ground": (3, 4),
         "body": (3, 4, 13),
         "target": (2, 3, 5),
         "dynamics": (3, 3),

@@ -27,8 +27,8 @@ from tests.bundles import make_bundle
 from tests.paths import ROOT
 from tests.synthetic import Room
 
-pytestmark = pytest.mark.usefixtures("small_textures")
-BESIDE = {"origin.json", "regions.json", "walkable.npz"}
+pytestmark = pytest.mark.usefixtures("small_textures", "undrawn")
+BESIDE = {"export.json", "origin.json", "regions.json", "walkable.npz"}
 MESHES = {"collision.obj", "visual.obj", "visual.mtl", "visual.png"}
 
 

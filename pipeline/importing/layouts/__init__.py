@@ -1,0 +1,1 @@
+"""Scenes as the collections lay them out that others publish: a module for each."""

@@ -1,0 +1,1 @@
+"""Scenes as benchmarks: fixed initial conditions, scores, and what they say about real robots."""
