@@ -20,7 +20,7 @@ import numpy as np
 from pipeline.geometry.jit import njit, prange
 from pipeline.raster import layout
 from pipeline.raster.lanes import Lanes, largest, line_aligned_buffer, load, prefetch, select, spread, store, sum_each
-from pipeline.raster.layout import ALPHA_MAX, HALF, ONE, TILE, TWO, ZERO
+from pipeline.raster.layout import ALPHA_MAX, HALF, ONE, STRICT_MATH, TILE, TWO, ZERO
 from pipeline.raster.tiles import Tiles
 from pipeline.types import F32, I64
 
@@ -30,9 +30,6 @@ CHECK_EVERY = 8
 """Gaussians between two looks whether a tile is finished."""
 AHEAD = 6
 """Gaussians between asking for a record, or a slot, and using it."""
-STRICT_MATH = {"reassoc", "contract", "arcp", "nsz"}
-"""Reductions may be reordered, but infinities keep their meaning: far outside an ellipse the exponential overflows
-before the cutoff discards it."""
 
 BUFFER_ROW = (4 + PLANES) * TILE
 """Floats of a row of the buffer: transmittance; R; four planes; weight and dL/dlog(alpha) of the latest Gaussian."""

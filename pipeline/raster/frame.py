@@ -13,9 +13,8 @@ import numpy as np
 
 from pipeline.geometry.jit import njit
 from pipeline.raster import layout
-from pipeline.raster.blending import STRICT_MATH
 from pipeline.raster.lanes import WIDTH, Lanes, largest, line_aligned_buffer, load, prefetch, select, spread, store
-from pipeline.raster.layout import ALPHA_MAX, HALF, ONE, OPAQUE_ENOUGH, TILE, ZERO
+from pipeline.raster.layout import ALPHA_MAX, HALF, ONE, OPAQUE_ENOUGH, STRICT_MATH, TILE, ZERO
 from pipeline.types import F32, U8, U32
 
 PAIR = 2

@@ -34,7 +34,7 @@ from pipeline.types import F32
 
 WIDTH = 16
 FLAGS = ("reassoc", "contract", "arcp", "nsz")
-"""Reductions may be reordered, but infinities keep their meaning (as in `blending.STRICT_MATH`)."""
+"""Reductions may be reordered, but infinities keep their meaning (as in `layout.STRICT_MATH`)."""
 
 Builder = Any
 """An `ir.IRBuilder`; llvmlite's decorators hide the signatures of its methods from type checkers."""

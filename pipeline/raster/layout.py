@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from pipeline.geometry import Camera, Pose
+from pipeline.geometry.jit import njit
 from pipeline.types import F32
 
 TILE = 16
@@ -24,6 +25,9 @@ TILE_PIXELS = TILE * TILE
 Scalar = np.float32 | float
 """numba's scalar functions of float32 give float32; a type checker believes float."""
 ZERO, HALF, ONE, TWO = np.float32(0), np.float32(0.5), np.float32(1), np.float32(2)
+STRICT_MATH = {"reassoc", "contract", "arcp", "nsz"}
+"""Reductions may be reordered, but infinities keep their meaning: far outside an ellipse the exponential overflows
+before the cutoff discards it."""
 ALPHA_MAX = np.float32(0.99)
 """Upper bound of one Gaussian's alpha, as in the 3DGS reference code."""
 OPAQUE_ENOUGH = np.float32(0.05)
@@ -131,6 +135,17 @@ class ViewConstants(NamedTuple):
     def tiles(self) -> tuple[int, int]:
         """Columns and rows of tiles."""
         return -(-int(self.width) // TILE), -(-int(self.height) // TILE)
+
+
+@njit(fastmath=True, error_model="numpy")
+def slope_limits(view: ViewConstants) -> tuple[Scalar, Scalar, Scalar, Scalar]:
+    """Lowest and highest x/z, lowest and highest y/z that the affine approximation uses."""
+    return (
+        -view.cx / view.fx,
+        (view.width - view.cx) / view.fx,
+        -view.cy / view.fy,
+        (view.height - view.cy) / view.fy,
+    )
 
 
 def line_aligned(*shape: int) -> F32:

@@ -17,7 +17,7 @@ import numpy as np
 from pipeline.geometry.jit import njit, prange
 from pipeline.raster import layout
 from pipeline.raster.harmonics import seen_color
-from pipeline.raster.layout import HALF, ONE, TWO, ZERO, GaussianArrays, Scalar, ViewConstants
+from pipeline.raster.layout import HALF, ONE, TWO, ZERO, GaussianArrays, Scalar, ViewConstants, slope_limits
 from pipeline.types import F32
 
 Vector = tuple[Scalar, Scalar, Scalar]
@@ -27,17 +27,6 @@ NO_SHARE = np.float32(1e-30)
 """Squared share of its opacity below which a Gaussian shows nothing, whatever the cutoff."""
 BLOCKS = 64
 """Fixed shares of the work, so that nothing depends on the number of threads."""
-
-
-@njit(fastmath=True, error_model="numpy")
-def slope_limits(view: ViewConstants) -> tuple[Scalar, Scalar, Scalar, Scalar]:
-    """Lowest and highest x/z, lowest and highest y/z that the affine approximation uses."""
-    return (
-        -view.cx / view.fx,
-        (view.width - view.cx) / view.fx,
-        -view.cy / view.fy,
-        (view.height - view.cy) / view.fy,
-    )
 
 
 @njit(fastmath=True, error_model="numpy")

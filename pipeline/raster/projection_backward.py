@@ -13,8 +13,8 @@ from pipeline.geometry.jit import njit, prange
 from pipeline.raster import layout
 from pipeline.raster.harmonics import C0, direction_gradient, evaluate_basis
 from pipeline.raster.lanes import WIDTH, exponential, line_aligned_buffer, load, root, select, spread, store
-from pipeline.raster.layout import HALF, ONE, TWO, ZERO, GaussianArrays, Scalar, ViewConstants
-from pipeline.raster.projection import BLOCKS, Matrix, Vector, dot, own_axes, rows_of, slope_limits
+from pipeline.raster.layout import HALF, ONE, TWO, ZERO, GaussianArrays, Scalar, ViewConstants, slope_limits
+from pipeline.raster.projection import BLOCKS, Matrix, Vector, dot, own_axes, rows_of
 from pipeline.types import F32, F64, I32, I64
 
 MEAN, LOG_SCALE, QUATERNION, CONIC, OPAQUE, DISTANCE, SUMS = 0, 3, 6, 10, 13, 14, 15

@@ -11,8 +11,18 @@ from pipeline.geometry.jit import njit
 from pipeline.raster import layout
 from pipeline.raster.harmonics import seen_color
 from pipeline.raster.lanes import WIDTH, Lanes, bits, floor, load, logarithm, lowest, root, select, spread, store_rows
-from pipeline.raster.layout import COLOR_FIELD, FAINT_FIELD, HALF, ONE, RADIUS, SPREAD, TWO, ZERO, ViewConstants
-from pipeline.raster.projection import slope_limits
+from pipeline.raster.layout import (
+    COLOR_FIELD,
+    FAINT_FIELD,
+    HALF,
+    ONE,
+    RADIUS,
+    SPREAD,
+    TWO,
+    ZERO,
+    ViewConstants,
+    slope_limits,
+)
 from pipeline.types import F32, I32
 
 

@@ -72,6 +72,8 @@ def test_images_are_those_of_all_gaussians(place, rng):
     assert off.mean() < 0.5
     assert off.max() < 2
     assert off.max() > 0, "nothing was drawn coarsely"
+    assert drawn.median_depth is not None
+    assert exact.median_depth is not None
     close = exact.median_depth < 4
     assert np.abs(drawn.median_depth - exact.median_depth)[close & (exact.median_depth > 0)].max() < 0.3
 
