@@ -14,6 +14,7 @@ import argparse
 import json
 import subprocess
 import sys
+from collections import ChainMap
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -117,7 +118,7 @@ def measure(folder: Path, seed: int, case: tuple[int, int, int], density: float)
         poses |= walks[-1]
         cameras |= {f"{capture.name}--{stamp}": camera for stamp, camera in truth.cameras.items()}
     sources = [walk.replace(" ", "_") for walk in building.walks]
-    links = [nearest_frames(walks[0], other) for other in walks[1:]]
+    links = [nearest_frames(dict(ChainMap(*walks[:k])), walk) for k, walk in enumerate(walks) if k]
     card = folder / name / "card.yaml"
     card.write_text(yaml.safe_dump({"name": name, "sources": sources, "links": links}))
     out = folder / "bundles"

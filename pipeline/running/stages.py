@@ -59,7 +59,7 @@ STAGES: tuple[Stage, ...] = (
         _libraries(mesh.BACKENDS),
         function="pipeline.objects.closing:run",
     ),
-    Stage("splat", 11, ("poses", "depth", "align", "points", "mesh"), splat.SplatParams, splat.choose, splat.LIBRARIES),
+    Stage("splat", 12, ("poses", "depth", "align", "points", "mesh"), splat.SplatParams, splat.choose, splat.LIBRARIES),
     Stage("coverage", 5, ("poses", "align", "points", "mesh", "splat"), CoverageParams),
     Stage("regions", 3, ("capture", "poses", "align", "mesh", "coverage"), RegionsParams),
     Stage(

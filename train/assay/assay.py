@@ -14,6 +14,7 @@ from pipeline.types import Mask
 from train.assay.cliff import Cliff, find_cliff
 from train.assay.perturbations import PERTURBATIONS
 from train.runs.results import Episode, Interval, wilson
+from train.suites.statistics import Estimate, paired_difference
 
 HALVINGS = 3
 """How often the gap in which success falls by half is halved."""
@@ -37,7 +38,7 @@ class Level:
     success: Interval
     lost: int
     won: int
-    change: tuple[float, float, float]
+    change: Estimate
 
 
 @dataclass(frozen=True)
@@ -198,15 +199,4 @@ def _check_pairs(before: Sequence[Episode], after: Sequence[Episode]) -> None:
 def _level(size: float, before: Mask, after: Mask) -> Level:
     lost, won = int((before & ~after).sum()), int((~before & after).sum())
     success = wilson(int(after.sum()), len(after))
-    return Level(size, success, lost, won, paired_change(lost, won, len(before)))
-
-
-def paired_change(lost: int, won: int, count: int) -> tuple[float, float, float]:
-    """Difference of two rates of the same N episodes, with its 95 % interval.
-
-    Source: A. Agresti and Y. Min, Statistics in Medicine 24, 2005: Wald's with half an episode more in each cell.
-    """
-    total = count + 2
-    middle, apart = (won - lost) / total, (won + lost + 1) / total
-    wide = 1.96 * math.sqrt(max(apart - middle**2, 0) / total)
-    return (won - lost) / count, max(middle - wide, -1.0), min(middle + wide, 1.0)
+    return Level(size, success, lost, won, paired_difference(after.tolist(), before.tolist()))

@@ -16,7 +16,7 @@ from pipeline.regions.regions import Regions, RobotPose
 from sim.scene.scene import SceneLock, SimScene
 from sim.sensors.cameras.settings import CameraSettings
 from tests.synthetic import box_faces
-from train.assay.assay import Assay, Own, paired_change, respond
+from train.assay.assay import Assay, Own, respond
 from train.assay.page import chart, cliffs, section
 from train.assay.perturbations import PERTURBATIONS
 from train.environment import TrainEnv
@@ -128,15 +128,6 @@ def test_refuses_what_says_nothing():
         respond("turn", episodes(False, False, False), steps_at(1.0, 3))
     with pytest.raises(TrainError, match="other starts"):
         respond("turn", episodes(True, True), lambda name, size: episodes(True, True)[::-1])
-
-
-def test_change_of_pairs():
-    """Agresti and Min: 5 lost and 2 won of 40, by hand; the more agree, the narrower."""
-    value, low, high = paired_change(5, 2, 40)
-    wide = 1.96 * ((8 / 42) - (3 / 42) ** 2) ** 0.5 / 42**0.5
-    assert value == pytest.approx(-0.075)
-    assert (low, high) == pytest.approx((-3 / 42 - wide, -3 / 42 + wide))
-    assert paired_change(0, 0, 40)[2] < 0.06
 
 
 def test_section_says_what_was_found():
