@@ -22,7 +22,7 @@ from pipeline.types import F32, I32, U8
 NEAREST, GROWTH, SLABS = np.float32(1.0), np.float32(1.4), 10
 """Depth at which the nearest slab ends [m], how many times farther each next one does, and their number; the last one
 has no end."""
-SMALL = np.float32(0.5)
+SMALL = np.float32(0.4)
 """Standard deviation on the image of merged Gaussians, times the light from there, up to which they are drawn [px]."""
 
 
