@@ -27,6 +27,8 @@ class Earth(BaseModel):
 
     Attributes:
         heading_deg: Of the frame's x axis, from north clockwise.
+        position_sigma_m: Of the origin's place on a map; None where a person says it.
+        heading_sigma_deg: Of the heading; None likewise.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -35,6 +37,8 @@ class Earth(BaseModel):
     longitude_deg: Annotated[float, Field(ge=-180, le=180)]
     altitude_m: Annotated[float, Field(ge=-1e4, le=1e5)] | None = None
     heading_deg: Annotated[float, Field(ge=-360, le=360)]
+    position_sigma_m: Annotated[float, Field(ge=0)] | None = None
+    heading_sigma_deg: Annotated[float, Field(ge=0)] | None = None
 
     @property
     def north(self) -> tuple[float, float, float]:
@@ -52,9 +56,12 @@ class Earth(BaseModel):
         north_m = origin[0] * north[0] + origin[1] * north[1]
         along, up = metres_a_degree(self.latitude_deg)
         longitude = self.longitude_deg + east_m / along
-        return Earth(
-            latitude_deg=self.latitude_deg + north_m / up,
-            longitude_deg=(longitude + 180) % 360 - 180,
-            altitude_m=None if self.altitude_m is None else self.altitude_m + origin[2],
-            heading_deg=(self.heading_deg - turn_deg + 180) % 360 - 180,
+        return Earth.model_validate(
+            self.model_dump()
+            | {
+                "latitude_deg": self.latitude_deg + north_m / up,
+                "longitude_deg": (longitude + 180) % 360 - 180,
+                "altitude_m": None if self.altitude_m is None else self.altitude_m + origin[2],
+                "heading_deg": (self.heading_deg - turn_deg + 180) % 360 - 180,
+            }
         )

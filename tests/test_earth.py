@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.bundle.params import OnEarth
-from pipeline.bundle.stage import earth_of
+from pipeline.bundle.stage import earth_by_gps, earth_of
+from pipeline.capture.metadata import GpsPosition, from_middle, location_of
+from pipeline.capture.model import Capture, Frame
 from pipeline.earth import ECCENTRICITY, EQUATOR, Earth
 from pipeline.errors import CardError
 from pipeline.geometry import Pose
@@ -80,3 +84,31 @@ def test_an_image_must_tell_where_it_looks(image: str, found: str):
     with pytest.raises(CardError) as error:
         earth_of(OnEarth(**HERE.model_dump(), image=image), views)
     assert found in error.value.found
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_photos_positions_place_the_scene(kept: bool, rng: np.random.Generator):
+    """As surely as they say, over the date line; and only where the location may be kept."""
+    true = HERE.model_copy(update={"heading_deg": -70.0})
+    at = rng.uniform([-40, -30, 0], [60, 30, 20], (40, 3))
+    placed = [true.moved(one.tolist(), 0.0) for one in at]
+    measured = np.array([[one.latitude_deg, one.longitude_deg, one.altitude_m] for one in placed])
+    measured += rng.normal(size=measured.shape) * [2e-6, 3e-6, 0.3]
+    positions: list[GpsPosition] = [(one[0], one[1], one[2]) for one in measured.tolist()]
+    views = [view(f"{n}.jpg", 9.0 * n, 5.0, (x, y, z)) for n, (x, y, z) in enumerate(at.tolist())]
+    frames = [
+        Frame(one.name, "", CAMERA, "exif", gps=metres, gps_sigma=(0.5, 1.0))
+        for one, metres in zip(views, from_middle(positions), strict=True)
+    ]
+    capture = Capture(Path(), "photos", tuple(frames), False, location=location_of(positions) if kept else None)
+    found = earth_by_gps(capture, views)
+    if not kept:
+        assert found is None
+        return
+    assert found is not None
+    assert found.position_sigma_m == pytest.approx(0.5, abs=0.05)
+    assert np.linalg.norm(centred(found) - centred(true)) < 1.0
+    turned = (found.heading_deg - true.heading_deg + 180) % 360 - 180
+    assert found.heading_sigma_deg is not None
+    assert abs(turned) < 3 * found.heading_sigma_deg < 3.0
+    assert earth_by_gps(capture, views[:5]) is None

@@ -15,6 +15,7 @@ from pipeline.io.files import readable
 if TYPE_CHECKING:
     from pipeline import Bundle
     from pipeline.check.quality import Gate
+    from pipeline.earth import Earth
     from pipeline.objects.listing import SceneObject
 
 T = TypeVar("T")
@@ -223,6 +224,7 @@ def facts(bundle: Bundle) -> Iterator[tuple[str, str]]:
             (
                 f"{frame.earth.latitude_deg:.6f}, {frame.earth.longitude_deg:.6f} (WGS 84); "
                 f"x looks {frame.earth.heading_deg % 360:.1f} degrees from north, clockwise"
+                f"{_sure(frame.earth)}"
             ),
         )
     yield "gravity from", _measured(frame.gravity_from.source, frame.gravity_from.sigma, "degrees", 1)
@@ -236,6 +238,13 @@ def facts(bundle: Bundle) -> Iterator[tuple[str, str]]:
     yield "size", readable(sum(entry.bytes for entry in manifest.files.values()))
     yield "packages", ", ".join(f"{name} {version}" for name, version in provenance.packages.items())
     yield "machine", ", ".join(provenance.machine.values())
+
+
+def _sure(earth: Earth) -> str:
+    """How sure a place on the Earth is that positions by satellites gave."""
+    if earth.position_sigma_m is None or earth.heading_sigma_deg is None:
+        return ""
+    return f" (by GPS: ±{earth.position_sigma_m:.1f} m, ±{earth.heading_sigma_deg:.1f} degrees)"
 
 
 def _measured(source: str, sigma: float | None, unit: str, factor: float) -> str:

@@ -1,9 +1,9 @@
-"""Scale and up from where photos were taken by satellites: the cameras' positions laid onto them by one similarity."""
+"""Scale, up and north from where photos were taken by satellites: cameras laid onto the positions by one similarity."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -31,11 +31,17 @@ class GpsFit:
 
     Attributes:
         north: (3,) unit vector in the scene's frame.
+        north_sigma_deg: One sigma of its direction on a map.
+        middle: (3,) the middle of all positions in the scene's frame; known where north is.
+        middle_sigma: One sigma of its place on a map [m], with the error that all positions share.
     """
 
     scale: Scale | None = None
     up: UpEstimate | None = None
     north: F64 | None = None
+    north_sigma_deg: float = 0.0
+    middle: F64 | None = None
+    middle_sigma: float = 0.0
 
 
 def fit_gps(capture: Capture, views: Sequence[View]) -> GpsFit:
@@ -71,9 +77,14 @@ def fit_gps(capture: Capture, views: Sequence[View]) -> GpsFit:
     up_sigma = np.rad2deg(np.arctan2(np.hypot(height / count**0.5, SHARED * stated[1]), narrow))
     up = gps_from_scene.rotation.T @ np.array([0.0, 0.0, 1.0])
     upright = up_sigma <= MAX_UP_SIGMA_DEG
-    headed = upright and np.rad2deg(scale_sigma) <= MAX_UP_SIGMA_DEG  # positions turn by as much as they stretch
-    return GpsFit(
+    turn_sigma = np.rad2deg(scale_sigma)  # positions turn by as much as they stretch
+    fit = GpsFit(
         Scale(gps_from_scene.scale, float(scale_sigma), "gps") if scale_sigma <= MAX_SCALE_SIGMA else None,
         UpEstimate(("gps",), up, float(up_sigma)) if upright else None,
-        gps_from_scene.rotation.T @ np.array([0.0, 1.0, 0.0]) if headed else None,
     )
+    if not upright or turn_sigma > MAX_UP_SIGMA_DEG:
+        return fit
+    north = gps_from_scene.rotation.T @ np.array([0.0, 1.0, 0.0])
+    middle = gps_from_scene.inverse().apply(np.zeros(3))
+    off_map = float(np.hypot(across / count**0.5, stated[0]))
+    return replace(fit, north=north, north_sigma_deg=float(turn_sigma), middle=middle, middle_sigma=off_map)

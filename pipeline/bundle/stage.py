@@ -15,6 +15,7 @@ from PIL import Image
 from scipy.spatial.transform import Rotation
 
 from pipeline.align.alignment import Alignment, load_world_scene
+from pipeline.align.gps import fit_gps
 from pipeline.bundle.params import BundleParams, OnEarth
 from pipeline.bundle.quality_page import write_quality_page
 from pipeline.capture.model import Capture, Selection, as_named, image_report
@@ -100,7 +101,7 @@ def finish(
         origin=_origin(params, capture),
         location=capture.location and Location(**asdict(capture.location)),
         source_from_bundle=scene.source_from_scene,
-        earth=params.earth and earth_of(params.earth, scene.views),
+        earth=earth_of(params.earth, scene.views) if params.earth else earth_by_gps(capture, scene.views),
         report=_report(inputs, capture, scene, alignment),
         parents=params.parents,
     )
@@ -133,6 +134,25 @@ def earth_of(given: OnEarth, views: Sequence[View]) -> Earth:
     left_deg = float(np.rad2deg(np.arctan2(ahead[1], ahead[0])))
     camera_from_world = Rotation.from_euler("z", -left_deg, degrees=True)
     return frame.moved(camera_from_world.apply(-pose.translation).tolist(), -left_deg)
+
+
+def earth_by_gps(capture: Capture, views: Sequence[View]) -> Earth | None:
+    """Where the views' frame [m, z up] lies by the photos' positions; None where they are too few or too uncertain.
+
+    And where the capture's location isn't kept.
+    """
+    found, known = fit_gps(capture, views), capture.location
+    if known is None or found.north is None or found.middle is None:
+        return None
+    around_middle = Earth(
+        latitude_deg=known.latitude_deg,
+        longitude_deg=known.longitude_deg,
+        altitude_m=known.altitude_m,
+        heading_deg=float(np.rad2deg(np.arctan2(found.north[1], found.north[0]))),
+        position_sigma_m=found.middle_sigma,
+        heading_sigma_deg=found.north_sigma_deg,
+    )
+    return around_middle.moved((-found.middle).tolist(), 0.0)
 
 
 def write_cameras(cameras: Iterable[BundleCamera], folder: Path) -> None:
