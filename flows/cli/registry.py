@@ -15,6 +15,7 @@ from pipeline.config import REGISTRY
 from pipeline.io.files import readable
 
 if TYPE_CHECKING:
+    from pipeline.gallery.board import Board
     from pipeline.scenes.summary import SceneSummary
 
 MAX_ROWS = 250
@@ -280,6 +281,9 @@ def gallery(
     *,
     registry: Annotated[str, Arg("address of a registry, or a folder of bundles", "ADDRESS", setting=REGISTRY)] = "",
     out: Annotated[Path, Arg("folder of the site, new or of an earlier gallery", "DIR")],
+    results: Annotated[
+        Path | None, Arg("folder of suites and of results in them, at any depth: adds a leaderboard", "DIR")
+    ] = None,
     push: Annotated[str | None, Arg("publish the site as a static Space, hf://owner/name", "ADDRESS")] = None,
     public: Annotated[bool, Arg("with --push: make a new Space public")] = False,
     serve: Annotated[bool, Arg("serve it on this machine until Ctrl-C")] = False,
@@ -291,25 +295,37 @@ def gallery(
     provenance and how to load it. Any static web server can serve it; it loads nothing from other sites. Run again, it
     updates only new and changed versions.
 
+    --results adds a leaderboard for each suite.json, of those results.json whose hashes fit it and that name the hash of
+    a policy. Scripts and servers have none.
+
     --push publishes the site as a static Space on the Hugging Face Hub. A missing Space is created, private unless
     --public is given. The token comes from `hf auth login` or HF_TOKEN.
 
-    Exit code 1 if a damaged bundle was left out.
+    Exit code 1 if a damaged bundle, or results, were left out.
 
     Examples:
         splatyard registry gallery --registry ./yard --out site
+        splatyard registry gallery --registry ./yard --out site --results published
         splatyard registry gallery --registry bundles --out site --serve       and serve it here, until Ctrl-C
         splatyard registry gallery --registry hf://owner/scenes --out site --push hf://owner/gallery
     """
     from pipeline.gallery.scenes import scenes
 
     listed = scenes(registry)
+    boards: list[Board] = []
+    unfit: dict[str, str] = {}
+    if results:
+        from train.suites.board import boards_of
+
+        boards, unfit = boards_of(results)
     from pipeline.gallery.site import build_site, server_of  # once there is something to show: it draws
 
-    built = build_site(listed, out)
+    built = build_site(listed, out, boards)
     tables.say(f"written    {tables.quoted(out)}: {len(built.made)} pages made, {len(built.kept)} up to date")
     if built.left_out:
         tables.say("left out   ", (", ".join(built.left_out), "bold red"))
+    for file, why in unfit.items():
+        tables.say("left out   ", (file, "bold red"), f": {why}")
     if push:
         from pipeline.gallery import space
 
@@ -321,4 +337,4 @@ def gallery(
                 server.serve_forever()
             except KeyboardInterrupt:
                 tables.say("stopped")
-    return 1 if built.left_out else 0
+    return 1 if built.left_out or unfit else 0

@@ -19,6 +19,7 @@ from pipeline.check.gates import GATES
 from pipeline.check.quality import metric_text
 from pipeline.errors import BundleError, MachineError
 from pipeline.gallery import layers
+from pipeline.gallery.board import Board
 from pipeline.gallery.client import client_page
 from pipeline.gallery.drawing import SCENE_FILE, Drawn, clear, draw_all
 from pipeline.gallery.scenes import Entry, Listed
@@ -29,6 +30,7 @@ from pipeline.scenes.hub import hub_page
 from pipeline.scenes.manifest import ORIGINS
 
 MARK = "gallery.json"
+BOARDS = "leaderboard.html"
 VIEWER_POLICY = (
     "default-src 'none'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob: data:; worker-src blob: data:; "
     "style-src 'unsafe-inline'; img-src 'self' data: blob:; font-src data:; connect-src 'self' data: blob:; "
@@ -46,10 +48,11 @@ class Built:
     left_out: Mapping[str, str]
 
 
-def build_site(scenes: Mapping[str, Sequence[Listed]], out: Path) -> Built:
+def build_site(scenes: Mapping[str, Sequence[Listed]], out: Path, boards: Sequence[Board] = ()) -> Built:
     """Write the site, or bring it up to date: only new or changed versions are made, gone ones go.
 
-    Every page appears whole or not at all; the first page, which links to them, comes last. Versions come oldest first.
+    It has a leaderboard where there are `boards`. Every page appears whole or not at all; the first page, which links to
+    them, comes last. Versions come oldest first.
 
     Raises:
         MachineError: When the folder holds something else than a gallery, or can't be written; or the scenes' registry
@@ -64,6 +67,7 @@ def build_site(scenes: Mapping[str, Sequence[Listed]], out: Path) -> Built:
         kept: list[str] = []
         left_out: dict[str, str] = {}
         entries: list[Entry] = []
+        pages: dict[str, str] = {}
         for versions in scenes.values():
             drawn = draw_all(versions, out, left_out)
             for index, one in enumerate(drawn):
@@ -77,7 +81,9 @@ def build_site(scenes: Mapping[str, Sequence[Listed]], out: Path) -> Built:
                     raise
             shown = [one for one in drawn if str(one.version) not in left_out]
             entries += [one.about.card.entry(one.summary) for one in shown if one.summary.yanked is None][-1:]
-        write_whole(out / "index.html", index_page(entries))
+            pages |= {one.summary.sha256: f"scenes/{one.summary.name}/{one.summary.version}" for one in shown}
+        _write_boards(boards, pages, out)
+        write_whole(out / "index.html", index_page(entries, boards))
         for folder in (out / "scenes").glob("*/*"):  # of versions that are gone, and left by killed runs
             if f"{folder.parent.name}@{folder.name}" not in {*made, *kept}:
                 shutil.rmtree(folder)
@@ -169,10 +175,27 @@ def _page(drawn: Sequence[Drawn], index: int) -> str:
     )
 
 
-def index_page(entries: Sequence[Entry]) -> str:
-    """HTML of the first page."""
+def _write_boards(boards: Sequence[Board], pages: Mapping[str, str], out: Path) -> None:
+    """Write the leaderboard and the files of its results, or take away what there was; `pages` are by bundles' hashes."""
+    new, old = out / f".suites.{uuid4().hex}", out / "suites"
+    for name, content in (file for board in boards for file in board.files.items()):
+        file = new / Path(name).relative_to(old.name)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(file, content)
+    if boards:
+        write_whole(out / BOARDS, _render(BOARDS, boards=boards, pages=pages, root=""))
+    else:
+        (out / BOARDS).unlink(missing_ok=True)
+    shutil.rmtree(old, ignore_errors=True)
+    if boards:
+        new.rename(old)
+
+
+def index_page(entries: Sequence[Entry], boards: Sequence[Board] = ()) -> str:
+    """HTML of the first page, with a link to the leaderboard where there are `boards`."""
     return _render(
         "index.html",
+        boards=boards,
         cards=[entry.model_dump() for entry in sorted(entries, key=lambda entry: entry.name)],
         tags=sorted({tag for entry in entries for tag in entry.tags}),
         licences=sorted({entry.licence for entry in entries}),

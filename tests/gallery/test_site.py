@@ -18,6 +18,7 @@ from pipeline import Bundle
 from pipeline.errors import BundleError, MachineError
 from pipeline.gallery import drawing
 from pipeline.gallery import site as site_module
+from pipeline.gallery.board import Board, Standing
 from pipeline.gallery.scenes import card_of, scenes
 from pipeline.gallery.site import build_site
 from pipeline.publish.publishing import publish, yank
@@ -101,6 +102,26 @@ def test_the_page_says_what_matters(site):
         assert (site / "scenes/room/1.1.0" / shown).stat().st_size > 100
     assert "mesh.jpg" not in room  # what lies there is no image
     assert "This is the first version." in (site / "scenes/room/1.0.0/index.html").read_text()
+
+
+def test_the_leaderboard_links_to_scenes_by_their_hash(own_site, yard):
+    """Texts are text there, too; another hash of the same name is no scene of the gallery."""
+    shown = scenes(str(yard))
+    sha256 = shown["room"][1].summary.sha256
+    share, line = (0.1, 0.2, 0.4), (SCRIPT, SCRIPT, "a" * 64, "b" * 64)
+    standing = Standing(*line, share, "1 of 5", "0.4", "", "", "best", SCRIPT)
+    bundles = {"room@1.1.0": sha256, "dream@1.0.0": "c" * 64}
+    board = Board(
+        "d" * 64, "navigate", "rover", "sapien", 5, bundles, (standing,), {f"suites/{'d' * 64}/suite.json": "{}"}
+    )
+    assert build_site(shown, own_site, [board]).made == ()
+    page = (own_site / "leaderboard.html").read_text()
+    assert SCRIPT not in page and page.count("&lt;script&gt;") == 3
+    targets = re.findall(r'<a href="([^"]+)"', page)
+    assert "scenes/room/1.1.0/index.html" in targets and not any("dream" in target for target in targets)
+    assert page.count("not in this gallery") == 1 and (own_site / "suites" / ("d" * 64) / "suite.json").is_file()
+    build_site(shown, own_site)
+    assert not (own_site / "leaderboard.html").exists() and not (own_site / "suites").exists()
 
 
 @pytest.mark.parametrize(

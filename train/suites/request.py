@@ -20,6 +20,7 @@ from train.suites.results import (
     Film,
     SuiteResults,
     beside,
+    check_fit,
     compared,
     differences,
     read_results,
@@ -129,15 +130,8 @@ class SuiteRequest:
 def _of(suite: Suite, file: Path) -> SuiteResults:
     """Results of others that are of a suite."""
     results = read_results(file)
-    labels = {condition.id: scene.label for scene in suite.scenes for condition in scene.conditions}
-    known = {attempt.condition: attempt.scene for attempt in results.attempts}
+    check_fit(suite, results, file)
     plans = {scene.reference for scene in suite.scenes}
-    if results.suite != suite.sha256 or known != labels or len(results.attempts) != len(known):
-        found, remedy = (
-            f"suite {results.suite[:12]}, not {str(suite.sha256)[:12]}",
-            "evaluate that policy in this suite",
-        )
-        raise TrainError("results are compared within one suite", found=found, remedy=remedy, file=file)
     if plans - results.plans.keys():
         raise TrainError("results have the floors of their scenes", found="none", remedy="evaluate again", file=file)
     return results

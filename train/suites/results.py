@@ -26,6 +26,7 @@ from train.suites.suite import (
     Score,
     Sha,
     Strict,
+    Suite,
     Text,
     digest_of,
 )
@@ -61,9 +62,12 @@ class Attempt(Strict):
 
     @model_validator(mode="after")
     def _check(self) -> Attempt:
-        xy = np.array([*self.episode.path, *([self.episode.goal] if self.episode.goal else [])], np.float64)
-        if not self.episode.path or not (np.abs(xy) < FARTHEST).all():
+        episode = self.episode
+        xy = np.array([*episode.path, episode.start[:2], *([episode.goal] if episode.goal else [])], np.float64)
+        if not episode.path or not (np.abs(xy) < FARTHEST).all():
             raise ValueError(f"an episode has a path, within {FARTHEST:g} m of the scene's origin")
+        if not np.isfinite([episode.reward, episode.start[2], *(episode.way or ())]).all():
+            raise ValueError("an episode has finite numbers")
         if (self.score == SOLVED) != self.episode.success:
             raise ValueError("a solved episode scores 5, and no other does")
         return self
@@ -205,17 +209,17 @@ def compared(one: SuiteResults, other: SuiteResults) -> list[Comparison]:
     if len(scenes) > 1:
         chosen += [(scene, [pair for pair in pairs if pair[0].scene == scene]) for scene in scenes]
     names = one.policy.name, other.policy.name
-    return [_comparison(*names, scene, [(a.score, b.score) for a, b in some]) for scene, some in chosen]
+    return [comparison(*names, scene, [(a.score, b.score) for a, b in some]) for scene, some in chosen]
 
 
 def beside(results: SuiteResults, rung: Rung) -> Comparison:
     """A driver of a suite's fingerprint here, such as in another engine, against what the suite has."""
     pairs = [(attempt.score, rung.scores.get(attempt.condition, 0)) for attempt in results.attempts]
-    return _comparison(f"{results.policy.name} in {results.engine}", f"fingerprint in {rung.engine}", ALL, pairs)
+    return comparison(f"{results.policy.name} in {results.engine}", f"fingerprint in {rung.engine}", ALL, pairs)
 
 
-def _comparison(one: str, other: str, scene: str, pairs: Sequence[tuple[int, int]]) -> Comparison:
-    """Of pairs of scores."""
+def comparison(one: str, other: str, scene: str, pairs: Sequence[tuple[int, int]]) -> Comparison:
+    """Of pairs of scores, each from one initial condition."""
     ours, theirs = np.array(pairs).T
     mine, yours = ours == SOLVED, theirs == SOLVED
     success, score = paired_difference(mine.tolist(), yours.tolist()), mean_difference(ours.tolist(), theirs.tolist())
@@ -242,6 +246,33 @@ def _told(attempt: Attempt | None) -> str:
         return "nothing"
     episode = attempt.episode
     return f"{episode.ended_by} after {episode.steps} steps, score {attempt.score}, reward {episode.reward!r}"
+
+
+def check_fit(suite: Suite, results: SuiteResults, file: Path | None = None) -> None:
+    """Check that results are of a suite: its bundles and conditions, once each, with scores by its rubric.
+
+    Raises:
+        TrainError: When they are of another one, or were not made from them.
+    """
+    found, known = "", results.by_condition()
+    labels = {condition.id: scene.label for scene in suite.scenes for condition in scene.conditions}
+    if results.suite != suite.digest():
+        found = f"suite {results.suite[:12]}, not {suite.digest()[:12]}"
+    elif results.bundles != {scene.reference: scene.sha256 for scene in suite.scenes}:
+        found = "hashes of other bundles"
+    elif len(known) < len(results.attempts) or {one: done.scene for one, done in known.items()} != labels:
+        found = "other initial conditions"
+    else:
+        for condition in suite.conditions.values():
+            attempt = known[condition.id]
+            if not condition.begins(attempt.episode):
+                found = f"{condition.id} begins elsewhere"
+            elif (score := suite.score(attempt.episode)) != attempt.score:
+                found = f"{condition.id} has score {attempt.score}, by the rubric {score}"
+    if found:
+        raise TrainError(
+            "results are compared within one suite", found=found, remedy="evaluate that policy in this suite", file=file
+        )
 
 
 def write_results(results: SuiteResults, folder: Path) -> Path:

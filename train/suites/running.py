@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -18,9 +17,6 @@ from train.runs.results import Episode, FloorPlan
 from train.suites.contestants import Contestant
 from train.suites.results import Attempt, SuiteResults
 from train.suites.suite import Condition, Suite
-
-NEAR = 2e-3
-"""Largest difference of where an episode begins from where the suite has it [m, rad]: rounding."""
 
 
 def open_scenes(suite: Suite, sources: Sequence[str] = (), *, allow_failed: bool = False) -> dict[str, SimScene]:
@@ -106,10 +102,7 @@ def versions() -> dict[str, str]:
 
 def _check_start(condition: Condition, episode: Episode) -> None:
     """Check that an episode began where the suite has it."""
-    pairs = [*zip(condition.start[:2], episode.start[:2], strict=True)]
-    pairs += [(0.0, math.remainder(condition.start[2] - episode.start[2], 2 * math.pi))]
-    pairs += [*zip(condition.goal or (), episode.goal or (), strict=True)] if condition.goal and episode.goal else []
-    if (condition.goal is None) != (episode.goal is None) or any(abs(a - b) > NEAR for a, b in pairs):
+    if not condition.begins(episode):
         raise TrainError(
             "a suite's episodes begin where it says",
             found=f"{condition.id} at {episode.start} to {episode.goal} instead of {condition.start} to "

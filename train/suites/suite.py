@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -19,6 +20,8 @@ from train.runs.results import Episode
 FILE = "suite.json"
 MAX_BYTES = 64 * 2**20
 MAX_SCENES, MAX_CONDITIONS, MAX_ROBOTS = 256, 10_000, 256
+NEAR = 2e-3
+"""Largest difference of where an episode begins from where the suite has it [m, rad]: rounding."""
 SOLVED = 5
 """The score of a solved episode."""
 PLAIN = "empty"
@@ -79,6 +82,13 @@ class Condition(Strict):
     goal: tuple[float, float] | None = None
     way: Annotated[float, Field(ge=0)] | None = None
     level: Text = ""
+
+    def begins(self, episode: Episode) -> bool:
+        """Whether an episode began here."""
+        pairs = [*zip(self.start[:2], episode.start[:2], strict=True)]
+        pairs += [(0.0, math.remainder(self.start[2] - episode.start[2], 2 * math.pi))]
+        pairs += [*zip(self.goal or (), episode.goal or (), strict=False)]
+        return (self.goal is None) == (episode.goal is None) and all(abs(a - b) <= NEAR for a, b in pairs)
 
 
 class SuiteScene(Strict):
@@ -152,6 +162,8 @@ class Suite(Strict):
             raise ValueError("each condition has an id of its own, and each scene is there once in a variant")
         if unknown := {scene.variant for scene in self.scenes} - self.variants.keys():
             raise ValueError(f"no variant {', '.join(sorted(unknown))}")
+        if any(rung.scores.keys() != {*known} for rung in self.fingerprint):
+            raise ValueError("a driver of the fingerprint has a score for each condition")
         if self.sha256 not in (None, self.digest()):
             raise ValueError("its hash is of something else: it was changed after it was made")
         return self
