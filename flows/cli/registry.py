@@ -295,8 +295,8 @@ def gallery(
     provenance and how to load it. Any static web server can serve it; it loads nothing from other sites. Run again, it
     updates only new and changed versions.
 
-    --results adds a leaderboard for each suite.json, of those results.json whose hashes fit it and that name the hash of
-    a policy. Scripts and servers have none.
+    --results adds a leaderboard for each suite.json, of those results.json whose hashes fit it and which have the hash
+    of a policy; scripts and servers have none.
 
     --push publishes the site as a static Space on the Hugging Face Hub. A missing Space is created, private unless
     --public is given. The token comes from `hf auth login` or HF_TOKEN.

@@ -15,8 +15,10 @@ class Standing:
         results: Hash of its results; "" of a scripted driver.
         share: Success with its interval: low, value, high, 0..1.
         success: The same in words.
-        difference: Its success minus that of the best policy from the same conditions, with its interval.
+        difference: Its success minus the highest of a policy, from the same conditions, with its interval; "" if it is
+            that one.
         score_difference: The same of the mean score.
+        verdict: Whether the difference in success is told from none.
         version: Of splatyard, that made the results.
     """
 

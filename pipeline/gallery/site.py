@@ -51,8 +51,8 @@ class Built:
 def build_site(scenes: Mapping[str, Sequence[Listed]], out: Path, boards: Sequence[Board] = ()) -> Built:
     """Write the site, or bring it up to date: only new or changed versions are made, gone ones go.
 
-    It has a leaderboard where there are `boards`. Every page appears whole or not at all; the first page, which links to
-    them, comes last. Versions come oldest first.
+    Every page appears whole or not at all; the first page, which links to them, comes last. Versions come oldest first.
+    There is a leaderboard if there are `boards`.
 
     Raises:
         MachineError: When the folder holds something else than a gallery, or can't be written; or the scenes' registry
@@ -176,7 +176,7 @@ def _page(drawn: Sequence[Drawn], index: int) -> str:
 
 
 def _write_boards(boards: Sequence[Board], pages: Mapping[str, str], out: Path) -> None:
-    """Write the leaderboard and the files of its results, or take away what there was; `pages` are by bundles' hashes."""
+    """Write the leaderboard with the files of its results, or remove the old one; `pages` are by bundles' hashes."""
     new, old = out / f".suites.{uuid4().hex}", out / "suites"
     for name, content in (file for board in boards for file in board.files.items()):
         file = new / Path(name).relative_to(old.name)

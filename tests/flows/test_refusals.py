@@ -96,6 +96,7 @@ verify nowhere
 gallery --registry nowhere --out site
 gallery --registry empty --out site
 gallery --registry bundles --out file
+gallery --registry bundles --out site --results empty
 sim nowhere
 sim room --task nothing
 tasks nothing

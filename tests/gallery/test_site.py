@@ -109,7 +109,7 @@ def test_the_leaderboard_links_to_scenes_by_their_hash(own_site, yard):
     shown = scenes(str(yard))
     sha256 = shown["room"][1].summary.sha256
     share, line = (0.1, 0.2, 0.4), (SCRIPT, SCRIPT, "a" * 64, "b" * 64)
-    standing = Standing(*line, share, "1 of 5", "0.4", "", "", "best", SCRIPT)
+    standing = Standing(*line, share, "1 of 5", "0.4", "", "", "highest", SCRIPT)
     bundles = {"room@1.1.0": sha256, "dream@1.0.0": "c" * 64}
     board = Board(
         "d" * 64, "navigate", "rover", "sapien", 5, bundles, (standing,), {f"suites/{'d' * 64}/suite.json": "{}"}

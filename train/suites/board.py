@@ -124,7 +124,10 @@ def _board(suite: Suite, engine: str, found: dict[str, SuiteResults]) -> Board:
 
 
 def _standing(line: Line, best: Line) -> Standing:
-    success, score = wilson(line.scores.count(SOLVED), len(line.scores)), mean_of(np.float64(line.scores), 0, SOLVED)
+    success, score = (
+        wilson(line.scores.count(SOLVED), len(line.scores)),
+        mean_of(np.array(line.scores, np.float64), 0, SOLVED),
+    )
     against = comparison(line.name, best.name, "", [*zip(line.scores, best.scores, strict=True)])
     mean = f"{sum(line.scores) / len(line.scores):.2f}"
     return Standing(
@@ -137,7 +140,7 @@ def _standing(line: Line, best: Line) -> Standing:
         score=f"{mean} [{score.low:.2f}, {score.high:.2f}]" if score else mean,
         difference="" if line is best else _points(against.success),
         score_difference=_points(against.score, 2) if against.score and line is not best else "",
-        verdict="best" if line is best else _verdict(against),
+        verdict="highest" if line is best else _verdict(against),
         version=one_line(line.version),
     )
 

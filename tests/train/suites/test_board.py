@@ -45,7 +45,7 @@ def test_policies_stand_by_what_they_reached(published: Path, ladder: dict[float
     assert left_out == {} and board.episodes == EPISODES
     lines = {line.name: line for line in board.standings}
     assert [*lines] == ["noise0.0", "noise0.5", "noise0.75", "noise1.0", "random"]
-    assert lines["noise0.0"].verdict == "best" and lines["noise1.0"].verdict == "worse" == lines["random"].verdict
+    assert lines["noise0.0"].verdict == "highest" and lines["noise1.0"].verdict == "worse" == lines["random"].verdict
     for line in board.standings[1:]:
         high = float(line.difference.split()[-1].rstrip("]"))
         assert line.verdict == ("worse" if high < 0 else "not told apart")
@@ -64,7 +64,7 @@ def test_close_policies_are_not_told_apart(suite: Suite, ladder: dict[float, Sui
     write_results(best, tmp_path / "one")
     write_results(close, tmp_path / "other")
     (board,), left_out = boards_of(tmp_path)
-    assert left_out == {} and [line.verdict for line in board.standings] == ["best", "not told apart"]
+    assert left_out == {} and [line.verdict for line in board.standings] == ["highest", "not told apart"]
     assert board.standings[1].difference.startswith("-0.083 [-")
 
 
@@ -161,7 +161,7 @@ def test_the_command(published: Path, yard: Path, ladder, tmp_path: Path, monkey
     assert "left out   script/results.json: its policy has no hash" in capsys.readouterr().out
     page = (site / PAGE).read_text()
     assert "&lt;script&gt;" in page and SCRIPT not in page and "\u202e" not in page
-    assert "not in this gallery" in page and page.count("not told apart</td>") + page.count("worse</td>") == 5
+    assert "not in this gallery" in page and page.count("not told apart<span>") + page.count("worse<span>") == 5
     (folder,) = (site / "suites").iterdir()
     assert len([*folder.iterdir()]) == 6 and f'href="suites/{folder.name}/suite.json"' in page
     assert f'href="{PAGE}"' in (site / "index.html").read_text()
