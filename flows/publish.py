@@ -69,15 +69,17 @@ def publish_scene(bundle: str, to: str = "", public: bool = False, allow_failed:
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
-def build(registry: str, out: Path) -> dict[str, str]:
+def build(registry: str, out: Path, results: Path | None) -> dict[str, str]:
     """Bring the site up to date; returns what had to be left out, and why."""
     from pipeline.gallery.scenes import scenes
     from pipeline.gallery.site import build_site
     from pipeline.scenes.resolver import default_address
+    from train.suites.board import boards_of
 
-    built = build_site(scenes(registry or default_address()), out)
+    boards, unfit = boards_of(results) if results else ([], {})
+    built = build_site(scenes(registry or default_address()), out, boards)
     get_run_logger().info("%d pages made, %d were up to date", len(built.made), len(built.kept))
-    return dict(built.left_out)
+    return {**built.left_out, **unfit}
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
@@ -89,7 +91,13 @@ def push(out: Path, to: str, public: bool) -> str:
 
 
 @flow(name="make-gallery", flow_run_name="gallery-{out}", persist_result=False)
-def make_gallery(registry: str = "", out: Path = Path("site"), push_to: str = "", public: bool = False) -> str:
+def make_gallery(
+    registry: str = "",
+    out: Path = Path("site"),
+    push_to: str = "",
+    public: bool = False,
+    results: Path | None = None,
+) -> str:
     """Bring the gallery of a registry up to date: only pages of new and changed versions are made.
 
     Args:
@@ -97,15 +105,16 @@ def make_gallery(registry: str = "", out: Path = Path("site"), push_to: str = ""
         out: Folder of the site.
         push_to: A static Space on the hub that shows it then, hf://owner/name; none if empty.
         public: Everybody can see a Space that is made: the scenes' licences must allow that.
+        results: A folder of suites and of results in them, at any depth, for a leaderboard; none if empty.
 
     Returns:
         Address of the gallery.
 
     Raises:
-        BundleError: At the end, when a bundle was damaged and had to be left out.
+        BundleError: At the end, when a bundle was damaged, or results don't fit, and had to be left out.
     """
     refuse_secrets(registry)
-    left_out = build(registry, out)
+    left_out = build(registry, out, results)
     address = push(out, push_to, public) if push_to else (out / "index.html").resolve().as_uri()
     if push_to:
         create_link_artifact(address, "gallery", key="gallery")
@@ -116,7 +125,7 @@ def make_gallery(registry: str = "", out: Path = Path("site"), push_to: str = ""
         )
     if left_out:
         raise BundleError(
-            "all versions can be shown",
+            "all versions and results can be shown",
             found="; ".join(f"{name}: {why.splitlines()[0]}" for name, why in left_out.items()),
             remedy="`splatyard registry verify` says more; the others are shown",
         )

@@ -318,7 +318,7 @@ def gallery(
         from train.suites.board import boards_of
 
         boards, unfit = boards_of(results)
-    from pipeline.gallery.site import build_site, server_of  # once there is something to show: it draws
+    from pipeline.gallery.site import build_site  # once there is something to show: it draws
 
     built = build_site(listed, out, boards)
     tables.say(f"written    {tables.quoted(out)}: {len(built.made)} pages made, {len(built.kept)} up to date")
@@ -331,10 +331,17 @@ def gallery(
 
         tables.say(f"pushed     {space.push(out, push, public=public)}")
     if serve:
-        with server_of(out, port) as server:
-            tables.say(f"gallery    http://127.0.0.1:{server.server_port}/ until Ctrl-C")
-            try:
-                server.serve_forever()
-            except KeyboardInterrupt:
-                tables.say("stopped")
+        _serve(out, port)
     return 1 if built.left_out or unfit else 0
+
+
+def _serve(site: Path, port: int) -> None:
+    """Show a gallery on this machine until Ctrl-C."""
+    from pipeline.gallery.site import server_of
+
+    with server_of(site, port) as server:
+        tables.say(f"gallery    http://127.0.0.1:{server.server_port}/ until Ctrl-C")
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            tables.say("stopped")

@@ -125,17 +125,22 @@ def test_the_flow_makes_and_pushes_the_gallery(hub: Hub, artifacts, monkeypatch,
     out = tmp_path / "site"
     built = SimpleNamespace(made=("room@1.0.0",), kept=(), left_out={})
 
-    def build_site(scenes: dict[str, str], folder: Path) -> SimpleNamespace:
+    def build_site(scenes: dict[str, str], folder: Path, boards: list[str]) -> SimpleNamespace:
         folder.mkdir(exist_ok=True)
         (folder / "gallery.json").write_text("{}")
-        (folder / "index.html").write_text(f"{scenes} {built.left_out}")
+        (folder / "index.html").write_text(f"{scenes} {built.left_out} {boards}")
         return built
 
     monkeypatch.setattr("pipeline.gallery.site.build_site", build_site)
     monkeypatch.setattr("pipeline.gallery.scenes.scenes", lambda address: {"of": address})
+    unfit = {"a/results.json": "its suite isn't there"}
+    monkeypatch.setattr("train.suites.board.boards_of", lambda folder: ([f"board of {folder}"], unfit))
     flow = module.make_gallery
     assert flow.fn("yard", out) == (out / "index.html").as_uri()
     assert flow.fn("yard", out, "hf://owner/gallery") == f"{hub.url}/spaces/owner/gallery" == artifacts[-1]
+    with pytest.raises(BundleError, match=r"a/results\.json: its suite isn't there"):
+        flow.fn("yard", out, results=tmp_path)
+    assert f"board of {tmp_path}" in (out / "index.html").read_text()
     built.left_out["hall@1.0.0"] = "it is damaged\n  found: x"
     with pytest.raises(BundleError, match=r"hall@1\.0\.0: it is damaged"):
         flow.fn("yard", out, "hf://owner/gallery")
