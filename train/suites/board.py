@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -27,7 +27,12 @@ T = TypeVar("T", Suite, SuiteResults)
 
 @dataclass(frozen=True)
 class Line:
-    """A policy, or a scripted driver of a fingerprint: its scores in the order of the suite's conditions."""
+    """A policy, or a scripted driver of a fingerprint.
+
+    Attributes:
+        scores: In the order of the suite's conditions.
+        file: Content of its results.json, without the floors of scenes: hashes are not of those.
+    """
 
     name: str
     about: str
@@ -35,6 +40,7 @@ class Line:
     policy: str = ""
     results: str = ""
     version: str = ""
+    file: str = ""
 
     @property
     def rank(self) -> tuple[int, int, str]:
@@ -49,19 +55,12 @@ def boards_of(folder: Path) -> tuple[list[Board], dict[str, str]]:
     each physics engine that there are such results in.
 
     Raises:
-        TrainError: When there is no suite.
+        TrainError: When there are no results.
     """
-    left_out, suites, found = dict[str, str](), dict[str, Suite](), dict[tuple[str, str], dict[str, SuiteResults]]()
+    left_out, suites, found = dict[str, str](), dict[str, Suite](), dict[tuple[str, str], dict[str, Line]]()
     for file, suite in _readable(folder, suite_file.FILE, read_suite, left_out):
-        if suites.setdefault(suite.digest(), suite).fingerprint != suite.fingerprint:
+        if suites.setdefault(str(suite.sha256), suite).fingerprint != suite.fingerprint:
             left_out[file] = "its fingerprint isn't that of the same suite in another file"
-    if not suites:
-        raise TrainError(
-            "a leaderboard is made of suites and of results in them",
-            found=f"no suite.json in it or below{''.join(f'; {name}: {why}' for name, why in left_out.items())}",
-            remedy="put the folders of `splatyard policy suite` and `splatyard policy evaluate` into it",
-            file=folder,
-        )
     for file, results in _readable(folder, results_file.FILE, read_results, left_out):
         try:
             suite = suites.get(results.suite)
@@ -72,15 +71,24 @@ def boards_of(folder: Path) -> tuple[list[Board], dict[str, str]]:
         except TrainError as error:
             left_out[file] = error.found
         else:
-            found.setdefault((results.suite, results.engine), {})[results.digest()] = results
-    return [_board(suites[suite], engine, those) for (suite, engine), those in sorted(found.items())], left_out
+            line = _line(suite, results)
+            found.setdefault((results.suite, results.engine), {})[line.results] = line
+    if not found and not left_out:
+        raise TrainError(
+            "a leaderboard is made of suites and of results in them",
+            found="no results.json in it or below",
+            remedy="put the folders of `splatyard policy suite` and `splatyard policy evaluate` into it",
+            file=folder,
+        )
+    boards = [_board(suites[suite], engine, [*found[suite, engine].values()]) for suite, engine in sorted(found)]
+    return boards, left_out
 
 
 def _readable(folder: Path, name: str, read: Callable[[Path], T], left_out: dict[str, str]) -> Iterator[tuple[str, T]]:
     """Files of a name in or below a folder that can be read; the others go to `left_out`, with the reason."""
     total = 0
     for number, path in enumerate(sorted(islice(folder.rglob(name), MAX_FILES + 1))):
-        file = path.relative_to(folder).as_posix()
+        file = one_line(path.relative_to(folder).as_posix())
         try:
             total += path.stat().st_size
             if number == MAX_FILES or total > MAX_BYTES:
@@ -93,17 +101,23 @@ def _readable(folder: Path, name: str, read: Callable[[Path], T], left_out: dict
             left_out[file] = error.found
 
 
-def _board(suite: Suite, engine: str, found: dict[str, SuiteResults]) -> Board:
-    """Of results by their hash, at least one."""
-    ids, digest = [*suite.conditions], suite.digest()
-    policies, files = list[Line](), {f"suites/{digest}/{suite_file.FILE}": suite.model_dump_json(indent=1)}
-    for sha256, results in found.items():
-        scores = {attempt.condition: attempt.score for attempt in results.attempts}
-        who, version = results.policy, results.made_with.get("splatyard", "")
-        own = tuple(scores[one] for one in ids)
-        policies.append(Line(who.name, who.about, own, str(who.sha256), sha256, version))
-        slim = results.model_copy(update={"plans": {}})  # their hash is not of the floors
-        files[f"suites/{digest}/{sha256}/{results_file.FILE}"] = slim.model_dump_json()
+def _line(suite: Suite, results: SuiteResults) -> Line:
+    """What is kept of results, which may be large."""
+    who, attempts = results.policy, results.by_condition()
+    return Line(
+        who.name,
+        who.about,
+        tuple(attempts[one].score for one in suite.conditions),
+        policy=str(who.sha256),
+        results=str(results.sha256),
+        version=results.made_with.get("splatyard", ""),
+        file=results.model_copy(update={"plans": {}}).model_dump_json(),
+    )
+
+
+def _board(suite: Suite, engine: str, policies: Sequence[Line]) -> Board:
+    """Of at least one policy."""
+    ids, folder = [*suite.conditions], f"suites/{suite.sha256}"
     drivers = [
         Line(rung.driver, f"scripted: {rung.about}", tuple(rung.scores[one] for one in ids))
         for rung in suite.fingerprint
@@ -112,22 +126,23 @@ def _board(suite: Suite, engine: str, found: dict[str, SuiteResults]) -> Board:
     best = min(policies, key=lambda line: line.rank)
     lines = sorted([*policies, *drivers], key=lambda line: line.rank)
     return Board(
-        suite=digest,
+        suite=str(suite.sha256),
         task=suite.task,
         robot=suite.robot,
         engine=engine,
         episodes=len(ids),
         bundles={scene.reference: scene.sha256 for scene in suite.scenes},
         standings=tuple(_standing(line, best) for line in lines),
-        files=files,
+        files={
+            f"{folder}/{suite_file.FILE}": suite.model_dump_json(indent=1),
+            **{f"{folder}/{line.results}/{results_file.FILE}": line.file for line in policies},
+        },
     )
 
 
 def _standing(line: Line, best: Line) -> Standing:
-    success, score = (
-        wilson(line.scores.count(SOLVED), len(line.scores)),
-        mean_of(np.array(line.scores, np.float64), 0, SOLVED),
-    )
+    success = wilson(line.scores.count(SOLVED), len(line.scores))
+    score = mean_of(np.array(line.scores, np.float64), 0, SOLVED)
     against = comparison(line.name, best.name, "", [*zip(line.scores, best.scores, strict=True)])
     mean = f"{sum(line.scores) / len(line.scores):.2f}"
     return Standing(
