@@ -13,7 +13,7 @@ from pipeline.errors import TrainError
 from tests.gallery.yard import SCRIPT
 from tests.train.suites.conftest import EPISODES
 from train.suites.board import boards_of
-from train.suites.results import SuiteResults, read_results, write_results
+from train.suites.results import SuiteResults, check_fit, read_results, write_results
 from train.suites.suite import Rung, Suite, read_suite, write_suite
 
 HASHES = {0.0: "a" * 64, 0.5: "b" * 64, 0.75: "c" * 64, 1.0: "d" * 64}
@@ -66,6 +66,8 @@ def test_close_policies_are_not_told_apart(suite: Suite, ladder: dict[float, Sui
     (board,), left_out = boards_of(tmp_path)
     assert left_out == {} and [line.verdict for line in board.standings] == ["highest", "not told apart"]
     assert board.standings[1].difference.startswith("-0.083 [-")
+    with pytest.raises(TrainError, match="within one suite"):
+        check_fit(suite.model_copy(update={"seed": 1}), best)
 
 
 def test_what_the_page_links_to_reproduces_it(published: Path, ladder: dict[float, SuiteResults], tmp_path: Path):
