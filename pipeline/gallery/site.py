@@ -177,18 +177,18 @@ def _page(drawn: Sequence[Drawn], index: int) -> str:
 
 def _write_boards(boards: Sequence[Board], pages: Mapping[str, str], out: Path) -> None:
     """Write the leaderboard with the files of its results, or remove the old one; `pages` are by bundles' hashes."""
-    new, old = out / f".suites.{uuid4().hex}", out / "suites"
+    new, old = out / ".suites", out / "suites"
+    shutil.rmtree(new, ignore_errors=True)  # left by a killed run
     for name, content in (file for board in boards for file in board.files.items()):
         file = new / Path(name).relative_to(old.name)
         file.parent.mkdir(parents=True, exist_ok=True)
         write_whole(file, content)
-    if boards:
-        write_whole(out / BOARDS, _render(BOARDS, boards=boards, pages=pages, root=""))
-    else:
-        (out / BOARDS).unlink(missing_ok=True)
     shutil.rmtree(old, ignore_errors=True)
     if boards:
         new.rename(old)
+        write_whole(out / BOARDS, _render(BOARDS, boards=boards, pages=pages, root=""))
+    else:
+        (out / BOARDS).unlink(missing_ok=True)
 
 
 def index_page(entries: Sequence[Entry], boards: Sequence[Board] = ()) -> str:
