@@ -35,8 +35,8 @@ class CaptureParams(Settings):
     cameras: Known = "first"
     """Which cameras of a rig are read: first (the best one), all, or names with commas between them."""
     keep_gps: bool = False
-    """Whether the location where photos were taken (GPS) is kept in the bundle's manifest, and outdoors where its origin
-    lies on the Earth."""
+    """Whether the photos' location (GPS) is kept in the bundle's manifest; outdoors its origin's place on the Earth and
+    heading as well."""
     pose_convention: Known = DECLARED
     """What the given poses are, where not what their format declares: a name that the error of wrong poses gives."""
     blur_faces: bool = False
