@@ -75,12 +75,14 @@ class Machine:
         modules: Modules of `PACKAGES` that are installed; with a GPU, only those that can be imported.
         problem: Why the requested interpreter does not run; "" when it does.
         broken: Modules that are installed but can't be imported, and why.
+        barred: Backends that a build may not use, and why.
     """
 
     gpu: Gpu | None = None
     modules: frozenset[str] = frozenset()
     problem: str = ""
     broken: Mapping[str, str] = field(default_factory=dict)
+    barred: Mapping[str, str] = field(default_factory=dict)
 
     def lacks(self, backend: str) -> str | None:
         """Why a GPU backend (a key of `BACKENDS`) can't run here, in one clause; None when it can."""
@@ -98,7 +100,7 @@ class Machine:
         if self.gpu.memory < library.memory:
             has, needs = self.gpu.memory / GIBI, library.memory / GIBI
             return f"{backend} needs {needs:.0f} GiB on the GPU, {self.gpu.name} has {has:.1f}"
-        return None
+        return self.barred.get(backend)
 
 
 @cache

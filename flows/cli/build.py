@@ -9,7 +9,7 @@ from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import pipeline
 from flows.cli import tables
@@ -19,6 +19,7 @@ from pipeline.errors import CaptureError, CardError
 if TYPE_CHECKING:
     from pipeline.running.building import BuildResult
 
+LicenceProfile = Literal["commercial"]
 STAGES = (
     "capture",
     "select",
@@ -102,6 +103,9 @@ def build(
     tag_size: TagSize = None,
     camera_height: CameraHeight = None,
     version: Version = None,
+    licence_profile: Annotated[
+        LicenceProfile | None, Arg("use only captures, backends and weights that allow commercial use")
+    ] = None,
     view: Annotated[bool, Arg("watch it live in the browser, until Ctrl-C")] = False,
     as_json: AsJson = False,
 ) -> int:
@@ -126,6 +130,7 @@ def build(
         splatyard build scan/ --set splat.gaussians=60000 --set mesh.backend=poisson
         splatyard build photos/ --blur-faces --blur-plates   blur people and cars first
         splatyard build mug/ --object --name mug          one object, filmed from all sides or on a turntable
+        splatyard build scan/ --card scan.yaml --licence-profile commercial
         splatyard build scan/ --dry-run                   the plan: which stages run, which are cached, and why
         splatyard build scan/ --until mesh                stop after the mesh stage
     """
@@ -140,6 +145,7 @@ def build(
         *settings,
     )
     request = replace(_asked(path, others, card, name), out=out, settings=chosen, until=until, version=version)
+    request = replace(request, licence_profile=licence_profile)
     if dry_run:
         _show_plan(pipeline.plan(request), as_json=as_json)
     else:

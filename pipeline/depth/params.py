@@ -73,6 +73,9 @@ def choose(traits: Traits, params: DepthParams, machine: Machine) -> Choice:
         return Choice("sensor", "every frame has a depth image")
     if traits.has_depth:
         return Choice("combined", "every frame has a depth image, coarser than the colour image")
-    if machine.lacks("vggt") is None and not (traits.has_poses and traits.has_scale):
-        return Choice("vggt", "the capture has no depth images, and the machine has a GPU and vggt")
-    return Choice("mvs", "the capture has no depth images")
+    reason, lacks = "the capture has no depth images", machine.lacks("vggt")
+    if machine.gpu is None or (traits.has_poses and traits.has_scale):
+        return Choice("mvs", reason)
+    if lacks is None:
+        return Choice("vggt", f"{reason}, and the machine has a GPU and vggt")
+    return Choice("mvs", f"{reason}; {lacks}")

@@ -16,6 +16,7 @@ from pipeline.export.agreement import EXPORT_FILE, Drawing, agreement, told_view
 from pipeline.export.programs import PROGRAMS, Programs
 from pipeline.geometry import Similarity
 from pipeline.io.results import partial_result, writing_alone
+from pipeline.publish.checks import may_be_sold
 from pipeline.regions.regions import GRID_FILE, REGIONS_FILE
 from pipeline.scenes.bundle import Bundle
 from pipeline.scenes.manifest import MANIFEST_FILE, file_sha256
@@ -126,12 +127,13 @@ class Origin(TypedDict):
     origin: str
     digital_source_type: str
     licence: str
+    stage_licences: dict[str, str]
     failed_gates: list[str]
     unit: str
 
 
 def origin(bundle: Bundle) -> Origin:
-    """The origin of a bundle."""
+    """The origin of a bundle; of its stages' licences those that are not plainly permissive."""
     manifest = bundle.manifest
     return {
         "bundle": manifest.reference,
@@ -140,6 +142,11 @@ def origin(bundle: Bundle) -> Origin:
         "origin": manifest.provenance.origin,
         "digital_source_type": DIGITAL_SOURCE[manifest.provenance.origin],
         "licence": manifest.provenance.licence,
+        "stage_licences": {
+            stage.name: stage.licence
+            for stage in manifest.provenance.stages
+            if stage.licence and not may_be_sold(stage.licence)
+        },
         "failed_gates": list(manifest.failed_gates),
         "unit": manifest.frame.unit,
     }

@@ -1,4 +1,4 @@
-"""The backends that need a GPU: their packages, how to install them, and their weights."""
+"""The backends that need a GPU: their packages, how to install them, their weights, and what both may be used for."""
 
 from __future__ import annotations
 
@@ -15,11 +15,25 @@ ENVIRONMENT = (
 
 
 @dataclass(frozen=True)
+class Licence:
+    """A licence, or several joined by AND, and whether commercial use is allowed; False where nobody knows."""
+
+    text: str
+    commercial: bool = True
+
+
+OURS = Licence("Apache-2.0")
+NON_COMMERCIAL = Licence("CC-BY-NC-4.0", commercial=False)
+UNKNOWN = Licence("weights of unknown licence", commercial=False)
+
+
+@dataclass(frozen=True)
 class Weights:
     """A file in a repository on Hugging Face, which its package keeps in that cache or in torch's."""
 
     repository: str
     file: str
+    licence: Licence
     in_torch_cache: bool = False
 
     @property
@@ -59,7 +73,7 @@ class Backend:
         install: The commands that install it, in order.
         dockerfile: Name in docker/ of the file whose image contains it.
         weights: The weights that may be requested, the default first.
-        licence: Permitted use, in one clause.
+        licence: Of its code.
     """
 
     distribution: str
@@ -70,10 +84,11 @@ class Backend:
     install: tuple[str, ...]
     dockerfile: str
     weights: tuple[Weights, ...]
-    licence: str
+    licence: Licence
 
 
 VGGT = "https://github.com/facebookresearch/vggt@a288dd0f14786c93483e45524328726ab7b1b4ce"
+VGGT_LICENCE = Licence("VGGT License (no military use)")
 NKSR = "https://github.com/nv-tlabs/NKSR@b0edf84834aedafff11c5317d5ef00dd53f067ef"
 BACKENDS = {
     "vggt": Backend(
@@ -89,10 +104,10 @@ BACKENDS = {
         ),
         "learned.Dockerfile",
         (
-            Weights("facebook/VGGT-1B", "model.safetensors"),
-            Weights("facebook/VGGT-1B-Commercial", "model.safetensors"),
+            Weights("facebook/VGGT-1B", "model.safetensors", NON_COMMERCIAL),
+            Weights("facebook/VGGT-1B-Commercial", "model.safetensors", VGGT_LICENCE),
         ),
-        "code: VGGT License; weights: CC BY-NC 4.0, or the commercial ones after registration",
+        VGGT_LICENCE,
     ),
     "depth_anything_3": Backend(
         "depth-anything-3",
@@ -102,8 +117,13 @@ BACKENDS = {
         "https://github.com/ByteDance-Seed/Depth-Anything-3, release 0.1.1",
         (*ENVIRONMENT, "learned/bin/pip install depth-anything-3==0.1.1 xformers==0.0.30"),
         "learned.Dockerfile",
-        (Weights("depth-anything/DA3-LARGE-1.1", "model.safetensors"),),
-        "code: Apache-2.0; weights: CC BY-NC 4.0, smaller ones Apache-2.0",
+        (
+            Weights("depth-anything/DA3-LARGE-1.1", "model.safetensors", NON_COMMERCIAL),
+            Weights("depth-anything/DA3-GIANT-1.1", "model.safetensors", NON_COMMERCIAL),
+            Weights("depth-anything/DA3-BASE", "model.safetensors", Licence("Apache-2.0")),
+            Weights("depth-anything/DA3-SMALL", "model.safetensors", Licence("Apache-2.0")),
+        ),
+        Licence("Apache-2.0"),
     ),
     "nksr": Backend(
         "nksr",
@@ -122,8 +142,8 @@ BACKENDS = {
             "#subdirectory=package'",
         ),
         "learned.Dockerfile",
-        (Weights("heiwang1997/nksr-checkpoints", "checkpoints/ks.pth", in_torch_cache=True),),
-        "code: NVIDIA Source Code License, research and evaluation only; weights: CC BY-SA 4.0",
+        (Weights("heiwang1997/nksr-checkpoints", "checkpoints/ks.pth", Licence("CC-BY-SA-4.0"), in_torch_cache=True),),
+        Licence("NVIDIA Source Code License (research and evaluation only)", commercial=False),
     ),
     "gsplat": Backend(
         "gsplat",
@@ -134,10 +154,19 @@ BACKENDS = {
         ("pip install 'splatyard[gpu]'",),
         "cuda.Dockerfile",
         (),
-        "Apache-2.0",
+        Licence("Apache-2.0"),
     ),
 }
 """The GPU backends by name."""
+
+
+def licence_of(name: str, weights: str = "") -> Licence:
+    """What a GPU backend's code and its weights ("" are the default ones) allow together."""
+    backend = BACKENDS[name]
+    known = {one.repository: one.licence for one in backend.weights}
+    used = [known.get(weights, UNKNOWN)] if weights else [*known.values()][:1]
+    parts = [backend.licence, *used]
+    return Licence(" AND ".join(dict.fromkeys(part.text for part in parts)), all(part.commercial for part in parts))
 
 
 def foreign_environment() -> dict[str, str]:

@@ -17,7 +17,7 @@ from scipy.spatial import KDTree
 from pipeline.depth.maps import DepthMap
 from pipeline.errors import ReconstructionError
 from pipeline.geometry import Mesh, PointCloud
-from pipeline.gpu_backends.catalog import BACKENDS, GIBI
+from pipeline.gpu_backends.catalog import GIBI, licence_of
 from pipeline.gpu_backends.errors import GpuMemoryError
 from pipeline.gpu_backends.session import Session, open_session
 from pipeline.mesh.params import MeshParams
@@ -70,7 +70,7 @@ def reconstruct(_maps: Sequence[DepthMap], cloud: PointCloud, params: MeshParams
     voxel_size = params.voxel_size or detail_voxel_size(points, params.nksr_detail)
     centre = points.mean(0, dtype=np.float64)
     scaled = ((points - centre) * (UNIT_VOXEL / voxel_size)).astype(np.float32)
-    logger.info("NKSR: %s", BACKENDS["nksr"].licence)
+    logger.info("NKSR: %s", licence_of("nksr").text)
     with open_session(WORKER, {}, params.python) as session:
         free = session.ask({})["free"]
         found = _reconstruct(session, scaled, normals, voxel_size, free)

@@ -15,6 +15,7 @@ from pipeline.bundle.stage import seal
 from pipeline.check.quality import QUALITY_FILE, Quality
 from pipeline.errors import BundleError
 from pipeline.geometry import Gaussians, Mesh, Similarity
+from pipeline.gpu_backends.catalog import OURS
 from pipeline.io.results import lock_file, locked, partial_result
 from pipeline.objects.cutting import (
     FRICTION,
@@ -141,7 +142,9 @@ def cut_out(
         return scene_folder / found
     solid, shown = made or cut_together(bundle, objects, behind)
     folder = scene_folder / (found if version else str(max(Version.parse(found), least)))
-    stage = StageRecord(name="objects", key=key, backend="own", reason="asked for", params={"names": tuple(names)})
+    stage = StageRecord(
+        name="objects", key=key, backend="own", reason="asked for", params={"names": tuple(names)}, licence=OURS.text
+    )
     stages = (*manifest.provenance.stages, stage)
     provenance = manifest.provenance.model_copy(update={"build_key": key, "stages": stages})
     with locked(lock_file(folder), f"bundle {manifest.name}"), partial_result(folder) as partial:

@@ -20,6 +20,7 @@ from scipy.sparse.csgraph import connected_components
 
 from pipeline.geometry import Camera, Pose
 from pipeline.geometry.overlap import overlaps
+from pipeline.gpu_backends.catalog import BACKENDS, licence_of
 from pipeline.gpu_backends.errors import BadOutputError, GpuMemoryError
 from pipeline.gpu_backends.session import Session, open_session
 from pipeline.poses.keyframes import pinhole_for
@@ -49,16 +50,6 @@ LOOP_MATCHES = 30
 
 WORKERS = {"vggt": "pipeline.poses.vggt_worker", "depth_anything_3": "pipeline.poses.depth_anything_worker"}
 """Worker modules by backend."""
-WEIGHTS = {"vggt": "facebook/VGGT-1B", "depth_anything_3": "depth-anything/DA3-LARGE-1.1"}
-"""Default weights by backend."""
-LICENCES = {
-    "facebook/VGGT-1B": "CC BY-NC 4.0, not for commercial use; facebook/VGGT-1B-Commercial, on request, is",
-    "facebook/VGGT-1B-Commercial": "Meta's VGGT licence: commercial use is allowed, military use is not",
-    "depth-anything/DA3-GIANT-1.1": "CC BY-NC 4.0, not for commercial use; depth-anything/DA3-BASE is Apache 2.0",
-    "depth-anything/DA3-LARGE-1.1": "CC BY-NC 4.0, not for commercial use; depth-anything/DA3-BASE is Apache 2.0",
-    "depth-anything/DA3-BASE": "Apache 2.0",
-    "depth-anything/DA3-SMALL": "Apache 2.0",
-}
 RECENT_IMAGES = 10
 """Number of preceding images that the next of unordered images should match."""
 
@@ -281,15 +272,15 @@ def network_session(backend: str, params: NetworkParams) -> Iterator[tuple[Sessi
     Raises:
         MachineError: When it can't be loaded, or not even two images fit into memory.
     """
-    weights = params.weights or WEIGHTS[backend]
+    weights = params.weights or BACKENDS[backend].weights[0].repository
     with open_session(WORKERS[backend], {"weights": weights}, params.python) as session:
-        yield session, {"weights": weights, "licence": _licence(weights)}
+        yield session, {"weights": weights, "licence": _licence(backend, weights)}
 
 
 @cache  # to log it once
-def _licence(weights: str) -> str:
-    text = LICENCES.get(weights, "see their source")
-    logger.warning("licence of the weights %s: %s", weights, text)
+def _licence(backend: str, weights: str) -> str:
+    text = licence_of(backend, weights).text
+    logger.warning("licence of %s with %s: %s", backend, weights, text)
     return text
 
 

@@ -56,9 +56,12 @@ def choose(traits: Traits, params: PosesParams, machine: Machine) -> Choice:
     """The backend for a capture: given poses refined on the images, VGGT, or COLMAP."""
     if params.backend != "auto":
         return Choice(params.backend, "asked for")
-    if not (traits.has_poses and traits.has_scale) and machine.lacks("vggt") is None:
+    if traits.has_poses and traits.has_scale:
+        return Choice("refined", "the capture has poses")
+    lacks = machine.lacks("vggt")
+    if lacks is None:
         what = "poses without scale" if traits.has_poses else "no poses"
         return Choice("vggt", f"the capture has {what}, and the machine has a GPU and vggt")
-    if traits.has_poses:
-        return Choice("refined", "the capture has poses")
-    return Choice("colmap", "the capture has no poses")
+    backend, what = ("refined", "poses") if traits.has_poses else ("colmap", "no poses")
+    reason = f"the capture has {what}"
+    return Choice(backend, reason if machine.gpu is None else f"{reason}; {lacks}")

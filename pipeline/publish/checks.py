@@ -65,6 +65,11 @@ def may_be_public(text: str) -> bool:
     return OPEN.fullmatch(plain_licence(text)) is not None
 
 
+def may_be_sold(text: str) -> bool:
+    """Whether licences, joined by AND, are known to allow anybody commercial use."""
+    return all(may_be_public(part) and "-nc" not in plain_licence(part) for part in text.split(" AND "))
+
+
 def check_licence(text: str, *, public: bool) -> None:
     """A BundleError if a bundle may not be published under its capture's licence, an SPDX id or a sentence."""
     licence = plain_licence(text)

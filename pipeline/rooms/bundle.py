@@ -10,6 +10,7 @@ from pipeline.bundle.params import BundleParams
 from pipeline.bundle.stage import LEVEL_FILES, SplatInfo, write_cameras, write_manifest
 from pipeline.geometry import Mesh, PointCloud
 from pipeline.geometry.rays import sample_surface
+from pipeline.gpu_backends.catalog import OURS
 from pipeline.importing.measure import write_lookouts
 from pipeline.points.stage import write_points_ply
 from pipeline.rooms.made import ALIGNMENT, coverage_of, make_room
@@ -83,5 +84,7 @@ def _params(seed: int, recipe: Recipe) -> BundleParams:
         source=f"splatyard scene rooms, seed {seed}" + (f", painted like {recipe.like}" if recipe.like else ""),
         licence=recipe.licence,
         description="a room drawn by a seed",
-        stages=(StageRecord(name="rooms", key=key, backend="drawn", reason="asked for", params=stated),),
+        stages=(
+            StageRecord(name="rooms", key=key, backend="drawn", reason="asked for", params=stated, licence=OURS.text),
+        ),
     )

@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from pipeline.machine import this_machine
 from pipeline.parameters import Settings
 from pipeline.running.card import Card, name_from
 from pipeline.running.engine import PlannedStage, execute, log_traceback, missing_library, stage_key
+from pipeline.running.licences import LicenceProfile, check_capture, licensed_choice, stage_licence
 from pipeline.running.needs import check_needs, keyframes_of, recounted
 from pipeline.running.records import build_lock
 from pipeline.running.settings import read_card, resolve_params
@@ -50,6 +52,8 @@ class BuildRequest:
         until: Last stage to run, or None for all.
         version: The bundle's version; by default the next free minor version.
         others: Further captures of the same place, which are joined to the source's.
+        licence_profile: What the bundle is for, which the licences of capture, backends and weights must allow; by
+            default the card's.
     """
 
     source: Path
@@ -61,6 +65,7 @@ class BuildRequest:
     until: str | None = None
     version: str | None = None
     others: tuple[Path, ...] = ()
+    licence_profile: LicenceProfile | None = None
 
 
 @dataclass(frozen=True)
@@ -117,7 +122,7 @@ def plan(request: BuildRequest, card: Card | None = None) -> Plan:
 
     Raises:
         CaptureError: When the source is missing or its format is unknown.
-        CardError: When the card, a setting, the name or the version is wrong.
+        CardError: When the card, a setting, the name or the version is wrong, or a licence not what it is for.
     """
     sources = [capture_at(path) for path in (request.source, *request.others)]
     if card is None:
@@ -139,6 +144,8 @@ def plan(request: BuildRequest, card: Card | None = None) -> Plan:
         **({"movables": card.movables} if card.movables else {}),
         **({"earth": card.earth.model_dump()} if card.earth else {}),
     }
+    if profile := request.licence_profile or card.licence_profile:
+        check_capture(about["licence"], request.card)
     if capture.one_object and card.movables:
         raise CardError(
             "movables stand in a place",
@@ -149,12 +156,12 @@ def plan(request: BuildRequest, card: Card | None = None) -> Plan:
     _refuse_one(request, capture, card)
     refuse_copies(sources, [digest for _, digest in probed])
     if request.others:
-        whole = _joined(sources, probed, params, card, about, work, request)
+        whole = _joined(sources, probed, params, card, about, work, replace(request, licence_profile=profile))
     else:
         ((traits, digest),) = probed
         stages = LONE_STAGES if capture.one_object else STAGES
         given = {"source": (digest, sources[0].resolve())}
-        whole = plan_stages(stages, traits, given, params, about, work, request.out, request.version)
+        whole = plan_stages(stages, traits, given, params, about, work, request.out, request.version, profile=profile)
     ends = [stage.name for stage in whole.stages].index(last)
     return replace(whole, stages=whole.stages[: ends + 1])
 
@@ -192,7 +199,18 @@ def _joined(
         first += plan_stages((stage,), traits, given, chosen, about, work, request.out, None).stages
     given = {stage.name: (stage.key, stage.folder) for stage in first}
     traits = Traits.together([traits for traits, _ in probed])
-    rest = plan_stages(stages[len(names) :], traits, given, chosen, about, work, request.out, request.version, first)
+    rest = plan_stages(
+        stages[len(names) :],
+        traits,
+        given,
+        chosen,
+        about,
+        work,
+        request.out,
+        request.version,
+        first,
+        request.licence_profile,
+    )
     return replace(rest, stages=(*first, *rest.stages))
 
 
@@ -206,6 +224,7 @@ def plan_stages(
     out: Path,
     version: str | None,
     before: Sequence[PlannedStage] = (),
+    profile: LicenceProfile | None = None,
 ) -> Plan:
     """Choose the backend of each stage of a list that ends in a bundle, and compute all keys.
 
@@ -219,9 +238,10 @@ def plan_stages(
         out: Folder of bundles.
         version: The bundle's; None for the next free one.
         before: Stages of another plan, which the bundle is made of, too.
+        profile: What licences must allow.
 
     Raises:
-        CardError: As `version_for`.
+        CardError: As `version_for` and `licensed_choice`.
     """
     results, planned, bundle_folder = dict(given), list[PlannedStage](), out.resolve() / about["name"]
     for stage in stages:
@@ -230,7 +250,8 @@ def plan_stages(
             bundle_folder /= chosen.version
         else:
             chosen = params[stage.name]
-        choice = stage.choose(traits, chosen, this_machine(getattr(chosen, "python", "")))
+        choose = partial(licensed_choice, stage) if profile else stage.choose
+        choice = choose(traits, chosen, this_machine(getattr(chosen, "python", "")))
         if hasattr(chosen, "backend"):
             chosen = chosen.changed(backend=choice.backend)
         needed = {need: results[need][0] for need in stage.needs}
@@ -329,6 +350,7 @@ def _bundle_params(
             backend=stage.backend,
             reason=stage.reason,
             params=stage.params.model_dump(include=set(stage.params.content())),  # without this machine's paths
+            licence=stage_licence(stage.stage, stage.backend, stage.params).text,
         )
         for stage in stages
     )

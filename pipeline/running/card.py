@@ -17,6 +17,7 @@ from pipeline.errors import CardError
 from pipeline.joining.params import SameSpot
 from pipeline.parameters import Inside, Known, Label, Means, Settings, checked, read_yaml
 from pipeline.regions.params import Area
+from pipeline.running.licences import LicenceProfile
 from pipeline.scenes.manifest import MAX_NAME, NAME
 from pipeline.stage import Traits
 
@@ -61,6 +62,8 @@ class Card(Settings):
     """Thresholds that differ from the gates' defaults."""
     earth: OnEarth | None = None
     """Where one image was taken on the Earth, and which way its camera looked."""
+    licence_profile: LicenceProfile | None = None
+    """What the bundle is for: only what allows that is used."""
     movables: Movables = ()
     """Objects that the bundle has as bodies of their own."""
 

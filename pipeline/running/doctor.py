@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Literal, get_args, get_type_hints
 from pydantic import BaseModel
 
 from pipeline.errors import MachineError, install
-from pipeline.gpu_backends.catalog import BACKENDS, GIBI, Backend, foreign_environment
+from pipeline.gpu_backends.catalog import BACKENDS, GIBI, Backend, foreign_environment, licence_of
 from pipeline.gpu_backends.device import runs_on, wheel_for
 from pipeline.io.files import may_be_written, private_folder
 from pipeline.machine import IMPORT_SECONDS, Gpu, Machine, available_memory, this_machine
@@ -340,7 +340,8 @@ def gpu_findings(python: str = "") -> Iterator[Finding]:
             if path is not None:
                 yield _on_gpu(title, str(path))
             else:
-                yield _on_gpu(title, f"not here; downloaded at first use ({backend.licence})", weights.command)
+                licence = licence_of(name, weights.repository).text
+                yield _on_gpu(title, f"not here; downloaded at first use ({licence})", weights.command)
     if gpu is not None and "gsplat" in machine.modules and not shutil.which("nvcc"):
         detail = "no nvcc on the path: gsplat builds its kernels at first use"
         yield _on_gpu("gsplat compiler", detail, "install the CUDA toolkit of torch's version")

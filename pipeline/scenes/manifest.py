@@ -80,13 +80,17 @@ class Frame(Strict):
 
 
 class StageRecord(Strict):
-    """How one stage was run, with its parameters as named by the splatyard that built the bundle."""
+    """How one stage was run, with its parameters as named by the splatyard that built the bundle.
+
+    `licence` is that of its program, library and weights; "" where an earlier version or an import didn't say it.
+    """
 
     name: str
     key: str
     backend: str
     reason: str
     params: dict[str, Any]
+    licence: str = ""
 
 
 class Location(Strict):

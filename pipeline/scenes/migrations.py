@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 
 logger = logging.getLogger(__name__)
 
-MAJOR, MINOR = 2, 3
+MAJOR, MINOR = 2, 4
 """The version that is written."""
 
 Json = dict[str, Any]
