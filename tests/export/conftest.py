@@ -53,7 +53,7 @@ def cloud_of(room: Room) -> PointCloud:
     )
 
 
-def change(folder: Path, **provenance: str) -> Bundle:
+def change(folder: Path, **provenance: object) -> Bundle:
     """The bundle after its files were changed, and what its manifest says of where it comes from."""
     manifest = read_manifest(folder / MANIFEST_FILE)
     (folder / MANIFEST_FILE).unlink()

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from flows.cli import main
+from pipeline import Bundle
 from pipeline.export.catalog import FORMS
 from pipeline.export.programs import PROGRAMS
 from tests.export.conftest import change
@@ -76,6 +77,18 @@ def test_a_captured_place_says_so(folder: Path, tmp_path: Path):
     origin = json.loads((tmp_path / "out" / "origin.json").read_text())
     assert origin["origin"] == "captured"
     assert origin["digital_source_type"].endswith("/computationalCapture")
+
+
+def test_what_a_stage_s_licence_forbids_goes_along(folder: Path, tmp_path: Path):
+    """Of those that plainly allow all, and of stages that say nothing, no word."""
+    record = Bundle.open(folder).manifest.provenance.stages[0]
+    texts = {"poses": "Apache-2.0 AND BSD-3-Clause", "mesh": "Research License AND CC-BY-SA-4.0", "points": ""}
+    texts |= {"depth": "Apache-2.0 AND CC-BY-NC-4.0"}
+    stages = tuple(record.model_copy(update={"name": name, "licence": text}) for name, text in texts.items())
+    change(folder, stages=stages)
+    assert main(["export", str(folder), "--format", "spz", "--out", str(tmp_path / "out")]) == 0
+    origin = json.loads((tmp_path / "out" / "origin.json").read_text())
+    assert origin["stage_licences"] == {name: texts[name] for name in ("mesh", "depth")}
 
 
 @pytest.mark.parametrize(("form", "file"), [("colmap", "points.ply"), ("nerfstudio", "thumbnails/0003.jpg")])

@@ -44,6 +44,9 @@ build photos --set splat.nothing=1
 build photos --set splat.gaussians=many
 build photos --set splat.backend=gsplat
 build photos --set mesh.backend=nksr
+build photos --licence-profile commercial
+build photos --card nc.yaml --licence-profile commercial
+build photos --card own.yaml --set mesh.backend=nksr
 build photos --until nothing
 build photos --version one
 build photos --known-length nothing
@@ -212,6 +215,8 @@ def place(tmp_path_factory: pytest.TempPathFactory, room: Room, room_bundle: Pat
     for name in ("bundle.json", "run.json"):
         (folder / "half" / name).write_text('{"a":')
     (folder / "good.yaml").write_text("source: {path: photos}")
+    (folder / "nc.yaml").write_text("source: {licence: CC-BY-NC-4.0}")
+    (folder / "own.yaml").write_text("source: {licence: proprietary}\nlicence_profile: commercial")
     (folder / "unknown.yaml").write_text("nme: hall")
     (folder / "broken.yaml").write_text("name: [")
     (folder / "bytes.yaml").write_bytes(b"\xff\xfe\x00\x01")
