@@ -19,7 +19,6 @@ from pipeline.errors import CaptureError, CardError
 if TYPE_CHECKING:
     from pipeline.running.building import BuildResult
 
-LicenceProfile = Literal["commercial"]
 STAGES = (
     "capture",
     "select",
@@ -71,6 +70,9 @@ KnownLength = Annotated[
     ),
 ]
 TagSize = Annotated[float | None, Arg("side length of printed AprilTag or ArUco tags", "METRES", group=SCALE)]
+LicenceProfile = Annotated[
+    Literal["commercial"] | None, Arg("use only captures, backends and weights that allow commercial use")
+]
 OneObject = Annotated[
     bool, Arg("the capture shows one object: make a bundle of it, without its stand", flag="--object")
 ]
@@ -103,9 +105,7 @@ def build(
     tag_size: TagSize = None,
     camera_height: CameraHeight = None,
     version: Version = None,
-    licence_profile: Annotated[
-        LicenceProfile | None, Arg("use only captures, backends and weights that allow commercial use")
-    ] = None,
+    licence_profile: LicenceProfile = None,
     view: Annotated[bool, Arg("watch it live in the browser, until Ctrl-C")] = False,
     as_json: AsJson = False,
 ) -> int:
@@ -130,7 +130,6 @@ def build(
         splatyard build scan/ --set splat.gaussians=60000 --set mesh.backend=poisson
         splatyard build photos/ --blur-faces --blur-plates   blur people and cars first
         splatyard build mug/ --object --name mug          one object, filmed from all sides or on a turntable
-        splatyard build scan/ --card scan.yaml --licence-profile commercial
         splatyard build scan/ --dry-run                   the plan: which stages run, which are cached, and why
         splatyard build scan/ --until mesh                stop after the mesh stage
     """
@@ -139,9 +138,7 @@ def build(
     height, sigma = camera_height or (None, None)
     chosen = (
         *scale_settings(known_length=known_length, camera_height=height, camera_height_sigma=sigma, tag_size=tag_size),
-        *(("capture.one_object=true",) if one_object else ()),
-        *(("capture.blur_faces=true",) if blur_faces else ()),
-        *(("capture.blur_plates=true",) if blur_plates else ()),
+        *_flags(one_object=one_object, blur_faces=blur_faces, blur_plates=blur_plates),
         *settings,
     )
     request = replace(_asked(path, others, card, name), out=out, settings=chosen, until=until, version=version)
@@ -151,6 +148,11 @@ def build(
     else:
         _build(request, _result_as_json if as_json else partial(_show_result, until), view=view)
     return 0
+
+
+def _flags(**given: bool) -> Iterator[str]:
+    """The capture stage's settings for options without a value."""
+    return (f"capture.{name}=true" for name, wanted in given.items() if wanted)
 
 
 def _asked(path: Path | None, others: Sequence[Path], card: Path | None, name: str | None) -> pipeline.BuildRequest:
