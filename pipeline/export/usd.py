@@ -67,7 +67,8 @@ def export_usd(bundle: Bundle, folder: Path) -> None:
     record.CreateDigitalSourceTypeAttr(about["digital_source_type"])
     record.CreateUsageTermsAttr(about["licence"])
     record.CreateDescriptionAttr(bundle.manifest.provenance.description)
-    texts = {**about, "failed_gates": ", ".join(about["failed_gates"])}
+    licences = ", ".join(f"{name}: {text}" for name, text in about["stage_licences"].items())
+    texts = {**about, "failed_gates": ", ".join(about["failed_gates"]), "stage_licences": licences}
     record.CreateInputsAttr([text for pair in texts.items() for text in pair])
     if not bundle.manifest.is_object:
         level, mesh = ("rest", "rest_collision") if bundle.objects else ("full", "collision")
