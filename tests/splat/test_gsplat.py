@@ -190,8 +190,8 @@ def test_inpainted_ones_stay_as_they_are(scene, tmp_path, monkeypatch):
     inpainted = inpainted.gaussians[:7]
     real = backend.initialize
 
-    def initialize(*given):
-        initial = real(*given)
+    def initialize(*given, **named):
+        initial = real(*given, **named)
         gaussians = Gaussians.concatenate([inpainted, initial.gaussians[initial.fixed :]])
         return replace(initial, gaussians=gaussians, fixed=7)
 
