@@ -16,9 +16,9 @@ from pipeline.export.agreement import EXPORT_FILE, Drawing, agreement, told_view
 from pipeline.export.programs import PROGRAMS, Programs
 from pipeline.geometry import Similarity
 from pipeline.io.results import partial_result, writing_alone
-from pipeline.publish.checks import may_be_sold
 from pipeline.regions.regions import GRID_FILE, REGIONS_FILE
 from pipeline.scenes.bundle import Bundle
+from pipeline.scenes.licences import may_be_sold
 from pipeline.scenes.manifest import MANIFEST_FILE, file_sha256
 
 Z_UP = Similarity.identity()

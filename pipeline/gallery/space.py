@@ -10,8 +10,8 @@ import yaml
 from pipeline.errors import BundleError, MachineError
 from pipeline.gallery.drawing import SCENE_FILE, SceneFile
 from pipeline.gallery.site import MARK
-from pipeline.publish.checks import may_be_public
 from pipeline.scenes.hub import client, hub_errors, repository_name, require_token, retried
+from pipeline.scenes.licences import may_be_public
 
 KIND = "space"
 CARD = "README.md"

@@ -8,15 +8,10 @@ from pathlib import Path
 
 from pipeline.errors import BundleError
 from pipeline.scenes.bundle import Bundle
+from pipeline.scenes.licences import UNSAID, may_be_public, plain_licence
 
 HEAD = 4096
 """Bytes at the start of a file that are searched for a pickle."""
-UNSAID = {"", "-", "?", "unknown", "none", "noassertion", "n/a", "tbd", "todo"}
-OPEN = re.compile(
-    r"cc0(-1\.0)?|public-domain|pddl-1\.0|odc-by-1\.0|odbl-1\.0|cdla-(permissive|sharing)-\d\.\d"
-    r"|cc-by(-nc)?(-sa)?-[1-4]\.\d|mit|isc|unlicense|apache-2\.0|bsd-[23]-clause"
-)
-"""Licences, as lower-case SPDX ids, under which anybody may pass on what was made from a capture."""
 NO_DERIVATIVES = re.compile(r"cc-by(-nc)?-nd\b.*|.*no[ -]?deriv.*")
 
 
@@ -53,21 +48,6 @@ def check_gates(bundle: Bundle, *, allow_failed: bool) -> None:
             remedy="`splatyard bundle check` says why; to publish it anyway, shown in red: --allow-failed",
             file=bundle.root,
         )
-
-
-def plain_licence(text: str) -> str:
-    """As it is compared: "CC BY 4.0" is "cc-by-4.0"."""
-    return re.sub(r"[\s_]+", "-", text.strip().lower())
-
-
-def may_be_public(text: str) -> bool:
-    """Whether anybody may pass on what was made from the capture."""
-    return OPEN.fullmatch(plain_licence(text)) is not None
-
-
-def may_be_sold(text: str) -> bool:
-    """Whether licences, joined by AND, are known to allow anybody commercial use."""
-    return all(may_be_public(part) and "-nc" not in plain_licence(part) for part in text.split(" AND "))
 
 
 def check_licence(text: str, *, public: bool) -> None:

@@ -17,8 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pipeline.errors import install
 from pipeline.io.files import counted
 from pipeline.io.pages import render
-from pipeline.publish.checks import plain_licence
 from pipeline.scenes.bundle import Bundle
+from pipeline.scenes.licences import plain_licence
 from pipeline.scenes.references import HUB
 from pipeline.scenes.summary import SceneSummary
 

@@ -10,7 +10,7 @@ from pipeline.errors import CardError
 from pipeline.gpu_backends.catalog import BACKENDS, OURS, Licence, licence_of
 from pipeline.machine import Machine
 from pipeline.parameters import Settings
-from pipeline.publish.checks import UNSAID, may_be_sold, plain_licence
+from pipeline.scenes.licences import UNSAID, may_be_sold, plain_licence
 from pipeline.stage import Choice, Stage, Traits
 
 LicenceProfile = Literal["commercial"]

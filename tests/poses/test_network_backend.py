@@ -57,7 +57,7 @@ def test_photos_through_the_network(network, rendered, tmp_path):
     assert track_error(found.views, rendered.poses, with_scale=True)[0] < 0.01
     kept = json.loads((tmp_path / "network" / "network.json").read_text())
     assert set(kept["views"]) == {view.name for view in found.training}
-    assert found.report["chunks"]["runs"] == 1 and "see their source" in found.report["licence"]
+    assert found.report["chunks"]["runs"] == 1 and "weights of unknown licence" in found.report["licence"]
     assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith("tmp")) == []
 
 

@@ -17,9 +17,9 @@ from pipeline.errors import CardError, MachineError
 from pipeline.importing.bundle import ImportRequest, plan_import
 from pipeline.importing.collections.places import CARD, Found, Scenes
 from pipeline.io.files import write_whole
-from pipeline.publish.checks import plain_licence
 from pipeline.running.batch import attempt
 from pipeline.running.records import Scene
+from pipeline.scenes.licences import plain_licence
 from pipeline.scenes.manifest import MANIFEST_FILE
 
 DONE = "collection.json"
