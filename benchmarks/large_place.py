@@ -80,7 +80,7 @@ def walls(low: F64, step: F64, across: int, deep: int) -> Mesh:
 
 def image_rows(room: Gaussians, place: Gaussians, views: F64, shift: F64) -> list[Row]:
     """Images of the place beside those of the room and those of all Gaussians."""
-    alone, packed = pack(room), pack(place)
+    alone, packed = pack(room), pack(place, coarsely=True)
     whole, there, rows = replace(packed, coarse=None), views.copy(), list[Row]()
     there[:, :3, 3] += shift
     for width, height in SIZES:
@@ -133,7 +133,7 @@ def main() -> None:
     low, step = corners.min(0) - GAP / 2, np.ptp(corners, 0) + GAP
     room, place = (copies(scene.gaussians, low, step, *count) for count in ((1, 1), (ACROSS, DEEP)))
     shift, begun = step * [1, 1, 0], time.process_time()
-    pack(place)
+    pack(place, coarsely=True)
     rows = [Row("Gaussians of the place", len(place), ""), Row("getting ready", time.process_time() - begun, "CPU-s")]
     rows += image_rows(room, place, robot_views(scene, ENVS), shift)
     rows += step_rows(replace(scene, splat=lambda: room), place, shift)

@@ -70,8 +70,10 @@ def compact_order(points: F32) -> I64:
     return np.concatenate([rows.reshape(-1), order[whole:]])
 
 
-def merged(gaussians: Gaussians, covariances: F64) -> tuple[F64, F64, F64, F64]:
-    """Means (K, 3), covariances (K, 3, 3), opacities (K,) and SH (K, C, 3) of one Gaussian for each 16 that follow.
+def merged(gaussians: Gaussians, covariances: F64) -> tuple[F64, F64, F64, F64, F64]:
+    """One Gaussian for each 16 that follow.
+
+    Means (K, 3), covariances (K, 3, 3), largest standard deviations (K,), opacities (K,) and SH (K, C, 3).
 
     Each counts by the light that it keeps back, its opacity times its area; the sum of that stays.
     """
@@ -87,4 +89,10 @@ def merged(gaussians: Gaussians, covariances: F64) -> tuple[F64, F64, F64, F64]:
     spread = np.einsum("kn,knij->kij", share, covariances[rows] + off[..., :, None] * off[..., None, :]) * CLOSED
     squared = np.linalg.eigvalsh(spread)
     opacity = np.minimum(weight.sum(1) / np.sqrt(squared[:, 1] * squared[:, 2]), MOST)
-    return middle, spread, opacity, np.einsum("kn,kncd->kcd", share, gaussians.sh.astype(np.float64)[rows])
+    return (
+        middle,
+        spread,
+        np.sqrt(squared[:, 2]),
+        opacity,
+        np.einsum("kn,kncd->kcd", share, gaussians.sh.astype(np.float64)[rows]),
+    )

@@ -29,20 +29,23 @@ class PackedGaussians:
     bounds: F32  # (5, M / 16) float32
     sh: F32  # (N, K, 3) float32
     antialiased: bool
-    coarse: Coarse | None = None  # of a place that is more than a room
+    coarse: Coarse | None = None  # of a place that is more than a room, where asked for
 
     def __len__(self) -> int:
         return len(self.sh)
 
 
-def pack(gaussians: Gaussians) -> PackedGaussians:
-    """Work out what no camera changes; Gaussians [world frame] with numbers that are not finite are left out."""
+def pack(gaussians: Gaussians, *, coarsely: bool = False) -> PackedGaussians:
+    """Work out what no camera changes; Gaussians [world frame] with numbers that are not finite are left out.
+
+    A place of more than a room is drawn `coarsely` where that hardly shows: for robots' cameras, not to measure by.
+    """
     numbers = np.concatenate(
         [getattr(gaussians, name).reshape(len(gaussians), -1) for name in Gaussians.ARRAYS[:-1]], 1
     )
     gaussians = gaussians[np.flatnonzero(np.isfinite(numbers).all(1))]
     count = len(gaussians)
-    large = is_large(gaussians.means)
+    large = coarsely and is_large(gaussians.means)
     gaussians = gaussians[compact_order(gaussians.means) if large else morton_order(gaussians.means)]
     axes = matrix_from_quaternion(gaussians.quaternions) * np.exp(gaussians.log_scales.astype(np.float64))[:, None, :]
     covariances = axes @ axes.swapaxes(1, 2)
@@ -56,13 +59,12 @@ def pack(gaussians: Gaussians) -> PackedGaussians:
 
 def _coarse(gaussians: Gaussians, covariances: F64, size: int) -> Coarse:
     """The coarse level of Gaussians in compact order, with room for `size`."""
-    means, spreads, opacities, sh = merged(gaussians, covariances)
+    means, spreads, deviations, opacities, sh = merged(gaussians, covariances)
     table, coefficients = line_aligned(FIELDS, size), np.zeros((size, *sh.shape[1:]), np.float32)
     _fill(table, means, spreads, -np.log(opacities), sh)
     coefficients[: len(sh)] = sh
     own = _bounds(gaussians, -(-size // CLUSTER) * WIDTH, CLUSTER)
     clusters = line_aligned(BOUNDS + 1, own.shape[1])
-    deviations = np.sqrt(np.linalg.eigvalsh(spreads)[:, 2])
     firsts = np.arange(0, len(deviations), WIDTH)
     clusters[:BOUNDS], clusters[BOUNDS] = own, 0
     held = np.minimum(WIDTH, len(deviations) - firsts)

@@ -175,9 +175,7 @@ def discs_on(
     )
 
 
-def skybox(
-    gaussians: Gaussians, views: Sequence[TrainingView], radius: float, limit: int, room: float = np.inf
-) -> Gaussians:
+def skybox(gaussians: Gaussians, views: Sequence[TrainingView], radius: float, limit: int, room: float) -> Gaussians:
     """At most `limit` far Gaussians in open directions, in the photos' mean colours; none where few pixels are open.
 
     `gaussians` are those on the cloud, `radius` is the scene's and `room` that of one of its rooms [world units].
@@ -195,7 +193,7 @@ def skybox(
             break
         count = finer
     spacing = np.sqrt(4 * np.pi / count)
-    distance = min(SKYBOX_DISTANCE * radius, SKYBOX_MAX_SIZE * min(radius, room) / (SKYBOX_OVERLAP * spacing))
+    distance = min(SKYBOX_DISTANCE * radius, SKYBOX_MAX_SIZE * room / (SKYBOX_OVERLAP * spacing))
     directions, size = candidate[chosen], SKYBOX_OVERLAP * spacing * distance
     return Gaussians.from_colors(
         middle + distance * directions,

@@ -45,13 +45,13 @@ def cameras(places: np.ndarray, yaw: np.ndarray) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def place() -> PackedGaussians:
-    return pack(rooms(5))
+    return pack(rooms(5), coarsely=True)
 
 
 def test_a_room_is_drawn_as_ever(place):
     room = rooms(1)
     assert not is_large(room.means)
-    assert pack(room).coarse is None
+    assert pack(room, coarsely=True).coarse is None
     assert place.coarse is not None
 
 

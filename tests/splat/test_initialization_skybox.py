@@ -58,7 +58,7 @@ def test_open_sky_gets_a_skybox_in_its_colours(meadow):
     """All far away, above the ground, no more than requested, each in the colour of its direction."""
     views, cloud = meadow
     start = discs_on(cloud, 1000, 4, np.random.default_rng(0), opacity=0.9, flatness=0.1)
-    box = skybox(start, views, 3.0, 150)
+    box = skybox(start, views, 3.0, 150, 3.0)
     assert 100 < len(box) <= 150
     middle = np.mean([view.world_from_camera.translation for view in views], 0)
     offsets = box.means - middle
@@ -83,7 +83,7 @@ def test_room_gets_none():
     """Indoors hardly a pixel is open."""
     views, cloud = tiny_scene()
     start = discs_on(cloud, 1500, 1, np.random.default_rng(0), opacity=0.9, flatness=0.1)
-    assert len(skybox(start, views, 2.0, 150)) == 0
+    assert len(skybox(start, views, 2.0, 150, 2.0)) == 0
 
 
 @pytest.mark.slow

@@ -80,7 +80,8 @@ class CpuRenderer:
         """Scenes (K,) as they are drawn."""
         for scene in scenes.tolist():
             found = self._packed.pop(scene, None)
-            self._packed[scene] = pack(self._scenes[scene]) if found is None else found  # the last one again
+            # the last one again
+            self._packed[scene] = pack(self._scenes[scene], coarsely=True) if found is None else found
         for scene in list(self._packed)[: -max(KEPT, len(scenes))]:
             del self._packed[scene]
         return [self._packed[scene] for scene in scenes.tolist()]
