@@ -17,9 +17,11 @@ import sys
 from collections import ChainMap
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import yaml
+from scipy.cluster.hierarchy import DisjointSet
 from scipy.ndimage import label
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -32,15 +34,21 @@ from benchmarks.room_renderer import RenderedRoom  # noqa: E402
 from benchmarks.scale import number, table  # noqa: E402
 from benchmarks.truth import Truth, compare_with_truth  # noqa: E402
 from pipeline import Bundle  # noqa: E402
+from pipeline.export.nav2 import robot_of  # noqa: E402
 from pipeline.geometry import Pose, fit_similarity  # noqa: E402
 from pipeline.place import seen_surface  # noqa: E402
+from pipeline.regions.levels import find_levels  # noqa: E402
 from pipeline.running.building import run_records  # noqa: E402
+from pipeline.types import I64  # noqa: E402
 
 TITLE = "Building"
 CASES = ((1, 1, 0), (1, 1, 1), (1, 2, 1), (1, 3, 2))
 """Floors, rooms south and north of the corridor."""
 LARGER = (400, 10_000)
 """Floor that costs are extrapolated to [m²]."""
+
+ONTO = 0.5
+"""From the end of stairs to where a robot's centre may be, at most [m]."""
 
 
 @dataclass(frozen=True)
@@ -139,21 +147,30 @@ def nearest_frames(first: dict[str, Pose], second: dict[str, Pose]) -> dict[str,
 
 
 def rooms_reached(building: Building, truth: Truth, bundle: Bundle) -> list[bool]:
-    """Whether the bundle's walkable cells lead from the corridor into each room, by a legged robot's footprint."""
+    """Whether a legged robot's way leads from the lowest corridor into each room, over stairs as well."""
     named = {camera.name: camera.world_from_camera.translation for camera in bundle.cameras}
     pairs = [(truth.poses[stem].translation, named[name]) for name in named if (stem := Path(name).stem) in truth.poses]
     bundle_from_truth = fit_similarity(*(np.array(side) for side in zip(*pairs, strict=True)))
-    truth_from_bundle = bundle_from_truth.inverse()
-    regions = bundle.regions
-    numbers = np.asarray(label(regions.walkable)[0])[regions.walkable]  # pyright: ignore[reportIndexIssue]
-    cells = np.concatenate([regions.centres(), regions.height[..., None]], 2)[regions.walkable]
-    places = truth_from_bundle.apply(cells)
+    levels = find_levels(bundle.mesh("collision"), bundle.regions, robot_of(bundle))
+    numbers, places = np.zeros(0, np.int64), np.zeros((0, 3))
+    firsts = [0]
+    for level in levels.levels:
+        labels, count = cast("tuple[I64, int]", label(level.walkable))
+        numbers = np.append(numbers, labels[level.walkable] + firsts[-1])
+        cells = np.concatenate([levels.centres(), level.surface[..., None]], 2)[level.walkable]
+        places, firsts = np.concatenate([places, cells]), [*firsts, firsts[-1] + count]
+    graph = DisjointSet(range(1, firsts[-1] + 1))
+    for way in levels.ways:
+        away = [np.linalg.norm(places - end, axis=1) for end in (way.low, way.high)]
+        if max(each.min() for each in away) < ONTO:
+            graph.merge(*(int(numbers[each.argmin()]) for each in away))
+    places = bundle_from_truth.inverse().apply(places)
 
     def within(space: Space) -> set[int]:
-        inside = (places[:, :2] > space.low[:2]).all(1) & (places[:, :2] < space.high[:2]).all(1)
-        return set(numbers[inside].tolist())
+        inside = ((places > np.subtract(space.low, (0, 0, 0.3))) & (places < space.high)).all(1)
+        return {graph[one] for one in set(numbers[inside].tolist())}
 
-    (corridor,) = (within(space) for space in building.spaces if "corridor" in space.name)
+    corridor = within(next(space for space in building.spaces if "corridor" in space.name))
     rooms = [space for space in building.spaces if not {"corridor", "stairwell"} & set(space.name.split())]
     return [bool(within(space) & corridor) for space in rooms]
 

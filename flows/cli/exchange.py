@@ -54,7 +54,7 @@ def export(
         maniskill, gaussgym   scene builder; mesh slices and a nerfstudio splat
       viewers and web pages:
         glb, obj, glb_splat   mesh with a texture; of glb_splat, the splat, too
-        sog, spz, spz4        splat
+        sog, spz, spz4        splat; streamed_sog: in tiles
       navigation and reconstruction:
         nav2                  occupancy grid and masks of each level
         nerfstudio, colmap    cameras

@@ -11,6 +11,7 @@ from pipeline.export.glb_splat import export_glb_splat
 from pipeline.export.habitat_gs import export_habitat_gs
 from pipeline.export.nav2 import export_nav2
 from pipeline.export.obj import export_obj
+from pipeline.export.streamed_sog import export_streamed_sog
 from pipeline.export.usd import export_usd
 from pipeline.export.web import export_sog, export_spz, export_spz4
 
@@ -26,6 +27,7 @@ FORMS: Mapping[str, Form] = {
         Form("glb_splat", export_glb_splat, "floor and cameras; the mesh is the collision mesh with a texture", Y_UP),
         Form("obj", export_obj, "the splat, floor, cameras; the mesh is the collision mesh with a texture"),
         Form("sog", export_sog, f"{IN_THE_SPLAT}; values are rounded", Y_DOWN),
+        Form("streamed_sog", export_streamed_sog, f"{IN_THE_SPLAT}; values are rounded", Y_DOWN),
         Form("spz", export_spz, f"{IN_THE_SPLAT}; values are rounded", Y_UP),
         Form("spz4", export_spz4, f"{IN_THE_SPLAT}; values are rounded", Y_UP),
         Form(

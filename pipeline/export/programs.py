@@ -66,6 +66,11 @@ PROGRAMS: Mapping[str, Programs] = MappingProxyType(
         ),
         "gaussgym": Programs("GaussGym", "", "gauss_train --terrain.scenes.iphone_data.repo_id=local:{shell}"),
         "sog": Programs("SuperSplat, PlayCanvas", "scene.sog", "SuperSplat: drag {} onto superspl.at/editor"),
+        "streamed_sog": Programs(
+            "PlayCanvas, Babylon.js, SuperSplat",
+            "lod-meta.json",
+            "PlayCanvas: new Asset('scene', 'gsplat', {{ url: '{}' }})",
+        ),
         "spz": Programs("Spark, Babylon.js", "scene.spz", "Spark: new SplatMesh({{ url: '{}' }})"),
         "spz4": Programs("viewers that read SPZ 4", "scene.spz", 'spz: spz::loadSpz("{}", {{}})'),
         "habitat_gs": Programs(

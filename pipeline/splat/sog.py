@@ -52,9 +52,21 @@ REMEDY = "fetch the file again, or take another level of detail"
 
 
 def save_sog(gaussians: Gaussians, path: Path, about: Mapping[str, object] | None = None) -> None:
-    """Write a bundled SOG. Lossy: positions to some tenths of a millimetre, colours to about two of 255 levels.
+    """Write a bundled SOG, the files of `sog_files` in one.
 
-    What is said `about` it goes into the file's `asset.extras`, as in glTF; its "licence" is the copyright.
+    Raises:
+        ValueError: As `sog_files`.
+    """
+    files = sog_files(gaussians, about)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        for name, data in files.items():
+            archive.writestr(zipfile.ZipInfo(name, ZIP_DATE), data)
+
+
+def sog_files(gaussians: Gaussians, about: Mapping[str, object] | None = None) -> dict[str, bytes]:
+    """The files of a SOG by name. Lossy: positions to some tenths of a millimetre, colours to about two of 255 levels.
+
+    What is said `about` it goes into `asset.extras`, as in glTF; its "licence" is the copyright.
 
     Raises:
         ValueError: When there is no Gaussian or a value is not finite.
@@ -101,10 +113,8 @@ def save_sog(gaussians: Gaussians, path: Path, about: Mapping[str, object] | Non
         images["shN_centroids.webp"] = _image(codes.reshape(-1, 3), PALETTE_COLUMNS * coefficients)
         both = np.column_stack([labels & 255, labels >> 8, np.zeros_like(labels)])
         images["shN_labels.webp"] = _image(both.astype(np.uint8), width)
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
-        archive.writestr(zipfile.ZipInfo(META_FILE, ZIP_DATE), json.dumps(meta, separators=(",", ":")))
-        for name, data in zip(images, map_in_order(_webp, images.values()), strict=True):
-            archive.writestr(zipfile.ZipInfo(name, ZIP_DATE), data)
+    first = {META_FILE: json.dumps(meta, separators=(",", ":")).encode()}
+    return first | dict(zip(images, map_in_order(_webp, images.values()), strict=True))
 
 
 def load_sog(path: Path, packed: BinaryIO | None = None) -> Gaussians:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -115,3 +117,13 @@ def turned(matrix: list[list[float]]) -> Callable[[Pose], Pose]:
 
 y_up = turned([[1, 0, 0], [0, 0, 1], [0, -1, 0]])
 """glTF's and SPZ's world, by hand: the bundle's (x, y, z) lies at (x, z, -y)."""
+
+
+@pytest.fixture
+def webp(monkeypatch: pytest.MonkeyPatch):
+    """Pillow opens gsply's WebP images here; the library that it wants for them is large."""
+
+    def decode(data: bytes) -> np.ndarray:
+        return np.asarray(Image.open(io.BytesIO(data)))
+
+    monkeypatch.setattr("gsply.sog_reader.imagecodecs", SimpleNamespace(webp_decode=decode))

@@ -22,6 +22,7 @@ FILES = {
     "glb_splat": {"scene.glb"},
     "obj": {"scene.obj", "scene.mtl", "scene.png"},
     "sog": {"scene.sog"},
+    "streamed_sog": {"0_0", "1_1", "lod-meta.json"},
     "spz": {"scene.spz"},
     "spz4": {"scene.spz"},
     "habitat_gs": {"room.scene_dataset_config.json", "configs", "stages", "meshes", "starts.json"},
@@ -36,11 +37,12 @@ CARRY_IT = {
     "habitat_gs": {"room.gs.ply"},
     "obj": {"scene.mtl"},
     "sog": {"scene.sog"},
+    "streamed_sog": {"lod-meta.json", "meta.json"},
     "nav2": {"README.md"},
     "nerfstudio": {"transforms.json", "splat.ply"},
 }
 """Files that say the licence themselves; SPZ and COLMAP's binary files have no room for it."""
-UP = {"glb": "y", "glb_splat": "y", "spz": "y", "spz4": "y", "habitat_gs": "y", "sog": "-y"}
+UP = {"glb": "y", "glb_splat": "y", "spz": "y", "spz4": "y", "habitat_gs": "y", "sog": "-y", "streamed_sog": "-y"}
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import gzip
-import io
 import struct
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import gsply
 import numpy as np
 import pytest
-from PIL import Image
 
 from pipeline.export.web import export_sog, export_spz, save_spz, save_spz4
 from pipeline.geometry import Gaussians, Pose
@@ -23,6 +20,7 @@ from pipeline.scenes.bundle import Bundle
 from tests.export.conftest import image, psnr, splat_of, turned, y_up
 from tests.synthetic import Room
 
+pytestmark = pytest.mark.usefixtures("webp")
 half_turn = turned([[-1, 0, 0], [0, -1, 0], [0, 0, 1]])
 """PlayCanvas's viewers give it to every SOG; its inverse is itself."""
 
@@ -33,16 +31,6 @@ def gaussians_of(read: Any) -> Gaussians:
     rest = np.zeros((len(base), 0, 3), np.float32) if read.shN is None else np.asarray(read.shN, np.float32)
     arrays = (read.means, read.scales, read.quats, np.ravel(read.opacities))
     return Gaussians(*(np.array(array, np.float32) for array in arrays), np.concatenate([base, rest], 1))
-
-
-@pytest.fixture(autouse=True)
-def _webp(monkeypatch: pytest.MonkeyPatch):
-    """Pillow opens gsply's WebP images here; the library that it wants for them is large."""
-
-    def decode(data: bytes) -> np.ndarray:
-        return np.asarray(Image.open(io.BytesIO(data)))
-
-    monkeypatch.setattr("gsply.sog_reader.imagecodecs", SimpleNamespace(webp_decode=decode))
 
 
 @pytest.mark.parametrize(
