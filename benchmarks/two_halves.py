@@ -80,7 +80,7 @@ def build(sources: list[Path], out: Path, name: str) -> tuple[Bundle, float]:
 
 def poses_of(bundle: Bundle) -> dict[str, Pose]:
     """World-from-camera by frame, whichever half it came from."""
-    return {Path(c.name.rpartition("--")[2]).stem: c.world_from_camera for c in bundle.cameras}
+    return {c.name.rpartition("--")[2].partition(".")[0]: c.world_from_camera for c in bundle.cameras}
 
 
 def distances(mesh: Mesh, other: Mesh) -> np.ndarray:

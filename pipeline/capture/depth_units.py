@@ -44,6 +44,8 @@ _FITS = 0.5  # least share of agreeing points: wrong poses reach 0.05 to 0.15, i
 _NAMED = 0.6  # share from which another unit, convention or delay is named as the right one
 _CONVINCES = 0.8  # share that needs no comparison with other units
 _COMPARABLE = 0.1  # share of what both views see that must not be hidden in one, or nothing is known
+_SAMPLES = 160  # most depth images that are read: some of each room of a floor
+_MIN_PAIRS = 3
 _MIN_SEEN = 100  # fewest points in the other view, of all pairs
 _EDGE = 1.1  # farthest by nearest of neighbouring readings, from which on they aren't of one surface
 _CONFIDENT = 100  # of 255; ARKit's lowest level is 0, the middle one 127
@@ -78,7 +80,7 @@ def check_depth_unit(capture: Capture, source: Path, pairs: int = 16) -> str:
     """
     most = WELL if capture.depth_range is None else 1000 * capture.depth_range
     usable = [frame for frame in capture.frames if frame.depth and frame.depth_camera and frame.world_from_camera]
-    spread = np.linspace(0, len(usable) - 1, min(len(usable), 48)).round().astype(int)
+    spread = np.linspace(0, len(usable) - 1, min(len(usable), _SAMPLES)).round().astype(int)
     samples = [depth_sample(capture.root, usable[i], most) for i in spread]
     stored = np.concatenate([sample.points[:, 2] for sample in samples]) if samples else np.zeros(0)
     if not len(stored):
@@ -91,13 +93,8 @@ def check_depth_unit(capture: Capture, source: Path, pairs: int = 16) -> str:
         found = f"a median depth of {median:g}: millimetres are {MIN_MEDIAN_DEPTH} or more, these look like metres"
         raise CaptureError(rule, found=found, remedy="write round(1000 * metres) as 16-bit PNG", file=source)
     poses = [sample.pose for sample in samples]
-    fifth = 0.2 * float(np.linalg.norm(np.ptp([pose.translation for pose in poses], axis=0)))
-    # on a street, images a fifth of the track apart have nothing in common
-    near = _pairs(poses, pairs, median / 1000) if median / 1000 < fifth else []
-    if len(near) >= 3 and (share := _agreement(samples, near, 1.0) or 0.0) > _CONVINCES:
-        return _note(share)
-    chosen = _pairs(poses, pairs, fifth)
-    if len(chosen) < 3:
+    chosen = _pairs(poses, pairs, median / 1000)
+    if not chosen:
         return _UNCHECKED
     checked = _agreement(samples, chosen, 1.0)
     declared = checked or 0.0
@@ -105,9 +102,9 @@ def check_depth_unit(capture: Capture, source: Path, pairs: int = 16) -> str:
         return _note(declared)
     share, name, remedy = max(
         max((_agreement(samples, chosen, factor) or 0.0, name, _UNIT_REMEDY) for factor, name in DEPTH_FACTORS.items()),
-        _best_hypothesis(usable, spread.tolist(), samples, pairs),
+        _best_hypothesis(usable, spread.tolist(), samples, pairs, median / 1000),
     )
-    if declared < _FITS and (delayed := _best_delay(samples, pairs))[0] > max(share, _NAMED):
+    if declared < _FITS and (delayed := _best_delay(samples, pairs, median / 1000))[0] > max(share, _NAMED):
         share, name, remedy = delayed
     without_parallax = _agreement(samples, chosen, _FAR_AWAY) or 0.0
     if share > _NAMED and declared < _CLEARLY * share and without_parallax < share - _PARALLAX:
@@ -146,20 +143,33 @@ def depth_sample(root: Path, frame: Frame, most: float) -> DepthSample:
     return DepthSample(points, depth, camera, frame.world_from_camera, frame.time)
 
 
-def _pairs(poses: Sequence[Pose], count: int, apart: float) -> list[tuple[int, int]]:
-    """Pairs (from, to) that look within 25 degrees of each other and lie about `apart` [m] from each other.
+def _pairs(poses: Sequence[Pose], count: int, median: float) -> list[tuple[int, int]]:
+    """Pairs (from, to) that look within 25 degrees of each other; [] if there are hardly any.
 
-    Nearer ones than a fifth of the track don't tell units apart, farther ones see little of each other.
+    They lie about a fifth of the track apart: nearer ones don't tell units apart. Where that is more than the median
+    depth [m], they would be in other rooms, or have nothing in common on a street: then pairs about that median apart
+    that follow soon on each other, since the way between two visits may lead around a wall.
     """
     position = np.array([pose.translation for pose in poses])
     axis = np.array([pose.rotation[:, 2] for pose in poses])
-    baseline = np.linalg.norm(position[:, None] - position[None], axis=-1)
-    off = np.abs(np.log(np.maximum(baseline, 1e-9) / max(apart, 1e-9)))
-    off[(axis @ axis.T < np.cos(np.deg2rad(25))) | (off > np.log(3))] = np.inf
+    baseline = np.maximum(np.linalg.norm(position[:, None] - position[None], axis=-1), 1e-9)
+    fifth = max(0.2 * float(np.linalg.norm(np.ptp(position, axis=0))), 1e-9)
+    alike = axis @ axis.T >= np.cos(np.deg2rad(25))
+    if median < fifth:
+        gap = np.abs(np.arange(len(poses))[:, None] - np.arange(len(poses)))
+        near = np.where(alike & (np.abs(np.log(baseline / median)) < np.log(2)), gap, len(poses))
+        partner, later = near.argmin(1), near.min(1)
+        paired = np.flatnonzero(later < len(poses))
+        if len(paired) >= _MIN_PAIRS:
+            soon = paired[later[paired] <= np.median(later[paired])]
+            chosen = soon[np.linspace(0, len(soon) - 1, min(count, len(soon))).round().astype(int)]
+            return [(int(i), int(partner[i])) for i in chosen]
+    off = np.abs(np.log(baseline / fifth))
+    off[~alike | (off > np.log(3))] = np.inf
     partner = off.argmin(1)
     least = off[np.arange(len(poses)), partner]
-    best = np.argsort(least, kind="stable")[:count]
-    return [(int(i), int(partner[i])) for i in best if np.isfinite(least[i])]
+    best = [i for i in np.argsort(least, kind="stable")[:count] if np.isfinite(least[i])]
+    return [(int(i), int(partner[i])) for i in best] if len(best) >= _MIN_PAIRS else []
 
 
 def _agreement(samples: Sequence[DepthSample], pairs: Sequence[tuple[int, int]], factor: float) -> float | None:
@@ -200,7 +210,7 @@ def _measured(sample: DepthSample, points: F64, factor: float) -> tuple[F64, F64
 
 
 def _best_hypothesis(
-    frames: Sequence[Frame], rows: Sequence[int], samples: Sequence[DepthSample], pairs: int
+    frames: Sequence[Frame], rows: Sequence[int], samples: Sequence[DepthSample], pairs: int, median: float
 ) -> tuple[float, str, str]:
     """Share of agreeing points, text and remedy of what the poses of all frames may be instead of what is declared.
 
@@ -209,12 +219,12 @@ def _best_hypothesis(
     best, given = (0.0, "", ""), [frame.world_from_camera for frame in frames if frame.world_from_camera]
     for one in hypotheses([frame.name for frame in frames]):
         converted = zip(samples, one.poses(given, rows), strict=True)
-        share = _overlap_agreement([replace(sample, pose=pose) for sample, pose in converted], pairs)
+        share = _overlap_agreement([replace(sample, pose=pose) for sample, pose in converted], pairs, median)
         best = max(best, (share, one.text, one.remedy))
     return best
 
 
-def _best_delay(samples: Sequence[DepthSample], pairs: int) -> tuple[float, str, str]:
+def _best_delay(samples: Sequence[DepthSample], pairs: int, median: float) -> tuple[float, str, str]:
     """Share of agreeing points, name and remedy of the delay with which the poses of other times agree best."""
     times = np.array([np.nan if sample.time is None else sample.time for sample in samples])
     best = (0.0, "", "")
@@ -226,14 +236,11 @@ def _best_delay(samples: Sequence[DepthSample], pairs: int) -> tuple[float, str,
         moved = [replace(sample, pose=pose) for sample, pose in zip(samples, poses, strict=True) if pose is not None]
         name = f"poses of {abs(delay):.1f} s {'later' if delay > 0 else 'earlier'}"
         remedy = f"images and poses need one clock: add {-delay:.1f} s to the times of the poses"
-        best = max(best, (_overlap_agreement(moved, pairs), name, remedy))
+        best = max(best, (_overlap_agreement(moved, pairs, median), name, remedy))
     return best
 
 
-def _overlap_agreement(samples: Sequence[DepthSample], pairs: int) -> float:
-    """Share of agreeing points between views a fifth of the track apart; 0 where there are too few."""
-    poses = [sample.pose for sample in samples]
-    if len(poses) < 2:
-        return 0.0
-    chosen = _pairs(poses, pairs, 0.2 * float(np.linalg.norm(np.ptp([pose.translation for pose in poses], axis=0))))
-    return (_agreement(samples, chosen, 1.0) or 0.0) if len(chosen) >= 3 else 0.0
+def _overlap_agreement(samples: Sequence[DepthSample], pairs: int, median: float) -> float:
+    """Share of agreeing points between views that overlap; 0 where there are too few."""
+    chosen = _pairs([sample.pose for sample in samples], pairs, median) if samples else []
+    return _agreement(samples, chosen, 1.0) or 0.0

@@ -143,6 +143,25 @@ def test_wrong_poses_are_refused(change: Callable[[Pose], Pose], found: str, cap
     assert int(error.value.found.split("%")[0].split()[-1]) < 70
 
 
+def test_drift_between_visits_is_no_disagreement(room: Room, tmp_path: Path, read: Callable[[Path], Capture]) -> None:
+    """Six rooms in a row, each of them gone through twice: the way between has shifted the poses."""
+    xs = np.linspace(0.7, 3.3, 20)
+    path = [Pose(walk(60)[0].rotation, np.array([x, 1.5, 1.25])) for x in [*xs, *xs[::-1]]]
+    write_rgbd(tmp_path / "source", room, path, SMALL.resized(80, 60))
+    capture = read(tmp_path / "source")
+    walked = [
+        replace(
+            frame,
+            world_from_camera=Pose(pose.rotation, pose.translation + np.array([4.1 * number + 0.2 * visit, 0, 0])),
+        )
+        for visit in range(2)
+        for number in range(6)
+        for frame in capture.frames
+        if (pose := frame.world_from_camera)
+    ]
+    assert share_of(check_depth_unit(replace(capture, frames=tuple(walked)), Path("x"))) > 95
+
+
 def test_poses_in_another_order_are_refused(capture: Capture) -> None:
     """Listed the other way round than the images."""
     poses = [frame.world_from_camera for frame in capture.frames][::-1]
