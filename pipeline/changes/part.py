@@ -14,8 +14,10 @@ import cv2
 import numpy as np
 from scipy.ndimage import binary_dilation, binary_erosion, label
 
+from pipeline.changes.pieces import NARROWEST, clusters
 from pipeline.depth.maps import DepthMap, subsampled_to
 from pipeline.geometry import Gaussians, Mesh, Pose
+from pipeline.objects.find import LEAST_AREA
 from pipeline.raster import contiguous, render
 from pipeline.splat.views import PyramidLevel
 from pipeline.types import F64, I64, Floats, Mask
@@ -30,8 +32,6 @@ BORDER = 2
 CORE = 2
 """Cubes around what changed that earlier photos say nothing of, where later ones show them: what looked alike in some
 photos has another colour, too."""
-LEAST_SURFACE = 0.02
-"""Changed surface that hangs together is noise when it is less [m^2]."""
 LEAST_CUBES = 6
 """Cubes of another colour that hang together are noise when they are fewer."""
 TINT, OPAQUE = 0.1, 0.9
@@ -106,12 +106,16 @@ class Part:
 
 
 def changed_surface(meshes: Iterable[Mesh]) -> F64:
-    """Points (N, 3) on changed surface [m, world frame], less what is noise."""
-    meshes = list(meshes)
-    points = np.concatenate([mesh.corners().mean(1).astype(np.float64) for mesh in meshes])
-    areas = np.concatenate([mesh.face_areas() for mesh in meshes])
-    of = _together(np.floor(points / CELL).astype(np.int64))
-    return points[np.bincount(of, areas)[of] >= LEAST_SURFACE]
+    """Points (N, 3) on changed surface [m, world frame], less pieces that are small or narrow: noise along edges."""
+    points = [np.zeros((0, 3))]
+    for mesh in meshes:
+        middles = mesh.corners().mean(1).astype(np.float64)
+        if len(middles):
+            of = clusters(middles)
+            areas = np.bincount(of, mesh.face_areas())
+            longest = np.array([np.ptp(middles[of == piece], axis=0).max() for piece in range(len(areas))])
+            points.append(middles[((areas >= LEAST_AREA) & (areas > NARROWEST * longest))[of]])
+    return np.concatenate(points)
 
 
 def recolored(splat: Gaussians, looks: Iterable[tuple[PyramidLevel, Pose]]) -> tuple[F64, F64]:
