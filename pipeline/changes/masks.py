@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from pipeline.changes.compare import Changes
+from pipeline.changes.part import Part
 from pipeline.changes.pieces import changed_triangles
 from pipeline.changes.register import Scan
 from pipeline.geometry import Mesh, Pose, Similarity
@@ -34,8 +35,10 @@ def outdated(first: Scan, second: Scan, first_from_second: Pose, changes: Change
     return gone, second.mesh.with_faces(new).transformed(Similarity.from_pose(first_from_second))
 
 
-def masks_of(first: Mesh, gone: Mask, new: Mesh, views: Sequence[View]) -> Iterator[Mask | None]:
-    """Which pixels (H, W) of each view count still: where it saw neither what is gone, nor through what is new.
+def masks_of(first: Mesh, gone: Mask, new: Mesh, core: Part, views: Sequence[View]) -> Iterator[Mask | None]:
+    """Which pixels (H, W) of each view count still.
+
+    It saw neither what is gone or lies in the core of what changed there, nor through what is new.
 
     None where all do. Views are in the frame of the meshes.
     """
@@ -46,6 +49,7 @@ def masks_of(first: Mesh, gone: Mask, new: Mesh, views: Sequence[View]) -> Itera
         eyes = np.broadcast_to(pose.translation, rays.shape)
         hits = scene.cast(eyes, rays)
         changed = hits.hit & gone[np.where(hits.hit, hits.triangle, 0)]
+        changed[hits.hit] |= core.holds(eyes[hits.hit] + hits.distance[hits.hit, None] * rays[hits.hit])
         if added is not None:
             before = added.cast(eyes, rays)
             changed |= before.hit & (before.distance < hits.distance)

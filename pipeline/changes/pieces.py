@@ -69,7 +69,7 @@ def pieces_of(own: Scan, other: Scan, other_from_own: Pose) -> list[Piece]:
     areas, rows = mesh.face_areas(), np.flatnonzero(changed)
     if not len(rows):
         return []
-    of = _clusters(mesh.corners()[rows].mean(1).astype(np.float64))
+    of = clusters(mesh.corners()[rows].mean(1).astype(np.float64))
     sizes = np.bincount(of, areas[rows])
     found = list[Piece]()
     for number in np.argsort(-sizes, kind="stable")[:MOST]:
@@ -83,7 +83,7 @@ def pieces_of(own: Scan, other: Scan, other_from_own: Pose) -> list[Piece]:
     return found
 
 
-def _clusters(points: F64) -> np.ndarray:
+def clusters(points: F64) -> np.ndarray:
     """Which of the groups of points (N, 3) each belongs to, of those that lie near each other."""
     cells = np.floor((points - points.min(0)) / GAP).astype(np.int64)
     filled = np.zeros(cells.max(0) + 1, bool)
@@ -128,7 +128,7 @@ def grown(own: Scan, other: Scan, other_from_own: Pose, moved: Pose, piece: Piec
     rows = np.flatnonzero(triangles)
     if not len(rows):
         return piece
-    of = _clusters(middle[rows])
+    of = clusters(middle[rows])
     belongs = np.isin(of, np.unique(of[piece.triangles[rows]]))
     whole = np.zeros(len(mesh.triangles), bool)
     whole[rows[belongs]] = True

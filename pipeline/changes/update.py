@@ -22,7 +22,9 @@ from pipeline.scenes.bundle import Bundle
 from pipeline.scenes.manifest import Manifest, StageRecord
 from pipeline.stage import Choice, Stage, Traits
 
-LEFT = ("capture", "select", "poses", "align")
+OWN = ("capture", "select", "poses", "align")
+"""Stages of the version's build that the update has its own for, with parameters of its own."""
+LEFT = (*OWN, "depth", "points", "mesh", "splat")
 """Stages of the version's build whose results an update needs."""
 UNTIL = "mesh"
 """Stage up to which the re-scan is built by itself."""
@@ -32,21 +34,43 @@ def _both(*stages: str) -> tuple[str, ...]:
     return tuple(stage + which for which in (BEFORE, AGAIN) for stage in stages)
 
 
+def _again(*stages: str) -> tuple[str, ...]:
+    return tuple(stage + AGAIN for stage in stages)
+
+
 def _kind(traits: Traits, _params: Settings, _machine: Machine) -> Choice:
     return Choice(traits.kind, "an earlier version's capture, and a re-scan")
 
 
 def _own(name: str, *needs: str, writes: str) -> Stage:
-    return Stage(name, 1, needs, UpdateParams, function=f"pipeline.changes.update_stages:{writes}")
+    return Stage(name, 2, needs, UpdateParams, function=f"pipeline.changes.update_stages:{writes}")
 
 
+def _of_part(name: str, *needs: str, writes: str) -> Stage:
+    """A build's stage that takes over what the version has where nothing changed."""
+    (stage,) = (stage for stage in STAGES if stage.name == name)
+    needed = tuple(dict.fromkeys((*stage.needs, "update", name + BEFORE, *needs)))
+    return replace(stage, needs=needed, function=f"pipeline.changes.{writes}")
+
+
+PARTS = (
+    _of_part("depth", "align", *_again("depth", "poses"), writes="part_stages:write_depth"),
+    _of_part("points", writes="part_stages:write_points"),
+    _of_part("mesh", "depth" + BEFORE, "points" + BEFORE, writes="part_stages:write_mesh"),
+    _of_part("splat", "mesh" + BEFORE, writes="part_splat:write_splat"),
+)
 UPDATE_STAGES: tuple[Stage, ...] = (
-    _own("update", "source", "before", *_both("capture", "poses", "align"), f"mesh{AGAIN}", writes="find"),
+    _own(
+        "update",
+        *("source", "before", *_both("capture", "poses", "align"), *_again("depth", "mesh")),
+        writes="find",
+    ),
     replace(_own("capture", "update", *_both("capture", "poses", "align"), writes="write_capture"), choose=_kind),
     _own("select", "capture", *_both("select"), writes="write_selection"),
     _own("poses", "update", f"align{BEFORE}", *_both("poses"), writes="write_poses"),
     _own("align", f"align{BEFORE}", writes="write_alignment"),
-    *(stage for stage in STAGES if stage.name not in (*LEFT, "bundle")),
+    *PARTS,
+    *(stage for stage in STAGES if stage.name in ("coverage", "regions", "check")),
     replace(STAGES[-1], needs=(*STAGES[-1].needs, "update"), function="pipeline.changes.update_stages:write_version"),
 )
 
@@ -94,7 +118,7 @@ def plan_update(bundle: Bundle, again: Plan, settings: Iterable[str] = (), versi
         **{name + AGAIN: found for name, found in results.items()},
     }
     own = UpdateParams(source=_source_name(source, bundle))
-    params = {**_params(manifest.provenance.stages, settings), **dict.fromkeys(("update", *LEFT), own)}
+    params = {**_params(manifest.provenance.stages, settings), **dict.fromkeys(("update", *OWN), own)}
     origin = manifest.provenance.origin
     traits = replace(
         again.traits,
@@ -148,7 +172,7 @@ def _source_name(source: Path, bundle: Bundle) -> str:
 
 def _params(records: Iterable[StageRecord], settings: Iterable[str]) -> Mapping[str, Settings]:
     """The parameters of the version's build, with the settings and this machine's."""
-    recorded = {record.name: record.params for record in records if record.name in PARAMS.keys() - set(LEFT)}
+    recorded = {record.name: record.params for record in records if record.name in PARAMS.keys() - set(OWN)}
     changes = parse_settings([*machine_settings(PARAMS), *settings], "splat.gaussians=60000", CardError)
     values = with_changes(recorded, changes)
     return {name: checked(kind, values.get(name, {}), name, CardError) for name, kind in PARAMS.items()}

@@ -1,7 +1,7 @@
 """The stages of an update: a re-scan is found in an earlier version's map, and both captures become one.
 
-The earlier version's frames keep their poses, and its world frame holds. Of its images only what the re-scan doesn't
-contradict is used; all stages from depth on are as in any build.
+The earlier version's frames keep their poses, and its frames of scene and world hold. Of its images only what the
+re-scan doesn't contradict is used. What comes of both, where the place changed: `part_stages`, `part_splat`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -30,16 +30,19 @@ from pipeline.changes.differences import (
     write_page,
 )
 from pipeline.changes.masks import masks_of, outdated
+from pipeline.changes.part import CELL, CORE, SIDE, Part, changed_surface, recolored
 from pipeline.changes.place import Mapped, find_place
 from pipeline.changes.register import Scan, register_near
+from pipeline.depth.maps import load_depth_map
 from pipeline.geometry import Mesh, Pose, Similarity
-from pipeline.joining.merge import all_blurred, all_credentials, bring_files, joined_name, of_source
+from pipeline.joining.merge import all_blurred, all_credentials, bring_files, joined_name, of_source, same_file
 from pipeline.objects import loosening
 from pipeline.objects.views import Views
 from pipeline.parameters import Settings
 from pipeline.poses.backends.paths import onto_path
-from pipeline.poses.scene import PosedScene, SparsePoints, View, read_mask
+from pipeline.poses.scene import PosedScene, SparsePoints, View, read_image, read_mask
 from pipeline.scenes.bundle import Bundle
+from pipeline.splat.views import PyramidLevel, depth_in_view
 
 logger = logging.getLogger(__name__)
 
@@ -61,11 +64,13 @@ class Found:
 
     Attributes:
         folder: Of its result, with the masks.
+        source: What the re-scan's frames are called by.
         poses: World from camera of the re-scan's keyframes, by name.
         masks: Of the earlier version's keyframes that show what is no more, relative to the folder.
     """
 
     folder: Path
+    source: str
     poses: Mapping[str, Pose]
     masks: Mapping[str, str]
 
@@ -74,7 +79,7 @@ class Found:
         """Read what `find` wrote."""
         content = json.loads((folder / UPDATE_FILE).read_text())
         poses = {name: Pose.from_matrix(np.array(matrix)) for name, matrix in content["poses"].items()}
-        return Found(folder, poses, content["masks"])
+        return Found(folder, content["source"], poses, content["masks"])
 
 
 def _mapped(inputs: Mapping[str, Path], which: str) -> Mapped:
@@ -82,7 +87,7 @@ def _mapped(inputs: Mapping[str, Path], which: str) -> Mapped:
 
 
 def find(inputs: Mapping[str, Path], params: UpdateParams, out_dir: Path) -> None:
-    """Find the re-scan in the earlier map, what differs, and which pixels of the earlier images show it.
+    """Find the re-scan in the earlier map, what differs where, and which pixels of the earlier images show it.
 
     Raises:
         BundleError: When the two are not of one scale, or one has no surface.
@@ -99,21 +104,28 @@ def find(inputs: Mapping[str, Path], params: UpdateParams, out_dir: Path) -> Non
     changes = find_changes(*scans, registration)
     found = differences(changes, pose)
     gone, new = outdated(*scans, pose, changes)
+    surface = changed_surface([scans[0].mesh.with_faces(gone), new])
+    painted, shown = recolored(bundle.splat("full"), _looks(inputs, again, world))
+    changed = np.concatenate([surface, painted])
+    part, core = Part.around(changed), Part.around(shown[Part.around(changed, CORE).holds(shown)], 0)
+    part.save(out_dir)
     views = PosedScene.load(inputs["poses" + BEFORE]).transformed(
         Alignment.load(inputs["align" + BEFORE]).world_from_scene
     )
     masks = {
         view.name: save_mask(mask, out_dir, Path(view.image).stem)
-        for view, mask in zip(views.views, masks_of(scans[0].mesh, gone, new, views.views), strict=True)
+        for view, mask in zip(views.views, masks_of(scans[0].mesh, gone, new, core, views.views), strict=True)
         if mask is not None
     }
     told = f"{params.source} is found in the map ({placed.evidence}); {said_place(registration)}."
     names = bundle.manifest.reference, params.source
     write_page(names, told, found, pictures(*scans, changes, pose), out_dir / PAGE_FILE)
     save_differences(names, found, out_dir)
-    content = {"poses": {name: pose.matrix.tolist() for name, pose in world.items()}, "masks": masks}
+    poses = {name: pose.matrix.tolist() for name, pose in world.items()}
+    content = {"source": params.source, "poses": poses, "masks": masks}
     (out_dir / UPDATE_FILE).write_text(json.dumps(content))
-    logger.info("%s %d differences; %d images of %s are masked", told, len(found), len(masks), names[0])
+    size = f"{part.cells.sum() * CELL**3:.1f} m³ change"
+    logger.info("%s %d differences; %s; %d images of %s are masked", told, len(found), size, len(masks), names[0])
 
 
 def _scan(inputs: Mapping[str, Path], again: Mapped, world: Mapping[str, Pose], scale: float) -> Scan:
@@ -125,6 +137,20 @@ def _scan(inputs: Mapping[str, Path], again: Mapped, world: Mapping[str, Pose], 
     mesh = Mesh.load(inputs["mesh" + AGAIN] / "mesh.ply", "open").transformed(world_from_upright @ upright_from_own)
     cameras = [(view.camera, world_from_upright.apply_pose(view.world_from_camera)) for view in again.scene.views]
     return Scan(mesh, Views(mesh, cameras), 0.0)
+
+
+def _looks(inputs: Mapping[str, Path], again: Mapped, world: Mapping[str, Pose]) -> Iterator[tuple[PyramidLevel, Pose]]:
+    """The re-scan's photos with their depth, small, and where they were taken in the earlier version's world."""
+    folder, depth = inputs["poses" + AGAIN], inputs["depth" + AGAIN]
+    from_scene = Alignment.load(inputs["align" + AGAIN]).world_from_scene
+    own = {view.name: from_scene.apply_pose(view.world_from_camera) for view in PosedScene.load(folder).training}
+    for view in again.scene.training:
+        camera = view.camera.within(SIDE)
+        size = camera.width, camera.height
+        # seen from its own camera, a map is the same in any frame of metres
+        seen = depth_in_view(load_depth_map(depth, view.name, from_scene), camera, own[view.name])
+        photo = np.moveaxis(read_image(folder, view, size), -1, 0)
+        yield PyramidLevel(camera, photo, seen, read_mask(folder, view, size)), world[view.name]
 
 
 def write_capture(inputs: Mapping[str, Path], params: UpdateParams, out_dir: Path) -> None:
@@ -167,20 +193,20 @@ def write_selection(inputs: Mapping[str, Path], params: UpdateParams, out_dir: P
 
 
 def write_poses(inputs: Mapping[str, Path], params: UpdateParams, out_dir: Path) -> None:
-    """Write the views of both in the earlier version's world; what its images no longer show is masked."""
+    """Write the views of both in the earlier version's scene; what its images no longer show is masked."""
     found, world = Found.load(inputs["update"]), Alignment.load(inputs["align" + BEFORE]).world_from_scene
     folders = inputs["poses" + BEFORE], inputs["poses" + AGAIN]
-    before, again = PosedScene.load(folders[0]).transformed(world), PosedScene.load(folders[1])
+    before, again = (PosedScene.load(folder) for folder in folders)
+    poses = {name: world.inverse().apply_pose(pose) for name, pose in found.poses.items()}
     views = [_brought(view, folders[0], out_dir, "", found.masks.get(view.name), found.folder) for view in before.views]
-    grown = again.transformed(Similarity(world.scale, np.eye(3), np.zeros(3)))
-    for view in grown.views:
-        placed = replace(view, world_from_camera=found.poses[view.name])
+    for view in again.views:
+        placed = replace(view, world_from_camera=poses[view.name])
         views.append(_brought(placed, folders[1], out_dir, params.source, None, found.folder))
     report = before.report | {
         name: before.report[name] + again.report[name]
         for name in ("keyframes", "registered", "held_out", "held_out_registered")
     }
-    points = _points(before, grown, found)
+    points = _points(before, again, poses)
     replace(before, views=tuple(views), points=points, report=report).save(out_dir)
 
 
@@ -188,7 +214,7 @@ def _brought(view: View, folder: Path, out_dir: Path, source: str, outdated: str
     """A view whose image, and the mask of what counts, lie in another folder; of a source, under its name."""
     image = str(Path(source) / view.image)
     (out_dir / image).parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(folder / view.image, out_dir / image)
+    same_file(folder / view.image, out_dir / image)
     mask = read_mask(folder, view)
     if outdated is not None:
         still = read_mask(masks, replace(view, mask=outdated))
@@ -211,9 +237,9 @@ def _brought(view: View, folder: Path, out_dir: Path, source: str, outdated: str
     )
 
 
-def _points(before: PosedScene, again: PosedScene, found: Found) -> SparsePoints:
-    """The sparse points of both; the re-scan's follow its views."""
-    there = {n: found.poses[view.name] for n, view in enumerate(again.views)}
+def _points(before: PosedScene, again: PosedScene, poses: Mapping[str, Pose]) -> SparsePoints:
+    """The sparse points of both; the re-scan's follow its views to their poses by name."""
+    there = {n: poses[view.name] for n, view in enumerate(again.views)}
     moved = onto_path({n: view.world_from_camera for n, view in enumerate(again.views)}, there)
     one, other = before.points, again.points
     return SparsePoints(
@@ -226,8 +252,8 @@ def _points(before: PosedScene, again: PosedScene, found: Found) -> SparsePoints
 
 
 def write_alignment(inputs: Mapping[str, Path], _params: UpdateParams, out_dir: Path) -> None:
-    """Keep the earlier version's world frame, which the poses are in."""
-    replace(Alignment.load(inputs["align" + BEFORE]), world_from_scene=Similarity.identity()).save(out_dir)
+    """Keep the earlier version's world frame."""
+    Alignment.load(inputs["align" + BEFORE]).save(out_dir)
 
 
 def write_version(inputs: Mapping[str, Path], params: BundleParams, out_dir: Path) -> None:

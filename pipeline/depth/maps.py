@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, overload
@@ -194,7 +194,7 @@ def load_depth_map(folder: Path, name: str, world_from_scene: Similarity | None 
 class StoredMaps(Sequence[DepthMap]):
     """The training (or held-out) depth maps of a folder, in the world frame; loaded on access to save memory.
 
-    `complete`, if given, is applied to each map.
+    `complete`, if given, is applied to each map; `only`, if given, are the names of those that count.
     """
 
     def __init__(
@@ -204,10 +204,13 @@ class StoredMaps(Sequence[DepthMap]):
         *,
         held_out: bool = False,
         complete: Callable[[DepthMap], DepthMap] | None = None,
+        only: Container[str] | None = None,
     ) -> None:
         self._folder, self._world_from_scene, self._complete = folder, world_from_scene, complete
         self.names = []
         for name in map_names(folder):
+            if only is not None and name not in only:
+                continue
             with np.load(folder / f"{name}.npz", allow_pickle=False) as data:
                 if bool(data["held_out"]) == held_out:
                     self.names.append(name)

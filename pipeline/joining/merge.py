@@ -96,10 +96,15 @@ def bring_files(root: Path, frame: Frame, folder: Path) -> None:
         if target.exists():
             continue
         target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            os.link(root / path, target)
-        except OSError:
-            shutil.copyfile(root / path, target)
+        same_file(root / path, target)
+
+
+def same_file(source: Path, target: Path) -> None:
+    """A result's file in another result, without taking room where the disk can name a file twice."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
 
 
 def all_blurred(parts: Iterable[Blurred | None]) -> Blurred | None:

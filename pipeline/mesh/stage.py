@@ -112,7 +112,28 @@ def build_mesh(
         MachineError: When the GPU's backend can't run.
     """
     rng = np.random.default_rng(SEED)
-    mesh, cleaning, voxel_size = _clean_surface(maps, cloud, track, params, tiles)
+    surface = _clean_surface(maps, cloud, track, params, tiles)
+    mesh, closing, report = finished(surface, maps, cloud, track, params, rng, levels, close, floor_found=floor_found)
+    return for_physics(mesh, closing, {"backend": params.backend, "depth_maps": len(maps), **report}, params, rng)
+
+
+def finished(
+    surface: tuple[Mesh, CleanReport, float],
+    maps: Sequence[DepthMap],
+    cloud: PointCloud,
+    track: Floats,
+    params: MeshParams,
+    rng: np.random.Generator,
+    levels: Levels | None = None,
+    close: Callable[[Mesh], Closed] | None = None,
+    *,
+    floor_found: bool = True,
+) -> tuple[Mesh, Mesh, dict[str, object]]:
+    """A clean surface, with its report and voxel size [m], flat, coloured and closed; what closes its objects; reports.
+
+    For the rest see `build_mesh`.
+    """
+    mesh, cleaning, voxel_size = surface
     flat = floor = slits = None
     if params.flatten:
         mesh, flat = flatten(mesh, voxel_size)
@@ -132,23 +153,30 @@ def build_mesh(
         mesh, floor = close_floor(mesh, track, params.floor_gap, rng)
     if params.close_floor:
         mesh, slits = close_slits(mesh, closing)
+    return (
+        mesh,
+        closing,
+        {
+            "voxel_size": voxel_size,
+            "cleaning": asdict(cleaning),
+            "planes": None if flat is None else asdict(flat),
+            "floor": None if floor is None else asdict(floor),
+            "hidden_level_area": levels_area,
+            "slits": None if slits is None else asdict(slits),
+            "closing": None if closed is None else asdict(closed),
+        },
+    )
+
+
+def for_physics(
+    mesh: Mesh, closing: Mesh, report: Mapping[str, object], params: MeshParams, rng: np.random.Generator
+) -> BuiltMesh:
+    """A surface and what closes its objects with both decimated; all sizes are added to the report."""
     whole = mesh.joined(closing)
-    collision, about_collision = _for_physics(whole, params, rng)
-    report = {
-        "backend": params.backend,
-        "voxel_size": voxel_size,
-        "depth_maps": len(maps),
-        **_sizes(whole),
-        "cleaning": asdict(cleaning),
-        "planes": None if flat is None else asdict(flat),
-        "floor": None if floor is None else asdict(floor),
-        "hidden_level_area": levels_area,
-        "slits": None if slits is None else asdict(slits),
-        "closing": None if closed is None else asdict(closed),
-        "collision": about_collision,
-        "borders": border_report(whole),
-    }
-    return BuiltMesh(mesh, closing, collision, report)
+    collision, about = _for_physics(whole, params, rng)
+    return BuiltMesh(
+        mesh, closing, collision, {**report, **_sizes(whole), "collision": about, "borders": border_report(whole)}
+    )
 
 
 def _clean_surface(

@@ -107,6 +107,13 @@ class Mirrors:
             np.concatenate([self.bounds, bounds[None]]),
         )
 
+    def middles(self) -> F64:
+        """Their middles (M, 3) [m]."""
+        along, up = np.moveaxis(self.bounds.mean(1), -1, 0)
+        sideways = np.array([_along(normal) for normal in self.normals]).reshape(-1, 3)
+        on_wall = self.offsets[:, None] * self.normals + along[:, None] * sideways
+        return np.column_stack([on_wall[:, :2], up])
+
     def hold(self, points: Floats) -> Mask:
         """Which points (N, 3) lie on a mirror."""
         held = np.zeros(len(points), bool)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -27,8 +27,17 @@ from pipeline.types import U8
 CLOUD_FILE, PLY_FILE, REPORT_FILE = "cloud.npz", "points.ply", "points.json"
 
 
-def run(inputs: Mapping[str, Path], params: PointsParams, out_dir: Path) -> None:
+def run(
+    inputs: Mapping[str, Path],
+    params: PointsParams,
+    out_dir: Path,
+    only: Container[str] | None = None,
+    holed: Container[str] = (),
+) -> None:
     """Write `cloud.npz` and `points.ply` (the same points, world frame), the `Completion` and `points.json`.
+
+    Of all maps of training views, or only of those with these names. From `holed` ones pixels were taken, which is no
+    sign of a level surface that depth missed.
 
     Raises:
         ReconstructionError: When no map has a depth that others don't contradict.
@@ -36,7 +45,7 @@ def run(inputs: Mapping[str, Path], params: PointsParams, out_dir: Path) -> None
     world_from_scene = Alignment.load(inputs["align"]).world_from_scene
     scene = load_world_scene(inputs["poses"], inputs["align"])
     views = {view.name: view for view in scene.training}
-    names = [name for name in map_names(inputs["depth"]) if name in views]
+    names = [name for name in map_names(inputs["depth"]) if name in views and (only is None or name in only)]
     maps = [
         subsampled(load_depth_map(inputs["depth"], name, world_from_scene), params.stride)
         for name in track(names, "points: reading maps")
@@ -53,7 +62,7 @@ def run(inputs: Mapping[str, Path], params: PointsParams, out_dir: Path) -> None
     if shown:
         maps = [mirrors.complete(depth_map) for depth_map in maps]
         cloud, report = fuse(maps, color_source, params)
-    levels, missed = find_levels(maps, cloud)
+    levels, missed = find_levels([depth_map for depth_map in maps if depth_map.name not in holed], cloud)
     if missed:
         cloud, report = fuse([levels.complete(depth_map) for depth_map in maps], color_source, params)
     if not len(cloud):

@@ -18,6 +18,8 @@ from pipeline.types import F32, U8, Mask
 
 MEMORY = 0.7
 """Share of the old estimate that a new one keeps."""
+SETTLED = 12
+"""Estimates after which the first guess no longer counts."""
 TRUST = 0.01
 """Weight of a gain of 1 in the estimate, relative to the image's mean square."""
 SATURATED = 250
@@ -48,6 +50,11 @@ class Exposures:
         weighted = weight * rendered
         square = np.einsum("chw,chw->c", weighted, rendered)
         self.learn(index, square, np.einsum("chw,chw->c", weighted, target) / 255)
+
+    def settle(self, index: int, rendered: F32, photo: U8, mask: Mask | None = None) -> None:
+        """Estimate a view's gain as `observe` does in the end, where nothing is known of it yet."""
+        for _ in range(SETTLED):
+            self.observe(index, rendered, photo, mask)
 
     def learn(self, index: int, square: F32, product: F32) -> None:
         """Estimate a view's gain from sums over pixels (3,): of the image's square, and of image times photo."""

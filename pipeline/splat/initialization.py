@@ -70,11 +70,12 @@ GAP_SIZE = 2.0
 class Initialization:
     """What a training starts from."""
 
-    gaussians: Gaussians  # all Gaussians, inpainted ones first
-    fixed: int = 0  # number of inpainted Gaussians, which training leaves as they are
+    gaussians: Gaussians  # all Gaussians, inpainted ones first, then those of an earlier training
+    fixed: int = 0  # number of these Gaussians, which training leaves as they are
     background: int = 0  # number of Gaussians of the skybox
     cloud: PointCloud | None = None  # the shared cloud in the world frame; None imposes no priors
     free: FreeSpace | None = None  # free space that the views prove
+    earlier: int = 0  # number of those of an earlier training, which hold the exposure that the splat has
 
 
 def initialize(

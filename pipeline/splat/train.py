@@ -70,12 +70,21 @@ class Trained:
 
 
 class Trainer:
-    """The step of a training and what stays the same in all of them; priors are imposed at intervals."""
+    """The step of a training and what stays the same in all of them; priors are imposed at intervals.
+
+    Where Gaussians of an earlier training are among the fixed ones, `held` says that these have the mean exposure.
+    """
 
     def __init__(
-        self, views: Sequence[TrainingView], schedule: Schedule, params: SplatParams, priors: Priors | None = None
+        self,
+        views: Sequence[TrainingView],
+        schedule: Schedule,
+        params: SplatParams,
+        priors: Priors | None = None,
+        *,
+        held: bool = False,
     ) -> None:
-        self.views, self.schedule, self.params, self.priors = views, schedule, params, priors
+        self.views, self.schedule, self.params, self.priors, self._held = views, schedule, params, priors, held
         self._prior_rounds = set(schedule.prior_iterations())
         self._densify_rounds = {iteration: k for k, iteration in enumerate(schedule.densify_iterations(), 1)}
 
@@ -109,7 +118,7 @@ class Trainer:
         if schedule.exposure_from is not None and share >= schedule.exposure_from:
             height, width = level.photo.shape[1:]
             state.exposures.observe(index, raster.planes[:3, :height, :width], level.photo, level.mask)
-            if round_ends:
+            if round_ends and not self._held:
                 state.exposures.center()
         if schedule.poses_from is not None and share >= schedule.poses_from:
             rate = (1 - share) / (1 - schedule.poses_from)
@@ -210,14 +219,16 @@ def fit(
     restored = checkpoint is not None and checkpoint.restore(state)
     priors = None
     if initial.cloud is not None and initial.free is not None:
-        priors = Priors(initial.cloud, initial.free, state.radius, state.gaussians[np.arange(state.fixed)])
+        priors = Priors(
+            initial.cloud, initial.free, state.radius, state.gaussians[np.arange(state.fixed - initial.earlier)]
+        )
     if clock is not None and not restored:
         reserved = 0.0
         if priors is not None:
             reserved = schedule.prior_rounds * timed(lambda: priors.apply(state.gaussians, state.fixed))
         state.iterations = max(1, round(clock.share_left(reserved) * schedule.iterations))
     schedule = replace(schedule, iterations=state.iterations, gaussians=state.final_count)
-    _run(Trainer(views, schedule, params, priors), state, description, observe, checkpoint)
+    _run(Trainer(views, schedule, params, priors, held=initial.earlier > 0), state, description, observe, checkpoint)
     return Trained(
         state.gaussians,
         tuned(views, state.exposures, state.poses),

@@ -18,9 +18,10 @@ from pipeline.capture.model import Capture
 from pipeline.changes.compare import Changes, find_changes
 from pipeline.changes.differences import differences, load_differences, pictures, save_differences, table_rows
 from pipeline.changes.masks import masks_of, outdated
+from pipeline.changes.part import Part
 from pipeline.changes.place import Mapped, find_place
 from pipeline.changes.register import Scan, register_near
-from pipeline.changes.update import UPDATE_STAGES, about, plan_again
+from pipeline.changes.update import LEFT, OWN, UPDATE_STAGES, about, plan_again
 from pipeline.changes.update_stages import UPDATE_FILE, UpdateParams, write_alignment, write_poses
 from pipeline.earth import Earth
 from pipeline.errors import BundleError, CaptureError, ReconstructionError
@@ -89,7 +90,7 @@ def test_what_is_no_more_is_masked(scans: tuple[Scan, Scan]):
     poses = cameras()[::3] + cameras()[1::9]
     views = [View(str(n), "", CAMERA, FIRST_FROM_ROOM @ pose, held_out=False) for n, pose in enumerate(poses)]
     gone, new = outdated(*scans, SECOND_FROM_FIRST.inverse(), Changes((), (), ()))
-    masks = [*masks_of(scans[0].mesh, gone, new, views)]
+    masks = [*masks_of(scans[0].mesh, gone, new, Part.around(np.zeros((0, 3))), views)]
     whole = [RayCaster(room(later=later, moved=("box",))) for later in (False, True)]
     boxes = [RayCaster(crate((0.45, 0.3, 0.35), place)) for place in (BOX_BEFORE, BOX_AFTER)]
     masked = shown = kept = 0
@@ -109,6 +110,23 @@ def test_what_is_no_more_is_masked(scans: tuple[Scan, Scan]):
     assert masked > 0.97 * shown
     assert kept
     assert sum(int((~mask).sum()) for mask in masks if mask is not None) < 1.6 * shown
+
+
+def test_what_is_painted_is_masked(scans: tuple[Scan, Scan]):
+    """Where the core of what changed lies on a surface that is there still; only in views that see it."""
+    first = scans[0].mesh
+    views = [View(str(n), "", CAMERA, FIRST_FROM_ROOM @ pose, held_out=False) for n, pose in enumerate(cameras()[::4])]
+    nothing, spot = np.zeros(len(first.triangles), bool), first.corners().mean(1)[:1].astype(np.float64)
+    core = Part.around(spot, 2)
+    masks = [*masks_of(first, nothing, first.with_faces(nothing), core, views)]
+    caster = RayCaster(first)
+    for mask, view in zip(masks, views, strict=True):
+        depth = caster.depth(CAMERA, view.world_from_camera)
+        points = view.world_from_camera.apply(CAMERA.rays() * depth[..., None].astype(np.float64))
+        shown = core.holds(points) & (depth > 0)
+        assert mask is None or not mask[shown].any()
+        assert (mask is None) == (not shown.any())
+    assert {mask is None for mask in masks} == {True, False}
 
 
 def mapped(capture: Capture) -> Mapped:
@@ -144,7 +162,7 @@ def test_another_place_is_not_found(tmp_path: Path, room: Room):
 
 
 def test_both_become_one_in_the_earlier_world(tmp_path: Path, room: Room):
-    """Earlier views stay where they are but for the mask; the re-scan's have its name, its points their views."""
+    """Earlier views stay as they are but for the mask; the re-scan's have its name, its points their views."""
     stages = {name: tmp_path / name for name in ("poses-before", "poses-again", "align-before", "update")}
     for folder in stages.values():
         folder.mkdir()
@@ -161,7 +179,11 @@ def test_both_become_one_in_the_earlier_world(tmp_path: Path, room: Room):
     hidden = np.ones((60, 80), bool)
     hidden[10:20, 30:40] = False
     mask = save_mask(hidden, stages["update"], "0001")
-    content = {"poses": {name: pose.matrix.tolist() for name, pose in placed.items()}, "masks": {"0001": mask}}
+    content = {
+        "source": "again",
+        "poses": {name: pose.matrix.tolist() for name, pose in placed.items()},
+        "masks": {"0001": mask},
+    }
     (stages["update"] / UPDATE_FILE).write_text(json.dumps(content))
     out, params = tmp_path / "poses", UpdateParams(source="again")
     out.mkdir()
@@ -169,16 +191,16 @@ def test_both_become_one_in_the_earlier_world(tmp_path: Path, room: Room):
     write_alignment(stages, params, out)
     merged = PosedScene.load(out)
     assert [view.name for view in merged.views] == ["0000", "0001", "0002", "again--0000", "again--0001", "again--0002"]
-    wanted = [world.apply_pose(pose) for pose in (*ONE[:3], *OTHER[:3])]
-    for view, pose in zip(merged.views, wanted, strict=True):
+    for view, pose in zip(merged.views, (*ONE[:3], *OTHER[:3]), strict=True):
         assert np.allclose(view.world_from_camera.matrix, pose.matrix, atol=1e-6)
         assert (out / view.image).read_bytes()
+    for view, before in zip(merged.views[:3], scenes["poses-before"].views, strict=True):
+        assert np.array_equal(view.world_from_camera.matrix, before.world_from_camera.matrix)
     seen = [read_mask(out, view) for view in merged.views]
     assert seen[1] is not None
     assert np.array_equal(seen[1], hidden)
     assert [one is None for one in seen] == [True, False, True, True, True, True]
-    assert Alignment.load(out).world_from_scene.scale == 1
-    assert np.array_equal(Alignment.load(out).world_from_scene.rotation, np.eye(3))
+    assert np.array_equal(Alignment.load(out).world_from_scene.matrix, world.matrix)
     assert merged.report["registered"] == 6
     for n, view in enumerate(merged.views):  # each sees its points where they are
         rows = merged.points.point_index[merged.points.view_index == n]
@@ -193,7 +215,7 @@ def test_what_the_build_left_must_be_there(room: Room, tmp_path: Path):
     bundle = Bundle.open(make_bundle(tmp_path, room))
     with pytest.raises(BundleError) as caught:
         plan_again(bundle, tmp_path)
-    assert "no results of capture, select, poses, align" in caught.value.found
+    assert "no results of capture, select, poses, align, depth, points, mesh, splat in" in caught.value.found
     assert "splatyard build CAPTURE --name room --version 1.0.0" in caught.value.remedy
 
 
@@ -209,8 +231,8 @@ def test_a_new_version_keeps_its_place_on_the_earth(room: Room, tmp_path: Path):
 
 def test_every_stage_of_an_update_gets_what_it_needs():
     """From a stage before it, or from what is given."""
-    given = {"source", "before", "mesh-again"}
-    given |= {f"{name}-{which}" for name in ("capture", "select", "poses", "align") for which in ("before", "again")}
+    given = {"source", "before", "depth-again", "mesh-again"}
+    given |= {f"{name}-{which}" for name in OWN for which in ("before", "again")} | {f"{name}-before" for name in LEFT}
     for stage in UPDATE_STAGES:
         assert set(stage.needs) <= given
         given.add(stage.name)

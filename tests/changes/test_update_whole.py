@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import pytest
 from flows.cli import main
 from pipeline import Bundle
 from pipeline.changes.differences import PAGE_FILE, load_differences
+from pipeline.changes.part import Part
+from pipeline.changes.update_stages import UPDATE_FILE
 from pipeline.geometry.rays import RayCaster
 from tests.joining.walks import round_the_room
 from tests.refusals import build_here
@@ -61,6 +64,7 @@ def test_a_version_without_the_crate(
     assert all(one.area < 0.15 for one in found if one is not gone)  # the table's legs: so coarse a mesh lacks some
     assert gone.size[2] == pytest.approx(high[2] - low[2], abs=0.05)
     assert 0.4 < min(gone.size[:2]) < max(gone.size[:2]) < 0.75
+    unchanged(before, after)
     # where the crate stood, only the later mesh has nothing
     middle, up = np.array([gone.middle]), np.array([[0, 0, 1.0]])
     tops = [RayCaster(bundle.mesh()).cast(middle, up).distance[0] for bundle in (before, after)]
@@ -73,3 +77,25 @@ def test_a_version_without_the_crate(
     off = [caster.cast(eyes, aims).distance for caster in walls]
     apart = np.abs(off[0] - off[1])
     assert np.median(apart[np.isfinite(apart)]) < 0.01
+
+
+def unchanged(before: Bundle, after: Bundle) -> None:
+    """What the re-scan doesn't show otherwise stays bit for bit: depth, Gaussians, and triangles, which come first."""
+    work = before.root.parent.parent / ".work" / "flat"
+    keys = [{s.name: s.key for s in bundle.manifest.provenance.stages} for bundle in (before, after)]
+    part = Part.load(work / "update" / keys[1]["update"])
+    depth = [work / "depth" / key["depth"] for key in keys]
+    masked = json.loads((work / "update" / keys[1]["update"] / UPDATE_FILE).read_text())["masks"]
+    same = [path for path in depth[0].glob("*.npz") if path.stem not in masked]
+    assert all(path.read_bytes() == (depth[1] / path.name).read_bytes() for path in same)
+    for level in ("full", "sim"):
+        old, new = (
+            np.concatenate([g.means, g.log_scales, g.sh[:, 0]], 1) for g in (before.splat(level), after.splat(level))
+        )
+        stay = {row.tobytes() for row in old[~part.holds(old[:, :3])]}
+        assert len(stay) > 0.2 * len(old)
+        assert stay <= {row.tobytes() for row in new}
+    old = before.mesh("open").corners()
+    old = old[~part.holds(old.mean(1))]
+    assert len(old) > 1000
+    assert np.array_equal(after.mesh("open").corners()[: len(old)], old)

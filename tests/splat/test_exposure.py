@@ -24,6 +24,14 @@ def test_gain_of_a_view_is_found(rng):
     np.testing.assert_array_equal(exposures.gains[[0, 2]], 1)
 
 
+def test_gain_of_a_view_settles_at_once(rng):
+    """Whatever it was taken for before."""
+    exposures = Exposures(np.full((1, 3), 0.6, np.float32))
+    rendered = rng.uniform(0.1, 0.7, (3, 20, 30)).astype(np.float32)
+    exposures.settle(0, rendered, (255 * rendered * 1.25).round().astype(np.uint8))
+    np.testing.assert_allclose(exposures.gains[0], 1.25, rtol=0.03)
+
+
 def test_saturated_pixels_say_nothing(rng):
     """A window that burns out at 255 in both does not pull a gain of 0.8 towards 1."""
     exposures = _exposures(1)
