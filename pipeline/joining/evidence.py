@@ -76,7 +76,7 @@ class Evidence:
     patch: int
     coloured: int = 0
     tinted: int = 0
-    tint_share: float = 1.0
+    tint_share: float = 0.0
     far: int = 0
 
 
@@ -185,7 +185,10 @@ def weigh(a: Submap, b: Submap, a_from_b: F64, rng: np.random.Generator) -> Evid
     frames = combined((a, b))
     through, cells = looked_through(frames, poses, facing_pairs((a, b), motions, ((0, 1),)))
     coloured, tinted, share, far = _recoloured(a, b, frames, poses)
-    there, back = _found_again(a, b, a_from_b, rng), _found_again(b, a, np.linalg.inv(a_from_b), rng)
+    there, back = (
+        _found_again(a, b, a_from_b, rng),
+        _found_again(b, a, np.asarray(np.linalg.inv(a_from_b), np.float64), rng),
+    )
     again = min(there, back, key=lambda one: (one.patch, one.bare_share))  # the darker image has fewer features
     seen = replace(again, through=through, cells=cells)
     return replace(seen, coloured=coloured, tinted=tinted, tint_share=share, far=far)
@@ -195,7 +198,7 @@ def _recoloured(a: Submap, b: Submap, frames: Frames, poses: F64) -> tuple[int, 
     """As in Evidence: coloured, tinted, tint_share, far."""
     count = len(a.poses)
     turned = poses[:count, :3, 2] @ poses[count:, :3, 2].T
-    near = np.argwhere(turned > np.cos(AWAY)) + [0, count]
+    near = np.argwhere(turned > np.cos(AWAY)) + np.array([0, count])
     colours = np.full((*frames.surfels.shape[:3], 3), np.nan, np.float32)
     for start, m in ((0, a), (count, b)):
         grid = m.colours

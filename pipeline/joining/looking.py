@@ -177,7 +177,7 @@ def _shared(surfels: F32, others: F32, lens: F64, colours: F32, there: F32, moti
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _beyond(colour: F32, others: F32, at_row: int, at_column: int, radius: int) -> float:
+def _beyond(colour: F64, others: F32, at_row: int, at_column: int, radius: int) -> float:
     """By how much a colour (3,) lies beyond all others (H, W, 3) around a place; nan where one is unknown."""
     most = 0.0
     for channel in range(3):

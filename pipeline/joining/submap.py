@@ -220,13 +220,13 @@ def _colours(image: U8, mask: Mask | None, keyframe: Keyframe, frames: Frames, n
     columns, rows = np.meshgrid(*((np.arange(count) + 0.5) * frames.stride for count in (width, height)))
     lens = keyframe.lens(keyframe.camera)
     rays = np.stack([(columns - cx) / fx, (rows - cy) / fy, np.ones((height, width))], 2).reshape(-1, 3)
-    at = np.asarray(lens.project(rays) - 0.5, np.float32).reshape(height, width, 2)
+    x, y = np.asarray((lens.project(rays) - 0.5).T, np.float32).reshape(2, height, width)
     size = max(1, round(frames.stride * lens.fx / fx))
     bright = cv2.dilate(image.max(2), np.ones((size, size), np.uint8))
     if mask is not None:
         bright[~mask] = 255
-    mean = cv2.remap(cv2.blur(image.astype(np.float32), (size, size)), at, None, cv2.INTER_LINEAR)
-    full = cv2.remap(bright, at, None, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT, borderValue=255)
+    mean = cv2.remap(cv2.blur(image.astype(np.float32), (size, size)), x, y, cv2.INTER_LINEAR)
+    full = cv2.remap(bright, x, y, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT, borderValue=255)
     red, green, blue = np.moveaxis(np.log(np.asarray(mean) + DARK), 2, 0)
     colours = np.stack([(red + green + blue) / 3, red - green, blue - green], 2).astype(np.float32)
     colours[(np.asarray(full) >= FULL) | (np.asarray(mean).max(2) < 3 * DARK)] = np.nan
