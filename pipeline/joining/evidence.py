@@ -40,8 +40,9 @@ SAME_SIDE, SAME_SCALE = 0.85, 1.5
 LEAST_SPOTS, TRIALS, BARE = 8, 8, 0.25
 """Features that a pair must share; trials of a cell that count; a cell is bare where less than this part of the usual
 share isn't missed."""
-AWAY, LOOKS = np.deg2rad(72), 3
-"""Frames that are turned by less compare colours [rad]; a cell counts that is compared so often."""
+AWAY, LOOKS, TELLING = np.deg2rad(72), 3, 0.25
+"""Frames that are turned by less compare colours [rad]; a cell counts that is compared so often, and as told where
+such a share would differ elsewhere in the image."""
 TOUCHING = 1.8
 """Cells whose middles are nearer than that many edges touch, over corners, too."""
 GATES = (0.25, 0.2, 0.15, 0.1, 0.08, 0.06, 0.06, 0.06)
@@ -61,7 +62,7 @@ class Evidence:
         again: Share of features that the other's images show where they should.
         bare, bare_share: Cells in which nearly all are missed, and their share.
         patch: The largest number of such cells that are neighbours: a picture that hangs in one capture only.
-        coloured: Cells of surface whose colours are compared, between all frames.
+        coloured: Cells of surface whose colours are compared, between all frames, and could have differed.
         tinted: The largest number of those that are neighbours and mostly have another colour.
         tint_share: Share of comparisons that find another colour.
         far: The largest patch of an image, in surfels, too far for depth, where cameras beside it see something else.
@@ -208,13 +209,15 @@ def _recoloured(a: Submap, b: Submap, frames: Frames, poses: F64) -> tuple[int, 
         cv2.connectedComponentsWithStats(one.astype(np.uint8)) for one in look_far(frames, colours, poses, pairs)
     )
     far = max(int(areas[1:, cv2.CC_STAT_AREA].max(initial=0)) for _, _, areas, _ in patches)
-    compared, other = look_for_colours(frames, colours, poses, pairs)
+    compared, other, telling = look_for_colours(frames, colours, poses, pairs)
     owner, row, column = np.nonzero(compared)
     points = np.einsum("nij,nj->ni", poses[owner, :3, :3], frames.surfels[owner, row, column, X : Z + 1])
     cells, cell = np.unique(np.floor((points + poses[owner, :3, 3]) / SPOT).astype(int), axis=0, return_inverse=True)
-    trials, off = (np.bincount(cell.ravel(), counts[owner, row, column]) for counts in (compared, other))
+    counts = (one[owner, row, column] for one in (compared, other, telling))
+    trials, off, elsewhere = (np.bincount(cell.ravel(), count) for count in counts)
     tinted = (trials >= LOOKS) & (off > trials / 2)
-    return len(cells), _largest_group(cells[tinted]), float(off.sum() / max(1, trials.sum())), far
+    told = int((elsewhere > TELLING * trials).sum())
+    return told, _largest_group(cells[tinted]), float(off.sum() / max(1, trials.sum())), far
 
 
 def _found_again(a: Submap, b: Submap, a_from_b: F64, rng: np.random.Generator) -> Evidence:

@@ -113,21 +113,22 @@ def shown_again(pixels: F64, others: F64, descriptors: U8, other: U8, radius: F6
     return found
 
 
-def look_for_colours(frames: Frames, colours: F32, poses: F64, pairs: I64) -> tuple[I64, I64]:
+def look_for_colours(frames: Frames, colours: F32, poses: F64, pairs: I64) -> tuple[I64, I64, I64]:
     """How often surfels (N, H, W) are compared with what is seen around them, and how often they have another colour.
 
     Each pair's second frame (M, 2) looks at the surfaces of its first, at most a little nearer than that; `colours`
-    (N, H, W, 3) as of submaps. Two frames may differ in brightness and white balance.
+    (N, H, W, 3) as of submaps. Two frames may differ in brightness and white balance. The third is how often they
+    would have another colour on the other side of the image: plain walls tell nothing.
     """
-    compared, other = (np.zeros(frames.surfels.shape[:3], np.int64) for _ in range(2))
+    compared, other, telling = (np.zeros(frames.surfels.shape[:3], np.int64) for _ in range(3))
     relative = inverses(poses[pairs[:, 1]]) @ poses[pairs[:, 0]]
-    _look_for_colours(frames.surfels, frames.lenses / frames.stride, colours, relative, pairs, compared, other)
-    return compared, other
+    _look_for_colours(frames.surfels, frames.lenses / frames.stride, colours, relative, pairs, compared, other, telling)
+    return compared, other, telling
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _look_for_colours(
-    surfels: F32, lenses: F64, colours: F32, relative: F64, pairs: I64, compared: I64, other: I64
+    surfels: F32, lenses: F64, colours: F32, relative: F64, pairs: I64, compared: I64, other: I64, telling: I64
 ) -> None:
     height, width = surfels.shape[1:3]
     hits, off = np.zeros((height * width, 5), np.int64), np.zeros((height * width, 3))
@@ -139,10 +140,12 @@ def _look_for_colours(
         gain = np.array([np.median(off[:count, channel]) for channel in range(3)])
         for n in range(count):
             row, column, at_row, at_column, radius = hits[n]
-            beyond = _beyond(colours[i, row, column] - gain, colours[j], at_row, at_column, radius)
+            colour = colours[i, row, column] - gain
+            beyond = _beyond(colour, colours[j], at_row, at_column, radius)
             if not np.isnan(beyond):
                 compared[i, row, column] += 1
                 other[i, row, column] += beyond > OTHER
+                telling[i, row, column] += _beyond(colour, colours[j], at_row, width - 1 - at_column, radius) > OTHER
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

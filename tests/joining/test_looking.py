@@ -34,7 +34,7 @@ def otherwise(frames: Frames, colours: F32, poses: F64, *, measured: bool) -> Ma
     """Surfels of both frames that the other one mostly sees in another colour."""
     if not measured:
         return look_far(frames, colours, poses, PAIRS)
-    compared, other = look_for_colours(frames, colours, poses, PAIRS)
+    compared, other, _ = look_for_colours(frames, colours, poses, PAIRS)
     assert compared.mean() > 0.5
     return np.asarray(other > compared / 2)
 
@@ -50,3 +50,11 @@ def test_a_picture_in_one_capture_is_another_colour(measured: bool):
     found = otherwise(frames, colours, poses, measured=measured)
     assert min(found.sum((1, 2))) > 50
     assert not found[:, :8].any()
+
+
+def test_a_plain_wall_tells_nothing():
+    """It would look the same elsewhere; one with a pattern wouldn't."""
+    frames, colours, poses = wall(measured=True)
+    for image, least, most in ((colours, 0.4, 1.0), (np.zeros_like(colours), 0.0, 0.0)):
+        compared, _, telling = look_for_colours(frames, image, poses, PAIRS)
+        assert least <= telling.sum() / compared.sum() <= most
