@@ -30,7 +30,7 @@ CLEAN, BARE_SHARE, PATCH = 0.005, 0.1, 3
 fewer of them side by side than a picture makes that hangs in one of them."""
 TINTED, TINT_SHARE, FAR = 3, 0.02, 15
 """Nor has it so many cells of another colour side by side, more colours that differ, or such a patch far away."""
-COLOURED, LEAST_PLAN = 150, 0.35
+COLOURED, LEAST_PLAN = 100, 0.35
 """Where floor plans alone propose a place, clean, with so many cells of the same colours, it is joined, and then this
 share of walls is enough."""
 RIVAL = 0.5
