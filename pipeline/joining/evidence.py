@@ -1,7 +1,7 @@
-"""What speaks for and against a place of one capture in another: surfaces looked through, features found again.
+"""What speaks for and against a place of one capture in another: surfaces looked through, features and colours found.
 
 The number of matches never refuses a wrong place: twin flats have hundreds. One capture that looks through the other's
-walls does, and features that are not where the other's images should show them.
+walls does, and features and colours that are not where the other's images should show them.
 """
 
 from __future__ import annotations
@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import cv2
 import numpy as np
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import KDTree
 
 from pipeline.geometry import matrix_from_rotvec
-from pipeline.joining.looking import REACH, look, shown_again
+from pipeline.joining.looking import REACH, look, look_far, look_for_colours, shown_again
 from pipeline.joining.submap import Submap
 from pipeline.poses.by_depth.adjustment import scatter
 from pipeline.poses.by_depth.matched import cross_matrices
@@ -39,6 +40,9 @@ SAME_SIDE, SAME_SCALE = 0.85, 1.5
 LEAST_SPOTS, TRIALS, BARE = 8, 8, 0.25
 """Features that a pair must share; trials of a cell that count; a cell is bare where less than this part of the usual
 share isn't missed."""
+AWAY, LOOKS, TELLING = np.deg2rad(72), 3, 0.25
+"""Frames that are turned by less compare colours [rad]; a cell counts that is compared so often, and as told where
+such a share would differ elsewhere in the image."""
 TOUCHING = 1.8
 """Cells whose middles are nearer than that many edges touch, over corners, too."""
 GATES = (0.25, 0.2, 0.15, 0.1, 0.08, 0.06, 0.06, 0.06)
@@ -58,6 +62,10 @@ class Evidence:
         again: Share of features that the other's images show where they should.
         bare, bare_share: Cells in which nearly all are missed, and their share.
         patch: The largest number of such cells that are neighbours: a picture that hangs in one capture only.
+        coloured: Cells of surface whose colours are compared, between all frames, and could have differed.
+        tinted: The largest number of those that are neighbours and mostly have another colour.
+        tint_share: Share of comparisons that find another colour.
+        far: The largest patch of an image, in surfels, too far for depth, where cameras beside it see something else.
     """
 
     through: float
@@ -67,6 +75,10 @@ class Evidence:
     bare: int
     bare_share: float
     patch: int
+    coloured: int = 0
+    tinted: int = 0
+    tint_share: float = 0.0
+    far: int = 0
 
 
 def combined(maps: Sequence[Submap]) -> Frames:
@@ -171,8 +183,41 @@ def weigh(a: Submap, b: Submap, a_from_b: F64, rng: np.random.Generator) -> Evid
     """The evidence on a place of b in a."""
     motions = (np.eye(4), a_from_b)
     poses = np.concatenate([motion @ m.poses for motion, m in zip(motions, (a, b), strict=True)])
-    through, cells = looked_through(combined((a, b)), poses, facing_pairs((a, b), motions, ((0, 1),)))
-    return replace(_found_again(a, b, a_from_b, rng), through=through, cells=cells)
+    frames = combined((a, b))
+    through, cells = looked_through(frames, poses, facing_pairs((a, b), motions, ((0, 1),)))
+    coloured, tinted, share, far = _recoloured(a, b, frames, poses)
+    there, back = (
+        _found_again(a, b, a_from_b, rng),
+        _found_again(b, a, np.asarray(np.linalg.inv(a_from_b), np.float64), rng),
+    )
+    again = min(there, back, key=lambda one: (one.patch, one.bare_share))  # the darker image has fewer features
+    seen = replace(again, through=through, cells=cells)
+    return replace(seen, coloured=coloured, tinted=tinted, tint_share=share, far=far)
+
+
+def _recoloured(a: Submap, b: Submap, frames: Frames, poses: F64) -> tuple[int, int, float, int]:
+    """As in Evidence: coloured, tinted, tint_share, far."""
+    count = len(a.poses)
+    turned = poses[:count, :3, 2] @ poses[count:, :3, 2].T
+    near = np.argwhere(turned > np.cos(AWAY)) + np.array([0, count])
+    colours = np.full((*frames.surfels.shape[:3], 3), np.nan, np.float32)
+    for start, m in ((0, a), (count, b)):
+        grid = m.colours
+        colours[start : start + len(grid), : grid.shape[1], : grid.shape[2]] = grid
+    pairs = np.concatenate([near, near[:, ::-1]])
+    patches = (
+        cv2.connectedComponentsWithStats(one.astype(np.uint8)) for one in look_far(frames, colours, poses, pairs)
+    )
+    far = max(int(areas[1:, cv2.CC_STAT_AREA].max(initial=0)) for _, _, areas, _ in patches)
+    compared, other, telling = look_for_colours(frames, colours, poses, pairs)
+    owner, row, column = np.nonzero(compared)
+    points = np.einsum("nij,nj->ni", poses[owner, :3, :3], frames.surfels[owner, row, column, X : Z + 1])
+    cells, cell = np.unique(np.floor((points + poses[owner, :3, 3]) / SPOT).astype(int), axis=0, return_inverse=True)
+    counts = (one[owner, row, column] for one in (compared, other, telling))
+    trials, off, elsewhere = (np.bincount(cell.ravel(), count) for count in counts)
+    tinted = (trials >= LOOKS) & (off > trials / 2)
+    told = int((elsewhere > TELLING * trials).sum())
+    return told, _largest_group(cells[tinted]), float(off.sum() / max(1, trials.sum())), far
 
 
 def _found_again(a: Submap, b: Submap, a_from_b: F64, rng: np.random.Generator) -> Evidence:

@@ -25,9 +25,14 @@ THROUGH, AGAIN = 0.03, 0.45
 """Largest share of surface that is looked through, and least share of features that are found again."""
 PAIRS = 10
 """With fewer pairs of frames from one side, features test nothing: the floor plans must agree."""
-CLEAN, BARE_SHARE, PATCH = 0.005, 0.1, 4
+CLEAN, BARE_SHARE, PATCH = 0.005, 0.1, 3
 """Look-alike rooms pass all that: a join unasked has less that is looked through, a smaller share of bare cells, and
 fewer of them side by side than a picture makes that hangs in one of them."""
+TINTED, TINT_SHARE, FAR = 3, 0.02, 15
+"""Nor has it so many cells of another colour side by side, more colours that differ, or such a patch far away."""
+COLOURED, LEAST_PLAN = 100, 0.35
+"""Where floor plans alone propose a place, clean, with so many cells of the same colours, it is joined, and then this
+share of walls is enough."""
 RIVAL = 0.5
 """Share of the best place's matches with which another place makes a pair ambiguous."""
 PLAN = 0.5
@@ -76,7 +81,19 @@ class Place:
     def clean(self) -> bool:
         """Whether nothing hints at a look-alike."""
         e = self.evidence
-        return e.through <= CLEAN and e.bare_share <= BARE_SHARE and e.patch < PATCH
+        bare = e.bare_share > BARE_SHARE or e.patch >= PATCH
+        return e.through <= CLEAN and not bare and not self.recoloured
+
+    @property
+    def recoloured(self) -> bool:
+        """Whether images show other colours than they should."""
+        e = self.evidence
+        return e.tinted >= TINTED or e.tint_share > TINT_SHARE or e.far >= FAR
+
+    @property
+    def vouched(self) -> bool:
+        """Whether colours alone say that it is no look-alike."""
+        return self.clean and self.evidence.coloured >= COLOURED
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,7 +129,9 @@ def judge(
     least = (1, 1) if word else (FRAMES, MATCHES)
     strong = [group for group in groups if group.frames >= least[0] and group.matches >= least[1]][:CANDIDATES]
     images = [_weighed(a, b, g.a_from_b, rng, supporting=g.frames, matches=g.matches) for g in strong]
-    by_plan = [_weighed(a, b, fit.a_from_b, rng, walls=fit.score) for fit in walls[:CANDIDATES] if fit.score >= PLAN]
+    by_plan = [
+        _weighed(a, b, fit.a_from_b, rng, walls=fit.score) for fit in walls[:CANDIDATES] if fit.score >= LEAST_PLAN
+    ]
     weak = [place.a_from_b for place in images] + [group.a_from_b for group in groups]
     if word:
         return _by_word(a, b, [*images, *by_plan], word)
@@ -175,7 +194,8 @@ def same_place(b: Submap, one: F64, other: F64) -> bool:
 
 def _decided(b: Submap, images: Sequence[Place], plans: Sequence[Place], seen: Sequence[F64]) -> Judgement:
     good = sorted((p for p in images if not p.contradicted), key=lambda p: (p.evidence.through, -p.matches))
-    by_plan = [p for p in plans if not p.contradicted]
+    by_plan = [p for p in plans if not p.contradicted and (p.walls >= PLAN or p.vouched)]
+    told = [p for p in by_plan if p.vouched and not any(same_place(b, p.a_from_b, q.a_from_b) for q in images)]
     if good:
         best = good[0]
         rivals = [p for p in good if not same_place(b, p.a_from_b, best.a_from_b) and p.matches >= RIVAL * best.matches]
@@ -185,7 +205,11 @@ def _decided(b: Submap, images: Sequence[Place], plans: Sequence[Place], seen: S
             return Judgement("ambiguous", "seen from opposite sides only, and floor plans don't agree", (best,))
         if best.clean:
             return Judgement("joined", "by images", (best,))
+        if told and all(p.recoloured for p in good):
+            return _by_colours(b, told)
         return Judgement("ambiguous", "a place that looks alike is not excluded", (best,))
+    if told:
+        return _by_colours(b, told)
     for place in by_plan:
         if any(same_place(b, motion, place.a_from_b) for motion in seen):
             verdict: Verdict = "joined" if place.clean else "ambiguous"
@@ -198,6 +222,12 @@ def _decided(b: Submap, images: Sequence[Place], plans: Sequence[Place], seen: S
             return Judgement("apart", f"too little in common: {cells} cells of surface meet, {CELLS} are needed")
         return Judgement("apart", "what looks alike is contradicted by depth or features")
     return Judgement("apart", "nothing in common was found")
+
+
+def _by_colours(b: Submap, told: Sequence[Place]) -> Judgement:
+    if any(not same_place(b, p.a_from_b, told[0].a_from_b) for p in told):
+        return Judgement("ambiguous", "two places fit", tuple(told))
+    return Judgement("joined", "by floor plans, and colours agree", (told[0],))
 
 
 def _by_word(a: Submap, b: Submap, places: Sequence[Place], word: Collection[tuple[int, int]]) -> Judgement:

@@ -21,7 +21,7 @@ from pipeline.poses.by_depth.surfels import IS_THERE, NORMAL_X, NORMAL_Z, X, Z
 from pipeline.poses.keyframes import Keyframe, bearing_rays, load_keyframes, read_keyframe, read_keyframe_mask
 from pipeline.poses.matching import CONTRAST, root_sift
 from pipeline.progress import track
-from pipeline.types import F32, F64, U8
+from pipeline.types import F32, F64, U8, Mask
 
 IMAGE_SIZE, FEATURES = 480, 800
 """Longer side of the images that features are looked for in [px], and most features of one."""
@@ -35,6 +35,8 @@ NEARER, WIDER = 0.3, 1.2
 SAME_SURFACE = 0.08
 """A feature lies on a surface where neighbouring surfels differ by at most this share of their depth."""
 NOWHERE = 1e6
+DARK, FULL = 4.0, 254
+"""Added to values whose ratios count, of 255; a third of the least that count. Values from here on are saturated."""
 LEVELS_DEG = (35.0, 15.0, 6.0, 3.0)
 """Angles to the upright, narrower step by step, within which surfaces count as level."""
 
@@ -67,6 +69,7 @@ class Submap:
         upright_from_world: (3, 3) from the capture's own world.
         frames: Their depth images.
         spots: Their features.
+        colours: (N, H, W, 3) of the surfels: logarithms of brightness, of red and of blue by green; nan where unknown.
         focal: Focal length of the images at the size of features [px].
         border: (N, 4) least x, least y, largest x, largest y of an image at a depth of 1.
     """
@@ -77,6 +80,7 @@ class Submap:
     upright_from_world: F64
     frames: Frames
     spots: Sequence[Spots]
+    colours: F32
     focal: float
     border: F64
 
@@ -124,13 +128,17 @@ def submap_of(name: str, capture: Capture, always: Sequence[str] = (), threads: 
     upright = np.eye(4)
     upright[:3, :3] = turn
 
-    def spots(number: int) -> Spots:
-        return _spots(capture, keyframes[number], frames, number)
+    def looked_at(number: int) -> tuple[Spots, F32]:
+        keyframe = keyframes[number]
+        image, mask = read_keyframe(capture.root, keyframe), read_keyframe_mask(capture.root, keyframe)
+        return _spots(image, mask, keyframe, frames, number), _colours(image, mask, keyframe, frames, number)
 
-    seen = list(track(map_in_order(spots, range(len(keyframes)), threads), f"features of {name}", len(keyframes)))
+    told = f"features of {name}"
+    seen = list(track(map_in_order(looked_at, range(len(keyframes)), threads), told, len(keyframes)))
+    spots, colours = [one for one, _ in seen], np.array([grid for _, grid in seen])
     corners = [_border(keyframe) for keyframe in keyframes]
     names, focal = tuple(k.name for k in keyframes), float(np.median([k.camera.fx for k in keyframes]))
-    return Submap(name, names, upright @ given, turn, frames, seen, focal, np.array(corners))
+    return Submap(name, names, upright @ given, turn, frames, spots, colours, focal, np.array(corners))
 
 
 def _require_sensors(name: str, capture: Capture) -> None:
@@ -205,8 +213,27 @@ def _unit(vector: F64) -> F64:
     return np.asarray(vector / np.linalg.norm(vector), np.float64)
 
 
-def _spots(capture: Capture, keyframe: Keyframe, frames: Frames, number: int) -> Spots:
-    image, mask = read_keyframe(capture.root, keyframe), read_keyframe_mask(capture.root, keyframe)
+def _colours(image: U8, mask: Mask | None, keyframe: Keyframe, frames: Frames, number: int) -> F32:
+    """The colours (H, W, 3) of a frame's surfels, each by the mean of what it covers."""
+    fx, fy, cx, cy = frames.lenses[number]
+    height, width = frames.surfels.shape[1:3]
+    columns, rows = np.meshgrid(*((np.arange(count) + 0.5) * frames.stride for count in (width, height)))
+    lens = keyframe.lens(keyframe.camera)
+    rays = np.stack([(columns - cx) / fx, (rows - cy) / fy, np.ones((height, width))], 2).reshape(-1, 3)
+    x, y = np.asarray((lens.project(rays) - 0.5).T, np.float32).reshape(2, height, width)
+    size = max(1, round(frames.stride * lens.fx / fx))
+    bright = cv2.dilate(image.max(2), np.ones((size, size), np.uint8))
+    if mask is not None:
+        bright[~mask] = 255
+    mean = cv2.remap(cv2.blur(image.astype(np.float32), (size, size)), x, y, cv2.INTER_LINEAR)
+    full = cv2.remap(bright, x, y, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT, borderValue=255)
+    red, green, blue = np.moveaxis(np.log(np.asarray(mean) + DARK), 2, 0)
+    colours = np.stack([(red + green + blue) / 3, red - green, blue - green], 2).astype(np.float32)
+    colours[(np.asarray(full) >= FULL) | (np.asarray(mean).max(2) < 3 * DARK)] = np.nan
+    return colours
+
+
+def _spots(image: U8, mask: Mask | None, keyframe: Keyframe, frames: Frames, number: int) -> Spots:
     valid = None if mask is None else mask.astype(np.uint8) * np.uint8(255)
     sift = cv2.SIFT.create(nfeatures=FEATURES, contrastThreshold=CONTRAST, enable_precise_upscale=True)
     found, raw = sift.detectAndCompute(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), valid)

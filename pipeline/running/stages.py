@@ -94,7 +94,7 @@ def joined_stages(sources: Iterable[str]) -> tuple[Stage, ...]:
     """The stages of a build from several sources: each is read by itself; what `capture` makes is one of them all."""
     own = tuple(replace(STAGES[0], name=PREFIX + name, function="pipeline.capture.stage:run") for name in sources)
     needs = tuple(stage.name for stage in own)
-    return *own, Stage("capture", 1, needs, JoinParams, _readers, function="pipeline.joining.stage:run"), *STAGES[1:]
+    return *own, Stage("capture", 2, needs, JoinParams, _readers, function="pipeline.joining.stage:run"), *STAGES[1:]
 
 
 PARAMS: dict[str, type[Settings]] = {stage.name: stage.params for stage in STAGES if stage.name != "bundle"}

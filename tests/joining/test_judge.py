@@ -51,7 +51,9 @@ def test_too_little_is_told():
     assert "3 frames and 60 matches" in rule._too_little([Group(several, HERE)])
 
 
-@pytest.mark.parametrize("hint", [{"through": 0.012}, {"bare_share": 0.15}, {"patch": 4}])
+@pytest.mark.parametrize(
+    "hint", [{"through": 0.012}, {"bare_share": 0.15}, {"patch": 3}, {"tinted": 3}, {"tint_share": 0.05}, {"far": 20}]
+)
 def test_look_alikes_are_left_to_a_person(hint: dict[str, float]):
     """What passes all tests and isn't clean."""
     found = judged(replace(RIGHT, evidence=replace(SOUND, **hint)))
@@ -83,6 +85,17 @@ def test_opposite_views_need_the_floor_plans():
     assert judged(opposite).verdict == "ambiguous"
     assert judged(opposite, plans=(replace(plan, a_from_b=THERE),)).verdict == "ambiguous"
     assert judged(opposite, plans=(plan,)).verdict == "joined"
+
+
+def test_floor_plans_join_what_colours_confirm():
+    """Where images propose nothing there, or another place whose colours differ; two such places are ambiguous."""
+    plan = Place(HERE, replace(SOUND, coloured=400), walls=0.4)
+    elsewhere = Place(THERE, replace(SOUND, tinted=9), frames=7, matches=700)
+    assert judged(plans=(plan,)).verdict == "joined"
+    assert judged(elsewhere, plans=(plan,)).places[0] is plan
+    assert judged(replace(elsewhere, a_from_b=HERE), plans=(plan,)).verdict == "ambiguous"
+    assert judged(plans=(plan, replace(plan, a_from_b=THERE))).verdict == "ambiguous"
+    assert judged(plans=(replace(plan, evidence=replace(plan.evidence, tinted=3)),)).verdict == "apart"
 
 
 def test_floor_plans_alone_join_nothing():
