@@ -230,7 +230,7 @@ def test_a_door_a_drawer_and_a_carton_of_a_generated_room(tmp_path: Path):
     """Two captures are built; the command cuts out what moved, with joints as true as the target."""
     from benchmarks.moved import built, rows_of
 
-    first, second, first_from_room = built(tmp_path)
+    (first, first_from_room, _), (second, *_) = (built(tmp_path, later=later) for later in (False, True))
     page = tmp_path / "moved.html"
     command = ["objects", str(first.root), "--moved", str(second.root), "--page", str(page), "--out", str(tmp_path)]
     assert main(command) == 0
